@@ -1,1 +1,28 @@
-//! stub
+//! The image tokenizer of Open-MAGVIT2, and the job that runs it once over a data set.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`weights`] | checkpoints: `.ckpt` pickles read without executing them, `.safetensors`, raw or EMA variant |
+//! | [`model`] | encoder and decoder, the architecture inferred from tensor shapes |
+//! | [`lfq`] | lookup-free quantization: signs, tokens, codes |
+//! | [`pixels`] | bytes to model input and back |
+//! | [`runtime`] | device, precision and thread settings shared by everything that computes |
+//! | [`job`] | the tokenize job: images in, cache out |
+//! | [`tiny`] | the small tokenizer that is shipped with the program |
+//!
+//! Shapes are PyTorch's: activations `[B, C, H, W]`, convolution weights `[out, in, kh, kw]`.
+
+pub mod error;
+// pub mod job;
+pub mod lfq;
+pub mod model;
+pub mod pixels;
+pub mod runtime;
+// pub mod tiny;
+pub mod weights;
+
+pub use error::TokenizeError;
+// pub use job::{Job, Outcome, Progress};
+pub use model::{Architecture, Tokenizer};
+pub use runtime::{Precision, Runtime};
+pub use weights::{Params, Variant, Weights};

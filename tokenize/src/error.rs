@@ -1,0 +1,165 @@
+//! What can go wrong while reading weights or tokenizing.
+
+use std::path::PathBuf;
+
+/// Errors of this crate. The text says what was wrong, where, and what to do; the cause is in `source`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizeError {
+    /// A file could not be opened or read.
+    #[error("cannot read {}: {action}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is neither a PyTorch zip checkpoint nor safetensors.
+    #[error(
+        "{} is not a checkpoint: {found}; expected a PyTorch `.ckpt` / `.pt` (zip) or a `.safetensors` file",
+        path.display()
+    )]
+    NotACheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// What its first bytes look like.
+        found: String,
+    },
+    /// The file starts like a checkpoint but its contents are damaged.
+    #[error("{} is damaged or incomplete: {what}; download or copy it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The broken part.
+        what: String,
+    },
+    /// The pickle names something that would run code.
+    #[error(
+        "{} asks to run `{symbol}` while being read; refusing (no weights need that: get the file from a source you trust)",
+        path.display()
+    )]
+    HostilePickle {
+        /// The file.
+        path: PathBuf,
+        /// The forbidden symbol.
+        symbol: String,
+    },
+    /// Tensors that the architecture needs are not in the file.
+    #[error("{} has no tensor `{name}`{}; it does not hold {wanted}", path.display(), more(*others))]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The first missing name.
+        name: String,
+        /// How many more are missing.
+        others: usize,
+        /// What was looked for.
+        wanted: &'static str,
+    },
+    /// A tensor has another shape than the rest of the file implies.
+    #[error("{}: tensor `{name}` has shape {actual:?}, expected {expected:?}", path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Shape in the file.
+        actual: Vec<i64>,
+        /// Shape that the architecture implies.
+        expected: Vec<i64>,
+    },
+    /// Tensors that nothing accounts for.
+    #[error("{} holds {count} tensors that no part of the model accounts for: {names}", path.display())]
+    UnexplainedTensors {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+        /// The first few names.
+        names: String,
+    },
+    /// `--variant ema` on a file without EMA weights.
+    #[error("{} has no EMA weights (`model_ema.*`); use `--variant raw`", path.display())]
+    NoEma {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An image size that the tokenizer cannot divide into a grid.
+    #[error("size {size} does not fit the tokenizer: it must be a multiple of its downsampling factor {factor}")]
+    Size {
+        /// Requested side in pixels.
+        size: u32,
+        /// Pixels a token, along one side.
+        factor: u32,
+    },
+    /// The requested device cannot be used.
+    #[error("device `{device}` cannot be used: {reason}")]
+    Device {
+        /// As typed.
+        device: String,
+        /// Why.
+        reason: String,
+    },
+    /// A setting with an unknown value.
+    #[error("`{value}` is no {what}; expected {expected}")]
+    Setting {
+        /// Which setting.
+        what: &'static str,
+        /// As typed.
+        value: String,
+        /// The accepted values.
+        expected: &'static str,
+    },
+    /// The tensor library failed.
+    #[error("libtorch failed while {action}: {}", first_line(source))]
+    Torch {
+        /// What was being computed.
+        action: &'static str,
+        /// Its own words; only the first line is shown.
+        source: tch::TchError,
+    },
+    /// An input could not be decoded and the job was told to stop at the first.
+    #[error("cannot {stage} `{key}`: {reason}; leave out `--on-bad fail` to set bad images aside and go on")]
+    BadImage {
+        /// The image.
+        key: String,
+        /// read, decode or resize.
+        stage: String,
+        /// Why.
+        reason: String,
+    },
+    /// Too many inputs could not be decoded.
+    #[error(
+        "{bad} of the first {seen} images could not be decoded (more than {percent} %): this is hardly the data set \
+         you meant; run `tokengrid ingest` on it to see the reasons, or raise `--max-bad-fraction`"
+    )]
+    TooManyBad {
+        /// Bad so far.
+        bad: usize,
+        /// Seen so far.
+        seen: usize,
+        /// The limit, in percent.
+        percent: f64,
+    },
+    /// Stopped by the user; everything finished so far is kept.
+    #[error("stopped; run the same command again to go on")]
+    Cancelled,
+}
+
+fn more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" (and {others} more)") }
+}
+
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+impl TokenizeError {
+    /// Wraps a failure of the tensor library with what was being computed.
+    pub fn torch(action: &'static str) -> impl Fn(tch::TchError) -> TokenizeError {
+        move |source| TokenizeError::Torch { action, source }
+    }
+}

@@ -1,0 +1,112 @@
+//! The safetensors format, through its own crate.
+
+use super::file::Entry;
+use crate::TokenizeError;
+use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Whether `bytes` start with a plausible header: its length, then a JSON object.
+pub(super) fn looks_like(bytes: &[u8]) -> bool {
+    bytes.len() > 8 && bytes[8] == b'{' && u64::from_le_bytes(bytes[..8].try_into().unwrap_or_default()) < 100_000_000
+}
+
+/// Names, shapes and byte ranges of a file; the crate checks that they are in bounds and do not overlap.
+pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, TokenizeError> {
+    let damaged = |what: String| TokenizeError::Damaged { path: path.into(), what };
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(format!("safetensors header: {e}")))?;
+    let mut entries = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let kind = kind_of(view.dtype())
+            .ok_or_else(|| damaged(format!("tensor `{name}` has the unsupported type {:?}", view.dtype())))?;
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        let entry = Entry { kind, strides: row_major(&shape), shape, bytes: start..start + view.data().len() };
+        entries.insert(name.to_string(), entry);
+    }
+    Ok(entries)
+}
+
+/// Strides of a row-major tensor, in elements.
+pub(super) fn row_major(shape: &[i64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i] * shape[i].max(1);
+    }
+    strides
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::I16 => Kind::Int16,
+        Dtype::I8 => Kind::Int8,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        _ => return None,
+    })
+}
+
+fn dtype_of(kind: Kind) -> Option<Dtype> {
+    Some(match kind {
+        Kind::Double => Dtype::F64,
+        Kind::Float => Dtype::F32,
+        Kind::Half => Dtype::F16,
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Int64 => Dtype::I64,
+        Kind::Int => Dtype::I32,
+        Kind::Int16 => Dtype::I16,
+        Kind::Int8 => Dtype::I8,
+        Kind::Uint8 => Dtype::U8,
+        Kind::Bool => Dtype::BOOL,
+        _ => return None,
+    })
+}
+
+/// Writes tensors to `path`, by way of a temporary file in the same folder that is synced and renamed.
+///
+/// # Errors
+/// The folder cannot be written to, or the disk is full; nothing is left under the final name then.
+pub fn save_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<(), TokenizeError> {
+    let failed = |action: &'static str| move |source| TokenizeError::Read { path: path.into(), action, source };
+    let copies: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(name, tensor)| {
+            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+            let dtype = dtype_of(tensor.kind()).expect("a tensor of a storable kind");
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            (name.to_string(), dtype, shape, bytes)
+        })
+        .collect();
+    let views = copies.iter().map(|(name, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fill the shape");
+        (name.clone(), view)
+    });
+    let bytes = ::safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata))
+        .map_err(|e| TokenizeError::Damaged { path: path.into(), what: e.to_string() })?;
+    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let result = write_synced(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result.map_err(failed("writing tensors"))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
