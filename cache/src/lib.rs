@@ -1,1 +1,112 @@
-//! stub
+//! A cache of image token grids: written once, verified to the last bit, read without decoding.
+//!
+//! A tokenizer turns an image into a grid of small integers (18 bits each for a codebook of 2^18 entries). This crate
+//! keeps millions of such grids in plain Parquet files that any Parquet reader opens, and reads them through a memory
+//! map with no work but the unpacking of bits. It knows nothing of tensors, models or images.
+//!
+//! # On disk
+//!
+//! ```text
+//! cache/
+//!   manifest.json               written last, by rename: a folder without it is an unfinished job
+//!   shard-00000-00000.parquet   shard-<rank>-<number>
+//!   shard-00000-00001.parquet
+//!   quarantine.jsonl            inputs that could not be decoded
+//! ```
+//!
+//! A shard is one Parquet file. The token column of a row group is a single PLAIN, uncompressed page, so its grids lie
+//! side by side:
+//!
+//! ```text
+//! "PAR1"                                                             0
+//! row group 0   tokens: page header | grid 0 | grid 1 | ... | grid r |   tokens_offset + r * row_bytes
+//!               label | key | view | crop_x | crop_y | flip          small encoded columns
+//! row group 1   ...
+//! page index                                                         footer.offset in the manifest
+//! Parquet footer with the `tokengrid.*` metadata and its checksums
+//! footer length (u32) "PAR1"
+//! ```
+//!
+//! ```text
+//! one grid, bits = 18: token i is bits [18 i, 18 i + 18), least significant bit first
+//!
+//! byte     0        1        2        3        4        5        6        7        8
+//!      |<----- token 0 -----> <------ token 1 -----> <------ token 2 -----> <----- token 3 ---->|
+//! ```
+//!
+//! # The map of the crate
+//!
+//! | to | see |
+//! |---|---|
+//! | describe a job | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`] |
+//! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] |
+//! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] |
+//! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`] |
+//! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`] |
+//! | look at it | [`inspect()`], [`CacheInfo`] |
+//! | the bits themselves | [`pack()`], [`unpack`], [`unpack_i64`], [`unpack_factorized`] |
+//!
+//! # Example
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tokengrid_cache::{
+//!     Batch, CacheWriter, GridSpec, JobSpec, Loader, LoaderConfig, OpenMode, Row, SourceInfo, TokenCache, TokenizerInfo,
+//! };
+//!
+//! # fn main() -> Result<(), tokengrid_cache::CacheError> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! # let dir = &folder.path().join("cache");
+//! let grid = GridSpec { height: 2, width: 2, bits: 18 };
+//! let mut job = JobSpec::new(grid, 10, 1); // 10 images, 1 view each
+//! job.tokenizer = TokenizerInfo { fingerprint: "5a17".into(), name: "tiny".into(), ..Default::default() };
+//! job.source = SourceInfo { kind: "class folders".into(), location: "/data/train".into(), images: 10, excluded: 0 };
+//!
+//! let mut writer = CacheWriter::open(dir, job, OpenMode::Resume)?;
+//! for image in writer.next_image()..writer.images().end {
+//!     let (tokens, key) = ([image as u32, 1, 2, 262_143], format!("{image}.png"));
+//!     writer.push_image(image, &[Row { tokens: &tokens, label: -1, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false }])?;
+//! }
+//! assert!(writer.finish()?.published);
+//!
+//! let cache = Arc::new(TokenCache::open(dir)?);
+//! let mut loader = Loader::new(cache, LoaderConfig { seed: 1, batch_size: 4, rank: 0, world_size: 1 })?;
+//! let mut batch = Batch::default();
+//! loader.next_batch(&mut batch);
+//! assert_eq!(batch.tokens.len(), 4 * grid.num_tokens());
+//! assert_eq!(batch.tokens[0], batch.rows[0] as i64);
+//! # Ok(()) }
+//! ```
+
+mod columns;
+mod error;
+mod footer;
+mod fsio;
+mod grid;
+mod group;
+mod hash;
+mod info;
+mod job;
+mod loader;
+mod manifest;
+mod pack;
+mod page_header;
+mod permutation;
+mod reader;
+mod schema;
+mod shard;
+mod verify;
+mod writer;
+
+pub use error::CacheError;
+pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
+pub use group::{KEY_BYTES_MAX, Row};
+pub use info::{CacheInfo, ShardInfo, inspect};
+pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, TokenizerInfo};
+pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
+pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
+pub use pack::{pack, packed_bytes, unpack, unpack_factorized, unpack_i64};
+pub use reader::{Access, RowMeta, TokenCache};
+pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
+pub use verify::{Problem, VerifyReport, verify};
+pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};

@@ -1,1 +1,50 @@
-//! stub
+//! Image sources to RGB pixel grids, equal to Pillow + torchvision to the bit.
+//!
+//! One image's way through this crate:
+//!
+//! 1. [`Source`] (module `source`) recognises what a path holds (class folders, a flat folder, a file list), names every
+//!    image by a key that stays the same wherever the data set lies, and reads the bytes.
+//! 2. [`decode_rgb`] (module `decode`) turns the bytes of a JPEG, PNG, GIF, WebP or BMP file into 8-bit RGB. It accepts
+//!    and rejects what Pillow accepts and rejects, and never trusts a size that it has not checked.
+//! 3. [`views_of`] (module `crop`) resizes and crops by a [`Recipe`]. The kernels (module `resample`) are Pillow's fixed
+//!    point arithmetic, computed only where a crop needs it.
+//! 4. [`ViewStream`] (module `stream`) does all of it on worker threads, in the order given, in bounded memory, and hands
+//!    over a damaged image as a [`Bad`] with its reason instead of stopping.
+//!
+//! The crate depends on no other crate of the workspace and not on libtorch.
+//!
+//! ```no_run
+//! use std::{path::Path, sync::Arc};
+//! use tokengrid_ingest::{Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views};
+//!
+//! # fn main() -> Result<(), tokengrid_ingest::IngestError> {
+//! let source = Arc::new(Source::open(Path::new("imagenet/val"), &SourceOptions::default())?);
+//! let recipe = Recipe { size: 256, views: Views::Center, ..Recipe::default() };
+//! let order = 0..source.len();
+//! for image in ViewStream::spawn(source, order, recipe, StreamConfig::default()) {
+//!     match image.outcome {
+//!         Ok(views) => println!("{} {} views", image.key, views.len()),
+//!         Err(bad) => eprintln!("{}: {bad}", image.key),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod crop;
+mod decode;
+mod error;
+mod recipe;
+mod resample;
+mod source;
+mod stages;
+mod stream;
+
+pub use crop::{View, ViewError, views_of};
+pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb};
+pub use error::{Bad, IngestError, Stage};
+pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
+pub use resample::{Kernel, Region, Resampler, target_size};
+pub use source::{MAX_FILE_BYTES, Source, SourceOptions};
+pub use stages::{StageCounters, StageTimes};
+pub use stream::{ImageViews, StreamConfig, ViewStream};

@@ -147,6 +147,12 @@ pub enum TokenizeError {
     /// Stopped by the user; everything finished so far is kept.
     #[error("stopped; run the same command again to go on")]
     Cancelled,
+    /// The cache refused something.
+    #[error(transparent)]
+    Cache(#[from] tokengrid_cache::CacheError),
+    /// The image source refused something.
+    #[error(transparent)]
+    Ingest(#[from] tokengrid_ingest::IngestError),
 }
 
 fn more(others: usize) -> String {

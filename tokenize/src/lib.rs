@@ -13,16 +13,16 @@
 //! Shapes are PyTorch's: activations `[B, C, H, W]`, convolution weights `[out, in, kh, kw]`.
 
 pub mod error;
-// pub mod job;
+pub mod job;
 pub mod lfq;
 pub mod model;
 pub mod pixels;
 pub mod runtime;
-// pub mod tiny;
+pub mod tiny;
 pub mod weights;
 
 pub use error::TokenizeError;
-// pub use job::{Job, Outcome, Progress};
+pub use job::{Job, OnBad, Outcome, Progress};
 pub use model::{Architecture, Tokenizer};
 pub use runtime::{Precision, Runtime};
 pub use weights::{Params, Variant, Weights};

@@ -1,1 +1,24 @@
-//! stub
+//! Training: the autoregressive model from the token cache, and the tokenizer from images.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`ar`] | the autoregressive model and its trainer |
+//! | [`tokenizer`] | the tokenizer's losses and trainer |
+//! | [`optim`] | AdamW over flat buffers, gradient clipping, EMA |
+//! | [`schedule`] | learning rates |
+//! | [`config`] | TOML configurations with presets and suggestions |
+//! | [`run`] | a run's folder: checkpoints published by rename, metrics |
+//! | [`rng`] | counter-based random numbers |
+//! | [`plot`] | loss curves |
+
+pub mod ar;
+pub mod config;
+pub mod error;
+pub mod optim;
+pub mod plot;
+pub mod rng;
+pub mod run;
+pub mod schedule;
+pub mod tokenizer;
+
+pub use error::TrainError;

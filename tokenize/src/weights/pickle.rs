@@ -40,7 +40,7 @@ pub(super) struct StoredTensor {
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     None,
-    Bool(bool),
+    Bool,
     Int(i64),
     Float,
     Str(Rc<str>),
@@ -199,8 +199,8 @@ impl<'a> Machine<'a> {
     fn number(&mut self, op: u8) -> Read<()> {
         let value = match op {
             b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
+            0x88 => Value::Bool,
+            0x89 => Value::Bool,
             b'J' => Value::Int(i32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default()).into()),
             b'K' => Value::Int(self.take(1)?[0].into()),
             b'M' => Value::Int(u16::from_le_bytes(self.take(2)?.try_into().unwrap_or_default()).into()),
@@ -217,8 +217,8 @@ impl<'a> Machine<'a> {
                 long(self.take(count)?)
             }
             _ => match self.line()?.trim_end_matches('L') {
-                "00" => Value::Bool(false),
-                "01" => Value::Bool(true),
+                "00" => Value::Bool,
+                "01" => Value::Bool,
                 digits => digits.parse().map_or(Value::Opaque, Value::Int),
             },
         };

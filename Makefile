@@ -1,0 +1,57 @@
+# `make` shows what there is. Every target does the set-up that it needs; a set-up that is done takes under a second.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test lint doc edges clean
+
+# rustup puts cargo there, but only new shells know it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+PYTHON ?= python3
+SETUP := $(PYTHON) scripts/setup/libtorch.py
+# CI builds what Cargo.lock says, and nothing newer.
+LOCKED := $(if $(CI),--locked)
+
+# RUSTFLAGS in the environment replaces the flags of .cargo/config.toml, and with them the way to libtorch.
+ifdef RUSTFLAGS
+CARGO = RUSTFLAGS="$(RUSTFLAGS) $$($(SETUP) --rustflags)" cargo
+else
+CARGO = cargo
+endif
+
+help: ## This list
+	@printf 'tokengrid: images to 18-bit token grids, once\n\n'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\nSettings, CUDA, offline use: docs/src/install.md\n'
+
+setup: ## Provide libtorch and what else a build needs (once; every target below does it)
+	@command -v $(PYTHON) >/dev/null || { echo 'Python 3 is needed: sudo apt-get install python3' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo 'Rust is needed: https://rustup.rs' >&2; exit 1; }
+	@$(SETUP)
+
+build: setup ## Release build: target/release/tokengrid
+	@$(CARGO) build --release $(LOCKED)
+	@echo 'Built target/release/tokengrid. It runs from any folder; try: target/release/tokengrid --help'
+
+demo: build ## The whole pipeline on bundled photographs; results in demo/
+	@scripts/demo.sh
+
+test: setup ## All tests
+	@$(PYTHON) -B -m unittest discover --start-directory scripts/setup --buffer
+	@CARGO='$(CARGO)' LOCKED='$(LOCKED)' bash scripts/setup/run_tests.sh
+
+lint: setup ## Formatting and clippy, with and without libtorch
+	cargo fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	@$(CARGO) clippy --no-default-features --all-targets $(LOCKED) -- -D warnings
+
+doc: setup ## API documentation: target/doc
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
+
+edges: ## Check which crate may depend on which, and which must do without libtorch
+	@$(PYTHON) -B scripts/setup/edges.py
+
+clean: ## Remove build outputs and demo/ (libtorch stays in the cache folder)
+	cargo clean
+	rm -rf demo

@@ -1,0 +1,142 @@
+//! Everything that can be wrong with a cache, a job or a request, one variant each.
+
+use std::io;
+use std::path::PathBuf;
+
+use parquet::errors::ParquetError;
+
+/// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
+/// is one, is the `source()` and is not repeated in the text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The texts are the documentation; fields are named after what they hold.
+pub enum CacheError {
+    // ---- the file system -------------------------------------------------------------------------------------------
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    #[error(
+        "no space left while writing {}: finished shards are kept; free some space and run the same command again",
+        path.display()
+    )]
+    DiskFull { path: PathBuf, source: io::Error },
+
+    #[error("{} is on a read-only file system: choose another output folder or remount it", path.display())]
+    ReadOnly { path: PathBuf, source: io::Error },
+
+    #[error(
+        "{} is in use by another process (lock file {}): wait for it to end, or give this process another rank",
+        path.display(), lock.display()
+    )]
+    Locked { path: PathBuf, lock: PathBuf },
+
+    // ---- what a folder is ------------------------------------------------------------------------------------------
+    #[error("{} is not a token cache: it has no manifest.json", path.display())]
+    NotACache { path: PathBuf },
+
+    #[error(
+        "{} is an unfinished job ({done} of {expected} ranks are done): run the command that writes it again to finish it",
+        path.display()
+    )]
+    Unfinished { path: PathBuf, done: usize, expected: usize },
+
+    #[error(
+        "{} is not empty and is no token cache (found {found}): choose an empty or new folder",
+        path.display()
+    )]
+    FolderNotEmpty { path: PathBuf, found: String },
+
+    // ---- the manifest ----------------------------------------------------------------------------------------------
+    #[error("{}: format version {found} is newer than {supported}, the newest known here: update this program", path.display())]
+    NewerVersion { path: PathBuf, found: u64, supported: u32 },
+
+    #[error("{} is damaged: it is not the JSON that was written", path.display())]
+    ManifestSyntax { path: PathBuf, source: serde_json::Error },
+
+    #[error("{} was altered: its checksum is {actual}, expected {expected}; restore it from a copy", path.display())]
+    ManifestChecksum { path: PathBuf, expected: String, actual: String },
+
+    #[error("{}: field {field} is {actual}, expected {expected}; the manifest does not describe one cache", path.display())]
+    ManifestField { path: PathBuf, field: &'static str, expected: String, actual: String },
+
+    // ---- shards ----------------------------------------------------------------------------------------------------
+    #[error("shard {} is missing: restore it from a copy or write the cache again", path.display())]
+    MissingShard { path: PathBuf },
+
+    #[error("shard {} has {actual} bytes, expected {expected}: it was truncated or replaced", path.display())]
+    ShardSize { path: PathBuf, expected: u64, actual: u64 },
+
+    #[error("shard {}: the footer's checksum is {actual}, expected {expected}: it was altered or replaced", path.display())]
+    FooterChecksum { path: PathBuf, expected: String, actual: String },
+
+    #[error("shard {}: the Parquet footer cannot be read: the file is damaged or no shard", path.display())]
+    FooterSyntax { path: PathBuf, source: ParquetError },
+
+    #[error("shard {}: the end of the file is no Parquet footer ({what}): it was truncated or is no shard", path.display())]
+    FooterFrame { path: PathBuf, what: &'static str },
+
+    #[error("shard {}: metadata {key} is {actual}, expected {expected}", path.display())]
+    ShardMetadata { path: PathBuf, key: &'static str, expected: String, actual: String },
+
+    #[error("shard {} belongs to another job: {field} is {actual}, expected {expected}", path.display())]
+    ForeignShard { path: PathBuf, field: &'static str, expected: String, actual: String },
+
+    #[error("shard {}: column {column} is {actual}, expected {expected}", path.display())]
+    ColumnType { path: PathBuf, column: &'static str, expected: String, actual: String },
+
+    #[error("shard {}, row group {row_group}: {what} is {actual}, expected {expected}", path.display())]
+    GroupLayout { path: PathBuf, row_group: usize, what: &'static str, expected: String, actual: String },
+
+    #[error("shard {}, row group {row_group}: the token page's header is damaged ({what})", path.display())]
+    PageHeader { path: PathBuf, row_group: usize, what: &'static str },
+
+    #[error("shard {}, row group {row_group}: column {column} was altered: checksum {actual}, expected {expected}", path.display())]
+    ColumnChecksum { path: PathBuf, row_group: usize, column: &'static str, expected: String, actual: String },
+
+    #[error("shard {}, row group {row_group}: column {column} cannot be decoded", path.display())]
+    ColumnDecode { path: PathBuf, row_group: usize, column: &'static str, source: ParquetError },
+
+    #[error("shard {}, row group {row_group}: column {column} holds {actual}, expected {expected}", path.display())]
+    ColumnValue { path: PathBuf, row_group: usize, column: &'static str, expected: String, actual: String },
+
+    #[error("{}: content hash {actual} of the rows differs from the manifest's {expected}", path.display())]
+    ContentHash { path: PathBuf, expected: String, actual: String },
+
+    // ---- jobs and writing ------------------------------------------------------------------------------------------
+    #[error("grid {grid} at {bits} bits is out of range: 1 to 1048576 tokens of 1 to 24 bits")]
+    InvalidGrid { grid: String, bits: u32 },
+
+    #[error("job field {field} is {actual}, expected {expected}")]
+    InvalidJob { field: &'static str, expected: String, actual: String },
+
+    #[error(
+        "{} holds a cache of another job: {field} is {found} there, {wanted} here; choose another folder or overwrite it",
+        path.display()
+    )]
+    JobDiffers { path: PathBuf, field: String, found: String, wanted: String },
+
+    #[error("{}: later shards exist without {}: delete rank {rank}'s later shards and run again", path.display(), missing.display())]
+    ShardGap { path: PathBuf, missing: PathBuf, rank: u32 },
+
+    #[error("image {actual} was pushed, expected image {expected}: images come in source order")]
+    ImageOrder { expected: usize, actual: usize },
+
+    #[error("image {image} ({key}): {what} is {actual}, expected {expected}")]
+    InvalidRow { image: usize, key: String, what: &'static str, expected: String, actual: String },
+
+    #[error("rank {rank} is finished too early: images {next}..{end} of its part were not pushed")]
+    IncompleteRank { rank: u32, next: usize, end: usize },
+
+    #[error("cannot encode shard {}", path.display())]
+    Encode { path: PathBuf, source: ParquetError },
+
+    // ---- requests --------------------------------------------------------------------------------------------------
+    #[error("row {row} does not exist: the cache has rows 0..{num_rows}")]
+    RowOutOfRange { row: usize, num_rows: usize },
+
+    #[error("the cache {} has no rows: nothing to train on", path.display())]
+    Empty { path: PathBuf },
+
+    #[error("loader setting {field} is {actual}, expected {expected}")]
+    InvalidLoader { field: &'static str, expected: String, actual: String },
+}

@@ -1,0 +1,268 @@
+//! What a cache is made of: the job that writes it, and the comparison of two jobs.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::CacheError;
+use crate::grid::GridSpec;
+use crate::hash::blake3_hex;
+
+/// Rows of a full row group: 9.4 MB of 576-byte grids, the unit of loss when a job is killed.
+pub const DEFAULT_ROWS_PER_GROUP: usize = 16_384;
+
+/// Row groups of a full shard: 38 MB files, some 200 of them for ten views of ImageNet.
+pub const DEFAULT_GROUPS_PER_SHARD: usize = 4;
+
+/// Who made the tokens. Everything that changes tokens belongs here: a cache is continued and accepted only where all
+/// of it is equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizerInfo {
+    /// A hash of the encoder's weights.
+    pub fingerprint: String,
+    /// The name by which a user knows it: a file name, or `tiny`.
+    pub name: String,
+    /// Which weights of a checkpoint: `raw` or `ema`.
+    pub variant: String,
+    /// The arithmetic: `fp32`, `tf32`, `bf16` or `fp16`.
+    pub precision: String,
+    /// More facts by name (architecture, margins, ...).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Value>,
+}
+
+/// Where the images came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceInfo {
+    /// What kind of source: `class folders`, `file list`, `webdataset`, ...
+    pub kind: String,
+    /// Where it is: a path or a list of paths, as text.
+    pub location: String,
+    /// Inputs that were listed, before any was quarantined: images are numbered `0..images`.
+    pub images: usize,
+    /// Inputs that were left out on purpose before the listing.
+    pub excluded: usize,
+}
+
+/// Everything that decides what a cache contains and how it is laid out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// Shape of every grid.
+    pub grid: GridSpec,
+    /// Who makes the tokens.
+    pub tokenizer: TokenizerInfo,
+    /// The recipe: size, views, seed, orientation policy.
+    pub recipe: Value,
+    /// Rows of every image, at least 1: views `0..num_views`.
+    pub num_views: u32,
+    /// Where the images come from.
+    pub source: SourceInfo,
+    /// Class names (wnids) by index; empty when there are none.
+    pub classes: Vec<String>,
+    /// This process, `0..world_size`: it owns images `rank * N / world_size .. (rank + 1) * N / world_size`.
+    pub rank: u32,
+    /// Processes that share the job.
+    pub world_size: u32,
+    /// Rows of a full row group ([`DEFAULT_ROWS_PER_GROUP`]); fewer where images or the size limit demand it.
+    pub rows_per_group: usize,
+    /// Row groups of a full shard ([`DEFAULT_GROUPS_PER_SHARD`]).
+    pub groups_per_shard: usize,
+}
+
+impl JobSpec {
+    /// A job of one process over `images` inputs with `num_views` rows each; the rest is default and may be set after.
+    pub fn new(grid: GridSpec, images: usize, num_views: u32) -> JobSpec {
+        JobSpec {
+            grid,
+            tokenizer: TokenizerInfo::default(),
+            recipe: Value::Null,
+            num_views,
+            source: SourceInfo { images, ..SourceInfo::default() },
+            classes: Vec::new(),
+            rank: 0,
+            world_size: 1,
+            rows_per_group: DEFAULT_ROWS_PER_GROUP,
+            groups_per_shard: DEFAULT_GROUPS_PER_SHARD,
+        }
+    }
+
+    /// The images that this rank owns.
+    pub fn images(&self) -> Range<usize> {
+        // 128 bits: rank * images must not wrap for any input.
+        let bound = |rank: u32| (self.source.images as u128 * u128::from(rank) / u128::from(self.world_size)) as usize;
+        bound(self.rank)..bound(self.rank + 1)
+    }
+
+    /// # Errors
+    /// [`CacheError::InvalidGrid`], [`CacheError::InvalidJob`].
+    pub(crate) fn validate(&self) -> Result<(), CacheError> {
+        self.grid.validate()?;
+        let at_least_one: [(&'static str, usize); 4] = [
+            ("num_views", self.num_views as usize),
+            ("world_size", self.world_size as usize),
+            ("rows_per_group", self.rows_per_group),
+            ("groups_per_shard", self.groups_per_shard),
+        ];
+        for (field, value) in at_least_one {
+            if value == 0 {
+                return Err(CacheError::InvalidJob { field, expected: "at least 1".into(), actual: "0".into() });
+            }
+        }
+        if self.num_views > VIEWS_MAX {
+            let expected = format!("at most {VIEWS_MAX}");
+            return Err(CacheError::InvalidJob { field: "num_views", expected, actual: self.num_views.to_string() });
+        }
+        if self.rank >= self.world_size {
+            let expected = format!("less than world_size {}", self.world_size);
+            return Err(CacheError::InvalidJob { field: "rank", expected, actual: self.rank.to_string() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn identity(&self) -> JobIdentity {
+        JobIdentity {
+            grid: self.grid.to_string(),
+            bits: self.grid.bits,
+            views: self.num_views,
+            tokenizer: self.tokenizer.clone(),
+            recipe: self.recipe.clone(),
+            source: self.source.clone(),
+            classes: self.classes.clone(),
+        }
+    }
+}
+
+/// Views of an image: a bound on row groups, which hold whole images.
+pub(crate) const VIEWS_MAX: u32 = 4096;
+
+/// The part of a job that decides the rows, whatever the ranks and the layout: equal for every shard of a cache.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobIdentity {
+    pub(crate) grid: String,
+    pub(crate) bits: u32,
+    pub(crate) views: u32,
+    pub(crate) tokenizer: TokenizerInfo,
+    pub(crate) recipe: Value,
+    pub(crate) source: SourceInfo,
+    pub(crate) classes: Vec<String>,
+}
+
+impl JobIdentity {
+    /// The job's id: BLAKE3 of its canonical JSON. Shards carry it, so that one of another job is known by name.
+    pub(crate) fn id(&self) -> String {
+        blake3_hex(canonical_json(&to_value(self)).as_bytes())
+    }
+
+    /// The first field in which two jobs differ, as (dotted name, there, here).
+    pub(crate) fn first_difference(&self, other: &JobIdentity) -> Option<(String, String, String)> {
+        difference("", &to_value(self), &to_value(other))
+    }
+}
+
+/// Through text, so that what was read from a file and what was given by a caller compare as equal: 1.0 and 1.0000.
+fn to_value(identity: &JobIdentity) -> Value {
+    // Strings, numbers and maps with string keys: serializing them cannot fail.
+    serde_json::to_string(identity).and_then(|text| serde_json::from_str(&text)).unwrap_or(Value::Null)
+}
+
+/// JSON without spaces and with sorted keys, whichever map type `serde_json` was built with.
+pub(crate) fn canonical_json(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let fields: Vec<_> =
+                sorted.iter().map(|(k, v)| format!("{}:{}", Value::from(k.as_str()), canonical_json(v))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(canonical_json).collect();
+            format!("[{}]", items.join(","))
+        }
+        scalar => scalar.to_string(),
+    }
+}
+
+fn difference(path: &str, there: &Value, here: &Value) -> Option<(String, String, String)> {
+    match (there, here) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|key| {
+                let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                difference(&name, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))
+            })
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            a.iter().zip(b).enumerate().find_map(|(i, (a, b))| difference(&format!("{path}[{i}]"), a, b))
+        }
+        _ if there == here => None,
+        _ => Some((path.to_owned(), shorten(there), shorten(here))),
+    }
+}
+
+fn shorten(value: &Value) -> String {
+    let text = match value {
+        Value::Array(items) => format!("a list of {}", items.len()),
+        other => other.to_string(),
+    };
+    if text.chars().count() <= 100 { text } else { text.chars().take(97).chain("...".chars()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job() -> JobSpec {
+        let mut job = JobSpec::new(GridSpec { height: 16, width: 16, bits: 18 }, 1_281_167, 10);
+        job.tokenizer.fingerprint = "abc".into();
+        job.recipe = json!({"size": 256, "views": "ten-crop", "scale": 1.1, "seed": 7});
+        job.classes = vec!["n01440764".into(), "n01443537".into()];
+        job
+    }
+
+    #[test]
+    fn ranks_tile_the_images() {
+        for world_size in [1, 2, 3, 7, 8, 4096] {
+            let mut next = 0;
+            for rank in 0..world_size {
+                let images = JobSpec { rank, world_size, ..job() }.images();
+                assert_eq!(images.start, next);
+                assert!(images.len().abs_diff(1_281_167 / world_size as usize) <= 1);
+                next = images.end;
+            }
+            assert_eq!(next, 1_281_167);
+        }
+    }
+
+    #[test]
+    fn a_difference_is_named() {
+        let same = job().identity();
+        assert_eq!(same.first_difference(&job().identity()), None);
+        let mut other = job();
+        other.tokenizer.fingerprint = "xyz".into();
+        let (field, there, here) = same.first_difference(&other.identity()).unwrap();
+        assert_eq!((field.as_str(), there.as_str(), here.as_str()), ("tokenizer.fingerprint", "\"abc\"", "\"xyz\""));
+        let mut other = job();
+        other.recipe["scale"] = json!(1.05);
+        assert_eq!(same.first_difference(&other.identity()).unwrap().0, "recipe.scale");
+        let mut other = job();
+        other.classes[1] = "n01484850".into();
+        assert_eq!(same.first_difference(&other.identity()).unwrap().0, "classes[1]");
+        assert_ne!(same.id(), other.identity().id());
+    }
+
+    #[test]
+    fn ranks_and_layout_are_no_part_of_the_identity() {
+        let other = JobSpec { rank: 1, world_size: 4, rows_per_group: 5, groups_per_shard: 9, ..job() };
+        assert_eq!(job().identity().id(), other.identity().id());
+    }
+
+    #[test]
+    fn canonical_json_sorts_keys_at_every_depth() {
+        let value: Value = serde_json::from_str(r#"{"b": [ {"z": 1, "a": "\""} ], "a": null}"#).unwrap();
+        assert_eq!(canonical_json(&value), r#"{"a":null,"b":[{"a":"\"","z":1}]}"#);
+    }
+}

@@ -1,0 +1,287 @@
+//! `manifest.json`: what a finished cache is made of. It is written last, by rename, and signs itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::CacheError;
+use crate::fsio::io_error;
+use crate::grid::GridSpec;
+use crate::hash::{ContentSum, blake3_hex};
+use crate::job::{JobIdentity, SourceInfo, TokenizerInfo};
+use crate::schema::FORMAT_VERSION;
+
+/// Name of the manifest in a cache's folder.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// Name of the list of quarantined inputs in a cache's folder.
+pub const QUARANTINE_FILE: &str = "quarantine.jsonl";
+
+/// The `format` of every manifest.
+pub(crate) const FORMAT: &str = "tokengrid-cache";
+
+/// A bound on what is read into memory: some 300,000 row groups.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+
+/// A finished cache, as its `manifest.json` describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// Always `tokengrid-cache`.
+    pub format: String,
+    /// Version of the format, 1 ..= [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Id of the job (BLAKE3 of its description); every shard carries it.
+    pub job: String,
+    /// Shape of every grid, `16x16`: height x width.
+    pub grid: String,
+    /// Width of a token, in bits.
+    pub bits: u32,
+    /// Rows of the cache: `images * views`.
+    pub rows: usize,
+    /// Images with rows: the source's images less those in quarantine.
+    pub images: usize,
+    /// Views (rows) of every image.
+    pub views: u32,
+    /// Who made the tokens.
+    pub tokenizer: TokenizerInfo,
+    /// Size, views, seed, orientation policy.
+    pub recipe: Value,
+    /// Where the images came from.
+    pub source: SourceInfo,
+    /// Class names (wnids) by index.
+    pub classes: Vec<String>,
+    /// The shards in row order.
+    pub shards: Vec<ShardEntry>,
+    /// The list of inputs without rows.
+    pub quarantine: QuarantineEntry,
+    /// Hash over the set of rows (key, view, label, crop, flip, tokens), whatever their order: 64 hex digits.
+    pub content_hash: String,
+    /// BLAKE3 of the file with these 64 digits as zeros. Computed when the manifest is written.
+    #[serde(default, skip_serializing)]
+    pub checksum: String,
+}
+
+/// One shard of a cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardEntry {
+    /// File name in the cache's folder.
+    pub file: String,
+    /// Rows of the shard.
+    pub rows: usize,
+    /// Source images that the shard settles (encoded or quarantined): `[start, end]`, end excluded.
+    pub images: [usize; 2],
+    /// Size of the file.
+    pub bytes: u64,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+    /// The shard's share of the content hash; the shares add up to it.
+    pub content_sum: String,
+    /// Row groups in file order; with `footer` they cover the file without gap.
+    pub row_groups: Vec<GroupEntry>,
+    /// Page index and Parquet footer: everything behind the last row group.
+    pub footer: ByteRange,
+}
+
+/// One row group of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEntry {
+    /// Rows of the group.
+    pub rows: usize,
+    /// Source images that the group settles: `[start, end]`, end excluded.
+    pub images: [usize; 2],
+    /// The group's bytes in the file (the first one includes the leading magic).
+    #[serde(flatten)]
+    pub range: ByteRange,
+}
+
+/// A checked range of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByteRange {
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// BLAKE3 of the range.
+    pub blake3: String,
+}
+
+/// The quarantine list of a cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// Inputs in quarantine: lines of the file.
+    pub images: usize,
+    /// Size of the file.
+    pub bytes: u64,
+    /// BLAKE3 of the file.
+    pub blake3: String,
+}
+
+impl Manifest {
+    /// Shape of every grid.
+    pub fn grid_spec(&self) -> GridSpec {
+        // The text was parsed when the manifest was read; a manifest that was built by hand has the zero grid.
+        GridSpec::parse(&self.grid, self.bits).unwrap_or(GridSpec { height: 0, width: 0, bits: self.bits })
+    }
+
+    /// Reads and checks the manifest of the cache in `dir`: version, checksum, and that its parts fit each other.
+    ///
+    /// # Errors
+    /// [`CacheError::NotACache`] and [`CacheError::Unfinished`] where there is none; [`CacheError::NewerVersion`],
+    /// [`CacheError::ManifestSyntax`], [`CacheError::ManifestChecksum`] and [`CacheError::ManifestField`] where it
+    /// cannot be used.
+    pub fn read(dir: &Path) -> Result<Manifest, CacheError> {
+        let path = dir.join(MANIFEST_FILE);
+        let text = match read_bounded(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(crate::writer::no_manifest(dir)),
+            other => other.map_err(io_error("read", &path))?,
+        };
+        Self::parse(&path, &text)
+    }
+
+    fn parse(path: &Path, text: &[u8]) -> Result<Manifest, CacheError> {
+        let syntax = |source| CacheError::ManifestSyntax { path: path.into(), source };
+        // The version comes before everything else: a newer manifest may look different in all other respects.
+        let loose: Value = serde_json::from_slice(text).map_err(syntax)?;
+        if loose["format"] != FORMAT {
+            let actual = loose["format"].to_string();
+            return Err(field_error(path, "format", format!("{FORMAT:?}"), actual));
+        }
+        match loose["format_version"].as_u64() {
+            Some(found) if found > u64::from(FORMAT_VERSION) => {
+                return Err(CacheError::NewerVersion { path: path.into(), found, supported: FORMAT_VERSION });
+            }
+            Some(1..) => {}
+            _ => {
+                let actual = loose["format_version"].to_string();
+                return Err(field_error(path, "format_version", format!("1 to {FORMAT_VERSION}"), actual));
+            }
+        }
+        check_signature(path, text)?;
+        let manifest: Manifest = serde_json::from_value(loose).map_err(syntax)?;
+        manifest.check(path)?;
+        Ok(manifest)
+    }
+
+    /// The file: pretty JSON, the checksum as its last field.
+    pub(crate) fn to_text(&self, path: &Path) -> Result<String, CacheError> {
+        let syntax = |source| CacheError::ManifestSyntax { path: path.into(), source };
+        let body = serde_json::to_string_pretty(self).map_err(syntax)?;
+        let body = body.strip_suffix("\n}").unwrap_or(&body);
+        let signed_with = |digits: &str| format!("{body},\n  \"checksum\": \"{digits}\"\n}}\n");
+        Ok(signed_with(&blake3_hex(signed_with(&"0".repeat(64)).as_bytes())))
+    }
+
+    pub(crate) fn identity(&self) -> JobIdentity {
+        JobIdentity {
+            grid: self.grid.clone(),
+            bits: self.bits,
+            views: self.views,
+            tokenizer: self.tokenizer.clone(),
+            recipe: self.recipe.clone(),
+            source: self.source.clone(),
+            classes: self.classes.clone(),
+        }
+    }
+
+    /// Checks that the parts fit each other, so that later code may rely on them.
+    fn check(&self, path: &Path) -> Result<(), CacheError> {
+        GridSpec::parse(&self.grid, self.bits)
+            .map_err(|_| field_error(path, "grid", "HEIGHTxWIDTH within bounds".into(), self.grid.clone()))?;
+        let expect = |field, expected: usize, actual: usize| {
+            if expected == actual {
+                return Ok(());
+            }
+            Err(field_error(path, field, expected.to_string(), actual.to_string()))
+        };
+        if self.views == 0 {
+            return Err(field_error(path, "views", "at least 1".into(), "0".into()));
+        }
+        expect("rows", self.images.saturating_mul(self.views as usize), self.rows)?;
+        expect("source.images", self.images.saturating_add(self.quarantine.images), self.source.images)?;
+        let mut names = BTreeSet::new();
+        let (mut rows, mut next_image, mut content) = (0usize, 0, ContentSum::default());
+        for shard in &self.shards {
+            shard.check(path)?;
+            if !names.insert(&shard.file) {
+                return Err(field_error(path, "shards.file", "each shard once".into(), shard.file.clone()));
+            }
+            expect("shards.images", next_image, shard.images[0])?;
+            next_image = shard.images[1];
+            rows = rows.saturating_add(shard.rows);
+            content.add(ContentSum::from_hex(&shard.content_sum).unwrap_or_default());
+        }
+        expect("shards.images", self.source.images, next_image)?;
+        expect("rows", rows, self.rows)?;
+        if content.to_hex() != self.content_hash {
+            return Err(field_error(path, "content_hash", content.to_hex(), self.content_hash.clone()));
+        }
+        Ok(())
+    }
+}
+
+impl ShardEntry {
+    fn check(&self, path: &Path) -> Result<(), CacheError> {
+        let fail = |field, expected: &str, actual: String| {
+            Err(field_error(path, field, format!("{expected} ({})", self.file), actual))
+        };
+        if crate::writer::parse_shard_name(&self.file).is_none() {
+            return fail("shards.file", "shard-<rank>-<number>.parquet", format!("{:?}", self.file));
+        }
+        if ContentSum::from_hex(&self.content_sum).is_none() {
+            return fail("shards.content_sum", "64 hex digits", format!("{:?}", self.content_sum));
+        }
+        if self.images[0] > self.images[1] {
+            return fail("shards.images", "[start, end]", format!("{:?}", self.images));
+        }
+        let mut next = 0u64;
+        let mut rows = 0usize;
+        for range in self.row_groups.iter().map(|group| &group.range).chain([&self.footer]) {
+            if range.offset != next {
+                return fail("shards.row_groups.offset", &next.to_string(), range.offset.to_string());
+            }
+            next = next.saturating_add(range.bytes);
+        }
+        for group in &self.row_groups {
+            rows = rows.saturating_add(group.rows);
+        }
+        if next != self.bytes {
+            return fail("shards.bytes", &next.to_string(), self.bytes.to_string());
+        }
+        if rows != self.rows {
+            return fail("shards.rows", &rows.to_string(), self.rows.to_string());
+        }
+        Ok(())
+    }
+}
+
+fn field_error(path: &Path, field: &'static str, expected: String, actual: String) -> CacheError {
+    CacheError::ManifestField { path: path.into(), field, expected, actual }
+}
+
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(MANIFEST_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The text must end in `"checksum": "<64 hex digits>"\n}\n`, and the digits be the hash of the text with zeros there.
+/// So every byte of the file counts, blanks included.
+fn check_signature(path: &Path, text: &[u8]) -> Result<(), CacheError> {
+    const PREFIX: &[u8] = b"\"checksum\": \"";
+    const SUFFIX: &[u8] = b"\"\n}\n";
+    let digits_end = text.len().checked_sub(SUFFIX.len()).filter(|end| &text[*end..] == SUFFIX);
+    let digits = digits_end.and_then(|end| Some(end.checked_sub(64)?..end));
+    let Some(digits) = digits.filter(|digits| text[..digits.start].ends_with(PREFIX)) else {
+        return Err(field_error(path, "checksum", "the last field, laid out as written".into(), "elsewhere".into()));
+    };
+    let actual = String::from_utf8_lossy(&text[digits.clone()]).into_owned();
+    let mut unsigned = text.to_vec();
+    unsigned[digits].fill(b'0');
+    let expected = blake3_hex(&unsigned);
+    if actual == expected { Ok(()) } else { Err(CacheError::ManifestChecksum { path: path.into(), expected, actual }) }
+}

@@ -1,0 +1,309 @@
+//! Reading a finished cache: validated as a whole, then rows straight from the map.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::CacheError;
+use crate::grid::GridSpec;
+use crate::group::Row;
+use crate::hash::ContentSum;
+use crate::manifest::Manifest;
+use crate::pack::unpack;
+use crate::shard::Shard;
+
+/// How the shards' bytes are brought in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Map the files: nothing is read before it is used, and the operating system keeps what is used.
+    #[default]
+    Map,
+    /// Read the files into memory: immune to a file that is truncated while it is in use.
+    Copy,
+}
+
+/// Everything about a row but its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowMeta {
+    /// The source's own name of the image.
+    pub key: String,
+    /// Class index, -1 when unknown.
+    pub label: i32,
+    /// Which view of the image, from 0.
+    pub view: u32,
+    /// Left edge of the crop in the resized image, in pixels.
+    pub crop_x: i32,
+    /// Top edge of the crop in the resized image, in pixels.
+    pub crop_y: i32,
+    /// Whether the crop was mirrored.
+    pub flip: bool,
+}
+
+impl RowMeta {
+    /// The row that this describes, with tokens.
+    pub(crate) fn row<'a>(&'a self, tokens: &'a [u32]) -> Row<'a> {
+        Row {
+            tokens,
+            label: self.label,
+            key: &self.key,
+            view: self.view,
+            crop_x: self.crop_x,
+            crop_y: self.crop_y,
+            flip: self.flip,
+        }
+    }
+}
+
+/// A finished cache, open for reading; cheap to share between threads in an `Arc`.
+///
+/// Rows are numbered 0..[`TokenCache::num_rows`] in the order of the source's images; the views of an image follow each
+/// other, so image i (of those that were encoded) has rows `i * num_views .. (i + 1) * num_views`.
+///
+/// # Truncation of a live file
+/// With [`Access::Map`], a file that another program truncates while the cache is open makes the process receive
+/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part; changing the file in place changes
+/// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
+/// [`Access::Copy`] reads everything into memory first.
+pub struct TokenCache {
+    dir: PathBuf,
+    manifest: Manifest,
+    grid: GridSpec,
+    row_bytes: usize,
+    labels: Vec<i32>,
+    groups: RowIndex,
+    shards: Vec<(Shard, Arc<Bytes>)>,
+}
+
+/// One row group's grids.
+struct TokenGroup {
+    rows: Range<usize>,
+    tokens: Bytes,
+    /// Shard, and row group in it.
+    place: (usize, usize),
+}
+
+impl TokenCache {
+    /// Opens the cache in `dir`, mapped. See [`TokenCache::open_with`].
+    ///
+    /// # Errors
+    /// As [`TokenCache::open_with`].
+    pub fn open(dir: &Path) -> Result<TokenCache, CacheError> {
+        Self::open_with(dir, Access::Map)
+    }
+
+    /// Opens the cache in `dir` after validating the manifest and, for every shard, its size, the checksum of its
+    /// footer, that it belongs to this cache, and where its token pages lie; then reads and verifies the labels. Token
+    /// bytes are verified by [`crate::verify()`], not here: that would read all of them.
+    ///
+    /// # Errors
+    /// [`CacheError::NotACache`], [`CacheError::Unfinished`], [`CacheError::NewerVersion`],
+    /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`], or the variant that names the damage.
+    pub fn open_with(dir: &Path, access: Access) -> Result<TokenCache, CacheError> {
+        let manifest = Manifest::read(dir)?;
+        let grid = manifest.grid_spec();
+        let mut shards = Vec::with_capacity(manifest.shards.len());
+        for entry in &manifest.shards {
+            let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
+            shard.check_belongs(&manifest.job, grid, manifest.views)?;
+            shard.check_entry(entry)?;
+            shards.push(shard);
+        }
+        // Only now, with every shard validated, is anything mapped.
+        let shards = shards.into_iter().map(|shard| shard.load(access).map(|bytes| (shard, bytes)));
+        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        let mut labels = Vec::with_capacity(manifest.rows);
+        let mut groups = Vec::new();
+        for (index, (shard, bytes)) in shards.iter().enumerate() {
+            for group in 0..shard.num_groups() {
+                let start = labels.len();
+                labels.extend(shard.labels(bytes, group, 0..shard.group_rows(group))?);
+                let tokens = bytes.slice(shard.token_range(group));
+                groups.push(TokenGroup { rows: start..labels.len(), tokens, place: (index, group) });
+            }
+        }
+        let groups = RowIndex::new(groups, labels.len());
+        Ok(TokenCache { dir: dir.into(), row_bytes: grid.row_bytes(), manifest, grid, labels, groups, shards })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Shape of every grid.
+    pub fn grid(&self) -> GridSpec {
+        self.grid
+    }
+
+    /// Rows: `num_images * num_views`.
+    pub fn num_rows(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Images with rows.
+    pub fn num_images(&self) -> usize {
+        self.manifest.images
+    }
+
+    /// Views (rows) of every image.
+    pub fn num_views(&self) -> usize {
+        self.manifest.views as usize
+    }
+
+    /// The rows of an image, `0..num_images`: its views in order.
+    pub fn image_rows(&self, image: usize) -> Range<usize> {
+        let views = self.num_views();
+        image * views..(image + 1) * views
+    }
+
+    /// Hash over the set of rows: 64 hex digits.
+    pub fn content_hash(&self) -> &str {
+        &self.manifest.content_hash
+    }
+
+    /// The packed grid of a row, straight from the map: `grid().row_bytes()` bytes.
+    ///
+    /// # Panics
+    /// When `row` is not below [`TokenCache::num_rows`].
+    #[inline]
+    pub fn packed_row(&self, row: usize) -> &[u8] {
+        let group = self.groups.find(row);
+        let start = (row - group.rows.start) * self.row_bytes;
+        &group.tokens[start..start + self.row_bytes]
+    }
+
+    /// The class index of a row, -1 when unknown.
+    ///
+    /// # Panics
+    /// When `row` is not below [`TokenCache::num_rows`].
+    #[inline]
+    pub fn label(&self, row: usize) -> i32 {
+        self.labels[row]
+    }
+
+    /// Unpacks the tokens of a row, raster order, into `grid().num_tokens()` elements.
+    ///
+    /// # Panics
+    /// When `row` is not below [`TokenCache::num_rows`] or `out` has another length.
+    pub fn tokens_into(&self, row: usize, out: &mut [u32]) {
+        unpack(self.packed_row(row), self.grid.bits, out);
+    }
+
+    /// Key, label, view and crop of a row, from the Parquet columns of its row group.
+    ///
+    /// # Errors
+    /// [`CacheError::RowOutOfRange`]; or the columns are damaged.
+    pub fn meta(&self, row: usize) -> Result<RowMeta, CacheError> {
+        let mut metas = self.metas(row..row.saturating_add(1))?;
+        metas.pop().ok_or(CacheError::RowOutOfRange { row, num_rows: self.num_rows() })
+    }
+
+    /// Key, label, view and crop of consecutive rows: far cheaper for many rows than one [`TokenCache::meta`] each.
+    ///
+    /// # Errors
+    /// As [`TokenCache::meta`].
+    pub fn metas(&self, rows: Range<usize>) -> Result<Vec<RowMeta>, CacheError> {
+        if rows.end > self.num_rows() {
+            return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
+        }
+        let mut metas = Vec::with_capacity(rows.len());
+        let mut next = rows.start;
+        while next < rows.end {
+            let group = self.groups.find(next);
+            let end = group.rows.end.min(rows.end);
+            let (shard, bytes) = &self.shards[group.place.0];
+            let local = next - group.rows.start..end - group.rows.start;
+            metas.extend(shard.row_metas(bytes, group.place.1, local)?);
+            next = end;
+        }
+        Ok(metas)
+    }
+
+    /// Computes the content hash from the rows themselves, reading and verifying every column of the cache. Equal to
+    /// [`TokenCache::content_hash`] unless the manifest lies.
+    ///
+    /// # Errors
+    /// The variant that names the damage.
+    pub fn recompute_content_hash(&self) -> Result<String, CacheError> {
+        let mut content = ContentSum::default();
+        for (shard, bytes) in &self.shards {
+            for group in 0..shard.num_groups() {
+                shard.row_hashes(bytes, group)?.iter().for_each(|hash| content.add_row(hash));
+            }
+        }
+        Ok(content.to_hex())
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("dir", &self.dir)
+            .field("rows", &self.num_rows())
+            .field("content_hash", &self.content_hash())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Finds the row group of a row in constant time: row groups have different numbers of rows, so a table says for every
+/// block of `1 << shift` rows in which group it begins, and the search goes on from there.
+struct RowIndex {
+    groups: Vec<TokenGroup>,
+    first_group: Vec<u32>,
+    shift: u32,
+}
+
+impl RowIndex {
+    fn new(groups: Vec<TokenGroup>, num_rows: usize) -> RowIndex {
+        // Blocks about as long as a mean group: a step or two from a block's first group to any row of it.
+        let mean = num_rows / groups.len().max(1);
+        let shift = mean.max(1).ilog2();
+        let mut first_group = Vec::with_capacity((num_rows >> shift) + 1);
+        let mut group = 0;
+        for block_start in (0..num_rows).step_by(1 << shift) {
+            while groups[group].rows.end <= block_start {
+                group += 1;
+            }
+            first_group.push(group as u32);
+        }
+        RowIndex { groups, first_group, shift }
+    }
+
+    #[inline]
+    fn find(&self, row: usize) -> &TokenGroup {
+        let mut group = self.first_group[row >> self.shift] as usize;
+        while self.groups[group].rows.end <= row {
+            group += 1;
+        }
+        &self.groups[group]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_whatever_the_group_sizes() {
+        for sizes in [vec![1], vec![5, 5, 5], vec![1, 100, 1, 1, 1, 7], vec![100, 1], vec![16_384, 16_380, 3]] {
+            let mut groups = Vec::new();
+            let mut next = 0;
+            for (i, size) in sizes.iter().enumerate() {
+                groups.push(TokenGroup { rows: next..next + size, tokens: Bytes::new(), place: (0, i) });
+                next += size;
+            }
+            let index = RowIndex::new(groups, next);
+            for row in 0..next {
+                assert!(index.find(row).rows.contains(&row), "row {row} of {sizes:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Where everything lies in a shard, checked against what the format allows.
+
+use std::ops::Range;
+
+use parquet::basic::{Compression, Type};
+use parquet::file::metadata::ColumnChunkMetaData;
+
+use super::file::read_at;
+use super::{MAGIC, Shard};
+use crate::error::CacheError;
+use crate::fsio::io_error;
+use crate::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
+use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, TOKENS, keys};
+
+/// The longest page header that is looked at: ours have about 20 bytes.
+const PAGE_HEADER_BYTES_MAX: u64 = 256;
+
+/// Where a row group and its columns lie in the file. All ranges are inside the file and follow each other.
+pub(super) struct GroupLayout {
+    pub(super) range: Range<u64>,
+    /// By column, in the order of [`COLUMNS`].
+    pub(super) chunks: [Range<u64>; COLUMNS.len()],
+}
+
+impl Shard {
+    /// Checks all row groups and notes where they are.
+    pub(super) fn check_layout(&mut self) -> Result<(), CacheError> {
+        let groups = self.metadata.num_row_groups();
+        if groups != self.footer.row_groups.len() {
+            let (expected, actual) = (groups.to_string(), self.footer.row_groups.len().to_string());
+            let key = keys::ROW_GROUPS;
+            return Err(CacheError::ShardMetadata { path: self.path.clone(), key, expected, actual });
+        }
+        let mut next = MAGIC.len() as u64;
+        for index in 0..groups {
+            let mut layout = GroupLayout::check(self, index, next)?;
+            next = layout.range.end;
+            if index == 0 {
+                layout.range.start = 0; // the leading magic belongs to the first group's checksum
+            }
+            self.groups.push(layout);
+        }
+        Ok(())
+    }
+}
+
+impl GroupLayout {
+    /// Checks row group `index` of a shard, which must begin at byte `start`.
+    fn check(shard: &Shard, index: usize, start: u64) -> Result<GroupLayout, CacheError> {
+        let group = shard.metadata.row_group(index);
+        let rows = shard.footer.row_groups[index].rows;
+        let checks = LayoutChecks { shard, row_group: index };
+        checks.equal("number of rows", rows as i64, group.num_rows())?;
+        if group.num_columns() < COLUMNS.len() {
+            return Err(checks.error("number of columns", COLUMNS.len().to_string(), group.num_columns().to_string()));
+        }
+        let mut next = start;
+        let mut chunks: [Range<u64>; COLUMNS.len()] = Default::default();
+        // More columns may follow those that we know; they too must lie where the last one ended.
+        for (i, column) in group.columns().iter().enumerate() {
+            let range = checks.chunk_range(column, next)?;
+            next = range.end;
+            if let Some(name) = COLUMNS.get(i) {
+                checks.column(column, name, rows)?;
+                chunks[i] = range;
+            }
+        }
+        checks.token_page(group.column(0), &chunks[0], rows)?;
+        if next - start >= GROUP_BYTES_MAX as u64 {
+            return Err(checks.error("size", format!("less than {GROUP_BYTES_MAX} bytes"), (next - start).to_string()));
+        }
+        Ok(GroupLayout { range: start..next, chunks })
+    }
+}
+
+/// Checks of one row group, with what their errors have in common.
+struct LayoutChecks<'a> {
+    shard: &'a Shard,
+    row_group: usize,
+}
+
+impl LayoutChecks<'_> {
+    fn error(&self, what: &'static str, expected: String, actual: String) -> CacheError {
+        CacheError::GroupLayout { path: self.shard.path.clone(), row_group: self.row_group, what, expected, actual }
+    }
+
+    fn equal(&self, what: &'static str, expected: i64, actual: i64) -> Result<(), CacheError> {
+        if expected == actual { Ok(()) } else { Err(self.error(what, expected.to_string(), actual.to_string())) }
+    }
+
+    /// The bytes of a column chunk, which must begin at `next` and end inside the file.
+    fn chunk_range(&self, column: &ColumnChunkMetaData, next: u64) -> Result<Range<u64>, CacheError> {
+        let begin = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        self.equal("offset of a column", next as i64, begin)?;
+        let end = u64::try_from(column.compressed_size()).ok().and_then(|size| next.checked_add(size));
+        match end.filter(|end| *end <= self.shard.bytes && column.data_page_offset() >= begin) {
+            Some(end) => Ok(next..end),
+            None => Err(self.error(
+                "size of a column",
+                format!("at most {} bytes", self.shard.bytes.saturating_sub(next)),
+                column.compressed_size().to_string(),
+            )),
+        }
+    }
+
+    fn column(&self, column: &ColumnChunkMetaData, name: &'static str, rows: usize) -> Result<(), CacheError> {
+        let expected = match name {
+            TOKENS => Type::FIXED_LEN_BYTE_ARRAY,
+            KEY => Type::BYTE_ARRAY,
+            FLIP => Type::BOOLEAN,
+            _ => Type::INT32,
+        };
+        let described = column.column_descr();
+        let found = (column.column_path().string(), column.column_type(), described.max_def_level());
+        if found != (name.to_owned(), expected, 0) {
+            return Err(CacheError::ColumnType {
+                path: self.shard.path.clone(),
+                column: name,
+                expected: format!("required {expected}"),
+                actual: format!("{} {} with {} optional levels", found.0, found.1, found.2),
+            });
+        }
+        self.equal("number of values", rows as i64, column.num_values())
+    }
+
+    /// One PLAIN, uncompressed page without dictionary whose data is where the footer says.
+    fn token_page(&self, column: &ColumnChunkMetaData, chunk: &Range<u64>, rows: usize) -> Result<(), CacheError> {
+        let width = self.shard.footer.grid.row_bytes();
+        self.equal("width of a grid in bytes", width as i64, i64::from(column.column_descr().type_length()))?;
+        if column.compression() != Compression::UNCOMPRESSED || column.dictionary_page_offset().is_some() {
+            let actual = format!("{:?}, dictionary {:?}", column.compression(), column.dictionary_page_offset());
+            return Err(self.error("token column", "uncompressed, no dictionary".to_owned(), actual));
+        }
+        let header_bytes = rows
+            .checked_mul(width)
+            .and_then(|data| (chunk.end - chunk.start).checked_sub(data as u64))
+            .filter(|bytes| (1..=PAGE_HEADER_BYTES_MAX).contains(bytes))
+            .ok_or_else(|| {
+                let expected = format!("{rows} x {width} bytes and a page header");
+                self.error("size of the token column", expected, (chunk.end - chunk.start).to_string())
+            })?;
+        let offset = self.shard.footer.row_groups[self.row_group].tokens_offset;
+        self.equal("tokens_offset", (chunk.start + header_bytes) as i64, i64::try_from(offset).unwrap_or(-1))?;
+        let mut bytes = vec![0; header_bytes as usize];
+        read_at(&self.shard.file, chunk.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
+        self.page_header(&bytes, rows, rows * width)
+    }
+
+    fn page_header(&self, bytes: &[u8], rows: usize, data_bytes: usize) -> Result<(), CacheError> {
+        let header = DataPageHeader::parse(bytes).map_err(|what| CacheError::PageHeader {
+            path: self.shard.path.clone(),
+            row_group: self.row_group,
+            what,
+        })?;
+        self.equal("token page type", i64::from(DATA_PAGE), i64::from(header.page_type))?;
+        self.equal("token page encoding", i64::from(PLAIN), i64::from(header.encoding))?;
+        self.equal("rows of the token page", rows as i64, i64::from(header.num_values))?;
+        self.equal("bytes of the token page", data_bytes as i64, i64::from(header.compressed_bytes))?;
+        self.equal("bytes of the token page", data_bytes as i64, i64::from(header.uncompressed_bytes))
+    }
+}

@@ -1,0 +1,252 @@
+//! One shard file: its checked layout, and everything that is read from it.
+
+mod belongs;
+mod file;
+mod layout;
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::data_type::{BoolType, ByteArrayType, DataType, Int32Type};
+use parquet::file::metadata::ParquetMetaData;
+
+use self::file::{check_expected, read_at, read_metadata};
+use self::layout::GroupLayout;
+use crate::columns::read_column;
+use crate::error::CacheError;
+use crate::footer::ShardFooter;
+use crate::fsio::io_error;
+use crate::group::RowGroup;
+use crate::hash::{blake3_hex, row_hash};
+use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
+use crate::pack::unpack;
+use crate::reader::{Access, RowMeta};
+use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+
+/// Magic number at both ends of a Parquet file.
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// A shard whose footer was read and checked; its rows were not touched.
+pub(crate) struct Shard {
+    pub(crate) path: PathBuf,
+    pub(crate) footer: ShardFooter,
+    pub(crate) bytes: u64,
+    file: File,
+    metadata: ParquetMetaData,
+    groups: Vec<GroupLayout>,
+}
+
+impl Shard {
+    /// Opens a shard and checks everything but the rows: size, footer checksum (with `expected`), Parquet metadata, our
+    /// metadata, and that the token pages are where and what the format says.
+    ///
+    /// # Errors
+    /// The variant that names what is wrong with the file.
+    pub(crate) fn open(path: &Path, expected: Option<&ShardEntry>) -> Result<Shard, CacheError> {
+        let file = match File::open(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(CacheError::MissingShard { path: path.into() });
+            }
+            other => other.map_err(io_error("open", path))?,
+        };
+        let bytes = file.metadata().map_err(io_error("read the size of", path))?.len();
+        if let Some(entry) = expected {
+            check_expected(path, &file, bytes, entry)?;
+        }
+        let metadata = read_metadata(path, &file, bytes)?;
+        let footer = ShardFooter::parse(path, metadata.file_metadata())?;
+        let mut shard = Shard { path: path.into(), footer, bytes, file, metadata, groups: Vec::new() };
+        shard.check_layout()?;
+        Ok(shard)
+    }
+
+    pub(crate) fn num_groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Where page index and footer begin.
+    fn footer_offset(&self) -> u64 {
+        self.groups.last().map_or(0, |last| last.range.end)
+    }
+
+    pub(crate) fn group_rows(&self, group: usize) -> usize {
+        self.footer.row_groups[group].rows
+    }
+
+    /// Bytes of the file that hold the grids of a group: `rows * row_bytes` of them.
+    pub(crate) fn token_range(&self, group: usize) -> Range<usize> {
+        let start = self.footer.row_groups[group].tokens_offset as usize;
+        start..start + self.group_rows(group) * self.footer.grid.row_bytes()
+    }
+
+    /// The whole file as bytes, mapped or read.
+    pub(crate) fn load(&self, access: Access) -> Result<Arc<Bytes>, CacheError> {
+        let bytes = match access {
+            Access::Map if self.bytes > 0 => {
+                // SAFETY: shards are published by rename and never written again by this crate, so the mapped inode
+                // does not change. A foreign process that truncates it makes reads fault, as `TokenCache` documents.
+                let map = unsafe { memmap2::Mmap::map(&self.file) }.map_err(io_error("map", &self.path))?;
+                Bytes::from_owner(map)
+            }
+            _ => {
+                let mut copy = vec![0; self.bytes as usize];
+                read_at(&self.file, 0, &mut copy).map_err(io_error("read", &self.path))?;
+                Bytes::from(copy)
+            }
+        };
+        // The file may have been cut since its size was checked.
+        let actual = bytes.len() as u64;
+        if actual != self.bytes {
+            return Err(CacheError::ShardSize { path: self.path.clone(), expected: self.bytes, actual });
+        }
+        Ok(Arc::new(bytes))
+    }
+
+    /// Hashes everything: the manifest's entry for this shard. `file` is the loaded shard.
+    pub(crate) fn describe(&self, name: &str, file: &Bytes) -> ShardEntry {
+        let range = |range: Range<u64>| ByteRange {
+            offset: range.start,
+            bytes: range.end - range.start,
+            blake3: blake3_hex(&file[range.start as usize..range.end as usize]),
+        };
+        let row_groups = self.groups.iter().zip(&self.footer.row_groups).map(|(layout, group)| GroupEntry {
+            rows: group.rows,
+            images: group.images,
+            range: range(layout.range.clone()),
+        });
+        ShardEntry {
+            file: name.to_owned(),
+            rows: self.footer.rows(),
+            images: self.footer.images,
+            bytes: self.bytes,
+            blake3: blake3_hex(file),
+            content_sum: self.footer.content.to_hex(),
+            row_groups: row_groups.collect(),
+            footer: range(self.footer_offset()..self.bytes),
+        }
+    }
+
+    /// Verifies one column of a row group against the checksum in the footer.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`].
+    pub(crate) fn verify_column(&self, file: &Bytes, group: usize, column: usize) -> Result<(), CacheError> {
+        let range = match COLUMNS[column] {
+            TOKENS => self.token_range(group),
+            _ => {
+                let chunk = &self.groups[group].chunks[column];
+                chunk.start as usize..chunk.end as usize
+            }
+        };
+        let actual = blake3_hex(&file[range]);
+        let expected = self.footer.row_groups[group].blake3.get(COLUMNS[column]).cloned().unwrap_or_default();
+        if actual == expected {
+            return Ok(());
+        }
+        let (path, column) = (self.path.clone(), COLUMNS[column]);
+        Err(CacheError::ColumnChecksum { path, row_group: group, column, expected, actual })
+    }
+
+    /// The labels of rows `rows` of a group, after verifying the column.
+    pub(crate) fn labels(&self, file: &Arc<Bytes>, group: usize, rows: Range<usize>) -> Result<Vec<i32>, CacheError> {
+        let labels = self.int_column(file, group, LABEL, rows)?;
+        match labels.iter().find(|label| **label < -1) {
+            None => Ok(labels),
+            Some(label) => Err(self.value_error(group, LABEL, "-1 or a class index", label.to_string())),
+        }
+    }
+
+    /// Everything but the tokens of rows `rows` of a group, after verifying the columns.
+    pub(crate) fn row_metas(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        rows: Range<usize>,
+    ) -> Result<Vec<RowMeta>, CacheError> {
+        let labels = self.labels(file, group, rows.clone())?;
+        let views = self.int_column(file, group, VIEW, rows.clone())?;
+        let crop_x = self.int_column(file, group, CROP_X, rows.clone())?;
+        let crop_y = self.int_column(file, group, CROP_Y, rows.clone())?;
+        let flips = self.column::<BoolType>(file, group, FLIP, rows.clone())?;
+        let keys = self.column::<ByteArrayType>(file, group, KEY, rows)?;
+        let mut metas = Vec::with_capacity(labels.len());
+        for (i, key) in keys.iter().enumerate() {
+            let key = std::str::from_utf8(key.data())
+                .map_err(|_| self.value_error(group, KEY, "UTF-8 text", "other bytes".to_owned()))?;
+            let view = u32::try_from(views[i])
+                .map_err(|_| self.value_error(group, VIEW, "at least 0", views[i].to_string()))?;
+            metas.push(RowMeta {
+                key: key.to_owned(),
+                label: labels[i],
+                view,
+                crop_x: crop_x[i],
+                crop_y: crop_y[i],
+                flip: flips[i],
+            });
+        }
+        Ok(metas)
+    }
+
+    /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.
+    pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize) -> Result<RowGroup, CacheError> {
+        self.verify_column(file, group, 0)?;
+        let grid = self.footer.grid;
+        let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
+        let [start, end] = self.footer.row_groups[group].images;
+        let mut rows = RowGroup::starting_at(start);
+        let mut tokens = vec![0; grid.num_tokens()];
+        for (meta, packed) in metas.iter().zip(file[self.token_range(group)].chunks_exact(grid.row_bytes())) {
+            unpack(packed, grid.bits, &mut tokens);
+            rows.push(grid, &meta.row(&tokens));
+        }
+        rows.images.end = end;
+        let settled = |image: usize| (start..end).contains(&image);
+        rows.quarantined = self.footer.quarantined.iter().filter(|q| settled(q.index)).cloned().collect();
+        Ok(rows)
+    }
+
+    /// The hash of every row of a group, for a content hash that is computed from the rows themselves.
+    pub(crate) fn row_hashes(&self, file: &Arc<Bytes>, group: usize) -> Result<Vec<[u8; 32]>, CacheError> {
+        self.verify_column(file, group, 0)?;
+        let grid = self.footer.grid;
+        let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
+        let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
+        Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, &meta.row(&[]), packed)).collect())
+    }
+
+    fn int_column(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        name: &'static str,
+        rows: Range<usize>,
+    ) -> Result<Vec<i32>, CacheError> {
+        self.column::<Int32Type>(file, group, name, rows)
+    }
+
+    fn column<T: DataType>(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        name: &'static str,
+        rows: Range<usize>,
+    ) -> Result<Vec<T::T>, CacheError> {
+        let index = COLUMNS.iter().position(|column| *column == name).unwrap_or(0);
+        self.verify_column(file, group, index)?;
+        let chunk = self.metadata.row_group(group).column(index);
+        read_column::<T>(file, chunk, self.group_rows(group), rows).map_err(|source| CacheError::ColumnDecode {
+            path: self.path.clone(),
+            row_group: group,
+            column: name,
+            source,
+        })
+    }
+
+    fn value_error(&self, row_group: usize, column: &'static str, expected: &str, actual: String) -> CacheError {
+        CacheError::ColumnValue { path: self.path.clone(), row_group, column, expected: expected.to_owned(), actual }
+    }
+}

@@ -1,0 +1,148 @@
+//! Row groups to one shard file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use parquet::data_type::{BoolType, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int32Type};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+
+use super::folder::Name;
+use crate::error::CacheError;
+use crate::footer::{GroupFooter, ShardFooter};
+use crate::fsio::TempFile;
+use crate::group::RowGroup;
+use crate::hash::{ContentSum, blake3_hex};
+use crate::job::{JobIdentity, JobSpec};
+use crate::manifest::ShardEntry;
+use crate::reader::Access;
+use crate::schema::{COLUMNS, TOKENS, parquet_schema, writer_properties};
+use crate::shard::Shard;
+
+/// Grids that are handed to the encoder at a time: bounds its temporary copies.
+const ENCODE_BATCH_ROWS: usize = 1024;
+
+/// What all shards of a rank have in common.
+pub(super) struct ShardSpec<'a> {
+    pub(super) job: &'a JobSpec,
+    pub(super) identity: &'a JobIdentity,
+    pub(super) job_id: &'a str,
+}
+
+impl ShardSpec<'_> {
+    /// Writes `groups` as the shard `name`: temporary file, sync, read back and verify, rename, sync of the folder.
+    pub(super) fn write(&self, dir: &Path, name: Name, groups: &[RowGroup]) -> Result<ShardEntry, CacheError> {
+        let mut file = TempFile::create(Name::Temp(Some(self.job.rank)).path(dir))?;
+        let footer_blake3 = self.encode(&mut file, groups)?;
+        file.sync()?;
+        let entry = self.read_back(file.path(), name, &footer_blake3)?;
+        file.publish(&name.path(dir))?;
+        Ok(entry)
+    }
+
+    /// Writes the file's bytes; returns the hash of those behind the last row group.
+    fn encode(&self, file: &mut TempFile, groups: &[RowGroup]) -> Result<String, CacheError> {
+        let path = file.path().to_owned();
+        let failed = |source| CacheError::Encode { path: path.clone(), source };
+        // The encoder writes to memory and every row group goes to the file when it is whole: a full disk is then an
+        // I/O error with its path, and a group's columns can be hashed before the footer that holds their hashes.
+        let schema = parquet_schema(self.job.grid).map_err(failed)?;
+        let mut encoder = SerializedFileWriter::new(Vec::new(), schema, writer_properties()).map_err(failed)?;
+        let mut row_groups = Vec::new();
+        let mut content = ContentSum::default();
+        let mut written = 0u64;
+        for group in groups {
+            content.add(group.content);
+            if group.rows() == 0 {
+                continue; // only quarantined images: the footer lists them
+            }
+            let metadata = self.encode_group(&mut encoder, group).map_err(failed)?;
+            encoder.flush().map_err(|e| failed(e.into()))?;
+            let bytes = encoder.inner_mut();
+            row_groups.push(describe_group(group, &metadata, bytes, written));
+            file.write(bytes)?;
+            written += bytes.len() as u64;
+            bytes.clear();
+        }
+        let footer = ShardFooter {
+            grid: self.job.grid,
+            views: self.job.num_views,
+            job: self.job_id.to_owned(),
+            images: [groups[0].images.start, groups[groups.len() - 1].images.end],
+            quarantined: groups.iter().flat_map(|group| group.quarantined.clone()).collect(),
+            row_groups,
+            content,
+        };
+        footer.to_key_values(self.identity).into_iter().for_each(|entry| encoder.append_key_value_metadata(entry));
+        let tail = encoder.into_inner().map_err(failed)?;
+        file.write(&tail)?;
+        Ok(blake3_hex(&tail))
+    }
+
+    fn encode_group(
+        &self,
+        encoder: &mut SerializedFileWriter<Vec<u8>>,
+        group: &RowGroup,
+    ) -> ParquetResult<RowGroupMetaData> {
+        let mut columns = encoder.next_row_group()?;
+        let width = self.job.grid.row_bytes();
+        let batches = group.tokens.chunks(width * ENCODE_BATCH_ROWS).map(|batch| {
+            batch.chunks_exact(width).map(|grid| FixedLenByteArray::from(grid.to_vec())).collect::<Vec<_>>()
+        });
+        write_column::<FixedLenByteArrayType>(&mut columns, batches)?;
+        write_column::<Int32Type>(&mut columns, [&group.labels])?;
+        write_column::<ByteArrayType>(&mut columns, [&group.keys])?;
+        write_column::<Int32Type>(&mut columns, [&group.views])?;
+        write_column::<Int32Type>(&mut columns, [&group.crop_x])?;
+        write_column::<Int32Type>(&mut columns, [&group.crop_y])?;
+        write_column::<BoolType>(&mut columns, [&group.flips])?;
+        Ok(columns.close()?.as_ref().clone())
+    }
+
+    /// Opens the finished file as a reader would and verifies every column: nothing that is published is worse than
+    /// what was in memory, and the encoder kept to the layout that readers rely on.
+    fn read_back(&self, path: &Path, name: Name, footer_blake3: &str) -> Result<ShardEntry, CacheError> {
+        let shard = Shard::open(path, None)?;
+        let bytes = shard.load(Access::Map)?;
+        for group in 0..shard.num_groups() {
+            (0..COLUMNS.len()).try_for_each(|column| shard.verify_column(&bytes, group, column))?;
+        }
+        let entry = shard.describe(&name.to_text(), &bytes);
+        if entry.footer.blake3 == footer_blake3 {
+            return Ok(entry);
+        }
+        let (expected, actual) = (footer_blake3.to_owned(), entry.footer.blake3);
+        Err(CacheError::FooterChecksum { path: path.into(), expected, actual })
+    }
+}
+
+fn write_column<T: DataType>(
+    columns: &mut SerializedRowGroupWriter<'_, Vec<u8>>,
+    batches: impl IntoIterator<Item = impl AsRef<[T::T]>>,
+) -> ParquetResult<()> {
+    let missing = || ParquetError::General("the schema has fewer columns than the format".to_owned());
+    let mut column = columns.next_column()?.ok_or_else(missing)?;
+    for batch in batches {
+        column.typed::<T>().write_batch(batch.as_ref(), None, None)?;
+    }
+    column.close()
+}
+
+/// What the footer says about a row group whose encoded form is `bytes`, at `offset` of the file.
+fn describe_group(group: &RowGroup, metadata: &RowGroupMetaData, bytes: &[u8], offset: u64) -> GroupFooter {
+    let mut tokens_offset = 0;
+    let mut blake3 = BTreeMap::new();
+    for (name, column) in COLUMNS.iter().zip(metadata.columns()) {
+        let (start, length) = column.byte_range();
+        let end = start + length;
+        // The only page of the token column ends where its chunk does.
+        let from = if *name == TOKENS { end - group.tokens.len() as u64 } else { start };
+        if *name == TOKENS {
+            tokens_offset = from;
+        }
+        blake3.insert((*name).to_owned(), blake3_hex(&bytes[(from - offset) as usize..(end - offset) as usize]));
+    }
+    let images = [group.images.start, group.images.end];
+    GroupFooter { rows: group.rows(), images, tokens_offset, blake3 }
+}

@@ -1,0 +1,300 @@
+//! The names in a cache's folder, and what a folder is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::CacheError;
+use crate::fsio::{Lock, io_error, list_names, remove_if_present, sync_dir, write_atomically};
+use crate::job::{JobIdentity, JobSpec};
+use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, QUARANTINE_FILE};
+use crate::schema::FORMAT_VERSION;
+
+/// Marks an unfinished job and says which; removed when the manifest is there.
+const JOB_FILE: &str = ".job.json";
+/// Held while the job file or the manifest is looked at and written.
+const FOLDER_LOCK: &str = ".lock";
+
+/// A file of ours, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    Manifest,
+    Quarantine,
+    Job,
+    FolderLock,
+    RankLock(u32),
+    Done(u32),
+    /// A finished shard of a rank, by number.
+    Shard(u32, u32),
+    /// A finished row group of a rank that no shard contains yet, by its first image.
+    Part(u32, usize),
+    /// A file that was being written when its process died; `None`: by the publisher.
+    Temp(Option<u32>),
+}
+
+/// Rank and number of `shard-<rank>-<number>.parquet` (at least five digits each, written one way only).
+pub(crate) fn parse_shard_name(name: &str) -> Option<(u32, u32)> {
+    match parse_name(name)? {
+        Name::Shard(rank, number) => Some((rank, number)),
+        _ => None,
+    }
+}
+
+pub(super) fn parse_name(name: &str) -> Option<Name> {
+    match name {
+        MANIFEST_FILE => return Some(Name::Manifest),
+        QUARANTINE_FILE => return Some(Name::Quarantine),
+        JOB_FILE => return Some(Name::Job),
+        FOLDER_LOCK => return Some(Name::FolderLock),
+        ".tmp-publish" => return Some(Name::Temp(None)),
+        _ => {}
+    }
+    let number = |digits: &str| digits.parse::<u32>().ok();
+    let pair = |text: &str| {
+        let (rank, number_of) = text.split_once('-')?;
+        Some((number(rank)?, number(number_of)?))
+    };
+    let found = if let Some(rest) = name.strip_prefix("shard-") {
+        let (rank, number) = pair(rest.strip_suffix(".parquet")?)?;
+        Name::Shard(rank, number)
+    } else if let Some(rest) = name.strip_prefix(".part-") {
+        let (rank, image) = rest.split_once('-')?;
+        Name::Part(number(rank)?, image.parse().ok()?)
+    } else if let Some(rest) = name.strip_prefix(".done-") {
+        Name::Done(number(rest.strip_suffix(".json")?)?)
+    } else if let Some(rest) = name.strip_prefix(".lock-") {
+        Name::RankLock(number(rest)?)
+    } else {
+        Name::Temp(Some(number(name.strip_prefix(".tmp-")?)?))
+    };
+    // `+1`, `1` for `00001` and the like are not names that we write.
+    (found.to_text() == name).then_some(found)
+}
+
+impl Name {
+    pub(super) fn to_text(self) -> String {
+        match self {
+            Name::Manifest => MANIFEST_FILE.to_owned(),
+            Name::Quarantine => QUARANTINE_FILE.to_owned(),
+            Name::Job => JOB_FILE.to_owned(),
+            Name::FolderLock => FOLDER_LOCK.to_owned(),
+            Name::RankLock(rank) => format!(".lock-{rank:05}"),
+            Name::Done(rank) => format!(".done-{rank:05}.json"),
+            Name::Shard(rank, number) => format!("shard-{rank:05}-{number:05}.parquet"),
+            Name::Part(rank, image) => format!(".part-{rank:05}-{image:010}"),
+            Name::Temp(Some(rank)) => format!(".tmp-{rank:05}"),
+            Name::Temp(None) => ".tmp-publish".to_owned(),
+        }
+    }
+
+    pub(super) fn path(self, dir: &Path) -> PathBuf {
+        dir.join(self.to_text())
+    }
+
+    /// Whether the file belongs to one rank's work (its lock aside).
+    fn is_work_of(self, rank: u32) -> bool {
+        matches!(self, Name::Done(r) | Name::Shard(r, _) | Name::Part(r, _) | Name::Temp(Some(r)) if r == rank)
+    }
+}
+
+/// The files of ours in a folder.
+pub(super) fn list_ours(dir: &Path) -> Result<Vec<Name>, CacheError> {
+    Ok(list_names(dir)?.iter().filter_map(|name| parse_name(name)).collect())
+}
+
+/// The unfinished job of a folder.
+#[derive(Serialize, Deserialize)]
+struct JobFile {
+    format: String,
+    format_version: u32,
+    world_size: u32,
+    job: JobIdentity,
+}
+
+/// Why a folder has no manifest.
+pub(crate) fn no_manifest(dir: &Path) -> CacheError {
+    let Ok(ours) = list_ours(dir) else {
+        return CacheError::NotACache { path: dir.into() };
+    };
+    if !ours.contains(&Name::Job) {
+        return CacheError::NotACache { path: dir.into() };
+    }
+    let done = ours.iter().filter(|name| matches!(name, Name::Done(_))).count();
+    let expected = read_job(dir).ok().flatten().map_or(1, |job| job.world_size as usize);
+    CacheError::Unfinished { path: dir.into(), done, expected }
+}
+
+/// Locks that a writer holds: nobody else writes for its rank.
+pub(super) struct Claim {
+    pub(super) rank_lock: Option<Lock>,
+    /// The manifest, when the cache is finished.
+    pub(super) manifest: Option<Manifest>,
+}
+
+/// Makes `dir` the folder of `job`: creates it, refuses what is not ours and what is another job's, claims the rank.
+pub(super) fn claim(dir: &Path, job: &JobSpec, overwrite: bool) -> Result<Claim, CacheError> {
+    create_folder(dir)?;
+    // Before the lock's file is created in what may not be our folder; once more if it just became ours.
+    refuse_foreign(dir).or_else(|_| refuse_foreign(dir))?;
+    if !overwrite && let Some(manifest) = finished(dir, &job.identity())? {
+        finish_cleaning(dir);
+        return Ok(Claim { rank_lock: None, manifest: Some(manifest) });
+    }
+    let _folder = Lock::wait(&Name::FolderLock.path(dir))?;
+    refuse_foreign(dir)?;
+    if overwrite {
+        clear(dir, job)?;
+    } else if let Some(manifest) = finished(dir, &job.identity())? {
+        remove_leftovers(dir);
+        return Ok(Claim { rank_lock: None, manifest: Some(manifest) });
+    }
+    match read_job(dir)? {
+        Some(found) => same_job(dir, &found.job, &job.identity(), Some((found.world_size, job.world_size)))?,
+        None => write_job(dir, job)?,
+    }
+    let rank_lock = Lock::take(&Name::RankLock(job.rank).path(dir))?;
+    Ok(Claim { rank_lock: Some(rank_lock), manifest: None })
+}
+
+/// Creates the folder durably: after a power loss its files must not be in a folder that was never there.
+fn create_folder(dir: &Path) -> Result<(), CacheError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(dir).map_err(io_error("create folder", dir))?;
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// The manifest of a finished cache of this job; an error when it is of another one.
+fn finished(dir: &Path, identity: &JobIdentity) -> Result<Option<Manifest>, CacheError> {
+    if !Name::Manifest.path(dir).exists() {
+        return Ok(None);
+    }
+    let manifest = Manifest::read(dir)?;
+    same_job(dir, &manifest.identity(), identity, None)?;
+    Ok(Some(manifest))
+}
+
+fn same_job(
+    dir: &Path,
+    found: &JobIdentity,
+    wanted: &JobIdentity,
+    world_sizes: Option<(u32, u32)>,
+) -> Result<(), CacheError> {
+    let differs = |(field, found, wanted)| CacheError::JobDiffers { path: dir.into(), field, found, wanted };
+    if let Some(difference) = found.first_difference(wanted) {
+        return Err(differs(difference));
+    }
+    match world_sizes {
+        Some((found, wanted)) if found != wanted => {
+            Err(differs(("world_size".to_owned(), found.to_string(), wanted.to_string())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A folder is ours when it holds a manifest or job file that says so, or nothing at all (locks and temporary files of
+/// a process that died at once do not count).
+fn refuse_foreign(dir: &Path) -> Result<(), CacheError> {
+    let harmless =
+        |name: &String| matches!(parse_name(name), Some(Name::FolderLock | Name::RankLock(_) | Name::Temp(_)));
+    let found = list_names(dir)?.into_iter().find(|name| !harmless(name));
+    // Looked at after the listing, and the job file first: other ranks may be creating or publishing meanwhile, and
+    // files of ours appear only after the job file, which goes only after the manifest has come.
+    match found {
+        Some(found) if !says_format(&Name::Job.path(dir)) && !says_format(&Name::Manifest.path(dir)) => {
+            Err(CacheError::FolderNotEmpty { path: dir.into(), found })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn says_format(path: &Path) -> bool {
+    let loose: Option<Value> = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    loose.is_some_and(|loose| loose["format"] == FORMAT)
+}
+
+fn read_job(dir: &Path) -> Result<Option<JobFile>, CacheError> {
+    let path = Name::Job.path(dir);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    serde_json::from_slice(&text).map(Some).map_err(|source| CacheError::ManifestSyntax { path, source })
+}
+
+fn write_job(dir: &Path, job: &JobSpec) -> Result<(), CacheError> {
+    let path = Name::Job.path(dir);
+    let file = JobFile {
+        format: FORMAT.to_owned(),
+        format_version: FORMAT_VERSION,
+        world_size: job.world_size,
+        job: job.identity(),
+    };
+    let text =
+        serde_json::to_vec_pretty(&file).map_err(|source| CacheError::ManifestSyntax { path: path.clone(), source })?;
+    write_atomically(Name::Temp(None).path(dir), &path, &text)
+}
+
+/// Removes what `overwrite` replaces. A job of several ranks is overwritten by each of them: the first one finds
+/// another job (or a finished one) and removes all of it, the others find their own job begun and remove only their
+/// part of it, so that none removes what another has just written.
+fn clear(dir: &Path, job: &JobSpec) -> Result<(), CacheError> {
+    let ours = list_ours(dir)?;
+    let is_same =
+        |found: JobFile| same_job(dir, &found.job, &job.identity(), Some((found.world_size, job.world_size))).is_ok();
+    let begun = !ours.contains(&Name::Manifest) && read_job(dir).is_ok_and(|found| found.is_some_and(is_same));
+    let mut idle = Vec::new();
+    for name in &ours {
+        match name {
+            Name::RankLock(rank) if !begun || *rank == job.rank => idle.push(Lock::take(&name.path(dir))?),
+            _ => {}
+        }
+    }
+    let remove_all = |doomed: &dyn Fn(Name) -> bool| {
+        ours.iter().filter(|name| doomed(**name)).try_for_each(|name| remove_if_present(&name.path(dir)))
+    };
+    if begun {
+        return remove_all(&|name| name.is_work_of(job.rank));
+    }
+    if ours.is_empty() {
+        return Ok(());
+    }
+    // Killed half way, this must leave neither a manifest without its shards nor a job that seems to be begun: until
+    // all is gone, the folder is that of a job which no process can have.
+    write_job(dir, &JobSpec { world_size: CLEARING, ..job.clone() })?;
+    remove_if_present(&Name::Manifest.path(dir))?;
+    remove_all(&|name| !matches!(name, Name::Job | Name::FolderLock | Name::RankLock(_)))?;
+    remove_if_present(&Name::Job.path(dir))
+}
+
+/// The world size of a job that is being removed.
+const CLEARING: u32 = 0;
+
+/// Removes what a publisher that died right after publishing left behind. The cache may be on a read-only disk: then
+/// they stay.
+fn finish_cleaning(dir: &Path) {
+    let is_leftover = |name: &Name| !matches!(name, Name::Manifest | Name::Quarantine | Name::Shard(..));
+    if list_ours(dir).is_ok_and(|ours| ours.iter().any(is_leftover))
+        && let Ok(_folder) = Lock::wait(&Name::FolderLock.path(dir))
+    {
+        remove_leftovers(dir);
+    }
+}
+
+/// Removes what a finished job no longer needs. Failing to is harmless: readers ignore these files.
+pub(super) fn remove_leftovers(dir: &Path) {
+    for name in list_ours(dir).unwrap_or_default() {
+        let needed = matches!(name, Name::Manifest | Name::Quarantine | Name::Shard(..));
+        // A lock that a live process holds is left to it.
+        let held = matches!(name, Name::RankLock(_)) && Lock::take(&name.path(dir)).is_err();
+        if !needed && !held {
+            let _ = remove_if_present(&name.path(dir));
+        }
+    }
+}

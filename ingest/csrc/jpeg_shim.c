@@ -1,0 +1,185 @@
+/* A small door between Rust and libjpeg.
+ *
+ * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into the function of this
+ * file that called the library, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
+ * or panic strategy the program was built with; and the layout of libjpeg's structs is known to C only. No Rust frame is
+ * ever jumped over: libjpeg is given no callback outside this file.
+ *
+ * Input is one block of memory. The source manager suspends when it runs out, as Pillow's does, so that a file that ends
+ * too early is told from a broken one, and nothing is made up in its place.
+ */
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jpeglib.h>
+#include <jerror.h>
+
+#include "idct_sse2.h"
+
+/* Statuses; the same numbers stand in decode/jpeg.rs. */
+enum { TG_OK = 0, TG_TRUNCATED = 1, TG_BROKEN = 2, TG_TOO_MANY_SCANS = 3 };
+
+/* What the header says; the same fields stand in decode/jpeg.rs. */
+typedef struct {
+  unsigned int width;
+  unsigned int height;
+  int components;        /* as stored */
+  int output_components; /* of the rows that tg_jpeg_read_rows writes: 3 = RGB, 4 = CMYK as stored */
+} tg_jpeg_header;
+
+typedef struct {
+  struct jpeg_decompress_struct cinfo;
+  struct jpeg_error_mgr err;
+  struct jpeg_source_mgr src;
+  struct jpeg_progress_mgr progress;
+  jmp_buf trap;
+  int created;
+  int max_scans;
+  int too_many_scans;
+  char message[JMSG_LENGTH_MAX];
+} tg_jpeg;
+
+static void on_error(j_common_ptr common)
+{
+  tg_jpeg *self = (tg_jpeg *)common->client_data;
+  common->err->format_message(common, self->message);
+  longjmp(self->trap, 1);
+}
+
+static void discard_message(j_common_ptr common) { (void)common; }
+
+static void no_op(j_decompress_ptr cinfo) { (void)cinfo; }
+
+static boolean suspend(j_decompress_ptr cinfo)
+{
+  (void)cinfo;
+  return FALSE;
+}
+
+static void skip(j_decompress_ptr cinfo, long count)
+{
+  struct jpeg_source_mgr *src = cinfo->src;
+  /* Past the end: leave nothing, so that the next read suspends. */
+  size_t step = count <= 0 ? 0 : (size_t)count;
+  if (step > src->bytes_in_buffer) step = src->bytes_in_buffer;
+  src->next_input_byte += step;
+  src->bytes_in_buffer -= step;
+}
+
+/* Each scan of a progressive file goes over the whole picture: thousands of tiny scans would keep a worker busy for hours. */
+static void on_progress(j_common_ptr common)
+{
+  tg_jpeg *self = (tg_jpeg *)common->client_data;
+  if (common->is_decompressor && self->cinfo.input_scan_number > self->max_scans) {
+    self->too_many_scans = 1;
+    snprintf(self->message, sizeof self->message, "more than %d scans", self->max_scans);
+    longjmp(self->trap, 1);
+  }
+}
+
+static int failure(const tg_jpeg *self)
+{
+  return self->too_many_scans ? TG_TOO_MANY_SCANS : TG_BROKEN;
+}
+
+void tg_jpeg_destroy(tg_jpeg *self)
+{
+  if (self == NULL) return;
+  if (self->created) jpeg_destroy_decompress(&self->cinfo);
+  free(self);
+}
+
+/* The part of creation that may fail inside libjpeg. */
+static int create(tg_jpeg *self)
+{
+  if (setjmp(self->trap)) return TG_BROKEN;
+  jpeg_create_decompress(&self->cinfo);
+  self->created = 1;
+  tg_use_exact_idct(&self->cinfo);
+  return TG_OK;
+}
+
+/* One object decodes one file: libjpeg keeps quantization and Huffman tables from file to file, and what a picture decodes
+ * to must not depend on what was decoded before it. NULL when memory is short. */
+tg_jpeg *tg_jpeg_create(void)
+{
+  tg_jpeg *self = calloc(1, sizeof *self);
+  if (self == NULL) return NULL;
+  self->cinfo.err = jpeg_std_error(&self->err);
+  self->cinfo.client_data = self; /* kept by jpeg_create_decompress */
+  self->err.error_exit = on_error;
+  self->err.output_message = discard_message;
+  if (create(self) != TG_OK) {
+    tg_jpeg_destroy(self);
+    return NULL;
+  }
+  self->src.init_source = no_op;
+  self->src.fill_input_buffer = suspend;
+  self->src.skip_input_data = skip;
+  self->src.resync_to_restart = jpeg_resync_to_restart;
+  self->src.term_source = no_op;
+  self->progress.progress_monitor = on_progress;
+  self->cinfo.src = &self->src;
+  self->cinfo.progress = &self->progress;
+  return self;
+}
+
+/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish. */
+int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int max_scans, tg_jpeg_header *header)
+{
+  int status;
+  self->message[0] = '\0';
+  self->too_many_scans = 0;
+  self->max_scans = max_scans;
+  self->src.next_input_byte = data;
+  self->src.bytes_in_buffer = length;
+  if (setjmp(self->trap)) return failure(self);
+  do {
+    status = jpeg_read_header(&self->cinfo, FALSE);
+  } while (status == JPEG_HEADER_TABLES_ONLY);
+  if (status == JPEG_SUSPENDED) return TG_TRUNCATED;
+  header->width = self->cinfo.image_width;
+  header->height = self->cinfo.image_height;
+  header->components = self->cinfo.num_components;
+  /* The rest is libjpeg's default: islow DCT, fancy upsampling. It is what Pillow uses. */
+  self->cinfo.out_color_space = self->cinfo.num_components == 4 ? JCS_CMYK : JCS_RGB;
+  header->output_components = self->cinfo.num_components == 4 ? 4 : 3;
+  return TG_OK;
+}
+
+/* Starts the decompressor; for a progressive file this reads all of it. */
+int tg_jpeg_start(tg_jpeg *self)
+{
+  if (setjmp(self->trap)) return failure(self);
+  return jpeg_start_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
+}
+
+/* Writes the next `count` rows at `out`, `stride` bytes apart. */
+int tg_jpeg_read_rows(tg_jpeg *self, unsigned char *out, size_t stride, unsigned int count)
+{
+  /* In memory across setjmp, and advanced by the loop only. */
+  volatile unsigned int done = 0;
+  if (setjmp(self->trap)) return failure(self);
+  while (done < count) {
+    JSAMPROW row = out + (size_t)done * stride;
+    if (jpeg_read_scanlines(&self->cinfo, &row, 1) != 1) return TG_TRUNCATED;
+    done = done + 1;
+  }
+  return TG_OK;
+}
+
+/* Reads on to the EOI marker, without which a file counts as truncated. */
+int tg_jpeg_finish(tg_jpeg *self)
+{
+  if (setjmp(self->trap)) return failure(self);
+  return jpeg_finish_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
+}
+
+unsigned int tg_jpeg_warnings(const tg_jpeg *self)
+{
+  return self->err.num_warnings < 0 ? 0u : (unsigned int)self->err.num_warnings;
+}
+
+const char *tg_jpeg_message(const tg_jpeg *self) { return self->message; }

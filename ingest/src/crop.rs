@@ -1,0 +1,252 @@
+//! One decoded image to its views: where the crops lie, and their pixels.
+
+use crate::decode::RgbImage;
+use crate::recipe::{Recipe, RecipeError, Views};
+use crate::resample::{Region, Resampler, target_size};
+
+/// One view of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Number of the view, from 0.
+    pub view: u32,
+    /// Columns of the resized, unmirrored image to the left of the crop.
+    pub crop_x: i32,
+    /// Rows of the resized image above the crop.
+    pub crop_y: i32,
+    /// Whether the crop is mirrored left to right after it was cut out.
+    pub flip: bool,
+    /// `[size][size][3]`, RGB, row-major, 0 to 255.
+    pub pixels: Vec<u8>,
+}
+
+/// Why an image has no views.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The longer side would become longer than 2^31 - 1 pixels.
+    #[error("{width} x {height} pixels resized to a shorter side of {shorter}: the longer one would exceed 2147483647")]
+    TooLong {
+        /// Columns of the image.
+        width: u32,
+        /// Rows of the image.
+        height: u32,
+        /// The shorter side asked for.
+        shorter: u32,
+    },
+    /// The pixels do not match the size.
+    #[error("an image of {width} x {height} pixels with {bytes} bytes")]
+    Inconsistent {
+        /// Columns of the image.
+        width: u32,
+        /// Rows of the image.
+        height: u32,
+        /// Bytes of its pixels.
+        bytes: usize,
+    },
+    /// The recipe is out of range.
+    #[error("{source}")]
+    Recipe {
+        /// What is wrong with it.
+        source: RecipeError,
+    },
+}
+
+/// A crop's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    x: u32,
+    y: u32,
+    flip: bool,
+}
+
+/// Makes the views of `image` that `recipe` asks for; `key` is the image's name, which random crops depend on.
+///
+/// # Errors
+/// [`ViewError`] for an image whose resized side would not be addressable, an inconsistent image, or an impossible recipe.
+pub fn views_of(image: &RgbImage, key: &str, recipe: &Recipe) -> Result<Vec<View>, ViewError> {
+    views_with(&mut Resampler::default(), image, key, recipe)
+}
+
+/// [`views_of`] with a resampler that is used again and again.
+pub(crate) fn views_with(
+    resampler: &mut Resampler,
+    image: &RgbImage,
+    key: &str,
+    recipe: &Recipe,
+) -> Result<Vec<View>, ViewError> {
+    recipe.validate().map_err(|source| ViewError::Recipe { source })?;
+    let (width, height) = (image.width, image.height);
+    if width as usize * height as usize * 3 != image.pixels.len() || image.pixels.is_empty() {
+        return Err(ViewError::Inconsistent { width, height, bytes: image.pixels.len() });
+    }
+    let shorter = recipe.shorter_side();
+    let resized = target_size(width, height, shorter).ok_or(ViewError::TooLong { width, height, shorter })?;
+    let places = places(recipe, key, resized);
+    let size = recipe.size;
+    let mut cutter = Cutter::new(resampler, image, resized, size, &places);
+    let view = |(i, place): (usize, &Place)| View {
+        view: i as u32,
+        crop_x: place.x as i32,
+        crop_y: place.y as i32,
+        flip: place.flip,
+        pixels: cutter.cut(*place),
+    };
+    Ok(places.iter().enumerate().map(view).collect())
+}
+
+/// Where the crops lie in an image of the size `resized`.
+fn places(recipe: &Recipe, key: &str, resized: (u32, u32)) -> Vec<Place> {
+    let room = (resized.0 - recipe.size, resized.1 - recipe.size);
+    let center = (half_to_even(room.0), half_to_even(room.1));
+    let plain = |x, y| Place { x, y, flip: false };
+    match recipe.views {
+        Views::Center => vec![plain(center.0, center.1)],
+        Views::CenterFlip => [false, true].map(|flip| Place { x: center.0, y: center.1, flip }).to_vec(),
+        Views::RandomCrop(crops) => (0..crops).map(|view| random_place(recipe.seed, key, view, room)).collect(),
+        Views::TenCrop(_) => {
+            let five = [(0, 0), (room.0, 0), (0, room.1), (room.0, room.1), center];
+            // torchvision mirrors the image and cuts at the same places; in the unmirrored image these lie at room - x.
+            let mirrored = five.map(|(x, y)| Place { x: room.0 - x, y, flip: true });
+            five.into_iter().map(|(x, y)| plain(x, y)).chain(mirrored).collect()
+        }
+    }
+}
+
+/// `round(n / 2)`, ties to even, as Python rounds.
+fn half_to_even(n: u32) -> u32 {
+    let half = n / 2;
+    half + (n % 2) * (half % 2)
+}
+
+/// A place drawn uniformly, the same on every machine. With f the finaliser of splitmix64 and h the FNV-1a 64 of the key's
+/// bytes, a splitmix64 generator starts at `f(f(f(seed) ^ h) ^ view)`; its first output gives the row, its second the
+/// column, each as the high 64 bits of `output * number of places`.
+fn random_place(seed: u64, key: &str, view: u32, room: (u32, u32)) -> Place {
+    let key_hash = key.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+    let mut state = splitmix64(splitmix64(splitmix64(seed) ^ key_hash) ^ u64::from(view));
+    let mut draw = |room: u32| {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let places = u128::from(room) + 1;
+        ((u128::from(splitmix64(state)) * places) >> 64) as u32
+    };
+    let y = draw(room.1);
+    let x = draw(room.0);
+    Place { x, y, flip: false }
+}
+
+/// The finaliser of splitmix64: a bijection that mixes well.
+fn splitmix64(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// Cuts the crops of one image.
+struct Cutter<'a> {
+    resampler: &'a mut Resampler,
+    image: &'a RgbImage,
+    resized: (u32, u32),
+    size: u32,
+    /// The resized rectangle around all crops, where resizing it once is less work than resizing each crop.
+    shared: Option<(Region, Vec<u8>)>,
+}
+
+impl<'a> Cutter<'a> {
+    fn new(
+        resampler: &'a mut Resampler,
+        image: &'a RgbImage,
+        resized: (u32, u32),
+        size: u32,
+        places: &[Place],
+    ) -> Cutter<'a> {
+        let around = surrounding(places, size);
+        let area = u64::from(around.width) * u64::from(around.height);
+        let crops_area = u64::from(size) * u64::from(size) * places.len() as u64;
+        let worth_it = places.len() > 1 && area <= crops_area;
+        let shared = worth_it.then(|| {
+            let mut pixels = Vec::new();
+            resampler.resize_region(image, resized, around, &mut pixels);
+            (around, pixels)
+        });
+        Cutter { resampler, image, resized, size, shared }
+    }
+
+    fn cut(&mut self, place: Place) -> Vec<u8> {
+        let side = self.size as usize;
+        let mut pixels = Vec::with_capacity(side * side * 3);
+        if let Some((around, shared)) = &self.shared {
+            let stride = around.width as usize * 3;
+            let start = (place.x - around.left) as usize * 3;
+            let rows = shared.chunks_exact(stride).skip((place.y - around.top) as usize).take(side);
+            rows.for_each(|row| pixels.extend_from_slice(&row[start..start + side * 3]));
+        } else {
+            let region = Region { left: place.x, top: place.y, width: self.size, height: self.size };
+            self.resampler.resize_region(self.image, self.resized, region, &mut pixels);
+        }
+        if place.flip {
+            pixels.chunks_exact_mut(side * 3).for_each(mirror);
+        }
+        pixels
+    }
+}
+
+/// The smallest rectangle that holds all crops.
+fn surrounding(places: &[Place], size: u32) -> Region {
+    let (mut left, mut top, mut right, mut low) = (u32::MAX, u32::MAX, 0, 0);
+    for place in places {
+        (left, top) = (left.min(place.x), top.min(place.y));
+        (right, low) = (right.max(place.x + size), low.max(place.y + size));
+    }
+    Region { left, top, width: right - left, height: low - top }
+}
+
+/// Reverses the order of a row's pixels.
+fn mirror(row: &mut [u8]) {
+    let (pixels, _) = row.as_chunks_mut::<3>();
+    pixels.reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Factor;
+
+    #[test]
+    fn halves_round_to_even_like_python() {
+        let python = [0, 0, 1, 2, 2, 2, 3, 4, 4]; // [round(n / 2) for n in range(9)]
+        assert_eq!((0..9).map(half_to_even).collect::<Vec<_>>(), python);
+    }
+
+    #[test]
+    fn ten_crop_lies_where_torchvision_puts_it() {
+        let recipe = Recipe { size: 4, views: Views::TenCrop(Factor::ONE), ..Recipe::default() };
+        let places: Vec<_> = places(&recipe, "k", (7, 4)).iter().map(|p| (p.x, p.y, p.flip)).collect();
+        // Width 7, so crops at 0, 3 and round(1.5) = 2; mirrored, the same places counted from the right.
+        let plain = [(0, 0), (3, 0), (0, 0), (3, 0), (2, 0)].map(|(x, y)| (x, y, false));
+        let mirrored = [(3, 0), (0, 0), (3, 0), (0, 0), (1, 0)].map(|(x, y)| (x, y, true));
+        assert_eq!(places, [plain, mirrored].concat());
+    }
+
+    #[test]
+    fn random_crops_are_forever_these() {
+        // Constants that must never change: caches made with a seed are extended and checked years later.
+        let place = |seed, key, view| {
+            let p = random_place(seed, key, view, (100, 1000));
+            (p.x, p.y)
+        };
+        let drawn = [place(0, "a.jpg", 0), place(0, "a.jpg", 1), place(1, "a.jpg", 0), place(0, "b.jpg", 0)];
+        assert_eq!(drawn, [(27, 999), (28, 554), (67, 444), (49, 291)]);
+    }
+
+    #[test]
+    fn random_crops_reach_every_place_and_no_other() {
+        let mut seen = [0u32; 8];
+        for view in 0..4000 {
+            let p = random_place(7, "key", view, (7, 0));
+            assert_eq!(p.y, 0, "no room, no choice");
+            seen[p.x as usize] += 1;
+        }
+        // 4000 draws over 8 places: 500 each, standard deviation 21; five of them either way.
+        assert!(seen.iter().all(|&n| (395..=605).contains(&n)), "{seen:?}");
+    }
+}

@@ -1,0 +1,178 @@
+//! JPEG through libjpeg-turbo's code (in `mozjpeg-sys`), called through `csrc/jpeg_shim.c`.
+//!
+//! islow DCT, fancy upsampling, no merged upsampling, no scaling: libjpeg's defaults and Pillow's. Corrupt entropy-coded
+//! data is decoded as libjpeg decodes it, with its warnings counted; a file whose data ends before the EOI marker is
+//! truncated, whatever was decoded from it.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ptr::NonNull;
+
+// Links libjpeg, which only the C shim calls.
+use mozjpeg_sys as _;
+
+use super::{DecodeError, Format, Limits, RgbImage, reserve};
+
+/// The opaque C object.
+#[repr(C)]
+struct RawJpeg {
+    _private: [u8; 0],
+}
+
+/// `tg_jpeg_header` of the shim.
+#[repr(C)]
+#[derive(Default)]
+struct Header {
+    width: c_uint,
+    height: c_uint,
+    components: c_int,
+    output_components: c_int,
+}
+
+// The shim's functions never unwind and never let libjpeg jump out of them.
+unsafe extern "C" {
+    fn tg_jpeg_create() -> *mut RawJpeg;
+    fn tg_jpeg_destroy(jpeg: *mut RawJpeg);
+    fn tg_jpeg_open(jpeg: *mut RawJpeg, data: *const u8, len: usize, max_scans: c_int, header: *mut Header) -> c_int;
+    fn tg_jpeg_start(jpeg: *mut RawJpeg) -> c_int;
+    fn tg_jpeg_read_rows(jpeg: *mut RawJpeg, out: *mut u8, stride: usize, count: c_uint) -> c_int;
+    fn tg_jpeg_finish(jpeg: *mut RawJpeg) -> c_int;
+    fn tg_jpeg_warnings(jpeg: *const RawJpeg) -> c_uint;
+    fn tg_jpeg_message(jpeg: *const RawJpeg) -> *const c_char;
+}
+
+/// Statuses of the shim.
+const OK: c_int = 0;
+const TRUNCATED: c_int = 1;
+const TOO_MANY_SCANS: c_int = 3;
+
+/// Rows asked for at a time; between two requests the bytes written are accounted for.
+const ROWS_PER_CALL: u32 = 64;
+
+pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+    let mut jpeg = Jpeg::open(bytes, limits)?;
+    let (width, height) = (jpeg.header.width, jpeg.header.height);
+    let rgb_bytes = limits.check(width, height)?;
+    if !matches!(jpeg.header.components, 1 | 3 | 4) {
+        return Err(DecodeError::unsupported(Format::Jpeg, format!("{} components", jpeg.header.components)));
+    }
+    jpeg.start()?;
+    reserve(&mut image.pixels, rgb_bytes)?;
+    if jpeg.header.output_components == 4 {
+        jpeg.read_cmyk(&mut image.pixels)?;
+    } else {
+        jpeg.read_rgb(&mut image.pixels)?;
+    }
+    jpeg.finish()?;
+    debug_assert_eq!(image.pixels.len(), rgb_bytes);
+    (image.width, image.height, image.warnings) = (width, height, jpeg.warnings());
+    Ok(())
+}
+
+/// A file being decoded. The input is borrowed for as long as the C object keeps pointers into it.
+struct Jpeg<'a> {
+    raw: NonNull<RawJpeg>,
+    header: Header,
+    _input: std::marker::PhantomData<&'a [u8]>,
+}
+
+impl<'a> Jpeg<'a> {
+    fn open(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>, DecodeError> {
+        // SAFETY: takes nothing; the result is checked for NULL.
+        let raw = NonNull::new(unsafe { tg_jpeg_create() }).ok_or(DecodeError::OutOfMemory { bytes: 0 })?;
+        let mut jpeg = Jpeg { raw, header: Header::default(), _input: std::marker::PhantomData };
+        let max_scans = c_int::try_from(limits.max_jpeg_scans).unwrap_or(c_int::MAX);
+        // SAFETY: `raw` is live until drop; `bytes` outlives `jpeg` by its lifetime; `header` is writable.
+        let status =
+            unsafe { tg_jpeg_open(raw.as_ptr(), bytes.as_ptr(), bytes.len(), max_scans, &raw mut jpeg.header) };
+        jpeg.check(status, "the data ends inside the header")?;
+        Ok(jpeg)
+    }
+
+    fn start(&mut self) -> Result<(), DecodeError> {
+        // SAFETY: `raw` is live, and its header was read by `open`.
+        let status = unsafe { tg_jpeg_start(self.raw.as_ptr()) };
+        self.check(status, "the data ends before the end marker")
+    }
+
+    /// Appends all rows to `out`, which has room for them.
+    fn read_rgb(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let stride = self.header.width as usize * 3;
+        for first in (0..self.header.height).step_by(ROWS_PER_CALL as usize) {
+            self.read_rows(out, stride, ROWS_PER_CALL.min(self.header.height - first))?;
+        }
+        Ok(())
+    }
+
+    /// Appends all rows to `out`, converted from CMYK.
+    fn read_cmyk(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let stride = self.header.width as usize * 4;
+        let mut row = Vec::new();
+        for _ in 0..self.header.height {
+            reserve(&mut row, stride)?;
+            self.read_rows(&mut row, stride, 1)?;
+            out.extend(row.chunks_exact(4).flat_map(cmyk_to_rgb));
+        }
+        Ok(())
+    }
+
+    /// Appends `count` rows of `stride` bytes to `out`.
+    fn read_rows(&mut self, out: &mut Vec<u8>, stride: usize, count: u32) -> Result<(), DecodeError> {
+        let bytes = stride * count as usize;
+        let room = out.spare_capacity_mut();
+        assert!(room.len() >= bytes, "room for the rows was reserved");
+        // SAFETY: `room` has `bytes` writable bytes, and the shim writes exactly `count` rows of `output_components *
+        // width` = `stride` bytes when it returns OK.
+        let status = unsafe { tg_jpeg_read_rows(self.raw.as_ptr(), room.as_mut_ptr().cast(), stride, count) };
+        self.check(status, "the data ends before the last row")?;
+        // SAFETY: the bytes were reserved, and all of them were written (status OK).
+        unsafe { out.set_len(out.len() + bytes) };
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DecodeError> {
+        // SAFETY: `raw` is live and has been started.
+        let status = unsafe { tg_jpeg_finish(self.raw.as_ptr()) };
+        self.check(status, "the end marker is missing")
+    }
+
+    fn warnings(&self) -> u32 {
+        // SAFETY: `raw` is live.
+        unsafe { tg_jpeg_warnings(self.raw.as_ptr()) }
+    }
+
+    fn check(&self, status: c_int, when_truncated: &'static str) -> Result<(), DecodeError> {
+        if status == OK {
+            return Ok(());
+        }
+        if status == TRUNCATED {
+            return Err(DecodeError::truncated(Format::Jpeg, when_truncated));
+        }
+        // SAFETY: the shim returns its own NUL-terminated buffer, which lives as long as `raw`.
+        let message = unsafe { CStr::from_ptr(tg_jpeg_message(self.raw.as_ptr())) }.to_string_lossy().into_owned();
+        if status == TOO_MANY_SCANS {
+            return Err(DecodeError::unsupported(Format::Jpeg, message));
+        }
+        Err(DecodeError::broken(Format::Jpeg, message))
+    }
+}
+
+impl Drop for Jpeg<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from `tg_jpeg_create` and is destroyed once.
+        unsafe { tg_jpeg_destroy(self.raw.as_ptr()) };
+    }
+}
+
+/// Pillow's CMYK to RGB. `stored` is what libjpeg gives: inverted ink, with or without an Adobe marker (YCCK arrives
+/// converted to it).
+fn cmyk_to_rgb(stored: &[u8]) -> [u8; 3] {
+    // Ink is 255 - stored, so 255 - K is the stored value itself.
+    let not_black = stored[3];
+    std::array::from_fn(|c| not_black.saturating_sub(mul_div_255(255 - stored[c], not_black)))
+}
+
+/// a * b / 255, rounded, as Pillow's `MULDIV255`.
+fn mul_div_255(a: u8, b: u8) -> u8 {
+    let t = u32::from(a) * u32::from(b) + 128;
+    (((t >> 8) + t) >> 8) as u8
+}

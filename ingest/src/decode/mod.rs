@@ -1,0 +1,237 @@
+//! Bytes of an image file to 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` makes it.
+//!
+//! Formats are told by content, never by name. No profile, gamma or EXIF orientation is applied. Each format has one module;
+//! PNG, GIF and BMP are read by code of this crate because Pillow's tolerance is part of the contract (a PNG with a wrong
+//! CRC on right data is good, one with a wrong Adler-32 is bad, a GIF's first frame is laid on a canvas of a particular
+//! colour, 16-bit gray saturates), and general readers are stricter in some of these places and laxer in others.
+//!
+//! Sizes found in a file are checked against [`Limits`] before anything is allocated for them, and memory is reserved
+//! fallibly and touched only as rows are decoded: a tiny file that claims a huge picture costs no memory.
+
+mod bmp;
+mod bytes;
+mod gif;
+mod jpeg;
+mod lzw;
+mod palette;
+mod png;
+mod png_rows;
+mod webp;
+
+use std::fmt;
+
+/// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// Scans of one JPEG file that are still decoded. Real progressive files have about ten; each costs a pass over the picture.
+const MAX_JPEG_SCANS: u32 = 500;
+
+/// What one file may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest accepted width x height, in pixels.
+    pub max_pixels: u64,
+    /// Largest accepted number of scans in a JPEG file.
+    pub max_jpeg_scans: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_pixels: MAX_PIXELS, max_jpeg_scans: MAX_JPEG_SCANS }
+    }
+}
+
+impl Limits {
+    /// Checks a size that a header claims, and returns the bytes that it takes as RGB.
+    fn check(&self, width: u32, height: u32) -> Result<usize, DecodeError> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(DecodeError::Empty { width, height });
+        }
+        if pixels > self.max_pixels {
+            return Err(DecodeError::TooManyPixels { width, height, limit: self.max_pixels });
+        }
+        let too_large = || DecodeError::TooManyPixels { width, height, limit: (isize::MAX / 3) as u64 };
+        pixels.checked_mul(3).and_then(|b| isize::try_from(b).ok()).map(|b| b as usize).ok_or_else(too_large)
+    }
+}
+
+/// A decoded picture: 8-bit RGB, row-major, `height * width * 3` bytes without padding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height][width][3]`, 0 to 255.
+    pub pixels: Vec<u8>,
+    /// Complaints of the JPEG library about data that it decoded all the same. 0 for a sound file.
+    pub warnings: u32,
+}
+
+/// A file format that this crate decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// Starts with `FF D8 FF`.
+    Jpeg,
+    /// Starts with the PNG signature.
+    Png,
+    /// Starts with `GIF87a` or `GIF89a`.
+    Gif,
+    /// A RIFF file of type `WEBP`.
+    WebP,
+    /// Starts with `BM`.
+    Bmp,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Jpeg => "JPEG",
+            Format::Png => "PNG",
+            Format::Gif => "GIF",
+            Format::WebP => "WebP",
+            Format::Bmp => "BMP",
+        })
+    }
+}
+
+impl Format {
+    /// Tells the format from a file's first bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Format> {
+        match bytes {
+            [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
+            [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some(Format::Png),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
+            [b'B', b'M', ..] => Some(Format::Bmp),
+            _ => None,
+        }
+    }
+}
+
+/// Why a file is not decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The file has no bytes.
+    #[error("empty file")]
+    NoBytes,
+    /// The first bytes are of no known format.
+    #[error("not a JPEG, PNG, GIF, WebP or BMP file: starts with {start}")]
+    Unrecognised {
+        /// The first bytes, printable or in hexadecimal.
+        start: String,
+    },
+    /// The data ends before the picture does.
+    #[error("truncated {format} file: {what}")]
+    Truncated {
+        /// The file's format.
+        format: Format,
+        /// What was being read when the data ended.
+        what: &'static str,
+    },
+    /// The data contradicts itself.
+    #[error("broken {format} file: {what}")]
+    Broken {
+        /// The file's format.
+        format: Format,
+        /// What is wrong.
+        what: String,
+    },
+    /// A legal file of a kind that is not decoded (nor by Pillow).
+    #[error("unsupported {format} file: {what}")]
+    Unsupported {
+        /// The file's format.
+        format: Format,
+        /// The feature.
+        what: String,
+    },
+    /// A picture without pixels.
+    #[error("empty picture: {width} x {height} pixels")]
+    Empty {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// More pixels than [`Limits::max_pixels`].
+    #[error("{width} x {height} pixels are more than the limit of {limit}: a decompression bomb?")]
+    TooManyPixels {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The limit, in pixels.
+        limit: u64,
+    },
+    /// The system has no memory for the picture.
+    #[error("no memory for {bytes} bytes of pixels")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: usize,
+    },
+}
+
+impl DecodeError {
+    fn truncated(format: Format, what: &'static str) -> DecodeError {
+        DecodeError::Truncated { format, what }
+    }
+
+    fn broken(format: Format, what: impl Into<String>) -> DecodeError {
+        DecodeError::Broken { format, what: what.into() }
+    }
+
+    fn unsupported(format: Format, what: impl Into<String>) -> DecodeError {
+        DecodeError::Unsupported { format, what: what.into() }
+    }
+}
+
+/// Decodes a JPEG, PNG, GIF (first frame), WebP (first frame) or BMP file to RGB.
+///
+/// # Errors
+/// [`DecodeError`], one line in words, for everything that Pillow rejects, for a picture beyond `limits`, and for formats
+/// that are not in the list. No input makes it panic.
+pub fn decode_rgb(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    let mut image = RgbImage::default();
+    decode_rgb_into(bytes, limits, &mut image)?;
+    Ok(image)
+}
+
+/// [`decode_rgb`] into an image whose buffer is reused. On an error the image's contents mean nothing.
+pub(crate) fn decode_rgb_into(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+    image.pixels.clear();
+    image.warnings = 0;
+    match Format::of(bytes) {
+        Some(Format::Jpeg) => jpeg::decode(bytes, limits, image),
+        Some(Format::Png) => png::decode(bytes, limits, image),
+        Some(Format::Gif) => gif::decode(bytes, limits, image),
+        Some(Format::WebP) => webp::decode(bytes, limits, image),
+        Some(Format::Bmp) => bmp::decode(bytes, limits, image),
+        None if bytes.is_empty() => Err(DecodeError::NoBytes),
+        None => Err(DecodeError::Unrecognised { start: describe_start(bytes) }),
+    }
+}
+
+/// The first bytes in a form that fits into one line of a report.
+fn describe_start(bytes: &[u8]) -> String {
+    let start = &bytes[..bytes.len().min(12)];
+    match std::str::from_utf8(start) {
+        Ok(text) if start.iter().all(|b| (0x20..0x7F).contains(b)) => format!("{text:?}"),
+        _ => start.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Empties `pixels` and makes room for `bytes` without touching the memory.
+fn reserve(pixels: &mut Vec<u8>, bytes: usize) -> Result<(), DecodeError> {
+    pixels.clear();
+    pixels.try_reserve_exact(bytes).map_err(|_| DecodeError::OutOfMemory { bytes })
+}
+
+/// A zeroed buffer straight from the system, which hands out such memory untouched.
+fn zeroed(bytes: usize) -> Result<Vec<u8>, DecodeError> {
+    // `vec![0; n]` is the allocation that stays lazy, but it aborts when memory is short: ask first.
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| DecodeError::OutOfMemory { bytes })?;
+    Ok(vec![0; bytes])
+}

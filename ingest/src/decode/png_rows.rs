@@ -1,0 +1,272 @@
+//! PNG rows: undoing the filters, the seven passes of interlacing, and samples of every depth to RGB.
+
+use super::palette::Palette;
+use super::{DecodeError, Format, reserve, zeroed};
+
+/// Bit depth and colour type, one of the fifteen legal pairs.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    depth: u8,
+    color: u8,
+}
+
+impl Layout {
+    pub(super) fn new(depth: u8, color: u8) -> Option<Layout> {
+        let legal = match color {
+            0 => matches!(depth, 1 | 2 | 4 | 8 | 16),
+            3 => matches!(depth, 1 | 2 | 4 | 8),
+            2 | 4 | 6 => matches!(depth, 8 | 16),
+            _ => false,
+        };
+        legal.then_some(Layout { depth, color })
+    }
+
+    pub(super) fn indexed(self) -> bool {
+        self.color == 3
+    }
+
+    /// Bytes that a tRNS chunk must have for its value to be read.
+    pub(super) fn transparency_bytes(self) -> usize {
+        match self.color {
+            0 => 2,
+            2 if self.depth == 8 => 6,
+            2 => 6,
+            _ => 0,
+        }
+    }
+
+    fn channels(self) -> usize {
+        match self.color {
+            2 => 3,
+            4 => 2,
+            6 => 4,
+            _ => 1,
+        }
+    }
+
+    fn pixel_bits(self) -> usize {
+        self.channels() * usize::from(self.depth)
+    }
+
+    /// Bytes of a row of `width` pixels, without the filter byte.
+    fn row_bytes(self, width: usize) -> usize {
+        (width * self.pixel_bits()).div_ceil(8)
+    }
+
+    /// Appends `width` pixels to `out` as RGB.
+    fn append_rgb(self, row: &[u8], width: usize, palette: &Palette, out: &mut Vec<u8>) {
+        let gray = |v: u8| [v; 3];
+        match (self.color, self.depth) {
+            (2, 8) => out.extend_from_slice(row),
+            (2, _) => out.extend(row.chunks_exact(6).flat_map(|p| [p[0], p[2], p[4]])),
+            (4, 8) => out.extend(row.chunks_exact(2).flat_map(|p| gray(p[0]))),
+            (4, _) => out.extend(row.chunks_exact(4).flat_map(|p| gray(p[0]))),
+            (6, 8) => out.extend(row.chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]])),
+            (6, _) => out.extend(row.chunks_exact(8).flat_map(|p| [p[0], p[2], p[4]])),
+            (3, 8) => palette.extend(out, row),
+            (3, depth) => out.extend(samples(row, depth).take(width).flat_map(|v| palette.color(v))),
+            (_, 8) => out.extend(row.iter().flat_map(|&v| gray(v))),
+            // Pillow keeps 16-bit gray as it is and saturates on the way to RGB, where 16-bit colour keeps the high byte.
+            (_, 16) => out.extend(row.chunks_exact(2).flat_map(|p| gray(if p[0] == 0 { p[1] } else { 255 }))),
+            (_, depth) => {
+                let step = 255 / ((1 << depth) - 1);
+                out.extend(samples(row, depth).take(width).flat_map(|v| gray(v * step)));
+            }
+        }
+    }
+}
+
+/// The samples of `depth` < 8 bits in a row, the leftmost in the highest bits.
+fn samples(row: &[u8], depth: u8) -> impl Iterator<Item = u8> {
+    let mask = ((1u16 << depth) - 1) as u8;
+    row.iter().flat_map(move |&byte| (0..8 / depth).rev().map(move |slot| (byte >> (slot * depth)) & mask))
+}
+
+/// Where the pixels of one interlacing pass go.
+#[derive(Clone, Copy)]
+struct Pass {
+    x0: usize,
+    y0: usize,
+    dx: usize,
+    dy: usize,
+}
+
+const WHOLE: [Pass; 1] = [Pass { x0: 0, y0: 0, dx: 1, dy: 1 }];
+
+const ADAM7: [Pass; 7] = [
+    Pass { x0: 0, y0: 0, dx: 8, dy: 8 },
+    Pass { x0: 4, y0: 0, dx: 8, dy: 8 },
+    Pass { x0: 0, y0: 4, dx: 4, dy: 8 },
+    Pass { x0: 2, y0: 0, dx: 4, dy: 4 },
+    Pass { x0: 0, y0: 2, dx: 2, dy: 4 },
+    Pass { x0: 1, y0: 0, dx: 2, dy: 2 },
+    Pass { x0: 0, y0: 1, dx: 1, dy: 2 },
+];
+
+/// Takes the inflated bytes row by row and writes RGB.
+pub(super) struct Rows<'a> {
+    width: usize,
+    height: usize,
+    layout: Layout,
+    palette: Palette,
+    passes: &'static [Pass],
+    pass: usize,
+    y: usize,
+    /// Filter byte and row being filled.
+    current: Vec<u8>,
+    /// The row above, with its filter byte.
+    above: Vec<u8>,
+    filled: usize,
+    /// One converted row of an interlaced picture.
+    row_rgb: Vec<u8>,
+    pixels: &'a mut Vec<u8>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(
+        width: u32,
+        height: u32,
+        layout: Layout,
+        palette: Palette,
+        interlaced: bool,
+        pixels: &'a mut Vec<u8>,
+        rgb_bytes: usize,
+    ) -> Result<Rows<'a>, DecodeError> {
+        let (width, height) = (width as usize, height as usize);
+        if interlaced {
+            // Passes write all over the picture.
+            *pixels = zeroed(rgb_bytes)?;
+        } else {
+            reserve(pixels, rgb_bytes)?;
+        }
+        let row = 1 + layout.row_bytes(width);
+        let passes: &'static [Pass] = if interlaced { &ADAM7 } else { &WHOLE };
+        let (current, above) = (zeroed(row)?, zeroed(row)?);
+        Ok(Rows {
+            width,
+            height,
+            layout,
+            palette,
+            passes,
+            pass: 0,
+            y: 0,
+            current,
+            above,
+            filled: 0,
+            row_rgb: Vec::new(),
+            pixels,
+        })
+    }
+
+    fn pass_width(&self) -> usize {
+        let pass = self.passes[self.pass];
+        self.width.saturating_sub(pass.x0).div_ceil(pass.dx)
+    }
+
+    /// Filter byte and data of the row being filled.
+    fn row_end(&self) -> usize {
+        1 + self.layout.row_bytes(self.pass_width())
+    }
+
+    /// The part of the current row that still has to be filled. Not empty until [`Rows::complete`].
+    pub(super) fn unfilled(&mut self) -> &mut [u8] {
+        let end = self.row_end();
+        &mut self.current[self.filled..end]
+    }
+
+    pub(super) fn complete(&self) -> bool {
+        self.pass == self.passes.len()
+    }
+
+    /// Accounts for `count` bytes written to [`Rows::unfilled`]; true when that ended a row.
+    pub(super) fn advance(&mut self, count: usize) -> Result<bool, DecodeError> {
+        self.filled += count;
+        let end = self.row_end();
+        if self.filled < end {
+            return Ok(false);
+        }
+        unfilter(&mut self.current[..end], &self.above[..end], self.layout.pixel_bits().div_ceil(8))?;
+        self.emit(end);
+        self.filled = 0;
+        self.next_row();
+        Ok(true)
+    }
+
+    /// Writes the current row's pixels.
+    fn emit(&mut self, end: usize) {
+        let (count, row) = (self.pass_width(), &self.current[1..end]);
+        if self.passes.len() == 1 {
+            self.layout.append_rgb(row, count, &self.palette, self.pixels);
+            return;
+        }
+        self.row_rgb.clear();
+        self.layout.append_rgb(row, count, &self.palette, &mut self.row_rgb);
+        let pass = self.passes[self.pass];
+        let line = &mut self.pixels[self.y * self.width * 3..][..self.width * 3];
+        let targets = line.chunks_exact_mut(3).skip(pass.x0).step_by(pass.dx);
+        for (target, color) in targets.zip(self.row_rgb.chunks_exact(3)) {
+            target.copy_from_slice(color);
+        }
+    }
+
+    /// Goes to the next row that has pixels, in this pass or a later one.
+    fn next_row(&mut self) {
+        std::mem::swap(&mut self.current, &mut self.above);
+        self.y += self.passes[self.pass].dy;
+        while self.y >= self.height || self.pass_width() == 0 {
+            self.pass += 1;
+            if self.complete() {
+                return;
+            }
+            self.y = self.passes[self.pass].y0;
+            self.above.fill(0); // a pass begins under a black row
+        }
+    }
+
+    /// Rows that the stream did not bring are black, as in Pillow.
+    pub(super) fn finish(self, rgb_bytes: usize) {
+        self.pixels.resize(rgb_bytes, 0);
+    }
+}
+
+/// Undoes a row's filter in place. `row` and `above` begin with the filter byte; `bpp` is a pixel's size in bytes, at least 1.
+fn unfilter(row: &mut [u8], above: &[u8], bpp: usize) -> Result<(), DecodeError> {
+    let (filter, row) = (row[0], &mut row[1..]);
+    let above = &above[1..];
+    match filter {
+        0 => {}
+        1 => {
+            for i in bpp..row.len() {
+                row[i] = row[i].wrapping_add(row[i - bpp]);
+            }
+        }
+        2 => row.iter_mut().zip(above).for_each(|(x, up)| *x = x.wrapping_add(*up)),
+        3 => {
+            for i in 0..row.len() {
+                let left = if i < bpp { 0 } else { u16::from(row[i - bpp]) };
+                row[i] = row[i].wrapping_add(((left + u16::from(above[i])) / 2) as u8);
+            }
+        }
+        4 => {
+            for i in 0..row.len() {
+                let (left, corner) = if i < bpp { (0, 0) } else { (row[i - bpp], above[i - bpp]) };
+                row[i] = row[i].wrapping_add(paeth(left, above[i], corner));
+            }
+        }
+        _ => return Err(DecodeError::broken(Format::Png, format!("row filter {filter}"))),
+    }
+    Ok(())
+}
+
+/// The one of left, up and corner that is nearest to left + up - corner, in this order.
+fn paeth(left: u8, up: u8, corner: u8) -> u8 {
+    let (a, b, c) = (i16::from(left), i16::from(up), i16::from(corner));
+    let (from_left, from_up, from_corner) = ((b - c).abs(), (a - c).abs(), (a + b - 2 * c).abs());
+    if from_left <= from_up && from_left <= from_corner {
+        left
+    } else if from_up <= from_corner {
+        up
+    } else {
+        corner
+    }
+}

@@ -1,0 +1,148 @@
+//! What can be wrong with a source, and with one image of it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a source cannot be opened. One line each: what is wrong, where, what was expected, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The path does not exist.
+    #[error("{path}: no such file or folder; expected a folder of images, a tree of class folders, or a .txt file list", path = .path.display())]
+    NotFound {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The operating system refuses to read a file or folder.
+    #[error("{path}: cannot be read; check its permissions and try again", path = .path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A folder or list without a single image.
+    #[error(
+        "{path}: no images in it ({ignored} other files ignored); expected files named .jpg, .jpeg, .png, .webp, .gif or .bmp, directly or in class folders",
+        path = .path.display()
+    )]
+    Empty {
+        /// The folder or list.
+        path: PathBuf,
+        /// Files that were seen and are not images by name.
+        ignored: usize,
+    },
+    /// Every image is named by the exclude list.
+    #[error("{path}: all of its {excluded} images are excluded; shorten the exclude list", path = .path.display())]
+    AllExcluded {
+        /// The folder or list.
+        path: PathBuf,
+        /// Images excluded.
+        excluded: usize,
+    },
+    /// A file that is neither a list nor a container.
+    #[error("{path}: {found}, not a source; expected a folder of images or a .txt list of image files", path = .path.display())]
+    NotASource {
+        /// The file.
+        path: PathBuf,
+        /// What it looks like.
+        found: String,
+    },
+    /// A tar, WebDataset or Parquet source.
+    #[error(
+        "{path}: {container}; this version reads folders of images and .txt file lists: unpack it into class folders and give that folder",
+        path = .path.display()
+    )]
+    ContainerNotSupported {
+        /// The file, folder or pattern.
+        path: PathBuf,
+        /// What it was recognised as, for example `a tar archive`.
+        container: &'static str,
+    },
+    /// A folder that holds `train` and `val` instead of classes.
+    #[error(
+        "{path}: holds the splits {splits}, which are not classes; give one of them, for example {example}",
+        path = .path.display(), splits = .splits.join(", "), example = .path.join(&.splits[0]).display()
+    )]
+    SplitFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Its sub-folders, at least one.
+        splits: Vec<String>,
+    },
+    /// A line of a file list that cannot be used.
+    #[error("{path} line {line}: {problem}; expected one path per line, relative to the list's folder, optionally followed by a tab and an integer label", path = .path.display())]
+    ListLine {
+        /// The list.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file list that names files which are not there.
+    #[error(
+        "{path} line {line}: no such file '{first}' under {root} ({missing} of {total} listed files are missing); paths are relative to the list's folder",
+        path = .path.display(), root = .root.display()
+    )]
+    ListMissing {
+        /// The list.
+        path: PathBuf,
+        /// The folder that paths are relative to.
+        root: PathBuf,
+        /// Line number of the first missing file, from 1.
+        line: usize,
+        /// The first missing file as listed.
+        first: String,
+        /// Listed files that do not exist.
+        missing: usize,
+        /// Listed files.
+        total: usize,
+    },
+}
+
+/// A step on the way from file to pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Bytes from the source.
+    Read,
+    /// Bytes to RGB.
+    Decode,
+    /// RGB to views: resize and crop.
+    Resize,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Read => "read",
+            Stage::Decode => "decode",
+            Stage::Resize => "resize",
+        })
+    }
+}
+
+/// An image that could not be turned into views, and why. The rest of the stream goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {reason}")]
+pub struct Bad {
+    /// The step that failed.
+    pub stage: Stage,
+    /// One line, in words.
+    pub reason: String,
+}
+
+impl Bad {
+    /// The failure of `stage` with the error's own words, its causes included.
+    pub(crate) fn new(stage: Stage, error: &dyn std::error::Error) -> Bad {
+        let mut reason = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            reason = format!("{reason}: {inner}");
+            cause = inner.source();
+        }
+        Bad { stage, reason }
+    }
+}

@@ -1,0 +1,272 @@
+//! What is made of every image: the settings that a cache records and that must be equal for its pixels to be equal.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Side of the views by default, in pixels.
+const DEFAULT_SIZE: u32 = 256;
+
+/// Largest accepted side of a view, in pixels.
+const MAX_SIZE: u32 = 16_384;
+
+/// Largest accepted number of random crops of an image.
+const MAX_RANDOM_CROPS: u32 = 65_536;
+
+/// A factor with three decimals, exact: 1.1 is 1100 thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Factor {
+    thousandths: u32,
+}
+
+impl Factor {
+    /// 1.
+    pub const ONE: Factor = Factor { thousandths: 1000 };
+
+    /// The factor of so many thousandths, 1000 to 10000; `None` outside.
+    pub fn from_thousandths(thousandths: u32) -> Option<Factor> {
+        (1000..=10_000).contains(&thousandths).then_some(Factor { thousandths })
+    }
+
+    /// `floor(factor * size)`.
+    pub fn scale(self, size: u32) -> u32 {
+        (u64::from(size) * u64::from(self.thousandths) / 1000) as u32
+    }
+}
+
+impl fmt::Display for Factor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.thousandths / 1000, self.thousandths % 1000);
+        if rest == 0 {
+            return write!(f, "{whole}");
+        }
+        let text = format!("{whole}.{rest:03}");
+        f.write_str(text.trim_end_matches('0'))
+    }
+}
+
+impl FromStr for Factor {
+    type Err = RecipeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || RecipeError::Views { given: format!("ten-crop:{text}") };
+        let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+        if !digits(whole) || !digits(rest) || rest.len() > 3 || whole.len() > 2 {
+            return Err(bad());
+        }
+        let number = |s: &str| s.parse::<u32>().map_err(|_| bad());
+        let thousandths = number(whole)? * 1000 + number(&format!("{rest:0<3}"))?;
+        Factor::from_thousandths(thousandths).ok_or_else(bad)
+    }
+}
+
+/// Which views are made of an image. Written `center`, `center+flip`, `random-crop:K`, `ten-crop`, `ten-crop:1.1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Views {
+    /// One view: resize the shorter side, crop the centre (torchvision's `Resize` and `CenterCrop`).
+    Center,
+    /// Two views: the centre, and the same pixels mirrored.
+    CenterFlip,
+    /// So many views, at least one: resize, then crops at places drawn uniformly by (seed, key, view).
+    RandomCrop(u32),
+    /// Ten views, torchvision's `TenCrop`: four corners and the centre, then the same of the mirrored image, of an image
+    /// whose shorter side is `factor` times the view's.
+    TenCrop(Factor),
+}
+
+impl Views {
+    /// Views of one image.
+    pub fn count(self) -> u32 {
+        match self {
+            Views::Center => 1,
+            Views::CenterFlip => 2,
+            Views::RandomCrop(crops) => crops,
+            Views::TenCrop(_) => 10,
+        }
+    }
+}
+
+impl fmt::Display for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Views::Center => f.write_str("center"),
+            Views::CenterFlip => f.write_str("center+flip"),
+            Views::RandomCrop(crops) => write!(f, "random-crop:{crops}"),
+            Views::TenCrop(Factor::ONE) => f.write_str("ten-crop"),
+            Views::TenCrop(factor) => write!(f, "ten-crop:{factor}"),
+        }
+    }
+}
+
+impl FromStr for Views {
+    type Err = RecipeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || RecipeError::Views { given: text.to_owned() };
+        match text.split_once(':') {
+            None if text == "center" => Ok(Views::Center),
+            None if text == "center+flip" => Ok(Views::CenterFlip),
+            None if text == "ten-crop" => Ok(Views::TenCrop(Factor::ONE)),
+            Some(("ten-crop", factor)) => factor.parse().map(Views::TenCrop),
+            Some(("random-crop", crops)) if crops.bytes().all(|b| b.is_ascii_digit()) => {
+                let crops = crops.parse().map_err(|_| bad())?;
+                if (1..=MAX_RANDOM_CROPS).contains(&crops) { Ok(Views::RandomCrop(crops)) } else { Err(bad()) }
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl TryFrom<String> for Views {
+    type Error = RecipeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Views> for String {
+    fn from(views: Views) -> String {
+        views.to_string()
+    }
+}
+
+/// The resampler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Resize {
+    /// Pillow's BILINEAR with antialiasing, equal to the bit.
+    #[default]
+    #[serde(rename = "pillow-bilinear")]
+    PillowBilinear,
+}
+
+/// What is done with an EXIF orientation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Orientation {
+    /// Nothing: pixels are taken as stored, as the reference does.
+    #[default]
+    #[serde(rename = "ignore")]
+    Ignore,
+}
+
+/// What is made of every image.
+///
+/// Its canonical form is one line of JSON ([`Recipe::to_json`], also `Display`; [`Recipe::from_json`], also `FromStr`).
+/// Equal forms mean equal pixels. The seed is part of it only where it has an effect, and 0 elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Side of a view, in pixels; at least 1.
+    pub size: u32,
+    /// Which views.
+    pub views: Views,
+    /// Seed of random crops.
+    #[serde(default)]
+    pub seed: u64,
+    /// The resampler.
+    #[serde(default)]
+    pub resize: Resize,
+    /// What is done with an EXIF orientation.
+    #[serde(default)]
+    pub orientation: Orientation,
+}
+
+impl Default for Recipe {
+    /// One centre crop of 256 x 256 pixels.
+    fn default() -> Self {
+        let (resize, orientation) = (Resize::default(), Orientation::default());
+        Recipe { size: DEFAULT_SIZE, views: Views::Center, seed: 0, resize, orientation }
+    }
+}
+
+impl Recipe {
+    /// Views of one image.
+    pub fn num_views(&self) -> u32 {
+        self.views.count()
+    }
+
+    /// Length that an image's shorter side is resized to, in pixels.
+    pub fn shorter_side(&self) -> u32 {
+        match self.views {
+            Views::TenCrop(factor) => factor.scale(self.size),
+            _ => self.size,
+        }
+    }
+
+    /// Checks what the types do not: the size must lie in 1 to 16384, and there must be a view.
+    ///
+    /// # Errors
+    /// [`RecipeError`], naming the setting and what was expected.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        if !(1..=MAX_SIZE).contains(&self.size) {
+            return Err(RecipeError::Size { given: self.size });
+        }
+        if !(1..=MAX_RANDOM_CROPS).contains(&self.views.count()) {
+            return Err(RecipeError::Views { given: self.views.to_string() });
+        }
+        Ok(())
+    }
+
+    /// The canonical line, for example
+    /// `{"size":256,"views":"center","seed":0,"resize":"pillow-bilinear","orientation":"ignore"}`.
+    pub fn to_json(&self) -> String {
+        let seed = if matches!(self.views, Views::RandomCrop(_)) { self.seed } else { 0 };
+        // A struct of numbers and strings always has a JSON form.
+        serde_json::to_string(&Recipe { seed, ..*self }).unwrap_or_default()
+    }
+
+    /// Reads [`Recipe::to_json`]'s form.
+    ///
+    /// # Errors
+    /// [`RecipeError`] for text that is not a recipe, has unknown fields, or is out of range.
+    pub fn from_json(text: &str) -> Result<Recipe, RecipeError> {
+        let recipe: Recipe = serde_json::from_str(text).map_err(|source| RecipeError::Json { source })?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_json())
+    }
+}
+
+impl FromStr for Recipe {
+    type Err = RecipeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Recipe::from_json(text)
+    }
+}
+
+/// A recipe that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// Unknown or impossible views.
+    #[error(
+        "views '{given}'; expected center, center+flip, random-crop:K (K from 1 to 65536), ten-crop or ten-crop:F (F from 1 to 10, at most three decimals)"
+    )]
+    Views {
+        /// What was given.
+        given: String,
+    },
+    /// An impossible size.
+    #[error("size {given}; expected 1 to 16384 pixels")]
+    Size {
+        /// What was given.
+        given: u32,
+    },
+    /// Text that is not a recipe.
+    #[error("not a recipe: {source}")]
+    Json {
+        /// What the JSON reader said.
+        source: serde_json::Error,
+    },
+}

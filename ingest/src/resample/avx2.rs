@@ -1,0 +1,242 @@
+//! The kernels with AVX2.
+//!
+//! A weight has up to 23 bits. Split into its low 15 and its high 8 bits, both halves fit an i16, and `madd` multiplies and
+//! adds two taps at once; the sum of the high products is shifted back by 15. Intermediate sums may wrap, the total fits
+//! 32 bits, and addition modulo 2^32 is exact, so the result equals the scalar kernel's to the bit.
+
+use std::arch::x86_64::*;
+
+use super::coefficients::{Coefficients, FRACTION_BITS, HALF, LOW_BITS};
+use super::scalar;
+
+/// Bytes that a step of the horizontal kernel loads: 4 pixels are 12, the rest is ignored.
+const LOAD_BYTES: usize = 16;
+/// Taps of a step of the horizontal kernel.
+const STEP_TAPS: usize = 4;
+/// Rows that the horizontal kernel works on at once, sharing the loads of weights.
+pub(crate) const ROWS: usize = 4;
+/// Bytes of a step of the vertical kernel.
+const STEP_BYTES: usize = 32;
+
+fn low(weight: i32) -> i16 {
+    (weight & ((1 << LOW_BITS) - 1)) as i16
+}
+
+fn high(weight: i32) -> i16 {
+    (weight >> LOW_BITS) as i16
+}
+
+/// Weights laid out for the horizontal kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Across {
+    /// For every step of four taps sixteen low halves, then sixteen high halves, in the order `[w0 w1] x r, g, b, nothing`
+    /// and the same with w2 and w3.
+    words: Vec<[i16; 32]>,
+    /// For every output: bytes from the row's beginning to its first pixel, and its steps.
+    outputs: Vec<(usize, usize)>,
+    /// Outputs, from the first, whose steps stay within the row. The rest is left to the scalar kernel.
+    within: usize,
+}
+
+impl Across {
+    /// Lays out the weights for rows that begin and end with the first and last pixel that the outputs read.
+    pub(crate) fn pack(&mut self, coefficients: &Coefficients) {
+        self.words.clear();
+        self.outputs.clear();
+        let source = coefficients.source();
+        let row_bytes = source.len() * 3;
+        let mut all_within = true;
+        self.within = 0;
+        for (first, weights) in coefficients.iter() {
+            let (start, steps) = ((first - source.start as usize) * 3, weights.len().div_ceil(STEP_TAPS));
+            all_within &= start + steps.saturating_sub(1) * STEP_TAPS * 3 + LOAD_BYTES <= row_bytes;
+            self.within += usize::from(all_within);
+            self.outputs.push((start, steps));
+            self.words.extend(weights.chunks(STEP_TAPS).map(pack_step));
+        }
+    }
+}
+
+fn pack_step(weights: &[i32]) -> [i16; 32] {
+    let mut words = [0; 32];
+    for (tap, &weight) in weights.iter().enumerate() {
+        for channel in 0..3 {
+            let at = (tap / 2) * 8 + channel * 2 + tap % 2;
+            words[at] = low(weight);
+            words[16 + at] = high(weight);
+        }
+    }
+    words
+}
+
+/// [`scalar::horizontal`] for four rows. `rows` begin and end with the first and last pixel that `coefficients` read, as
+/// `packed` was told; every row of `out` takes `coefficients.len()` pixels.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn horizontal(
+    rows: [&[u8]; ROWS],
+    coefficients: &Coefficients,
+    packed: &Across,
+    mut out: [&mut [u8]; ROWS],
+) {
+    let row_bytes = coefficients.source().len() * 3;
+    assert!(rows.iter().all(|row| row.len() == row_bytes), "the rows that the weights were laid out for");
+    assert!(packed.outputs.len() == coefficients.len(), "the weights were laid out for these outputs");
+    let mut words = &packed.words[..];
+    for (o, &(start, steps)) in packed.outputs[..packed.within].iter().enumerate() {
+        let (mine, rest) = words.split_at(steps);
+        words = rest;
+        // SAFETY: AVX2 is there (caller). The steps of the first `within` outputs load within `row_bytes`, the length of
+        // every row.
+        let pixels = unsafe { horizontal_pixels(rows.map(|row| row.as_ptr().add(start)), mine) };
+        for (out, pixel) in out.iter_mut().zip(pixels) {
+            match out[o * 3..].first_chunk_mut::<4>() {
+                Some(target) => *target = pixel, // the byte too many is the next pixel's first
+                None => out[o * 3..o * 3 + 3].copy_from_slice(&pixel[..3]),
+            }
+        }
+    }
+    for (row, out) in rows.into_iter().zip(out) {
+        for o in packed.within..coefficients.len() {
+            let (_, weights) = coefficients.get(o);
+            scalar::horizontal_pixel(&row[packed.outputs[o].0..], weights, &mut out[o * 3..o * 3 + 3]);
+        }
+    }
+}
+
+/// One pixel of each of four rows: R, G, B and a byte without meaning.
+///
+/// # Safety
+/// The processor must have AVX2, and every source must point to `(steps - 1) * 12 + 16` readable bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn horizontal_pixels(sources: [*const u8; ROWS], words: &[[i16; 32]]) -> [[u8; 4]; ROWS] {
+    // Pairs of taps side by side, widened to 16 bits: r0 r1 g0 g1 b0 b1 - - | r2 r3 g2 g3 b2 b3 - -
+    let pairs = _mm256_setr_epi8(
+        0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, //
+        6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1,
+    );
+    let mut sums_low = [_mm256_setzero_si256(); ROWS];
+    let mut sums_high = [_mm256_setzero_si256(); ROWS];
+    for (step, words) in words.iter().enumerate() {
+        let at = words.as_ptr().cast::<__m256i>();
+        // SAFETY: `words` are 64 bytes.
+        let (low, high) = unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
+        for row in 0..ROWS {
+            // SAFETY: the caller vouches for the 16 bytes of every step.
+            let pixels = unsafe { _mm_loadu_si128(sources[row].add(step * STEP_TAPS * 3).cast()) };
+            let samples = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(pixels), pairs);
+            sums_low[row] = _mm256_add_epi32(sums_low[row], _mm256_madd_epi16(samples, low));
+            sums_high[row] = _mm256_add_epi32(sums_high[row], _mm256_madd_epi16(samples, high));
+        }
+    }
+    // The two lanes of a row hold different taps: add them, two rows at a time.
+    let lanes =
+        |a, b| _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
+    let finish = |r: usize| finish(lanes(sums_low[r], sums_low[r + 1]), lanes(sums_high[r], sums_high[r + 1]));
+    let words = _mm256_packs_epi32(finish(0), finish(2)); // rows 0, 2 | 1, 3
+    let bytes = _mm256_packus_epi16(words, words);
+    let even = _mm_cvtsi128_si64(_mm256_castsi256_si128(bytes)).to_le_bytes();
+    let odd = _mm_cvtsi128_si64(_mm256_extracti128_si256::<1>(bytes)).to_le_bytes();
+    let quarter = |b: [u8; 8], half: usize| [b[4 * half], b[4 * half + 1], b[4 * half + 2], b[4 * half + 3]];
+    [quarter(even, 0), quarter(odd, 0), quarter(even, 1), quarter(odd, 1)]
+}
+
+/// Puts the sums of low and high products together, rounds, and shifts the fraction out.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn finish(low: __m256i, high: __m256i) -> __m256i {
+    let sum = _mm256_add_epi32(low, _mm256_slli_epi32::<{ LOW_BITS as i32 }>(high));
+    _mm256_srai_epi32::<{ FRACTION_BITS as i32 }>(_mm256_add_epi32(sum, _mm256_set1_epi32(HALF)))
+}
+
+/// Weights laid out for the vertical kernel.
+#[derive(Debug, Default)]
+pub(crate) struct Down {
+    /// For every two taps the low halves and the high halves, each pair in one word. A last single tap is paired with 0.
+    pairs: Vec<(i32, i32)>,
+    /// For every output: where its pairs begin, and its taps.
+    outputs: Vec<(usize, usize)>,
+}
+
+impl Down {
+    pub(crate) fn pack(&mut self, coefficients: &Coefficients) {
+        self.pairs.clear();
+        self.outputs.clear();
+        for (_, weights) in coefficients.iter() {
+            self.outputs.push((self.pairs.len(), weights.len()));
+            self.pairs.extend(weights.chunks(2).map(|pair| {
+                let second = pair.get(1).copied().unwrap_or(0);
+                (two_words(low(pair[0]), low(second)), two_words(high(pair[0]), high(second)))
+            }));
+        }
+    }
+}
+
+/// Two i16 in an i32, the first in the low half.
+fn two_words(first: i16, second: i16) -> i32 {
+    (i32::from(second) << 16) | i32::from(first as u16)
+}
+
+/// [`scalar::vertical`] for output number `o` of those that `packed` was laid out for, whose weights are `weights`.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn vertical(source: &[u8], stride: usize, weights: &[i32], packed: &Down, o: usize, out: &mut [u8]) {
+    let whole = out.len() - out.len() % STEP_BYTES;
+    let (start, taps) = packed.outputs[o];
+    let pairs = &packed.pairs[start..start + taps.div_ceil(2)];
+    let reach = if taps == 0 { 0 } else { (taps - 1) * stride + out.len() };
+    assert!(source.len() >= reach, "the rows that the weights ask for are there");
+    for at in (0..whole).step_by(STEP_BYTES) {
+        // SAFETY: AVX2 is there (caller). Row i < taps is read at `i * stride + at .. + 32`, within the length asserted
+        // above; 32 bytes are written at `at`, within `whole <= out.len()`.
+        unsafe { vertical_step(source.as_ptr().add(at), stride, pairs, taps, out.as_mut_ptr().add(at)) };
+    }
+    if whole < out.len() {
+        scalar::vertical(&source[whole.min(source.len())..], stride, weights, &mut out[whole..]);
+    }
+}
+
+/// 32 bytes of a row.
+///
+/// # Safety
+/// The processor must have AVX2; 32 bytes must be readable at `source + i * stride` for every i below `taps`, and writable
+/// at `out`; `pairs` are those of `taps` taps.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn vertical_step(source: *const u8, stride: usize, pairs: &[(i32, i32)], taps: usize, out: *mut u8) {
+    let zero = _mm256_setzero_si256();
+    let mut sums_low = [zero; 4];
+    let mut sums_high = [zero; 4];
+    for (pair, &(low, high)) in pairs.iter().enumerate() {
+        // A last single row is paired with itself; its second weight is 0.
+        let second = (2 * pair + 1).min(taps - 1);
+        // SAFETY: both rows are below `taps`, so the caller vouches for 32 bytes of each.
+        let (a, b) = unsafe {
+            let a = _mm256_loadu_si256(source.add(2 * pair * stride).cast());
+            (a, _mm256_loadu_si256(source.add(second * stride).cast()))
+        };
+        let (low, high) = (_mm256_set1_epi32(low), _mm256_set1_epi32(high));
+        let (ab0, ab1) = (_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b));
+        let quarters = [
+            _mm256_unpacklo_epi8(ab0, zero),
+            _mm256_unpackhi_epi8(ab0, zero),
+            _mm256_unpacklo_epi8(ab1, zero),
+            _mm256_unpackhi_epi8(ab1, zero),
+        ];
+        for (q, samples) in quarters.into_iter().enumerate() {
+            sums_low[q] = _mm256_add_epi32(sums_low[q], _mm256_madd_epi16(samples, low));
+            sums_high[q] = _mm256_add_epi32(sums_high[q], _mm256_madd_epi16(samples, high));
+        }
+    }
+    // Packing works within 128-bit lanes, as unpacking did: the bytes come back in order.
+    let quarter = |q: usize| finish(sums_low[q], sums_high[q]);
+    let words0 = _mm256_packs_epi32(quarter(0), quarter(1));
+    let words1 = _mm256_packs_epi32(quarter(2), quarter(3));
+    // SAFETY: the caller vouches for 32 writable bytes.
+    unsafe { _mm256_storeu_si256(out.cast(), _mm256_packus_epi16(words0, words1)) };
+}

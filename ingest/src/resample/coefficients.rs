@@ -1,0 +1,69 @@
+//! The weights of Pillow's BILINEAR (triangle) filter along one axis, as integers with 22 fraction bits.
+
+use std::ops::Range;
+
+/// Fraction bits of a weight: 32 bits less 8 of the sample less 2 of headroom.
+pub(crate) const FRACTION_BITS: u32 = 22;
+
+/// Half, in that fixed point: added before the shift it rounds.
+pub(crate) const HALF: i32 = 1 << (FRACTION_BITS - 1);
+
+/// Low bits of a weight that the SIMD kernels multiply apart from the high ones: both halves then fit in an i16.
+pub(crate) const LOW_BITS: u32 = 15;
+
+/// The weights for a range of output positions along one axis.
+#[derive(Debug, Default)]
+pub(crate) struct Coefficients {
+    /// For every output position: the first input position, and its weights' place in `weights`.
+    taps: Vec<(u32, Range<usize>)>,
+    weights: Vec<i32>,
+}
+
+impl Coefficients {
+    /// Weights for the outputs `wanted` of a resize from `n_in` to `n_out` positions, `wanted` within `0..n_out`.
+    pub(crate) fn compute(&mut self, n_in: u32, n_out: u32, wanted: Range<u32>) {
+        self.taps.clear();
+        self.weights.clear();
+        let scale = f64::from(n_in) / f64::from(n_out);
+        let support = scale.max(1.0);
+        let per_support = 1.0 / support;
+        let mut row: Vec<f64> = Vec::new();
+        for o in wanted {
+            let center = (f64::from(o) + 0.5) * scale;
+            // `as` truncates towards zero and saturates, as the reference's casts do in this range.
+            let lo = (center - support + 0.5).max(0.0) as u32;
+            let hi = ((center + support + 0.5) as u32).min(n_in);
+            row.clear();
+            row.extend((lo..hi).map(|i| (1.0 - ((f64::from(i) - center + 0.5) * per_support).abs()).max(0.0)));
+            let sum: f64 = row.iter().fold(0.0, |acc, w| acc + w);
+            let start = self.weights.len();
+            let scaled = |w: f64| if sum == 0.0 { w } else { w / sum };
+            self.weights.extend(row.iter().map(|&w| (0.5 + scaled(w) * f64::from(1 << FRACTION_BITS)) as i32));
+            self.taps.push((lo, start..self.weights.len()));
+        }
+    }
+
+    /// Number of output positions.
+    pub(crate) fn len(&self) -> usize {
+        self.taps.len()
+    }
+
+    /// First input position and weights of the `i`-th wanted output.
+    pub(crate) fn get(&self, i: usize) -> (usize, &[i32]) {
+        let (first, range) = &self.taps[i];
+        (*first as usize, &self.weights[range.clone()])
+    }
+
+    /// For every wanted output: first input position and weights.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    /// The input positions that the wanted outputs read. Both ends grow with the output, so the ends of the range are
+    /// those of the first and the last output.
+    pub(crate) fn source(&self) -> Range<u32> {
+        let Some((first, _)) = self.taps.first() else { return 0..0 };
+        let (last, weights) = self.get(self.len() - 1);
+        *first..(last + weights.len()) as u32
+    }
+}

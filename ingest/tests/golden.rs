@@ -1,0 +1,123 @@
+//! Every image of the golden set, against what Pillow and torchvision made of it: equal to the bit, or rejected by both.
+
+mod support;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{assert_same_pixels, expectations, golden, input, read_png};
+use tokengrid_ingest::{
+    DecodeError, Kernel, Limits, Recipe, Region, Resampler, RgbImage, Views, decode_rgb, target_size, views_of,
+};
+
+fn output(name: &str, size: u32, kind: &str) -> Option<PathBuf> {
+    let path = golden().join("out").join(format!("{name}.{size}{kind}.png"));
+    path.exists().then_some(path)
+}
+
+fn decode(name: &str) -> RgbImage {
+    decode_rgb(&input(name), &Limits::default()).unwrap_or_else(|e| panic!("{name} is accepted by Pillow: {e}"))
+}
+
+/// The centre crop at every size that has a golden; returns how many were compared.
+fn compare_crops(name: &str) -> usize {
+    let image = decode(name);
+    let mut compared = 0;
+    for size in [128, 256] {
+        let Some(path) = output(name, size, "") else { continue };
+        let recipe = Recipe { size, views: Views::Center, ..Recipe::default() };
+        let views = views_of(&image, name, &recipe).expect("views");
+        assert_eq!(views.len(), 1);
+        assert_same_pixels(&format!("{name} at {size}"), &views[0].pixels, &read_png(&path).pixels);
+        compared += 1;
+    }
+    compared
+}
+
+fn accepted() -> impl Iterator<Item = (String, Value)> {
+    expectations().into_iter().filter(|(_, entry)| entry["ok"] == true)
+}
+
+#[test]
+fn every_accepted_image_equals_the_reference_to_the_bit() {
+    let compared: usize = accepted()
+        .map(|(name, _)| {
+            let compared = compare_crops(&name);
+            assert!(compared > 0, "{name} has a golden output");
+            compared
+        })
+        .sum();
+    let files = std::fs::read_dir(golden().join("out")).expect("out").count();
+    assert_eq!(compared + 4, files, "every golden output is compared, four of them being whole resized images");
+}
+
+#[test]
+fn lossless_images_equal_the_reference_to_the_bit() {
+    let lossless =
+        |name: &str| [".png", ".bmp", ".webp", ".gif"].iter().any(|e| name.ends_with(e)) || name == "png_named.JPEG";
+    let names: Vec<_> = accepted().map(|(name, _)| name).filter(|name| lossless(name)).collect();
+    assert!(names.len() >= 18, "{names:?}");
+    names.iter().for_each(|name| assert!(compare_crops(name) > 0, "{name}"));
+}
+
+#[test]
+fn the_resized_image_has_the_size_that_torchvision_gives_it() {
+    for (name, entry) in accepted() {
+        let image = decode(&name);
+        assert_eq!(entry["size"], serde_json::json!([image.width, image.height]), "{name}");
+        for size in [128, 256] {
+            let Some(expected) = entry.get(format!("resized_{size}")) else { continue };
+            let (width, height) = target_size(image.width, image.height, size).expect("size");
+            assert_eq!(*expected, serde_json::json!([width, height]), "{name} at {size}");
+        }
+    }
+}
+
+#[test]
+fn whole_resized_images_equal_the_reference_with_every_kernel() {
+    let mut compared = 0;
+    for (name, _) in accepted() {
+        for size in [128, 256] {
+            let Some(path) = output(&name, size, ".resized") else { continue };
+            let (image, expected) = (decode(&name), read_png(&path));
+            let region = Region { left: 0, top: 0, width: expected.width, height: expected.height };
+            for kernel in [Kernel::Scalar, Kernel::detect()] {
+                let mut pixels = Vec::new();
+                Resampler::new(kernel).resize_region(&image, (expected.width, expected.height), region, &mut pixels);
+                assert_same_pixels(&format!("{name} resized to {size} with {kernel:?}"), &pixels, &expected.pixels);
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 4);
+}
+
+#[test]
+fn everything_that_the_reference_rejects_is_rejected() {
+    let rejected: Vec<_> = expectations().into_iter().filter(|(_, entry)| entry["ok"] == false).collect();
+    assert_eq!(rejected.len(), 9);
+    for (name, entry) in rejected {
+        let error = decode_rgb(&input(&name), &Limits::default()).err();
+        assert!(error.is_some(), "{name} is rejected by Pillow: {}", entry["error"]);
+        let text = error.map(|e| e.to_string()).unwrap_or_default();
+        assert!(!text.is_empty() && !text.contains('\n'), "{name}: one line: {text}");
+    }
+}
+
+#[test]
+fn a_reject_says_why() {
+    let why = |name: &str| decode_rgb(&input(name), &Limits::default()).expect_err("rejected");
+    assert_eq!(why("bad_empty.JPEG"), DecodeError::NoBytes);
+    assert!(matches!(why("bad_html.JPEG"), DecodeError::Unrecognised { start } if start.contains('<')));
+    assert!(matches!(why("bad_missing_last_byte.JPEG"), DecodeError::Truncated { .. }));
+    assert!(matches!(why("bad_truncated_half.JPEG"), DecodeError::Truncated { .. }));
+    assert!(matches!(why("bad_header_only.JPEG"), DecodeError::Truncated { .. }));
+    let bomb = DecodeError::TooManyPixels { width: 60_000, height: 60_000, limit: 178_956_970 };
+    assert_eq!(why("bad_bomb_60000x60000.png"), bomb);
+}
+
+#[test]
+fn a_decoded_but_damaged_jpeg_carries_warnings() {
+    assert!(decode("bad_bitrot.JPEG").warnings > 0);
+    assert_eq!(decode("jpeg_500x375_q95_s2.JPEG").warnings, 0);
+}

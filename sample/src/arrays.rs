@@ -1,0 +1,119 @@
+//! NumPy's file formats, streamed: `.npy`, and `.npz` with one uncompressed member.
+
+use crate::SampleError;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+/// Element types that are written here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// Bytes.
+    U8,
+    /// 32-bit integers.
+    I32,
+}
+
+impl Dtype {
+    fn descr(self) -> &'static str {
+        match self {
+            Dtype::U8 => "|u1",
+            Dtype::I32 => "<i4",
+        }
+    }
+}
+
+/// The header of a `.npy` file: 64-byte aligned, version 1.0.
+fn npy_header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
+    let mut text = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", dtype.descr(), sizes.trim_end());
+    let padding = 64 - (10 + text.len() + 1) % 64;
+    text.extend(std::iter::repeat_n(' ', padding % 64));
+    text.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend((text.len() as u16).to_le_bytes());
+    header.extend(text.as_bytes());
+    header
+}
+
+/// Writes a whole array, by way of a temporary file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_npy(path: &Path, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<(), SampleError> {
+    let temporary = path.with_extension("npy.tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(&temporary)?);
+        file.write_all(&npy_header(dtype, shape))?;
+        file.write_all(bytes)?;
+        file.flush()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(SampleError::io("write", path))
+}
+
+/// An `.npz` file with the member `arr_0`, bytes `[N, H, W, 3]`, written image by image: nothing is held in memory. This
+/// is what the ADM evaluation suite reads.
+pub struct NpzImages {
+    path: PathBuf,
+    temporary: PathBuf,
+    zip: ZipWriter<BufWriter<File>>,
+}
+
+impl NpzImages {
+    /// Starts a file of `count` images of `side * side` pixels.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn create(path: &Path, count: usize, side: usize) -> Result<NpzImages, SampleError> {
+        let temporary = path.with_extension("npz.tmp");
+        let start = || -> std::io::Result<ZipWriter<BufWriter<File>>> {
+            let mut zip = ZipWriter::new(BufWriter::new(File::create(&temporary)?));
+            // More than 4 GiB are normal here: 50,000 images of 256 x 256 are 9.8 GB.
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+            zip.start_file("arr_0.npy", options).map_err(std::io::Error::other)?;
+            zip.write_all(&npy_header(Dtype::U8, &[count, side, side, 3]))?;
+            Ok(zip)
+        };
+        let zip = start().map_err(SampleError::io("create", path))?;
+        Ok(NpzImages { path: path.into(), temporary, zip })
+    }
+
+    /// Appends the pixels of one image.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn push(&mut self, rgb: &[u8]) -> Result<(), SampleError> {
+        self.zip.write_all(rgb).map_err(SampleError::io("write", &self.path))
+    }
+
+    /// Closes the file and gives it its name.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn finish(self) -> Result<(), SampleError> {
+        let close = || -> std::io::Result<()> {
+            let mut file = self.zip.finish().map_err(std::io::Error::other)?;
+            file.flush()?;
+            std::fs::rename(&self.temporary, &self.path)
+        };
+        close().map_err(SampleError::io("write", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_is_what_numpy_writes() {
+        let header = npy_header(Dtype::I32, &[2, 256]);
+        assert_eq!(header.len() % 64, 0);
+        assert_eq!(&header[..10], b"\x93NUMPY\x01\x00\x76\x00");
+        let text = std::str::from_utf8(&header[10..]).unwrap();
+        assert!(text.starts_with("{'descr': '<i4', 'fortran_order': False, 'shape': (2, 256,), }"), "{text}");
+        assert!(text.ends_with('\n'));
+    }
+}

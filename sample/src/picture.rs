@@ -1,0 +1,93 @@
+//! PNG files, and grids of pictures.
+
+use crate::SampleError;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+/// An RGB picture, row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// `height * width * 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Space between the pictures of a grid, and its colour.
+const GAP: usize = 4;
+const BACKGROUND: u8 = 255;
+
+impl Picture {
+    /// A picture over given pixels.
+    ///
+    /// # Panics
+    /// When `rgb` has another length than the size needs.
+    pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Picture {
+        assert_eq!(rgb.len(), width * height * 3, "pixels fill the picture");
+        Picture { width, height, rgb }
+    }
+
+    /// The pictures of a batch `[B, S, S, 3]` of bytes.
+    pub fn batch(bytes: &[u8], side: usize) -> Vec<Picture> {
+        bytes.chunks_exact(side * side * 3).map(|rgb| Picture::new(side, side, rgb.to_vec())).collect()
+    }
+
+    /// Pictures of one size in rows of `columns`, with gaps between them.
+    ///
+    /// # Panics
+    /// When the pictures differ in size.
+    pub fn grid(pictures: &[Picture], columns: usize) -> Picture {
+        let Some(first) = pictures.first() else { return Picture::new(0, 0, vec![]) };
+        let columns = columns.clamp(1, pictures.len());
+        let rows = pictures.len().div_ceil(columns);
+        let (step_x, step_y) = (first.width + GAP, first.height + GAP);
+        let (width, height) = (columns * step_x - GAP, rows * step_y - GAP);
+        let mut grid = Picture::new(width, height, vec![BACKGROUND; width * height * 3]);
+        for (i, picture) in pictures.iter().enumerate() {
+            grid.paste(picture, i % columns * step_x, i / columns * step_y);
+        }
+        grid
+    }
+
+    fn paste(&mut self, picture: &Picture, left: usize, top: usize) {
+        assert!(left + picture.width <= self.width && top + picture.height <= self.height, "pictures of one size");
+        for (y, row) in picture.rgb.chunks_exact(picture.width * 3).enumerate() {
+            let from = ((top + y) * self.width + left) * 3;
+            self.rgb[from..from + row.len()].copy_from_slice(row);
+        }
+    }
+
+    /// Writes a PNG, by way of a temporary file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), SampleError> {
+        let temporary = path.with_extension("png.tmp");
+        let write = || -> std::io::Result<()> {
+            let mut encoder =
+                png::Encoder::new(BufWriter::new(File::create(&temporary)?), self.width as u32, self.height as u32);
+            encoder.set_color(png::ColorType::Rgb);
+            encoder.set_depth(png::BitDepth::Eight);
+            encoder.write_header()?.write_image_data(&self.rgb)?;
+            std::fs::rename(&temporary, path)
+        };
+        write().map_err(SampleError::io("write", path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grid_places_pictures_in_rows() {
+        let picture = |value: u8| Picture::new(2, 2, vec![value; 12]);
+        let grid = Picture::grid(&[picture(1), picture(2), picture(3)], 2);
+        assert_eq!((grid.width, grid.height), (2 * 2 + GAP, 2 * 2 + GAP));
+        let at = |x: usize, y: usize| grid.rgb[(y * grid.width + x) * 3];
+        assert_eq!((at(0, 0), at(2 + GAP, 0), at(0, 2 + GAP), at(2 + GAP, 2 + GAP)), (1, 2, 3, BACKGROUND));
+    }
+}

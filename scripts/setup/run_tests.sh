@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Runs every Rust test: doc tests first, then the rest, so that the runner's summary comes last. Called by `make test`.
+set -euo pipefail
+
+cargo_with_flags() {
+    # CARGO may carry an assignment of RUSTFLAGS in front, hence eval.
+    eval "${CARGO:-cargo}" '"$@"' "${LOCKED:-}"
+}
+
+list_skipped() {
+    local found
+    found=$(grep -rnoE '#\[ignore *= *"[^"]*"' --include='*.rs' --exclude-dir=target . |
+        sed -E 's/^\.\/([^:]*):([0-9]*):#\[ignore *= *"([^"]*)"/  \1:\2: \3/') || true
+    if [ -n "$found" ]; then
+        printf 'Skipped (run them with: cargo test -- --ignored):\n%s\n' "$found"
+    fi
+}
+
+# One line for all test programs, in place of one line each.
+add_up() {
+    awk '{ print; fflush() }
+        /^test result: / { passed += $4; failed += $6; ignored += $8; programs += 1 }
+        END { printf "test result: %s. %d passed; %d failed; %d ignored; 0 measured; 0 filtered out (sum of %d test programs)\n",
+              failed ? "FAILED" : "ok", passed, failed, ignored, programs }'
+}
+
+cargo_with_flags test --doc --workspace --quiet
+if cargo nextest --version >/dev/null 2>&1; then
+    list_skipped
+    cargo_with_flags nextest run --workspace --no-fail-fast
+else
+    list_skipped
+    cargo_with_flags test --workspace --lib --bins --tests --no-fail-fast | add_up
+fi

@@ -1,0 +1,24 @@
+//! `tokengrid eval ...`.
+
+use super::model;
+use crate::args::{EvalCommand, Global};
+use crate::terminal::print_json;
+use serde_json::json;
+use tokengrid_train::ar::{Unpacker, evaluate};
+
+/// Runs the command.
+pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
+    let EvalCommand::Ar { checkpoint, cache, device, n_head, limit } = command;
+    let runtime = model::runtime(device, global)?;
+    let (ar, _) = model::ar_model(checkpoint, *n_head, &runtime)?;
+    let cache = Unpacker::open(cache, &ar.config)?;
+    let result = evaluate(&ar, &cache, runtime.device, *limit)?;
+    if global.json {
+        return print_json(&json!({
+            "loss": result.loss, "loss_pre": result.loss_pre, "loss_post": result.loss_post, "tokens": result.tokens,
+        }));
+    }
+    println!("loss {:.4} = {:.4} (low bits) + {:.4} (high bits), nats a token", result.loss, result.loss_pre, result.loss_post);
+    println!("{} tokens", result.tokens);
+    Ok(())
+}

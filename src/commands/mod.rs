@@ -1,0 +1,43 @@
+//! One module a command.
+
+mod cache;
+#[cfg(feature = "torch")]
+mod eval;
+mod ingest;
+#[cfg(feature = "torch")]
+mod model;
+#[cfg(feature = "torch")]
+mod plot;
+#[cfg(feature = "torch")]
+mod reconstruct;
+#[cfg(feature = "torch")]
+mod sample;
+#[cfg(feature = "torch")]
+mod tokenize;
+#[cfg(feature = "torch")]
+mod train;
+#[cfg(feature = "torch")]
+mod weights;
+
+use crate::args::{Cli, Command};
+
+/// Runs what was typed.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Ingest(args) => ingest::run(&args, global),
+        Command::Cache(args) => cache::run(&args.command, global),
+        #[cfg(feature = "torch")]
+        Command::Tokenize(args) => tokenize::run(&args, global),
+        #[cfg(feature = "torch")]
+        Command::Reconstruct(args) => reconstruct::run(&args, global),
+        #[cfg(feature = "torch")]
+        Command::Weights(args) => weights::run(&args.command, global),
+        #[cfg(feature = "torch")]
+        Command::Train(args) => train::run(&args.command, global),
+        #[cfg(feature = "torch")]
+        Command::Sample(args) => sample::run(&args, global),
+        #[cfg(feature = "torch")]
+        Command::Eval(args) => eval::run(&args.command, global),
+    }
+}

@@ -1,0 +1,51 @@
+//! What several commands need: tokenizers and models by name.
+
+use crate::args::{DeviceArgs, Global, TokenizerArgs};
+use crate::exit::Usage;
+use std::path::Path;
+use tokengrid_cache::TokenizerInfo;
+use tokengrid_tokenize::job::fingerprint;
+use tokengrid_tokenize::{Architecture, Precision, Runtime, Tokenizer, Variant, tiny};
+use tokengrid_train::ar::{ArModel, ArWeights};
+
+/// Device and precision as typed.
+pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
+    let precision: Precision = device.precision.parse()?;
+    Ok(Runtime::choose(device.device.as_deref(), precision, global.threads.map(usize::from))?)
+}
+
+/// A tokenizer and its identity, as caches record it.
+pub fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tokenizer, TokenizerInfo)> {
+    let variant: Variant = args.variant.parse()?;
+    let weights = tiny::open_named(&args.tokenizer)?;
+    let params = weights.tokenizer_params(variant)?;
+    let architecture = Architecture::infer(&params, weights.path())?;
+    let name = args.tokenizer.file_name().unwrap_or(args.tokenizer.as_os_str()).to_string_lossy().into_owned();
+    let info = TokenizerInfo {
+        fingerprint: fingerprint(&params),
+        name,
+        variant: variant.name().into(),
+        precision: runtime.precision.name().into(),
+        details: Default::default(),
+    };
+    let params = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
+    Ok((Tokenizer::from_params(architecture, &params), info))
+}
+
+/// A trained model on its device, and what it was read from.
+pub fn ar_model(path: &Path, n_head: Option<i64>, runtime: &Runtime) -> anyhow::Result<(ArModel, ArWeights)> {
+    let weights = ArWeights::open(path, n_head)?;
+    let kind = runtime.precision.kind();
+    let params = weights.params.to_kind_and_device(kind, runtime.device);
+    Ok((ArModel::new(&weights.config, &params, runtime.device, kind), weights))
+}
+
+/// Two numbers, `a,b`, or one that stands for both.
+pub fn pair<T: std::str::FromStr + Copy>(flag: &str, text: &str) -> anyhow::Result<[T; 2]> {
+    let numbers: Result<Vec<T>, _> = text.split(',').map(|part| part.trim().parse::<T>()).collect();
+    match numbers.as_deref() {
+        Ok([one]) => Ok([*one, *one]),
+        Ok([low, high]) => Ok([*low, *high]),
+        _ => Err(Usage(format!("{flag} {text}: expected two numbers, low bits and high bits, for example 1.5,2.0")).into()),
+    }
+}

@@ -1,0 +1,123 @@
+//! `tokengrid tokenize`: the main job.
+
+use super::{ingest, model};
+use crate::args::{Global, TokenizeArgs};
+use crate::exit::Usage;
+use crate::signals;
+use crate::terminal::{Meter, bytes, print_json, seconds};
+use serde_json::json;
+use tokengrid_tokenize::{Job, OnBad, Outcome};
+
+/// Runs the command.
+pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+    let on_bad = match args.on_bad.as_str() {
+        "quarantine" => OnBad::Quarantine,
+        "fail" => OnBad::Fail,
+        other => return Err(Usage(format!("--on-bad {other}: expected quarantine or fail")).into()),
+    };
+    if !(0.0..=1.0).contains(&args.max_bad_fraction) {
+        return Err(Usage(format!("--max-bad-fraction {}: expected a share from 0 to 1", args.max_bad_fraction)).into());
+    }
+    let (rank, world_size) = ranks(args)?;
+    let runtime = model::runtime(&args.device, global)?;
+    let (source, recipe) = ingest::open(&args.source)?;
+    let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
+    let job = Job {
+        source,
+        recipe,
+        tokenizer: &tokenizer,
+        info,
+        runtime,
+        batch_size: args.batch_size as usize,
+        threads: global.threads.unwrap_or(0).into(),
+        rank,
+        world_size,
+        on_bad,
+        max_bad_fraction: args.max_bad_fraction,
+        overwrite: args.overwrite,
+    };
+    job.grid()?;
+    if args.dry_run {
+        return dry_run(&job, args, global);
+    }
+    let mut meter = Meter::new(global, "images");
+    let outcome = job.run(&args.out, signals::flag(), &mut |progress| {
+        meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
+    })?;
+    drop(meter);
+    if global.json { print_json(&outcome) } else { print(&outcome, &job, args) }
+}
+
+fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {
+    let out = args.out.display();
+    if outcome.images_now == 0 && outcome.published {
+        println!("{out} is complete already: {} rows; --overwrite would make it anew", outcome.rows);
+        return Ok(());
+    }
+    let inputs = job.source.len();
+    let Outcome { images, quarantined, rows, .. } = outcome;
+    if outcome.published {
+        println!("{inputs} inputs = {images} encoded + {quarantined} quarantined; {} excluded before", job.source.excluded());
+        println!("{rows} rows in {out}, content hash {}", outcome.content_hash.as_deref().unwrap_or_default());
+    } else {
+        println!("rank {} of {} is done: {images} images, {rows} rows; other ranks are still at work", job.rank, job.world_size);
+    }
+    let share = |part: f64| 100.0 * part / outcome.seconds.max(1e-9);
+    println!(
+        "{:.1} images/s ({}); encoder busy {:.0} %, waiting for images {:.0} %",
+        outcome.images_per_second,
+        seconds(outcome.seconds),
+        share(outcome.encode_seconds),
+        share(outcome.starved_seconds)
+    );
+    let (near, all) = (outcome.bits_in_margin, outcome.bits);
+    println!("{near} of {all} bits lay within 1e-3 of 0, where another device may round them the other way");
+    Ok(())
+}
+
+/// Rank and world size: typed, else from the launcher.
+fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
+    let from_env = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok()?.parse::<u32>().ok());
+    let rank = args.rank.or_else(|| from_env(["RANK", "SLURM_PROCID"])).unwrap_or(0);
+    let world_size = args.world_size.or_else(|| from_env(["WORLD_SIZE", "SLURM_NTASKS"])).unwrap_or(1);
+    if rank >= world_size {
+        return Err(Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into());
+    }
+    Ok((rank, world_size))
+}
+
+/// What would be written, without writing it.
+fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+    let grid = job.grid()?;
+    let rows = job.source.len() as u64 * u64::from(job.recipe.num_views());
+    // Measured with ImageNet-like keys: some 15 bytes a row for key, label, crop and checksums.
+    let estimated_bytes = rows * (grid.row_bytes() as u64 + 15);
+    let free = free_bytes(&args.out);
+    if global.json {
+        return print_json(&json!({
+            "images": job.source.len(), "excluded": job.source.excluded(), "rows": rows, "grid": [grid.height, grid.width],
+            "bits": grid.bits, "estimated_bytes": estimated_bytes, "free_bytes": free, "classes": job.source.classes().len(),
+        }));
+    }
+    println!("{} images ({} classes, {} excluded), {rows} rows", job.source.len(), job.source.classes().len(), job.source.excluded());
+    println!("grid {grid} of {} bits: about {}", grid.bits, bytes(estimated_bytes));
+    match free {
+        Some(free) if free < estimated_bytes => println!("free disk {}: NOT ENOUGH", bytes(free)),
+        Some(free) => println!("free disk {}", bytes(free)),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Free bytes of the file system that `path` (or the folder above it that exists) lies on.
+fn free_bytes(path: &std::path::Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = std::path::absolute(path).ok()?;
+    let existing = absolute.ancestors().find(|folder| folder.exists())?;
+    let name = std::ffi::CString::new(existing.as_os_str().as_bytes()).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the name is NUL-terminated, and the buffer has the size of the struct that the call fills.
+    let ok = unsafe { libc::statvfs(name.as_ptr(), stat.as_mut_ptr()) } == 0;
+    // SAFETY: the call succeeded, so the struct is filled.
+    ok.then(|| unsafe { stat.assume_init() }).map(|stat| stat.f_bavail * stat.f_frsize)
+}

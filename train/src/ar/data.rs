@@ -1,0 +1,136 @@
+//! Batches of the token cache, unpacked ahead of time.
+
+use super::config::ModelConfig;
+use crate::TrainError;
+use crossbeam::channel::{Receiver, bounded};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+use tokengrid_cache::{Loader, TokenCache, unpack_factorized};
+
+/// One batch, still on the host.
+#[derive(Debug)]
+pub struct HostBatch {
+    /// Low bits, `[B * N]`.
+    pub pre: Vec<i64>,
+    /// High bits, `[B * N]`.
+    pub post: Vec<i64>,
+    /// Class of each sequence, `class_num` where it is unknown.
+    pub class: Vec<i64>,
+}
+
+impl HostBatch {
+    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`.
+    pub fn to_device(&self, device: Device) -> [Tensor; 3] {
+        let batch = self.class.len() as i64;
+        let grid = |tokens: &[i64]| Tensor::from_slice(tokens).view([batch, -1]).to_device(device);
+        [grid(&self.pre), grid(&self.post), Tensor::from_slice(&self.class).to_device(device)]
+    }
+}
+
+/// Unpacks rows of a cache for one model.
+#[derive(Debug, Clone)]
+pub struct Unpacker {
+    cache: Arc<TokenCache>,
+    low_bits: u32,
+    class_num: i64,
+}
+
+impl Unpacker {
+    /// Opens a cache and checks that it fits the model.
+    ///
+    /// # Errors
+    /// An unreadable or unfinished cache, or one of another grid, width of tokens or number of classes.
+    pub fn open(path: &Path, model: &ModelConfig) -> Result<Unpacker, TrainError> {
+        let cache = TokenCache::open(path)?;
+        let mismatch = |field, cache: String, model: String| {
+            Err(TrainError::CacheMismatch { path: path.into(), field, cache, model })
+        };
+        let (grid, side) = (cache.grid(), model.side() as u32);
+        if (grid.height, grid.width) != (side, side) {
+            return mismatch("the grid", grid.to_string(), format!("{side}x{side} (model.block_size)"));
+        }
+        if grid.bits != model.bits() {
+            return mismatch("bits a token", grid.bits.to_string(), format!("{} (model.factorized_bits)", model.bits()));
+        }
+        let largest = (0..cache.num_rows()).map(|row| cache.label(row)).max().unwrap_or(-1);
+        if i64::from(largest) >= model.class_num {
+            let classes = format!("at most {} (model.class_num)", model.class_num);
+            return mismatch("the number of classes", (largest + 1).to_string(), classes);
+        }
+        Ok(Unpacker { cache: Arc::new(cache), low_bits: model.factorized_bits[0], class_num: model.class_num })
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Arc<TokenCache> {
+        &self.cache
+    }
+
+    /// The given rows.
+    pub fn unpack(&self, rows: &[usize]) -> HostBatch {
+        let grid = self.cache.grid();
+        let n = grid.num_tokens();
+        let (mut pre, mut post) = (vec![0; rows.len() * n], vec![0; rows.len() * n]);
+        for ((&row, pre), post) in rows.iter().zip(pre.chunks_exact_mut(n)).zip(post.chunks_exact_mut(n)) {
+            unpack_factorized(self.cache.packed_row(row), grid.bits, self.low_bits, pre, post);
+        }
+        let class = |&row: &usize| match self.cache.label(row) {
+            unknown if unknown < 0 => self.class_num,
+            label => i64::from(label),
+        };
+        HostBatch { pre, post, class: rows.iter().map(class).collect() }
+    }
+}
+
+/// A loader whose batches are unpacked by a thread of their own, two ahead.
+#[derive(Debug)]
+pub struct Prefetch {
+    batches: Option<Receiver<HostBatch>>,
+    worker: Option<JoinHandle<()>>,
+    waited: Duration,
+}
+
+impl Prefetch {
+    /// Starts at the loader's position.
+    pub fn start(mut loader: Loader, unpacker: Unpacker) -> Prefetch {
+        let (sender, batches) = bounded(2);
+        let worker = std::thread::spawn(move || {
+            let mut rows = vec![];
+            loop {
+                loader.next_rows(&mut rows);
+                if sender.send(unpacker.unpack(&rows)).is_err() {
+                    return;
+                }
+            }
+        });
+        Prefetch { batches: Some(batches), worker: Some(worker), waited: Duration::ZERO }
+    }
+
+    /// The next batch.
+    ///
+    /// # Panics
+    /// When the unpacking thread died.
+    pub fn next_batch(&mut self) -> HostBatch {
+        let started = Instant::now();
+        let batches = self.batches.as_ref().expect("the receiver lives as long as the prefetcher");
+        let batch = batches.recv().expect("the unpacking thread runs until its receiver is gone");
+        self.waited += started.elapsed();
+        batch
+    }
+
+    /// Time spent waiting for data since the last call.
+    pub fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        drop(self.batches.take());
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The autoregressive model: class and earlier tokens in, the next token's two parts out.
+
+mod block;
+mod config;
+mod data;
+mod intra;
+mod model;
+mod rope;
+mod trainer;
+mod weights;
+
+pub use block::{Block, Dropout, rms_norm};
+pub use config::{ArConfig, DataSection, ModelConfig, TrainSection};
+pub use data::{HostBatch, Prefetch, Unpacker};
+pub use intra::IntraBlock;
+pub use model::{ArModel, Losses};
+pub use rope::{Rope, rotate};
+pub use trainer::{Evaluation, StepReport, Summary, Trainer, evaluate};
+pub use weights::{ArWeights, initial_params};

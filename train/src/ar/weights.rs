@@ -1,0 +1,160 @@
+//! The model's tensors: names, initial values, and where a checkpoint keeps them.
+
+use super::config::{ArConfig, ModelConfig};
+use crate::TrainError;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+use tokengrid_tokenize::{Params, TokenizeError, Weights};
+
+/// A part of the parameter names.
+pub(super) struct Scope<'a> {
+    params: &'a Params,
+    prefix: String,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(params: &'a Params) -> Scope<'a> {
+        Scope { params, prefix: String::new() }
+    }
+
+    pub fn tensor(&self, name: &str) -> Tensor {
+        self.params.get(&format!("{}{name}", self.prefix)).shallow_clone()
+    }
+
+    /// `build` for each of `<name>.0 .. <name>.count`.
+    pub fn each<T>(&self, name: &str, count: i64, build: impl Fn(&Scope) -> T) -> Vec<T> {
+        let sub = |i| Scope { params: self.params, prefix: format!("{}{name}.{i}.", self.prefix) };
+        (0..count).map(|i| build(&sub(i))).collect()
+    }
+}
+
+impl ModelConfig {
+    /// Name and shape of every parameter, under the reference's names.
+    pub fn tensors(&self) -> Vec<(String, Vec<i64>)> {
+        let (d, f) = (self.dim, self.ffn_dim());
+        let [pre, post] = self.vocab();
+        let mut list = vec![
+            ("pre_emb.weight".to_string(), vec![pre, d]),
+            ("post_emb.weight".to_string(), vec![post, d]),
+            ("class_emb.embedding_table.weight".to_string(), vec![self.class_num + 1, d]),
+        ];
+        for (stack, count) in [("spatial_blocks", self.spatial_n_layer), ("factorized_blocks", self.factorized_n_layer)] {
+            for i in 0..count {
+                let block: [(&str, Vec<i64>); 7] = [
+                    ("attention_norm.weight", vec![d]),
+                    ("attention.wqkv.weight", vec![3 * d, d]),
+                    ("attention.wo.weight", vec![d, d]),
+                    ("ffn_norm.weight", vec![d]),
+                    ("feed_forward.w1.weight", vec![f, d]),
+                    ("feed_forward.w3.weight", vec![f, d]),
+                    ("feed_forward.w2.weight", vec![d, f]),
+                ];
+                list.extend(block.map(|(name, shape)| (format!("{stack}.{i}.{name}"), shape)));
+            }
+        }
+        list.push(("norm.weight".into(), vec![d]));
+        list.push(("head.0.weight".into(), vec![pre, d]));
+        list.push(("head.1.weight".into(), vec![post, d]));
+        list
+    }
+
+    /// Number of parameters.
+    pub fn num_params(&self) -> i64 {
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<i64>()).sum()
+    }
+
+    /// Reads the hyper-parameters off names and shapes. The number of heads and the grid are not in them: heads are
+    /// `n_head`, or dim / 64; the grid is 16 x 16.
+    fn infer(params: &Params, n_head: Option<i64>, path: &Path) -> Result<ModelConfig, TokenizeError> {
+        let missing = |name: &str| TokenizeError::MissingTensor {
+            path: path.into(),
+            name: name.into(),
+            others: 0,
+            wanted: "an autoregressive model",
+        };
+        let rows = |name: &str| params.shape(name).and_then(|s| s.first().copied()).ok_or_else(|| missing(name));
+        let bits = |rows: i64| (rows.max(1) as u64).ilog2();
+        let layers = |stack: &str| {
+            let norm = |i: &i64| params.shape(&format!("{stack}.{i}.attention_norm.weight")).is_some();
+            (0..1024).take_while(norm).count() as i64
+        };
+        let dim = rows("norm.weight")?;
+        Ok(ModelConfig {
+            dim,
+            n_head: n_head.unwrap_or((dim / 64).max(1)),
+            spatial_n_layer: layers("spatial_blocks"),
+            factorized_n_layer: layers("factorized_blocks"),
+            factorized_bits: [bits(rows("pre_emb.weight")?), bits(rows("post_emb.weight")?)],
+            class_num: rows("class_emb.embedding_table.weight")? - 1,
+            ..ModelConfig::default()
+        })
+    }
+}
+
+/// Fresh weights: N(0, 0.02), heads zero, norms one. They depend on the seed alone.
+pub fn initial_params(config: &ModelConfig, seed: i64) -> Params {
+    tch::manual_seed(seed);
+    let init = |(name, shape): (String, Vec<i64>)| {
+        let options = (Kind::Float, Device::Cpu);
+        let tensor = if name.starts_with("head.") {
+            Tensor::zeros(shape.as_slice(), options)
+        } else if shape.len() == 1 {
+            Tensor::ones(shape.as_slice(), options)
+        } else {
+            Tensor::randn(shape.as_slice(), options) * 0.02
+        };
+        (name, tensor)
+    };
+    config.tensors().into_iter().map(init).collect()
+}
+
+/// A trained model read from disk.
+#[derive(Debug)]
+pub struct ArWeights {
+    /// Hyper-parameters, from the run's config beside the checkpoint or inferred.
+    pub config: ModelConfig,
+    /// Tensors as stored, on the CPU.
+    pub params: Params,
+    /// The file they came from.
+    pub path: PathBuf,
+    /// Fingerprint of the tokenizer whose cache the model was trained on, where the run recorded it.
+    pub tokenizer: Option<String>,
+}
+
+impl ArWeights {
+    /// Opens a run's folder, one of its checkpoints, or a file: `.safetensors`, or the reference's `.ckpt`
+    /// (`transformer.*`). `n_head` is only needed for files without a config beside them whose heads are not dim / 64.
+    ///
+    /// # Errors
+    /// Missing, broken or misfitting files.
+    pub fn open(path: &Path, n_head: Option<i64>) -> Result<ArWeights, TrainError> {
+        let folder = path.is_dir().then(|| checkpoint_in(path)).transpose()?;
+        let file = folder.as_ref().map_or(path.to_path_buf(), |folder| folder.join("model.safetensors"));
+        let weights = Weights::open(&file)?;
+        let inside_checkpoint = weights.names().any(|name| name.starts_with("transformer."));
+        let params = weights.params_below(if inside_checkpoint { "transformer." } else { "" })?;
+        let beside = file.parent().map(|parent| parent.join("config.toml")).filter(|config| config.is_file());
+        let config = match &beside {
+            Some(config) => crate::config::resolve::<ArConfig>(&crate::config::Typed {
+                file: Some(config),
+                ..Default::default()
+            })?
+            .model,
+            None => ModelConfig::infer(&params, n_head, &file)?,
+        };
+        params.check(&config.tensors(), &file, "an autoregressive model")?;
+        let state = file.parent().and_then(|parent| std::fs::read_to_string(parent.join("state.json")).ok());
+        let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_str(&text).ok());
+        let tokenizer = state.and_then(|state| Some(state.get("tokenizer")?.as_str()?.to_string()));
+        Ok(ArWeights { config, params, path: file, tokenizer })
+    }
+}
+
+/// The checkpoint folder meant by `path`: itself, or the latest one of a run.
+fn checkpoint_in(path: &Path) -> Result<PathBuf, TrainError> {
+    let candidates = [path.to_path_buf(), path.join("checkpoints/latest"), path.join("latest")];
+    candidates.into_iter().find(|folder| folder.join("model.safetensors").is_file()).ok_or_else(|| {
+        let what = "expected model.safetensors in it, or in checkpoints/latest below it".to_string();
+        TrainError::Checkpoint { path: path.into(), what }
+    })
+}

@@ -1,0 +1,184 @@
+//! Configuration files: TOML with presets, `--set key=value`, and an error that suggests the nearest key.
+//!
+//! What a run uses is the fully resolved configuration, which is written into its folder.
+
+use crate::TrainError;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// Defines a section of a configuration file: a documented struct, its defaults, and the list of its keys.
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty = $default:expr,)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+
+        impl $name {
+            /// Every key of the section.
+            pub const KEYS: &'static [&'static str] = &[$(stringify!($field),)*];
+        }
+    };
+}
+pub(crate) use section;
+
+/// A whole configuration: sections with known keys, and named presets of the model.
+pub trait Config: Serialize + DeserializeOwned {
+    /// Section names with their keys.
+    fn sections() -> &'static [(&'static str, &'static [&'static str])];
+
+    /// The values that `[model] preset = "..."` stands for, as TOML; `None` for an unknown name.
+    fn preset(name: &str) -> Option<&'static str>;
+
+    /// Names of the presets, for messages.
+    fn preset_names() -> &'static str;
+
+    /// Checks what types cannot express.
+    ///
+    /// # Errors
+    /// The key and what would be right.
+    fn validate(&self) -> Result<(), (&'static str, String)>;
+}
+
+/// What was typed: a file, overrides, and flags that stand for a key.
+#[derive(Debug, Default)]
+pub struct Typed<'a> {
+    /// `--config`, if any.
+    pub file: Option<&'a Path>,
+    /// `--set section.key=value`, in order.
+    pub set: &'a [String],
+    /// Flags such as `--cache`: key and value, which win.
+    pub flags: Vec<(&'a str, String)>,
+}
+
+/// Resolves what was typed to a complete, checked configuration.
+///
+/// # Errors
+/// An unreadable file, broken TOML, unknown keys (with the nearest known one), values of a wrong type or range.
+pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
+    let mut place = typed.file.map_or("--set".to_string(), |path| path.display().to_string());
+    let mut table = typed.file.map_or(Ok(Table::new()), read)?;
+    for assignment in typed.set {
+        let (key, value) = assignment.split_once('=').ok_or_else(|| {
+            config_error(format!("--set {assignment}"), "expected section.key=value, for example train.max_steps=100")
+        })?;
+        insert(&mut table, key.trim(), parse_value(value.trim()))
+            .map_err(|what| config_error(format!("--set {assignment}"), what))?;
+    }
+    for (key, value) in &typed.flags {
+        insert(&mut table, key, Value::String(value.clone())).map_err(|what| config_error(key.to_string(), what))?;
+    }
+    check_keys::<C>(&table, &place)?;
+    let table = apply_preset::<C>(table, &place)?;
+    let config: C = table.try_into().map_err(|e: toml::de::Error| config_error(place.clone(), e.message()))?;
+    config.validate().map_err(|(key, what)| {
+        place = format!("{place}, `{key}`");
+        config_error(place.clone(), what)
+    })?;
+    Ok(config)
+}
+
+fn config_error(place: impl Into<String>, what: impl Into<String>) -> TrainError {
+    TrainError::Config { place: place.into(), what: what.into() }
+}
+
+fn read(path: &Path) -> Result<Table, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(TrainError::io("read the configuration", path))?;
+    text.parse().map_err(|e: toml::de::Error| {
+        let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        config_error(format!("{}, line {line}", path.display()), e.message())
+    })
+}
+
+/// A TOML value, or a string where it is none: `--set data.cache=some/dir` needs no quotes.
+fn parse_value(text: &str) -> Value {
+    let table = format!("v = {text}").parse::<Table>().ok();
+    table.and_then(|mut table| table.remove("v")).unwrap_or_else(|| Value::String(text.to_string()))
+}
+
+fn insert(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let (section, key) = key.split_once('.').ok_or_else(|| format!("`{key}` names no section: write section.{key}"))?;
+    let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    let section_table = entry.as_table_mut().ok_or_else(|| format!("`{section}` is no section"))?;
+    section_table.insert(key.to_string(), value);
+    Ok(())
+}
+
+fn check_keys<C: Config>(table: &Table, place: &str) -> Result<(), TrainError> {
+    for (section, value) in table {
+        let known = C::sections().iter().find(|(name, _)| name == section);
+        let Some((_, keys)) = known else {
+            let names = C::sections().iter().map(|(name, _)| *name);
+            return Err(config_error(place, unknown("section", section, names)));
+        };
+        let section_table = value.as_table().ok_or_else(|| config_error(place, format!("`{section}` is no section")))?;
+        for key in section_table.keys() {
+            let is_preset = section == "model" && key == "preset";
+            if !is_preset && !keys.contains(&key.as_str()) {
+                return Err(config_error(format!("{place}, [{section}]"), unknown("key", key, keys.iter().copied())));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let best = known.map(|k| (strsim::jaro_winkler(name, k), k)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((score, nearest)) if score > 0.6 => format!("unknown {what} `{name}`; did you mean `{nearest}`?"),
+        _ => format!("unknown {what} `{name}`"),
+    }
+}
+
+/// The preset's values below those that were typed.
+fn apply_preset<C: Config>(mut table: Table, place: &str) -> Result<Table, TrainError> {
+    let model = table.get_mut("model").and_then(Value::as_table_mut);
+    let Some(name) = model.and_then(|model| model.remove("preset")) else { return Ok(table) };
+    let name = name.as_str().unwrap_or_default().to_string();
+    let text = C::preset(&name).ok_or_else(|| {
+        config_error(place, format!("unknown preset `{name}`; there are {}", C::preset_names()))
+    })?;
+    let mut base: Table = text.parse().map_err(|e: toml::de::Error| config_error(format!("preset {name}"), e.message()))?;
+    for (section, value) in table {
+        let merged = base.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let (Value::Table(merged), Value::Table(value)) = (merged, value) {
+            merged.extend(value);
+        }
+    }
+    Ok(base)
+}
+
+/// The configuration as the TOML that `config.toml` holds.
+///
+/// # Errors
+/// Values that TOML cannot express.
+pub fn to_toml<C: Config>(config: &C) -> Result<String, TrainError> {
+    toml::to_string_pretty(config).map_err(|e| config_error("configuration", e.to_string()))
+}
+
+/// The first key whose value differs between two resolved configurations, with both values; keys in `free` may differ.
+pub fn first_difference(was: &Table, now: &Table, free: &[&str]) -> Option<(String, String, String)> {
+    let show = |value: Option<&Value>| value.map_or("not set".to_string(), Value::to_string);
+    let empty = Table::new();
+    let sections: std::collections::BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+    for section in sections {
+        let side = |table: &'_ Table| table.get(section).and_then(Value::as_table).cloned().unwrap_or(empty.clone());
+        let (was, now) = (side(was), side(now));
+        let keys: std::collections::BTreeSet<&String> = was.keys().chain(now.keys()).collect();
+        for key in keys {
+            let name = format!("{section}.{key}");
+            if was.get(key) != now.get(key) && !free.contains(&name.as_str()) {
+                return Some((name, show(was.get(key)), show(now.get(key))));
+            }
+        }
+    }
+    None
+}

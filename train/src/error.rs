@@ -1,0 +1,116 @@
+//! What can go wrong while training.
+
+use std::path::PathBuf;
+
+/// Errors of this crate. The text says what was wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A configuration file or `--set` that makes no sense.
+    #[error("{place}: {what}")]
+    Config {
+        /// File and key.
+        place: String,
+        /// What is wrong and what would be right.
+        what: String,
+    },
+    /// A file of the run's folder could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The run's folder belongs to another configuration.
+    #[error(
+        "{} was started with another configuration: `{key}` was {was}, now it is {now}; use another `--out`, or the \
+         configuration in its config.toml",
+        path.display()
+    )]
+    OtherRun {
+        /// The run's folder.
+        path: PathBuf,
+        /// The first differing key.
+        key: String,
+        /// The value there.
+        was: String,
+        /// The value now.
+        now: String,
+    },
+    /// A checkpoint's file is broken.
+    #[error("{} is not a checkpoint of this program: {what}", path.display())]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// Cache and model do not fit together.
+    #[error("cache {} does not fit the model: {field} is {cache}, the model needs {model}", path.display())]
+    CacheMismatch {
+        /// The cache.
+        path: PathBuf,
+        /// Which property.
+        field: &'static str,
+        /// Its value in the cache.
+        cache: String,
+        /// The value of the model.
+        model: String,
+    },
+    /// The loss stopped being a number.
+    #[error(
+        "the loss became {loss} at step {step}; the last checkpoint ({last}) is intact: lower `train.peak_lr`, or train \
+         in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
+    )]
+    Diverged {
+        /// The step.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// Name of the last checkpoint, or "none yet".
+        last: String,
+    },
+    /// Training images could not be read.
+    #[error("no usable training image in {place}: {what}")]
+    NoImages {
+        /// The source.
+        place: String,
+        /// Why.
+        what: String,
+    },
+    /// Stopped by the user; the state at the last step is in `checkpoints/latest`.
+    #[error("stopped; run the same command again to go on")]
+    Cancelled,
+    /// The tensor library failed.
+    #[error("libtorch failed: {}", .0.to_string().lines().next().unwrap_or_default())]
+    Torch(#[from] tch::TchError),
+    /// Weights or device.
+    #[error(transparent)]
+    Tokenize(#[from] tokengrid_tokenize::TokenizeError),
+    /// The token cache.
+    #[error(transparent)]
+    Cache(#[from] tokengrid_cache::CacheError),
+    /// The image source.
+    #[error(transparent)]
+    Ingest(#[from] tokengrid_ingest::IngestError),
+    /// A picture could not be drawn.
+    #[error("cannot draw {}: {what}", path.display())]
+    Plot {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+}
+
+impl TrainError {
+    /// Wraps an I/O failure with what was being done to which file.
+    pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> TrainError {
+        let path = path.into();
+        move |source| TrainError::Io { action, path, source }
+    }
+}

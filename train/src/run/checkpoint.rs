@@ -1,0 +1,167 @@
+//! Checkpoints that appear whole or not at all.
+
+use crate::TrainError;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
+/// the step, so there is no generator to save.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Samples of the global stream consumed by all processes together.
+    pub position: u64,
+    /// Seed of the stream.
+    pub seed: i64,
+    /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
+    #[serde(default)]
+    pub tokenizer: String,
+}
+
+/// A published checkpoint.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What `state.json` in it says.
+    pub state: State,
+}
+
+impl Checkpoint {
+    /// The newest one below `folder`.
+    pub(super) fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
+        let Some(path) = published(folder)?.pop() else { return Ok(None) };
+        let file = path.join("state.json");
+        let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
+        let state = serde_json::from_str(&text)
+            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to go on") })?;
+        Ok(Some(Checkpoint { path, state }))
+    }
+}
+
+/// Published checkpoints, oldest first.
+fn published(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let entries = fs::read_dir(folder).map_err(TrainError::io("read", folder))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_step(path)).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_step(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix("step-").is_some_and(|digits| digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+pub(super) fn publish(
+    folder: &Path,
+    state: &State,
+    config_toml: &str,
+    keep_last: usize,
+    write: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<PathBuf, TrainError> {
+    let name = format!("step-{:08}", state.step);
+    let (path, temporary) = (folder.join(&name), folder.join(format!(".{name}.tmp")));
+    super::remove(&temporary)?;
+    fs::create_dir(&temporary).map_err(TrainError::io("create", &temporary))?;
+    let result = fill(&temporary, state, config_toml, write);
+    if result.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    result?;
+    super::remove(&path)?;
+    fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
+    point_latest_at(folder, &name)?;
+    sync_folder(folder)?;
+    if keep_last > 0 {
+        let all = published(folder)?;
+        all.iter().rev().skip(keep_last).try_for_each(|old| super::remove(old))?;
+    }
+    Ok(path)
+}
+
+fn fill(
+    temporary: &Path,
+    state: &State,
+    config_toml: &str,
+    write: impl FnOnce(&Path) -> Result<(), TrainError>,
+) -> Result<(), TrainError> {
+    write(temporary)?;
+    write_atomically(&temporary.join("config.toml"), config_toml.as_bytes())?;
+    let json = serde_json::to_vec_pretty(state).expect("numbers and a string serialize");
+    write_atomically(&temporary.join("state.json"), &json)?;
+    sync_folder(temporary)
+}
+
+fn point_latest_at(folder: &Path, name: &str) -> Result<(), TrainError> {
+    let (link, temporary) = (folder.join("latest"), folder.join(".latest.tmp"));
+    super::remove(&temporary)?;
+    std::os::unix::fs::symlink(name, &temporary).map_err(TrainError::io("create", &temporary))?;
+    fs::rename(&temporary, &link).map_err(TrainError::io("publish", &link))
+}
+
+/// Writes by way of a temporary file that is synced and renamed.
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    use std::io::Write;
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(TrainError::io("write", path))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), TrainError> {
+    fs::File::open(folder).and_then(|file| file.sync_all()).map_err(TrainError::io("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(step: u64) -> State {
+        State { step, position: step * 8, seed: 1, tokenizer: String::new() }
+    }
+
+    fn publish_one(folder: &Path, step: u64) {
+        publish(folder, &state(step), "", 2, |dir| {
+            fs::write(dir.join("model"), step.to_string()).map_err(TrainError::io("write", dir))
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn latest_is_the_newest_and_old_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        (1..=4).for_each(|step| publish_one(folder.path(), step * 100));
+        let latest = Checkpoint::latest(folder.path()).unwrap().unwrap();
+        assert_eq!(latest.state, state(400));
+        assert_eq!(fs::read_to_string(folder.path().join("latest/model")).unwrap(), "400");
+        assert_eq!(published(folder.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_previous_one_and_no_debris() {
+        let folder = tempfile::tempdir().unwrap();
+        publish_one(folder.path(), 100);
+        let failure = publish(folder.path(), &state(200), "", 2, |dir| {
+            Err(TrainError::Checkpoint { path: dir.into(), what: "disk full".into() })
+        });
+        assert!(failure.is_err());
+        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 100);
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn an_unfinished_folder_of_a_killed_run_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(".step-00000900.tmp")).unwrap();
+        assert!(Checkpoint::latest(folder.path()).unwrap().is_none());
+        publish_one(folder.path(), 900);
+        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 900);
+    }
+}
