@@ -43,11 +43,11 @@ test: setup ## All tests
 
 lint: setup ## Formatting and clippy, with and without libtorch
 	cargo fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
-	@$(CARGO) clippy --no-default-features --all-targets $(LOCKED) -- -D warnings
+	@$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
+	@$(CARGO) clippy --release --no-default-features --all-targets $(LOCKED) -- -D warnings
 
 doc: setup ## API documentation: target/doc
-	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps $(LOCKED)
+	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps $(LOCKED)
 
 edges: ## Check which crate may depend on which, and which must do without libtorch
 	@$(PYTHON) -B scripts/setup/edges.py

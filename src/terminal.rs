@@ -48,8 +48,11 @@ impl Meter {
     /// `what` is counted, in the plural.
     pub fn new(global: &Global, what: &'static str) -> Meter {
         let terminal = std::io::stderr().is_terminal();
-        let target =
-            if global.quiet || !terminal { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
+        let target = if global.quiet || !terminal {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(5)
+        };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let template = "{bar:30} {pos}/{len} {prefix} {per_sec:>9} eta {eta} {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -75,7 +78,11 @@ impl Meter {
         }
         self.last = Instant::now();
         let rate = (done - first.min(done)) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        let eta = if rate > 0.0 { format!(", {} left", seconds((total - done.min(total)) as f64 / rate)) } else { String::new() };
+        let eta = if rate > 0.0 {
+            format!(", {} left", seconds((total - done.min(total)) as f64 / rate))
+        } else {
+            String::new()
+        };
         eprintln!("{done}/{total} {} ({rate:.1}/s{eta}) {words}", self.what);
     }
 }

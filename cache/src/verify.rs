@@ -40,6 +40,15 @@ pub struct Problem {
     pub what: String,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.row_group {
+            Some(row_group) => write!(f, "{}, row group {row_group}: {}", self.shard, self.what),
+            None => write!(f, "{}: {}", self.shard, self.what),
+        }
+    }
+}
+
 impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_ok(&self) -> bool {

@@ -11,9 +11,12 @@ use serde_json::Value;
 const BOOK: &str = include_str!("../../docs/src/cache-format.md");
 
 #[test]
-#[ignore = "needs TOKENGRID_PYTHON: a Python with numpy and pyarrow"]
 fn the_reader_of_the_book_reads_what_was_written() {
-    let python = std::env::var("TOKENGRID_PYTHON").expect("TOKENGRID_PYTHON names a Python with numpy and pyarrow");
+    let Ok(python) = std::env::var("TOKENGRID_PYTHON") else {
+        assert!(std::env::var_os("CI").is_none(), "CI sets TOKENGRID_PYTHON");
+        eprintln!("skipped: TOKENGRID_PYTHON names no Python with numpy and pyarrow (`make test` sets it)");
+        return;
+    };
     let (temp, dir) = small_cache();
     let code = BOOK.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(code.lines().count() <= 45, "it is meant to be short");

@@ -1,7 +1,7 @@
 /* A small door between Rust and libjpeg.
  *
- * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into the function of this
- * file that called the library, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
+ * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into `guarded`, through which
+ * every call that can fail goes, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
  * or panic strategy the program was built with; and the layout of libjpeg's structs is known to C only. No Rust frame is
  * ever jumped over: libjpeg is given no callback outside this file.
  *
@@ -15,8 +15,6 @@
 
 #include <jpeglib.h>
 #include <jerror.h>
-
-#include "idct_sse2.h"
 
 /* Statuses; the same numbers stand in decode/jpeg.rs. */
 enum { TG_OK = 0, TG_TRUNCATED = 1, TG_BROKEN = 2, TG_TOO_MANY_SCANS = 3 };
@@ -84,6 +82,14 @@ static int failure(const tg_jpeg *self)
   return self->too_many_scans ? TG_TOO_MANY_SCANS : TG_BROKEN;
 }
 
+/* Runs `step`, which calls libjpeg. The only setjmp there is: its frame holds nothing but parameters that are never
+ * assigned to, and whatever changes lies in `*self` or in the frame of `step`, which an error leaves for good. */
+static int guarded(tg_jpeg *self, int (*step)(tg_jpeg *self, void *arguments), void *arguments)
+{
+  if (setjmp(self->trap)) return failure(self);
+  return step(self, arguments);
+}
+
 void tg_jpeg_destroy(tg_jpeg *self)
 {
   if (self == NULL) return;
@@ -91,13 +97,11 @@ void tg_jpeg_destroy(tg_jpeg *self)
   free(self);
 }
 
-/* The part of creation that may fail inside libjpeg. */
-static int create(tg_jpeg *self)
+static int create(tg_jpeg *self, void *arguments)
 {
-  if (setjmp(self->trap)) return TG_BROKEN;
+  (void)arguments;
   jpeg_create_decompress(&self->cinfo);
   self->created = 1;
-  tg_use_exact_idct(&self->cinfo);
   return TG_OK;
 }
 
@@ -111,7 +115,7 @@ tg_jpeg *tg_jpeg_create(void)
   self->cinfo.client_data = self; /* kept by jpeg_create_decompress */
   self->err.error_exit = on_error;
   self->err.output_message = discard_message;
-  if (create(self) != TG_OK) {
+  if (guarded(self, create, NULL) != TG_OK) {
     tg_jpeg_destroy(self);
     return NULL;
   }
@@ -126,16 +130,10 @@ tg_jpeg *tg_jpeg_create(void)
   return self;
 }
 
-/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish. */
-int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int max_scans, tg_jpeg_header *header)
+static int read_header(tg_jpeg *self, void *arguments)
 {
+  tg_jpeg_header *header = arguments;
   int status;
-  self->message[0] = '\0';
-  self->too_many_scans = 0;
-  self->max_scans = max_scans;
-  self->src.next_input_byte = data;
-  self->src.bytes_in_buffer = length;
-  if (setjmp(self->trap)) return failure(self);
   do {
     status = jpeg_read_header(&self->cinfo, FALSE);
   } while (status == JPEG_HEADER_TABLES_ONLY);
@@ -149,33 +147,57 @@ int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int ma
   return TG_OK;
 }
 
-/* Starts the decompressor; for a progressive file this reads all of it. */
-int tg_jpeg_start(tg_jpeg *self)
+/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish. */
+int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int max_scans, tg_jpeg_header *header)
 {
-  if (setjmp(self->trap)) return failure(self);
+  self->message[0] = '\0';
+  self->too_many_scans = 0;
+  self->max_scans = max_scans;
+  self->src.next_input_byte = data;
+  self->src.bytes_in_buffer = length;
+  return guarded(self, read_header, header);
+}
+
+static int start(tg_jpeg *self, void *arguments)
+{
+  (void)arguments;
   return jpeg_start_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
+}
+
+/* Starts the decompressor; for a progressive file this reads all of it. */
+int tg_jpeg_start(tg_jpeg *self) { return guarded(self, start, NULL); }
+
+typedef struct {
+  unsigned char *out;
+  size_t stride;
+  unsigned int count;
+} row_block;
+
+static int read_rows(tg_jpeg *self, void *arguments)
+{
+  const row_block *rows = arguments;
+  for (unsigned int done = 0; done < rows->count; done++) {
+    JSAMPROW row = rows->out + (size_t)done * rows->stride;
+    if (jpeg_read_scanlines(&self->cinfo, &row, 1) != 1) return TG_TRUNCATED;
+  }
+  return TG_OK;
 }
 
 /* Writes the next `count` rows at `out`, `stride` bytes apart. */
 int tg_jpeg_read_rows(tg_jpeg *self, unsigned char *out, size_t stride, unsigned int count)
 {
-  /* In memory across setjmp, and advanced by the loop only. */
-  volatile unsigned int done = 0;
-  if (setjmp(self->trap)) return failure(self);
-  while (done < count) {
-    JSAMPROW row = out + (size_t)done * stride;
-    if (jpeg_read_scanlines(&self->cinfo, &row, 1) != 1) return TG_TRUNCATED;
-    done = done + 1;
-  }
-  return TG_OK;
+  row_block rows = { out, stride, count };
+  return guarded(self, read_rows, &rows);
+}
+
+static int finish(tg_jpeg *self, void *arguments)
+{
+  (void)arguments;
+  return jpeg_finish_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
 }
 
 /* Reads on to the EOI marker, without which a file counts as truncated. */
-int tg_jpeg_finish(tg_jpeg *self)
-{
-  if (setjmp(self->trap)) return failure(self);
-  return jpeg_finish_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
-}
+int tg_jpeg_finish(tg_jpeg *self) { return guarded(self, finish, NULL); }
 
 unsigned int tg_jpeg_warnings(const tg_jpeg *self)
 {
@@ -183,3 +205,9 @@ unsigned int tg_jpeg_warnings(const tg_jpeg *self)
 }
 
 const char *tg_jpeg_message(const tg_jpeg *self) { return self->message; }
+
+/* Declared in a header that libjpeg keeps to itself. Without SIMD code the library has a stub of it that returns 0. */
+EXTERN(int) jsimd_can_idct_islow(void);
+
+/* What libjpeg asks itself before it takes the SIMD inverse DCT. */
+int tg_jpeg_simd(void) { return jsimd_can_idct_islow() != 0; }

@@ -5,7 +5,8 @@
 //! 1. [`Source`] (module `source`) recognises what a path holds (class folders, a flat folder, a file list), names every
 //!    image by a key that stays the same wherever the data set lies, and reads the bytes.
 //! 2. [`decode_rgb`] (module `decode`) turns the bytes of a JPEG, PNG, GIF, WebP or BMP file into 8-bit RGB. It accepts
-//!    and rejects what Pillow accepts and rejects, and never trusts a size that it has not checked.
+//!    and rejects what Pillow accepts and rejects, and never trusts a size that it has not checked. Corrupt JPEG data is
+//!    equal to the bit only where [`jpeg_simd`] holds.
 //! 3. [`views_of`] (module `crop`) resizes and crops by a [`Recipe`]. The kernels (module `resample`) are Pillow's fixed
 //!    point arithmetic, computed only where a crop needs it.
 //! 4. [`ViewStream`] (module `stream`) does all of it on worker threads, in the order given, in bounded memory, and hands
@@ -41,7 +42,7 @@ mod stages;
 mod stream;
 
 pub use crop::{View, ViewError, views_of};
-pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb};
+pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, jpeg_simd};
 pub use error::{Bad, IngestError, Stage};
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};

@@ -28,7 +28,8 @@ impl Dtype {
 /// The header of a `.npy` file: 64-byte aligned, version 1.0.
 fn npy_header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
     let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    let mut text = format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", dtype.descr(), sizes.trim_end());
+    let mut text =
+        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", dtype.descr(), sizes.trim_end());
     let padding = 64 - (10 + text.len() + 1) % 64;
     text.extend(std::iter::repeat_n(' ', padding % 64));
     text.push('\n');

@@ -3,11 +3,11 @@
 //! Images are numbered class-major: image i of the run is index `i % per_class` of class `classes[i / per_class]`. Each
 //! image is a file of its own that appears whole; a run that was stopped samples only the images that are missing.
 
+use crate::SampleError;
 use crate::arrays::{Dtype, NpzImages, write_npy};
 use crate::picture::Picture;
 use crate::reconstruct::decode;
 use crate::sampler::{Sampler, SamplerConfig, Wanted};
-use crate::SampleError;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +131,8 @@ impl SampleJob<'_> {
             classes: self.classes.clone(),
             per_class: self.per_class,
         };
-        let recorded = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Recorded>(&text).ok());
+        let recorded =
+            std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Recorded>(&text).ok());
         match recorded {
             // The number of images may grow; what an image looks like may not change.
             Some(was) if (&was.model, &was.config) == (&now.model, &now.config) => {}
@@ -172,7 +173,8 @@ impl SampleJob<'_> {
 
     fn write_grid(&self, out: &Path, all: &[Wanted]) -> Result<PathBuf, SampleError> {
         let path = out.join("grid.png");
-        let columns = if self.classes.len() == 1 { (self.per_class as f64).sqrt().ceil() as usize } else { self.per_class };
+        let columns =
+            if self.classes.len() == 1 { (self.per_class as f64).sqrt().ceil() as usize } else { self.per_class };
         let pictures: Result<Vec<Picture>, SampleError> =
             all.iter().take(GRID_MAX).map(|image| load(&files(out, image).picture)).collect();
         Picture::grid(&pictures?, columns.clamp(1, 10)).save(&path)?;

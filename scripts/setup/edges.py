@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the edges between the crates, as docs/architecture.md draws them, and which of them do without libtorch."""
+"""Checks the edges between the crates, as docs/src/architecture.md draws them, and which of them do without libtorch."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def needs_libtorch(selection):
 def problems():
     for crate, dependencies in crate_edges().items():
         for extra in sorted(dependencies - ALLOWED.get(crate, dependencies)):
-            yield f"{crate} depends on {extra}: a new edge, which docs/architecture.md does not have"
+            yield f"{crate} depends on {extra}: a new edge, which docs/src/architecture.md does not have"
     for selection in WITHOUT_LIBTORCH:
         if needs_libtorch(selection):
             yield f"`cargo tree {' '.join(selection)}` has torch-sys in it: it must build without libtorch"

@@ -24,15 +24,16 @@ def check_platform():
     processor = platform.machine()
     if processor not in PROCESSORS:
         raise SetupError(
-            f"there is no ready-made libtorch {pins.LIBTORCH_VERSION} for {processor}, only for {' and '.join(PROCESSORS)}.\n"
+            f"there is no ready-made libtorch {pins.LIBTORCH_VERSION} for {processor}, only for "
+            f"{' and '.join(PROCESSORS)}.\n"
             f"Point LIBTORCH to a libtorch {pins.LIBTORCH_SERIES} of your own. {WITHOUT_LIBTORCH}"
         )
     libc = libc_version()
     if libc is None or libc < GLIBC_MIN:
         have = "another C library (musl?)" if libc is None else f"glibc {libc[0]}.{libc[1]}"
         raise SetupError(
-            f"libtorch {pins.LIBTORCH_VERSION} needs glibc {GLIBC_MIN[0]}.{GLIBC_MIN[1]} or newer (Debian 10, Ubuntu 20.04); "
-            f"this system has {have}.\n{WITHOUT_LIBTORCH}"
+            f"libtorch {pins.LIBTORCH_VERSION} needs glibc {GLIBC_MIN[0]}.{GLIBC_MIN[1]} or newer (Debian 10, "
+            f"Ubuntu 20.04); this system has {have}.\n{WITHOUT_LIBTORCH}"
         )
     return processor
 
@@ -55,7 +56,10 @@ def has_cuda():
     version = ctypes.c_int(0)
     if driver.cuDriverGetVersion(ctypes.byref(version)) == 0 and 0 < version.value < pins.CUDA_DRIVER_MIN:
         have, need = (f"{number // 1000}.{number % 1000 // 10}" for number in (version.value, pins.CUDA_DRIVER_MIN))
-        say(f"the NVIDIA driver supports CUDA {have}, libtorch needs {need}: setting up for the CPU. Update the driver (580 or newer)")
+        say(
+            f"the NVIDIA driver supports CUDA {have}, libtorch needs {need}: setting up for the CPU. "
+            "Update the driver (580 or newer) to use the GPU"
+        )
         return False
     return True
 

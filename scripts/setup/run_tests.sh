@@ -24,11 +24,27 @@ add_up() {
               failed ? "FAILED" : "ok", passed, failed, ignored, programs }'
 }
 
-cargo_with_flags test --doc --workspace --quiet
+# Some tests have pyarrow read our caches: a Python of their own, made once below target/.
+python_for_tests() {
+    local environment=target/pyarrow-env
+    if ! "$environment/bin/python" -c 'import numpy, pyarrow' 2>/dev/null; then
+        python3 -m venv "$environment" &&
+            "$environment/bin/python" -m pip install --quiet --disable-pip-version-check numpy pyarrow || return 1
+    fi
+    printf '%s\n' "$PWD/$environment/bin/python"
+}
+
+if python=$(python_for_tests); then
+    export TOKENGRID_PYTHON=$python
+else
+    echo 'numpy and pyarrow cannot be installed: the tests that need them are skipped (under CI they fail)' >&2
+fi
+
+cargo_with_flags test --release --doc --workspace --quiet
 if cargo nextest --version >/dev/null 2>&1; then
     list_skipped
-    cargo_with_flags nextest run --workspace --no-fail-fast
+    cargo_with_flags nextest run --release --workspace --no-fail-fast
 else
     list_skipped
-    cargo_with_flags test --workspace --lib --bins --tests --no-fail-fast | add_up
+    cargo_with_flags test --release --workspace --lib --bins --tests --no-fail-fast | add_up
 fi

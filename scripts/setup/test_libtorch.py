@@ -399,7 +399,8 @@ class OwnCopy(WithMirror):
         self.assertEqual(own_copy.cache_folder({}), os.path.expanduser("~/.cache/tokengrid"))
 
     def test_variant(self):
-        for wish, has_cuda, expected in (("auto", True, "cuda"), ("", False, "cpu"), ("cpu", True, "cpu"), ("cuda", False, "cuda")):
+        cases = (("auto", True, "cuda"), ("", False, "cpu"), ("cpu", True, "cpu"), ("cuda", False, "cuda"))
+        for wish, has_cuda, expected in cases:
             with mock.patch.object(machine, "has_cuda", lambda: has_cuda):
                 self.assertEqual(own_copy.wanted_variant({"TOKENGRID_LIBTORCH": wish}, self.folder), expected)
         with self.assertRaisesRegex(SetupError, "TOKENGRID_LIBTORCH=rocm: expected auto, cpu or cuda"):

@@ -70,7 +70,9 @@ def torch_sys_folder(repository, version):
     for package in json.loads(result.stdout)["packages"]:
         if package["name"] == "torch-sys" and package["version"] == version:
             return os.path.join(os.path.dirname(package["manifest_path"]), "libtch")
-    raise SetupError(f"`cargo metadata` does not know torch-sys {version}, which Cargo.lock names: run `cargo update -p torch-sys`")
+    raise SetupError(
+        f"`cargo metadata` does not know torch-sys {version}, which Cargo.lock names: run `cargo update -p torch-sys`"
+    )
 
 
 def compile_all(sources, scratch, libtorch, compiler):
@@ -115,7 +117,9 @@ def run_together(commands, folder):
     failed = [process for process in processes if process.returncode != 0]
     if failed:
         code = failed[0].returncode
-        cause = "the compiler was killed: too little memory? It needs 2 GB" if code < 0 else "see the compiler's messages above"
+        cause = "see the compiler's messages above"
+        if code < 0:
+            cause = "the compiler was killed: too little memory? It needs 2 GB"
         raise SetupError(f"compiling torch-sys's C++ failed ({cause})")
 
 

@@ -23,13 +23,27 @@ fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     }
     let [height, width] = info.grid;
     println!("{}", dir.display());
-    println!("  rows           {} ({} images x {} views, {} quarantined)", info.rows, info.images, info.views, info.quarantined);
+    println!(
+        "  rows           {} ({} images x {} views, {} quarantined)",
+        info.rows, info.images, info.views, info.quarantined
+    );
     println!("  grid           {height} x {width} tokens of {} bits", info.bits);
-    println!("  size           {} in {} shards, {:.1} bytes a row", bytes(info.bytes), info.shards.len(), info.bytes_per_row);
+    println!(
+        "  size           {} in {} shards, {:.1} bytes a row",
+        bytes(info.bytes),
+        info.shards.len(),
+        info.bytes_per_row
+    );
     let tokenizer = &info.tokenizer;
-    println!("  tokenizer      {} ({}, {}), {}", tokenizer.name, tokenizer.variant, tokenizer.precision, tokenizer.fingerprint);
+    println!(
+        "  tokenizer      {} ({}, {}), {}",
+        tokenizer.name, tokenizer.variant, tokenizer.precision, tokenizer.fingerprint
+    );
     println!("  recipe         {}", info.recipe);
-    println!("  source         {}: {} inputs, {} excluded", info.source.location, info.source.images, info.source.excluded);
+    println!(
+        "  source         {}: {} inputs, {} excluded",
+        info.source.location, info.source.images, info.source.excluded
+    );
     println!("  classes        {}", info.classes);
     println!("  content hash   {}", info.content_hash);
     Ok(())
@@ -72,7 +86,13 @@ fn show(dir: &Path, index: usize, global: &Global) -> anyhow::Result<()> {
     }
     println!("row {index}: {}", meta.key);
     println!("  label {} ({})", meta.label, class.unwrap_or_else(|| "unknown".into()));
-    println!("  view {}, crop at ({}, {}){}", meta.view, meta.crop_x, meta.crop_y, if meta.flip { ", mirrored" } else { "" });
+    println!(
+        "  view {}, crop at ({}, {}){}",
+        meta.view,
+        meta.crop_x,
+        meta.crop_y,
+        if meta.flip { ", mirrored" } else { "" }
+    );
     let digits = (1u64 << grid.bits).saturating_sub(1).to_string().len();
     for row in rows {
         println!("  {}", row.iter().map(|token| format!("{token:>digits$}")).collect::<Vec<_>>().join(" "));

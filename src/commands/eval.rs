@@ -18,7 +18,10 @@ pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
             "loss": result.loss, "loss_pre": result.loss_pre, "loss_post": result.loss_post, "tokens": result.tokens,
         }));
     }
-    println!("loss {:.4} = {:.4} (low bits) + {:.4} (high bits), nats a token", result.loss, result.loss_pre, result.loss_post);
+    println!(
+        "loss {:.4} = {:.4} (low bits) + {:.4} (high bits), nats a token",
+        result.loss, result.loss_pre, result.loss_post
+    );
     println!("{} tokens", result.tokens);
     Ok(())
 }

@@ -101,7 +101,11 @@ fn print(report: &Report, args: &IngestArgs) -> anyhow::Result<()> {
         println!("bad  {}  ({}): {}", bad.key, bad.stage, bad.reason);
     }
     let Report { images, ok, views, excluded, .. } = report;
-    println!("{images} images: {ok} ok, {} bad, {excluded} excluded; {views} views of {} px", report.bad.len(), args.source.size);
+    println!(
+        "{images} images: {ok} ok, {} bad, {excluded} excluded; {views} views of {} px",
+        report.bad.len(),
+        args.source.size
+    );
     println!("{:.0} images/s ({})", report.images_per_second, seconds(report.seconds));
     if let (Some(stage), Some(share)) = (&report.slowest_stage, report.slowest_stage_share) {
         println!("slowest stage: {stage}, {:.0} % of the workers' time", share * 100.0);

@@ -46,6 +46,9 @@ pub fn pair<T: std::str::FromStr + Copy>(flag: &str, text: &str) -> anyhow::Resu
     match numbers.as_deref() {
         Ok([one]) => Ok([*one, *one]),
         Ok([low, high]) => Ok([*low, *high]),
-        _ => Err(Usage(format!("{flag} {text}: expected two numbers, low bits and high bits, for example 1.5,2.0")).into()),
+        _ => {
+            Err(Usage(format!("{flag} {text}: expected two numbers, low bits and high bits, for example 1.5,2.0"))
+                .into())
+        }
     }
 }

@@ -9,7 +9,8 @@ use tokengrid_train::plot::{Curve, curve, plot};
 /// Runs the command.
 pub fn run(runs: &[PathBuf], key: &str, out: &Path, global: &Global) -> anyhow::Result<()> {
     let name = |run: &PathBuf| run.file_name().map_or(run.display().to_string(), |n| n.to_string_lossy().into_owned());
-    let curves: Result<Vec<Curve>, _> = runs.iter().map(|run| curve(&run.join("metrics.jsonl"), key, &name(run))).collect();
+    let curves: Result<Vec<Curve>, _> =
+        runs.iter().map(|run| curve(&run.join("metrics.jsonl"), key, &name(run))).collect();
     let curves = curves?;
     let unit = if key.contains("loss") { format!("{key} (nats)") } else { key.to_string() };
     plot(&curves, key, &unit, out)?;

@@ -18,10 +18,11 @@ pub fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let mut pairs = vec![];
     let mut report = vec![];
-    for path in &args.images {
+    for (number, path) in args.images.iter().enumerate() {
         let result = reconstruct(path, args.size, &tokenizer, &runtime)?;
         let name = path.file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
-        let picture = args.out.join(format!("{name}.png"));
+        // Numbered: images of different folders may share a name.
+        let picture = args.out.join(format!("{number:03}-{name}.png"));
         Picture::grid(&[result.original.clone(), result.reconstruction.clone()], 2).save(&picture)?;
         report.push(json!({ "image": path, "picture": picture, "psnr": result.psnr, "tokens": result.tokens.len() }));
         if !global.json {

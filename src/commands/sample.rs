@@ -23,7 +23,8 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     config.validate(ar.config.vocab())?;
     if let Some(trained_on) = weights.tokenizer.as_ref().filter(|trained_on| **trained_on != info.fingerprint) {
         let (path, given) = (args.checkpoint.display(), &info.fingerprint);
-        let text = format!("{path} was trained on tokens of another tokenizer ({trained_on}) than {} ({given})", info.name);
+        let text =
+            format!("{path} was trained on tokens of another tokenizer ({trained_on}) than {} ({given})", info.name);
         return Err(CheckFailed(text).into());
     }
     let job = SampleJob {
@@ -38,9 +39,10 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         overwrite: args.overwrite,
     };
     let mut meter = Meter::new(global, "images");
-    let outcome = job.run(&args.out, args.npz.as_deref(), args.tokens.as_deref(), signals::flag(), &mut |done, all| {
-        meter.update(done as u64, all as u64, "");
-    })?;
+    let outcome =
+        job.run(&args.out, args.npz.as_deref(), args.tokens.as_deref(), signals::flag(), &mut |done, all| {
+            meter.update(done as u64, all as u64, "");
+        })?;
     drop(meter);
     if global.json {
         return print_json(&outcome);

@@ -57,10 +57,16 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
     let inputs = job.source.len();
     let Outcome { images, quarantined, rows, .. } = outcome;
     if outcome.published {
-        println!("{inputs} inputs = {images} encoded + {quarantined} quarantined; {} excluded before", job.source.excluded());
+        println!(
+            "{inputs} inputs = {images} encoded + {quarantined} quarantined; {} excluded before",
+            job.source.excluded()
+        );
         println!("{rows} rows in {out}, content hash {}", outcome.content_hash.as_deref().unwrap_or_default());
     } else {
-        println!("rank {} of {} is done: {images} images, {rows} rows; other ranks are still at work", job.rank, job.world_size);
+        println!(
+            "rank {} of {} is done: {images} images, {rows} rows; other ranks are still at work",
+            job.rank, job.world_size
+        );
     }
     let share = |part: f64| 100.0 * part / outcome.seconds.max(1e-9);
     println!(
@@ -81,7 +87,9 @@ fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
     let rank = args.rank.or_else(|| from_env(["RANK", "SLURM_PROCID"])).unwrap_or(0);
     let world_size = args.world_size.or_else(|| from_env(["WORLD_SIZE", "SLURM_NTASKS"])).unwrap_or(1);
     if rank >= world_size {
-        return Err(Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into());
+        return Err(
+            Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into()
+        );
     }
     Ok((rank, world_size))
 }
@@ -99,7 +107,12 @@ fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
             "bits": grid.bits, "estimated_bytes": estimated_bytes, "free_bytes": free, "classes": job.source.classes().len(),
         }));
     }
-    println!("{} images ({} classes, {} excluded), {rows} rows", job.source.len(), job.source.classes().len(), job.source.excluded());
+    println!(
+        "{} images ({} classes, {} excluded), {rows} rows",
+        job.source.len(),
+        job.source.classes().len(),
+        job.source.excluded()
+    );
     println!("grid {grid} of {} bits: about {}", grid.bits, bytes(estimated_bytes));
     match free {
         Some(free) if free < estimated_bytes => println!("free disk {}: NOT ENOUGH", bytes(free)),

@@ -47,7 +47,10 @@ fn ar(config: &ArConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyh
     let summary = trainer.run(signals::flag(), &mut |report| {
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
-        let words = format!("loss {:.4}{val}, {:.0} tokens/s, epoch {:.2}", report.loss, report.tokens_per_second, report.epoch);
+        let words = format!(
+            "loss {:.4}{val}, {:.0} tokens/s, epoch {:.2}",
+            report.loss, report.tokens_per_second, report.epoch
+        );
         meter.update(report.step, report.steps, &words);
     })?;
     drop(meter);
@@ -61,7 +64,9 @@ fn ar(config: &ArConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyh
         }));
     }
     match median {
-        Some(rate) => println!("step {}: loss {:.4}, {rate:.0} tokens/s, {}", summary.step, summary.loss, seconds(elapsed)),
+        Some(rate) => {
+            println!("step {}: loss {:.4}, {rate:.0} tokens/s, {}", summary.step, summary.loss, seconds(elapsed))
+        }
         None => println!("step {}: the run was complete already", summary.step),
     }
     println!("checkpoint: {}", summary.checkpoint.display());

@@ -27,7 +27,9 @@ fn info(file: &Path, global: &Global) -> anyhow::Result<()> {
         let tensors: serde_json::Map<String, Value> =
             weights.entries().map(|(name, entry)| (name.to_string(), json!(entry.shape))).collect();
         let architecture = tokenizer.map(|a| json!({ "tokenizer": a, "params": a.num_params(), "factor": a.factor() }));
-        return print_json(&json!({ "file": file, "parameters": total, "architecture": architecture, "tensors": tensors }));
+        return print_json(
+            &json!({ "file": file, "parameters": total, "architecture": architecture, "tensors": tensors }),
+        );
     }
     for (name, entry) in weights.entries() {
         println!("{:<64} {:>12}  {:?}", name, format!("{:?}", entry.shape), entry.kind);
@@ -37,7 +39,11 @@ fn info(file: &Path, global: &Global) -> anyhow::Result<()> {
         let (encoder, decoder) = a.num_params();
         println!(
             "tokenizer: ch {}, ch_mult {:?}, {} residual blocks, {} bits, {}x downsampling; encoder {encoder}, decoder {decoder} parameters",
-            a.ch, a.ch_mult, a.num_res_blocks, a.z_channels, a.factor()
+            a.ch,
+            a.ch_mult,
+            a.num_res_blocks,
+            a.z_channels,
+            a.factor()
         );
         println!("variants: raw{}", if weights.tokenizer_params(Variant::Ema).is_ok() { ", ema" } else { "" });
     }
@@ -56,7 +62,8 @@ fn convert(input: &Path, output: &Path, half: bool, global: &Global) -> anyhow::
     }
     let weights = Weights::open(input)?;
     let tensors: Result<Vec<_>, _> = weights.names().map(|name| Ok((name, weights.tensor(name)?))).collect();
-    let tensors: Vec<(&str, tch::Tensor)> = tensors.map_err(|e: tokengrid_tokenize::TokenizeError| anyhow::Error::from(e))?;
+    let tensors: Vec<(&str, tch::Tensor)> =
+        tensors.map_err(|e: tokengrid_tokenize::TokenizeError| anyhow::Error::from(e))?;
     let stored = |tensor: &tch::Tensor| match tensor.kind() {
         Kind::Float | Kind::Double | Kind::BFloat16 if half => tensor.to_kind(Kind::Half),
         _ => tensor.shallow_clone(),

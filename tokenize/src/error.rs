@@ -17,6 +17,15 @@ pub enum TokenizeError {
         #[source]
         source: std::io::Error,
     },
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The file is neither a PyTorch zip checkpoint nor safetensors.
     #[error(
         "{} is not a checkpoint: {found}; expected a PyTorch `.ckpt` / `.pt` (zip) or a `.safetensors` file",

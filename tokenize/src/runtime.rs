@@ -69,9 +69,18 @@ impl Runtime {
         if let Some(threads) = threads {
             tch::set_num_threads(threads.max(1) as i32);
         }
+        if device != Some("cpu") {
+            cuda::set_tf32(precision == Precision::Tf32);
+        }
         let device = match device {
             Some("cpu") => Device::Cpu,
-            None => if cuda::ready().is_ok() { Device::Cuda(0) } else { Device::Cpu },
+            None => {
+                if cuda::ready().is_ok() {
+                    Device::Cuda(0)
+                } else {
+                    Device::Cpu
+                }
+            }
             Some(name) => cuda_device(name)?,
         };
         Ok(Runtime { device, precision })
@@ -86,8 +95,7 @@ fn cuda_device(name: &str) -> Result<Device, TokenizeError> {
         None => None,
     };
     let expected = "`cpu`, `cuda` or `cuda:N`";
-    let index =
-        index.ok_or_else(|| TokenizeError::Setting { what: "device", value: name.into(), expected })?;
+    let index = index.ok_or_else(|| TokenizeError::Setting { what: "device", value: name.into(), expected })?;
     cuda::ready().map_err(refuse)?;
     let count = Cuda::device_count() as usize;
     if index >= count {
@@ -106,6 +114,17 @@ mod cuda {
     pub fn ready() -> Result<(), String> {
         static STATE: OnceLock<Result<(), String>> = OnceLock::new();
         STATE.get_or_init(load).clone()
+    }
+
+    /// Chooses TensorFloat-32 or real 32-bit products, by the switches that NVIDIA's libraries and libtorch read when
+    /// they are loaded. Without this, cuDNN's convolutions would use TensorFloat-32 in what is called the exact mode.
+    pub fn set_tf32(wanted: bool) {
+        let (name, value) =
+            if wanted { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
+        if std::env::var_os(name).is_none() {
+            // SAFETY: called while the command is being set up, before it starts threads that read the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
     }
 
     fn load() -> Result<(), String> {

@@ -35,6 +35,11 @@ pub trait Config: Serialize + DeserializeOwned {
     /// Section names with their keys.
     fn sections() -> &'static [(&'static str, &'static [&'static str])];
 
+    /// Keys of the reference's recipe that this version does not implement: asking for one is an error that says so.
+    fn planned() -> &'static [&'static str] {
+        &[]
+    }
+
     /// The values that `[model] preset = "..."` stands for, as TOML; `None` for an unknown name.
     fn preset(name: &str) -> Option<&'static str>;
 
@@ -119,8 +124,13 @@ fn check_keys<C: Config>(table: &Table, place: &str) -> Result<(), TrainError> {
             let names = C::sections().iter().map(|(name, _)| *name);
             return Err(config_error(place, unknown("section", section, names)));
         };
-        let section_table = value.as_table().ok_or_else(|| config_error(place, format!("`{section}` is no section")))?;
+        let section_table =
+            value.as_table().ok_or_else(|| config_error(place, format!("`{section}` is no section")))?;
         for key in section_table.keys() {
+            if C::planned().contains(&key.as_str()) {
+                let what = format!("`{key}` is not implemented in this version; take it out");
+                return Err(config_error(format!("{place}, [{section}]"), what));
+            }
             let is_preset = section == "model" && key == "preset";
             if !is_preset && !keys.contains(&key.as_str()) {
                 return Err(config_error(format!("{place}, [{section}]"), unknown("key", key, keys.iter().copied())));
@@ -143,10 +153,10 @@ fn apply_preset<C: Config>(mut table: Table, place: &str) -> Result<Table, Train
     let model = table.get_mut("model").and_then(Value::as_table_mut);
     let Some(name) = model.and_then(|model| model.remove("preset")) else { return Ok(table) };
     let name = name.as_str().unwrap_or_default().to_string();
-    let text = C::preset(&name).ok_or_else(|| {
-        config_error(place, format!("unknown preset `{name}`; there are {}", C::preset_names()))
-    })?;
-    let mut base: Table = text.parse().map_err(|e: toml::de::Error| config_error(format!("preset {name}"), e.message()))?;
+    let text = C::preset(&name)
+        .ok_or_else(|| config_error(place, format!("unknown preset `{name}`; there are {}", C::preset_names())))?;
+    let mut base: Table =
+        text.parse().map_err(|e: toml::de::Error| config_error(format!("preset {name}"), e.message()))?;
     for (section, value) in table {
         let merged = base.entry(section).or_insert_with(|| Value::Table(Table::new()));
         if let (Value::Table(merged), Value::Table(value)) = (merged, value) {

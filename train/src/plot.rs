@@ -25,7 +25,8 @@ pub struct Curve {
 /// The file cannot be read, or has no such values.
 pub fn curve(metrics: &Path, key: &str, name: &str) -> Result<Curve, TrainError> {
     let rows = read_metrics(metrics)?;
-    let points: Vec<(f64, f64)> = rows.iter().filter_map(|row| Some((row.get("step")?.as_f64()?, row.get(key)?.as_f64()?))).collect();
+    let points: Vec<(f64, f64)> =
+        rows.iter().filter_map(|row| Some((row.get("step")?.as_f64()?, row.get(key)?.as_f64()?))).collect();
     if points.is_empty() {
         let what = format!("{} has no values of `{key}`", metrics.display());
         return Err(TrainError::Plot { path: metrics.into(), what });
@@ -82,9 +83,10 @@ fn draw(
         for (i, curve) in curves.iter().enumerate() {
             let color = COLORS[i % COLORS.len()];
             let line = LineSeries::new(curve.points.iter().copied(), color.stroke_width(2));
-            chart.draw_series(line)?.label(curve.name.as_str()).legend(move |(x, y)| {
-                PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(2))
-            });
+            chart
+                .draw_series(line)?
+                .label(curve.name.as_str())
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(2)));
         }
         if curves.len() > 1 {
             chart.configure_series_labels().background_style(WHITE).label_font((FAMILY, 15)).draw()?;
@@ -98,7 +100,8 @@ const WIDTH: u32 = 960;
 const HEIGHT: u32 = 540;
 
 /// Dark enough on white, and apart for the colour-blind.
-const COLORS: [RGBColor; 4] = [RGBColor(0, 90, 160), RGBColor(213, 94, 0), RGBColor(0, 130, 90), RGBColor(160, 60, 140)];
+const COLORS: [RGBColor; 4] =
+    [RGBColor(0, 90, 160), RGBColor(213, 94, 0), RGBColor(0, 130, 90), RGBColor(160, 60, 140)];
 
 fn register_font() {
     static ONCE: Once = Once::new();
@@ -128,7 +131,8 @@ mod tests {
         let path = folder.path().join("loss.png");
         let points = (0..50).map(|i| (f64::from(i), 10.0 - f64::from(i) * 0.1)).collect();
         plot(&[Curve { name: "loss".into(), points }], "training", "nats", &path).unwrap();
-        let mut reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap())).read_info().unwrap();
+        let mut reader =
+            png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap())).read_info().unwrap();
         let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut rgb).unwrap();
         let ink = rgb.chunks_exact(3).filter(|p| **p == [0, 90, 160]).count();

@@ -10,7 +10,9 @@ pub struct CounterRng {
 impl CounterRng {
     /// The stream of `name`. Different names give unrelated streams.
     pub fn new(name: &[u64]) -> CounterRng {
-        let key = name.iter().fold(0x243f_6a88_85a3_08d3, |key, &part| mix(key ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))));
+        let key = name
+            .iter()
+            .fold(0x243f_6a88_85a3_08d3, |key, &part| mix(key ^ mix(part.wrapping_add(0x9e37_79b9_7f4a_7c15))));
         CounterRng { key, counter: 0 }
     }
 

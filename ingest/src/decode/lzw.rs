@@ -46,7 +46,7 @@ impl<'a> Lzw<'a> {
         }
     }
 
-    /// Decodes one code. After [`Step::String`], the indices are [`Lzw::string`] in reverse order.
+    /// Decodes one code. After [`Step::String`], [`Lzw::reversed`] has the indices.
     pub(super) fn step(&mut self) -> Step {
         loop {
             let Some(code) = self.bits.take(self.width) else { return Step::End };

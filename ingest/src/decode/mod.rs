@@ -20,6 +20,8 @@ mod webp;
 
 use std::fmt;
 
+pub use jpeg::jpeg_simd;
+
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
 pub const MAX_PIXELS: u64 = 178_956_970;
 

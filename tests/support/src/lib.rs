@@ -22,7 +22,8 @@ pub fn golden_json(name: &str) -> serde_json::Value {
 /// # Panics
 /// When the fixture has another form.
 pub fn shapes(tensors: &serde_json::Value) -> Vec<(String, Vec<i64>)> {
-    let sizes = |v: &serde_json::Value| v.as_array().expect("a shape").iter().map(|n| n.as_i64().expect("a size")).collect();
+    let sizes =
+        |v: &serde_json::Value| v.as_array().expect("a shape").iter().map(|n| n.as_i64().expect("a size")).collect();
     tensors.as_object().expect("names and shapes").iter().map(|(name, shape)| (name.clone(), sizes(shape))).collect()
 }
 

@@ -137,7 +137,8 @@ mod tests {
         assert!(assembler.has_rest());
         assert_eq!(step(&mut assembler), [5, 6, 7, 0], "the last batch is padded");
         assert_eq!(done.iter().map(|image| image.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        let tokens: Vec<u32> = done.iter().filter_map(|i| i.outcome.as_ref().ok()).flatten().map(|v| v.tokens[0]).collect();
+        let tokens: Vec<u32> =
+            done.iter().filter_map(|i| i.outcome.as_ref().ok()).flatten().map(|v| v.tokens[0]).collect();
         assert_eq!(tokens, [1, 2, 3, 4, 5, 6, 7]);
         assert!(done[1].outcome.is_err());
     }

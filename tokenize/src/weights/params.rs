@@ -34,9 +34,7 @@ impl FromStr for Variant {
         match text {
             "raw" => Ok(Variant::Raw),
             "ema" => Ok(Variant::Ema),
-            _ => {
-                Err(TokenizeError::Setting { what: "weight variant", value: text.into(), expected: "`raw` or `ema`" })
-            }
+            _ => Err(TokenizeError::Setting { what: "weight variant", value: text.into(), expected: "`raw` or `ema`" }),
         }
     }
 }

@@ -78,7 +78,6 @@ pub fn save_safetensors<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<(), TokenizeError> {
-    let failed = |action: &'static str| move |source| TokenizeError::Read { path: path.into(), action, source };
     let copies: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors
         .into_iter()
         .map(|(name, tensor)| {
@@ -101,7 +100,7 @@ pub fn save_safetensors<'a>(
     if result.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
-    result.map_err(failed("writing tensors"))
+    result.map_err(|source| TokenizeError::Write { path: path.into(), source })
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -117,4 +117,3 @@ impl FeedForward {
         x + drop(linear(&gated, &self.w2), rate)
     }
 }
-

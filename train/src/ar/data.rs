@@ -53,7 +53,11 @@ impl Unpacker {
             return mismatch("the grid", grid.to_string(), format!("{side}x{side} (model.block_size)"));
         }
         if grid.bits != model.bits() {
-            return mismatch("bits a token", grid.bits.to_string(), format!("{} (model.factorized_bits)", model.bits()));
+            return mismatch(
+                "bits a token",
+                grid.bits.to_string(),
+                format!("{} (model.factorized_bits)", model.bits()),
+            );
         }
         let largest = (0..cache.num_rows()).map(|row| cache.label(row)).max().unwrap_or(-1);
         if i64::from(largest) >= model.class_num {

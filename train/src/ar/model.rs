@@ -56,7 +56,8 @@ impl ArModel {
             post_emb: scope.tensor("post_emb.weight"),
             class_emb: scope.tensor("class_emb.embedding_table.weight"),
             spatial_blocks: scope.each("spatial_blocks", config.spatial_n_layer, |s| Block::new(s, n_head, compute)),
-            factorized_blocks: scope.each("factorized_blocks", config.factorized_n_layer, |s| IntraBlock::new(s, n_head, compute)),
+            factorized_blocks: scope
+                .each("factorized_blocks", config.factorized_n_layer, |s| IntraBlock::new(s, n_head, compute)),
             norm: scope.tensor("norm.weight"),
             head: [scope.tensor("head.0.weight"), scope.tensor("head.1.weight")],
             rope: Rope::new(config.side(), config.head_dim(), device),
@@ -82,7 +83,13 @@ impl ArModel {
     pub fn losses(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Losses {
         let [pre, post] = self.forward(pre_bt, post_bt, class_b, training);
         let cross_entropy = |logits_btv: Tensor, target_bt: &Tensor| {
-            logits_btv.flatten(0, 1).cross_entropy_loss::<Tensor>(&target_bt.reshape([-1]), None, Reduction::Mean, -100, 0.0)
+            logits_btv.flatten(0, 1).cross_entropy_loss::<Tensor>(
+                &target_bt.reshape([-1]),
+                None,
+                Reduction::Mean,
+                -100,
+                0.0,
+            )
         };
         Losses { pre: cross_entropy(pre, pre_bt), post: cross_entropy(post, post_bt) }
     }

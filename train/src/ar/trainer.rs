@@ -64,7 +64,9 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 8] = [
+const FREE: [&str; 10] = [
+    "train.max_steps",
+    "train.epochs",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
@@ -86,7 +88,8 @@ impl Trainer {
             return Err(TrainError::Config { place: "data.cache".into(), what });
         }
         let unpacker = Unpacker::open(Path::new(&config.data.cache), &config.model)?;
-        let val = config.data.val_cache.as_ref().map(|path| Unpacker::open(Path::new(path), &config.model)).transpose()?;
+        let val =
+            config.data.val_cache.as_ref().map(|path| Unpacker::open(Path::new(path), &config.model)).transpose()?;
         let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
@@ -289,7 +292,12 @@ fn start(
     if let Some(checkpoint) = folder.latest()? {
         if checkpoint.state.tokenizer != tokenizer {
             let (was, now) = (checkpoint.state.tokenizer, tokenizer);
-            return Err(TrainError::OtherRun { path: folder.path().into(), key: "the cache's tokenizer".into(), was, now });
+            return Err(TrainError::OtherRun {
+                path: folder.path().into(),
+                key: "the cache's tokenizer".into(),
+                was,
+                now,
+            });
         }
         let file = checkpoint.path.join("model.safetensors");
         let params = Weights::open(&file)?.params_below("")?;

@@ -38,7 +38,8 @@ impl ModelConfig {
             ("post_emb.weight".to_string(), vec![post, d]),
             ("class_emb.embedding_table.weight".to_string(), vec![self.class_num + 1, d]),
         ];
-        for (stack, count) in [("spatial_blocks", self.spatial_n_layer), ("factorized_blocks", self.factorized_n_layer)] {
+        for (stack, count) in [("spatial_blocks", self.spatial_n_layer), ("factorized_blocks", self.factorized_n_layer)]
+        {
             for i in 0..count {
                 let block: [(&str, Vec<i64>); 7] = [
                     ("attention_norm.weight", vec![d]),
@@ -135,11 +136,10 @@ impl ArWeights {
         let params = weights.params_below(if inside_checkpoint { "transformer." } else { "" })?;
         let beside = file.parent().map(|parent| parent.join("config.toml")).filter(|config| config.is_file());
         let config = match &beside {
-            Some(config) => crate::config::resolve::<ArConfig>(&crate::config::Typed {
-                file: Some(config),
-                ..Default::default()
-            })?
-            .model,
+            Some(config) => {
+                crate::config::resolve::<ArConfig>(&crate::config::Typed { file: Some(config), ..Default::default() })?
+                    .model
+            }
             None => ModelConfig::infer(&params, n_head, &file)?,
         };
         params.check(&config.tensors(), &file, "an autoregressive model")?;

@@ -112,6 +112,19 @@ impl Config for TokenizerConfig {
         ]
     }
 
+    fn planned() -> &'static [&'static str] {
+        &[
+            "disc_start",
+            "disc_ndf",
+            "disc_num_layers",
+            "disc_loss",
+            "gen_loss_weight",
+            "lecam_loss_weight",
+            "perceptual",
+            "perceptual_weight",
+        ]
+    }
+
     fn preset(name: &str) -> Option<&'static str> {
         (name == "tiny").then_some(include_str!("presets/tiny.toml"))
     }
@@ -125,7 +138,8 @@ impl Config for TokenizerConfig {
         if model.ch < 32 || model.ch % 32 != 0 {
             return Err(("model.ch", format!("{} is no multiple of 32, the number of groups of every norm", model.ch)));
         }
-        if model.ch_mult.is_empty() || model.ch_mult.len() > 8 || model.ch_mult.iter().any(|&m| !(1..=16).contains(&m)) {
+        if model.ch_mult.is_empty() || model.ch_mult.len() > 8 || model.ch_mult.iter().any(|&m| !(1..=16).contains(&m))
+        {
             return Err(("model.ch_mult", "expected 1 to 8 multipliers from 1 to 16".into()));
         }
         if !(1..=24).contains(&model.z_channels) || !(1..=16).contains(&model.num_res_blocks) {

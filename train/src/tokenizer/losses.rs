@@ -40,7 +40,8 @@ pub fn entropy_loss(h_bzhw: &Tensor) -> EntropyLoss {
     // Both tails directly: 1 - p would lose the small one.
     let (one_pz, zero_pz) = (logit_pz.sigmoid(), (-&logit_pz).sigmoid());
     let half = z / 2;
-    let corners = |from: i64, len: i64| corner_probabilities(&zero_pz.narrow(1, from, len), &one_pz.narrow(1, from, len));
+    let corners =
+        |from: i64, len: i64| corner_probabilities(&zero_pz.narrow(1, from, len), &one_pz.narrow(1, from, len));
     let (low, high) = (corners(0, half), corners(half, z - half));
     let mean = high.transpose(0, 1).matmul(&low) / positions;
     let codebook = -(&mean * (&mean + LOG_EPS).log()).sum(Kind::Float);

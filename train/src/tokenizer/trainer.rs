@@ -134,8 +134,7 @@ impl TokenizerTrainer {
         let (entropy, commit) = (entropy_loss(&h_bzhw), commit_loss(&h_bzhw));
         let steps = loss.codebook_enlarge_steps.max(1) as f64;
         let enlarge = 1.0 + loss.codebook_enlarge_ratio * (1.0 - self.state.step as f64 / steps).max(0.0);
-        let total =
-            reconstruct + entropy.total() * (loss.codebook_weight * enlarge) + &commit * loss.commit_weight;
+        let total = reconstruct + entropy.total() * (loss.codebook_weight * enlarge) + &commit * loss.commit_weight;
         let grads = self.optimizer.backward(&total)?;
         let lr = self.lr();
         self.optimizer.step(&grads, lr);
@@ -152,7 +151,8 @@ impl TokenizerTrainer {
         if step < train.warmup_steps {
             return train.lr * (step + 1) as f64 / train.warmup_steps as f64;
         }
-        let passed = (step - train.warmup_steps) as f64 / train.max_steps.saturating_sub(train.warmup_steps).max(1) as f64;
+        let passed =
+            (step - train.warmup_steps) as f64 / train.max_steps.saturating_sub(train.warmup_steps).max(1) as f64;
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos());
         train.lr * (train.lr_end + (1.0 - train.lr_end) * cosine)
     }

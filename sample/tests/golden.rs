@@ -1,0 +1,82 @@
+//! The sampler against greedy samples of the reference, without and with guidance.
+
+use tch::{Device, Kind, Tensor};
+use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::{Sampler, SamplerConfig};
+use tokengrid_test_support::{golden, golden_json};
+use tokengrid_tokenize::{Tokenizer, Variant, Weights};
+use tokengrid_train::ar::{ArModel, ArWeights};
+
+fn model() -> ArModel {
+    let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+    weights.config.block_size = 64;
+    ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float)
+}
+
+fn data() -> Weights {
+    Weights::open(&golden("ar.safetensors")).unwrap()
+}
+
+fn wanted(data: &Weights) -> Vec<Wanted> {
+    let classes = Vec::<i64>::try_from(data.tensor("cls").unwrap().to_kind(Kind::Int64).view([-1])).unwrap();
+    classes.into_iter().enumerate().map(|(i, class)| Wanted { class, index: i as u64 }).collect()
+}
+
+fn pair(json: &serde_json::Value) -> [f64; 2] {
+    [json[0].as_f64().unwrap(), json[1].as_f64().unwrap()]
+}
+
+#[test]
+fn greedy_tokens_equal_the_reference_token_for_token() {
+    let (model, data, json) = (model(), data(), golden_json("ar.json"));
+    for (prefix, cfg_scale) in [("nocfg.", [1.0, 1.0]), ("cfg.", pair(&json["cfg_scale"]))] {
+        let config =
+            SamplerConfig { cfg_scale, temperature: pair(&json["temperature"]), top_k: [1, 1], ..Default::default() };
+        let [pre, post] = Sampler::new(&model, config, Device::Cpu).unwrap().sample(&wanted(&data)).unwrap();
+        let want = |name: &str| data.tensor(&format!("{prefix}{name}")).unwrap().to_kind(Kind::Int64);
+        assert!(pre.equal(&want("pre")), "{prefix}pre");
+        assert!(post.equal(&want("post")), "{prefix}post");
+    }
+}
+
+#[test]
+fn sampled_tokens_decode_to_the_reference_image() {
+    let _no_grad = tch::no_grad_guard();
+    let weights = Weights::open(&golden("ar.ckpt")).unwrap();
+    let tokenizer = Tokenizer::load(&weights, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
+    let data = data();
+    let part = |name: &str| data.tensor(name).unwrap().to_kind(Kind::Int64);
+    let tokens: Tensor = part("cfg.pre") + part("cfg.post") * 64;
+    let image = tokenizer.decode(&tokens.view([3, 8, 8]));
+    let difference = (image - data.tensor("cfg.image").unwrap()).abs().max().double_value(&[]);
+    assert!(difference <= 2e-4, "differs by {difference:e}");
+}
+
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    let model = model();
+    let config = SamplerConfig { cfg_scale: [1.5, 1.2], seed: 9, top_p: [0.95, 0.9], ..Default::default() };
+    let sampler = Sampler::new(&model, config, Device::Cpu).unwrap();
+    let all: Vec<Wanted> = (0..5).map(|i| Wanted { class: i % 3, index: i as u64 }).collect();
+    let [pre, post] = sampler.sample(&all).unwrap();
+    for (i, image) in all.iter().enumerate() {
+        let [pre_alone, post_alone] = sampler.sample(&[*image]).unwrap();
+        assert!(pre_alone.get(0).equal(&pre.get(i as i64)), "image {i}");
+        assert!(post_alone.get(0).equal(&post.get(i as i64)), "image {i}");
+    }
+    let [other, _] = sampler.sample(&[Wanted { class: 0, index: 77 }]).unwrap();
+    assert!(!other.get(0).equal(&pre.get(0)), "another index is another image");
+}
+
+#[test]
+fn temperature_zero_is_greedy_and_a_class_out_of_range_is_refused() {
+    let model = model();
+    let sample = |config: SamplerConfig, class: i64| {
+        Sampler::new(&model, config, Device::Cpu).unwrap().sample(&[Wanted { class, index: 0 }])
+    };
+    let cold = sample(SamplerConfig { temperature: [0.0, 0.0], ..Default::default() }, 1).unwrap();
+    let greedy = sample(SamplerConfig { top_k: [1, 1], ..Default::default() }, 1).unwrap();
+    assert!(cold[0].equal(&greedy[0]) && cold[1].equal(&greedy[1]));
+    let error = sample(SamplerConfig::default(), 11).unwrap_err().to_string();
+    assert!(error.contains("class 11") && error.contains("0 to 9"), "{error}");
+}

@@ -1,0 +1,68 @@
+//! Helpers of the black-box tests.
+#![allow(dead_code, missing_docs)]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The program, with no environment that a launcher would set.
+pub fn tokengrid() -> Command {
+    let mut command = Command::cargo_bin("tokengrid").expect("the program is built for the tests");
+    for name in ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "TOKENGRID_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs a command that must succeed and prints one JSON object.
+#[track_caller]
+pub fn json(arguments: &[&str]) -> Value {
+    let output = tokengrid().args(arguments).arg("--json").output().expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?} failed: {stderr}");
+    serde_json::from_slice(&output.stdout).expect("stdout is one JSON object")
+}
+
+/// Runs a command that must fail with `code`; its message, which must be one line.
+#[track_caller]
+pub fn fails(arguments: &[&str], code: i32) -> String {
+    let output = tokengrid().args(arguments).arg("--quiet").output().expect("the program starts");
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(output.stdout.is_empty() || code == 1, "nothing on stdout: {arguments:?}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("internal error"), "{stderr}");
+    if stderr.starts_with("tokengrid: ") {
+        assert_eq!(stderr.lines().count(), 1, "one line: {stderr}");
+    }
+    stderr
+}
+
+/// A file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A folder of `classes` bundled class folders with `per_class` photographs each.
+pub fn photos(into: &Path, classes: usize, per_class: usize) -> PathBuf {
+    let folder = into.join("photos");
+    for class in sorted(&repository("data/photos")).into_iter().take(classes) {
+        let target = folder.join(class.file_name().unwrap());
+        std::fs::create_dir_all(&target).unwrap();
+        for photo in sorted(&class).into_iter().take(per_class) {
+            std::fs::copy(&photo, target.join(photo.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+/// Entries of a folder by name.
+pub fn sorted(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
