@@ -1,8 +1,9 @@
 //! What people read when something is wrong: one clear line, the right exit code, nothing half-written.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
 
-use common::{fails, repository, text, tokengrid};
+use common::{fails, text, tokengrid};
 use predicates::str::contains;
 
 #[test]
@@ -47,7 +48,7 @@ fn a_folder_that_is_no_cache() {
 #[cfg(feature = "torch")]
 mod with_torch {
     use super::*;
-    use common::{json, photos, sorted};
+    use common::{json, photos, repository, sorted};
     use std::path::Path;
     use tokengrid_test_support::golden;
 

@@ -161,8 +161,9 @@ impl SampleJob<'_> {
         let tokens_bn = tokens_bn.to_device(Device::Cpu).to_kind(Kind::Int);
         for (i, (image, picture)) in batch.iter().zip(&pictures).enumerate() {
             let files = files(out, image);
-            let folder = files.picture.parent().unwrap_or(out);
-            std::fs::create_dir_all(folder).map_err(SampleError::io("create", folder))?;
+            for folder in [&files.picture, &files.tokens].into_iter().filter_map(|file| file.parent()) {
+                std::fs::create_dir_all(folder).map_err(SampleError::io("create", folder))?;
+            }
             let row = Vec::<i32>::try_from(&tokens_bn.get(i as i64)).expect("tokens copy to the host");
             let bytes: Vec<u8> = row.iter().flat_map(|token| token.to_le_bytes()).collect();
             write_npy(&files.tokens, Dtype::I32, &[side as usize, side as usize], &bytes)?;

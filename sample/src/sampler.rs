@@ -44,15 +44,15 @@ impl SamplerConfig {
         let refuse = |what, value: String, expected: &str| {
             Err(SampleError::Setting { what, value, expected: expected.to_string() })
         };
-        for part in 0..2 {
+        for (part, vocab) in vocab.into_iter().enumerate() {
             if !self.cfg_scale[part].is_finite() || self.cfg_scale[part] < 0.0 {
                 return refuse("guidance scale", self.cfg_scale[part].to_string(), "a number from 0 on (1: off)");
             }
             if !self.temperature[part].is_finite() || self.temperature[part] < 0.0 {
                 return refuse("temperature", self.temperature[part].to_string(), "a number from 0 on");
             }
-            if !(0..=vocab[part]).contains(&self.top_k[part]) {
-                let expected = format!("0 (off) to {}, the vocabulary of that part", vocab[part]);
+            if !(0..=vocab).contains(&self.top_k[part]) {
+                let expected = format!("0 (off) to {vocab}, the vocabulary of that part");
                 return refuse("top-k", self.top_k[part].to_string(), &expected);
             }
             if !(self.top_p[part] > 0.0 && self.top_p[part] <= 1.0) {

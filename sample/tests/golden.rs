@@ -1,4 +1,5 @@
 //! The sampler against greedy samples of the reference, without and with guidance.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Device, Kind, Tensor};
 use tokengrid_sample::sampler::Wanted;

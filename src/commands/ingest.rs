@@ -57,7 +57,7 @@ pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     let mut stream = ViewStream::spawn(source.clone(), 0..source.len(), recipe, config);
     let mut meter = Meter::new(global, "images");
     let mut report = Report { excluded: source.excluded(), ..Report::default() };
-    while let Some(image) = stream.next() {
+    for image in stream.by_ref() {
         report.images += 1;
         report.with_warnings += usize::from(image.warnings > 0 && image.outcome.is_ok());
         match image.outcome {

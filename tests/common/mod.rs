@@ -1,5 +1,5 @@
 //! Helpers of the black-box tests.
-#![allow(dead_code, missing_docs)]
+#![allow(clippy::unwrap_used, dead_code, missing_docs)] // in a test, a panic is the report
 
 use assert_cmd::Command;
 use serde_json::Value;

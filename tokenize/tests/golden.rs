@@ -1,4 +1,5 @@
 //! The tokenizer against numbers of the reference itself: h, tokens and reconstructions.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Device, Kind, Tensor};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};

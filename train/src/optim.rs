@@ -280,8 +280,8 @@ mod tests {
         }
         one.save(&file).unwrap();
         let (mut two, params_two) = quadratic();
-        let _ = tch::no_grad(|| params_two.get("a.weight").shallow_clone().copy_(params_one.get("a.weight")));
-        let _ = tch::no_grad(|| params_two.get("b.weight").shallow_clone().copy_(params_one.get("b.weight")));
+        tch::no_grad(|| params_two.get("a.weight").shallow_clone().copy_(params_one.get("a.weight")));
+        tch::no_grad(|| params_two.get("b.weight").shallow_clone().copy_(params_one.get("b.weight")));
         two.load(&file).unwrap();
         for (optimizer, params) in [(&mut one, &params_one), (&mut two, &params_two)] {
             let grads = optimizer.backward(&loss(params)).unwrap();

@@ -447,7 +447,7 @@ fn long(bytes: &[u8]) -> Value {
 }
 
 fn pairs(items: Vec<Value>) -> Read<Vec<(Value, Value)>> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return broken("a dictionary key without a value");
     }
     let mut items = items.into_iter();

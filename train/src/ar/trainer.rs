@@ -190,7 +190,7 @@ impl Trainer {
         let (mut grads, mut values) = sum.expect("at least one micro-batch");
         if grad_accum > 1 {
             grads.scale(1.0 / grad_accum as f64);
-            values = values / grad_accum as f64;
+            values /= grad_accum as f64;
         }
         let norm = grads.clip(self.config.train.grad_clip);
         self.optimizer.step(&grads, self.schedule.lr(self.state.step));

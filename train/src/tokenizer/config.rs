@@ -146,7 +146,7 @@ impl Config for TokenizerConfig {
             return Err(("model.z_channels", "expected 1 to 24 bits, and 1 to 16 num_res_blocks".into()));
         }
         let factor = model.architecture().factor();
-        if self.train.image_size == 0 || self.train.image_size % factor != 0 {
+        if self.train.image_size == 0 || !self.train.image_size.is_multiple_of(factor) {
             let what = format!("{} is no multiple of the downsampling factor {factor}", self.train.image_size);
             return Err(("train.image_size", what));
         }

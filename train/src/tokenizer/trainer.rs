@@ -100,14 +100,14 @@ impl TokenizerTrainer {
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < train.max_steps {
             let losses = self.step(&crops.next_batch())?;
-            if self.state.step % train.log_every == 0 || self.state.step == train.max_steps {
+            if self.state.step.is_multiple_of(train.log_every) || self.state.step == train.max_steps {
                 let steps = (self.state.step - since.1) as f64;
                 let rate = steps * train.batch_size as f64 / since.0.elapsed().as_secs_f64();
                 since = (Instant::now(), self.state.step);
                 observe(&self.report(&losses, rate, &mut metrics)?);
             }
             let stop = cancel.load(Ordering::Relaxed);
-            if stop || self.state.step % train.checkpoint_every == 0 || self.state.step == train.max_steps {
+            if stop || self.state.step.is_multiple_of(train.checkpoint_every) || self.state.step == train.max_steps {
                 self.checkpoint()?;
             }
             if stop {
