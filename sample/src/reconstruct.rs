@@ -3,7 +3,7 @@
 use crate::SampleError;
 use crate::picture::Picture;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Tensor};
 use tokengrid_ingest::{Limits, Recipe, Views, decode_rgb, views_of};
 use tokengrid_tokenize::{Runtime, Tokenizer, pixels};
 
@@ -48,19 +48,23 @@ fn through(original: Vec<u8>, size: u32, tokenizer: &Tokenizer, runtime: &Runtim
     let side = i64::from(size);
     let tokens_bhw = tokenizer.encode(&pixels::to_input(&original, 1, side, side, runtime.device));
     let back = pixels::to_bytes(&tokenizer.decode(&tokens_bhw));
-    let tokens = Vec::<i64>::try_from(&tokens_bhw.to_device(tch::Device::Cpu).to_kind(tch::Kind::Int64).view([-1]))
+    let tokens = Vec::<i64>::try_from(&tokens_bhw.to_device(Device::Cpu).to_kind(tch::Kind::Int64).view([-1]))
         .expect("tokens copy to the host");
     let psnr = psnr(&original, &back);
     let picture = |rgb| Picture::new(size as usize, size as usize, rgb);
     Reconstruction { original: picture(original), reconstruction: picture(back), tokens, psnr }
 }
 
-/// Decodes tokens int64 `[B, h, w]` to pictures.
+/// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one: it costs nothing there, and a picture is then the
+/// same to the bit whatever else is in the batch.
 pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor) -> Vec<Picture> {
     let _no_grad = tch::no_grad_guard();
-    let output = tokenizer.decode(tokens_bhw);
-    let side = output.size()[2] as usize;
-    Picture::batch(&pixels::to_bytes(&output), side)
+    let chunk = if tokens_bhw.device() == Device::Cpu { 1 } else { tokens_bhw.size()[0] };
+    let pictures = |tokens_bhw: &Tensor| {
+        let output = tokenizer.decode(tokens_bhw);
+        Picture::batch(&pixels::to_bytes(&output), output.size()[2] as usize)
+    };
+    tokens_bhw.split(chunk, 0).iter().flat_map(pictures).collect()
 }
 
 /// Peak signal-to-noise ratio of two 8-bit images, in dB.
