@@ -35,7 +35,7 @@ step "4/5  Train a small autoregressive model, straight from the cache"
 
 step "5/5  Sample: three images of every class, with guidance"
 "$tokengrid" sample --checkpoint "$out/run" --tokenizer tiny --classes all --num-per-class 3 \
-    --cfg-scale 1.5,1.5 --top-k 16,16 --seed 1 --batch-size 12 --out "$out/samples"
+    --cfg-scale 1.5,1.5 --temperature 0.9,0.8 --top-k 8,8 --seed 1 --batch-size 12 --out "$out/samples"
 cp "$out/samples/grid.png" "$out/samples.png"
 
 cat <<MSG
@@ -43,7 +43,7 @@ cat <<MSG
 == Done in $((SECONDS - started)) s. Look at
    $out/reconstructions.png   pairs: what the tokenizer saw, what its tokens say
    $out/loss.png              the loss of the autoregressive model
-   $out/samples.png           a row for every class, pictures that the model made up
+   $out/samples.png           three pictures of every class, made up by the model
 
    What next:
    $tokengrid ingest YOUR_IMAGES                        is the data set sound?

@@ -174,11 +174,10 @@ impl SampleJob<'_> {
 
     fn write_grid(&self, out: &Path, all: &[Wanted]) -> Result<PathBuf, SampleError> {
         let path = out.join("grid.png");
-        let columns =
-            if self.classes.len() == 1 { (self.per_class as f64).sqrt().ceil() as usize } else { self.per_class };
+        let columns = grid_columns(self.classes.len(), self.per_class);
         let pictures: Result<Vec<Picture>, SampleError> =
             all.iter().take(GRID_MAX).map(|image| load(&files(out, image).picture)).collect();
-        Picture::grid(&pictures?, columns.clamp(1, 10)).save(&path)?;
+        Picture::grid(&pictures?, columns).save(&path)?;
         Ok(path)
     }
 
@@ -201,6 +200,16 @@ impl SampleJob<'_> {
             bytes.extend_from_slice(&npy[npy.len().saturating_sub(n * 4)..]);
         }
         write_npy(path, Dtype::I32, &[all.len(), n], &bytes)
+    }
+}
+
+/// Pictures a row of the grid: whole classes side by side, about as wide as a screen.
+fn grid_columns(classes: usize, per_class: usize) -> usize {
+    const WIDE: usize = 12;
+    match (classes, per_class) {
+        (1, n) => (n as f64).sqrt().ceil() as usize,
+        (_, n) if n >= WIDE => WIDE,
+        (_, n) => WIDE / n.max(1) * n.max(1),
     }
 }
 
