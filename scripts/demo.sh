@@ -35,7 +35,7 @@ step "4/5  Train a small autoregressive model, straight from the cache"
 
 step "5/5  Sample: three images of every class, with guidance"
 "$tokengrid" sample --checkpoint "$out/run" --tokenizer tiny --classes all --num-per-class 3 \
-    --cfg-scale 1.5,1.5 --temperature 0.9,0.8 --top-k 8,8 --seed 1 --batch-size 12 --out "$out/samples"
+    --cfg-scale 1.5,1.2 --top-p 0.95,0.95 --seed 1 --batch-size 18 --out "$out/samples"
 cp "$out/samples/grid.png" "$out/samples.png"
 
 cat <<MSG
