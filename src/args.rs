@@ -332,8 +332,8 @@ pub struct SampleArgs {
     #[arg(long, default_value = "all", value_name = "LIST")]
     pub classes: String,
     /// Images a class.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub num_per_class: usize,
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub num_per_class: u32,
     /// Classifier-free guidance for low and high bits; 1 is off.
     #[arg(long, default_value = "1,1", value_name = "A,B")]
     pub cfg_scale: String,

@@ -88,6 +88,17 @@ mod with_torch {
     }
 
     #[test]
+    fn a_source_without_a_single_good_image_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("photos");
+        std::fs::create_dir(&source).unwrap();
+        std::fs::write(source.join("a.jpg"), b"<html>").unwrap();
+        let out = folder.path().join("cache");
+        let message = fails(&["tokenize", text(&source), "--tokenizer", "tiny", "--out", text(&out)], 1);
+        assert!(message.contains("none of the 1 inputs"), "{message}");
+    }
+
+    #[test]
     fn settings_out_of_range_exit_with_2() {
         let photos = repository("data/photos");
         let fixed = ["tokenize", text(&photos), "--tokenizer", "tiny", "--out", "unused"];
@@ -178,6 +189,16 @@ mod with_torch {
             2,
         );
         assert!(message.contains("classes 0 to 1"), "{message}");
+    }
+
+    #[test]
+    fn a_number_of_heads_that_does_not_divide_the_model() {
+        let checkpoint = golden("ar.ckpt");
+        for n_head in ["0", "7"] {
+            let message =
+                fails(&["eval", "ar", "--checkpoint", text(&checkpoint), "--cache", "unused", "--n-head", n_head], 2);
+            assert!(message.contains("--n-head"), "{message}");
+        }
     }
 
     #[test]

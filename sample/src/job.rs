@@ -137,7 +137,8 @@ impl SampleJob<'_> {
             // The number of images may grow; what an image looks like may not change.
             Some(was) if (&was.model, &was.config) == (&now.model, &now.config) => {}
             Some(was) if !self.overwrite => {
-                let field = if was.model != now.model { "the checkpoint" } else { "the sampling settings" };
+                let field =
+                    if was.model != now.model { "the checkpoint or the tokenizer" } else { "the sampling settings" };
                 return Err(SampleError::OtherRun { path: out.into(), field: field.into() });
             }
             Some(was) => remove_images(out, &was)?,

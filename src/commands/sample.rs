@@ -32,10 +32,10 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         tokenizer: &tokenizer,
         config,
         classes: classes(&args.classes, ar.config.class_num)?,
-        per_class: args.num_per_class,
+        per_class: args.num_per_class as usize,
         batch_size: args.batch_size as usize,
         runtime,
-        model_fingerprint: model_fingerprint(&weights.params),
+        model_fingerprint: format!("{} {}", model_fingerprint(&weights.params), info.fingerprint),
         overwrite: args.overwrite,
     };
     let mut meter = Meter::new(global, "images");

@@ -2,7 +2,7 @@
 
 use super::{ingest, model};
 use crate::args::{Global, TokenizeArgs};
-use crate::exit::Usage;
+use crate::exit::{CheckFailed, Usage};
 use crate::signals;
 use crate::terminal::{Meter, bytes, print_json, seconds};
 use serde_json::json;
@@ -45,7 +45,17 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
     })?;
     drop(meter);
-    if global.json { print_json(&outcome) } else { print(&outcome, &job, args) }
+    if global.json {
+        print_json(&outcome)?
+    } else {
+        print(&outcome, &job, args)?
+    }
+    if outcome.published && outcome.images == 0 {
+        let text =
+            format!("{} has no rows: none of the {} inputs could be decoded", args.out.display(), job.source.len());
+        return Err(CheckFailed(text).into());
+    }
+    Ok(())
 }
 
 fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {

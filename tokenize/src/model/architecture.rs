@@ -66,8 +66,23 @@ impl Architecture {
             return Err(missing("encoder.down.0.block.0.conv1.weight"));
         }
         let architecture = Architecture { ch, ch_mult, num_res_blocks, z_channels };
+        architecture.validate().map_err(|what| TokenizeError::Damaged { path: path.into(), what })?;
         params.check(&architecture.tensors(), path, "an Open-MAGVIT2 tokenizer")?;
         Ok(architecture)
+    }
+
+    /// Bounds within which the network can be built: norms of 32 groups, tokens that fit a cache.
+    fn validate(&self) -> Result<(), String> {
+        if self.ch % 32 != 0 || self.ch > 1 << 14 {
+            return Err(format!("{} base channels; every norm needs a multiple of 32", self.ch));
+        }
+        if self.ch_mult.iter().any(|mult| !(1..=64).contains(mult)) || self.num_res_blocks < 1 {
+            return Err(format!("channel multipliers {:?} with {} blocks", self.ch_mult, self.num_res_blocks));
+        }
+        if !(1..=24).contains(&self.z_channels) {
+            return Err(format!("tokens of {} bits; 1 to 24 are possible", self.z_channels));
+        }
+        Ok(())
     }
 
     /// Name and shape of every parameter, encoder first.

@@ -167,7 +167,11 @@ impl ModelConfig {
         self.factorized_bits.iter().sum()
     }
 
-    fn validate(&self) -> Result<(), (&'static str, String)> {
+    /// Checks that such a model can be built.
+    ///
+    /// # Errors
+    /// The key and what would be right.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
         let positive = [
             ("model.dim", self.dim),
             ("model.n_head", self.n_head),

@@ -142,6 +142,10 @@ impl ArWeights {
             }
             None => ModelConfig::infer(&params, n_head, &file)?,
         };
+        config.validate().map_err(|(key, what)| TrainError::Config {
+            place: format!("{}, {key} (--n-head)", file.display()),
+            what,
+        })?;
         params.check(&config.tensors(), &file, "an autoregressive model")?;
         let state = file.parent().and_then(|parent| std::fs::read_to_string(parent.join("state.json")).ok());
         let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_str(&text).ok());
