@@ -42,7 +42,7 @@ mod stages;
 mod stream;
 
 pub use crop::{View, ViewError, views_of};
-pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, jpeg_simd};
+pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd};
 pub use error::{Bad, IngestError, Stage};
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};

@@ -10,16 +10,19 @@
 
 mod bmp;
 mod bytes;
+mod exif;
 mod gif;
 mod jpeg;
 mod lzw;
 mod palette;
 mod png;
 mod png_rows;
+mod png_text;
 mod webp;
 
 use std::fmt;
 
+pub use exif::exif_orientation;
 pub use jpeg::jpeg_simd;
 
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
@@ -229,6 +232,17 @@ fn describe_start(bytes: &[u8]) -> String {
 fn reserve(pixels: &mut Vec<u8>, bytes: usize) -> Result<(), DecodeError> {
     pixels.clear();
     pixels.try_reserve_exact(bytes).map_err(|_| DecodeError::OutOfMemory { bytes })
+}
+
+/// Fills `pixels` with `bytes` zeros: its own memory where that is enough, else untouched memory from the system.
+fn zero(pixels: &mut Vec<u8>, bytes: usize) -> Result<(), DecodeError> {
+    pixels.clear();
+    if pixels.capacity() >= bytes {
+        pixels.resize(bytes, 0);
+    } else {
+        *pixels = zeroed(bytes)?;
+    }
+    Ok(())
 }
 
 /// A zeroed buffer straight from the system, which hands out such memory untouched.
