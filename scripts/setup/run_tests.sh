@@ -24,12 +24,12 @@ add_up() {
               failed ? "FAILED" : "ok", passed, failed, ignored, programs }'
 }
 
-# Some tests have pyarrow read our caches: a Python of their own, made once below target/.
+# Some tests have pyarrow read our caches, or compare images with Pillow: a Python of their own, made once below target/.
 python_for_tests() {
     local environment=target/pyarrow-env
-    if ! "$environment/bin/python" -c 'import numpy, pyarrow' 2>/dev/null; then
+    if ! "$environment/bin/python" -c 'import numpy, pyarrow, PIL; assert int(PIL.__version__.split(".")[0]) >= 13' 2>/dev/null; then
         python3 -m venv "$environment" &&
-            "$environment/bin/python" -m pip install --quiet --disable-pip-version-check numpy pyarrow || return 1
+            "$environment/bin/python" -m pip install --quiet --disable-pip-version-check numpy pyarrow 'pillow>=13' || return 1
     fi
     printf '%s\n' "$PWD/$environment/bin/python"
 }
@@ -37,7 +37,7 @@ python_for_tests() {
 if python=$(python_for_tests); then
     export TOKENGRID_PYTHON=$python
 else
-    echo 'numpy and pyarrow cannot be installed: the tests that need them are skipped (under CI they fail)' >&2
+    echo 'numpy, pyarrow and Pillow 13 cannot be installed: the tests that need them are skipped (under CI they fail)' >&2
 fi
 
 cargo_with_flags test --release --doc --workspace --quiet

@@ -140,6 +140,9 @@ impl Header {
         let entries = &bytes[start..end];
         let bits = if self.is_run_length() { 8 } else { self.bits as u8 };
         if !self.is_ramp(entries) {
+            if entries.len() / self.entry_bytes > 256 {
+                return Err(unsupported(format!("a palette of {} colours", self.colors)));
+            }
             return Ok(Coding::Indexed { bits, palette: Box::new(Palette::from_bgr(entries, self.entry_bytes)) });
         }
         // Pillow then reads one byte a pixel or, with up to two colours, one bit, whatever the header says.
@@ -153,7 +156,8 @@ impl Header {
     /// Black and white, or the gray ramp.
     fn is_ramp(&self, entries: &[u8]) -> bool {
         let colors = self.colors as usize;
-        let gray = |i: usize| if colors == 2 { i * 255 } else { i };
+        // Of more than 256 grays Pillow compares the low byte.
+        let gray = |i: usize| if colors == 2 { i * 255 } else { i & 255 };
         let complete = entries.len() >= self.entry_bytes * (colors - 1) + 3;
         complete
             && entries

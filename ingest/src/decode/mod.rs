@@ -13,9 +13,12 @@ mod bytes;
 mod exif;
 mod gif;
 mod jpeg;
+mod jpeg_segments;
 mod lzw;
 mod palette;
 mod png;
+mod png_chunks;
+mod png_header;
 mod png_rows;
 mod png_text;
 mod webp;
@@ -209,7 +212,10 @@ pub(crate) fn decode_rgb_into(bytes: &[u8], limits: &Limits, image: &mut RgbImag
     image.pixels.clear();
     image.warnings = 0;
     match Format::of(bytes) {
-        Some(Format::Jpeg) => jpeg::decode(bytes, limits, image),
+        Some(Format::Jpeg) => {
+            jpeg_segments::check(bytes)?;
+            jpeg::decode(bytes, limits, image)
+        }
         Some(Format::Png) => png::decode(bytes, limits, image),
         Some(Format::Gif) => gif::decode(bytes, limits, image),
         Some(Format::WebP) => webp::decode(bytes, limits, image),

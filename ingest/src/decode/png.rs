@@ -1,59 +1,43 @@
-//! PNG: chunks, the order and tolerance of Pillow's reader, and the zlib stream of the IDAT chunks.
+//! PNG: the order and tolerance of Pillow's reader, and the zlib stream of the IDAT chunks.
 //!
 //! Pillow's rules, which are this module's: the CRC of every chunk before the first IDAT must be right; IDAT's CRC is never
 //! looked at; the zlib stream must decode, and its Adler-32 must be right if it has arrived when the last row has; what
-//! follows the picture only has to be made of whole chunks, and IEND may be missing.
+//! follows the picture only has to be made of whole chunks, and IEND may be missing. Of an animation the first frame counts.
+//!
+//! What a strict reader would refuse in an accepted file is counted in the image's warnings: a wrong checksum of image data,
+//! image data that goes on or is missing at the picture's end, and a file that does not end with IEND.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::bytes::u32_be;
-use super::palette::Palette;
+use super::png_chunks::{Chunks, broken, truncated};
+use super::png_header::Header;
 use super::png_rows::{Layout, Rows};
-use super::{DecodeError, Format, Limits, RgbImage};
-
-const SIGNATURE_BYTES: usize = 8;
+use super::{DecodeError, Limits, RgbImage};
 
 /// Compressed bytes given to inflate at a time: Pillow's block size. It shows in one place only: an Adler-32 in the block
 /// after the one that completes the picture is not looked at.
 const BLOCK_BYTES: usize = 65536;
 
-/// Pillow's bound on one in-memory palette.
-const MAX_PALETTE_BYTES: usize = 768;
-
-fn truncated(what: &'static str) -> DecodeError {
-    DecodeError::truncated(Format::Png, what)
-}
-
-fn broken(what: impl Into<String>) -> DecodeError {
-    DecodeError::broken(Format::Png, what)
-}
+/// Bytes of the number that stands before an animation's image data.
+const SEQUENCE_BYTES: usize = 4;
 
 pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
-    let mut chunks = Chunks { bytes, at: SIGNATURE_BYTES };
-    let mut header = Header::default();
-    let first_idat = loop {
-        let chunk = chunks.next_head()?;
-        match &chunk.kind {
-            b"IDAT" => break chunk.length,
-            b"IEND" => return Err(broken("no image data")),
-            _ => header.read(&chunk, chunks.checked_data(&chunk)?)?,
-        }
-    };
-    let layout = header.layout.ok_or_else(|| broken("no IHDR with a legal bit depth and colour type"))?;
-    let rgb_bytes = limits.check(header.width, header.height)?;
-    let palette = header.palette.unwrap_or_else(Palette::black);
-    let mut rows =
-        Rows::new(header.width, header.height, layout, palette, header.interlaced, &mut image.pixels, rgb_bytes)?;
-    let mut data = ImageData { chunks, left: first_idat };
-    inflate(&mut data, &mut rows)?;
+    let (mut data, layout) = ImageData::find(bytes)?;
+    let header = &data.header;
+    let (width, height) = (header.width, header.height);
+    let rgb_bytes = limits.check(width, height)?;
+    let area = header.area()?;
+    let (palette, interlaced) = (header.palette.clone(), header.interlaced);
+    let mut rows = Rows::new((width, height), area, layout, palette, interlaced, &mut image.pixels, rgb_bytes)?;
+    let sound = inflate(&mut data, &mut rows)?;
     rows.finish(rgb_bytes);
-    data.check_rest(header.layout)?;
-    (image.width, image.height) = (header.width, header.height);
+    data.check_rest()?;
+    (image.width, image.height, image.warnings) = (width, height, data.warnings + u32::from(!sound));
     Ok(())
 }
 
-/// Feeds the image data to `rows` until the picture is complete.
-fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeError> {
+/// Feeds the image data to `rows` until the picture is complete; false if the data has ended before.
+fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<bool, DecodeError> {
     let mut zlib = Decompress::new(true);
     loop {
         let mut input = data.next_block()?.ok_or_else(|| truncated("the image data ends too early"))?;
@@ -67,157 +51,102 @@ fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeEr
                 break; // the row is not complete: more input, and after the stream's end none helps
             }
             if rows.complete() || status == Status::StreamEnd {
-                return Ok(());
+                return Ok(rows.complete());
             }
         }
     }
 }
 
-/// What stands before the image data.
-#[derive(Default)]
-struct Header {
-    width: u32,
-    height: u32,
-    layout: Option<Layout>,
-    interlaced: bool,
-    palette: Option<Palette>,
-}
-
-impl Header {
-    fn read(&mut self, chunk: &Head, data: &[u8]) -> Result<(), DecodeError> {
-        match &chunk.kind {
-            b"IHDR" => self.read_ihdr(data),
-            b"PLTE" if self.layout.is_some_and(|l| l.indexed()) => {
-                if data.len() > MAX_PALETTE_BYTES {
-                    return Err(broken(format!("a palette of {} bytes", data.len())));
-                }
-                self.palette = Some(Palette::from_rgb(data));
-                Ok(())
-            }
-            kind => check_length(kind, data.len(), self.layout),
-        }
-    }
-
-    fn read_ihdr(&mut self, data: &[u8]) -> Result<(), DecodeError> {
-        let [w0, w1, w2, w3, h0, h1, h2, h3, depth, color, _compression, filter, interlace, ..] = *data else {
-            return Err(truncated("IHDR is too short"));
-        };
-        (self.width, self.height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-        // An illegal pair leaves what an earlier IHDR said, as in Pillow.
-        self.layout = Layout::new(depth, color).or(self.layout);
-        self.interlaced |= interlace != 0;
-        if filter != 0 { Err(broken(format!("filter method {filter}"))) } else { Ok(()) }
-    }
-}
-
-/// Chunks whose contents do not matter here must still have the length that Pillow reads from them.
-fn check_length(kind: &[u8; 4], length: usize, layout: Option<Layout>) -> Result<(), DecodeError> {
-    let least = match kind {
-        b"gAMA" => 4,
-        b"cHRM" => 32,
-        b"sRGB" => 1,
-        b"pHYs" => 9,
-        b"acTL" => 8,
-        b"fcTL" => 26,
-        b"tRNS" => layout.map_or(0, |l| l.transparency_bytes()),
-        _ => 0,
-    };
-    if length < least {
-        return Err(broken(format!("chunk {} of {length} bytes, at least {least} expected", kind.escape_ascii())));
-    }
-    Ok(())
-}
-
-/// A chunk's head; its data begins at `start`.
-struct Head {
-    kind: [u8; 4],
-    start: usize,
-    length: usize,
-}
-
-/// Walks the chunks of a file.
-struct Chunks<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Chunks<'a> {
-    /// Reads the next head and stands at its data.
-    fn next_head(&mut self) -> Result<Head, DecodeError> {
-        let length = u32_be(self.bytes, self.at).ok_or_else(|| truncated("the data ends between chunks"))?;
-        let kind = self.bytes.get(self.at + 4..self.at + 8).ok_or_else(|| truncated("the data ends between chunks"))?;
-        let kind: [u8; 4] = kind.try_into().unwrap_or_default();
-        if !kind.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') {
-            return Err(broken(format!("chunk name {}", kind.escape_ascii())));
-        }
-        self.at += 8;
-        Ok(Head { kind, start: self.at, length: length as usize })
-    }
-
-    /// The chunk's data, after its CRC has been checked; stands behind it.
-    fn checked_data(&mut self, chunk: &Head) -> Result<&'a [u8], DecodeError> {
-        let data = self.data(chunk)?;
-        let mut crc = Crc::new();
-        crc.update(&chunk.kind);
-        crc.update(data);
-        let stored = u32_be(self.bytes, self.at).ok_or_else(|| truncated("the data ends inside a checksum"))?;
-        if stored != crc.sum() {
-            return Err(broken(format!("wrong checksum of chunk {}", chunk.kind.escape_ascii())));
-        }
-        self.skip_crc();
-        Ok(data)
-    }
-
-    /// The chunk's data; stands at its CRC.
-    fn data(&mut self, chunk: &Head) -> Result<&'a [u8], DecodeError> {
-        let end = chunk.start.checked_add(chunk.length);
-        let data = end.and_then(|end| self.bytes.get(chunk.start..end));
-        let data = data.ok_or_else(|| truncated("the data ends inside a chunk"))?;
-        self.at = chunk.start + chunk.length;
-        Ok(data)
-    }
-
-    fn skip_crc(&mut self) {
-        self.at = self.at.saturating_add(4).min(self.bytes.len());
-    }
-}
-
-/// The contents of consecutive IDAT chunks.
+/// The contents of consecutive chunks of image data.
 struct ImageData<'a> {
     chunks: Chunks<'a>,
-    /// Bytes of the current IDAT chunk that have not been handed out.
+    header: Header,
+    /// Other frames follow the picture, and Pillow stops reading at the next one's head.
+    animated: bool,
+    /// Of the current chunk's name and the data handed out so far.
+    crc: Crc,
+    /// Bytes of the current chunk that have not been handed out.
     left: usize,
+    warnings: u32,
 }
 
 impl<'a> ImageData<'a> {
-    /// The next block of compressed bytes; `None` at the end of the file or of the last IDAT chunk.
+    /// Reads what stands before the image data.
+    fn find(bytes: &'a [u8]) -> Result<(ImageData<'a>, Layout), DecodeError> {
+        let mut chunks = Chunks::new(bytes);
+        let mut header = Header::default();
+        let head = loop {
+            let head = chunks.next_head()?;
+            match &head.kind {
+                b"IDAT" | b"fdAT" => break head,
+                b"IEND" => return Err(broken("no image data")),
+                kind => header.read(kind, chunks.checked_data(&head)?)?,
+            }
+        };
+        let layout = header.layout.ok_or_else(|| broken("no IHDR with a legal bit depth and colour type"))?;
+        let animated = header.is_animated(&head.kind);
+        let mut data = ImageData { chunks, header, animated, crc: Crc::new(), left: 0, warnings: 0 };
+        data.begin(head.kind, head.length)?;
+        Ok((data, layout))
+    }
+
+    /// Enters a chunk of image data.
+    fn begin(&mut self, kind: [u8; 4], length: usize) -> Result<(), DecodeError> {
+        self.left = length;
+        self.crc = Crc::new();
+        self.crc.update(&kind);
+        if &kind == b"fdAT" {
+            let number = self.chunks.take(SEQUENCE_BYTES);
+            self.header.read(&kind, number)?;
+            self.crc.update(number);
+            self.left = length.checked_sub(SEQUENCE_BYTES).ok_or_else(|| truncated("fdAT is too short"))?;
+        }
+        Ok(())
+    }
+
+    /// The next block of compressed bytes; `None` at the end of the file or of the last chunk of image data.
     fn next_block(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
         while self.left == 0 {
-            self.chunks.skip_crc();
+            self.leave();
             let head = self.chunks.next_head()?;
-            if !matches!(&head.kind, b"IDAT" | b"DDAT") {
+            if !matches!(&head.kind, b"IDAT" | b"DDAT" | b"fdAT") {
                 return Ok(None);
             }
-            self.left = head.length;
+            self.begin(head.kind, head.length)?;
         }
-        let rest = &self.chunks.bytes[self.chunks.at..];
-        let block = &rest[..self.left.min(BLOCK_BYTES).min(rest.len())];
-        self.left -= self.left.min(BLOCK_BYTES);
-        self.chunks.at += block.len();
+        let count = self.left.min(BLOCK_BYTES);
+        self.left -= count;
+        let block = self.chunks.take(count);
+        self.crc.update(block);
         Ok(if block.is_empty() { None } else { Some(block) })
     }
 
+    /// Goes behind the current chunk's CRC, and warns if it is wrong or missing.
+    fn leave(&mut self) {
+        let sound = self.chunks.stored_crc() == Some(self.crc.sum());
+        self.warnings += u32::from(!sound);
+        self.chunks.skip_crc();
+    }
+
     /// Checks what follows the picture: whole chunks until IEND, the end of the file, or something that is no chunk.
-    fn check_rest(mut self, layout: Option<Layout>) -> Result<(), DecodeError> {
-        self.chunks.at = self.chunks.at.saturating_add(self.left).min(self.chunks.bytes.len());
+    fn check_rest(&mut self) -> Result<(), DecodeError> {
+        let rest = self.chunks.take(self.left);
+        self.crc.update(rest);
+        self.leave();
         loop {
-            self.chunks.skip_crc();
-            let Ok(head) = self.chunks.next_head() else { return Ok(()) };
-            if &head.kind == b"IEND" {
+            let Ok(head) = self.chunks.next_head() else {
+                self.warnings += 1;
                 return Ok(());
+            };
+            match &head.kind {
+                b"IEND" => return Ok(()),
+                b"fcTL" if self.animated => return Ok(()),
+                b"IDAT" => {
+                    self.chunks.data(&head)?;
+                }
+                kind => self.header.read(kind, self.chunks.data(&head)?)?,
             }
-            let data = self.chunks.data(&head)?;
-            check_length(&head.kind, data.len(), layout)?;
+            self.chunks.skip_crc();
         }
     }
 }

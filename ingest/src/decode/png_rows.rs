@@ -1,7 +1,8 @@
 //! PNG rows: undoing the filters, the seven passes of interlacing, and samples of every depth to RGB.
 
 use super::palette::Palette;
-use super::{DecodeError, Format, reserve, zeroed};
+use super::png_header::Area;
+use super::{DecodeError, Format, reserve, zero, zeroed};
 
 /// Bit depth and colour type, one of the fifteen legal pairs.
 #[derive(Clone, Copy)]
@@ -29,7 +30,6 @@ impl Layout {
     pub(super) fn transparency_bytes(self) -> usize {
         match self.color {
             0 => 2,
-            2 if self.depth == 8 => 6,
             2 => 6,
             _ => 0,
         }
@@ -51,6 +51,11 @@ impl Layout {
     /// Bytes of a row of `width` pixels, without the filter byte.
     fn row_bytes(self, width: usize) -> usize {
         (width * self.pixel_bits()).div_ceil(8)
+    }
+
+    /// The colour of pixels that no row brought.
+    fn untouched(self, palette: &Palette) -> [u8; 3] {
+        if self.indexed() { palette.color(0) } else { [0; 3] }
     }
 
     /// Appends `width` pixels to `out` as RGB.
@@ -105,6 +110,11 @@ const ADAM7: [Pass; 7] = [
 
 /// Takes the inflated bytes row by row and writes RGB.
 pub(super) struct Rows<'a> {
+    /// Columns of the picture.
+    stride: usize,
+    /// The part of the picture that the rows fill.
+    left: usize,
+    top: usize,
     width: usize,
     height: usize,
     layout: Layout,
@@ -117,42 +127,51 @@ pub(super) struct Rows<'a> {
     /// The row above, with its filter byte.
     above: Vec<u8>,
     filled: usize,
-    /// One converted row of an interlaced picture.
+    /// Rows of the whole picture follow one another, and are appended.
+    appends: bool,
+    /// One converted row, where rows are not appended.
     row_rgb: Vec<u8>,
     pixels: &'a mut Vec<u8>,
 }
 
 impl<'a> Rows<'a> {
     pub(super) fn new(
-        width: u32,
-        height: u32,
+        (width, height): (u32, u32),
+        area: Area,
         layout: Layout,
-        palette: Palette,
+        palette: Option<Palette>,
         interlaced: bool,
         pixels: &'a mut Vec<u8>,
         rgb_bytes: usize,
     ) -> Result<Rows<'a>, DecodeError> {
-        let (width, height) = (width as usize, height as usize);
-        if interlaced {
-            // Passes write all over the picture.
-            *pixels = zeroed(rgb_bytes)?;
-        } else {
+        let palette = palette.unwrap_or_else(Palette::black);
+        let appends = !interlaced && (area.width, area.height) == (width, height);
+        let (width, stride) = (area.width as usize, width as usize);
+        if appends {
             reserve(pixels, rgb_bytes)?;
+        } else {
+            // Rows are written all over the picture.
+            zero(pixels, rgb_bytes)?;
+            if layout.untouched(&palette) != [0; 3] {
+                pixels.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&layout.untouched(&palette)));
+            }
         }
         let row = 1 + layout.row_bytes(width);
-        let passes: &'static [Pass] = if interlaced { &ADAM7 } else { &WHOLE };
-        let (current, above) = (zeroed(row)?, zeroed(row)?);
         Ok(Rows {
+            stride,
+            left: area.left as usize,
+            top: area.top as usize,
             width,
-            height,
+            height: area.height as usize,
             layout,
             palette,
-            passes,
+            passes: if interlaced { &ADAM7 } else { &WHOLE },
             pass: 0,
             y: 0,
-            current,
-            above,
+            current: zeroed(row)?,
+            above: zeroed(row)?,
             filled: 0,
+            appends,
             row_rgb: Vec::new(),
             pixels,
         })
@@ -195,14 +214,15 @@ impl<'a> Rows<'a> {
     /// Writes the current row's pixels.
     fn emit(&mut self, end: usize) {
         let (count, row) = (self.pass_width(), &self.current[1..end]);
-        if self.passes.len() == 1 {
+        if self.appends {
             self.layout.append_rgb(row, count, &self.palette, self.pixels);
             return;
         }
         self.row_rgb.clear();
         self.layout.append_rgb(row, count, &self.palette, &mut self.row_rgb);
         let pass = self.passes[self.pass];
-        let line = &mut self.pixels[self.y * self.width * 3..][..self.width * 3];
+        let start = (self.top + self.y) * self.stride + self.left;
+        let line = &mut self.pixels[start * 3..][..self.width * 3];
         let targets = line.chunks_exact_mut(3).skip(pass.x0).step_by(pass.dx);
         for (target, color) in targets.zip(self.row_rgb.chunks_exact(3)) {
             target.copy_from_slice(color);
@@ -223,9 +243,10 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Rows that the stream did not bring are black, as in Pillow.
+    /// Rows that the stream did not bring have the colour of zero, as in Pillow.
     pub(super) fn finish(self, rgb_bytes: usize) {
-        self.pixels.resize(rgb_bytes, 0);
+        let missing = (rgb_bytes - self.pixels.len()) / 3;
+        self.pixels.extend(std::iter::repeat_n(self.layout.untouched(&self.palette), missing).flatten());
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tokengrid_ingest::RgbImage;
@@ -32,6 +33,22 @@ pub fn read_png(path: &Path) -> RgbImage {
     let info = reader.next_frame(&mut pixels).expect("PNG data");
     assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
     RgbImage { width: info.width, height: info.height, pixels, warnings: 0 }
+}
+
+/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise says why not.
+pub fn python_with_pillow() -> Option<PathBuf> {
+    let Some(python) = std::env::var_os("TOKENGRID_PYTHON") else {
+        eprintln!("skipped: set TOKENGRID_PYTHON to a Python with Pillow 13 or newer");
+        return None;
+    };
+    let check = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13, PIL.__version__";
+    let output = Command::new(&python).args(["-c", check]).output().expect("TOKENGRID_PYTHON can be run");
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        eprintln!("skipped: TOKENGRID_PYTHON has no Pillow 13 or newer: {}", said.lines().last().unwrap_or_default());
+        return None;
+    }
+    Some(python.into())
 }
 
 /// Fails with the number of differing samples and the largest difference.

@@ -1,0 +1,164 @@
+//! Thousands of random files, sound and damaged, decoded and resized by this crate and by Pillow: the same verdict on each,
+//! and no differing pixel.
+//!
+//! Pillow's side is `scripts/pillow/cases.py`, run by the Python that `TOKENGRID_PYTHON` names if it has Pillow 13 or newer.
+//! `TOKENGRID_PILLOW_SEED` and `TOKENGRID_PILLOW_COUNT` try other files, and more of them.
+
+mod support;
+
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use flate2::Crc;
+use serde::Deserialize;
+use support::python_with_pillow;
+use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, views_of};
+
+const SEED: u64 = 20_260_101;
+
+/// Failures printed, and files kept.
+const SHOWN: usize = 20;
+
+/// What Pillow said about a file.
+#[derive(Deserialize)]
+struct Expected {
+    name: String,
+    ok: bool,
+    #[serde(default)]
+    width: u32,
+    #[serde(default)]
+    height: u32,
+    /// Side of the centre crop.
+    #[serde(default)]
+    size: u32,
+    /// CRC-32 of the whole picture.
+    #[serde(default)]
+    crc: u32,
+}
+
+struct Case {
+    expected: Expected,
+    file: Vec<u8>,
+    crop: Vec<u8>,
+}
+
+/// Cases from a running script.
+struct Cases {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Cases {
+    fn start(python: &Path, seed: u64, count: usize, more: &[&str]) -> Cases {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/pillow/cases.py");
+        let mut child = Command::new(python)
+            .args(["-B".as_ref(), script.as_os_str()])
+            .args(["--seed", &seed.to_string(), "--count", &count.to_string()])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Python starts");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        Cases { child, output }
+    }
+
+    /// A block behind its length; `None` at the end.
+    fn block(&mut self) -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        match self.output.read_exact(&mut length) {
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return None,
+            other => other.expect("the script's output"),
+        }
+        let mut block = vec![0; u32::from_le_bytes(length) as usize];
+        self.output.read_exact(&mut block).expect("a whole block");
+        Some(block)
+    }
+}
+
+impl Iterator for Cases {
+    type Item = Case;
+
+    fn next(&mut self) -> Option<Case> {
+        let Some(about) = self.block() else {
+            assert!(self.child.wait().expect("the script ends").success(), "scripts/pillow/cases.py failed");
+            return None;
+        };
+        let expected = serde_json::from_slice(&about).expect("JSON");
+        Some(Case { expected, file: self.block().expect("a file"), crop: self.block().expect("a crop") })
+    }
+}
+
+/// What is wrong with our answer, if anything.
+fn compare(case: &Case) -> Result<(), String> {
+    let expected = &case.expected;
+    let image = match decode_rgb(&case.file, &Limits::default()) {
+        Ok(_) if !expected.ok => return Err("accepted, but Pillow rejects it".to_owned()),
+        Err(e) if expected.ok => return Err(format!("rejected, but Pillow accepts it: {e}")),
+        Err(_) => return Ok(()),
+        Ok(image) => image,
+    };
+    if (image.width, image.height) != (expected.width, expected.height) {
+        let (width, height) = (image.width, image.height);
+        return Err(format!("{width} x {height}, but Pillow says {} x {}", expected.width, expected.height));
+    }
+    if crc(&image.pixels) != expected.crc {
+        return Err("other pixels than Pillow's".to_owned());
+    }
+    compare_crop(&image, case)
+}
+
+fn compare_crop(image: &RgbImage, case: &Case) -> Result<(), String> {
+    let recipe = Recipe { size: case.expected.size, views: Views::Center, ..Recipe::default() };
+    let views = views_of(image, "key", &recipe).map_err(|e| e.to_string())?;
+    let differing = views[0].pixels.iter().zip(&case.crop).filter(|(a, b)| a != b).count();
+    if views[0].pixels.len() != case.crop.len() || differing > 0 {
+        return Err(format!("{differing} other samples than Pillow's in the crop of {}", case.expected.size));
+    }
+    Ok(())
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// Keeps the file of a failed case and says where.
+fn keep(case: &Case, seed: u64) -> PathBuf {
+    let name = format!("{seed}-{}", case.expected.name.replace(' ', "-"));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, &case.file).expect("write");
+    path
+}
+
+/// Compares `count` cases; `more` goes to the script.
+fn no_case_differs(count: usize, more: &[&str]) {
+    let Some(python) = python_with_pillow() else { return };
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seed = setting("TOKENGRID_PILLOW_SEED").unwrap_or(SEED);
+    let count = setting("TOKENGRID_PILLOW_COUNT").map_or(count, |n| n as usize);
+    let (mut total, mut accepted, mut failures) = (0, 0, Vec::new());
+    for case in Cases::start(&python, seed, count, more) {
+        total += 1;
+        accepted += usize::from(case.expected.ok);
+        if let Err(what) = compare(&case) {
+            failures.push(format!("case {}: {what} ({})", case.expected.name, keep(&case, seed).display()));
+        }
+    }
+    assert_eq!(total, count, "cases");
+    let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(failures.is_empty(), "seed {seed}: {} of {total} cases differ:\n{shown}", failures.len());
+    eprintln!("{total} files, {accepted} accepted by both; seed {seed}");
+    assert!(accepted > total / 5 && (more.is_empty() || accepted < total), "both kinds occur");
+}
+
+#[test]
+fn no_pixel_of_random_files_differs_from_pillow() {
+    no_case_differs(2000, &[]);
+}
+
+#[test]
+fn damaged_files_have_the_same_fate_as_with_pillow() {
+    no_case_differs(3000, &["--damage"]);
+}

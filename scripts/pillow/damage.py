@@ -1,0 +1,51 @@
+"""Damages a file at random: a name for what was done, and the damaged bytes."""
+
+
+def flip(rng, data, limit):
+    for _ in range(rng.randint(1, 4)):
+        data[rng.randrange(limit)] ^= 1 << rng.randrange(8)
+
+
+def overwrite(rng, data, limit):
+    for _ in range(rng.randint(1, 4)):
+        data[rng.randrange(limit)] = rng.choice([0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, rng.randrange(256)])
+
+
+def remove(rng, data, limit):
+    at = rng.randrange(limit)
+    del data[at:at + rng.choice([1, 1, 2, 4, rng.randint(1, 40)])]
+
+
+def insert(rng, data, limit):
+    at = rng.randrange(limit)
+    data[at:at] = rng.randbytes(rng.choice([1, 1, 2, 4, rng.randint(1, 40)]))
+
+
+def repeat(rng, data, limit):
+    at, length = rng.randrange(limit), rng.randint(1, 60)
+    data[at:at] = data[at:at + length]
+
+
+def cut(rng, data, limit):
+    del data[rng.randrange(len(data) + 1):]
+
+
+def cut_end(rng, data, limit):
+    del data[max(0, len(data) - rng.randint(1, 30)):]
+
+
+KINDS = [flip, flip, flip, overwrite, overwrite, remove, insert, repeat, cut, cut_end]
+
+
+def damaged(rng, data):
+    """Returns (what was done, bytes)."""
+    data = bytearray(data)
+    names = []
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        if not data:
+            break
+        kind = rng.choice(KINDS)
+        # Half of the damage goes where the headers are.
+        kind(rng, data, min(len(data), rng.choice([len(data), 64, 200])))
+        names.append(kind.__name__)
+    return "+".join(names), bytes(data)

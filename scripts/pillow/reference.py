@@ -1,0 +1,38 @@
+"""What the reference path makes of an image file: Pillow's pixels, and torchvision's Resize and CenterCrop on them.
+
+torchvision itself is not needed: both are one Pillow call and a rule for a size or an offset.
+"""
+
+import io
+import warnings
+
+from PIL import Image
+
+# Pillow reads dozens of formats; these are the ones that tokengrid reads.
+FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP"]
+
+warnings.simplefilter("ignore")
+
+
+def decode(data):
+    """The picture in RGB, or None if Pillow rejects the file."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.convert("RGB")
+    except Exception:  # Pillow raises whatever its plugins stumble over
+        return None
+
+
+def target_size(width, height, size):
+    """torchvision's Resize(size): the shorter side becomes `size`."""
+    if width <= height:
+        return size, int(size * height / width)
+    return int(size * width / height), size
+
+
+def center_crop(image, size):
+    """Resize(size), then CenterCrop(size)."""
+    width, height = target_size(*image.size, size)
+    resized = image if (width, height) == image.size else image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return resized.crop((left, top, left + size, top + size))
