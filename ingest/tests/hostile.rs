@@ -130,6 +130,14 @@ fn claimed_sizes_are_checked_before_memory_is_taken() {
 }
 
 #[test]
+fn a_gif_may_end_inside_an_extension() {
+    let file = [&b"GIF89a"[..], &[1, 0, 1, 0, 0, 0, 0, b'!', 249, 4, 1, 0, 0, 0, 0]].concat();
+    for length in 13..file.len() {
+        assert!(decode(&file[..length]).is_err(), "cut to {length}");
+    }
+}
+
+#[test]
 fn a_small_file_that_claims_a_legal_but_huge_picture_costs_little() {
     let before = peak_memory_kb();
     // 13,000 x 13,000 pixels are within the limit and would be half a gigabyte.

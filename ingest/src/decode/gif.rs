@@ -170,7 +170,7 @@ fn skip_extension(reader: &mut Reader<'_>, transparent: &mut Option<u8>) -> Resu
         return Ok(());
     };
     if label == GRAPHIC_CONTROL {
-        let flags = block[0];
+        let flags = block.first().ok_or_else(|| truncated("an extension is incomplete"))?;
         if flags & 1 != 0 {
             *transparent = Some(*block.get(3).ok_or_else(|| truncated("an extension is incomplete"))?);
         }
