@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use flate2::Crc;
 use serde::Deserialize;
 use support::python_with_pillow;
-use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, views_of};
+use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, jpeg_simd, views_of};
 
 const SEED: u64 = 20_260_101;
 
@@ -50,12 +50,12 @@ struct Cases {
 }
 
 impl Cases {
-    fn start(python: &Path, seed: u64, count: usize, more: &[&str]) -> Cases {
+    fn start(python: &Path, seed: u64, count: usize, damaged: bool) -> Cases {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/pillow/cases.py");
         let mut child = Command::new(python)
             .args(["-B".as_ref(), script.as_os_str()])
             .args(["--seed", &seed.to_string(), "--count", &count.to_string()])
-            .args(more)
+            .args(damaged.then_some("--damage"))
             .stdout(Stdio::piped())
             .spawn()
             .expect("Python starts");
@@ -89,8 +89,13 @@ impl Iterator for Cases {
     }
 }
 
+/// libjpeg's C code decodes corrupt data to other pixels than its SIMD code, which Pillow has.
+fn comparable(case: &Case, damaged: bool) -> bool {
+    jpeg_simd() || !damaged || !case.file.starts_with(&[0xFF, 0xD8])
+}
+
 /// What is wrong with our answer, if anything.
-fn compare(case: &Case) -> Result<(), String> {
+fn compare(case: &Case, damaged: bool) -> Result<(), String> {
     let expected = &case.expected;
     let image = match decode_rgb(&case.file, &Limits::default()) {
         Ok(_) if !expected.ok => return Err("accepted, but Pillow rejects it".to_owned()),
@@ -101,6 +106,9 @@ fn compare(case: &Case) -> Result<(), String> {
     if (image.width, image.height) != (expected.width, expected.height) {
         let (width, height) = (image.width, image.height);
         return Err(format!("{width} x {height}, but Pillow says {} x {}", expected.width, expected.height));
+    }
+    if !comparable(case, damaged) {
+        return Ok(());
     }
     if crc(&image.pixels) != expected.crc {
         return Err("other pixels than Pillow's".to_owned());
@@ -132,17 +140,17 @@ fn keep(case: &Case, seed: u64) -> PathBuf {
     path
 }
 
-/// Compares `count` cases; `more` goes to the script.
-fn no_case_differs(count: usize, more: &[&str]) {
+/// Compares `count` cases.
+fn no_case_differs(count: usize, damaged: bool) {
     let Some(python) = python_with_pillow() else { return };
     let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seed = setting("TOKENGRID_PILLOW_SEED").unwrap_or(SEED);
     let count = setting("TOKENGRID_PILLOW_COUNT").map_or(count, |n| n as usize);
     let (mut total, mut accepted, mut failures) = (0, 0, Vec::new());
-    for case in Cases::start(&python, seed, count, more) {
+    for case in Cases::start(&python, seed, count, damaged) {
         total += 1;
         accepted += usize::from(case.expected.ok);
-        if let Err(what) = compare(&case) {
+        if let Err(what) = compare(&case, damaged) {
             failures.push(format!("case {}: {what} ({})", case.expected.name, keep(&case, seed).display()));
         }
     }
@@ -150,15 +158,16 @@ fn no_case_differs(count: usize, more: &[&str]) {
     let shown = failures.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("\n");
     assert!(failures.is_empty(), "seed {seed}: {} of {total} cases differ:\n{shown}", failures.len());
     eprintln!("{total} files, {accepted} accepted by both; seed {seed}");
-    assert!(accepted > total / 5 && (more.is_empty() || accepted < total), "both kinds occur");
+    let usual = if damaged { total / 5..total } else { total * 95 / 100..total + 1 };
+    assert!(usual.contains(&accepted), "Pillow accepts {accepted} of {total}: is the script at fault?");
 }
 
 #[test]
 fn no_pixel_of_random_files_differs_from_pillow() {
-    no_case_differs(2000, &[]);
+    no_case_differs(2000, false);
 }
 
 #[test]
 fn damaged_files_have_the_same_fate_as_with_pillow() {
-    no_case_differs(3000, &["--damage"]);
+    no_case_differs(3000, true);
 }
