@@ -157,6 +157,54 @@ fn peak_memory_kb() -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
+/// The sound files of the damaged corpus: 24 x 18 pixels in every format.
+fn small_seeds() -> Vec<(String, Vec<u8>)> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/damaged/seeds");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("seeds").map(|entry| entry.expect("entry").path()).collect();
+    paths.sort();
+    let named = |path: std::path::PathBuf| (path.display().to_string(), std::fs::read(&path).expect("seed"));
+    paths.into_iter().map(named).collect()
+}
+
+#[test]
+fn a_picture_of_exactly_the_limit_is_decoded_and_one_pixel_more_is_not() {
+    let seeds = small_seeds();
+    assert!(seeds.len() > 20);
+    for (name, bytes) in seeds {
+        let with = |max_pixels| decode_rgb(&bytes, &Limits { max_pixels, ..Limits::default() });
+        assert_eq!(with(24 * 18).expect(&name).pixels.len(), 24 * 18 * 3, "{name}");
+        let error = with(24 * 18 - 1).expect_err(&name);
+        assert_eq!(error, DecodeError::TooManyPixels { width: 24, height: 18, limit: 431 }, "{name}");
+    }
+}
+
+#[test]
+fn what_was_decoded_in_spite_of_a_flaw_is_flagged() {
+    let seeds = small_seeds();
+    let warnings = |bytes: &[u8]| decode(bytes).expect("picture").warnings;
+    for (name, bytes) in &seeds {
+        assert_eq!(warnings(bytes), 0, "{name} is sound");
+    }
+    let seed = |name: &str| seeds.iter().find(|(path, _)| path.ends_with(name)).expect(name).1.clone();
+    let png = seed("rgb.png");
+    assert!(warnings(&png[..png.len() - 12]) > 0, "no IEND");
+    assert!(
+        warnings(&[&png[..png.len() - 13], &[png[png.len() - 13] ^ 1], &png[png.len() - 12..]].concat()) > 0,
+        "CRC"
+    );
+    let gif = seed("plain.gif");
+    assert!(warnings(&gif[..gif.len() - 1]) > 0, "no end mark");
+    let mut larger = gif.clone();
+    larger[6] -= 1;
+    assert!(warnings(&larger) > 0, "a frame that sticks out");
+    let table_end = 13 + (3 << ((gif[10] & 7) + 1));
+    assert!(warnings(&[&gif[..table_end], b"junk", &gif[table_end..]].concat()) > 0, "stray bytes");
+    let mut bmp = seed("rgb.bmp");
+    bmp[2] += 9;
+    assert!(warnings(&bmp) > 0, "shorter than it says");
+}
+
 #[test]
 fn a_jpeg_with_very_many_scans_is_refused() {
     let bytes = input("progressive.JPEG");

@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use flate2::Crc;
 use serde::Deserialize;
 use support::python_with_pillow;
-use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, jpeg_simd, views_of};
+use tokengrid_ingest::{Limits, MAX_PIXELS, Recipe, RgbImage, Views, decode_rgb, jpeg_simd, views_of};
 
 const SEED: u64 = 20_260_101;
 
@@ -170,4 +170,30 @@ fn no_pixel_of_random_files_differs_from_pillow() {
 #[test]
 fn damaged_files_have_the_same_fate_as_with_pillow() {
     no_case_differs(3000, true);
+}
+
+#[test]
+fn pillow_has_the_same_limit_of_pixels() {
+    let Some(python) = python_with_pillow() else { return };
+    // Its limit is twice its setting: the seeds have 432 pixels.
+    let script = "
+import sys
+from pathlib import Path
+from PIL import Image
+import reference
+print(2 * Image.MAX_IMAGE_PIXELS)
+for limit in 216, 215.5:
+    Image.MAX_IMAGE_PIXELS = limit
+    print({reference.decode(path.read_bytes()) is not None for path in Path(sys.argv[1]).iterdir()})
+";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = Command::new(python)
+        .args(["-B", "-c", script])
+        .arg(root.join("tests/fixtures/damaged/seeds"))
+        .env("PYTHONPATH", root.join("../scripts/pillow"))
+        .output()
+        .expect("Python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said.lines().collect::<Vec<_>>(), [&MAX_PIXELS.to_string()[..], "{True}", "{False}"]);
 }

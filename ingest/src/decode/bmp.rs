@@ -1,4 +1,6 @@
 //! BMP: headers of 12 to 124 bytes, 1 to 32 bits a pixel, bit fields in the layouts that Pillow knows, run lengths.
+//!
+//! Warnings count what Pillow passes over: a file shorter than its header says, and a palette cut off by the file's end.
 
 use super::bytes::{u16_le, u32_le};
 use super::palette::Palette;
@@ -43,6 +45,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Res
         coding.append_rgb(row, width, &mut image.pixels);
     }
     (image.width, image.height) = (header.width, header.height);
+    image.warnings = u32::from(header.is_longer_than(bytes)) + u32::from(header.palette_is_cut(bytes));
     Ok(())
 }
 
@@ -114,6 +117,15 @@ impl Header {
             offset if offset == FILE_HEADER_BYTES + self.size && self.bits <= 8 => offset + palette,
             offset => offset,
         }
+    }
+
+    /// Whether the file header states more bytes than there are.
+    fn is_longer_than(&self, bytes: &[u8]) -> bool {
+        u32_le(bytes, 2).is_some_and(|stated| stated as usize > bytes.len())
+    }
+
+    fn palette_is_cut(&self, bytes: &[u8]) -> bool {
+        self.bits <= 8 && (bytes.len() as u64) < self.end() as u64 + self.entry_bytes as u64 * self.colors
     }
 
     fn is_run_length(&self) -> bool {

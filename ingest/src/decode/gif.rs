@@ -3,6 +3,9 @@
 //! Outside the frame the canvas has the transparent index's colour if the frame names one, else that of index 0. A colour
 //! table that is the gray ramp is no table to Pillow: the global one counts, and if that is none either, every index is its
 //! own gray, also beyond the table's end.
+//!
+//! Warnings count what Pillow passes over: bytes between blocks that begin none, a frame that sticks out of the canvas, and
+//! image data that the file's end cuts off after the last pixel.
 
 use super::bytes::u16_le;
 use super::lzw::{Lzw, Step};
@@ -33,11 +36,13 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Res
     if frame.width == 0 || frame.height == 0 {
         return Err(broken("a frame without pixels"));
     }
-    let indices = frame.indices(width, height)?;
+    let (indices, ends_well) = frame.indices(width, height)?;
     reserve(&mut image.pixels, rgb_bytes)?;
     let palette = frame.colors.or(global).unwrap_or_else(Palette::gray);
     palette.extend(&mut image.pixels, &indices);
     (image.width, image.height) = (width, height);
+    let complaints = [frame.after_junk, (width, height) != canvas, !ends_well];
+    image.warnings = complaints.into_iter().map(u32::from).sum();
     Ok(())
 }
 
@@ -97,23 +102,26 @@ struct Frame<'a> {
     transparent: Option<u8>,
     code_bits: u8,
     blocks: &'a [u8],
+    /// Bytes that begin no block stand before it.
+    after_junk: bool,
 }
 
 impl<'a> Frame<'a> {
     /// Goes over the extensions to the first image descriptor.
     fn find(reader: &mut Reader<'a>) -> Result<Frame<'a>, DecodeError> {
         let mut transparent = None;
+        let mut after_junk = false;
         loop {
             match reader.byte() {
                 None | Some(b';') => return Err(broken("no image in it")),
                 Some(b'!') => skip_extension(reader, &mut transparent)?,
-                Some(b',') => return Frame::read(reader, transparent),
-                Some(_) => {}
+                Some(b',') => return Frame::read(reader, transparent, after_junk),
+                Some(_) => after_junk = true,
             }
         }
     }
 
-    fn read(reader: &mut Reader<'a>, transparent: Option<u8>) -> Result<Frame<'a>, DecodeError> {
+    fn read(reader: &mut Reader<'a>, transparent: Option<u8>, after_junk: bool) -> Result<Frame<'a>, DecodeError> {
         let descriptor = reader.take(9).ok_or_else(|| truncated("the image descriptor is incomplete"))?;
         let colors = reader.color_table(descriptor[8])?;
         let code_bits = reader.byte().ok_or_else(|| truncated("no image data"))?;
@@ -130,11 +138,12 @@ impl<'a> Frame<'a> {
             transparent,
             code_bits,
             blocks: &reader.bytes[reader.at..],
+            after_junk,
         })
     }
 
-    /// Decodes onto a canvas of colour indices.
-    fn indices(&self, canvas_width: u32, canvas_height: u32) -> Result<Vec<u8>, DecodeError> {
+    /// Decodes onto a canvas of colour indices. Also tells whether the image data ends as it should.
+    fn indices(&self, canvas_width: u32, canvas_height: u32) -> Result<(Vec<u8>, bool), DecodeError> {
         let stride = canvas_width as usize;
         let mut canvas = zeroed(stride * canvas_height as usize)?;
         if let Some(index @ 1..) = self.transparent {
@@ -153,9 +162,21 @@ impl<'a> Frame<'a> {
             for &index in lzw.reversed().iter().rev() {
                 canvas[(top + cursor.y as usize) * stride + left + cursor.x as usize] = index;
                 if !cursor.advance(self.width, self.height) {
-                    return Ok(canvas);
+                    return Ok((canvas, ends_well(lzw.blocks_left())));
                 }
             }
+        }
+    }
+}
+
+/// Whether sub-blocks end with their terminator, and another block or the file's end mark follows.
+fn ends_well(blocks: &[u8]) -> bool {
+    let mut rest = Reader { bytes: blocks, at: 0 };
+    loop {
+        match rest.byte() {
+            None => return false,
+            Some(0) => return matches!(rest.byte(), Some(b',' | b'!' | b';')),
+            Some(length) => rest.at += usize::from(length),
         }
     }
 }

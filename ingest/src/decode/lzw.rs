@@ -71,6 +71,11 @@ impl<'a> Lzw<'a> {
         &self.reversed
     }
 
+    /// The sub-blocks after the one being read.
+    pub(super) fn blocks_left(&self) -> &'a [u8] {
+        self.bits.blocks.get(self.bits.in_block..).unwrap_or_default()
+    }
+
     fn reset(&mut self) {
         self.width = self.clear.trailing_zeros() + 1;
         self.next = self.clear + 2;
