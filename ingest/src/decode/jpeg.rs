@@ -285,3 +285,7 @@ fn mul_div_255(a: u8, b: u8) -> u8 {
     let t = u32::from(a) * u32::from(b) + 128;
     (((t >> 8) + t) >> 8) as u8
 }
+
+#[cfg(test)]
+#[path = "jpeg_tests.rs"]
+mod tests;
