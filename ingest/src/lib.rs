@@ -50,4 +50,4 @@ pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};
 pub use source::{MAX_FILE_BYTES, Source, SourceOptions};
 pub use stages::{StageCounters, StageTimes};
-pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream};
+pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, views_of_file};

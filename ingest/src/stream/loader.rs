@@ -4,8 +4,8 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::crop::Cutter;
-use crate::decode::{Limits, Picture, decode_window_into, exif_orientation};
+use crate::crop::{Cutter, View, ViewError};
+use crate::decode::{DecodeError, Limits, Picture, decode_window_into, exif_orientation};
 use crate::error::{Bad, Stage};
 use crate::orient::make_upright;
 use crate::recipe::{Orientation, Recipe};
@@ -15,6 +15,18 @@ use crate::stages::StageCounters;
 
 /// Buffers that grew beyond this for one image are given back before the next, in bytes.
 const KEPT_BUFFER_BYTES: usize = 64 << 20;
+
+/// The views of an image file, decoded only as far as they need it: what a stream does with each of its images.
+///
+/// # Errors
+/// [`Bad`] with the stage, for a file that is rejected or has no such views.
+pub fn views_of_file(bytes: &[u8], key: &str, recipe: &Recipe, limits: &Limits) -> Result<Vec<View>, Bad> {
+    let Buffers { mut picture, mut cutter, mut spare, .. } = Buffers::default();
+    decode_needed(bytes, key, recipe, limits, &mut picture, &mut cutter, &mut spare)
+        .map_err(|e| Bad::new(Stage::Decode, &e))?;
+    cutter.plan(recipe, key, picture.whole).map_err(|e| Bad::new(Stage::Resize, &e))?;
+    Ok(cutter.views(picture.plane()))
+}
 
 /// What became of an image.
 pub(super) struct Loaded<T> {
@@ -76,7 +88,10 @@ impl Loader {
         *stage = Stage::Decode;
         let key = source.key(index);
         counters
-            .timed(Stage::Decode, || buffers.decode(key, recipe, limits))
+            .timed(Stage::Decode, || {
+                let Buffers { file, picture, cutter, spare } = buffers;
+                decode_needed(file, key, recipe, limits, picture, cutter, spare)
+            })
             .map_err(|e| Bad::new(Stage::Decode, &e))?;
         *stage = Stage::Resize;
         let Buffers { picture, cutter, .. } = buffers;
@@ -85,31 +100,11 @@ impl Loader {
                 cutter.plan(recipe, key, picture.whole)?;
                 Ok(cut(cutter, picture.plane()))
             })
-            .map_err(|e: crate::crop::ViewError| Bad::new(Stage::Resize, &e))
+            .map_err(|e: ViewError| Bad::new(Stage::Resize, &e))
     }
 }
 
 impl Buffers {
-    /// Decodes what the recipe needs of the file, upright if the recipe says so.
-    fn decode(&mut self, key: &str, recipe: &Recipe, limits: &Limits) -> Result<(), crate::decode::DecodeError> {
-        let Buffers { file, picture, cutter, spare } = self;
-        let orientation = match recipe.orientation {
-            Orientation::Ignore => 1,
-            Orientation::Apply => exif_orientation(file),
-        };
-        let mut needed = |width, height| {
-            let upright = orientation <= 1;
-            // A plan that fails will fail again when the crops are cut, and is reported then.
-            (upright && cutter.plan(recipe, key, (width, height)).is_ok()).then(|| cutter.needed())
-        };
-        decode_window_into(file, limits, &mut needed, picture)?;
-        if orientation > 1 {
-            make_upright(&mut picture.image, orientation, spare);
-            picture.whole = (picture.image.width, picture.image.height);
-        }
-        Ok(())
-    }
-
     /// One huge image must not make every worker huge for good.
     fn shrink(&mut self) {
         for buffer in [&mut self.file, &mut self.picture.image.pixels, &mut self.spare] {
@@ -119,6 +114,33 @@ impl Buffers {
         }
         self.cutter.shrink(KEPT_BUFFER_BYTES);
     }
+}
+
+/// Decodes what the recipe needs of a file, upright if the recipe says so.
+fn decode_needed(
+    file: &[u8],
+    key: &str,
+    recipe: &Recipe,
+    limits: &Limits,
+    picture: &mut Picture,
+    cutter: &mut Cutter,
+    spare: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    let orientation = match recipe.orientation {
+        Orientation::Ignore => 1,
+        Orientation::Apply => exif_orientation(file),
+    };
+    let mut needed = |width, height| {
+        let upright = orientation <= 1;
+        // A plan that fails will fail again when the crops are cut, and is reported then.
+        (upright && cutter.plan(recipe, key, (width, height)).is_ok()).then(|| cutter.needed())
+    };
+    decode_window_into(file, limits, &mut needed, picture)?;
+    if orientation > 1 {
+        make_upright(&mut picture.image, orientation, spare);
+        picture.whole = (picture.image.width, picture.image.height);
+    }
+    Ok(())
 }
 
 /// A panic's message, if it has one.

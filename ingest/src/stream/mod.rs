@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 
 pub use batch::{BatchImage, BatchPlace, BatchStream, ViewBatch};
+pub use loader::views_of_file;
 
 use crate::crop::View;
 use crate::decode::Limits;
