@@ -8,7 +8,7 @@ fn main() {
     let include = env::var_os("DEP_JPEG_INCLUDE").expect("mozjpeg-sys tells where jpeglib.h is");
     cc::Build::new()
         .includes(env::split_paths(&include))
-        .file("csrc/jpeg_shim.c")
+        .files(["csrc/jpeg_shim.c", "csrc/huffman.c"])
         .opt_level(2)
         .warnings(true)
         .extra_warnings(true)

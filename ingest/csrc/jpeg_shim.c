@@ -8,16 +8,9 @@
  * Input is one block of memory. The source manager suspends when it runs out, as Pillow's does, so that a file that ends
  * too early is told from a broken one, and nothing is made up in its place.
  */
-#include <setjmp.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "jpeg_shim.h"
 
-#include <jpeglib.h>
 #include <jerror.h>
-
-/* Statuses; the same numbers stand in decode/jpeg.rs. */
-enum { TG_OK = 0, TG_TRUNCATED = 1, TG_BROKEN = 2, TG_TOO_MANY_SCANS = 3 };
 
 /* What the header says; the same fields stand in decode/jpeg.rs. */
 typedef struct {
@@ -27,23 +20,25 @@ typedef struct {
   int output_components; /* of the rows that tg_jpeg_read_rows writes: 3 = RGB, 4 = CMYK as stored */
 } tg_jpeg_header;
 
+/* A rectangle of the picture, in pixels; the same fields stand in decode/jpeg.rs. */
 typedef struct {
-  struct jpeg_decompress_struct cinfo;
-  struct jpeg_error_mgr err;
-  struct jpeg_source_mgr src;
-  struct jpeg_progress_mgr progress;
-  jmp_buf trap;
-  int created;
-  int max_scans;
-  int too_many_scans;
-  char message[JMSG_LENGTH_MAX];
-} tg_jpeg;
+  unsigned int left;
+  unsigned int top;
+  unsigned int width;
+  unsigned int height;
+} tg_jpeg_window;
+
+void tg_fail(tg_jpeg *self, int status)
+{
+  self->failure = status;
+  longjmp(self->trap, 1);
+}
 
 static void on_error(j_common_ptr common)
 {
   tg_jpeg *self = (tg_jpeg *)common->client_data;
   common->err->format_message(common, self->message);
-  longjmp(self->trap, 1);
+  tg_fail(self, TG_BROKEN);
 }
 
 static void discard_message(j_common_ptr common) { (void)common; }
@@ -71,22 +66,16 @@ static void on_progress(j_common_ptr common)
 {
   tg_jpeg *self = (tg_jpeg *)common->client_data;
   if (common->is_decompressor && self->cinfo.input_scan_number > self->max_scans) {
-    self->too_many_scans = 1;
     snprintf(self->message, sizeof self->message, "more than %d scans", self->max_scans);
-    longjmp(self->trap, 1);
+    tg_fail(self, TG_TOO_MANY_SCANS);
   }
-}
-
-static int failure(const tg_jpeg *self)
-{
-  return self->too_many_scans ? TG_TOO_MANY_SCANS : TG_BROKEN;
 }
 
 /* Runs `step`, which calls libjpeg. The only setjmp there is: its frame holds nothing but parameters that are never
  * assigned to, and whatever changes lies in `*self` or in the frame of `step`, which an error leaves for good. */
 static int guarded(tg_jpeg *self, int (*step)(tg_jpeg *self, void *arguments), void *arguments)
 {
-  if (setjmp(self->trap)) return failure(self);
+  if (setjmp(self->trap)) return self->failure;
   return step(self, arguments);
 }
 
@@ -147,25 +136,81 @@ static int read_header(tg_jpeg *self, void *arguments)
   return TG_OK;
 }
 
-/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish. */
+/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish.
+ * Any step that comes after it may return TG_UNSOUND if it was started with a window. */
 int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int max_scans, tg_jpeg_header *header)
 {
   self->message[0] = '\0';
-  self->too_many_scans = 0;
   self->max_scans = max_scans;
+  self->installed = 0;
   self->src.next_input_byte = data;
   self->src.bytes_in_buffer = length;
   return guarded(self, read_header, header);
 }
 
-static int start(tg_jpeg *self, void *arguments)
+/* Pixels around a window that the upsampling of its chroma samples looks at, with some to spare: at most 4 pixels share a
+ * sample, and one sample on each side is mixed in. */
+enum { MARGIN = 8 };
+
+/* Narrower pictures are not worth the trouble, and libjpeg upsamples very narrow ones by other rules. */
+enum { LEAST_CROPPED_WIDTH = 64 };
+
+/* Whether libjpeg's cropping and skipping give the same samples as decoding all of the picture: with one scan and, should
+ * there be one component only, with plain sampling. */
+static int can_crop(const struct jpeg_decompress_struct *cinfo)
 {
-  (void)arguments;
-  return jpeg_start_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
+  const jpeg_component_info *first = &cinfo->comp_info[0];
+  return cinfo->num_components > 1 || (first->h_samp_factor == 1 && first->v_samp_factor == 1);
 }
 
-/* Starts the decompressor; for a progressive file this reads all of it. */
-int tg_jpeg_start(tg_jpeg *self) { return guarded(self, start, NULL); }
+/* Makes the decoder produce no other columns than those of `window` and what its margins and whole MCUs bring with them. */
+static void crop_columns(tg_jpeg *self, tg_jpeg_window *window)
+{
+  JDIMENSION whole = self->cinfo.output_width;
+  JDIMENSION left = window->left > MARGIN ? window->left - MARGIN : 0;
+  JDIMENSION right = whole - (window->left + window->width) > MARGIN ? window->left + window->width + MARGIN : whole;
+  JDIMENSION width = right - left;
+  window->left = 0;
+  window->width = whole;
+  if (width < LEAST_CROPPED_WIDTH || width == whole) return;
+  jpeg_crop_scanline(&self->cinfo, &left, &width);
+  window->left = left;
+  window->width = width;
+}
+
+/* Goes to the row of MCUs before the first one that is wanted. */
+static void skip_rows(tg_jpeg *self, tg_jpeg_window *window)
+{
+  JDIMENSION step = (JDIMENSION)(DCTSIZE * self->cinfo.max_v_samp_factor);
+  JDIMENSION low = window->top + window->height, rows = window->top / step;
+  rows = rows > 1 ? (rows - 1) * step : 0;
+  if (rows > 0) jpeg_skip_scanlines(&self->cinfo, rows);
+  window->top = rows;
+  window->height = low - rows;
+}
+
+/* Starts the decompressor; for a progressive file this reads all of it. `argument` is NULL for libjpeg alone and all of the
+ * picture; else it is the window that is wanted, and becomes the one that there will be. */
+static int start(tg_jpeg *self, void *argument)
+{
+  tg_jpeg_window *window = argument;
+  struct jpeg_decompress_struct *cinfo = &self->cinfo;
+  if (!jpeg_start_decompress(cinfo)) return TG_TRUNCATED;
+  if (window == NULL) return TG_OK;
+  self->installed = tg_huffman_takes(self);
+  if (self->installed) tg_huffman_install(self);
+  if (self->installed && can_crop(cinfo)) {
+    crop_columns(self, window);
+    skip_rows(self, window);
+  } else {
+    window->left = window->top = 0;
+    window->width = cinfo->output_width;
+    window->height = cinfo->output_height;
+  }
+  return TG_OK;
+}
+
+int tg_jpeg_start(tg_jpeg *self, tg_jpeg_window *window) { return guarded(self, start, window); }
 
 typedef struct {
   unsigned char *out;
@@ -193,6 +238,12 @@ int tg_jpeg_read_rows(tg_jpeg *self, unsigned char *out, size_t stride, unsigned
 static int finish(tg_jpeg *self, void *arguments)
 {
   (void)arguments;
+  if (self->installed) {
+    /* What lies below the window is decoded as well: a file is accepted or rejected as a whole. A sound scan ends at the
+     * EOI marker. */
+    tg_huffman_drain(self);
+    return TG_OK;
+  }
   return jpeg_finish_decompress(&self->cinfo) ? TG_OK : TG_TRUNCATED;
 }
 

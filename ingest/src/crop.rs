@@ -1,8 +1,8 @@
 //! One decoded image to its views: where the crops lie, and their pixels.
 
-use crate::decode::RgbImage;
-use crate::recipe::{Recipe, RecipeError, Views};
-use crate::resample::{Region, Resampler, target_size};
+use crate::decode::{Picture, RgbImage};
+use crate::recipe::{Recipe, RecipeError, Resize, Views};
+use crate::resample::{FastResampler, Plane, Region, Resampler, source_region, target_size};
 
 /// One view of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,62 +52,44 @@ pub enum ViewError {
 }
 
 /// A crop's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    x: u32,
-    y: u32,
-    flip: bool,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub x: u32,
+    pub y: u32,
+    pub flip: bool,
 }
 
-/// Makes the views of `image` that `recipe` asks for; `key` is the image's name, which random crops depend on.
+/// Makes the views of `image` that `recipe` asks for; `key` is the image's name, which random crops depend on. An EXIF
+/// orientation is not applied: pixels do not have one.
 ///
 /// # Errors
 /// [`ViewError`] for an image whose resized side would not be addressable, an inconsistent image, or an impossible recipe.
 pub fn views_of(image: &RgbImage, key: &str, recipe: &Recipe) -> Result<Vec<View>, ViewError> {
-    views_with(&mut Resampler::default(), image, key, recipe)
-}
-
-/// [`views_of`] with a resampler that is used again and again.
-pub(crate) fn views_with(
-    resampler: &mut Resampler,
-    image: &RgbImage,
-    key: &str,
-    recipe: &Recipe,
-) -> Result<Vec<View>, ViewError> {
-    recipe.validate().map_err(|source| ViewError::Recipe { source })?;
     let (width, height) = (image.width, image.height);
     if width as usize * height as usize * 3 != image.pixels.len() || image.pixels.is_empty() {
         return Err(ViewError::Inconsistent { width, height, bytes: image.pixels.len() });
     }
-    let shorter = recipe.shorter_side();
-    let resized = target_size(width, height, shorter).ok_or(ViewError::TooLong { width, height, shorter })?;
-    let places = places(recipe, key, resized);
-    let size = recipe.size;
-    let mut cutter = Cutter::new(resampler, image, resized, size, &places);
-    let view = |(i, place): (usize, &Place)| View {
-        view: i as u32,
-        crop_x: place.x as i32,
-        crop_y: place.y as i32,
-        flip: place.flip,
-        pixels: cutter.cut(*place),
-    };
-    Ok(places.iter().enumerate().map(view).collect())
+    let mut cutter = Cutter::default();
+    cutter.plan(recipe, key, (width, height))?;
+    let plane = Plane { pixels: &image.pixels, stride: width as usize * 3, left: 0, top: 0 };
+    Ok(cutter.views(plane))
 }
 
 /// Where the crops lie in an image of the size `resized`.
-fn places(recipe: &Recipe, key: &str, resized: (u32, u32)) -> Vec<Place> {
+fn places(recipe: &Recipe, key: &str, resized: (u32, u32), out: &mut Vec<Place>) {
+    out.clear();
     let room = (resized.0 - recipe.size, resized.1 - recipe.size);
     let center = (half_to_even(room.0), half_to_even(room.1));
     let plain = |x, y| Place { x, y, flip: false };
     match recipe.views {
-        Views::Center => vec![plain(center.0, center.1)],
-        Views::CenterFlip => [false, true].map(|flip| Place { x: center.0, y: center.1, flip }).to_vec(),
-        Views::RandomCrop(crops) => (0..crops).map(|view| random_place(recipe.seed, key, view, room)).collect(),
+        Views::Center => out.push(plain(center.0, center.1)),
+        Views::CenterFlip => out.extend([false, true].map(|flip| Place { x: center.0, y: center.1, flip })),
+        Views::RandomCrop(crops) => out.extend((0..crops).map(|view| random_place(recipe.seed, key, view, room))),
         Views::TenCrop(_) => {
             let five = [(0, 0), (room.0, 0), (0, room.1), (room.0, room.1), center];
             // torchvision mirrors the image and cuts at the same places; in the unmirrored image these lie at room - x.
             let mirrored = five.map(|(x, y)| Place { x: room.0 - x, y, flip: true });
-            five.into_iter().map(|(x, y)| plain(x, y)).chain(mirrored).collect()
+            out.extend(five.into_iter().map(|(x, y)| plain(x, y)).chain(mirrored));
         }
     }
 }
@@ -141,52 +123,110 @@ fn splitmix64(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Cuts the crops of one image.
-struct Cutter<'a> {
-    resampler: &'a mut Resampler,
-    image: &'a RgbImage,
+/// Cuts the crops of one image after the other; keeps its buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Cutter {
+    resampler: Resampler,
+    fast: FastResampler,
+    recipe: Recipe,
+    /// Columns and rows of the image before and after resizing.
+    whole: (u32, u32),
     resized: (u32, u32),
-    size: u32,
-    /// The resized rectangle around all crops, where resizing it once is less work than resizing each crop.
-    shared: Option<(Region, Vec<u8>)>,
+    places: Vec<Place>,
+    /// The rectangle around all crops, after resizing.
+    around: Region,
+    /// Its pixels, where resizing it once is less work than resizing each crop.
+    shared: Vec<u8>,
 }
 
-impl<'a> Cutter<'a> {
-    fn new(
-        resampler: &'a mut Resampler,
-        image: &'a RgbImage,
-        resized: (u32, u32),
-        size: u32,
-        places: &[Place],
-    ) -> Cutter<'a> {
-        let around = surrounding(places, size);
-        let area = u64::from(around.width) * u64::from(around.height);
-        let crops_area = u64::from(size) * u64::from(size) * places.len() as u64;
-        let worth_it = places.len() > 1 && area <= crops_area;
-        let shared = worth_it.then(|| {
-            let mut pixels = Vec::new();
-            resampler.resize_region(image, resized, around, &mut pixels);
-            (around, pixels)
-        });
-        Cutter { resampler, image, resized, size, shared }
+impl Cutter {
+    /// Lays out the crops of an image of `whole` columns and rows.
+    ///
+    /// # Errors
+    /// A resized side that is not addressable; an impossible recipe.
+    pub(crate) fn plan(&mut self, recipe: &Recipe, key: &str, whole: (u32, u32)) -> Result<(), ViewError> {
+        recipe.validate().map_err(|source| ViewError::Recipe { source })?;
+        let (width, height) = whole;
+        let shorter = recipe.shorter_side();
+        self.resized = target_size(width, height, shorter).ok_or(ViewError::TooLong { width, height, shorter })?;
+        (self.recipe, self.whole) = (*recipe, whole);
+        places(recipe, key, self.resized, &mut self.places);
+        self.around = surrounding(&self.places, recipe.size);
+        Ok(())
     }
 
-    fn cut(&mut self, place: Place) -> Vec<u8> {
-        let side = self.size as usize;
-        let mut pixels = Vec::with_capacity(side * side * 3);
-        if let Some((around, shared)) = &self.shared {
-            let stride = around.width as usize * 3;
-            let start = (place.x - around.left) as usize * 3;
-            let rows = shared.chunks_exact(stride).skip((place.y - around.top) as usize).take(side);
-            rows.for_each(|row| pixels.extend_from_slice(&row[start..start + side * 3]));
+    /// The rectangle of the image that the crops are made of.
+    pub(crate) fn needed(&self) -> Region {
+        source_region(self.whole, self.resized, self.around)
+    }
+
+    /// Looks at the pixels of the image, of which there are at least the [needed](Cutter::needed) ones.
+    pub(crate) fn begin(&mut self, plane: Plane<'_>) {
+        self.shared.clear();
+        let area = u64::from(self.around.width) * u64::from(self.around.height);
+        let crops_area = u64::from(self.recipe.size).pow(2) * self.places.len() as u64;
+        if self.places.len() > 1 && area <= crops_area {
+            let mut shared = std::mem::take(&mut self.shared);
+            shared.resize(area as usize * 3, 0);
+            self.resize(plane, self.around, &mut shared);
+            self.shared = shared;
+        }
+    }
+
+    /// Writes view number `view` into `out`, `[size][size][3]`, and returns its place. The plane is that of `begin`.
+    pub(crate) fn cut(&mut self, plane: Plane<'_>, view: usize, out: &mut [u8]) -> Place {
+        let (place, size) = (self.places[view], self.recipe.size);
+        let row_bytes = size as usize * 3;
+        if self.shared.is_empty() {
+            let region = Region { left: place.x, top: place.y, width: size, height: size };
+            self.resize(plane, region, out);
         } else {
-            let region = Region { left: place.x, top: place.y, width: self.size, height: self.size };
-            self.resampler.resize_region(self.image, self.resized, region, &mut pixels);
+            let stride = self.around.width as usize * 3;
+            let start = (place.x - self.around.left) as usize * 3;
+            let rows = self.shared.chunks_exact(stride).skip((place.y - self.around.top) as usize);
+            for (target, row) in out.chunks_exact_mut(row_bytes).zip(rows) {
+                target.copy_from_slice(&row[start..start + row_bytes]);
+            }
         }
         if place.flip {
-            pixels.chunks_exact_mut(side * 3).for_each(mirror);
+            out.chunks_exact_mut(row_bytes).for_each(mirror);
         }
-        pixels
+        place
+    }
+
+    /// All views, in vectors of their own.
+    pub(crate) fn views(&mut self, plane: Plane<'_>) -> Vec<View> {
+        self.begin(plane);
+        let (side, count) = (self.recipe.size as usize, self.places.len());
+        let view = |i: usize| {
+            let mut pixels = vec![0; side * side * 3];
+            let place = self.cut(plane, i, &mut pixels);
+            View { view: i as u32, crop_x: place.x as i32, crop_y: place.y as i32, flip: place.flip, pixels }
+        };
+        (0..count).map(view).collect()
+    }
+
+    fn resize(&mut self, plane: Plane<'_>, region: Region, out: &mut [u8]) {
+        match self.recipe.resize {
+            Resize::PillowBilinear => self.resampler.resize_plane(plane, self.whole, self.resized, region, out),
+            Resize::Fast => self.fast.resize_plane(plane, self.whole, self.resized, region, out),
+        }
+    }
+
+    /// Gives buffers back that grew beyond `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.resampler.shrink(bytes);
+        if self.shared.capacity() > bytes {
+            self.shared = Vec::new();
+        }
+    }
+}
+
+impl Picture {
+    /// The pixels for the resampler.
+    pub(crate) fn plane(&self) -> Plane<'_> {
+        let stride = self.image.width as usize * 3;
+        Plane { pixels: &self.image.pixels, stride, left: self.left, top: self.top }
     }
 }
 
@@ -220,7 +260,9 @@ mod tests {
     #[test]
     fn ten_crop_lies_where_torchvision_puts_it() {
         let recipe = Recipe { size: 4, views: Views::TenCrop(Factor::ONE), ..Recipe::default() };
-        let places: Vec<_> = places(&recipe, "k", (7, 4)).iter().map(|p| (p.x, p.y, p.flip)).collect();
+        let mut five_and_five = Vec::new();
+        places(&recipe, "k", (7, 4), &mut five_and_five);
+        let places: Vec<_> = five_and_five.iter().map(|p| (p.x, p.y, p.flip)).collect();
         // Width 7, so crops at 0, 3 and round(1.5) = 2; mirrored, the same places counted from the right.
         let plain = [(0, 0), (3, 0), (0, 0), (3, 0), (2, 0)].map(|(x, y)| (x, y, false));
         let mirrored = [(3, 0), (0, 0), (3, 0), (0, 0), (1, 0)].map(|(x, y)| (x, y, true));

@@ -102,7 +102,7 @@ pub enum IngestError {
     },
 }
 
-/// A step on the way from file to pixels.
+/// A step on the way from a file to what is made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -112,6 +112,15 @@ pub enum Stage {
     Decode,
     /// RGB to views: resize and crop.
     Resize,
+    /// Views to what the consumer makes of them.
+    Encode,
+    /// That to disk.
+    Write,
+}
+
+impl Stage {
+    /// All of them, in the order in which an image goes through them.
+    pub const ALL: [Stage; 5] = [Stage::Read, Stage::Decode, Stage::Resize, Stage::Encode, Stage::Write];
 }
 
 impl fmt::Display for Stage {
@@ -120,6 +129,8 @@ impl fmt::Display for Stage {
             Stage::Read => "read",
             Stage::Decode => "decode",
             Stage::Resize => "resize",
+            Stage::Encode => "encode",
+            Stage::Write => "write",
         })
     }
 }

@@ -10,7 +10,8 @@
 //! 3. [`views_of`] (module `crop`) resizes and crops by a [`Recipe`]. The kernels (module `resample`) are Pillow's fixed
 //!    point arithmetic, computed only where a crop needs it.
 //! 4. [`ViewStream`] (module `stream`) does all of it on worker threads, in the order given, in bounded memory, and hands
-//!    over a damaged image as a [`Bad`] with its reason instead of stopping.
+//!    over a damaged image as a [`Bad`] with its reason instead of stopping. [`BatchStream`] has the workers write the views
+//!    straight into full batches for an encoder.
 //!
 //! The crate depends on no other crate of the workspace and not on libtorch.
 //!
@@ -35,6 +36,7 @@
 mod crop;
 mod decode;
 mod error;
+mod orient;
 mod recipe;
 mod resample;
 mod source;
@@ -48,4 +50,4 @@ pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};
 pub use source::{MAX_FILE_BYTES, Source, SourceOptions};
 pub use stages::{StageCounters, StageTimes};
-pub use stream::{ImageViews, StreamConfig, ViewStream};
+pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, views_of_file};

@@ -142,6 +142,23 @@ pub enum Resize {
     #[default]
     #[serde(rename = "pillow-bilinear")]
     PillowBilinear,
+    /// The `fast_image_resize` crate's bilinear: the same filter with less precise coefficients. A tenth of the values differ
+    /// from the exact ones, by 1 (rarely by 2).
+    #[serde(rename = "fast-bilinear")]
+    Fast,
+}
+
+impl FromStr for Resize {
+    type Err = RecipeError;
+
+    /// `exact` or `fast`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "exact" | "pillow-bilinear" => Ok(Resize::PillowBilinear),
+            "fast" | "fast-bilinear" => Ok(Resize::Fast),
+            _ => Err(RecipeError::Resize { given: text.to_owned() }),
+        }
+    }
 }
 
 /// What is done with an EXIF orientation.
@@ -152,6 +169,22 @@ pub enum Orientation {
     #[default]
     #[serde(rename = "ignore")]
     Ignore,
+    /// The image is turned and mirrored as the orientation asks, before anything else: Pillow's `ImageOps.exif_transpose`.
+    #[serde(rename = "apply")]
+    Apply,
+}
+
+impl FromStr for Orientation {
+    type Err = RecipeError;
+
+    /// `ignore` or `apply`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ignore" => Ok(Orientation::Ignore),
+            "apply" => Ok(Orientation::Apply),
+            _ => Err(RecipeError::Orientation { given: text.to_owned() }),
+        }
+    }
 }
 
 /// What is made of every image.
@@ -254,6 +287,18 @@ pub enum RecipeError {
         "views '{given}'; expected center, center+flip, random-crop:K (K from 1 to 65536), ten-crop or ten-crop:F (F from 1 to 10, at most three decimals)"
     )]
     Views {
+        /// What was given.
+        given: String,
+    },
+    /// An unknown resampler.
+    #[error("resampler '{given}'; expected exact or fast")]
+    Resize {
+        /// What was given.
+        given: String,
+    },
+    /// An unknown treatment of the EXIF orientation.
+    #[error("EXIF orientation '{given}'; expected ignore or apply")]
+    Orientation {
         /// What was given.
         given: String,
     },

@@ -11,6 +11,10 @@ pub struct StageCounters {
     read_ns: AtomicU64,
     decode_ns: AtomicU64,
     resize_ns: AtomicU64,
+    encode_ns: AtomicU64,
+    write_ns: AtomicU64,
+    /// Time by which every step of a stage is drawn out, for tests: by [`Stage`].
+    delay_ns: [AtomicU64; Stage::ALL.len()],
     blocked_ns: AtomicU64,
     starved_ns: AtomicU64,
     images: AtomicU64,
@@ -27,6 +31,10 @@ pub struct StageTimes {
     pub decode: Duration,
     /// Time in resizing and cropping, summed over workers.
     pub resize: Duration,
+    /// Time in encoding: the consumer's, as far as it reports it ([`StageCounters::timed`]).
+    pub encode: Duration,
+    /// Time in writing results: the consumer's, as far as it reports it.
+    pub write: Duration,
     /// Time in which workers waited because `in_flight` images were held: what follows the stream is the slower part.
     pub blocked: Duration,
     /// Time in which the consumer waited for an image: the stream is the slower part.
@@ -40,12 +48,22 @@ pub struct StageTimes {
 }
 
 impl StageTimes {
-    /// The stage that took most of the workers' time, and its share, 0 to 1. `None` before anything was done.
+    /// The time of a stage, summed over threads.
+    pub fn of(&self, stage: Stage) -> Duration {
+        match stage {
+            Stage::Read => self.read,
+            Stage::Decode => self.decode,
+            Stage::Resize => self.resize,
+            Stage::Encode => self.encode,
+            Stage::Write => self.write,
+        }
+    }
+
+    /// The stage that took most time, and its share of the time of all, 0 to 1. `None` before anything was done.
     pub fn slowest(&self) -> Option<(Stage, f64)> {
-        let total = (self.read + self.decode + self.resize).as_secs_f64();
-        let stages = [(Stage::Read, self.read), (Stage::Decode, self.decode), (Stage::Resize, self.resize)];
-        let (stage, time) = stages.into_iter().max_by_key(|(_, time)| *time)?;
-        (total > 0.0).then(|| (stage, time.as_secs_f64() / total))
+        let total: f64 = Stage::ALL.iter().map(|stage| self.of(*stage).as_secs_f64()).sum();
+        let stage = Stage::ALL.into_iter().max_by_key(|stage| self.of(*stage))?;
+        (total > 0.0).then(|| (stage, self.of(stage).as_secs_f64() / total))
     }
 }
 
@@ -57,6 +75,8 @@ impl StageCounters {
             read: time(&self.read_ns),
             decode: time(&self.decode_ns),
             resize: time(&self.resize_ns),
+            encode: time(&self.encode_ns),
+            write: time(&self.write_ns),
             blocked: time(&self.blocked_ns),
             starved: time(&self.starved_ns),
             images: self.images.load(Ordering::Relaxed),
@@ -65,17 +85,34 @@ impl StageCounters {
         }
     }
 
-    /// Runs `work` on the account of `stage`.
-    pub(crate) fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
+    /// Runs `work` on the account of `stage`. Reading, decoding and resizing are accounted for by the stream itself; what
+    /// comes after it ([`Stage::Encode`], [`Stage::Write`]) by whoever does it.
+    pub fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        let counter = match stage {
+        let delay_ns = self.delay_ns[stage as usize].load(Ordering::Relaxed);
+        if delay_ns > 0 {
+            std::thread::sleep(Duration::from_nanos(delay_ns));
+        }
+        add_time(self.counter(stage), start);
+        result
+    }
+
+    /// Draws every later step of `stage` out by `delay`: for tests of what a report says about a slow stage.
+    #[doc(hidden)]
+    pub fn slow_down(&self, stage: Stage, delay: Duration) {
+        let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        self.delay_ns[stage as usize].store(delay_ns, Ordering::Relaxed);
+    }
+
+    fn counter(&self, stage: Stage) -> &AtomicU64 {
+        match stage {
             Stage::Read => &self.read_ns,
             Stage::Decode => &self.decode_ns,
             Stage::Resize => &self.resize_ns,
-        };
-        add_time(counter, start);
-        result
+            Stage::Encode => &self.encode_ns,
+            Stage::Write => &self.write_ns,
+        }
     }
 
     pub(crate) fn add_blocked(&self, since: Instant) {

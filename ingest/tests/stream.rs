@@ -4,13 +4,17 @@ mod support;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use support::golden;
 use tempfile::TempDir;
-use tokengrid_ingest::{ImageViews, Limits, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views};
+use tokengrid_ingest::{
+    ImageViews, Limits, Orientation, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views, decode_rgb,
+    jpeg_simd, views_of, views_of_file,
+};
 
 fn golden_source() -> Arc<Source> {
     Arc::new(Source::open(&golden().join("in"), &SourceOptions::default()).expect("source"))
@@ -73,6 +77,61 @@ fn bad_images_are_handed_over_with_their_reason_and_the_rest_goes_on() {
     assert!(share > 0.33 && slowest != Stage::Read, "{slowest} {share}");
     let flagged: Vec<_> = images.iter().filter(|image| image.warnings > 0).map(|image| image.key.as_str()).collect();
     assert_eq!(flagged, ["bad_bitrot.JPEG", "crc_wrong_data_right.png"]);
+}
+
+#[test]
+fn the_streams_views_are_those_of_the_whole_image() {
+    // The stream decodes only what the crops need; `decode_rgb` and `views_of` know nothing of that.
+    let source = golden_source();
+    for views in ["center", "center+flip", "random-crop:2", "ten-crop:1.1"] {
+        let recipe = Recipe { size: 96, views: views.parse().expect(views), seed: 5, ..Recipe::default() };
+        for image in ViewStream::spawn(Arc::clone(&source), 0..source.len(), recipe, config(2, 4)) {
+            let Ok(streamed) = image.outcome else { continue };
+            let whole = decode_rgb(&support::input(&image.key), &Limits::default()).expect("accepted as well");
+            assert_eq!(image.warnings, whole.warnings);
+            assert!(streamed == views_of(&whole, &image.key, &recipe).expect("views"), "{} {views}", image.key);
+        }
+    }
+}
+
+#[test]
+fn streamed_images_equal_the_reference_to_the_bit() {
+    let source = golden_source();
+    let mut compared = 0;
+    for size in [128, 256] {
+        let recipe = Recipe { size, ..Recipe::default() };
+        for image in ViewStream::spawn(Arc::clone(&source), 0..source.len(), recipe, config(2, 4)) {
+            let path = golden().join("out").join(format!("{}.{size}.png", image.key));
+            if !path.exists() || (image.warnings > 0 && !jpeg_simd()) {
+                continue;
+            }
+            let views = image.outcome.expect("accepted by the reference");
+            support::assert_same_pixels(&image.key, &views[0].pixels, &support::read_png(&path).pixels);
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "{compared}");
+}
+
+#[test]
+fn exif_orientations_are_applied_as_pillow_does_if_the_recipe_says_so() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/orientation");
+    let names: Vec<String> = (1..=8).map(|orientation| format!("{orientation}.jpg")).collect();
+    let upright = |name: &str| support::read_png(&folder.join(name).with_extension("png")).pixels;
+    let run = |orientation| {
+        let recipe = Recipe { size: 32, orientation, ..Recipe::default() };
+        let views = |name: &String| {
+            let bytes = fs::read(folder.join(name)).expect("fixture");
+            views_of_file(&bytes, name, &recipe, &Limits::default()).expect("sound").remove(0).pixels
+        };
+        names.iter().map(views).collect::<Vec<_>>()
+    };
+    for (name, pixels) in names.iter().zip(run(Orientation::Apply)) {
+        support::assert_same_pixels(name, &pixels, &upright(name));
+    }
+    let ignored = run(Orientation::Ignore);
+    support::assert_same_pixels("as stored", &ignored[5], &upright("1.jpg"));
+    assert!(ignored.iter().all(|pixels| *pixels == ignored[0]));
 }
 
 #[test]

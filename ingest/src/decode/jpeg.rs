@@ -1,19 +1,29 @@
 //! JPEG through libjpeg-turbo's code (in `mozjpeg-sys`), called through `csrc/jpeg_shim.c`.
 //!
 //! islow DCT, fancy upsampling, no merged upsampling, no scaling: libjpeg's defaults and Pillow's. Corrupt entropy-coded
-//! data is decoded as libjpeg decodes it, with its warnings counted; a file whose data ends before the EOI marker is
-//! truncated, whatever was decoded from it.
+//! data is decoded as libjpeg decodes it, with its warnings counted.
+//!
+//! A file is decoded in one of two ways. Sound data of one scan goes through the entropy decoder of `csrc/huffman.c`, and
+//! only the pixels that are asked for (and a margin, so that they are the same as in the whole picture) are computed; all of
+//! the data is read nevertheless. Whenever that meets anything unsound it decides nothing: libjpeg alone decodes the file
+//! once more, all of it. So acceptance, warnings and pixels are libjpeg's in every case.
+//!
+//! Where the data ends too early, Pillow's rule holds: the file is good if the decoder, which waits for more data when it
+//! runs out, got as far as the last row. A file of one scan without its end marker is therefore good now and then, namely
+//! when the last code was not looked up across the end.
 //!
 //! libjpeg has its inverse DCT twice, in SIMD code and in C. They agree on sound files; [`jpeg_simd`] says where they do
 //! not, and which one is at work.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 // Links libjpeg, which only the C shim calls.
 use mozjpeg_sys as _;
 
+use super::window::Picture;
 use super::{DecodeError, Format, Limits, RgbImage, reserve};
+use crate::resample::Region;
 
 /// The opaque C object.
 #[repr(C)]
@@ -31,12 +41,22 @@ struct Header {
     output_components: c_int,
 }
 
+/// `tg_jpeg_window` of the shim.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Window {
+    left: c_uint,
+    top: c_uint,
+    width: c_uint,
+    height: c_uint,
+}
+
 // The shim's functions never unwind and never let libjpeg jump out of them.
 unsafe extern "C" {
     fn tg_jpeg_create() -> *mut RawJpeg;
     fn tg_jpeg_destroy(jpeg: *mut RawJpeg);
     fn tg_jpeg_open(jpeg: *mut RawJpeg, data: *const u8, len: usize, max_scans: c_int, header: *mut Header) -> c_int;
-    fn tg_jpeg_start(jpeg: *mut RawJpeg) -> c_int;
+    fn tg_jpeg_start(jpeg: *mut RawJpeg, window: *mut Window) -> c_int;
     fn tg_jpeg_read_rows(jpeg: *mut RawJpeg, out: *mut u8, stride: usize, count: c_uint) -> c_int;
     fn tg_jpeg_finish(jpeg: *mut RawJpeg) -> c_int;
     fn tg_jpeg_warnings(jpeg: *const RawJpeg) -> c_uint;
@@ -48,6 +68,7 @@ unsafe extern "C" {
 const OK: c_int = 0;
 const TRUNCATED: c_int = 1;
 const TOO_MANY_SCANS: c_int = 3;
+const UNSOUND: c_int = 4;
 
 /// Rows asked for at a time; between two requests the bytes written are accounted for.
 const ROWS_PER_CALL: u32 = 64;
@@ -64,24 +85,88 @@ pub fn jpeg_simd() -> bool {
     unsafe { tg_jpeg_simd() != 0 }
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+/// Decodes the pixels that `needed` names when it is told width and height; `None`: all.
+pub(super) fn decode(
+    bytes: &[u8],
+    limits: &Limits,
+    needed: &mut dyn FnMut(u32, u32) -> Option<Region>,
+    picture: &mut Picture,
+) -> Result<(), DecodeError> {
+    match decode_by(Way::Sound(needed), bytes, limits, picture) {
+        Err(Stop::Unsound) => {}
+        Err(Stop::Error(error)) => return Err(error),
+        Ok(()) => return Ok(()),
+    }
+    match decode_by(Way::Libjpeg, bytes, limits, picture) {
+        Err(Stop::Unsound) => unreachable!("libjpeg alone does not say so"),
+        Err(Stop::Error(error)) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// [`decode`] for all pixels.
+pub(super) fn decode_whole(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+    let mut picture = Picture { image: std::mem::take(image), ..Picture::default() };
+    let result = decode(bytes, limits, &mut |_, _| None, &mut picture);
+    *image = picture.image;
+    result
+}
+
+/// How a file is decoded.
+enum Way<'a> {
+    /// Fast, as far as needed, if the file is sound.
+    Sound(&'a mut dyn FnMut(u32, u32) -> Option<Region>),
+    /// All of it, by libjpeg alone.
+    Libjpeg,
+}
+
+/// Why there is no picture.
+enum Stop {
+    /// The file must be decoded by libjpeg alone.
+    Unsound,
+    Error(DecodeError),
+}
+
+impl From<DecodeError> for Stop {
+    fn from(error: DecodeError) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+fn decode_by(way: Way<'_>, bytes: &[u8], limits: &Limits, picture: &mut Picture) -> Result<(), Stop> {
     let mut jpeg = Jpeg::open(bytes, limits)?;
     let (width, height) = (jpeg.header.width, jpeg.header.height);
-    let rgb_bytes = limits.check(width, height)?;
+    limits.check(width, height)?;
     if !matches!(jpeg.header.components, 1 | 3 | 4) {
-        return Err(DecodeError::unsupported(Format::Jpeg, format!("{} components", jpeg.header.components)));
+        return Err(DecodeError::unsupported(Format::Jpeg, format!("{} components", jpeg.header.components)).into());
     }
-    jpeg.start()?;
+    let whole = Window { left: 0, top: 0, width, height };
+    let window = match way {
+        Way::Sound(needed) => jpeg.start(Some(needed(width, height).map_or(whole, Window::from)))?,
+        Way::Libjpeg => jpeg.start(None)?,
+    }
+    .unwrap_or(whole);
+    let image = &mut picture.image;
+    // Within the size that was checked.
+    let rgb_bytes = window.width as usize * window.height as usize * 3;
     reserve(&mut image.pixels, rgb_bytes)?;
     if jpeg.header.output_components == 4 {
-        jpeg.read_cmyk(&mut image.pixels)?;
+        jpeg.read_cmyk(window, &mut image.pixels)?;
     } else {
-        jpeg.read_rgb(&mut image.pixels)?;
+        jpeg.read_rgb(window, &mut image.pixels)?;
     }
-    jpeg.finish()?;
+    let ended = jpeg.finish()?;
     debug_assert_eq!(image.pixels.len(), rgb_bytes);
-    (image.width, image.height, image.warnings) = (width, height, jpeg.warnings());
+    (image.width, image.height) = (window.width, window.height);
+    image.warnings = jpeg.warnings() + u32::from(!ended);
+    (picture.left, picture.top, picture.whole) = (window.left, window.top, (width, height));
     Ok(())
+}
+
+impl From<Region> for Window {
+    fn from(Region { left, top, width, height }: Region) -> Window {
+        Window { left, top, width, height }
+    }
 }
 
 /// A file being decoded. The input is borrowed for as long as the C object keeps pointers into it.
@@ -92,7 +177,7 @@ struct Jpeg<'a> {
 }
 
 impl<'a> Jpeg<'a> {
-    fn open(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>, DecodeError> {
+    fn open(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>, Stop> {
         // SAFETY: takes nothing; the result is checked for NULL.
         let raw = NonNull::new(unsafe { tg_jpeg_create() }).ok_or(DecodeError::OutOfMemory { bytes: 0 })?;
         let mut jpeg = Jpeg { raw, header: Header::default(), _input: std::marker::PhantomData };
@@ -104,26 +189,29 @@ impl<'a> Jpeg<'a> {
         Ok(jpeg)
     }
 
-    fn start(&mut self) -> Result<(), DecodeError> {
-        // SAFETY: `raw` is live, and its header was read by `open`.
-        let status = unsafe { tg_jpeg_start(self.raw.as_ptr()) };
-        self.check(status, "the data ends before the end marker")
+    /// Starts the fast way with the window that is wanted, and returns the one that there will be; or libjpeg's way.
+    fn start(&mut self, mut window: Option<Window>) -> Result<Option<Window>, Stop> {
+        let argument = window.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+        // SAFETY: `raw` is live, and its header was read by `open`; `argument` is NULL or a window that can be written.
+        let status = unsafe { tg_jpeg_start(self.raw.as_ptr(), argument) };
+        self.check(status, "the data ends before the end marker")?;
+        Ok(window)
     }
 
-    /// Appends all rows to `out`, which has room for them.
-    fn read_rgb(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let stride = self.header.width as usize * 3;
-        for first in (0..self.header.height).step_by(ROWS_PER_CALL as usize) {
-            self.read_rows(out, stride, ROWS_PER_CALL.min(self.header.height - first))?;
+    /// Appends the window's rows to `out`, which has room for them.
+    fn read_rgb(&mut self, window: Window, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let stride = window.width as usize * 3;
+        for first in (0..window.height).step_by(ROWS_PER_CALL as usize) {
+            self.read_rows(out, stride, ROWS_PER_CALL.min(window.height - first))?;
         }
         Ok(())
     }
 
-    /// Appends all rows to `out`, converted from CMYK.
-    fn read_cmyk(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let stride = self.header.width as usize * 4;
+    /// Appends the window's rows to `out`, converted from CMYK.
+    fn read_cmyk(&mut self, window: Window, out: &mut Vec<u8>) -> Result<(), Stop> {
+        let stride = window.width as usize * 4;
         let mut row = Vec::new();
-        for _ in 0..self.header.height {
+        for _ in 0..window.height {
             reserve(&mut row, stride)?;
             self.read_rows(&mut row, stride, 1)?;
             out.extend(row.chunks_exact(4).flat_map(cmyk_to_rgb));
@@ -132,12 +220,12 @@ impl<'a> Jpeg<'a> {
     }
 
     /// Appends `count` rows of `stride` bytes to `out`.
-    fn read_rows(&mut self, out: &mut Vec<u8>, stride: usize, count: u32) -> Result<(), DecodeError> {
+    fn read_rows(&mut self, out: &mut Vec<u8>, stride: usize, count: u32) -> Result<(), Stop> {
         let bytes = stride * count as usize;
         let room = out.spare_capacity_mut();
         assert!(room.len() >= bytes, "room for the rows was reserved");
-        // SAFETY: `room` has `bytes` writable bytes, and the shim writes exactly `count` rows of `output_components *
-        // width` = `stride` bytes when it returns OK.
+        // SAFETY: `room` has `bytes` writable bytes, and the shim writes exactly `count` rows of `output_components` times
+        // the window's width, which is `stride`, when it returns OK, and never more.
         let status = unsafe { tg_jpeg_read_rows(self.raw.as_ptr(), room.as_mut_ptr().cast(), stride, count) };
         self.check(status, "the data ends before the last row")?;
         // SAFETY: the bytes were reserved, and all of them were written (status OK).
@@ -145,12 +233,15 @@ impl<'a> Jpeg<'a> {
         Ok(())
     }
 
-    /// Reads on to the end marker. Pillow does without it if the decoder, which waits for data when it runs out, has
-    /// given the last row.
-    fn finish(&mut self) -> Result<(), DecodeError> {
+    /// Reads on to the end marker; false: the data ends before it.
+    fn finish(&mut self) -> Result<bool, Stop> {
         // SAFETY: `raw` is live and has been started.
         let status = unsafe { tg_jpeg_finish(self.raw.as_ptr()) };
-        if status == TRUNCATED { Ok(()) } else { self.check(status, "the data ends too early") }
+        if status == TRUNCATED {
+            return Ok(false);
+        }
+        self.check(status, "")?;
+        Ok(true)
     }
 
     fn warnings(&self) -> u32 {
@@ -158,19 +249,19 @@ impl<'a> Jpeg<'a> {
         unsafe { tg_jpeg_warnings(self.raw.as_ptr()) }
     }
 
-    fn check(&self, status: c_int, when_truncated: &'static str) -> Result<(), DecodeError> {
-        if status == OK {
-            return Ok(());
-        }
-        if status == TRUNCATED {
-            return Err(DecodeError::truncated(Format::Jpeg, when_truncated));
+    fn check(&self, status: c_int, when_truncated: &'static str) -> Result<(), Stop> {
+        match status {
+            OK => return Ok(()),
+            UNSOUND => return Err(Stop::Unsound),
+            TRUNCATED => return Err(DecodeError::truncated(Format::Jpeg, when_truncated).into()),
+            _ => {}
         }
         // SAFETY: the shim returns its own NUL-terminated buffer, which lives as long as `raw`.
         let message = unsafe { CStr::from_ptr(tg_jpeg_message(self.raw.as_ptr())) }.to_string_lossy().into_owned();
         if status == TOO_MANY_SCANS {
-            return Err(DecodeError::unsupported(Format::Jpeg, message));
+            return Err(DecodeError::unsupported(Format::Jpeg, message).into());
         }
-        Err(DecodeError::broken(Format::Jpeg, message))
+        Err(DecodeError::broken(Format::Jpeg, message).into())
     }
 }
 
@@ -194,3 +285,7 @@ fn mul_div_255(a: u8, b: u8) -> u8 {
     let t = u32::from(a) * u32::from(b) + 128;
     (((t >> 8) + t) >> 8) as u8
 }
+
+#[cfg(test)]
+#[path = "jpeg_tests.rs"]
+mod tests;

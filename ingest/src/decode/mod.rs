@@ -22,11 +22,13 @@ mod png_header;
 mod png_rows;
 mod png_text;
 mod webp;
+mod window;
 
 use std::fmt;
 
 pub use exif::exif_orientation;
 pub use jpeg::jpeg_simd;
+pub(crate) use window::{Picture, decode_window_into};
 
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -219,7 +221,7 @@ pub(crate) fn decode_rgb_into(bytes: &[u8], limits: &Limits, image: &mut RgbImag
     match Format::of(bytes) {
         Some(Format::Jpeg) => {
             jpeg_segments::check(bytes)?;
-            jpeg::decode(bytes, limits, image)
+            jpeg::decode_whole(bytes, limits, image)
         }
         Some(Format::Png) => png::decode(bytes, limits, image),
         Some(Format::Gif) => gif::decode(bytes, limits, image),

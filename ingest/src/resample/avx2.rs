@@ -1,73 +1,15 @@
-//! The kernels with AVX2.
-//!
-//! A weight has up to 23 bits. Split into its low 15 and its high 8 bits, both halves fit an i16, and `madd` multiplies and
-//! adds two taps at once; the sum of the high products is shifted back by 15. Intermediate sums may wrap, the total fits
-//! 32 bits, and addition modulo 2^32 is exact, so the result equals the scalar kernel's to the bit.
+//! The kernels with AVX2. How they are exact: see `packed`.
 
 use std::arch::x86_64::*;
 
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF, LOW_BITS};
+use super::packed::{Across, Down, STEP_TAPS};
 use super::scalar;
 
-/// Bytes that a step of the horizontal kernel loads: 4 pixels are 12, the rest is ignored.
-const LOAD_BYTES: usize = 16;
-/// Taps of a step of the horizontal kernel.
-const STEP_TAPS: usize = 4;
 /// Rows that the horizontal kernel works on at once, sharing the loads of weights.
 pub(crate) const ROWS: usize = 4;
 /// Bytes of a step of the vertical kernel.
 const STEP_BYTES: usize = 32;
-
-fn low(weight: i32) -> i16 {
-    (weight & ((1 << LOW_BITS) - 1)) as i16
-}
-
-fn high(weight: i32) -> i16 {
-    (weight >> LOW_BITS) as i16
-}
-
-/// Weights laid out for the horizontal kernel.
-#[derive(Debug, Default)]
-pub(crate) struct Across {
-    /// For every step of four taps sixteen low halves, then sixteen high halves, in the order `[w0 w1] x r, g, b, nothing`
-    /// and the same with w2 and w3.
-    words: Vec<[i16; 32]>,
-    /// For every output: bytes from the row's beginning to its first pixel, and its steps.
-    outputs: Vec<(usize, usize)>,
-    /// Outputs, from the first, whose steps stay within the row. The rest is left to the scalar kernel.
-    within: usize,
-}
-
-impl Across {
-    /// Lays out the weights for rows that begin and end with the first and last pixel that the outputs read.
-    pub(crate) fn pack(&mut self, coefficients: &Coefficients) {
-        self.words.clear();
-        self.outputs.clear();
-        let source = coefficients.source();
-        let row_bytes = source.len() * 3;
-        let mut all_within = true;
-        self.within = 0;
-        for (first, weights) in coefficients.iter() {
-            let (start, steps) = ((first - source.start as usize) * 3, weights.len().div_ceil(STEP_TAPS));
-            all_within &= start + steps.saturating_sub(1) * STEP_TAPS * 3 + LOAD_BYTES <= row_bytes;
-            self.within += usize::from(all_within);
-            self.outputs.push((start, steps));
-            self.words.extend(weights.chunks(STEP_TAPS).map(pack_step));
-        }
-    }
-}
-
-fn pack_step(weights: &[i32]) -> [i16; 32] {
-    let mut words = [0; 32];
-    for (tap, &weight) in weights.iter().enumerate() {
-        for channel in 0..3 {
-            let at = (tap / 2) * 8 + channel * 2 + tap % 2;
-            words[at] = low(weight);
-            words[16 + at] = high(weight);
-        }
-    }
-    words
-}
 
 /// [`scalar::horizontal`] for four rows. `rows` begin and end with the first and last pixel that `coefficients` read, as
 /// `packed` was told; every row of `out` takes `coefficients.len()` pixels.
@@ -150,34 +92,6 @@ unsafe fn horizontal_pixels(sources: [*const u8; ROWS], words: &[[i16; 32]]) -> 
 fn finish(low: __m256i, high: __m256i) -> __m256i {
     let sum = _mm256_add_epi32(low, _mm256_slli_epi32::<{ LOW_BITS as i32 }>(high));
     _mm256_srai_epi32::<{ FRACTION_BITS as i32 }>(_mm256_add_epi32(sum, _mm256_set1_epi32(HALF)))
-}
-
-/// Weights laid out for the vertical kernel.
-#[derive(Debug, Default)]
-pub(crate) struct Down {
-    /// For every two taps the low halves and the high halves, each pair in one word. A last single tap is paired with 0.
-    pairs: Vec<(i32, i32)>,
-    /// For every output: where its pairs begin, and its taps.
-    outputs: Vec<(usize, usize)>,
-}
-
-impl Down {
-    pub(crate) fn pack(&mut self, coefficients: &Coefficients) {
-        self.pairs.clear();
-        self.outputs.clear();
-        for (_, weights) in coefficients.iter() {
-            self.outputs.push((self.pairs.len(), weights.len()));
-            self.pairs.extend(weights.chunks(2).map(|pair| {
-                let second = pair.get(1).copied().unwrap_or(0);
-                (two_words(low(pair[0]), low(second)), two_words(high(pair[0]), high(second)))
-            }));
-        }
-    }
-}
-
-/// Two i16 in an i32, the first in the low half.
-fn two_words(first: i16, second: i16) -> i32 {
-    (i32::from(second) << 16) | i32::from(first as u16)
 }
 
 /// [`scalar::vertical`] for output number `o` of those that `packed` was laid out for, whose weights are `weights`.

@@ -17,6 +17,31 @@ pub(crate) struct Coefficients {
     /// For every output position: the first input position, and its weights' place in `weights`.
     taps: Vec<(u32, Range<usize>)>,
     weights: Vec<i32>,
+    /// The weights of one output before they are rounded.
+    row: Vec<f64>,
+}
+
+/// The scale of a resize from `n_in` to `n_out` positions: the distance between outputs and the reach of one, in inputs.
+fn scale_and_support(n_in: u32, n_out: u32) -> (f64, f64) {
+    let scale = f64::from(n_in) / f64::from(n_out);
+    (scale, scale.max(1.0))
+}
+
+/// The input positions of an output whose center lies at `center`.
+fn taps(center: f64, support: f64, n_in: u32) -> Range<u32> {
+    // `as` truncates towards zero and saturates, as the reference's casts do in this range.
+    let lo = (center - support + 0.5).max(0.0) as u32;
+    lo..((center + support + 0.5) as u32).min(n_in)
+}
+
+/// The input positions that the outputs `wanted`, at least one, read in a resize from `n_in` to `n_out` positions.
+pub(crate) fn source_range(n_in: u32, n_out: u32, wanted: Range<u32>) -> Range<u32> {
+    if n_in == n_out {
+        return wanted;
+    }
+    let (scale, support) = scale_and_support(n_in, n_out);
+    let of = |o: u32| taps((f64::from(o) + 0.5) * scale, support, n_in);
+    of(wanted.start).start..of(wanted.end - 1).end
 }
 
 impl Coefficients {
@@ -24,22 +49,19 @@ impl Coefficients {
     pub(crate) fn compute(&mut self, n_in: u32, n_out: u32, wanted: Range<u32>) {
         self.taps.clear();
         self.weights.clear();
-        let scale = f64::from(n_in) / f64::from(n_out);
-        let support = scale.max(1.0);
+        let (scale, support) = scale_and_support(n_in, n_out);
         let per_support = 1.0 / support;
-        let mut row: Vec<f64> = Vec::new();
+        let row = &mut self.row;
         for o in wanted {
             let center = (f64::from(o) + 0.5) * scale;
-            // `as` truncates towards zero and saturates, as the reference's casts do in this range.
-            let lo = (center - support + 0.5).max(0.0) as u32;
-            let hi = ((center + support + 0.5) as u32).min(n_in);
+            let taps = taps(center, support, n_in);
             row.clear();
-            row.extend((lo..hi).map(|i| (1.0 - ((f64::from(i) - center + 0.5) * per_support).abs()).max(0.0)));
+            row.extend(taps.clone().map(|i| (1.0 - ((f64::from(i) - center + 0.5) * per_support).abs()).max(0.0)));
             let sum: f64 = row.iter().fold(0.0, |acc, w| acc + w);
             let start = self.weights.len();
             let scaled = |w: f64| if sum == 0.0 { w } else { w / sum };
             self.weights.extend(row.iter().map(|&w| (0.5 + scaled(w) * f64::from(1 << FRACTION_BITS)) as i32));
-            self.taps.push((lo, start..self.weights.len()));
+            self.taps.push((taps.start, start..self.weights.len()));
         }
     }
 

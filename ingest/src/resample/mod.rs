@@ -7,14 +7,22 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod coefficients;
+mod fast;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod packed;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod sse41;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use crate::decode::RgbImage;
-use coefficients::Coefficients;
+use coefficients::{Coefficients, source_range};
+pub(crate) use fast::FastResampler;
 
 /// A set of kernels. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +30,21 @@ use coefficients::Coefficients;
 pub enum Kernel {
     /// Plain Rust, on every processor.
     Scalar,
-    /// x86-64 with AVX2. Where that is not there, the scalar kernels run in its place.
+    /// x86-64 with SSE4.1.
+    Sse41,
+    /// x86-64 with AVX2.
     Avx2,
+    /// AArch64 with NEON.
+    Neon,
 }
 
 impl Kernel {
+    /// All of them, the slowest first.
+    pub const ALL: [Kernel; 4] = [Kernel::Scalar, Kernel::Sse41, Kernel::Avx2, Kernel::Neon];
+
     /// The fastest kernels of this processor.
     pub fn detect() -> Kernel {
-        if Kernel::Avx2.is_supported() { Kernel::Avx2 } else { Kernel::Scalar }
+        Kernel::ALL.into_iter().rev().find(|kernel| kernel.is_supported()).unwrap_or(Kernel::Scalar)
     }
 
     /// Whether this processor can run these kernels.
@@ -37,15 +52,18 @@ impl Kernel {
         match self {
             Kernel::Scalar => true,
             #[cfg(target_arch = "x86_64")]
+            Kernel::Sse41 => std::is_x86_feature_detected!("sse4.1"),
+            #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => std::is_x86_feature_detected!("avx2"),
-            #[cfg(not(target_arch = "x86_64"))]
-            Kernel::Avx2 => false,
+            #[cfg(target_arch = "aarch64")]
+            Kernel::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            _ => false,
         }
     }
 }
 
 /// A rectangle of a resized image, in its pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Region {
     /// Columns to the left of it.
     pub left: u32,
@@ -86,14 +104,21 @@ fn vertical_first(width: u32, height: u32, new_width: u32, new_height: u32) -> b
     removed_rows > 0 && removed_rows > 2 * removed_columns
 }
 
+/// The rectangle of an image of the size `from` that resizing it to the size `to` reads for `region` of the result.
+pub(crate) fn source_region(from: (u32, u32), to: (u32, u32), region: Region) -> Region {
+    let (columns, rows) = (source_range(from.0, to.0, region.columns()), source_range(from.1, to.1, region.rows()));
+    Region { left: columns.start, top: rows.start, width: columns.len() as u32, height: rows.len() as u32 }
+}
+
 /// Pixels being resampled: `pixels[0]` is the sample at column `left`, row `top` of the image it came from.
 #[derive(Clone, Copy)]
-struct Plane<'a> {
-    pixels: &'a [u8],
+pub(crate) struct Plane<'a> {
+    /// `[rows][columns][3]`.
+    pub pixels: &'a [u8],
     /// Bytes from row to row.
-    stride: usize,
-    left: u32,
-    top: u32,
+    pub stride: usize,
+    pub left: u32,
+    pub top: u32,
 }
 
 impl<'a> Plane<'a> {
@@ -110,9 +135,9 @@ pub struct Resampler {
     across: Coefficients,
     down: Coefficients,
     #[cfg(target_arch = "x86_64")]
-    packed_across: avx2::Across,
+    packed_across: packed::Across,
     #[cfg(target_arch = "x86_64")]
-    packed_down: avx2::Down,
+    packed_down: packed::Down,
     between: Vec<u8>,
 }
 
@@ -131,9 +156,9 @@ impl Resampler {
             across: Coefficients::default(),
             down: Coefficients::default(),
             #[cfg(target_arch = "x86_64")]
-            packed_across: avx2::Across::default(),
+            packed_across: packed::Across::default(),
             #[cfg(target_arch = "x86_64")]
-            packed_down: avx2::Down::default(),
+            packed_down: packed::Down::default(),
             between: Vec::new(),
         }
     }
@@ -151,19 +176,29 @@ impl Resampler {
     /// # Panics
     /// If the image or `new_size` is empty, or the region does not lie inside `new_size`.
     pub fn resize_region(&mut self, image: &RgbImage, new_size: (u32, u32), region: Region, out: &mut Vec<u8>) {
-        let (width, height) = (image.width, image.height);
-        let (new_width, new_height) = new_size;
+        let plane = Plane { pixels: &image.pixels, stride: image.width as usize * 3, left: 0, top: 0 };
+        resize_for_overwrite(out, region.width as usize * region.height as usize * 3);
+        self.resize_plane(plane, (image.width, image.height), new_size, region, out);
+    }
+
+    /// [`Resampler::resize_region`] of an image of the size `size`, of which `plane` has what [`source_region`] says, into
+    /// `out`, which has the length of the region's pixels.
+    pub(crate) fn resize_plane(
+        &mut self,
+        plane: Plane<'_>,
+        (width, height): (u32, u32),
+        (new_width, new_height): (u32, u32),
+        region: Region,
+        out: &mut [u8],
+    ) {
         assert!(width > 0 && height > 0, "an image has pixels");
-        assert!(
-            region.left.checked_add(region.width).is_some_and(|right| right <= new_width),
-            "region inside the width"
-        );
-        assert!(region.top.checked_add(region.height).is_some_and(|low| low <= new_height), "region inside the height");
-        out.clear();
-        if region.width == 0 || region.height == 0 {
+        let inside = |start: u32, length: u32, whole: u32| start.checked_add(length).is_some_and(|end| end <= whole);
+        assert!(inside(region.left, region.width, new_width), "region inside the width");
+        assert!(inside(region.top, region.height, new_height), "region inside the height");
+        assert_eq!(out.len(), region.width as usize * region.height as usize * 3, "room for the region");
+        if out.is_empty() {
             return;
         }
-        let plane = Plane { pixels: &image.pixels, stride: width as usize * 3, left: 0, top: 0 };
         let mut between = std::mem::take(&mut self.between);
         match (width != new_width, height != new_height) {
             (false, false) => copy(plane, region, out),
@@ -188,18 +223,20 @@ impl Resampler {
         self.between = between;
     }
 
-    fn horizontal_then_vertical(&self, plane: Plane<'_>, region: Region, between: &mut Vec<u8>, out: &mut Vec<u8>) {
+    fn horizontal_then_vertical(&self, plane: Plane<'_>, region: Region, between: &mut Vec<u8>, out: &mut [u8]) {
         let rows = self.down.source();
-        self.horizontal(plane, rows.clone(), between);
         let stride = region.width as usize * 3;
+        resize_for_overwrite(between, rows.len() * stride);
+        self.horizontal(plane, rows.clone(), between);
         let narrow = Plane { pixels: between, stride, left: region.left, top: rows.start };
         self.vertical(narrow, region.columns(), out);
     }
 
-    fn vertical_then_horizontal(&self, plane: Plane<'_>, region: Region, between: &mut Vec<u8>, out: &mut Vec<u8>) {
+    fn vertical_then_horizontal(&self, plane: Plane<'_>, region: Region, between: &mut Vec<u8>, out: &mut [u8]) {
         let columns = self.across.source();
-        self.vertical(plane, columns.clone(), between);
         let stride = columns.len() * 3;
+        resize_for_overwrite(between, region.height as usize * stride);
+        self.vertical(plane, columns.clone(), between);
         let low = Plane { pixels: between, stride, left: columns.start, top: region.top };
         self.horizontal(low, region.rows(), out);
     }
@@ -207,7 +244,7 @@ impl Resampler {
     fn plan_across(&mut self, width: u32, new_width: u32, columns: Range<u32>) {
         self.across.compute(width, new_width, columns);
         #[cfg(target_arch = "x86_64")]
-        if self.kernel == Kernel::Avx2 {
+        if self.kernel != Kernel::Scalar {
             self.packed_across.pack(&self.across);
         }
     }
@@ -215,19 +252,18 @@ impl Resampler {
     fn plan_down(&mut self, height: u32, new_height: u32, rows: Range<u32>) {
         self.down.compute(height, new_height, rows);
         #[cfg(target_arch = "x86_64")]
-        if self.kernel == Kernel::Avx2 {
+        if self.kernel != Kernel::Scalar {
             self.packed_down.pack(&self.down);
         }
     }
 
     /// Resamples the given rows along themselves, to the columns planned.
-    fn horizontal(&self, plane: Plane<'_>, rows: Range<u32>, out: &mut Vec<u8>) {
+    fn horizontal(&self, plane: Plane<'_>, rows: Range<u32>, out: &mut [u8]) {
         let row_bytes = self.across.len() * 3;
-        resize_for_overwrite(out, rows.len() * row_bytes);
         let source = self.across.source();
         let line = |y: u32| &plane.from(source.start, y)[..source.len() * 3];
         let mut y = rows.start;
-        let mut rest = &mut out[..];
+        let mut rest = out;
         #[cfg(target_arch = "x86_64")]
         while self.kernel == Kernel::Avx2 && rest.len() >= avx2::ROWS * row_bytes {
             let [a, b, c, d, tail] = split_rows(rest, row_bytes);
@@ -238,14 +274,23 @@ impl Resampler {
             rest = tail;
         }
         for (y, target) in (y..rows.end).zip(rest.chunks_exact_mut(row_bytes)) {
-            scalar::horizontal(line(y), source.start as usize, &self.across, target);
+            match self.kernel {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `Resampler::new` keeps these kernels only where the processor has AVX2, and with it SSE4.1, or SSE4.1.
+                Kernel::Avx2 | Kernel::Sse41 => unsafe {
+                    sse41::horizontal(line(y), &self.across, &self.packed_across, target);
+                },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: `Resampler::new` keeps this kernel only where the processor has NEON.
+                Kernel::Neon => unsafe { neon::horizontal(line(y), &self.across, target) },
+                _ => scalar::horizontal(line(y), source.start as usize, &self.across, target),
+            }
         }
     }
 
     /// Resamples the given columns downwards, to the rows planned.
-    fn vertical(&self, plane: Plane<'_>, columns: Range<u32>, out: &mut Vec<u8>) {
+    fn vertical(&self, plane: Plane<'_>, columns: Range<u32>, out: &mut [u8]) {
         let row_bytes = columns.len() * 3;
-        resize_for_overwrite(out, self.down.len() * row_bytes);
         for (o, target) in out.chunks_exact_mut(row_bytes).enumerate() {
             let (first, weights) = self.down.get(o);
             let source = plane.from(columns.start, first as u32);
@@ -255,6 +300,14 @@ impl Resampler {
                 Kernel::Avx2 => unsafe {
                     avx2::vertical(source, plane.stride, weights, &self.packed_down, o, target);
                 },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `Resampler::new` keeps this kernel only where the processor has SSE4.1.
+                Kernel::Sse41 => unsafe {
+                    sse41::vertical(source, plane.stride, weights, &self.packed_down, o, target);
+                },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: `Resampler::new` keeps this kernel only where the processor has NEON.
+                Kernel::Neon => unsafe { neon::vertical(source, plane.stride, weights, target) },
                 _ => scalar::vertical(source, plane.stride, weights, target),
             }
         }
@@ -278,8 +331,9 @@ fn resize_for_overwrite(out: &mut Vec<u8>, bytes: usize) {
 }
 
 /// The region of an image whose size does not change.
-fn copy(plane: Plane<'_>, region: Region, out: &mut Vec<u8>) {
-    for y in region.rows() {
-        out.extend_from_slice(&plane.from(region.left, y)[..region.width as usize * 3]);
+fn copy(plane: Plane<'_>, region: Region, out: &mut [u8]) {
+    let row_bytes = region.width as usize * 3;
+    for (y, target) in region.rows().zip(out.chunks_exact_mut(row_bytes)) {
+        target.copy_from_slice(&plane.from(region.left, y)[..row_bytes]);
     }
 }

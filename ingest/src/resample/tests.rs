@@ -22,6 +22,10 @@ fn resize(kernel: Kernel, image: &RgbImage, new_size: (u32, u32), region: Region
     out
 }
 
+fn supported() -> impl Iterator<Item = Kernel> {
+    Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported())
+}
+
 fn whole(size: (u32, u32)) -> Region {
     Region { left: 0, top: 0, width: size.0, height: size.1 }
 }
@@ -100,9 +104,22 @@ proptest! {
     fn every_kernel_and_region_gives_the_same_bits(((width, height), new_size, region, seed) in case()) {
         let image = noise(width, height, seed);
         let expected = cut(&naive(&image, new_size), new_size.0, region);
-        prop_assert_eq!(&resize(Kernel::Scalar, &image, new_size, region), &expected);
-        if Kernel::Avx2.is_supported() {
-            prop_assert_eq!(&resize(Kernel::Avx2, &image, new_size, region), &expected);
+        for kernel in supported() {
+            prop_assert_eq!(&resize(kernel, &image, new_size, region), &expected, "{:?}", kernel);
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_image_is_enough(((width, height), new_size, region, seed) in case()) {
+        let image = noise(width, height, seed);
+        let needed = source_region((width, height), new_size, region);
+        let part = cut(&image.pixels, width, needed);
+        let plane =
+            Plane { pixels: &part, stride: needed.width as usize * 3, left: needed.left, top: needed.top };
+        for kernel in supported() {
+            let mut out = vec![7; region.width as usize * region.height as usize * 3];
+            Resampler::new(kernel).resize_plane(plane, (width, height), new_size, region, &mut out);
+            prop_assert_eq!(&out, &resize(kernel, &image, new_size, region), "{:?}", kernel);
         }
     }
 
@@ -120,7 +137,7 @@ proptest! {
 fn extreme_samples_do_not_overflow() {
     for new_size in [(3, 2), (2, 900), (700, 1)] {
         let image = RgbImage { width: 700, height: 900, pixels: vec![255; 700 * 900 * 3], warnings: 0 };
-        for kernel in [Kernel::Scalar, Kernel::detect()] {
+        for kernel in supported() {
             assert!(resize(kernel, &image, new_size, whole(new_size)).iter().all(|&v| v >= 254), "{new_size:?}");
         }
     }

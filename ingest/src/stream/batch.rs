@@ -1,0 +1,222 @@
+//! Full batches of views: workers write every view straight into its place.
+//!
+//! Which place a view has depends on its image's number in the order only: the views of image i are the places
+//! `i * num_views` and following, counted through all batches. A bad image leaves its places black.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::StreamConfig;
+use super::loader::Loader;
+use super::ordered::{Claims, Ordered, Work};
+use super::slabs::{Parts, Piece, Slabs};
+use crate::error::Bad;
+use crate::recipe::Recipe;
+use crate::source::Source;
+use crate::stages::{StageCounters, StageTimes};
+
+/// An image of which a batch has places.
+#[derive(Debug, Clone)]
+pub struct BatchImage {
+    /// Position in the source, which knows the key (`Source::key`).
+    pub index: usize,
+    /// Class index, -1 if unknown.
+    pub label: i32,
+    /// Complaints of the decoder about data that it decoded all the same.
+    pub warnings: u32,
+    /// Why there are no views, if there are none.
+    pub outcome: Result<(), Bad>,
+}
+
+/// What lies in a place of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchPlace {
+    /// The view's image: a position in [`ViewBatch::images`]. If that one is bad, the place is black.
+    pub image: usize,
+    /// Number of the view, from 0; the image is complete with `Recipe::num_views` - 1.
+    pub view: u32,
+    /// Columns of the resized, unmirrored image to the left of the crop.
+    pub crop_x: i32,
+    /// Rows of the resized image above the crop.
+    pub crop_y: i32,
+    /// Whether the crop is mirrored left to right after it was cut out.
+    pub flip: bool,
+}
+
+/// So many views side by side. Dropping it gives its memory back to the stream, for a later batch.
+pub struct ViewBatch {
+    parts: Parts,
+    slabs: Arc<Slabs>,
+}
+
+impl ViewBatch {
+    /// `[batch_views][size][size][3]`, RGB, 0 to 255. Always of the same length: places of bad images, and those after
+    /// the last view of the stream, are black.
+    pub fn pixels(&self) -> &[u8] {
+        &self.parts.pixels
+    }
+
+    /// What lies in the places, from the first one on, without gaps; only in the last batch there are fewer than places.
+    pub fn places(&self) -> &[BatchPlace] {
+        &self.parts.places
+    }
+
+    /// The images whose views lie here, bad ones included, in order. An image whose views lie in several batches is in all
+    /// of them.
+    pub fn images(&self) -> &[BatchImage] {
+        &self.parts.images
+    }
+}
+
+impl fmt::Debug for ViewBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ViewBatch").field("places", &self.parts.places).field("images", &self.parts.images).finish()
+    }
+}
+
+impl Drop for ViewBatch {
+    fn drop(&mut self) {
+        self.slabs.give_back(std::mem::take(&mut self.parts));
+    }
+}
+
+/// The images of a source as batches of views, in the order given. Dropping it stops the workers and waits for them; batches
+/// outlive it.
+///
+/// In the steady state a batch costs no allocation and no copy: a view is written once, by the resampler, into memory that
+/// an earlier batch gave back. Batches that the consumer holds are its own; beside them there is memory for
+/// `in_flight * num_views / batch_views + 2` batches at most.
+///
+/// # Panics
+/// `next` passes on a panic of the order's iterator. A panic while an image is worked on makes that image bad instead.
+pub struct BatchStream {
+    images: Ordered<BatchWorker>,
+    slabs: Arc<Slabs>,
+    batch_views: usize,
+    /// An image whose views did not all fit, and how many of them did.
+    pending: Option<(Done, usize)>,
+}
+
+impl BatchStream {
+    /// Starts to work through `order`, as [`ViewStream::spawn`](super::ViewStream::spawn), for batches of `batch_views`
+    /// views, at least 1.
+    pub fn spawn(
+        source: Arc<Source>,
+        order: impl Iterator<Item = usize> + Send + 'static,
+        recipe: Recipe,
+        batch_views: usize,
+        config: StreamConfig,
+    ) -> BatchStream {
+        let batch_views = batch_views.max(1);
+        // A size of 0 is impossible; every image says so. Its batches have a byte a view.
+        let view_bytes = (recipe.size as usize * recipe.size as usize * 3).max(1);
+        let views = recipe.num_views().max(1) as usize;
+        let kept = config.in_flight.max(1).saturating_mul(views) / batch_views + 2;
+        let slabs = Arc::new(Slabs::new(view_bytes, batch_views, kept));
+        let counters = Arc::new(StageCounters::default());
+        let worker =
+            || BatchWorker { loader: Loader::new(Arc::clone(&source), recipe, config.limits, Arc::clone(&counters)) };
+        let from = Arc::clone(&slabs);
+        let claims = Claims { order: Box::new(order), tickets: Box::new(move || from.take(views)) };
+        let images = Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, Arc::clone(&counters));
+        BatchStream { images, slabs, batch_views, pending: None }
+    }
+
+    /// The times so far.
+    pub fn times(&self) -> StageTimes {
+        self.images.counters().times()
+    }
+
+    /// The counters themselves, to be read from elsewhere, and to add the time of later stages to.
+    pub fn counters(&self) -> Arc<StageCounters> {
+        Arc::clone(self.images.counters())
+    }
+
+    /// Batches' worth of memory that exists, the consumer's included.
+    pub fn slabs(&self) -> usize {
+        self.slabs.allocated()
+    }
+
+    /// Puts views of `done`, from number `first` on, into the batch; returns the first one that does not fit.
+    fn fill(&self, parts: &mut Parts, done: &mut Done, first: usize) -> usize {
+        let room = self.batch_views - parts.places.len();
+        let end = done.pieces.len().min(first + room);
+        let image = parts.images.len();
+        parts.images.push(done.image.clone());
+        for (view, piece) in done.pieces[first..end].iter_mut().enumerate() {
+            let Piece { pixels, place } = piece;
+            // Pieces were split off one slab in this order: joining them moves no byte.
+            parts.pixels.unsplit(std::mem::take(pixels));
+            parts.places.push(BatchPlace {
+                image,
+                view: (first + view) as u32,
+                crop_x: place.x as i32,
+                crop_y: place.y as i32,
+                flip: place.flip,
+            });
+        }
+        end
+    }
+
+    /// The last batch: the places that nobody took are black.
+    fn pad(&self, parts: &mut Parts) {
+        let mut rest = self.slabs.rest();
+        rest.fill(0);
+        parts.pixels.unsplit(rest);
+    }
+}
+
+impl Iterator for BatchStream {
+    type Item = ViewBatch;
+
+    fn next(&mut self) -> Option<ViewBatch> {
+        let mut parts = self.slabs.empty_batch();
+        while parts.places.len() < self.batch_views {
+            let pending = self.pending.take().or_else(|| self.images.next().map(|done| (done, 0)));
+            let Some((mut done, first)) = pending else { break };
+            let next = self.fill(&mut parts, &mut done, first);
+            if next < done.pieces.len() {
+                self.pending = Some((done, next));
+            } else {
+                self.slabs.give_back_pieces(done.pieces);
+            }
+        }
+        if parts.places.is_empty() {
+            return None;
+        }
+        if parts.places.len() < self.batch_views {
+            self.pad(&mut parts);
+        }
+        Some(ViewBatch { parts, slabs: Arc::clone(&self.slabs) })
+    }
+}
+
+/// An image with its views in their places.
+struct Done {
+    image: BatchImage,
+    pieces: Vec<Piece>,
+}
+
+struct BatchWorker {
+    loader: Loader,
+}
+
+impl Work for BatchWorker {
+    type Ticket = Vec<Piece>;
+    type Output = Done;
+
+    fn work(&mut self, index: usize, mut pieces: Vec<Piece>) -> Done {
+        let loaded = self.loader.load(index, |cutter, plane| {
+            cutter.begin(plane);
+            for (view, piece) in pieces.iter_mut().enumerate() {
+                piece.place = cutter.cut(plane, view, &mut piece.pixels);
+            }
+        });
+        if loaded.outcome.is_err() {
+            pieces.iter_mut().for_each(|piece| piece.pixels.fill(0));
+        }
+        let source = &self.loader.source;
+        let label = if index < source.len() { source.label(index) } else { -1 };
+        Done { image: BatchImage { index, label, warnings: loaded.warnings, outcome: loaded.outcome }, pieces }
+    }
+}

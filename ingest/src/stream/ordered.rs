@@ -1,0 +1,206 @@
+//! Work on many positions by threads, whose results the consumer gets in the order that it asked for.
+//!
+//! There is one lock and no channel. A worker claims the next position of the order only while fewer than `in_flight`
+//! claimed ones are undelivered, so at most that many results exist at any moment, finished or being worked on. The position
+//! that the consumer waits for was claimed before all later ones, so a full house always contains it: nothing can deadlock.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crate::stages::StageCounters;
+
+/// One thread's tools.
+pub(super) trait Work: Send + 'static {
+    /// What a position gets when it is claimed, in the order of positions.
+    type Ticket: Send + 'static;
+    /// What is made of it.
+    type Output: Send + 'static;
+
+    /// Works on one position. Must not panic.
+    fn work(&mut self, index: usize, ticket: Self::Ticket) -> Self::Output;
+}
+
+/// Where positions and tickets come from; both are asked under the lock.
+pub(super) struct Claims<W: Work> {
+    pub order: Box<dyn Iterator<Item = usize> + Send>,
+    pub tickets: Box<dyn FnMut() -> W::Ticket + Send>,
+}
+
+/// The results in order. Dropping it stops the workers and waits for them.
+pub(super) struct Ordered<W: Work> {
+    shared: Arc<Shared<W>>,
+    workers: Vec<JoinHandle<()>>,
+    /// Works in `next` itself, should the system refuse every thread.
+    inline: Option<W>,
+}
+
+impl<W: Work> Ordered<W> {
+    pub(super) fn spawn(
+        claims: Claims<W>,
+        worker: impl Fn() -> W,
+        threads: usize,
+        in_flight: usize,
+        counters: Arc<StageCounters>,
+    ) -> Ordered<W> {
+        let in_flight = in_flight.max(1);
+        let slots = VecDeque::with_capacity(in_flight.min(4096));
+        let state = State { claims: Some(claims), slots, first: 0, cancelled: false, panic: None };
+        let shared = Arc::new(Shared {
+            state: Mutex::new(state),
+            room: Condvar::new(),
+            ready: Condvar::new(),
+            in_flight,
+            counters,
+        });
+        let start = |i: usize| {
+            let (shared, mut worker) = (Arc::clone(&shared), worker());
+            let run = move || while shared.work_once(&mut worker) {};
+            thread::Builder::new().name(format!("ingest-{i}")).spawn(run).ok()
+        };
+        let workers: Vec<_> = (0..threads.min(in_flight)).filter_map(start).collect();
+        let inline = workers.is_empty().then(&worker);
+        Ordered { shared, workers, inline }
+    }
+
+    pub(super) fn counters(&self) -> &Arc<StageCounters> {
+        &self.shared.counters
+    }
+
+    /// The next result; `None` when the order is exhausted.
+    ///
+    /// # Panics
+    /// Passes on a panic of the order's iterator.
+    pub(super) fn next(&mut self) -> Option<W::Output> {
+        if let Some(worker) = &mut self.inline {
+            self.shared.work_once(worker);
+        }
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(panic) = state.panic.take() {
+                drop(state);
+                resume_unwind(panic);
+            }
+            if let Some(Slot::Done(_)) = state.slots.front() {
+                let Some(Slot::Done(output)) = state.slots.pop_front() else { return None };
+                state.first += 1;
+                drop(state);
+                self.shared.room.notify_one();
+                return Some(output);
+            }
+            if state.claims.is_none() && state.slots.is_empty() {
+                return None;
+            }
+            let since = Instant::now();
+            state = self.shared.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.shared.counters.add_starved(since);
+        }
+    }
+}
+
+impl<W: Work> Drop for Ordered<W> {
+    fn drop(&mut self) {
+        let claims = {
+            let mut state = self.shared.lock();
+            state.cancelled = true;
+            state.claims.take()
+        };
+        self.shared.room.notify_all();
+        for worker in self.workers.drain(..) {
+            // A worker catches what happens inside it; there is nothing left to report.
+            let _ = worker.join();
+        }
+        drop(claims);
+    }
+}
+
+/// What workers and consumer share.
+struct Shared<W: Work> {
+    state: Mutex<State<W>>,
+    /// Workers wait here for room.
+    room: Condvar,
+    /// The consumer waits here for a result.
+    ready: Condvar,
+    in_flight: usize,
+    counters: Arc<StageCounters>,
+}
+
+struct State<W: Work> {
+    /// What is still to be claimed; `None` when exhausted.
+    claims: Option<Claims<W>>,
+    /// Claimed and undelivered positions, the first being number `first` of the order. Never longer than `in_flight`.
+    slots: VecDeque<Slot<W::Output>>,
+    first: u64,
+    cancelled: bool,
+    /// A panic of the order's iterator, for the consumer.
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+enum Slot<T> {
+    Working,
+    Done(T),
+}
+
+/// A position that a worker has taken on.
+struct Claim<T> {
+    /// Its number in the order.
+    number: u64,
+    index: usize,
+    ticket: T,
+}
+
+impl<W: Work> Shared<W> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims and delivers one position; false when there is none left.
+    fn work_once(&self, worker: &mut W) -> bool {
+        let Some(Claim { number, index, ticket }) = self.claim() else { return false };
+        let output = worker.work(index, ticket);
+        self.deliver(number, output);
+        true
+    }
+
+    /// Claims the next position, waiting for room.
+    fn claim(&self) -> Option<Claim<W::Ticket>> {
+        let mut state = self.lock();
+        while state.slots.len() >= self.in_flight && !state.cancelled {
+            let since = Instant::now();
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.counters.add_blocked(since);
+        }
+        if state.cancelled {
+            return None;
+        }
+        let claims = state.claims.as_mut()?;
+        match catch_unwind(AssertUnwindSafe(|| claims.order.next())) {
+            Ok(Some(index)) => {
+                let ticket = (claims.tickets)();
+                let number = state.first + state.slots.len() as u64;
+                state.slots.push_back(Slot::Working);
+                return Some(Claim { number, index, ticket });
+            }
+            Ok(None) => {}
+            Err(panic) => state.panic = Some(panic),
+        }
+        state.claims = None;
+        drop(state);
+        self.ready.notify_all();
+        self.room.notify_all();
+        None
+    }
+
+    fn deliver(&self, number: u64, output: W::Output) {
+        let mut state = self.lock();
+        let place = (number - state.first) as usize;
+        state.slots[place] = Slot::Done(output);
+        drop(state);
+        if place == 0 {
+            self.ready.notify_one();
+        }
+    }
+}
