@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum IngestError {
     /// The path does not exist.
-    #[error("{path}: no such file or folder; expected a folder of images, a tree of class folders, or a .txt file list", path = .path.display())]
+    #[error("{path}: no such file or folder; expected a folder of images, a tree of class folders, a .txt file list, a tar, a Parquet file, or a pattern of them such as shards/{{000..099}}.tar", path = .path.display())]
     NotFound {
         /// The path as given.
         path: PathBuf,
@@ -42,23 +42,96 @@ pub enum IngestError {
         excluded: usize,
     },
     /// A file that is neither a list nor a container.
-    #[error("{path}: {found}, not a source; expected a folder of images or a .txt list of image files", path = .path.display())]
+    #[error("{path}: {found}, not a source; expected a folder of images, a .txt list of image files, a .tar or a .parquet file", path = .path.display())]
     NotASource {
         /// The file.
         path: PathBuf,
         /// What it looks like.
         found: String,
     },
-    /// A tar, WebDataset or Parquet source.
-    #[error(
-        "{path}: {container}; this version reads folders of images and .txt file lists: unpack it into class folders and give that folder",
-        path = .path.display()
-    )]
-    ContainerNotSupported {
-        /// The file, folder or pattern.
+    /// A container whose images cannot be read by position.
+    #[error("{path}: {container}; images cannot be read from it by position: run `{command} {path}` and give what comes out", path = .path.display())]
+    Compressed {
+        /// The file.
         path: PathBuf,
-        /// What it was recognised as, for example `a tar archive`.
+        /// What it was recognised as, for example `compressed with gzip`.
         container: &'static str,
+        /// The program that unpacks it.
+        command: &'static str,
+    },
+    /// Tars and Parquet files in one source.
+    #[error("{path}: {first} and {second} are containers of different kinds; give the files of one kind", path = .path.display(), first = .first.display(), second = .second.display())]
+    MixedContainers {
+        /// The folder or pattern.
+        path: PathBuf,
+        /// A file of one kind.
+        first: PathBuf,
+        /// A file of another.
+        second: PathBuf,
+    },
+    /// A folder whose tars or Parquet files lie in a folder of it.
+    #[error("{path}: no images in it, but containers in {folder}; give that folder", path = .path.display(), folder = .folder.display())]
+    ContainersBelow {
+        /// The folder as given.
+        path: PathBuf,
+        /// The first folder below it that holds a container.
+        folder: PathBuf,
+    },
+    /// Containers that hold `train` and `val` together.
+    #[error("{path}: holds the splits {splits}, which are not classes; {advice}", path = .path.display(), splits = .splits.join(", "), advice = split_advice(.example.as_deref()))]
+    SplitContainers {
+        /// The folder or archive.
+        path: PathBuf,
+        /// The splits in it, at least one.
+        splits: Vec<String>,
+        /// What to give instead, if it can be named.
+        example: Option<String>,
+    },
+    /// A pattern of files that cannot be used.
+    #[error("{path}: {problem}; a pattern looks like shards/{{000..099}}.tar, and all of its files must be there", path = .path.display())]
+    Pattern {
+        /// The pattern.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A container of which nothing can be read.
+    #[error("{path}: nothing in it can be read ({damaged} damaged places; {place}: {reason}); get the file again, and check its length or checksum", path = .path.display())]
+    AllDamaged {
+        /// The container, folder or pattern.
+        path: PathBuf,
+        /// Damaged places.
+        damaged: usize,
+        /// The first of them.
+        place: String,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A Parquet file whose columns are not those of an image data set.
+    #[error("{path}: no column of images; expected 'image' with the fields 'bytes' and 'path' (or 'image' with the bytes themselves) and perhaps 'label', found {columns}", path = .path.display())]
+    NoImageColumn {
+        /// The file.
+        path: PathBuf,
+        /// The columns that it has.
+        columns: String,
+    },
+    /// A label file that cannot be used.
+    #[error("{path}: {problem}", path = .path.display())]
+    Labels {
+        /// The label file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A line of a label file that cannot be used.
+    #[error("{path} line {line}: {problem}; expected an image's key or file name, white space, and its class index or wnid, or one class index or wnid a line", path = .path.display())]
+    LabelLine {
+        /// The label file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A folder that holds `train` and `val` instead of classes.
     #[error(
@@ -100,6 +173,13 @@ pub enum IngestError {
         /// Listed files.
         total: usize,
     },
+}
+
+fn split_advice(example: Option<&str>) -> String {
+    match example {
+        Some(example) => format!("give one of them, for example {example}"),
+        None => "make an archive of each".to_owned(),
+    }
 }
 
 /// A step on the way from a file to what is made of it.

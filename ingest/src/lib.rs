@@ -2,8 +2,9 @@
 //!
 //! One image's way through this crate:
 //!
-//! 1. [`Source`] (module `source`) recognises what a path holds (class folders, a flat folder, a file list), names every
-//!    image by a key that stays the same wherever the data set lies, and reads the bytes.
+//! 1. [`Source`] (module `source`) recognises what a path holds (class folders, a flat folder, a file list, tars, WebDataset
+//!    shards, Parquet), names every image by a key that stays the same wherever the data set lies and whatever holds it, and
+//!    reads the bytes by position.
 //! 2. [`decode_rgb`] (module `decode`) turns the bytes of a JPEG, PNG, GIF, WebP or BMP file into 8-bit RGB. It accepts
 //!    and rejects what Pillow accepts and rejects, and never trusts a size that it has not checked. Corrupt JPEG data is
 //!    equal to the bit only where [`jpeg_simd`] holds.
@@ -48,6 +49,6 @@ pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, 
 pub use error::{Bad, IngestError, Stage};
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};
-pub use source::{MAX_FILE_BYTES, Source, SourceOptions};
+pub use source::{MAX_FILE_BYTES, OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions};
 pub use stages::{StageCounters, StageTimes};
 pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, views_of_file};

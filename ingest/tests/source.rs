@@ -154,7 +154,7 @@ fn names_that_are_not_utf_8_get_keys_of_their_own() {
 fn excluded_images_are_counted_and_change_no_label() {
     let root = tree(&["n01/a.jpg", "n02/a.jpg", "n02/b.jpg", "n03/c.jpg"]);
     let exclude = vec!["b.jpg".to_owned(), "n01/a.jpg".to_owned(), "not-there.jpg".to_owned()];
-    let source = Source::open(root.path(), &SourceOptions { exclude, limit: None }).expect("source");
+    let source = Source::open(root.path(), &SourceOptions { exclude, ..SourceOptions::default() }).expect("source");
     assert_eq!(items(&source), [("n02/a.jpg", 1), ("n03/c.jpg", 2)]);
     assert_eq!(source.excluded(), 2);
 }
@@ -163,7 +163,8 @@ fn excluded_images_are_counted_and_change_no_label() {
 fn a_limit_takes_the_first_and_changes_no_label() {
     let root = tree(&["n01/a.jpg", "n02/a.jpg", "n03/a.jpg"]);
     for limit in 0..5 {
-        let options = SourceOptions { exclude: vec!["n01/a.jpg".into()], limit: Some(limit) };
+        let options =
+            SourceOptions { exclude: vec!["n01/a.jpg".into()], limit: Some(limit), ..SourceOptions::default() };
         let source = Source::open(root.path(), &options).expect("source");
         let all = [("n02/a.jpg", 1), ("n03/a.jpg", 2)];
         assert_eq!(items(&source), all[..limit.min(2)], "limit {limit}");
@@ -230,31 +231,16 @@ fn what_is_not_there_or_empty_is_said_in_one_line() {
     assert!(nowhere.contains("nowhere") && nowhere.contains("no such file or folder"), "{nowhere}");
     let empty = error(root.path());
     assert!(empty.contains("no images") && empty.contains("1 other files") && empty.contains(".jpeg"), "{empty}");
-    let exclude = SourceOptions { exclude: vec!["a.jpg".into()], limit: None };
+    let exclude = SourceOptions { exclude: vec!["a.jpg".into()], ..SourceOptions::default() };
     let excluded = Source::open(tree(&["a.jpg"]).path(), &exclude).expect_err("all excluded");
     assert!(matches!(excluded, IngestError::AllExcluded { excluded: 1, .. }));
 }
 
 #[test]
-fn containers_are_named_and_refused() {
-    let root = tree(&["tars/000.tar", "tars/001.tar", "pq/train-0.parquet", "both/a.tar", "both/x.jpg"]);
-    fs::write(root.path().join("noext"), b"PAR1....").expect("file");
-    let mut tar = vec![0; 512];
-    tar[257..262].copy_from_slice(b"ustar");
-    fs::write(root.path().join("noext2"), tar).expect("file");
-    for (path, what) in [
-        ("tars", "tar archive"),
-        ("tars/000.tar", "tar archive"),
-        ("pq", "Parquet"),
-        ("pq/train-0.parquet", "Parquet"),
-        ("noext", "Parquet"),
-        ("noext2", "tar archive"),
-        ("tars/{000..001}.tar", "shards"),
-    ] {
-        let message = error(&root.path().join(path));
-        assert!(message.contains(what) && message.contains("this version reads folders"), "{path}: {message}");
-    }
-    assert_eq!(open(&root.path().join("both")).len(), 1, "images beside a container are read");
+fn images_beside_a_container_are_read_instead_of_it() {
+    let root = tree(&["a.tar", "b.parquet", "x.jpg"]);
+    let source = open(root.path());
+    assert_eq!((source.kind(), source.len(), source.ignored()), ("flat folder", 1, 2));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let views = args.views.parse().map_err(|e| Usage(format!("--views {}: {e}", args.views)))?;
     let recipe = Recipe { size: args.size, views, seed: args.seed, ..Recipe::default() };
     recipe.validate().map_err(|e| Usage(e.to_string()))?;
-    let options = SourceOptions { exclude: args.exclude.clone(), limit: args.limit };
+    let options = SourceOptions { exclude: args.exclude.clone(), limit: args.limit, ..SourceOptions::default() };
     Ok((Arc::new(Source::open(&args.source, &options)?), recipe))
 }
 

@@ -1,5 +1,6 @@
-//! Keys of many images in little memory, and file names as keys.
+//! Keys of many images in little memory, and names of files and members as keys.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -27,22 +28,128 @@ impl KeyTable {
         &self.text[start..self.ends[index]]
     }
 
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.text.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    pub(super) fn odd_path(&self, index: usize) -> Option<&PathBuf> {
+        self.odd_paths.get(&index)
+    }
+
     /// The file's path relative to the root.
     pub(super) fn relative_path(&self, index: usize) -> &Path {
         self.odd_paths.get(&index).map_or_else(|| Path::new(self.key(index)), PathBuf::as_path)
     }
 }
 
-/// A file name as a part of a key: as it is, or with the bytes that are not UTF-8 as `%XX`. The second is true when the
-/// part is not the name itself.
+/// Keys part by part, each compared as bytes: what a walk through sorted folders gives. The same as comparing whole keys
+/// with a `/` that sorts before everything else.
+pub(super) fn compare(a: &str, b: &str) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    a.bytes().map(rank).cmp(b.bytes().map(rank))
+}
+
+/// The last part of a key.
+pub(super) fn file_name(key: &str) -> &str {
+    key.rsplit_once('/').map_or(key, |(_, name)| name)
+}
+
+/// A file name as a part of a key: as it is, or with control characters and bytes that are not UTF-8 as `%XX`. The second
+/// is true when the part is not the name itself.
 pub(super) fn key_part(name: &OsStr) -> (String, bool) {
-    if let Some(name) = name.to_str() {
-        return (name.to_owned(), false);
-    }
     let mut part = String::new();
-    for chunk in name.as_encoded_bytes().utf8_chunks() {
-        part.push_str(chunk.valid());
-        part.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
+    let odd = escape(name.as_encoded_bytes(), &mut part);
+    (part, odd)
+}
+
+/// What the name of a member of a container says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum MemberName {
+    /// A part begins with a dot or is `__MACOSX`; folders pass such files over, too.
+    Hidden,
+    /// No part is left: `./` and the like.
+    Empty,
+    /// The name as a key.
+    Key(String),
+}
+
+/// A member's name as a key: `/` between the parts, nothing in front, no `.`, no empty part. `..` leads nowhere here, and
+/// becomes `%2E%2E`.
+pub(super) fn member_name(name: &[u8]) -> MemberName {
+    let mut key = String::with_capacity(name.len());
+    for part in name.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => continue,
+            _ if !key.is_empty() => key.push('/'),
+            _ => {}
+        }
+        match part {
+            b".." => key.push_str("%2E%2E"),
+            _ if is_hidden(part) => return MemberName::Hidden,
+            _ => {
+                escape(part, &mut key);
+            }
+        }
     }
-    (part, true)
+    if key.is_empty() { MemberName::Empty } else { MemberName::Key(key) }
+}
+
+/// Files that no user put there to be read.
+pub(super) fn is_hidden(name: &[u8]) -> bool {
+    name.starts_with(b".") || name == b"__MACOSX"
+}
+
+/// Appends `bytes`, with what has no place in a key as `%XX`; true when there was any.
+fn escape(bytes: &[u8], into: &mut String) -> bool {
+    let mut odd = false;
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_ascii_control() {
+                odd = true;
+                push_escaped(character as u8, into);
+            } else {
+                into.push(character);
+            }
+        }
+        odd |= !chunk.invalid().is_empty();
+        chunk.invalid().iter().for_each(|&byte| push_escaped(byte, into));
+    }
+    odd
+}
+
+fn push_escaped(byte: u8, into: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    into.push('%');
+    into.push(DIGITS[usize::from(byte >> 4)] as char);
+    into.push(DIGITS[usize::from(byte & 15)] as char);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_members_become_keys_that_lead_nowhere_else() {
+        let key = |name: &[u8]| member_name(name);
+        let plain = |key: &str| MemberName::Key(key.to_owned());
+        assert_eq!(key(b"./n01//a.jpg"), plain("n01/a.jpg"));
+        assert_eq!(key(b"/etc/passwd.png"), plain("etc/passwd.png"));
+        assert_eq!(key(b"../../a.jpg"), plain("%2E%2E/%2E%2E/a.jpg"));
+        assert_eq!(key(b"a\n\0\xFFb.jpg"), plain("a%0A%00%FFb.jpg"));
+        assert_eq!(key("\u{e9}.jpg".as_bytes()), plain("\u{e9}.jpg"));
+        for hidden in [&b"._a.jpg"[..], b"n01/.DS_Store", b"__MACOSX/n01/a.jpg", b"./.git/a.jpg", b"..a.jpg"] {
+            assert_eq!(key(hidden), MemberName::Hidden);
+        }
+        for empty in [&b""[..], b"./", b"/"] {
+            assert_eq!(key(empty), MemberName::Empty);
+        }
+    }
+
+    #[test]
+    fn keys_sort_folder_by_folder() {
+        let mut keys = ["n01-x/a", "n01/b", "n01/a", "n01", "n02", "n01/a/c"];
+        keys.sort_by(|a, b| compare(a, b));
+        assert_eq!(keys, ["n01", "n01/a", "n01/a/c", "n01/b", "n01-x/a", "n02"]);
+    }
 }

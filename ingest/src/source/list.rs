@@ -7,10 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::keys::key_part;
-use super::{Collector, Source, SourceOptions};
+use super::select::Collector;
+use super::{Contents, SourceOptions};
 use crate::error::IngestError;
 
-pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
+pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Contents, IngestError> {
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;
     let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&text);
     let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -25,7 +26,7 @@ pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Source, Inges
         collector.add(&item.key, item.odd_path, item.label);
     }
     reader.check_missing()?;
-    Ok(collector.finish(root.to_owned(), "file list", Vec::new()))
+    Ok(collector.finish(root, "file list", Vec::new()))
 }
 
 /// One line, understood.

@@ -1,48 +1,119 @@
 //! What a path holds: images by position, each with a key, a label and its bytes.
 //!
-//! A source is recognised by itself: a tree of class folders or a flat folder (module `tree`), or a list of files (module
-//! `list`). Keys and labels of a million images fit in some fifty megabytes: one string holds all keys, and a file's path is
-//! built from its key when it is read.
+//! A source is recognised by itself (module `containers`):
+//!
+//! | source | module | key of an image | label |
+//! |---|---|---|---|
+//! | class folders, flat folder | `tree` | path below the folder | rank of the class folder, else -1 |
+//! | `.txt` list | `list` | path as listed | as listed, else -1 |
+//! | tar of class tars (`ILSVRC2012_img_train.tar`), folder of `n01440764.tar`, ... | `tar` | class, `/`, member name | rank of the class tar |
+//! | tar with or without class folders, shards of it | `tar` | member name | rank of the class folder, else -1 |
+//! | WebDataset shards | `tar` | the image's own name in `.json`, else member name | `.cls`, else `label` or `cls` in `.json`, else as above |
+//! | Parquet, one file or many | `parquet` | `image.path` | `label` |
+//!
+//! **The same images give the same rows in the same order, whatever holds them**: keys are made to agree where a container
+//! carries the name (module `imagenet` has the rules), and rows are sorted by key, folder by folder, as a walk through class
+//! folders meets them. A file list alone keeps its own order. Where a container holds a key twice, the first (by file, then
+//! by position) keeps it and the others become `key~2`, `key~3`, and so on: [`Source::renamed`].
+//!
+//! **Damage is an item.** A place of a container that cannot be read is a row like an image, with a key that names the place
+//! (`n01440764.tar@1536`: that tar, from byte 1536) and a [`Source::read`] that says why it fails. So what was given always
+//! equals what was read, what was not, and what was excluded.
+//!
+//! **Memory.** A row takes its key, 8 bytes for the key's end, 4 for the label, and 16 for the place in a container; nothing
+//! grows with the bytes of the images. Opening reads names and headers; images are read by position, without a shared file
+//! offset and, except for pages of Parquet files, without a lock.
 
+mod classes;
+mod containers;
+mod files;
+mod imagenet;
 mod keys;
+mod labels;
 mod list;
+mod parquet;
+mod pattern;
+mod select;
+mod table;
+mod tar;
 mod tree;
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::decode::Format;
 use crate::error::IngestError;
-use keys::KeyTable;
+use files::{FileSet, read_file, too_large};
+pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
+use table::Table;
 
-/// Largest file that [`Source::read`] reads, in bytes. Beyond what any picture within the pixel limit needs in practice.
+/// Largest image that [`Source::read`] reads, in bytes. Beyond what any picture within the pixel limit needs in practice.
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// File name endings of images, in lower case. What a file is, is told from its contents when it is decoded.
 const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
-/// What is left out of a source.
+/// What is left out of a source, and what replaces its labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Images to skip, by key or by file name. Class indices do not change by it.
     pub exclude: Vec<String>,
     /// Take only so many images, the first ones in order.
     pub limit: Option<usize>,
+    /// A file whose labels replace those of the source; an image that it does not name gets -1. One of:
+    ///
+    /// - lines of a key or file name, white space, and a class index or wnid;
+    /// - `LOC_val_solution.csv`: an image's name without extension, a comma, and a wnid in front of what else there is;
+    /// - one class index or wnid a line, for all images in the order of their file names, as
+    ///   `imagenet_2012_validation_synset_labels.txt`.
+    ///
+    /// The index of a wnid is its rank among all wnids of the file, in byte order. Class folders must agree with the file.
+    pub labels: Option<PathBuf>,
 }
 
 /// The images under a path, in a fixed order: by class, then by name, compared as bytes, folder by folder.
 ///
-/// Opening lists names only; files are opened when they are read. Share it between threads in an `Arc`.
+/// Opening lists names only; images are read when they are asked for. Share it between threads in an `Arc`.
 #[derive(Debug)]
 pub struct Source {
+    contents: Contents,
+    excluded: usize,
+}
+
+/// What is at a path, before anything is left out.
+#[derive(Debug)]
+struct Contents {
     root: PathBuf,
     kind: &'static str,
-    keys: KeyTable,
-    labels: Vec<i32>,
+    table: Table,
     classes: Vec<String>,
     excluded: usize,
     ignored: usize,
+    renamed: usize,
+    store: Store,
+}
+
+impl Contents {
+    fn new(root: &Path) -> Contents {
+        Contents {
+            root: root.to_owned(),
+            kind: "",
+            table: Table::default(),
+            classes: Vec::new(),
+            excluded: 0,
+            ignored: 0,
+            renamed: 0,
+            store: Store::Folder,
+        }
+    }
+}
+
+/// Where the bytes of images come from.
+#[derive(Debug)]
+enum Store {
+    /// Files below the root.
+    Folder,
+    Tar(FileSet),
+    Parquet(parquet::Store),
 }
 
 impl Source {
@@ -53,30 +124,28 @@ impl Source {
     ///   the label -1;
     /// - a folder with images only: flat, every label is -1;
     /// - a `.txt` file: one path per line, relative to the list's folder, optionally followed by a tab and an integer label
-    ///   (or by white space and an integer at the end of the line).
+    ///   (or by white space and an integer at the end of the line);
+    /// - a tar: of class tars, with class folders, flat, or of WebDataset samples. Compressed ones are refused;
+    /// - a Parquet file with a column `image` of `bytes` and `path`, and perhaps `label`;
+    /// - a folder of tars or Parquet files, or a pattern of them such as `shards/{000..099}.tar`.
     ///
     /// Names are images by their ending (jpg, jpeg, png, webp, gif, bmp, in any case). Hidden files and folders and
-    /// `__MACOSX` are passed over. Symbolic links are followed, except into a folder that contains them.
+    /// `__MACOSX` are passed over. Symbolic links are followed, except into a folder that contains them; links inside a tar
+    /// are not.
     ///
     /// # Errors
-    /// [`IngestError`], one line that names the path and what to do: nothing there, nothing readable, no images, a list that
-    /// names missing files, a container that this version does not read.
+    /// [`IngestError`], one line that names the path and what to do: nothing there, nothing readable, no images, a list or
+    /// pattern that names missing files, several splits in one, a compressed container, a label file that cannot be used.
+    /// Damage inside a container is no error as long as some of it can be read.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
-        if let Some(container) = shard_pattern(path) {
-            return Err(IngestError::ContainerNotSupported { path: path.to_owned(), container });
+        // Labels are matched to all images: what is left out, is left out afterwards.
+        let all = SourceOptions::default();
+        let listed = if options.labels.is_some() { &all } else { options };
+        let mut contents = containers::open(path, listed)?;
+        if let Some(file) = &options.labels {
+            labels::apply(file, &mut contents)?;
         }
-        let metadata = path.metadata().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => IngestError::NotFound { path: path.to_owned() },
-            _ => IngestError::Unreadable { path: path.to_owned(), source },
-        })?;
-        let source = if metadata.is_dir() {
-            tree::open(path, options)?
-        } else if has_extension(path, &["txt"]) {
-            list::open(path, options)?
-        } else {
-            return Err(describe_file(path));
-        };
-        source.check_not_empty(path, options)
+        contents.select(options).check_not_empty(path, options)
     }
 
     fn check_not_empty(self, path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
@@ -84,27 +153,28 @@ impl Source {
         match (self.len(), self.excluded) {
             (1.., _) => Ok(self),
             (0, _) if options.limit == Some(0) => Ok(self),
-            (0, 0) => Err(IngestError::Empty { path, ignored: self.ignored }),
+            (0, 0) => Err(IngestError::Empty { path, ignored: self.ignored() }),
             (0, excluded) => Err(IngestError::AllExcluded { path, excluded }),
         }
     }
 
-    /// Number of images.
+    /// Number of images, and of places of a container that cannot be read.
     #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.contents.table.len()
     }
 
-    /// The image's name: its path relative to the root, with `/` between the parts. The same image has the same key
-    /// wherever the data set lies. Keys of one source differ from each other.
+    /// The image's name: its path relative to the root, with `/` between the parts, or what the container calls it. The same
+    /// image has the same key wherever the data set lies, and whatever holds it. Keys of one source differ from each other,
+    /// lead nowhere else (no `..`, nothing absolute) and are free of control characters.
     ///
-    /// Bytes of a file name that are not UTF-8 appear as `%XX`; should that be the name of another file in the folder, `~`
-    /// is appended until it is not.
+    /// Control characters and bytes of a file name that are not UTF-8 appear as `%XX`; should that be the name of another
+    /// file in the folder, `~` is appended until it is not.
     ///
     /// # Panics
     /// If `index` is not below [`Source::len`].
     pub fn key(&self, index: usize) -> &str {
-        self.keys.key(index)
+        self.contents.table.key(index)
     }
 
     /// The image's class index, -1 if unknown.
@@ -112,38 +182,51 @@ impl Source {
     /// # Panics
     /// If `index` is not below [`Source::len`].
     pub fn label(&self, index: usize) -> i32 {
-        self.labels[index]
+        self.contents.table.label(index)
     }
 
-    /// Folder names (wnids) by class index. Empty where the source has no class folders.
+    /// Class names by class index: names of class folders (wnids), or those that a Parquet file carries. Empty where they are
+    /// not known; an empty name where a single one is not.
     pub fn classes(&self) -> &[String] {
-        &self.classes
+        &self.contents.classes
     }
 
     /// Reads the image's file into `into`, whose contents are replaced and whose memory is reused.
     ///
     /// # Errors
-    /// What the operating system says; also for a file that is not a regular file or is larger than [`MAX_FILE_BYTES`].
+    /// What the operating system says; also for a file that is not a regular file or is larger than [`MAX_FILE_BYTES`], and
+    /// for what is damaged in a container.
     ///
     /// # Panics
     /// If `index` is not below [`Source::len`].
     pub fn read(&self, index: usize, into: &mut Vec<u8>) -> io::Result<()> {
         into.clear();
-        read_file(&self.path(index), into)
+        let table = &self.contents.table;
+        if let Some(reason) = table.broken(index) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        match &self.contents.store {
+            Store::Folder => read_file(&self.contents.root.join(table.relative_path(index)), into),
+            Store::Tar(files) => {
+                let place = table.place(index);
+                if u64::from(place.length) > MAX_FILE_BYTES {
+                    return Err(too_large());
+                }
+                files.read(place.file, place.at, place.length as usize, into)
+            }
+            Store::Parquet(store) => store.read(table.place(index), into),
+        }
     }
 
-    fn path(&self, index: usize) -> PathBuf {
-        self.root.join(self.keys.relative_path(index))
-    }
-
-    /// What was recognised: `class folders`, `flat folder` or `file list`.
+    /// What was recognised: `class folders`, `flat folder`, `file list`, `tar archive`, `tar of class tars`, `tar shards`,
+    /// `WebDataset` or `Parquet`.
     pub fn kind(&self) -> &'static str {
-        self.kind
+        self.contents.kind
     }
 
-    /// The folder that keys are relative to.
+    /// The folder that keys are relative to, or the container as it was given.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.contents.root
     }
 
     /// Images left out because [`SourceOptions::exclude`] names them.
@@ -151,67 +234,51 @@ impl Source {
         self.excluded
     }
 
-    /// Files passed over because their names are not those of images; hidden files are not counted.
+    /// Files and members passed over because they are not images; hidden ones are not counted.
     pub fn ignored(&self) -> usize {
-        self.ignored
-    }
-}
-
-fn read_file(path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
-    // Asked before opening: opening a named pipe would wait for a writer.
-    let length = path.metadata().and_then(|m| check_regular(&m))?;
-    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE_BYTES} bytes"));
-    if length > MAX_FILE_BYTES {
-        return Err(too_large());
-    }
-    into.try_reserve(length as usize + 1).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-    let read = File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(into)?;
-    if read as u64 > MAX_FILE_BYTES { Err(too_large()) } else { Ok(()) }
-}
-
-/// The length of a regular file.
-fn check_regular(metadata: &std::fs::Metadata) -> io::Result<u64> {
-    if metadata.is_file() {
-        return Ok(metadata.len());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-}
-
-/// Collects images in order, applying [`SourceOptions`].
-struct Collector<'a> {
-    options: &'a SourceOptions,
-    exclude: std::collections::HashSet<&'a str>,
-    keys: KeyTable,
-    labels: Vec<i32>,
-    excluded: usize,
-    ignored: usize,
-}
-
-impl<'a> Collector<'a> {
-    fn new(options: &'a SourceOptions) -> Collector<'a> {
-        let exclude = options.exclude.iter().map(String::as_str).collect();
-        Collector { options, exclude, keys: KeyTable::default(), labels: Vec::new(), excluded: 0, ignored: 0 }
+        self.contents.ignored
     }
 
-    /// Takes an image. `path` is given where the key is not the file's relative path.
-    fn add(&mut self, key: &str, path: Option<PathBuf>, label: i32) {
-        let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
-        if self.exclude.contains(key) || self.exclude.contains(name) {
-            self.excluded += 1;
-        } else if !self.is_full() {
-            self.keys.push(key, path);
-            self.labels.push(label);
+    /// Images whose label is -1.
+    pub fn unlabelled(&self) -> usize {
+        self.contents.table.unlabelled()
+    }
+
+    /// Images that got a key of their own because the container holds theirs more than once.
+    pub fn renamed(&self) -> usize {
+        self.contents.renamed
+    }
+
+    /// Items of which it is known already that [`Source::read`] fails: damaged places of containers. They count in
+    /// [`Source::len`].
+    pub fn damaged(&self) -> usize {
+        self.contents.table.num_broken()
+    }
+
+    /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{}: {}", self.kind(), count(self.len() - self.damaged(), "image"));
+        let counts = [
+            (self.classes().len(), "class"),
+            (self.damaged(), "damaged place"),
+            (self.excluded(), "excluded image"),
+            (self.renamed(), "duplicate name"),
+            (self.ignored(), "other file"),
+        ];
+        for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
+            text = format!("{text}, {}", count(number, what));
         }
+        text
     }
+}
 
-    fn is_full(&self) -> bool {
-        self.options.limit.is_some_and(|limit| self.labels.len() >= limit)
-    }
-
-    fn finish(self, root: PathBuf, kind: &'static str, classes: Vec<String>) -> Source {
-        let Collector { keys, labels, excluded, ignored, .. } = self;
-        Source { root, kind, keys, labels, classes, excluded, ignored }
-    }
+fn count(number: usize, what: &str) -> String {
+    let ending = match (number, what.ends_with('s')) {
+        (1, _) => "",
+        (_, true) => "es",
+        _ => "s",
+    };
+    format!("{number} {what}{ending}")
 }
 
 /// Whether the path ends in one of the extensions, in any case.
@@ -222,43 +289,4 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 
 fn is_image_name(path: &Path) -> bool {
     has_extension(path, &IMAGE_EXTENSIONS)
-}
-
-/// What a file name says about containers.
-fn container_name(path: &Path) -> Option<&'static str> {
-    if has_extension(path, &["tar", "tgz"]) || path.to_string_lossy().to_ascii_lowercase().ends_with(".tar.gz") {
-        return Some("a tar archive");
-    }
-    if has_extension(path, &["parquet"]) {
-        return Some("a Parquet file");
-    }
-    has_extension(path, &["zip"]).then_some("a zip archive")
-}
-
-/// `{000..099}.tar` and the like, which name no file.
-fn shard_pattern(path: &Path) -> Option<&'static str> {
-    let text = path.to_string_lossy();
-    let is_pattern = text.contains('{') && text.contains("..") && text.contains('}') && !path.exists();
-    is_pattern.then_some("a pattern of shards")
-}
-
-/// Why a file that is no list cannot be a source.
-fn describe_file(path: &Path) -> IngestError {
-    let mut start = [0; 512];
-    let read = File::open(path).and_then(|mut file| file.read(&mut start));
-    let start = match read {
-        Ok(length) => &start[..length],
-        Err(source) => return IngestError::Unreadable { path: path.to_owned(), source },
-    };
-    let by_content = match start {
-        [b'P', b'A', b'R', b'1', ..] => Some("a Parquet file"),
-        _ if start.get(257..262) == Some(b"ustar") => Some("a tar archive"),
-        _ => None,
-    };
-    if let Some(container) = by_content.or_else(|| container_name(path)) {
-        return IngestError::ContainerNotSupported { path: path.to_owned(), container };
-    }
-    let found =
-        Format::of(start).map_or("a file of another kind".to_owned(), |format| format!("a single {format} file"));
-    IngestError::NotASource { path: path.to_owned(), found }
 }

@@ -1,24 +1,32 @@
 //! Folders: with class folders in them, or flat.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::keys::key_part;
-use super::{Collector, Source, SourceOptions, container_name, is_image_name};
+use super::containers::{are_splits, is_container_name};
+use super::keys::{is_hidden, key_part};
+use super::select::Collector;
+use super::{Contents, SourceOptions, is_image_name};
 use crate::error::IngestError;
-
-/// Folder names that are parts of a data set and never classes, in lower case.
-const SPLIT_NAMES: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
 
 /// Folders deeper than this are a mistake.
 const MAX_DEPTH: usize = 64;
 
-pub(super) fn open(root: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
+/// What a folder is.
+pub(super) enum Tree {
+    /// A folder of images, or of nothing.
+    Images(Box<Contents>),
+    /// A folder of these containers and no images.
+    Containers(Vec<PathBuf>),
+}
+
+pub(super) fn open(root: &Path, options: &SourceOptions) -> Result<Tree, IngestError> {
     let listing = Listing::read(root)?;
     let classes: Vec<String> = listing.folders().map(|entry| entry.part.clone()).collect();
-    let mut walk = Walk { collector: Collector::new(options), container: None, nested: false, in_classes: 0 };
+    let mut walk =
+        Walk { collector: Collector::new(options), containers: Vec::new(), below: None, nested: false, in_classes: 0 };
     let top = Place { folder: root.to_owned(), key: String::new(), odd: None, depth: 0 };
     let mut next_class = 0;
     for entry in &listing.entries {
@@ -39,14 +47,17 @@ pub(super) fn open(root: &Path, options: &SourceOptions) -> Result<Source, Inges
         }
     }
     let has_classes = walk.in_classes > 0 || (walk.collector.is_full() && !classes.is_empty());
-    if has_classes && walk.nested && classes.iter().all(|c| SPLIT_NAMES.contains(&c.to_ascii_lowercase().as_str())) {
+    if has_classes && walk.nested && are_splits(&classes) {
         return Err(IngestError::SplitFolder { path: root.to_owned(), splits: classes });
     }
-    if let (0, Some(container)) = (walk.seen(), walk.container) {
-        return Err(IngestError::ContainerNotSupported { path: root.to_owned(), container });
+    if walk.seen() == 0 && !walk.containers.is_empty() {
+        return Ok(Tree::Containers(walk.containers));
+    }
+    if let (0, Some(folder)) = (walk.seen(), walk.below) {
+        return Err(IngestError::ContainersBelow { path: root.to_owned(), folder });
     }
     let (kind, classes) = if has_classes { ("class folders", classes) } else { ("flat folder", Vec::new()) };
-    Ok(walk.collector.finish(root.to_owned(), kind, classes))
+    Ok(Tree::Images(Box::new(walk.collector.finish(root, kind, classes))))
 }
 
 /// A folder or file in a folder.
@@ -80,7 +91,7 @@ impl Listing {
         let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
-            if !is_hidden(&entry.file_name())
+            if !is_hidden(entry.file_name().as_encoded_bytes())
                 && let Some(entry) = classify(&entry)
             {
                 entries.push(entry);
@@ -108,10 +119,6 @@ impl Listing {
             }
         }
     }
-}
-
-fn is_hidden(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
 }
 
 /// What an entry is, links followed. `None` for what is neither a folder nor a file: pipes, sockets, devices, and links
@@ -154,8 +161,9 @@ impl Place {
 
 struct Walk<'a> {
     collector: Collector<'a>,
-    /// A container that was seen.
-    container: Option<&'static str>,
+    /// Tars and Parquet files in the folder itself, by name, and the first folder below it that holds one.
+    containers: Vec<PathBuf>,
+    below: Option<PathBuf>,
     /// Whether images were seen two or more folders down.
     nested: bool,
     /// Images seen inside class folders.
@@ -165,7 +173,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Images seen, excluded ones included.
     fn seen(&self) -> usize {
-        self.collector.labels.len() + self.collector.excluded
+        self.collector.table.len() + self.collector.excluded
     }
 
     fn folder(&mut self, place: &Place, label: i32) -> Result<(), IngestError> {
@@ -193,8 +201,12 @@ impl Walk<'_> {
             return;
         }
         self.collector.ignored += 1;
-        if self.container.is_none() {
-            self.container = container_name(&entry.path);
+        if is_container_name(&entry.path) {
+            if place.depth == 0 {
+                self.containers.push(entry.path.clone());
+            } else {
+                self.below.get_or_insert_with(|| place.folder.clone());
+            }
         }
     }
 }

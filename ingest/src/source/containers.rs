@@ -1,0 +1,199 @@
+//! What is at a path: told from what it is, from how a file begins, and last from its name.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::files::open_regular;
+use super::tree::Tree;
+use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, tar, tree};
+use crate::decode::Format;
+use crate::error::IngestError;
+
+/// Names of the parts of a data set, which are never classes, in lower case.
+const SPLIT_NAMES: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
+
+/// Kinds of files that hold images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Container {
+    Tar,
+    Parquet,
+    /// What cannot be read by position, and what makes it readable.
+    Compressed(&'static str, &'static str),
+}
+
+const GZIP: Container = Container::Compressed("compressed with gzip", "gunzip --keep");
+const BZIP2: Container = Container::Compressed("compressed with bzip2", "bunzip2 --keep");
+const XZ: Container = Container::Compressed("compressed with xz", "unxz --keep");
+const ZSTD: Container = Container::Compressed("compressed with zstd", "unzstd --keep");
+const ZIP: Container = Container::Compressed("a zip archive", "unzip");
+
+/// Recognises what is at `path` and lists it.
+pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Contents, IngestError> {
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => return open_pattern(path).unwrap_or_else(|| Err(not_there(path, error))),
+    };
+    if metadata.is_dir() {
+        return match tree::open(path, options)? {
+            Tree::Images(contents) => Ok(*contents),
+            Tree::Containers(paths) => open_folder(path, paths),
+        };
+    }
+    if has_extension(path, &["txt"]) {
+        return list::open(path, options);
+    }
+    open_files(path, vec![path.to_owned()])
+}
+
+fn not_there(path: &Path, source: io::Error) -> IngestError {
+    match source.kind() {
+        io::ErrorKind::NotFound => IngestError::NotFound { path: path.to_owned() },
+        _ => IngestError::Unreadable { path: path.to_owned(), source },
+    }
+}
+
+/// The files that a pattern stands for, if the path is one. All of them must be there.
+fn open_pattern(path: &Path) -> Option<Result<Contents, IngestError>> {
+    let paths = match pattern::expand(path)? {
+        Ok(paths) => paths,
+        Err(problem) => return Some(Err(IngestError::Pattern { path: path.to_owned(), problem })),
+    };
+    let missing: Vec<_> = paths.iter().filter(|path| !path.exists()).collect();
+    if let Some(first) = missing.first() {
+        let problem = format!("{} of its {} files are missing, first {}", missing.len(), paths.len(), first.display());
+        return Some(Err(IngestError::Pattern { path: path.to_owned(), problem }));
+    }
+    Some(open_files(path, paths))
+}
+
+/// A folder with containers in it and no images.
+fn open_folder(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+    let mut splits: BTreeMap<&str, Vec<&Path>> = BTreeMap::new();
+    for path in &paths {
+        splits.entry(split_of(path).unwrap_or("")).or_default().push(path);
+    }
+    if splits.keys().filter(|split| !split.is_empty()).count() > 1 {
+        let example = splits.values().last().and_then(|paths| example(paths));
+        let splits = splits.into_keys().filter(|split| !split.is_empty()).map(str::to_owned).collect();
+        return Err(IngestError::SplitContainers { path: root.to_owned(), splits, example });
+    }
+    // Archives of something else may lie beside tars: the development kit of ImageNet does.
+    let (readable, compressed): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| !is_compressed_name(path));
+    if readable.is_empty() {
+        return open_files(root, compressed);
+    }
+    let mut contents = open_files(root, readable)?;
+    contents.ignored += compressed.len();
+    Ok(contents)
+}
+
+/// How to name one split of a folder: its only file, or the pattern of its files.
+fn example(paths: &[&Path]) -> Option<String> {
+    let (first, last) = (paths.first()?.to_str()?, paths.last()?.to_str()?);
+    let differs = |(a, b): (char, char)| a != b;
+    if paths.len() == 1 || first.len() != last.len() {
+        return Some(first.to_owned());
+    }
+    let at = first.chars().zip(last.chars()).position(differs)?;
+    let digit = |c: &char| c.is_ascii_digit();
+    let before = first[..at].chars().rev().take_while(digit).count();
+    let width = before + first[at..].chars().take_while(digit).count();
+    let start = at - before;
+    let number = |text: &str| text.get(start..start + width).map(str::to_owned);
+    Some(format!("{}{{{}..{}}}{}", &first[..start], number(first)?, number(last)?, &first[start + width..]))
+}
+
+/// Opens containers of one kind as one source.
+fn open_files(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+    let mut kinds: Vec<(Container, &Path)> = Vec::new();
+    for path in &paths {
+        let kind = kind_of(path, paths.len() > 1)?;
+        if let Container::Compressed(container, command) = kind {
+            return Err(IngestError::Compressed { path: path.clone(), container, command });
+        }
+        if kinds.iter().all(|(known, _)| *known != kind) {
+            kinds.push((kind, path));
+        }
+    }
+    if let [(_, first), (_, second)] = kinds[..] {
+        let (first, second) = (first.to_owned(), second.to_owned());
+        return Err(IngestError::MixedContainers { path: root.to_owned(), first, second });
+    }
+    let contents = match kinds[0].0 {
+        Container::Parquet => parquet::open(root, paths)?,
+        _ => tar::open(root, paths)?,
+    };
+    match contents.table.first_broken() {
+        Some((place, reason)) if contents.table.num_broken() == contents.table.len() => Err(IngestError::AllDamaged {
+            path: root.to_owned(),
+            damaged: contents.table.num_broken(),
+            place: place.to_owned(),
+            reason: reason.to_owned(),
+        }),
+        _ => Ok(contents),
+    }
+}
+
+/// What a file is. Of many, one that cannot be read or recognised is what its name says: it will be found damaged.
+fn kind_of(path: &Path, is_one_of_many: bool) -> Result<Container, IngestError> {
+    let mut start = [0; 512];
+    let read = open_regular(path).and_then(|file| file.take(512).read(&mut start));
+    let start = match read {
+        Ok(length) => &start[..length],
+        Err(_) if is_one_of_many => &[],
+        Err(source) => return Err(IngestError::Unreadable { path: path.to_owned(), source }),
+    };
+    by_content(start).or_else(|| by_name(path)).ok_or_else(|| {
+        let found = Format::of(start).map_or("a file of another kind".to_owned(), |f| format!("a single {f} file"));
+        IngestError::NotASource { path: path.to_owned(), found }
+    })
+}
+
+fn by_content(start: &[u8]) -> Option<Container> {
+    match start {
+        [b'P', b'A', b'R', b'1', ..] => Some(Container::Parquet),
+        [0x1F, 0x8B, ..] => Some(GZIP),
+        [b'B', b'Z', b'h', ..] => Some(BZIP2),
+        [0xFD, b'7', b'z', b'X', b'Z', ..] => Some(XZ),
+        [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(ZSTD),
+        [b'P', b'K', 3, 4, ..] => Some(ZIP),
+        _ => (start.get(257..262) == Some(b"ustar")).then_some(Container::Tar),
+    }
+}
+
+fn by_name(path: &Path) -> Option<Container> {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let endings = [
+        (&[".tar"][..], Container::Tar),
+        (&[".parquet"], Container::Parquet),
+        (&[".tar.gz", ".tgz"], GZIP),
+        (&[".tar.bz2", ".tbz2"], BZIP2),
+        (&[".tar.xz", ".txz"], XZ),
+        (&[".tar.zst"], ZSTD),
+        (&[".zip"], ZIP),
+    ];
+    let found = endings.iter().find(|(endings, _)| endings.iter().any(|ending| name.ends_with(ending)));
+    found.map(|(_, container)| *container)
+}
+
+/// Whether a file's name is that of a container, readable or compressed.
+pub(super) fn is_container_name(path: &Path) -> bool {
+    by_name(path).is_some()
+}
+
+fn is_compressed_name(path: &Path) -> bool {
+    matches!(by_name(path), Some(Container::Compressed(..)))
+}
+
+/// Whether folders are parts of a data set, and not classes.
+pub(super) fn are_splits(folders: &[String]) -> bool {
+    !folders.is_empty() && folders.iter().all(|folder| SPLIT_NAMES.contains(&folder.to_ascii_lowercase().as_str()))
+}
+
+/// The part of a data set that a file is named after: `train` for `train-00000-of-00294.parquet`.
+fn split_of(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
+    let mut words = name.split(|c: char| !c.is_ascii_alphabetic());
+    words.find_map(|word| SPLIT_NAMES.into_iter().find(|split| *split == word))
+}

@@ -1,0 +1,157 @@
+//! Values of a column, page by page.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use parquet::basic::Compression;
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::column::reader::ColumnReaderImpl;
+use parquet::data_type::{ByteArray, ByteArrayType, DataType};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::direct::Direct;
+use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
+
+/// Rows decoded at once.
+const BATCH_ROWS: usize = 64;
+
+/// A page from the file: as it is there, and decompressed.
+struct Loaded {
+    span: PageSpan,
+    body: Bytes,
+    page: Page,
+}
+
+impl Loaded {
+    fn new(file: &File, span: PageSpan, compression: Compression) -> Result<Loaded, String> {
+        let body = span.body(file)?;
+        let page = span.unpack(&body, compression)?;
+        Ok(Loaded { span, body, page })
+    }
+}
+
+/// The dictionary that a data page needs, and the page.
+fn load(file: &File, chunk: &Chunk, pages: &Pages, page: usize) -> Result<(Option<Loaded>, Loaded), String> {
+    let span = pages.data[page].1;
+    let dictionary = if span.needs_dictionary() {
+        let dictionary = pages.dictionary.ok_or("its dictionary is missing")?;
+        let loaded = Loaded::new(file, dictionary, chunk.compression);
+        Some(loaded.map_err(|problem| format!("dictionary: {problem}"))?)
+    } else {
+        None
+    };
+    Ok((dictionary, Loaded::new(file, span, chunk.compression)?))
+}
+
+/// The images of one data page, `None` where a row has none, and where they lie if that is of use.
+pub(super) fn page_images(
+    file: &File,
+    column: &ColumnDescPtr,
+    chunk: &Chunk,
+    pages: &Pages,
+    page: usize,
+) -> Result<(Vec<Option<ByteArray>>, Option<Direct>), String> {
+    let (dictionary, data) = load(file, chunk, pages, page)?;
+    // Entries of a dictionary are shared by the images that are equal, and are no larger than it is together.
+    let max_bytes = if dictionary.is_some() { usize::MAX } else { MAX_PAGE_BYTES as usize };
+    let ready = dictionary.iter().chain([&data]).map(|loaded| loaded.page.clone()).collect();
+    let images = decode_safely::<ByteArrayType>(column, ready, &data.span, ByteArray::len, max_bytes)?;
+    let holder = dictionary.as_ref().unwrap_or(&data);
+    let direct = Direct::new(&holder.span, chunk.compression, &holder.body, holder.page.buffer(), &images);
+    Ok((images, direct))
+}
+
+/// The values of a whole chunk, `None` where a row has none.
+///
+/// `bytes` says what a value takes in memory; more than `max_bytes` of a page's values is an error.
+pub(super) fn chunk_values<T: DataType>(
+    file: &File,
+    column: &ColumnDescPtr,
+    chunk: &Chunk,
+    bytes: impl Fn(&T::T) -> usize + Copy,
+    max_bytes: usize,
+) -> Result<Vec<Option<T::T>>, String> {
+    let pages = Pages::locate(file, chunk);
+    if let Some(problem) = pages.problem {
+        return Err(problem);
+    }
+    let mut values = Vec::new();
+    for page in 0..pages.data.len() {
+        let (dictionary, data) = load(file, chunk, &pages, page)?;
+        let span = data.span;
+        let ready = dictionary.into_iter().chain([data]).map(|loaded| loaded.page).collect();
+        values.extend(decode_safely::<T>(column, ready, &span, bytes, max_bytes)?);
+    }
+    if values.len() as u64 == chunk.rows {
+        return Ok(values);
+    }
+    Err(format!("{} rows instead of {}", values.len(), chunk.rows))
+}
+
+fn decode_safely<T: DataType>(
+    column: &ColumnDescPtr,
+    pages: VecDeque<Page>,
+    span: &PageSpan,
+    bytes: impl Fn(&T::T) -> usize,
+    max_bytes: usize,
+) -> Result<Vec<Option<T::T>>, String> {
+    // The decoders are thorough, but damage is endless: a panic in them is damage that they did not expect.
+    let decode = || decode::<T>(column, pages, span.num_values as usize, bytes, max_bytes);
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
+}
+
+fn decode<T: DataType>(
+    column: &ColumnDescPtr,
+    pages: VecDeque<Page>,
+    rows: usize,
+    bytes: impl Fn(&T::T) -> usize,
+    max_bytes: usize,
+) -> Result<Vec<Option<T::T>>, String> {
+    let mut reader = ColumnReaderImpl::<T>::new(column.clone(), Box::new(Ready(pages)));
+    let (mut all, mut total) = (Vec::new(), 0);
+    while all.len() < rows {
+        let (mut levels, mut values) = (Vec::new(), Vec::new());
+        let (records, ..) = reader
+            .read_records(BATCH_ROWS.min(rows - all.len()), Some(&mut levels), None, &mut values)
+            .map_err(|error| format!("cannot be decoded: {error}"))?;
+        if records == 0 {
+            return Err(format!("{} of {rows} rows are in it", all.len()));
+        }
+        total += values.iter().map(&bytes).sum::<usize>();
+        if total > max_bytes {
+            return Err(format!("more than {max_bytes} bytes"));
+        }
+        let mut values = values.into_iter();
+        let is_there = |row: usize| levels.get(row).is_none_or(|level| *level == column.max_def_level());
+        all.extend((0..records).map(|row| if is_there(row) { values.next() } else { None }));
+    }
+    Ok(all)
+}
+
+/// Pages that are there already.
+struct Ready(VecDeque<Page>);
+
+impl Iterator for Ready {
+    type Item = ParquetResult<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Ready {
+    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
+        Ok(self.0.pop_front())
+    }
+
+    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
+        Err(ParquetError::General("pages are not skipped".to_owned()))
+    }
+
+    fn skip_next_page(&mut self) -> ParquetResult<()> {
+        Err(ParquetError::General("pages are not skipped".to_owned()))
+    }
+}

@@ -1,0 +1,296 @@
+//! Tars: a tar of class tars as ImageNet's training set comes, a tar of images with or without class folders, and
+//! WebDataset shards.
+//!
+//! Headers are walked through once (module `scan`), which tells where every image lies; images are then read by position,
+//! from any number of threads. Nothing is unpacked: an image inside a tar inside a tar has a position in the outer file.
+
+mod header;
+mod pax;
+mod samples;
+mod scan;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::classes::{classes_by_label, is_nested, label_by_folder};
+use super::files::{FileSet, open_regular};
+use super::imagenet::is_wnid;
+use super::keys::{MemberName, file_name, key_part, member_name};
+use super::table::{Place, Table};
+use super::{Contents, Store, has_extension, is_image_name};
+use crate::error::IngestError;
+use samples::{Sidecar, Sidecars};
+use scan::{Entry, scan};
+
+/// Indexes the tars at `paths`, which together are the source at `root`.
+pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+    let by_class = paths.iter().all(|path| class_of_tar(path).is_some());
+    let mut index = Index { by_class, ..Index::default() };
+    for (number, path) in paths.iter().enumerate() {
+        let class = class_of_tar(path).filter(|_| by_class);
+        if let Err(source) = index.add(path, number as u32, class) {
+            if paths.len() == 1 {
+                return Err(IngestError::Unreadable { path: path.clone(), source });
+            }
+            index.table.push_broken(&name_of(path), Place::default(), format!("cannot be read: {source}"));
+        }
+    }
+    index.finish(root, paths)
+}
+
+/// The class that a tar is named after: `n01440764.tar`.
+fn class_of_tar(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_str()?;
+    is_wnid(stem).then(|| stem.to_owned())
+}
+
+/// A file's name as it appears in keys of broken places.
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| key_part(name).0)
+}
+
+/// What all tars of a source hold, in the order in which it was found.
+#[derive(Default)]
+struct Index {
+    table: Table,
+    /// Keys of folders that have members of their own.
+    folders: BTreeSet<String>,
+    sidecars: Sidecars,
+    /// Whether images are in tars named after their class.
+    by_class: bool,
+    ignored: usize,
+}
+
+impl Index {
+    /// Adds the tar at `path`, file number `number` of the source; keys begin with `class` where there is one.
+    fn add(&mut self, path: &Path, number: u32, class: Option<String>) -> io::Result<()> {
+        let file = open_regular(path)?;
+        let region = 0..file.metadata()?.len();
+        let first = self.table.len();
+        self.folders.extend(class.clone());
+        let prefix = class.map_or_else(String::new, |class| format!("{class}/"));
+        let mut reading = Reading::new(self, &file, number, name_of(path), prefix);
+        reading.scan(region);
+        let Reading { sidecars, links, gaps, class_tars, .. } = reading;
+        self.resolve(links, first, number);
+        if class_tars {
+            self.by_class = true;
+            self.drop_rows(&gaps);
+        }
+        self.ignored += self.sidecars.join(&mut self.table, first, &file, sidecars);
+        Ok(())
+    }
+
+    /// Gives hard links the place of what they lead to.
+    fn resolve(&mut self, links: Vec<Link>, first: usize, file: u32) {
+        if links.is_empty() {
+            return;
+        }
+        let rows = first..self.table.len();
+        let targets: HashMap<String, usize> = rows.map(|row| (self.table.key(row).to_owned(), row)).collect();
+        for Link { key, target, header } in links {
+            match targets.get(&target).filter(|row| self.table.broken(**row).is_none()) {
+                Some(&row) => self.table.push(&key, -1, self.table.place(row)),
+                None => {
+                    let reason = format!("a hard link to '{target}', which the archive does not hold");
+                    self.table.push_broken(&key, Place { file, at: header, length: 0 }, reason);
+                }
+            }
+        }
+    }
+
+    /// Forgets images found behind damage in a tar of tars: they belong to a class tar whose name was lost.
+    fn drop_rows(&mut self, gaps: &[Range<usize>]) {
+        if gaps.iter().all(Range::is_empty) {
+            return;
+        }
+        let lost = |row: &usize| gaps.iter().any(|gap| gap.contains(row)) && self.table.broken(*row).is_none();
+        let kept = (0..self.table.len()).filter(|row| !lost(row));
+        self.table = self.table.gather(kept, |_, key| key);
+    }
+
+    fn finish(self, root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+        let has_sidecars = self.sidecars.any();
+        let kind = match (has_sidecars, self.by_class, paths.len()) {
+            (true, ..) => "WebDataset",
+            (_, true, _) => "tar of class tars",
+            (.., 1) => "tar archive",
+            _ => "tar shards",
+        };
+        let mut labelled = self.table;
+        let has_labels = self.sidecars.label(&mut labelled);
+        let prefix = if has_sidecars || self.by_class { String::new() } else { common_folders(&labelled) };
+        let (mut table, renamed) = labelled.sorted(&prefix);
+        let classes = if has_labels {
+            classes_by_label(&table)
+        } else {
+            let folders = self.folders.iter().filter_map(|folder| folder.strip_prefix(&prefix));
+            label_by_folder(&mut table, folders)
+        };
+        if !has_labels && super::containers::are_splits(&classes) && is_nested(&table) {
+            return Err(IngestError::SplitContainers { path: root.to_owned(), splits: classes, example: None });
+        }
+        let store = Store::Tar(FileSet::new(paths));
+        Ok(Contents { table, classes, kind, ignored: self.ignored, renamed, store, ..Contents::new(root) })
+    }
+}
+
+/// Folders around the whole set of class folders, with a `/` at the end: as in a tar of the folder `train`.
+fn common_folders(table: &Table) -> String {
+    let mut prefix = String::new();
+    let images = || (0..table.len()).filter(|&row| table.broken(row).is_none()).map(|row| table.key(row));
+    while let Some(first) = images().next() {
+        let Some((folder, _)) = first[prefix.len()..].split_once('/') else { break };
+        let longer = format!("{prefix}{folder}/");
+        if !images().all(|key| key.strip_prefix(&longer).is_some_and(|rest| rest.contains('/'))) {
+            break;
+        }
+        prefix = longer;
+    }
+    prefix
+}
+
+/// A hard link, by keys.
+struct Link {
+    key: String,
+    target: String,
+    header: u64,
+}
+
+/// One tar on its way into the index.
+struct Reading<'a> {
+    index: &'a mut Index,
+    file: &'a File,
+    number: u32,
+    /// The tar's name, for places in it.
+    container: String,
+    /// Offset of the tar in the file.
+    start: u64,
+    /// What keys begin with: the class and a `/`, or nothing.
+    prefix: String,
+    /// Whether this tar lies in another.
+    is_inner: bool,
+    sidecars: Vec<Sidecar>,
+    links: Vec<Link>,
+    /// Row at which images began whose tar may have lost its name, and rows of which that was so.
+    gap: Option<usize>,
+    gaps: Vec<Range<usize>>,
+    class_tars: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(index: &'a mut Index, file: &'a File, number: u32, container: String, prefix: String) -> Reading<'a> {
+        let (sidecars, links, gaps) = Default::default();
+        let (start, is_inner, gap, class_tars) = (0, false, None, false);
+        Reading { index, file, number, container, start, prefix, is_inner, sidecars, links, gap, gaps, class_tars }
+    }
+
+    fn scan(&mut self, region: Range<u64>) {
+        scan(self.file, region, &mut |entry| self.entry(entry));
+        self.close_gap();
+    }
+
+    fn entry(&mut self, entry: Entry<'_>) {
+        match entry {
+            Entry::File { name, at, length } => self.member(name, at, length),
+            Entry::Overrun { name, header, at, length, available } => {
+                self.overrun(name, header, at..at + available, length);
+            }
+            Entry::Folder { name } => {
+                if let MemberName::Key(key) = member_name(name) {
+                    let key = self.key(&key);
+                    self.index.folders.insert(key);
+                }
+            }
+            Entry::HardLink { name, target, header } => self.hard_link(name, target, header),
+            Entry::Other { name } => {
+                if member_name(name) != MemberName::Hidden {
+                    self.index.ignored += 1;
+                }
+            }
+            Entry::Broken { at, reason } => self.broken(at, reason),
+        }
+    }
+
+    fn member(&mut self, name: &[u8], at: u64, length: u64) {
+        let MemberName::Key(key) = member_name(name) else { return };
+        let path = Path::new(&key);
+        let place = Place { file: self.number, length: u32::try_from(length).unwrap_or(u32::MAX), at };
+        if is_image_name(path) {
+            let key = self.key(&key);
+            self.index.table.push(&key, -1, place);
+        } else if has_extension(path, &["tar"]) && !self.is_inner {
+            self.class_tar(&key, at..at + length);
+        } else if has_extension(path, &["cls", "json"]) {
+            self.sidecars.push(Sidecar { key: self.key(&key), place });
+        } else {
+            self.index.ignored += 1;
+        }
+    }
+
+    /// A member that the file does not hold all of.
+    fn overrun(&mut self, name: &[u8], header: u64, data: Range<u64>, length: u64) {
+        let MemberName::Key(key) = member_name(name) else {
+            return self.broken(header, format!("a member of {length} bytes that is cut off"));
+        };
+        let reason = format!("cut off: {} of {length} bytes of '{key}' are there", data.end - data.start);
+        if is_image_name(Path::new(&key)) {
+            let key = self.key(&key);
+            self.index.table.push_broken(&key, self.place(header), reason);
+            self.gap.get_or_insert(self.index.table.len());
+            return;
+        }
+        if has_extension(Path::new(&key), &["tar"]) && !self.is_inner {
+            self.class_tar(&key, data);
+        }
+        self.broken(header, reason);
+    }
+
+    /// A tar in the tar, named after its class.
+    fn class_tar(&mut self, key: &str, region: Range<u64>) {
+        self.close_gap();
+        self.class_tars = true;
+        let container = file_name(key).to_owned();
+        let class = container.rsplit_once('.').map_or(container.as_str(), |(stem, _)| stem).to_owned();
+        let prefix = format!("{class}/");
+        self.index.folders.insert(class);
+        let mut inner = Reading::new(self.index, self.file, self.number, container, prefix);
+        (inner.start, inner.is_inner) = (region.start, true);
+        inner.scan(region);
+        let (sidecars, links) = (inner.sidecars, inner.links);
+        self.sidecars.extend(sidecars);
+        self.links.extend(links);
+    }
+
+    fn hard_link(&mut self, name: &[u8], target: &[u8], header: u64) {
+        let (MemberName::Key(key), MemberName::Key(target)) = (member_name(name), member_name(target)) else { return };
+        if is_image_name(Path::new(&key)) {
+            let (key, target) = (self.key(&key), self.key(&target));
+            self.links.push(Link { key, target, header });
+        } else {
+            self.index.ignored += 1;
+        }
+    }
+
+    /// The key of a member: below its class, which may or may not be a folder inside the class's tar.
+    fn key(&self, key: &str) -> String {
+        if key.starts_with(&self.prefix) { key.to_owned() } else { format!("{}{key}", self.prefix) }
+    }
+
+    fn broken(&mut self, at: u64, reason: String) {
+        let key = format!("{}@{}", self.container, at - self.start);
+        self.index.table.push_broken(&key, self.place(at), reason);
+        self.gap.get_or_insert(self.index.table.len());
+    }
+
+    fn place(&self, at: u64) -> Place {
+        Place { file: self.number, length: 0, at }
+    }
+
+    fn close_gap(&mut self) {
+        self.gaps.extend(self.gap.take().map(|start| start..self.index.table.len()));
+    }
+}
