@@ -78,6 +78,8 @@
 //! # Ok(()) }
 //! ```
 
+mod bench;
+mod clock;
 mod columns;
 mod error;
 mod footer;
@@ -91,13 +93,16 @@ mod loader;
 mod manifest;
 mod pack;
 mod page_header;
+mod parallel;
 mod permutation;
 mod reader;
 mod schema;
 mod shard;
+mod unpack;
 mod verify;
 mod writer;
 
+pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
 pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
 pub use group::{KEY_BYTES_MAX, Row};
@@ -105,8 +110,9 @@ pub use info::{CacheInfo, ShardInfo, inspect};
 pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, TokenizerInfo};
 pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
-pub use pack::{pack, packed_bytes, unpack, unpack_factorized, unpack_i64};
+pub use pack::{pack, packed_bytes};
 pub use reader::{Access, RowMeta, TokenCache};
 pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
-pub use verify::{Problem, VerifyReport, verify};
+pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};
+pub use verify::{Problem, VerifyReport, verify, verify_with_threads};
 pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};

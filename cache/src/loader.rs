@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
-use crate::pack::unpack_i64;
 use crate::permutation::{Permutation, derive_key, mix, shuffled_item};
 use crate::reader::TokenCache;
+use crate::unpack::Kernels;
 
-/// Rows that are asked for before the one in hand is unpacked: enough to hide a trip to memory.
-const PREFETCH_ROWS: usize = 8;
+/// Images whose places are computed at a time.
+const RUN_IMAGES: usize = 256;
 
 /// What keys are derived for: the order of the images, the order of an image's views.
 const ORDER: u64 = 1;
@@ -138,20 +138,22 @@ impl Loader {
     /// Takes this process's slice of the next global batch and moves on behind the whole of it.
     pub fn next_batch(&mut self, batch: &mut Batch) {
         self.next_rows(&mut batch.rows);
-        let num_tokens = self.cache.grid().num_tokens();
-        let bits = self.cache.grid().bits;
+        let cache = &*self.cache;
         batch.labels.clear();
-        batch.labels.extend(batch.rows.iter().map(|row| i64::from(self.cache.label(*row))));
+        batch.labels.extend(batch.rows.iter().map(|row| i64::from(cache.label(*row))));
+        let num_tokens = cache.grid().num_tokens();
         batch.tokens.resize(batch.rows.len() * num_tokens, 0);
-        for (i, tokens) in batch.tokens.chunks_exact_mut(num_tokens).enumerate() {
-            if let Some(row) = batch.rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.cache.packed_row(*row));
+        let kernels = Kernels::best(cache.grid().bits);
+        let mut grids = batch.tokens.chunks_exact_mut(num_tokens);
+        cache.visit_packed(&batch.rows, |_, packed| {
+            if let Some(tokens) = grids.next() {
+                kernels.wide(packed, tokens);
             }
-            unpack_i64(self.cache.packed_row(batch.rows[i]), bits, tokens);
-        }
+        });
     }
 
-    /// As [`Loader::next_batch`], but only chooses the rows; the caller reads them as it likes.
+    /// As [`Loader::next_batch`], but only chooses the rows; the caller reads them as it likes, best with
+    /// [`TokenCache::visit_packed`].
     pub fn next_rows(&mut self, rows: &mut Vec<usize>) {
         rows.clear();
         let mut sample = self.position + self.config.rank as u64 * self.config.batch_size as u64;
@@ -164,7 +166,7 @@ impl Loader {
             }
             let offset = sample % num_images;
             let run = (num_images - offset).min((self.config.batch_size - rows.len()) as u64);
-            rows.extend((offset..offset + run).map(|offset| self.order.row(offset)));
+            self.order.push_rows(offset, run, rows);
             sample += run;
         }
         self.position += self.global_batch_size();
@@ -195,26 +197,24 @@ impl EpochOrder {
         }
     }
 
-    /// The row at place `offset` of the epoch.
-    fn row(&self, offset: u64) -> usize {
-        let image = self.images.apply(offset);
+    /// Appends the rows at places `offset .. offset + run` of the epoch.
+    fn push_rows(&self, offset: u64, run: u64, rows: &mut Vec<usize>) {
+        let mut images = [0; RUN_IMAGES];
+        let mut done = 0;
+        while done < run {
+            let images = &mut images[..(run - done).min(RUN_IMAGES as u64) as usize];
+            self.images.apply_run(offset + done, images);
+            rows.extend(images.iter().map(|image| self.row(*image)));
+            done += images.len() as u64;
+        }
+    }
+
+    /// The row of an image in this epoch.
+    fn row(&self, image: u64) -> usize {
         let view = match self.num_views {
             1 => 0,
             views => shuffled_item(mix(self.block_key ^ image), views, self.turn),
         };
         (image * self.num_views + view) as usize
     }
-}
-
-/// Asks for the cache lines of a row. A hint: it reads nothing and cannot fault.
-#[inline]
-fn prefetch(row: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: prefetching is defined for any address, and this one is inside `row`; SSE is part of x86_64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }

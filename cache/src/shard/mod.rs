@@ -23,9 +23,9 @@ use crate::fsio::io_error;
 use crate::group::RowGroup;
 use crate::hash::{blake3_hex, row_hash};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
-use crate::pack::unpack;
 use crate::reader::{Access, RowMeta};
 use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+use crate::unpack::unpack;
 
 /// Magic number at both ends of a Parquet file.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -86,13 +86,21 @@ impl Shard {
     /// The whole file as bytes, mapped or read.
     pub(crate) fn load(&self, access: Access) -> Result<Arc<Bytes>, CacheError> {
         let bytes = match access {
-            Access::Map if self.bytes > 0 => {
+            Access::Map | Access::MapRandom | Access::Preload => {
+                let mut options = memmap2::MmapOptions::new();
+                if access == Access::Preload {
+                    options.populate();
+                }
                 // SAFETY: shards are published by rename and never written again by this crate, so the mapped inode
                 // does not change. A foreign process that truncates it makes reads fault, as `TokenCache` documents.
-                let map = unsafe { memmap2::Mmap::map(&self.file) }.map_err(io_error("map", &self.path))?;
+                let map = unsafe { options.map(&self.file) }.map_err(io_error("map", &self.path))?;
+                #[cfg(unix)]
+                if access == Access::MapRandom {
+                    map.advise(memmap2::Advice::Random).map_err(io_error("advise on", &self.path))?;
+                }
                 Bytes::from_owner(map)
             }
-            _ => {
+            Access::Copy => {
                 let mut copy = vec![0; self.bytes as usize];
                 read_at(&self.file, 0, &mut copy).map_err(io_error("read", &self.path))?;
                 Bytes::from(copy)
@@ -158,6 +166,21 @@ impl Shard {
             None => Ok(labels),
             Some(label) => Err(self.value_error(group, LABEL, "-1 or a class index", label.to_string())),
         }
+    }
+
+    /// The label of every image of a group, after verifying the column.
+    pub(crate) fn image_labels(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+    ) -> Result<impl Iterator<Item = i32>, CacheError> {
+        let labels = self.labels(file, group, 0..self.group_rows(group))?;
+        let views = self.footer.views as usize;
+        // `ShardFooter::parse` saw to it that a group holds whole images.
+        if let Some(views) = labels.chunks(views).find(|views| views.iter().any(|label| *label != views[0])) {
+            return Err(self.value_error(group, LABEL, "one label for all views of an image", format!("{views:?}")));
+        }
+        Ok(labels.into_iter().step_by(views))
     }
 
     /// Everything but the tokens of rows `rows` of a group, after verifying the columns.
