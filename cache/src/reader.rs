@@ -16,6 +16,9 @@ use crate::parallel::{self, num_threads};
 use crate::shard::Shard;
 use crate::unpack::unpack;
 
+/// Takes an image's number and rows: see [`TokenCache::visit_images`].
+pub type VisitImage<'a> = dyn FnMut(usize, &[Row<'_>]) -> Result<(), CacheError> + 'a;
+
 /// How the shards' bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
@@ -169,6 +172,17 @@ impl TokenCache {
         self.manifest.views as usize
     }
 
+    /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
+    pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
+        let split = self.manifest.splits.iter().find(|split| split.name == name)?;
+        let groups = || self.manifest.shards.iter().flat_map(|shard| &shard.row_groups);
+        // Row groups keep to one split, and images in quarantine have no rows.
+        let images_below = |end: usize| {
+            groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>() / self.num_views()
+        };
+        Some(images_below(split.images[0])..images_below(split.images[1]))
+    }
+
     /// The rows of an image, `0..num_images`: its views in order.
     pub fn image_rows(&self, image: usize) -> Range<usize> {
         let views = self.num_views();
@@ -223,6 +237,14 @@ impl TokenCache {
         self.labels[row / self.manifest.views as usize]
     }
 
+    /// The class index of an image, -1 when unknown.
+    ///
+    /// # Panics
+    /// When `image` is not below [`TokenCache::num_images`].
+    pub fn image_label(&self, image: usize) -> i32 {
+        self.labels[image]
+    }
+
     /// Unpacks the tokens of a row, raster order, into `grid().num_tokens()` elements.
     ///
     /// # Panics
@@ -261,6 +283,66 @@ impl TokenCache {
         Ok(metas)
     }
 
+    /// Calls `visit` with the number and the rows of each of `images` that `wanted` accepts, in order, verifying every
+    /// column on the way: how caches are copied.
+    ///
+    /// # Errors
+    /// [`CacheError::RowOutOfRange`]; the variant that names the damage; or what `visit` returns.
+    pub fn visit_images(
+        &self,
+        images: Range<usize>,
+        wanted: &dyn Fn(usize) -> bool,
+        visit: &mut VisitImage<'_>,
+    ) -> Result<(), CacheError> {
+        if images.end > self.num_images() {
+            let row = images.end.saturating_mul(self.num_views()) - 1;
+            return Err(CacheError::RowOutOfRange { row, num_rows: self.num_rows() });
+        }
+        let (views, num_tokens) = (self.num_views(), self.grid.num_tokens());
+        let mut tokens = vec![0; num_tokens * views];
+        let mut next = images.start;
+        while next < images.end {
+            let group = self.groups.find(next * views);
+            let end = (group.rows.end / views).min(images.end);
+            if !(next..end).any(wanted) {
+                next = end;
+                continue;
+            }
+            let (shard, bytes) = &self.shards[group.place.0];
+            shard.verify_column(bytes, group.place.1, 0)?;
+            let local = next * views - group.rows.start..end * views - group.rows.start;
+            let metas = shard.row_metas(bytes, group.place.1, local)?;
+            for (image, metas) in (next..end).zip(metas.chunks_exact(views)).filter(|(image, _)| wanted(*image)) {
+                for (row, tokens) in self.image_rows(image).zip(tokens.chunks_exact_mut(num_tokens)) {
+                    self.tokens_into(row, tokens);
+                }
+                let rows: Vec<_> = metas.iter().zip(tokens.chunks_exact(num_tokens)).map(|(m, t)| m.row(t)).collect();
+                visit(image, &rows)?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the number and the key of each of `images`.
+    pub(crate) fn visit_keys(
+        &self,
+        images: Range<usize>,
+        visit: &mut dyn FnMut(usize, &str) -> Result<(), CacheError>,
+    ) -> Result<(), CacheError> {
+        let views = self.num_views();
+        let mut next = images.start;
+        while next < images.end {
+            let group = self.groups.find(next * views);
+            let end = (group.rows.end / views).min(images.end);
+            for (image, meta) in (next..end).zip(self.metas(next * views..end * views)?.iter().step_by(views)) {
+                visit(image, &meta.key)?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
     /// Computes the content hash from the rows themselves, reading and verifying every column of the cache. Equal to
     /// [`TokenCache::content_hash`] unless the manifest lies.
     ///
@@ -271,7 +353,7 @@ impl TokenCache {
             let (shard, bytes) = &self.shards[index];
             let mut content = ContentSum::default();
             for group in 0..shard.num_groups() {
-                shard.row_hashes(bytes, group)?.iter().for_each(|hash| content.add_row(hash));
+                shard.row_hashes(bytes, group, &self.manifest.splits)?.iter().for_each(|hash| content.add_row(hash));
             }
             Ok(content)
         })?;

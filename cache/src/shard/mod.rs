@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parquet::data_type::{BoolType, ByteArrayType, DataType, Int32Type};
 use parquet::file::metadata::ParquetMetaData;
 
-use self::file::{check_expected, read_at, read_metadata};
+use self::file::{check_expected, check_footer, check_magic, read_at, read_metadata};
 use self::layout::GroupLayout;
 use crate::columns::read_column;
 use crate::error::CacheError;
@@ -22,6 +22,7 @@ use crate::footer::ShardFooter;
 use crate::fsio::io_error;
 use crate::group::RowGroup;
 use crate::hash::{blake3_hex, row_hash};
+use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
 use crate::reader::{Access, RowMeta};
 use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
@@ -57,11 +58,32 @@ impl Shard {
         if let Some(entry) = expected {
             check_expected(path, &file, bytes, entry)?;
         }
+        check_magic(path, &file)?;
+        Self::from_footer(path, file, bytes, true)
+    }
+
+    /// Opens a shard whose page index and footer are those of the manifest, and whose rows may be damaged: only those
+    /// that are known to be intact may be read, from a copy ([`Access::Copy`]).
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub(crate) fn open_damaged(path: &Path, entry: &ShardEntry) -> Result<Shard, CacheError> {
+        let file = File::open(path).map_err(io_error("open", path))?;
+        check_footer(path, &file, entry)?;
+        Self::from_footer(path, file, entry.bytes, false)
+    }
+
+    fn from_footer(path: &Path, file: File, bytes: u64, rows_intact: bool) -> Result<Shard, CacheError> {
         let metadata = read_metadata(path, &file, bytes)?;
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
         let mut shard = Shard { path: path.into(), footer, bytes, file, metadata, groups: Vec::new() };
-        shard.check_layout()?;
+        shard.check_layout(rows_intact)?;
         Ok(shard)
+    }
+
+    /// As [`ShardFooter::identity`].
+    pub(crate) fn identity(&self) -> Result<JobIdentity, CacheError> {
+        self.footer.identity(&self.path, self.metadata.file_metadata())
     }
 
     pub(crate) fn num_groups(&self) -> usize {
@@ -215,12 +237,12 @@ impl Shard {
     }
 
     /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.
-    pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize) -> Result<RowGroup, CacheError> {
+    pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<RowGroup, CacheError> {
         self.verify_column(file, group, 0)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let [start, end] = self.footer.row_groups[group].images;
-        let mut rows = RowGroup::starting_at(start);
+        let mut rows = RowGroup::starting_at(start, splits);
         let mut tokens = vec![0; grid.num_tokens()];
         for (meta, packed) in metas.iter().zip(file[self.token_range(group)].chunks_exact(grid.row_bytes())) {
             unpack(packed, grid.bits, &mut tokens);
@@ -233,12 +255,18 @@ impl Shard {
     }
 
     /// The hash of every row of a group, for a content hash that is computed from the rows themselves.
-    pub(crate) fn row_hashes(&self, file: &Arc<Bytes>, group: usize) -> Result<Vec<[u8; 32]>, CacheError> {
+    pub(crate) fn row_hashes(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        splits: &[Split],
+    ) -> Result<Vec<[u8; 32]>, CacheError> {
         self.verify_column(file, group, 0)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
-        Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, &meta.row(&[]), packed)).collect())
+        let split = split_of(splits, self.footer.row_groups[group].images[0]);
+        Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, split, &meta.row(&[]), packed)).collect())
     }
 
     fn int_column(
