@@ -130,6 +130,47 @@ pub enum CacheError {
     #[error("cannot encode shard {}", path.display())]
     Encode { path: PathBuf, source: ParquetError },
 
+    // ---- caches made of others, and repairs -----------------------------------------------------------------------
+    #[error("{} cannot be merged with {}: {field} is {actual}, expected {expected}", other.display(), path.display())]
+    CachesDiffer { path: PathBuf, other: PathBuf, field: String, expected: String, actual: String },
+
+    #[error("{key} is both in {} and in {}: merging them would hold it twice", path.display(), other.display())]
+    DuplicateKey { path: PathBuf, other: PathBuf, key: String },
+
+    #[error("there is nothing to merge: name at least one cache")]
+    NothingToMerge,
+
+    #[error("{}: {what} is {actual}, expected {expected}", path.display())]
+    Selection { path: PathBuf, what: &'static str, expected: String, actual: String },
+
+    #[error("{} is no array file that can be imported: {what}", path.display())]
+    NotNpy { path: PathBuf, what: String },
+
+    #[error("{}: {what} is {actual}, expected {expected}", path.display())]
+    Import { path: PathBuf, what: &'static str, expected: String, actual: String },
+
+    #[error("{} cannot be read as Parquet", path.display())]
+    ImportParquet { path: PathBuf, source: ParquetError },
+
+    #[error("images cannot be encoded again")]
+    Encoder { source: Box<dyn std::error::Error + Send + Sync> },
+
+    #[error("image {image} was not encoded again: every image that was asked for must be delivered, in order")]
+    NotEncoded { image: usize },
+
+    #[error(
+        "encoding {} again gives other rows than it was written with ({what}): nothing was changed; use the same source, \
+         tokenizer, device and precision",
+        path.display()
+    )]
+    RepairDiffers { path: PathBuf, what: String },
+
+    #[error("{} cannot be made again from the shards: {what}", path.display())]
+    NoManifest { path: PathBuf, what: String },
+
+    #[error("the cache {} does not fit: {field} is {actual}, expected {expected}", path.display())]
+    Requirement { path: PathBuf, field: &'static str, expected: String, actual: String },
+
     // ---- requests --------------------------------------------------------------------------------------------------
     #[error("row {row} does not exist: the cache has rows 0..{num_rows}")]
     RowOutOfRange { row: usize, num_rows: usize },

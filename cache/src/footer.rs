@@ -49,6 +49,10 @@ impl ShardFooter {
             (keys::VIEWS, identity.views.to_string()),
             (keys::TOKENIZER, to_json(&identity.tokenizer)),
             (keys::RECIPE, to_json(&identity.recipe)),
+            (keys::FIRST_VIEW, identity.first_view.to_string()),
+            (keys::SOURCE, to_json(&identity.source)),
+            (keys::CLASSES, to_json(&identity.classes)),
+            (keys::SPLITS, to_json(&identity.splits)),
             (keys::JOB, self.job.clone()),
             (keys::IMAGES, to_json(&self.images)),
             (keys::QUARANTINED, to_json(&self.quarantined)),
@@ -87,6 +91,26 @@ impl ShardFooter {
         };
         footer.check_images(&entries)?;
         Ok(footer)
+    }
+
+    /// The job that the shard says it is of, from which its manifest can be made again.
+    ///
+    /// # Errors
+    /// [`CacheError::ShardMetadata`] naming the entry that is missing, or when the job's id is not that of the entries.
+    pub(crate) fn identity(&self, path: &Path, file: &FileMetaData) -> Result<JobIdentity, CacheError> {
+        let entries = Entries { path, file };
+        let identity = JobIdentity {
+            grid: self.grid.to_string(),
+            bits: self.grid.bits,
+            views: self.views,
+            first_view: entries.parsed(keys::FIRST_VIEW, "a view")?,
+            tokenizer: entries.json(keys::TOKENIZER)?,
+            recipe: entries.json(keys::RECIPE)?,
+            source: entries.json(keys::SOURCE)?,
+            classes: entries.json(keys::CLASSES)?,
+            splits: entries.json(keys::SPLITS)?,
+        };
+        if identity.id() == self.job { Ok(identity) } else { Err(entries.invalid(keys::JOB, "the id of the entries")) }
     }
 
     /// Images of the groups follow each other without gap inside the shard's, and every image is either encoded with

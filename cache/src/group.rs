@@ -7,7 +7,7 @@ use parquet::data_type::ByteArray;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::hash::{ContentSum, row_hash};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, Split, split_of};
 use crate::pack::pack;
 use crate::writer::QuarantineRecord;
 
@@ -38,6 +38,8 @@ pub struct Row<'a> {
 pub(crate) struct RowGroup {
     /// Images that this group settles, encoded or quarantined.
     pub(crate) images: Range<usize>,
+    /// The split of all these images; empty in a cache without splits.
+    pub(crate) split: String,
     pub(crate) quarantined: Vec<QuarantineRecord>,
     /// Packed grids, back to back.
     pub(crate) tokens: Vec<u8>,
@@ -52,8 +54,8 @@ pub(crate) struct RowGroup {
 }
 
 impl RowGroup {
-    pub(crate) fn starting_at(image: usize) -> RowGroup {
-        RowGroup { images: image..image, ..RowGroup::default() }
+    pub(crate) fn starting_at(image: usize, splits: &[Split]) -> RowGroup {
+        RowGroup { images: image..image, split: split_of(splits, image).to_owned(), ..RowGroup::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -74,7 +76,7 @@ impl RowGroup {
         let start = self.tokens.len();
         self.tokens.resize(start + grid.row_bytes(), 0);
         pack(row.tokens, grid.bits, &mut self.tokens[start..]);
-        self.content.add_row(&row_hash(grid, row, &self.tokens[start..]));
+        self.content.add_row(&row_hash(grid, &self.split, row, &self.tokens[start..]));
         // The views of an image share one allocation of their key.
         let key = match self.keys.last() {
             Some(last) if last.data() == row.key.as_bytes() => last.clone(),
@@ -102,8 +104,8 @@ pub(crate) fn check_rows(job: &JobSpec, image: usize, rows: &[Row<'_>]) -> Resul
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
         return fail("length of the key", format!("1 to {KEY_BYTES_MAX} bytes"), key.len().to_string());
     }
-    for (view, row) in rows.iter().enumerate() {
-        if row.view as usize != view {
+    for (view, row) in (job.first_view..).zip(rows) {
+        if row.view != view {
             return fail("view", view.to_string(), row.view.to_string());
         }
         if row.key != key {

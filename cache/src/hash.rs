@@ -11,8 +11,9 @@ pub(crate) fn blake3_hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// The hash of one row: BLAKE3 over the domain, the grid, and every field, lengths first, integers little-endian.
-pub(crate) fn row_hash(grid: GridSpec, row: &Row<'_>, packed: &[u8]) -> [u8; 32] {
+/// The hash of one row: BLAKE3 over the domain, the grid, and every field, lengths first, integers little-endian. The
+/// split comes last, and only where there is one.
+pub(crate) fn row_hash(grid: GridSpec, split: &str, row: &Row<'_>, packed: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(ROW_DOMAIN);
     for number in [grid.height, grid.width, grid.bits, row.key.len() as u32] {
@@ -26,6 +27,7 @@ pub(crate) fn row_hash(grid: GridSpec, row: &Row<'_>, packed: &[u8]) -> [u8; 32]
     hasher.update(&[u8::from(row.flip)]);
     hasher.update(&(packed.len() as u32).to_le_bytes());
     hasher.update(packed);
+    hasher.update(split.as_bytes());
     *hasher.finalize().as_bytes()
 }
 
@@ -78,7 +80,7 @@ mod tests {
     fn hash_of(row: &Row<'_>) -> [u8; 32] {
         let mut packed = [0; 5];
         crate::pack::pack(row.tokens, 18, &mut packed);
-        row_hash(GRID, row, &packed)
+        row_hash(GRID, "", row, &packed)
     }
 
     /// Forever: another value here means that every cache ever written has another content hash.
@@ -105,6 +107,7 @@ mod tests {
         for other in &changed {
             assert_ne!(hash_of(&plain), hash_of(other), "{other:?}");
         }
+        assert_ne!(row_hash(GRID, "val", &plain, &[0; 5]), row_hash(GRID, "", &plain, &[0; 5]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::hash::blake3_hex;
+use crate::manifest::Manifest;
 
 /// Rows of a full row group: 9.4 MB of 576-byte grids, the unit of loss when a job is killed.
 pub const DEFAULT_ROWS_PER_GROUP: usize = 16_384;
@@ -46,6 +47,34 @@ pub struct SourceInfo {
     pub excluded: usize,
 }
 
+/// A named part of a cache's images, such as `train` or `val`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Its name, 1 to 255 bytes.
+    pub name: String,
+    /// The source's images that belong to it: `[start, end]`, end excluded.
+    pub images: [usize; 2],
+}
+
+/// The name of the split that an image of the source belongs to; empty in a cache without splits.
+pub(crate) fn split_of(splits: &[Split], image: usize) -> &str {
+    let contains = |split: &&Split| (split.images[0]..split.images[1]).contains(&image);
+    splits.iter().find(contains).map_or("", |split| &split.name)
+}
+
+/// What is wrong with splits that should tile `0..images`.
+pub(crate) fn check_splits(splits: &[Split], images: usize) -> Result<(), String> {
+    let mut next = 0;
+    for (i, split) in splits.iter().enumerate() {
+        let named = (1..=255).contains(&split.name.len()) && splits[..i].iter().all(|other| other.name != split.name);
+        if !named || split.images[0] != next || split.images[1] < next {
+            return Err(format!("{} at {:?}", split.name, split.images));
+        }
+        next = split.images[1];
+    }
+    if splits.is_empty() || next == images { Ok(()) } else { Err(format!("images up to {next}")) }
+}
+
 /// Everything that decides what a cache contains and how it is laid out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobSpec {
@@ -55,12 +84,16 @@ pub struct JobSpec {
     pub tokenizer: TokenizerInfo,
     /// The recipe: size, views, seed, orientation policy.
     pub recipe: Value,
-    /// Rows of every image, at least 1: views `0..num_views`.
+    /// Rows of every image, at least 1: views `first_view .. first_view + num_views`.
     pub num_views: u32,
+    /// The first view of every image: 0 but in a cache that holds what another one lacks, to be merged with it.
+    pub first_view: u32,
     /// Where the images come from.
     pub source: SourceInfo,
     /// Class names (wnids) by index; empty when there are none.
     pub classes: Vec<String>,
+    /// Named parts of the images in order, which leave none out; empty for a cache that is one whole.
+    pub splits: Vec<Split>,
     /// This process, `0..world_size`: it owns images `rank * N / world_size .. (rank + 1) * N / world_size`.
     pub rank: u32,
     /// Processes that share the job.
@@ -79,13 +112,36 @@ impl JobSpec {
             tokenizer: TokenizerInfo::default(),
             recipe: Value::Null,
             num_views,
+            first_view: 0,
             source: SourceInfo { images, ..SourceInfo::default() },
             classes: Vec::new(),
+            splits: Vec::new(),
             rank: 0,
             world_size: 1,
             rows_per_group: DEFAULT_ROWS_PER_GROUP,
             groups_per_shard: DEFAULT_GROUPS_PER_SHARD,
         }
+    }
+
+    /// The job of a finished cache, as a single rank with the usual layout.
+    ///
+    /// # Errors
+    /// [`CacheError::InvalidGrid`] for a manifest that was made by hand.
+    pub fn of(manifest: &Manifest) -> Result<JobSpec, CacheError> {
+        JobSpec::from_identity(manifest.identity())
+    }
+
+    pub(crate) fn from_identity(identity: JobIdentity) -> Result<JobSpec, CacheError> {
+        let grid = GridSpec::parse(&identity.grid, identity.bits)?;
+        Ok(JobSpec {
+            tokenizer: identity.tokenizer,
+            recipe: identity.recipe,
+            first_view: identity.first_view,
+            source: identity.source,
+            classes: identity.classes,
+            splits: identity.splits,
+            ..JobSpec::new(grid, 0, identity.views)
+        })
     }
 
     /// The images that this rank owns.
@@ -110,9 +166,14 @@ impl JobSpec {
                 return Err(CacheError::InvalidJob { field, expected: "at least 1".into(), actual: "0".into() });
             }
         }
-        if self.num_views > VIEWS_MAX {
-            let expected = format!("at most {VIEWS_MAX}");
-            return Err(CacheError::InvalidJob { field: "num_views", expected, actual: self.num_views.to_string() });
+        if self.num_views > VIEWS_MAX || self.first_view > VIEWS_MAX - self.num_views {
+            let expected = format!("views below {VIEWS_MAX}");
+            let actual = format!("{} from {}", self.num_views, self.first_view);
+            return Err(CacheError::InvalidJob { field: "num_views", expected, actual });
+        }
+        if let Err(actual) = check_splits(&self.splits, self.source.images) {
+            let expected = format!("named ranges that tile images 0..{}", self.source.images);
+            return Err(CacheError::InvalidJob { field: "splits", expected, actual });
         }
         if self.rank >= self.world_size {
             let expected = format!("less than world_size {}", self.world_size);
@@ -126,10 +187,12 @@ impl JobSpec {
             grid: self.grid.to_string(),
             bits: self.grid.bits,
             views: self.num_views,
+            first_view: self.first_view,
             tokenizer: self.tokenizer.clone(),
             recipe: self.recipe.clone(),
             source: self.source.clone(),
             classes: self.classes.clone(),
+            splits: self.splits.clone(),
         }
     }
 }
@@ -143,10 +206,20 @@ pub(crate) struct JobIdentity {
     pub(crate) grid: String,
     pub(crate) bits: u32,
     pub(crate) views: u32,
+    // Left out where they say nothing, so that the ids of ordinary jobs are those of jobs before these fields.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) first_view: u32,
     pub(crate) tokenizer: TokenizerInfo,
     pub(crate) recipe: Value,
     pub(crate) source: SourceInfo,
     pub(crate) classes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) splits: Vec<Split>,
+}
+
+/// For `serde`, which passes a reference.
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl JobIdentity {
@@ -252,6 +325,37 @@ mod tests {
         other.classes[1] = "n01484850".into();
         assert_eq!(same.first_difference(&other.identity()).unwrap().0, "classes[1]");
         assert_ne!(same.id(), other.identity().id());
+    }
+
+    #[test]
+    fn a_job_without_splits_has_the_id_of_before() {
+        let identity = job().identity();
+        assert!(!serde_json::to_string(&identity).unwrap().contains("splits"));
+        assert_eq!(identity.id(), "dd1b17859178de6ac9e7ff661613b291c8414f60fc9dedfc680b3831758d3cbd");
+        let split = JobSpec { splits: vec![Split { name: "train".into(), images: [0, 1_281_167] }], ..job() };
+        assert_ne!(identity.id(), split.identity().id());
+        assert_ne!(identity.id(), JobSpec { first_view: 1, ..job() }.identity().id());
+    }
+
+    #[test]
+    fn splits_tile_the_images() {
+        let split = |name: &str, start, end| Split { name: name.into(), images: [start, end] };
+        let (train, val) = (split("train", 0, 7), split("val", 7, 10));
+        let good = [train.clone(), val.clone()];
+        assert_eq!(check_splits(&good, 10), Ok(()));
+        assert_eq!(check_splits(&[], 10), Ok(()));
+        assert_eq!([0, 6, 7, 9, 10].map(|image| split_of(&good, image)), ["train", "train", "val", "val", ""]);
+        for (splits, images) in [
+            (vec![train.clone()], 10),
+            (good.to_vec(), 11),
+            (vec![val.clone(), train.clone()], 10),
+            (vec![train.clone(), split("val", 6, 10)], 10),
+            (vec![train.clone(), split("train", 7, 10)], 10),
+            (vec![train.clone(), split("", 7, 10)], 10),
+            (vec![split("train", 0, 10), split("val", 10, 5)], 5),
+        ] {
+            assert!(check_splits(&splits, images).is_err(), "{splits:?}");
+        }
     }
 
     #[test]

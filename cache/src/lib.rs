@@ -78,6 +78,9 @@
 //! # Ok(()) }
 //! ```
 
+mod bench;
+mod bridge;
+mod clock;
 mod columns;
 mod error;
 mod footer;
@@ -89,24 +92,37 @@ mod info;
 mod job;
 mod loader;
 mod manifest;
+mod merge;
 mod pack;
 mod page_header;
+mod parallel;
 mod permutation;
+mod quarantine;
 mod reader;
+mod repair;
 mod schema;
 mod shard;
+mod subset;
+mod unpack;
 mod verify;
 mod writer;
 
+pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
+pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet};
 pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
 pub use group::{KEY_BYTES_MAX, Row};
 pub use info::{CacheInfo, ShardInfo, inspect};
-pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, TokenizerInfo};
+pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, Split, TokenizerInfo};
 pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
-pub use pack::{pack, packed_bytes, unpack, unpack_factorized, unpack_i64};
-pub use reader::{Access, RowMeta, TokenCache};
+pub use merge::{MergeInput, merge};
+pub use pack::{pack, packed_bytes};
+pub use quarantine::read_quarantine;
+pub use reader::{Access, RowMeta, TokenCache, VisitImage};
+pub use repair::{Deliver, Encode, Encoded, RepairReport, repair};
 pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
-pub use verify::{Problem, VerifyReport, verify};
+pub use subset::{Selection, subset};
+pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};
+pub use verify::{Problem, VerifyReport, verify, verify_with_threads};
 pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};

@@ -1,16 +1,17 @@
 //! Batches in a true global shuffle, without a buffer, the same for any number of processes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
-use crate::pack::unpack_i64;
 use crate::permutation::{Permutation, derive_key, mix, shuffled_item};
 use crate::reader::TokenCache;
+use crate::unpack::Kernels;
 
-/// Rows that are asked for before the one in hand is unpacked: enough to hide a trip to memory.
-const PREFETCH_ROWS: usize = 8;
+/// Images whose places are computed at a time.
+const RUN_IMAGES: usize = 256;
 
 /// What keys are derived for: the order of the images, the order of an image's views.
 const ORDER: u64 = 1;
@@ -61,6 +62,8 @@ pub struct Batch {
 pub struct Loader {
     cache: Arc<TokenCache>,
     config: LoaderConfig,
+    /// The images that are loaded.
+    images: Range<usize>,
     position: u64,
     order: EpochOrder,
 }
@@ -71,6 +74,16 @@ impl Loader {
     /// # Errors
     /// [`CacheError::Empty`]; [`CacheError::InvalidLoader`] for a batch size or world size of 0 or a rank out of range.
     pub fn new(cache: Arc<TokenCache>, config: LoaderConfig) -> Result<Loader, CacheError> {
+        let images = 0..cache.num_images();
+        Self::over(cache, config, images)
+    }
+
+    /// A loader of some of the images only, for example those of a split ([`TokenCache::split_images`]): an epoch is a
+    /// pass over them.
+    ///
+    /// # Errors
+    /// As [`Loader::new`]; [`CacheError::InvalidLoader`] when the cache has fewer images.
+    pub fn over(cache: Arc<TokenCache>, config: LoaderConfig, images: Range<usize>) -> Result<Loader, CacheError> {
         for (field, value) in [("batch_size", config.batch_size), ("world_size", config.world_size)] {
             if value == 0 {
                 return Err(CacheError::InvalidLoader { field, expected: "at least 1".into(), actual: "0".into() });
@@ -80,11 +93,15 @@ impl Loader {
             let expected = format!("less than world_size {}", config.world_size);
             return Err(CacheError::InvalidLoader { field: "rank", expected, actual: config.rank.to_string() });
         }
-        if cache.num_images() == 0 {
+        if images.end > cache.num_images() {
+            let expected = format!("within 0..{}", cache.num_images());
+            return Err(CacheError::InvalidLoader { field: "images", expected, actual: format!("{images:?}") });
+        }
+        if images.is_empty() {
             return Err(CacheError::Empty { path: cache.dir().into() });
         }
-        let order = EpochOrder::new(config.seed, 0, &cache);
-        Ok(Loader { cache, config, position: 0, order })
+        let order = EpochOrder::new(config.seed, 0, &images, cache.num_views());
+        Ok(Loader { cache, config, images, position: 0, order })
     }
 
     /// The cache.
@@ -107,7 +124,7 @@ impl Loader {
     pub fn restore(&mut self, state: LoaderState) {
         self.config.seed = state.seed;
         self.position = state.position;
-        self.order = EpochOrder::new(state.seed, self.epoch(), &self.cache);
+        self.order = EpochOrder::new(state.seed, self.epoch(), &self.images, self.cache.num_views());
     }
 
     /// Goes to a position of the stream, counted in samples of the whole job, in constant time.
@@ -122,12 +139,12 @@ impl Loader {
 
     /// The epoch of the next sample: whole passes over the images.
     pub fn epoch(&self) -> u64 {
-        self.position / self.cache.num_images() as u64
+        self.position / self.images.len() as u64
     }
 
     /// Passes over the images, with the fraction of the running one.
     pub fn epoch_fraction(&self) -> f64 {
-        self.position as f64 / self.cache.num_images() as f64
+        self.position as f64 / self.images.len() as f64
     }
 
     /// Samples that all processes together consume a batch: `batch_size * world_size`.
@@ -138,33 +155,35 @@ impl Loader {
     /// Takes this process's slice of the next global batch and moves on behind the whole of it.
     pub fn next_batch(&mut self, batch: &mut Batch) {
         self.next_rows(&mut batch.rows);
-        let num_tokens = self.cache.grid().num_tokens();
-        let bits = self.cache.grid().bits;
+        let cache = &*self.cache;
         batch.labels.clear();
-        batch.labels.extend(batch.rows.iter().map(|row| i64::from(self.cache.label(*row))));
+        batch.labels.extend(batch.rows.iter().map(|row| i64::from(cache.label(*row))));
+        let num_tokens = cache.grid().num_tokens();
         batch.tokens.resize(batch.rows.len() * num_tokens, 0);
-        for (i, tokens) in batch.tokens.chunks_exact_mut(num_tokens).enumerate() {
-            if let Some(row) = batch.rows.get(i + PREFETCH_ROWS) {
-                prefetch(self.cache.packed_row(*row));
+        let kernels = Kernels::best(cache.grid().bits);
+        let mut grids = batch.tokens.chunks_exact_mut(num_tokens);
+        cache.visit_packed(&batch.rows, |_, packed| {
+            if let Some(tokens) = grids.next() {
+                kernels.wide(packed, tokens);
             }
-            unpack_i64(self.cache.packed_row(batch.rows[i]), bits, tokens);
-        }
+        });
     }
 
-    /// As [`Loader::next_batch`], but only chooses the rows; the caller reads them as it likes.
+    /// As [`Loader::next_batch`], but only chooses the rows; the caller reads them as it likes, best with
+    /// [`TokenCache::visit_packed`].
     pub fn next_rows(&mut self, rows: &mut Vec<usize>) {
         rows.clear();
         let mut sample = self.position + self.config.rank as u64 * self.config.batch_size as u64;
-        let num_images = self.cache.num_images() as u64;
+        let num_images = self.images.len() as u64;
         while rows.len() < self.config.batch_size {
             // Runs to the end of the batch or of the epoch, whichever comes first.
             let epoch = sample / num_images;
             if epoch != self.order.epoch {
-                self.order = EpochOrder::new(self.config.seed, epoch, &self.cache);
+                self.order = EpochOrder::new(self.config.seed, epoch, &self.images, self.cache.num_views());
             }
             let offset = sample % num_images;
             let run = (num_images - offset).min((self.config.batch_size - rows.len()) as u64);
-            rows.extend((offset..offset + run).map(|offset| self.order.row(offset)));
+            self.order.push_rows(offset, run, rows);
             sample += run;
         }
         self.position += self.global_batch_size();
@@ -176,6 +195,7 @@ impl Loader {
 struct EpochOrder {
     epoch: u64,
     images: Permutation,
+    first_image: u64,
     num_views: u64,
     /// Key of the block of epochs in which every view is used once.
     block_key: u64,
@@ -184,37 +204,36 @@ struct EpochOrder {
 }
 
 impl EpochOrder {
-    fn new(seed: u64, epoch: u64, cache: &TokenCache) -> EpochOrder {
-        let num_views = cache.num_views() as u64;
+    fn new(seed: u64, epoch: u64, images: &Range<usize>, num_views: usize) -> EpochOrder {
+        let num_views = num_views as u64;
         EpochOrder {
             epoch,
-            images: Permutation::new(derive_key(seed, ORDER, epoch), cache.num_images() as u64),
+            images: Permutation::new(derive_key(seed, ORDER, epoch), images.len() as u64),
+            first_image: images.start as u64,
             num_views,
             block_key: derive_key(seed, VIEWS, epoch / num_views),
             turn: epoch % num_views,
         }
     }
 
-    /// The row at place `offset` of the epoch.
-    fn row(&self, offset: u64) -> usize {
-        let image = self.images.apply(offset);
+    /// Appends the rows at places `offset .. offset + run` of the epoch.
+    fn push_rows(&self, offset: u64, run: u64, rows: &mut Vec<usize>) {
+        let mut images = [0; RUN_IMAGES];
+        let mut done = 0;
+        while done < run {
+            let images = &mut images[..(run - done).min(RUN_IMAGES as u64) as usize];
+            self.images.apply_run(offset + done, images);
+            rows.extend(images.iter().map(|image| self.row(self.first_image + image)));
+            done += images.len() as u64;
+        }
+    }
+
+    /// The row of an image in this epoch.
+    fn row(&self, image: u64) -> usize {
         let view = match self.num_views {
             1 => 0,
             views => shuffled_item(mix(self.block_key ^ image), views, self.turn),
         };
         (image * self.num_views + view) as usize
     }
-}
-
-/// Asks for the cache lines of a row. A hint: it reads nothing and cannot fault.
-#[inline]
-fn prefetch(row: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: prefetching is defined for any address, and this one is inside `row`; SSE is part of x86_64.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }

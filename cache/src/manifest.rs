@@ -12,7 +12,7 @@ use crate::error::CacheError;
 use crate::fsio::io_error;
 use crate::grid::GridSpec;
 use crate::hash::{ContentSum, blake3_hex};
-use crate::job::{JobIdentity, SourceInfo, TokenizerInfo};
+use crate::job::{JobIdentity, SourceInfo, Split, TokenizerInfo, check_splits, is_zero, split_of};
 use crate::schema::FORMAT_VERSION;
 
 /// Name of the manifest in a cache's folder.
@@ -47,6 +47,9 @@ pub struct Manifest {
     pub images: usize,
     /// Views (rows) of every image.
     pub views: u32,
+    /// The first view of every image; not 0 only where a cache holds what another one lacks.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_view: u32,
     /// Who made the tokens.
     pub tokenizer: TokenizerInfo,
     /// Size, views, seed, orientation policy.
@@ -55,6 +58,9 @@ pub struct Manifest {
     pub source: SourceInfo,
     /// Class names (wnids) by index.
     pub classes: Vec<String>,
+    /// Named parts of the source's images, in order; empty for a cache that is one whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<Split>,
     /// The shards in row order.
     pub shards: Vec<ShardEntry>,
     /// The list of inputs without rows.
@@ -181,10 +187,12 @@ impl Manifest {
             grid: self.grid.clone(),
             bits: self.bits,
             views: self.views,
+            first_view: self.first_view,
             tokenizer: self.tokenizer.clone(),
             recipe: self.recipe.clone(),
             source: self.source.clone(),
             classes: self.classes.clone(),
+            splits: self.splits.clone(),
         }
     }
 
@@ -203,10 +211,13 @@ impl Manifest {
         }
         expect("rows", self.images.saturating_mul(self.views as usize), self.rows)?;
         expect("source.images", self.images.saturating_add(self.quarantine.images), self.source.images)?;
+        check_splits(&self.splits, self.source.images)
+            .map_err(|actual| field_error(path, "splits", "named ranges that tile the images".into(), actual))?;
         let mut names = BTreeSet::new();
         let (mut rows, mut next_image, mut content) = (0usize, 0, ContentSum::default());
         for shard in &self.shards {
             shard.check(path)?;
+            self.check_groups_in_splits(path, shard)?;
             if !names.insert(&shard.file) {
                 return Err(field_error(path, "shards.file", "each shard once".into(), shard.file.clone()));
             }
@@ -221,6 +232,20 @@ impl Manifest {
             return Err(field_error(path, "content_hash", content.to_hex(), self.content_hash.clone()));
         }
         Ok(())
+    }
+
+    fn check_groups_in_splits(&self, path: &Path, shard: &ShardEntry) -> Result<(), CacheError> {
+        let straddles = |group: &&GroupEntry| {
+            let [start, end] = group.images;
+            start >= end || split_of(&self.splits, start) != split_of(&self.splits, end - 1)
+        };
+        match shard.row_groups.iter().find(straddles) {
+            None => Ok(()),
+            Some(group) => {
+                let expected = format!("images of one split ({})", shard.file);
+                Err(field_error(path, "shards.row_groups.images", expected, format!("{:?}", group.images)))
+            }
+        }
     }
 }
 

@@ -8,6 +8,9 @@ const ROUNDS_SMALL: usize = 8;
 /// Domains below this many bits are small.
 const SMALL_BITS: u32 = 16;
 
+/// Values that [`Permutation::apply_run`] works on at a time; their places fit a byte.
+const RUN_BLOCK: usize = 64;
+
 /// A permutation of `0..len` that a 64-bit key (of [`derive_key`]) selects. Construction and evaluation take constant
 /// time.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,33 @@ impl Permutation {
             value = self.network(value);
             if value < self.len {
                 return value;
+            }
+        }
+    }
+
+    /// [`Permutation::apply`] of `first`, `first + 1`, ... for all of `out`. One after the other, every value that has to
+    /// walk on would be a mispredicted branch; here those of a block are gathered first and walk on together.
+    pub(crate) fn apply_run(&self, first: u64, out: &mut [u64]) {
+        for (block, values) in out.chunks_mut(RUN_BLOCK).enumerate() {
+            let start = first + (block * RUN_BLOCK) as u64;
+            debug_assert!(start + values.len() as u64 <= self.len);
+            let mut outside = [0u8; RUN_BLOCK];
+            let mut num_outside = 0;
+            for (i, value) in values.iter_mut().enumerate() {
+                *value = self.network(start + i as u64);
+                outside[num_outside] = i as u8;
+                num_outside += usize::from(*value >= self.len);
+            }
+            while num_outside > 0 {
+                let mut still = 0;
+                for next in 0..num_outside {
+                    let i = outside[next];
+                    let value = &mut values[usize::from(i)];
+                    *value = self.network(*value);
+                    outside[still] = i;
+                    still += usize::from(*value >= self.len);
+                }
+                num_outside = still;
             }
         }
     }
@@ -108,6 +138,19 @@ mod tests {
                 let slot = &mut seen[permutation.apply(index) as usize];
                 assert!(!*slot, "{len}: two indices go to one");
                 *slot = true;
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_is_its_single_values() {
+        for len in [1, 2, 3, 5, 64, 65, 100, 129, 1000, 65_537, 1 << 40] {
+            let permutation = Permutation::new(derive_key(9, 0, len), len);
+            for (first, num) in [(0, 1), (0, 300), (1, 63), (len / 2, 200), (len - 1, 1)] {
+                let mut run = vec![u64::MAX; num.min(len - first.min(len)) as usize];
+                permutation.apply_run(first, &mut run);
+                let single: Vec<_> = (0..run.len() as u64).map(|i| permutation.apply(first + i)).collect();
+                assert_eq!(run, single, "{len}: {num} from {first}");
             }
         }
     }

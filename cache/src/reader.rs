@@ -12,8 +12,12 @@ use crate::grid::GridSpec;
 use crate::group::Row;
 use crate::hash::ContentSum;
 use crate::manifest::Manifest;
-use crate::pack::unpack;
+use crate::parallel::{self, num_threads};
 use crate::shard::Shard;
+use crate::unpack::unpack;
+
+/// Takes an image's number and rows: see [`TokenCache::visit_images`].
+pub type VisitImage<'a> = dyn FnMut(usize, &[Row<'_>]) -> Result<(), CacheError> + 'a;
 
 /// How the shards' bytes are brought in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +25,12 @@ pub enum Access {
     /// Map the files: nothing is read before it is used, and the operating system keeps what is used.
     #[default]
     Map,
+    /// Map the files and tell the operating system that they are read in random order (`madvise(MADV_RANDOM)`), so that
+    /// a read brings in its own pages and no more: for a cache that is larger than memory.
+    MapRandom,
+    /// Map the files and read all of them at once (`MAP_POPULATE`): for a cache that fits in memory, so that no read
+    /// waits for the disk later.
+    Preload,
     /// Read the files into memory: immune to a file that is truncated while it is in use.
     Copy,
 }
@@ -63,7 +73,7 @@ impl RowMeta {
 /// other, so image i (of those that were encoded) has rows `i * num_views .. (i + 1) * num_views`.
 ///
 /// # Truncation of a live file
-/// With [`Access::Map`], a file that another program truncates while the cache is open makes the process receive
+/// With every [`Access`] but [`Access::Copy`], a file that another program truncates while the cache is open makes the process receive
 /// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part; changing the file in place changes
 /// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
 /// [`Access::Copy`] reads everything into memory first.
@@ -72,6 +82,8 @@ pub struct TokenCache {
     manifest: Manifest,
     grid: GridSpec,
     row_bytes: usize,
+    num_rows: usize,
+    /// One an image: its views share it.
     labels: Vec<i32>,
     groups: RowIndex,
     shards: Vec<(Shard, Arc<Bytes>)>,
@@ -114,18 +126,20 @@ impl TokenCache {
         // Only now, with every shard validated, is anything mapped.
         let shards = shards.into_iter().map(|shard| shard.load(access).map(|bytes| (shard, bytes)));
         let shards = shards.collect::<Result<Vec<_>, _>>()?;
-        let mut labels = Vec::with_capacity(manifest.rows);
+        let mut labels = Vec::with_capacity(manifest.images);
         let mut groups = Vec::new();
+        let mut num_rows = 0;
         for (index, (shard, bytes)) in shards.iter().enumerate() {
             for group in 0..shard.num_groups() {
-                let start = labels.len();
-                labels.extend(shard.labels(bytes, group, 0..shard.group_rows(group))?);
+                let start = num_rows;
+                num_rows += shard.group_rows(group);
+                labels.extend(shard.image_labels(bytes, group)?);
                 let tokens = bytes.slice(shard.token_range(group));
-                groups.push(TokenGroup { rows: start..labels.len(), tokens, place: (index, group) });
+                groups.push(TokenGroup { rows: start..num_rows, tokens, place: (index, group) });
             }
         }
-        let groups = RowIndex::new(groups, labels.len());
-        Ok(TokenCache { dir: dir.into(), row_bytes: grid.row_bytes(), manifest, grid, labels, groups, shards })
+        let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
+        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards })
     }
 
     /// The folder.
@@ -145,7 +159,7 @@ impl TokenCache {
 
     /// Rows: `num_images * num_views`.
     pub fn num_rows(&self) -> usize {
-        self.labels.len()
+        self.num_rows
     }
 
     /// Images with rows.
@@ -156,6 +170,17 @@ impl TokenCache {
     /// Views (rows) of every image.
     pub fn num_views(&self) -> usize {
         self.manifest.views as usize
+    }
+
+    /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
+    pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
+        let split = self.manifest.splits.iter().find(|split| split.name == name)?;
+        let groups = || self.manifest.shards.iter().flat_map(|shard| &shard.row_groups);
+        // Row groups keep to one split, and images in quarantine have no rows.
+        let images_below = |end: usize| {
+            groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>() / self.num_views()
+        };
+        Some(images_below(split.images[0])..images_below(split.images[1]))
     }
 
     /// The rows of an image, `0..num_images`: its views in order.
@@ -180,13 +205,44 @@ impl TokenCache {
         &group.tokens[start..start + self.row_bytes]
     }
 
+    /// Calls `visit` with the place in `rows` and the packed grid of each of `rows`, in order, while the next ones are
+    /// on their way from memory: the fast way through rows in random order.
+    ///
+    /// # Panics
+    /// When a row is not below [`TokenCache::num_rows`].
+    #[inline]
+    pub fn visit_packed(&self, rows: &[usize], mut visit: impl FnMut(usize, &[u8])) {
+        let mut ahead: [&[u8]; PREFETCH_ROWS] = [&[]; PREFETCH_ROWS];
+        for (slot, row) in ahead.iter_mut().zip(rows) {
+            *slot = self.packed_row(*row);
+            prefetch(slot);
+        }
+        for i in 0..rows.len() {
+            let slot = &mut ahead[i % PREFETCH_ROWS];
+            let packed = *slot;
+            if let Some(row) = rows.get(i + PREFETCH_ROWS) {
+                *slot = self.packed_row(*row);
+                prefetch(slot);
+            }
+            visit(i, packed);
+        }
+    }
+
     /// The class index of a row, -1 when unknown.
     ///
     /// # Panics
     /// When `row` is not below [`TokenCache::num_rows`].
     #[inline]
     pub fn label(&self, row: usize) -> i32 {
-        self.labels[row]
+        self.labels[row / self.manifest.views as usize]
+    }
+
+    /// The class index of an image, -1 when unknown.
+    ///
+    /// # Panics
+    /// When `image` is not below [`TokenCache::num_images`].
+    pub fn image_label(&self, image: usize) -> i32 {
+        self.labels[image]
     }
 
     /// Unpacks the tokens of a row, raster order, into `grid().num_tokens()` elements.
@@ -227,18 +283,82 @@ impl TokenCache {
         Ok(metas)
     }
 
+    /// Calls `visit` with the number and the rows of each of `images` that `wanted` accepts, in order, verifying every
+    /// column on the way: how caches are copied.
+    ///
+    /// # Errors
+    /// [`CacheError::RowOutOfRange`]; the variant that names the damage; or what `visit` returns.
+    pub fn visit_images(
+        &self,
+        images: Range<usize>,
+        wanted: &dyn Fn(usize) -> bool,
+        visit: &mut VisitImage<'_>,
+    ) -> Result<(), CacheError> {
+        if images.end > self.num_images() {
+            let row = images.end.saturating_mul(self.num_views()) - 1;
+            return Err(CacheError::RowOutOfRange { row, num_rows: self.num_rows() });
+        }
+        let (views, num_tokens) = (self.num_views(), self.grid.num_tokens());
+        let mut tokens = vec![0; num_tokens * views];
+        let mut next = images.start;
+        while next < images.end {
+            let group = self.groups.find(next * views);
+            let end = (group.rows.end / views).min(images.end);
+            if !(next..end).any(wanted) {
+                next = end;
+                continue;
+            }
+            let (shard, bytes) = &self.shards[group.place.0];
+            shard.verify_column(bytes, group.place.1, 0)?;
+            let local = next * views - group.rows.start..end * views - group.rows.start;
+            let metas = shard.row_metas(bytes, group.place.1, local)?;
+            for (image, metas) in (next..end).zip(metas.chunks_exact(views)).filter(|(image, _)| wanted(*image)) {
+                for (row, tokens) in self.image_rows(image).zip(tokens.chunks_exact_mut(num_tokens)) {
+                    self.tokens_into(row, tokens);
+                }
+                let rows: Vec<_> = metas.iter().zip(tokens.chunks_exact(num_tokens)).map(|(m, t)| m.row(t)).collect();
+                visit(image, &rows)?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with the number and the key of each of `images`.
+    pub(crate) fn visit_keys(
+        &self,
+        images: Range<usize>,
+        visit: &mut dyn FnMut(usize, &str) -> Result<(), CacheError>,
+    ) -> Result<(), CacheError> {
+        let views = self.num_views();
+        let mut next = images.start;
+        while next < images.end {
+            let group = self.groups.find(next * views);
+            let end = (group.rows.end / views).min(images.end);
+            for (image, meta) in (next..end).zip(self.metas(next * views..end * views)?.iter().step_by(views)) {
+                visit(image, &meta.key)?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
     /// Computes the content hash from the rows themselves, reading and verifying every column of the cache. Equal to
     /// [`TokenCache::content_hash`] unless the manifest lies.
     ///
     /// # Errors
     /// The variant that names the damage.
     pub fn recompute_content_hash(&self) -> Result<String, CacheError> {
-        let mut content = ContentSum::default();
-        for (shard, bytes) in &self.shards {
+        let sums = parallel::map(num_threads(), self.shards.len(), &mut |_| {}, |index, _| {
+            let (shard, bytes) = &self.shards[index];
+            let mut content = ContentSum::default();
             for group in 0..shard.num_groups() {
-                shard.row_hashes(bytes, group)?.iter().for_each(|hash| content.add_row(hash));
+                shard.row_hashes(bytes, group, &self.manifest.splits)?.iter().for_each(|hash| content.add_row(hash));
             }
-        }
+            Ok(content)
+        })?;
+        let mut content = ContentSum::default();
+        sums.into_iter().for_each(|sum| content.add(sum));
         Ok(content.to_hex())
     }
 }
@@ -251,6 +371,22 @@ impl fmt::Debug for TokenCache {
             .field("content_hash", &self.content_hash())
             .finish_non_exhaustive()
     }
+}
+
+/// Rows that are asked for before the one in hand is used: enough to hide a trip to memory.
+const PREFETCH_ROWS: usize = 8;
+
+/// Asks for the cache lines of a row. A hint: it reads nothing and cannot fault.
+#[inline]
+fn prefetch(row: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetching is defined for any address, and this one is inside `row`; SSE is part of x86_64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// Finds the row group of a row in constant time: row groups have different numbers of rows, so a table says for every

@@ -35,6 +35,10 @@ pub(crate) mod keys {
     pub(crate) const VIEWS: &str = "tokengrid.views";
     pub(crate) const TOKENIZER: &str = "tokengrid.tokenizer";
     pub(crate) const RECIPE: &str = "tokengrid.recipe";
+    pub(crate) const FIRST_VIEW: &str = "tokengrid.first_view";
+    pub(crate) const SOURCE: &str = "tokengrid.source";
+    pub(crate) const CLASSES: &str = "tokengrid.classes";
+    pub(crate) const SPLITS: &str = "tokengrid.splits";
     pub(crate) const JOB: &str = "tokengrid.job";
     pub(crate) const IMAGES: &str = "tokengrid.images";
     pub(crate) const QUARANTINED: &str = "tokengrid.quarantined";

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::error::CacheError;
 use crate::fsio::{io_error, list_names};
-use crate::manifest::{ByteRange, MANIFEST_FILE, Manifest, QUARANTINE_FILE, ShardEntry};
+use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE, ShardEntry};
+use crate::parallel::{self, num_threads};
 use crate::shard::Shard;
 
 /// Bytes read and hashed at a time.
@@ -56,7 +57,7 @@ impl VerifyReport {
     }
 }
 
-/// Reads every byte of the cache in `dir` and compares every checksum and count.
+/// Reads every byte of the cache in `dir` and compares every checksum and count, on all cores.
 ///
 /// Finds any altered byte of a shard, the manifest or the quarantine list; truncated, missing, surplus and swapped
 /// files; and shards or a manifest of another job. `progress` is called with the bytes done and the bytes in total.
@@ -65,6 +66,18 @@ impl VerifyReport {
 /// [`CacheError::NotACache`] and [`CacheError::Unfinished`] where there is no manifest, [`CacheError::NewerVersion`],
 /// [`CacheError::Io`] when a file cannot be read. Damage is no error of this function: it is in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, CacheError> {
+    verify_with_threads(dir, num_threads(), progress)
+}
+
+/// As [`verify()`], with a given number of threads, each of which takes a shard at a time.
+///
+/// # Errors
+/// As [`verify()`].
+pub fn verify_with_threads(
+    dir: &Path,
+    threads: usize,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<VerifyReport, CacheError> {
     let manifest = match Manifest::read(dir) {
         Ok(manifest) => manifest,
         Err(
@@ -73,133 +86,132 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyRe
             | CacheError::ManifestField { .. }),
         ) => {
             // Nothing else can be said without it.
-            let what = with_cause(&error);
-            let problems = vec![Problem { shard: MANIFEST_FILE.to_owned(), row_group: None, what }];
+            let problems = vec![problem(MANIFEST_FILE, None, with_cause(&error))];
             return Ok(VerifyReport { problems, ..VerifyReport::default() });
         }
         Err(error) => return Err(error),
     };
     let total = manifest.quarantine.bytes + manifest.shards.iter().map(|shard| shard.bytes).sum::<u64>();
-    let mut verifier = Verifier { dir, progress, total, report: VerifyReport::default() };
-    verifier.report.rows = manifest.rows;
-    verifier.report.shards = manifest.shards.len();
-    for entry in &manifest.shards {
-        verifier.shard(&manifest, entry)?;
-    }
-    verifier.quarantine(&manifest)?;
-    verifier.surplus(&manifest)?;
-    Ok(verifier.report)
+    let mut bytes = 0;
+    let mut count = |read| {
+        bytes += read;
+        progress(bytes, total);
+    };
+    // The quarantine list comes last, behind the shards.
+    let files = manifest.shards.len() + 1;
+    let problems = parallel::map(threads, files, &mut count, |index, progress| match manifest.shards.get(index) {
+        Some(entry) => verify_shard(dir, &manifest, entry, progress),
+        None => verify_quarantine(dir, &manifest, progress),
+    })?;
+    let mut problems = problems.concat();
+    problems.extend(surplus(dir, &manifest)?);
+    Ok(VerifyReport { problems, rows: manifest.rows, shards: manifest.shards.len(), bytes })
 }
 
-struct Verifier<'a> {
-    dir: &'a Path,
-    progress: &'a mut dyn FnMut(u64, u64),
-    total: u64,
-    report: VerifyReport,
+fn problem(file: &str, row_group: Option<usize>, what: impl Into<String>) -> Problem {
+    Problem { shard: file.to_owned(), row_group, what: what.into() }
 }
 
-impl Verifier<'_> {
-    fn problem(&mut self, file: &str, row_group: Option<usize>, what: impl Into<String>) {
-        self.report.problems.push(Problem { shard: file.to_owned(), row_group, what: what.into() });
-    }
-
-    fn shard(&mut self, manifest: &Manifest, entry: &ShardEntry) -> Result<(), CacheError> {
-        let path = self.dir.join(&entry.file);
-        let Some(mut file) = self.open(&entry.file)? else {
-            return Ok(());
-        };
-        let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
+/// What is wrong with one shard.
+pub(crate) fn verify_shard(
+    dir: &Path,
+    manifest: &Manifest,
+    entry: &ShardEntry,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<Problem>, CacheError> {
+    let path = dir.join(&entry.file);
+    let Some(mut file) = open(&path)? else {
+        return Ok(vec![problem(&entry.file, None, "the file is missing")]);
+    };
+    let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
+    let whole = hash_prefix(&mut file, entry.bytes, progress).map_err(io_error("read", &path))?;
+    if size != entry.bytes || whole != entry.blake3 {
+        let mut problems = Vec::new();
         if size != entry.bytes {
-            self.problem(&entry.file, None, format!("the file has {size} bytes, expected {}", entry.bytes));
+            problems.push(problem(&entry.file, None, format!("the file has {size} bytes, expected {}", entry.bytes)));
         }
-        let whole = self.hash(&mut file, &path, entry.bytes)?;
-        if size != entry.bytes || whole != entry.blake3 {
-            return self.localize(entry);
-        }
-        // The bytes are those that the manifest vouches for; is it the manifest of these shards?
-        let structure = Shard::open(&path, Some(entry)).and_then(|shard| {
-            shard.check_belongs(&manifest.job, manifest.grid_spec(), manifest.views)?;
-            shard.check_entry(entry)
-        });
-        match structure {
-            Err(error @ CacheError::Io { .. }) => return Err(error),
-            Err(error) => self.problem(&entry.file, None, with_cause(&error)),
-            Ok(()) => {}
-        }
-        Ok(())
+        problems.extend(localize(&path, entry)?);
+        return Ok(problems);
     }
-
-    /// Names the row groups of a damaged shard, going by the manifest alone: the shard's own footer may be damaged.
-    fn localize(&mut self, entry: &ShardEntry) -> Result<(), CacheError> {
-        let path = self.dir.join(&entry.file);
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
-        let groups = entry.row_groups.iter().enumerate().map(|(index, group)| (Some(index), &group.range));
-        for (row_group, range) in groups.chain([(None, &entry.footer)]) {
-            let part = if row_group.is_some() { "row group" } else { "page index and footer" };
-            let actual = hash_prefix(&mut file, range.bytes, &mut |_| {}).map_err(io_error("read", &path))?;
-            if actual != range.blake3 {
-                let ByteRange { offset, bytes, .. } = range;
-                let end = offset + bytes;
-                self.problem(
-                    &entry.file,
-                    row_group,
-                    format!("{part} (bytes {offset}..{end}) was altered or is cut off"),
-                );
-            }
-        }
-        Ok(())
-    }
-
-    fn quarantine(&mut self, manifest: &Manifest) -> Result<(), CacheError> {
-        let path = self.dir.join(QUARANTINE_FILE);
-        let Some(mut file) = self.open(QUARANTINE_FILE)? else {
-            return Ok(());
-        };
-        let expected = &manifest.quarantine;
-        let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
-        let blake3 = self.hash(&mut file, &path, expected.bytes)?;
-        if size != expected.bytes || blake3 != expected.blake3 {
-            self.problem(QUARANTINE_FILE, None, "the list was altered");
-        }
-        Ok(())
-    }
-
-    /// Parquet files that the manifest does not name: a glob over the folder would read them as rows.
-    fn surplus(&mut self, manifest: &Manifest) -> Result<(), CacheError> {
-        for name in list_names(self.dir)? {
-            let known = manifest.shards.iter().any(|entry| entry.file == name);
-            if name.ends_with(".parquet") && !name.starts_with('.') && !known {
-                self.problem(&name, None, "the manifest does not name this file: remove it");
-            }
-        }
-        Ok(())
-    }
-
-    fn open(&mut self, name: &str) -> Result<Option<File>, CacheError> {
-        let path = self.dir.join(name);
-        match File::open(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                self.problem(name, None, "the file is missing");
-                Ok(None)
-            }
-            Err(e) => Err(io_error("open", &path)(e)),
-        }
-    }
-
-    /// Hashes the first `bytes` bytes of a file (fewer when it is shorter) and reports progress.
-    fn hash(&mut self, file: &mut File, path: &Path, bytes: u64) -> Result<String, CacheError> {
-        let report = &mut self.report;
-        let (progress, total) = (&mut self.progress, self.total);
-        hash_prefix(file, bytes, &mut |read| {
-            report.bytes += read;
-            progress(report.bytes, total);
-        })
-        .map_err(io_error("read", path))
+    // The bytes are those that the manifest vouches for; is it the manifest of these shards?
+    let structure = Shard::open(&path, Some(entry)).and_then(|shard| {
+        shard.check_belongs(&manifest.job, manifest.grid_spec(), manifest.views)?;
+        shard.check_entry(entry)
+    });
+    match structure {
+        Err(error @ CacheError::Io { .. }) => Err(error),
+        Err(error) => Ok(vec![problem(&entry.file, None, with_cause(&error))]),
+        Ok(()) => Ok(Vec::new()),
     }
 }
 
-fn hash_prefix(file: &mut File, bytes: u64, progress: &mut dyn FnMut(u64)) -> std::io::Result<String> {
+/// Names the row groups of a damaged shard, going by the manifest alone: the shard's own footer may be damaged.
+fn localize(path: &Path, entry: &ShardEntry) -> Result<Vec<Problem>, CacheError> {
+    let mut problems = Vec::new();
+    for row_group in damaged_parts(path, entry)? {
+        let (part, range) = match row_group {
+            Some(index) => ("row group", &entry.row_groups[index].range),
+            None => ("page index and footer", &entry.footer),
+        };
+        let (offset, end) = (range.offset, range.offset + range.bytes);
+        let what = format!("{part} (bytes {offset}..{end}) was altered or is cut off");
+        problems.push(problem(&entry.file, row_group, what));
+    }
+    Ok(problems)
+}
+
+/// Row groups of a file (`None`: page index and footer) whose bytes are not those of the manifest.
+pub(crate) fn damaged_parts(path: &Path, entry: &ShardEntry) -> Result<Vec<Option<usize>>, CacheError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let groups = entry.row_groups.iter().enumerate().map(|(index, group)| (Some(index), &group.range));
+    let mut damaged = Vec::new();
+    for (part, range) in groups.chain([(None, &entry.footer)]) {
+        if hash_prefix(&mut file, range.bytes, &|_| {}).map_err(io_error("read", path))? != range.blake3 {
+            damaged.push(part);
+        }
+    }
+    Ok(damaged)
+}
+
+/// What is wrong with the quarantine list.
+pub(crate) fn verify_quarantine(
+    dir: &Path,
+    manifest: &Manifest,
+    progress: &dyn Fn(u64),
+) -> Result<Vec<Problem>, CacheError> {
+    let path = dir.join(QUARANTINE_FILE);
+    let Some(mut file) = open(&path)? else {
+        return Ok(vec![problem(QUARANTINE_FILE, None, "the file is missing")]);
+    };
+    let expected = &manifest.quarantine;
+    let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
+    let blake3 = hash_prefix(&mut file, expected.bytes, progress).map_err(io_error("read", &path))?;
+    if size != expected.bytes || blake3 != expected.blake3 {
+        return Ok(vec![problem(QUARANTINE_FILE, None, "the list was altered")]);
+    }
+    Ok(Vec::new())
+}
+
+/// Parquet files that the manifest does not name: a glob over the folder would read them as rows.
+fn surplus(dir: &Path, manifest: &Manifest) -> Result<Vec<Problem>, CacheError> {
+    let is_surplus = |name: &String| {
+        let known = manifest.shards.iter().any(|entry| entry.file == *name);
+        name.ends_with(".parquet") && !name.starts_with('.') && !known
+    };
+    let names = list_names(dir)?.into_iter().filter(is_surplus);
+    Ok(names.map(|name| problem(&name, None, "the manifest does not name this file: remove it")).collect())
+}
+
+fn open(path: &Path) -> Result<Option<File>, CacheError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error("open", path)(e)),
+    }
+}
+
+/// The hash of the next `bytes` bytes of a file (fewer when it is shorter).
+fn hash_prefix(file: &mut File, bytes: u64, progress: &dyn Fn(u64)) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut rest = file.take(bytes);
@@ -217,7 +229,7 @@ fn hash_prefix(file: &mut File, bytes: u64, progress: &mut dyn FnMut(u64)) -> st
 }
 
 /// One line with the causes, for a report that has no error chain.
-fn with_cause(error: &CacheError) -> String {
+pub(crate) fn with_cause(error: &CacheError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

@@ -17,6 +17,11 @@ pub(super) fn check_expected(path: &Path, file: &File, bytes: u64, entry: &Shard
     if bytes != entry.bytes {
         return Err(CacheError::ShardSize { path: path.into(), expected: entry.bytes, actual: bytes });
     }
+    check_footer(path, file, entry)
+}
+
+/// The checksum of page index and footer.
+pub(super) fn check_footer(path: &Path, file: &File, entry: &ShardEntry) -> Result<(), CacheError> {
     // The manifest's check has established that the footer's range ends at `entry.bytes`.
     let mut tail = vec![0; entry.footer.bytes as usize];
     read_at(file, entry.footer.offset, &mut tail).map_err(io_error("read", path))?;
@@ -32,19 +37,26 @@ pub(super) fn check_expected(path: &Path, file: &File, bytes: u64, entry: &Shard
 pub(super) fn read_metadata(path: &Path, file: &File, bytes: u64) -> Result<ParquetMetaData, CacheError> {
     let frame = |what| CacheError::FooterFrame { path: path.into(), what };
     let end = bytes.checked_sub(8).filter(|end| *end >= 4).ok_or_else(|| frame("the file is too short"))?;
-    let mut ends = [0; 12];
-    read_at(file, 0, &mut ends[..4]).map_err(io_error("read", path))?;
-    read_at(file, end, &mut ends[4..]).map_err(io_error("read", path))?;
-    if &ends[..4] != MAGIC || &ends[8..] != MAGIC {
+    let mut last = [0; 8];
+    read_at(file, end, &mut last).map_err(io_error("read", path))?;
+    if &last[4..] != MAGIC {
         return Err(frame("the magic number PAR1 is missing"));
     }
-    let length = u32::from_le_bytes([ends[4], ends[5], ends[6], ends[7]]);
+    let length = u32::from_le_bytes([last[0], last[1], last[2], last[3]]);
     let start = end.checked_sub(u64::from(length)).filter(|start| *start >= 4);
     let start = start.ok_or_else(|| frame("its length exceeds the file"))?;
     let mut thrift = vec![0; length as usize];
     read_at(file, start, &mut thrift).map_err(io_error("read", path))?;
     ParquetMetaDataReader::decode_metadata(&thrift)
         .map_err(|source| CacheError::FooterSyntax { path: path.into(), source })
+}
+
+/// The magic number that a Parquet file begins with.
+pub(super) fn check_magic(path: &Path, file: &File) -> Result<(), CacheError> {
+    let mut first = [0; 4];
+    read_at(file, 0, &mut first).map_err(io_error("read", path))?;
+    let what = "the magic number PAR1 is missing at its beginning";
+    if &first == MAGIC { Ok(()) } else { Err(CacheError::FooterFrame { path: path.into(), what }) }
 }
 
 /// Fills `out` from byte `offset` on.

@@ -23,8 +23,9 @@ pub(super) struct GroupLayout {
 }
 
 impl Shard {
-    /// Checks all row groups and notes where they are.
-    pub(super) fn check_layout(&mut self) -> Result<(), CacheError> {
+    /// Checks all row groups and notes where they are. `rows_intact`: whether what lies in front of the footer can be
+    /// relied on, and is checked too.
+    pub(super) fn check_layout(&mut self, rows_intact: bool) -> Result<(), CacheError> {
         let groups = self.metadata.num_row_groups();
         if groups != self.footer.row_groups.len() {
             let (expected, actual) = (groups.to_string(), self.footer.row_groups.len().to_string());
@@ -33,7 +34,7 @@ impl Shard {
         }
         let mut next = MAGIC.len() as u64;
         for index in 0..groups {
-            let mut layout = GroupLayout::check(self, index, next)?;
+            let mut layout = GroupLayout::check(self, index, next, rows_intact)?;
             next = layout.range.end;
             if index == 0 {
                 layout.range.start = 0; // the leading magic belongs to the first group's checksum
@@ -46,7 +47,7 @@ impl Shard {
 
 impl GroupLayout {
     /// Checks row group `index` of a shard, which must begin at byte `start`.
-    fn check(shard: &Shard, index: usize, start: u64) -> Result<GroupLayout, CacheError> {
+    fn check(shard: &Shard, index: usize, start: u64, rows_intact: bool) -> Result<GroupLayout, CacheError> {
         let group = shard.metadata.row_group(index);
         let rows = shard.footer.row_groups[index].rows;
         let checks = LayoutChecks { shard, row_group: index };
@@ -65,7 +66,10 @@ impl GroupLayout {
                 chunks[i] = range;
             }
         }
-        checks.token_page(group.column(0), &chunks[0], rows)?;
+        let header = checks.token_column(group.column(0), &chunks[0], rows)?;
+        if rows_intact {
+            checks.token_page(header, rows)?;
+        }
         if next - start >= GROUP_BYTES_MAX as u64 {
             return Err(checks.error("size", format!("less than {GROUP_BYTES_MAX} bytes"), (next - start).to_string()));
         }
@@ -123,8 +127,13 @@ impl LayoutChecks<'_> {
         self.equal("number of values", rows as i64, column.num_values())
     }
 
-    /// One PLAIN, uncompressed page without dictionary whose data is where the footer says.
-    fn token_page(&self, column: &ColumnChunkMetaData, chunk: &Range<u64>, rows: usize) -> Result<(), CacheError> {
+    /// Uncompressed grids without dictionary whose data is where the footer says; returns where the page's header is.
+    fn token_column(
+        &self,
+        column: &ColumnChunkMetaData,
+        chunk: &Range<u64>,
+        rows: usize,
+    ) -> Result<Range<u64>, CacheError> {
         let width = self.shard.footer.grid.row_bytes();
         self.equal("width of a grid in bytes", width as i64, i64::from(column.column_descr().type_length()))?;
         if column.compression() != Compression::UNCOMPRESSED || column.dictionary_page_offset().is_some() {
@@ -141,13 +150,15 @@ impl LayoutChecks<'_> {
             })?;
         let offset = self.shard.footer.row_groups[self.row_group].tokens_offset;
         self.equal("tokens_offset", (chunk.start + header_bytes) as i64, i64::try_from(offset).unwrap_or(-1))?;
-        let mut bytes = vec![0; header_bytes as usize];
-        read_at(&self.shard.file, chunk.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
-        self.page_header(&bytes, rows, rows * width)
+        Ok(chunk.start..chunk.start + header_bytes)
     }
 
-    fn page_header(&self, bytes: &[u8], rows: usize, data_bytes: usize) -> Result<(), CacheError> {
-        let header = DataPageHeader::parse(bytes).map_err(|what| CacheError::PageHeader {
+    /// One PLAIN page with all of the rows.
+    fn token_page(&self, header: Range<u64>, rows: usize) -> Result<(), CacheError> {
+        let data_bytes = rows * self.shard.footer.grid.row_bytes();
+        let mut bytes = vec![0; (header.end - header.start) as usize];
+        read_at(&self.shard.file, header.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
+        let header = DataPageHeader::parse(&bytes).map_err(|what| CacheError::PageHeader {
             path: self.shard.path.clone(),
             row_group: self.row_group,
             what,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parquet::data_type::{BoolType, ByteArrayType, DataType, Int32Type};
 use parquet::file::metadata::ParquetMetaData;
 
-use self::file::{check_expected, read_at, read_metadata};
+use self::file::{check_expected, check_footer, check_magic, read_at, read_metadata};
 use self::layout::GroupLayout;
 use crate::columns::read_column;
 use crate::error::CacheError;
@@ -22,10 +22,11 @@ use crate::footer::ShardFooter;
 use crate::fsio::io_error;
 use crate::group::RowGroup;
 use crate::hash::{blake3_hex, row_hash};
+use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
-use crate::pack::unpack;
 use crate::reader::{Access, RowMeta};
 use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+use crate::unpack::unpack;
 
 /// Magic number at both ends of a Parquet file.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -57,11 +58,32 @@ impl Shard {
         if let Some(entry) = expected {
             check_expected(path, &file, bytes, entry)?;
         }
+        check_magic(path, &file)?;
+        Self::from_footer(path, file, bytes, true)
+    }
+
+    /// Opens a shard whose page index and footer are those of the manifest, and whose rows may be damaged: only those
+    /// that are known to be intact may be read, from a copy ([`Access::Copy`]).
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub(crate) fn open_damaged(path: &Path, entry: &ShardEntry) -> Result<Shard, CacheError> {
+        let file = File::open(path).map_err(io_error("open", path))?;
+        check_footer(path, &file, entry)?;
+        Self::from_footer(path, file, entry.bytes, false)
+    }
+
+    fn from_footer(path: &Path, file: File, bytes: u64, rows_intact: bool) -> Result<Shard, CacheError> {
         let metadata = read_metadata(path, &file, bytes)?;
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
         let mut shard = Shard { path: path.into(), footer, bytes, file, metadata, groups: Vec::new() };
-        shard.check_layout()?;
+        shard.check_layout(rows_intact)?;
         Ok(shard)
+    }
+
+    /// As [`ShardFooter::identity`].
+    pub(crate) fn identity(&self) -> Result<JobIdentity, CacheError> {
+        self.footer.identity(&self.path, self.metadata.file_metadata())
     }
 
     pub(crate) fn num_groups(&self) -> usize {
@@ -86,13 +108,21 @@ impl Shard {
     /// The whole file as bytes, mapped or read.
     pub(crate) fn load(&self, access: Access) -> Result<Arc<Bytes>, CacheError> {
         let bytes = match access {
-            Access::Map if self.bytes > 0 => {
+            Access::Map | Access::MapRandom | Access::Preload => {
+                let mut options = memmap2::MmapOptions::new();
+                if access == Access::Preload {
+                    options.populate();
+                }
                 // SAFETY: shards are published by rename and never written again by this crate, so the mapped inode
                 // does not change. A foreign process that truncates it makes reads fault, as `TokenCache` documents.
-                let map = unsafe { memmap2::Mmap::map(&self.file) }.map_err(io_error("map", &self.path))?;
+                let map = unsafe { options.map(&self.file) }.map_err(io_error("map", &self.path))?;
+                #[cfg(unix)]
+                if access == Access::MapRandom {
+                    map.advise(memmap2::Advice::Random).map_err(io_error("advise on", &self.path))?;
+                }
                 Bytes::from_owner(map)
             }
-            _ => {
+            Access::Copy => {
                 let mut copy = vec![0; self.bytes as usize];
                 read_at(&self.file, 0, &mut copy).map_err(io_error("read", &self.path))?;
                 Bytes::from(copy)
@@ -160,6 +190,21 @@ impl Shard {
         }
     }
 
+    /// The label of every image of a group, after verifying the column.
+    pub(crate) fn image_labels(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+    ) -> Result<impl Iterator<Item = i32>, CacheError> {
+        let labels = self.labels(file, group, 0..self.group_rows(group))?;
+        let views = self.footer.views as usize;
+        // `ShardFooter::parse` saw to it that a group holds whole images.
+        if let Some(views) = labels.chunks(views).find(|views| views.iter().any(|label| *label != views[0])) {
+            return Err(self.value_error(group, LABEL, "one label for all views of an image", format!("{views:?}")));
+        }
+        Ok(labels.into_iter().step_by(views))
+    }
+
     /// Everything but the tokens of rows `rows` of a group, after verifying the columns.
     pub(crate) fn row_metas(
         &self,
@@ -192,12 +237,12 @@ impl Shard {
     }
 
     /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.
-    pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize) -> Result<RowGroup, CacheError> {
+    pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<RowGroup, CacheError> {
         self.verify_column(file, group, 0)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let [start, end] = self.footer.row_groups[group].images;
-        let mut rows = RowGroup::starting_at(start);
+        let mut rows = RowGroup::starting_at(start, splits);
         let mut tokens = vec![0; grid.num_tokens()];
         for (meta, packed) in metas.iter().zip(file[self.token_range(group)].chunks_exact(grid.row_bytes())) {
             unpack(packed, grid.bits, &mut tokens);
@@ -210,12 +255,18 @@ impl Shard {
     }
 
     /// The hash of every row of a group, for a content hash that is computed from the rows themselves.
-    pub(crate) fn row_hashes(&self, file: &Arc<Bytes>, group: usize) -> Result<Vec<[u8; 32]>, CacheError> {
+    pub(crate) fn row_hashes(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        splits: &[Split],
+    ) -> Result<Vec<[u8; 32]>, CacheError> {
         self.verify_column(file, group, 0)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
-        Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, &meta.row(&[]), packed)).collect())
+        let split = split_of(splits, self.footer.row_groups[group].images[0]);
+        Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, split, &meta.row(&[]), packed)).collect())
     }
 
     fn int_column(

@@ -24,19 +24,32 @@ use crate::shard::Shard;
 const ENCODE_BATCH_ROWS: usize = 1024;
 
 /// What all shards of a rank have in common.
-pub(super) struct ShardSpec<'a> {
-    pub(super) job: &'a JobSpec,
-    pub(super) identity: &'a JobIdentity,
-    pub(super) job_id: &'a str,
+pub(crate) struct ShardSpec<'a> {
+    pub(crate) job: &'a JobSpec,
+    pub(crate) identity: &'a JobIdentity,
+    pub(crate) job_id: &'a str,
 }
 
 impl ShardSpec<'_> {
     /// Writes `groups` as the shard `name`: temporary file, sync, read back and verify, rename, sync of the folder.
-    pub(super) fn write(&self, dir: &Path, name: Name, groups: &[RowGroup]) -> Result<ShardEntry, CacheError> {
+    pub(crate) fn write(&self, dir: &Path, name: Name, groups: &[RowGroup]) -> Result<ShardEntry, CacheError> {
+        self.write_if(dir, name, groups, |_, _| Ok(()))
+    }
+
+    /// As [`ShardSpec::write`], but nothing gets its final name unless `accept` agrees to the temporary file and what
+    /// it is.
+    pub(crate) fn write_if(
+        &self,
+        dir: &Path,
+        name: Name,
+        groups: &[RowGroup],
+        accept: impl FnOnce(&Path, &ShardEntry) -> Result<(), CacheError>,
+    ) -> Result<ShardEntry, CacheError> {
         let mut file = TempFile::create(Name::Temp(Some(self.job.rank)).path(dir))?;
         let footer_blake3 = self.encode(&mut file, groups)?;
         file.sync()?;
         let entry = self.read_back(file.path(), name, &footer_blake3)?;
+        accept(file.path(), &entry)?;
         file.publish(&name.path(dir))?;
         Ok(entry)
     }

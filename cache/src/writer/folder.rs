@@ -19,7 +19,7 @@ const FOLDER_LOCK: &str = ".lock";
 
 /// A file of ours, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Name {
+pub(crate) enum Name {
     Manifest,
     Quarantine,
     Job,
@@ -42,7 +42,7 @@ pub(crate) fn parse_shard_name(name: &str) -> Option<(u32, u32)> {
     }
 }
 
-pub(super) fn parse_name(name: &str) -> Option<Name> {
+pub(crate) fn parse_name(name: &str) -> Option<Name> {
     match name {
         MANIFEST_FILE => return Some(Name::Manifest),
         QUARANTINE_FILE => return Some(Name::Quarantine),
@@ -74,7 +74,7 @@ pub(super) fn parse_name(name: &str) -> Option<Name> {
 }
 
 impl Name {
-    pub(super) fn to_text(self) -> String {
+    pub(crate) fn to_text(self) -> String {
         match self {
             Name::Manifest => MANIFEST_FILE.to_owned(),
             Name::Quarantine => QUARANTINE_FILE.to_owned(),
@@ -89,7 +89,7 @@ impl Name {
         }
     }
 
-    pub(super) fn path(self, dir: &Path) -> PathBuf {
+    pub(crate) fn path(self, dir: &Path) -> PathBuf {
         dir.join(self.to_text())
     }
 
@@ -100,7 +100,7 @@ impl Name {
 }
 
 /// The files of ours in a folder.
-pub(super) fn list_ours(dir: &Path) -> Result<Vec<Name>, CacheError> {
+pub(crate) fn list_ours(dir: &Path) -> Result<Vec<Name>, CacheError> {
     Ok(list_names(dir)?.iter().filter_map(|name| parse_name(name)).collect())
 }
 
@@ -288,7 +288,7 @@ fn finish_cleaning(dir: &Path) {
 }
 
 /// Removes what a finished job no longer needs. Failing to is harmless: readers ignore these files.
-pub(super) fn remove_leftovers(dir: &Path) {
+pub(crate) fn remove_leftovers(dir: &Path) {
     for name in list_ours(dir).unwrap_or_default() {
         let needed = matches!(name, Name::Manifest | Name::Quarantine | Name::Shard(..));
         // A lock that a live process holds is left to it.

@@ -19,13 +19,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use self::encode::ShardSpec;
-use self::folder::Name;
-pub(crate) use self::folder::{no_manifest, parse_shard_name};
+pub(crate) use self::encode::ShardSpec;
+pub(crate) use self::folder::{Name, list_ours, no_manifest, parse_shard_name, remove_leftovers};
+pub(crate) use self::publish::{manifest_of, quarantine_list};
 use crate::error::CacheError;
 use crate::fsio::{Lock, remove_if_present};
 use crate::group::{Row, RowGroup, check_rows};
-use crate::job::{JobIdentity, JobSpec};
+use crate::job::{JobIdentity, JobSpec, split_of};
 use crate::manifest::{Manifest, ShardEntry};
 use crate::schema::GROUP_BYTES_MAX;
 
@@ -121,7 +121,7 @@ impl CacheWriter {
             shards: Vec::new(),
             quarantined: Vec::new(),
             pending: Vec::new(),
-            current: RowGroup::starting_at(images.start),
+            current: RowGroup::starting_at(images.start, &job.splits),
             manifest: claim.manifest,
             rank_lock: claim.rank_lock,
             images,
@@ -161,7 +161,7 @@ impl CacheWriter {
         self.check_order(index)?;
         check_rows(&self.job, index, rows)?;
         let key_bytes: usize = rows.iter().map(|row| row.key.len()).sum();
-        self.make_room(rows.len(), rows.len() * (self.job.grid.row_bytes() + 64) + key_bytes)?;
+        self.make_room(index, rows.len(), rows.len() * (self.job.grid.row_bytes() + 64) + key_bytes)?;
         for row in rows {
             self.current.push(self.job.grid, row);
         }
@@ -175,7 +175,7 @@ impl CacheWriter {
     /// [`CacheError::ImageOrder`]; or writing the row group before failed.
     pub fn quarantine(&mut self, index: usize, key: &str, stage: &str, reason: &str) -> Result<(), CacheError> {
         self.check_order(index)?;
-        self.make_room(0, 0)?;
+        self.make_room(index, 0, 0)?;
         let (key, stage, reason) = (key.to_owned(), stage.to_owned(), reason.to_owned());
         self.current.quarantined.push(QuarantineRecord { index, key, stage, reason });
         self.settle(index);
@@ -220,14 +220,16 @@ impl CacheWriter {
         self.current.images.end = self.next;
     }
 
-    /// Closes the row group in hand if `rows` more rows, or one more record, would be too many.
-    fn make_room(&mut self, rows: usize, bytes: usize) -> Result<(), CacheError> {
+    /// Closes the row group in hand if `rows` more rows, or one more record, would be too many, or if `image` begins a
+    /// split.
+    fn make_room(&mut self, image: usize, rows: usize, bytes: usize) -> Result<(), CacheError> {
         let held = self.current.rows();
         let too_many = held > 0 && held + rows > self.job.rows_per_group;
         let too_large = held > 0 && self.current.bytes_max() + bytes > GROUP_PAYLOAD_BYTES_MAX;
         // Images without rows fill no group; the records are bounded all the same.
         let too_long = self.current.quarantined.len() >= self.job.rows_per_group;
-        if too_many || too_large || too_long {
+        let of_another_split = !self.current.is_empty() && self.current.split != split_of(&self.job.splits, image);
+        if too_many || too_large || too_long || of_another_split {
             self.seal(true)?;
         }
         if self.pending.len() >= self.job.groups_per_shard {
@@ -246,7 +248,7 @@ impl CacheWriter {
             self.spec().write(&self.dir, name, std::slice::from_ref(&self.current))?;
             self.durable = self.current.images.end;
         }
-        let next = RowGroup::starting_at(self.next);
+        let next = RowGroup::starting_at(self.next, &self.job.splits);
         self.pending.push(std::mem::replace(&mut self.current, next));
         Ok(())
     }

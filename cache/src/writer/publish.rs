@@ -10,6 +10,7 @@ use super::{CacheWriter, Finished, QuarantineRecord};
 use crate::error::CacheError;
 use crate::fsio::{Lock, io_error, write_atomically};
 use crate::hash::{ContentSum, blake3_hex};
+use crate::job::JobIdentity;
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, QuarantineEntry, ShardEntry};
 use crate::schema::FORMAT_VERSION;
 
@@ -77,41 +78,10 @@ impl CacheWriter {
         let list = quarantine_list(&quarantined);
         write_atomically(temp(), &Name::Quarantine.path(&self.dir), list.as_bytes())?;
         let path = self.dir.join(MANIFEST_FILE);
-        let text = self.manifest_of(shards, quarantined.len(), &list).to_text(&path)?;
+        let text = manifest_of(self.identity.clone(), shards, quarantined.len(), &list).to_text(&path)?;
         write_atomically(temp(), &path, text.as_bytes())?;
         // What was written is read with all its checks, among them that the ranks' parts fit together.
         Manifest::read(&self.dir).map(Some).inspect_err(|_| _ = fs::remove_file(&path))
-    }
-
-    fn manifest_of(&self, shards: Vec<ShardEntry>, quarantined: usize, list: &str) -> Manifest {
-        let mut content = ContentSum::default();
-        for sum in shards.iter().filter_map(|shard| ContentSum::from_hex(&shard.content_sum)) {
-            content.add(sum);
-        }
-        let identity = self.identity.clone();
-        let rows = shards.iter().map(|shard| shard.rows).sum();
-        Manifest {
-            format: FORMAT.to_owned(),
-            format_version: FORMAT_VERSION,
-            job: self.job_id.clone(),
-            grid: identity.grid,
-            bits: identity.bits,
-            rows,
-            images: rows / self.job.num_views as usize,
-            views: identity.views,
-            tokenizer: identity.tokenizer,
-            recipe: identity.recipe,
-            source: identity.source,
-            classes: identity.classes,
-            shards,
-            quarantine: QuarantineEntry {
-                images: quarantined,
-                bytes: list.len() as u64,
-                blake3: blake3_hex(list.as_bytes()),
-            },
-            content_hash: content.to_hex(),
-            checksum: String::new(),
-        }
     }
 
     /// The marker of a rank of this job; `None` while it is at work.
@@ -130,8 +100,41 @@ impl CacheWriter {
     }
 }
 
+/// The manifest of a cache of these shards and this quarantine list.
+pub(crate) fn manifest_of(identity: JobIdentity, shards: Vec<ShardEntry>, quarantined: usize, list: &str) -> Manifest {
+    let mut content = ContentSum::default();
+    for sum in shards.iter().filter_map(|shard| ContentSum::from_hex(&shard.content_sum)) {
+        content.add(sum);
+    }
+    let rows = shards.iter().map(|shard| shard.rows).sum();
+    Manifest {
+        format: FORMAT.to_owned(),
+        format_version: FORMAT_VERSION,
+        job: identity.id(),
+        grid: identity.grid,
+        bits: identity.bits,
+        rows,
+        images: rows / identity.views as usize,
+        views: identity.views,
+        first_view: identity.first_view,
+        tokenizer: identity.tokenizer,
+        recipe: identity.recipe,
+        source: identity.source,
+        classes: identity.classes,
+        splits: identity.splits,
+        shards,
+        quarantine: QuarantineEntry {
+            images: quarantined,
+            bytes: list.len() as u64,
+            blake3: blake3_hex(list.as_bytes()),
+        },
+        content_hash: content.to_hex(),
+        checksum: String::new(),
+    }
+}
+
 /// One JSON object a line.
-fn quarantine_list(records: &[QuarantineRecord]) -> String {
+pub(crate) fn quarantine_list(records: &[QuarantineRecord]) -> String {
     // Strings and numbers: serializing them cannot fail.
     records.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect()
 }

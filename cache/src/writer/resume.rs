@@ -37,7 +37,7 @@ impl CacheWriter {
         });
         stale.into_iter().try_for_each(|name| remove_if_present(&name.path(&self.dir)))?;
         self.next = self.durable;
-        self.current = RowGroup::starting_at(self.durable);
+        self.current = RowGroup::starting_at(self.durable, &self.job.splits);
         Ok(())
     }
 
@@ -79,12 +79,12 @@ impl CacheWriter {
         let (shard, _) = self.open_verified(name)?;
         let [start, end] = shard.footer.images;
         if shard.num_groups() == 0 {
-            let mut group = RowGroup::starting_at(start);
+            let mut group = RowGroup::starting_at(start, &self.job.splits);
             group.images.end = end;
             group.quarantined = shard.footer.quarantined;
             return Ok(group);
         }
-        let mut group = shard.read_group(&shard.load(Access::Map)?, 0)?;
+        let mut group = shard.read_group(&shard.load(Access::Map)?, 0, &self.job.splits)?;
         if group.content != shard.footer.content {
             let (expected, actual) = (shard.footer.content.to_hex(), group.content.to_hex());
             return Err(CacheError::ContentHash { path: shard.path, expected, actual });

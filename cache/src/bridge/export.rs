@@ -1,0 +1,96 @@
+//! A cache as arrays, or as Parquet with lists.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use super::list_parquet::ListWriter;
+use super::npy::write_header;
+use crate::error::CacheError;
+use crate::fsio::{io_error, sync_dir};
+use crate::job::JobIdentity;
+use crate::reader::TokenCache;
+
+/// Suffix of files that are being written.
+const TEMPORARY: &str = ".tmp";
+
+/// Writes the rows of a cache to `out` as `tokens.npy` (int32, `[rows, H * W]`), `labels.npy` (int64, `[rows]`) and
+/// `keys.txt` (one line a row): what [`super::import_npy`] reads. Rows are in the order of the cache, the views of an
+/// image next to each other; crops are not part of it.
+///
+/// # Errors
+/// [`CacheError::Io`], [`CacheError::DiskFull`]; the variant that names the damage of the cache.
+pub fn export_npy(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
+    fs::create_dir_all(out).map_err(io_error("create folder", out))?;
+    let (rows, num_tokens) = (cache.num_rows(), cache.grid().num_tokens());
+    let mut tokens = Output::create(out, "tokens.npy")?;
+    let mut labels = Output::create(out, "labels.npy")?;
+    let mut keys = Output::create(out, "keys.txt")?;
+    tokens.write(|file| write_header(file, "<i4", &[rows, num_tokens]))?;
+    labels.write(|file| write_header(file, "<i8", &[rows]))?;
+    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+        for row in rows {
+            tokens.write(|file| row.tokens.iter().try_for_each(|token| file.write_all(&token.to_le_bytes())))?;
+            labels.write(|file| file.write_all(&i64::from(row.label).to_le_bytes()))?;
+            keys.write(|file| writeln!(file, "{}", row.key.replace('\n', " ")))?;
+        }
+        Ok(())
+    })?;
+    [tokens, labels, keys].into_iter().try_for_each(Output::publish)?;
+    sync_dir(out)
+}
+
+/// Writes the rows of a cache to `out/tokens.parquet` with `tokens` as a list of int32, and all other columns; the
+/// description of the job goes into the metadata, so that [`super::import_parquet`] gives the same cache again.
+///
+/// # Errors
+/// As [`export_npy`].
+pub fn export_parquet(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
+    fs::create_dir_all(out).map_err(io_error("create folder", out))?;
+    let file = Output::create(out, "tokens.parquet")?;
+    let path = file.path.clone();
+    let mut writer = ListWriter::new(file.file, &path, &exported_job(cache))?;
+    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+        rows.iter().try_for_each(|row| writer.push(row))
+    })?;
+    let file = writer.finish()?;
+    Output { file, path, target: out.join("tokens.parquet") }.publish()?;
+    sync_dir(out)
+}
+
+/// The job of the rows that are there: images in quarantine are not exported, and count as left out.
+fn exported_job(cache: &TokenCache) -> JobIdentity {
+    let manifest = cache.manifest();
+    let mut job = manifest.identity();
+    job.source.excluded += manifest.quarantine.images;
+    job.source.images = manifest.images;
+    for split in &mut job.splits {
+        let images = cache.split_images(&split.name).unwrap_or_default();
+        split.images = [images.start, images.end];
+    }
+    job
+}
+
+/// A file that gets its name when it is whole.
+struct Output {
+    file: BufWriter<File>,
+    path: std::path::PathBuf,
+    target: std::path::PathBuf,
+}
+
+impl Output {
+    fn create(dir: &Path, name: &str) -> Result<Output, CacheError> {
+        let path = dir.join(format!(".{name}{TEMPORARY}"));
+        let file = File::create(&path).map_err(io_error("create", &path))?;
+        Ok(Output { file: BufWriter::with_capacity(1 << 20, file), path, target: dir.join(name) })
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), CacheError> {
+        write(&mut self.file).map_err(io_error("write", &self.path))
+    }
+
+    fn publish(mut self) -> Result<(), CacheError> {
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(io_error("write", &self.path))?;
+        fs::rename(&self.path, &self.target).map_err(io_error("rename to its final name", &self.target))
+    }
+}

@@ -1,0 +1,241 @@
+//! Parquet files whose grids are lists of integers: any reader's Parquet, larger and slower than a shard.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+
+use crate::error::CacheError;
+use crate::group::Row;
+use crate::job::JobIdentity;
+use crate::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+
+/// Metadata key of the job's description.
+const JOB_KEY: &str = "tokengrid.export";
+
+/// Rows of a row group: 16 MB of 256-token grids.
+const GROUP_ROWS: usize = 16_384;
+
+const SCHEMA: &str = "message tokengrid {
+    required group tokens (LIST) { repeated group list { required int32 element; } }
+    required int32 label;
+    required binary key (STRING);
+    required int32 view;
+    required int32 crop_x;
+    required int32 crop_y;
+    required boolean flip;
+}";
+
+/// Columns of rows, decoded.
+#[derive(Default)]
+pub(super) struct Columns {
+    pub(super) tokens: Vec<i64>,
+    /// Tokens of each row.
+    pub(super) lengths: Vec<usize>,
+    pub(super) labels: Vec<i64>,
+    pub(super) keys: Vec<ByteArray>,
+    pub(super) views: Vec<i64>,
+    pub(super) crop_x: Vec<i64>,
+    pub(super) crop_y: Vec<i64>,
+    pub(super) flips: Vec<bool>,
+}
+
+pub(super) struct ListWriter {
+    path: PathBuf,
+    file: SerializedFileWriter<BufWriter<File>>,
+    rows: Columns,
+}
+
+impl ListWriter {
+    pub(super) fn new(file: BufWriter<File>, path: &Path, identity: &JobIdentity) -> Result<ListWriter, CacheError> {
+        let failed = |source| CacheError::Encode { path: path.into(), source };
+        let text = serde_json::to_string(identity)
+            .map_err(|source| CacheError::ManifestSyntax { path: path.into(), source })?;
+        let properties = WriterProperties::builder()
+            .set_compression(parquet::basic::Compression::SNAPPY)
+            .set_key_value_metadata(Some(vec![KeyValue::new(JOB_KEY.to_owned(), text)]))
+            .build();
+        let schema = parse_message_type(SCHEMA).map(Arc::new).map_err(failed)?;
+        let file = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(failed)?;
+        Ok(ListWriter { path: path.into(), file, rows: Columns::default() })
+    }
+
+    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), CacheError> {
+        let rows = &mut self.rows;
+        rows.tokens.extend(row.tokens.iter().map(|token| i64::from(*token)));
+        rows.lengths.push(row.tokens.len());
+        rows.labels.push(row.label.into());
+        rows.keys.push(ByteArray::from(row.key));
+        rows.views.push(row.view.into());
+        rows.crop_x.push(row.crop_x.into());
+        rows.crop_y.push(row.crop_y.into());
+        rows.flips.push(row.flip);
+        if rows.lengths.len() < GROUP_ROWS { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), CacheError> {
+        if self.rows.lengths.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let failed = |source| CacheError::Encode { path: self.path.clone(), source };
+        rows.write(self.file.next_row_group().map_err(failed)?).map_err(failed)
+    }
+
+    pub(super) fn finish(mut self) -> Result<BufWriter<File>, CacheError> {
+        self.flush()?;
+        let path = self.path.clone();
+        self.file.into_inner().map_err(|source| CacheError::Encode { path, source })
+    }
+}
+
+impl Columns {
+    fn write<W: std::io::Write + Send>(self, mut group: SerializedRowGroupWriter<'_, W>) -> ParquetResult<()> {
+        let narrow = |values: &[i64]| values.iter().map(|value| *value as i32).collect::<Vec<_>>();
+        // A list begins where the repetition level is 0.
+        let repetitions: Vec<i16> =
+            self.lengths.iter().flat_map(|length| (0..*length).map(|i| i16::from(i > 0))).collect();
+        let definitions = vec![1; repetitions.len()];
+        let levels = Some((&definitions[..], &repetitions[..]));
+        write_column::<Int32Type, W>(&mut group, &narrow(&self.tokens), levels)?;
+        write_column::<Int32Type, W>(&mut group, &narrow(&self.labels), None)?;
+        write_column::<ByteArrayType, W>(&mut group, &self.keys, None)?;
+        write_column::<Int32Type, W>(&mut group, &narrow(&self.views), None)?;
+        write_column::<Int32Type, W>(&mut group, &narrow(&self.crop_x), None)?;
+        write_column::<Int32Type, W>(&mut group, &narrow(&self.crop_y), None)?;
+        write_column::<BoolType, W>(&mut group, &self.flips, None)?;
+        group.close().map(drop)
+    }
+}
+
+fn write_column<T: DataType, W: std::io::Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    values: &[T::T],
+    levels: Option<(&[i16], &[i16])>,
+) -> ParquetResult<()> {
+    let missing = || ParquetError::General("the schema has fewer columns than the export".to_owned());
+    let mut column = group.next_column()?.ok_or_else(missing)?;
+    column.typed::<T>().write_batch(values, levels.map(|levels| levels.0), levels.map(|levels| levels.1))?;
+    column.close()
+}
+
+/// A Parquet file with grids as lists, of ours or of anybody else.
+pub(super) struct ListReader {
+    path: PathBuf,
+    file: SerializedFileReader<File>,
+    /// The job that an export of ours describes.
+    pub(super) identity: Option<JobIdentity>,
+}
+
+impl ListReader {
+    pub(super) fn open(path: &Path) -> Result<ListReader, CacheError> {
+        let file = File::open(path).map_err(crate::fsio::io_error("open", path))?;
+        let failed = |source| CacheError::ImportParquet { path: path.into(), source };
+        let file = SerializedFileReader::new(file).map_err(failed)?;
+        let entries = file.metadata().file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);
+        let text = entries.iter().find(|entry| entry.key == JOB_KEY).and_then(|entry| entry.value.as_deref());
+        let identity = text.and_then(|text| serde_json::from_str(text).ok());
+        Ok(ListReader { path: path.into(), file, identity })
+    }
+
+    pub(super) fn num_rows(&self) -> usize {
+        self.file.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize).sum()
+    }
+
+    pub(super) fn num_groups(&self) -> usize {
+        self.file.num_row_groups()
+    }
+
+    /// All rows of a row group. Columns that the file does not have stay empty.
+    pub(super) fn read_group(&self, group: usize) -> Result<Columns, CacheError> {
+        let failed = |source| CacheError::ImportParquet { path: self.path.clone(), source };
+        let group = self.file.get_row_group(group).map_err(failed)?;
+        let column = |name: &str| find_column(group.as_ref(), name);
+        let rows = group.metadata().num_rows().max(0) as usize;
+        let mut columns = Columns::default();
+        let tokens = column(TOKENS).ok_or_else(|| failed(ParquetError::General("no column tokens".to_owned())))?;
+        (columns.tokens, columns.lengths) = read_lists(group.as_ref(), tokens, rows).map_err(failed)?;
+        for (name, values) in [
+            (LABEL, &mut columns.labels),
+            (VIEW, &mut columns.views),
+            (CROP_X, &mut columns.crop_x),
+            (CROP_Y, &mut columns.crop_y),
+        ] {
+            if let Some(index) = column(name) {
+                (*values, _) = read_lists(group.as_ref(), index, rows).map_err(failed)?;
+            }
+        }
+        if let Some(index) = column(KEY) {
+            let reader = group.get_column_reader(index).map_err(failed)?;
+            let ColumnReader::ByteArrayColumnReader(reader) = reader else {
+                return Err(failed(ParquetError::General("the column key is no text".to_owned())));
+            };
+            columns.keys = read_values(reader, rows).map_err(failed)?.0;
+        }
+        if let Some(index) = column(FLIP)
+            && let ColumnReader::BoolColumnReader(reader) = group.get_column_reader(index).map_err(failed)?
+        {
+            columns.flips = read_values(reader, rows).map_err(failed)?.0;
+        }
+        Ok(columns)
+    }
+}
+
+/// A leaf column by the name that it or its list has.
+fn find_column(group: &dyn RowGroupReader, name: &str) -> Option<usize> {
+    let columns = group.metadata().columns();
+    columns.iter().position(|column| column.column_path().parts().first().is_some_and(|part| part == name))
+}
+
+/// The values of a column of integers, and how many of them each record has.
+fn read_lists(group: &dyn RowGroupReader, index: usize, rows: usize) -> ParquetResult<(Vec<i64>, Vec<usize>)> {
+    match group.get_column_reader(index)? {
+        ColumnReader::Int32ColumnReader(reader) => {
+            let (values, lengths) = read_values::<Int32Type>(reader, rows)?;
+            Ok((values.into_iter().map(i64::from).collect(), lengths))
+        }
+        ColumnReader::Int64ColumnReader(reader) => read_values::<Int64Type>(reader, rows),
+        _ => Err(ParquetError::General(format!("column {index} holds no integers of 32 or 64 bits"))),
+    }
+}
+
+/// All values, and how many of them each record has. Empty lists and nulls are records without values.
+fn read_values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize) -> ParquetResult<(Vec<T::T>, Vec<usize>)> {
+    let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut records = 0;
+    while records < rows {
+        let (read, ..) =
+            reader.read_records(rows - records, Some(&mut definitions), Some(&mut repetitions), &mut values)?;
+        if read == 0 {
+            return Err(ParquetError::EOF(format!("{records} records, expected {rows}")));
+        }
+        records += read;
+    }
+    let most = definitions.iter().max().copied().unwrap_or(0);
+    let mut lengths = Vec::with_capacity(rows);
+    if repetitions.is_empty() {
+        let defined = |i: usize| usize::from(definitions.get(i).is_none_or(|level| *level == most));
+        lengths.extend((0..rows).map(defined));
+    }
+    for (repetition, definition) in repetitions.iter().zip(definitions.iter().chain(std::iter::repeat(&most))) {
+        if *repetition == 0 {
+            lengths.push(0);
+        }
+        if let Some(length) = lengths.last_mut() {
+            *length += usize::from(*definition == most);
+        }
+    }
+    if lengths.iter().sum::<usize>() != values.len() {
+        return Err(ParquetError::General("a column has nulls within its lists".to_owned()));
+    }
+    Ok((values, lengths))
+}

@@ -1,0 +1,122 @@
+//! Bits to tokens: the hot path of every reader.
+//!
+//! Eight tokens of `B` bits fill exactly `B` bytes, so every kernel works on groups of eight with all offsets and shifts
+//! compile-time constants. [`scalar`] is the definition and runs anywhere; [`avx2`] and `neon` do the same for eight
+//! tokens at once, chosen when the program runs.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod halves;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use crate::grid::TOKEN_BITS_MAX;
+use crate::pack::packed_bytes;
+
+/// Unpacks a row into `u32` tokens, raster order.
+///
+/// `packed` has exactly [`packed_bytes`]`(out.len(), bits)` bytes. Spare bits at the end are ignored.
+///
+/// # Panics
+/// When `bits` is not 1..=24 or the lengths do not fit.
+pub fn unpack(packed: &[u8], bits: u32, out: &mut [u32]) {
+    check_shape(out.len(), bits, packed.len());
+    Kernels::best(bits).narrow(packed, out);
+}
+
+/// Unpacks a row into `i64` tokens, the index type of tensor libraries. Shapes and panics as [`unpack`].
+pub fn unpack_i64(packed: &[u8], bits: u32, out: &mut [i64]) {
+    check_shape(out.len(), bits, packed.len());
+    Kernels::best(bits).wide(packed, out);
+}
+
+/// Unpacks a row into the two sub-tokens of an asymmetrically factorized codebook:
+/// `pre = token % 2^low_bits` and `post = token / 2^low_bits`.
+///
+/// `pre` and `post` have one element a token; otherwise shapes as [`unpack`].
+///
+/// # Panics
+/// When `low_bits` exceeds `bits`, `pre` and `post` differ in length, or as [`unpack`].
+pub fn unpack_factorized(packed: &[u8], bits: u32, low_bits: u32, pre: &mut [i64], post: &mut [i64]) {
+    assert_eq!(pre.len(), post.len(), "pre and post differ in length");
+    assert!(low_bits <= bits, "low_bits {low_bits} exceeds bits {bits}");
+    check_shape(pre.len(), bits, packed.len());
+    Kernels::best(bits).split(packed, low_bits, pre, post);
+}
+
+/// The kernels that [`unpack`] and its siblings use on this machine: `avx2`, `neon` or `scalar`.
+pub fn kernel_name() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if avx2::is_available() {
+        return "avx2";
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "scalar" }
+}
+
+fn check_shape(num_tokens: usize, bits: u32, num_bytes: usize) {
+    assert!((1..=TOKEN_BITS_MAX).contains(&bits), "token width {bits} is not 1..={TOKEN_BITS_MAX}");
+    assert_eq!(num_bytes, packed_bytes(num_tokens, bits), "{num_tokens} tokens of {bits} bits need another length");
+}
+
+type NarrowKernel = fn(&[u8], &mut [u32]);
+type WideKernel = fn(&[u8], &mut [i64]);
+type SplitKernel = fn(&[u8], u32, &mut [i64], &mut [i64]);
+
+/// The three kernels of one width. A loader looks them up once and calls them for every row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    narrow: NarrowKernel,
+    wide: WideKernel,
+    split: SplitKernel,
+}
+
+impl Kernels {
+    /// The fastest ones that this machine can run. `bits` is 1..=24.
+    #[inline]
+    pub(crate) fn best(bits: u32) -> Kernels {
+        #[cfg(target_arch = "x86_64")]
+        if avx2::is_available() {
+            return avx2::KERNELS[bits as usize - 1];
+        }
+        #[cfg(target_arch = "aarch64")]
+        return neon::KERNELS[bits as usize - 1];
+        #[allow(unreachable_code)] // on AArch64, where NEON is always there
+        Kernels::scalar(bits)
+    }
+
+    /// Those that need nothing of the machine.
+    pub(crate) fn scalar(bits: u32) -> Kernels {
+        scalar::KERNELS[bits as usize - 1]
+    }
+
+    /// `packed` has [`packed_bytes`]`(out.len(), bits)` bytes, and so below.
+    #[inline]
+    pub(crate) fn narrow(&self, packed: &[u8], out: &mut [u32]) {
+        (self.narrow)(packed, out);
+    }
+
+    #[inline]
+    pub(crate) fn wide(&self, packed: &[u8], out: &mut [i64]) {
+        (self.wide)(packed, out);
+    }
+
+    #[inline]
+    pub(crate) fn split(&self, packed: &[u8], low_bits: u32, pre: &mut [i64], post: &mut [i64]) {
+        (self.split)(packed, low_bits, pre, post);
+    }
+}
+
+/// One [`Kernels`] a width, 1 to 24, of three functions that are generic over it.
+macro_rules! kernel_table {
+    ($narrow:ident, $wide:ident, $split:ident) => {
+        kernel_table!(@ $narrow, $wide, $split, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
+    };
+    (@ $narrow:ident, $wide:ident, $split:ident, $($bits:literal)*) => {
+        [$(Kernels { narrow: $narrow::<$bits>, wide: $wide::<$bits>, split: $split::<$bits> }),*]
+    };
+}
+use kernel_table;

@@ -1,0 +1,202 @@
+//! To and from `.npy` and Parquet lists, without loss.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::*;
+use tokengrid_cache::{
+    CacheError, ImportOptions, OpenMode, TokenCache, export_npy, export_parquet, import_npy, import_npy_pairs,
+    import_parquet, verify,
+};
+
+const RESUME: OpenMode = OpenMode::Resume;
+
+fn npy(path: &Path, descr: &str, shape: &str, values: &[u8]) {
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    text += &" ".repeat(63 - (text.len() + 10) % 64);
+    text.push('\n');
+    let bytes = [b"\x93NUMPY\x01\0".as_slice(), &(text.len() as u16).to_le_bytes(), text.as_bytes(), values].concat();
+    fs::write(path, bytes).unwrap();
+}
+
+fn options(grid: (u32, u32)) -> ImportOptions {
+    ImportOptions { grid, ..ImportOptions::default() }
+}
+
+fn check(dir: &Path) -> TokenCache {
+    assert!(verify(dir, &mut |_, _| {}).unwrap().is_ok());
+    TokenCache::open(dir).unwrap()
+}
+
+#[test]
+fn arrays_go_out_and_come_back() {
+    let (temp, dir) = small_cache();
+    let cache = check(&dir);
+    let out = temp.path().join("npy");
+    export_npy(&cache, &out).unwrap();
+    assert_eq!(names(&out), ["keys.txt", "labels.npy", "tokens.npy"]);
+    let again = temp.path().join("again");
+    let wanted = ImportOptions { views: 2, classes: small_job().classes, ..options((5, 3)) };
+    let file = |name: &str| out.join(name);
+    import_npy(&file("tokens.npy"), Some(&file("labels.npy")), Some(&file("keys.txt")), &wanted, &again, RESUME)
+        .unwrap();
+    let again = check(&again);
+    assert_eq!((again.num_rows(), again.num_views(), again.grid()), (68, 2, cache.grid()));
+    for row in 0..68 {
+        assert_eq!(again.packed_row(row), cache.packed_row(row));
+        let (meta, original) = (again.meta(row).unwrap(), cache.meta(row).unwrap());
+        assert_eq!((meta.key, meta.label, meta.view), (original.key, original.label, original.view));
+    }
+}
+
+#[test]
+fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
+    let (temp, dir) = small_cache();
+    let cache = check(&dir);
+    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    let again = temp.path().join("again");
+    let file = temp.path().join("list/tokens.parquet");
+    import_parquet(&[file], &ImportOptions::default(), &again, RESUME).unwrap();
+    let again = check(&again);
+    assert_eq!(again.content_hash(), cache.content_hash(), "every column came back");
+    assert_eq!(
+        (&again.manifest().tokenizer, &again.manifest().classes),
+        (&cache.manifest().tokenizer, &cache.manifest().classes)
+    );
+}
+
+#[test]
+fn a_plain_array_of_any_integer_type_is_imported() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    let tokens: [i64; 8] = [0, 1, 2, 3, 200, 30, 31, 127];
+    let as_bytes =
+        |width: usize| tokens.iter().flat_map(|token| token.to_le_bytes()[..width].to_vec()).collect::<Vec<_>>();
+    npy(&path("labels.npy"), "<i8", "(2,)", &[5i64.to_le_bytes(), (-1i64).to_le_bytes()].concat());
+    for (descr, width) in [("<i2", 2), ("<u2", 2), ("<i4", 4), ("<u4", 4), ("<i8", 8), ("<u8", 8), ("|u1", 1)] {
+        for shape in ["(2, 4)", "(2, 2, 2)"] {
+            npy(&path("tokens.npy"), descr, shape, &as_bytes(width));
+            let out = path(&format!("{width}{}{}", &descr[1..], shape.len()));
+            import_npy(&path("tokens.npy"), Some(&path("labels.npy")), None, &options((2, 2)), &out, RESUME).unwrap();
+            let cache = check(&out);
+            assert_eq!((cache.grid().bits, cache.num_images()), (8, 2), "bits: as many as 200 needs");
+            let mut row = [0; 4];
+            cache.tokens_into(1, &mut row);
+            assert_eq!(row, [200, 30, 31, 127]);
+            assert_eq!((cache.label(0), cache.label(1)), (5, -1));
+            assert_eq!(cache.meta(1).unwrap().key, "00000001");
+        }
+    }
+    let refuse = |tokens: &str, labels: Option<&str>, wanted: &ImportOptions, expected: &str| {
+        let labels = labels.map(path);
+        let error = import_npy(&path(tokens), labels.as_deref(), None, wanted, &path("refused"), OpenMode::Overwrite);
+        let error = error.unwrap_err();
+        assert!(error.to_string().contains(expected), "{error} should say {expected}");
+        assert!(TokenCache::open(&path("refused")).is_err());
+    };
+    npy(&path("tokens.npy"), "<i4", "(2, 4)", &as_bytes(4));
+    npy(&path("three.npy"), "<i8", "(3,)", &[0; 24]);
+    npy(&path("negative.npy"), "<i4", "(1, 4)", &[255; 16]);
+    refuse("tokens.npy", None, &options((2, 3)), "shape is [2, 4], expected [rows, 6]");
+    refuse("tokens.npy", Some("three.npy"), &options((2, 2)), "number of labels is 3, expected 2");
+    refuse(
+        "tokens.npy",
+        None,
+        &ImportOptions { bits: Some(7), ..options((2, 2)) },
+        "token is 200, expected 0 to 2^7 - 1",
+    );
+    refuse("negative.npy", None, &options((2, 2)), "token is -1");
+    refuse("labels.npy", None, &options((2, 2)), "shape is [2]");
+    refuse("nowhere.npy", None, &options((2, 2)), "nowhere.npy");
+}
+
+/// `codes/<i>.npy` of `[1, views, H * W]` and `labels/<i>.npy` of `[1]`, int64: 10 before 9 in the listing, after it here.
+#[test]
+fn a_folder_of_pairs_is_imported() {
+    let temp = tempfile::tempdir().unwrap();
+    let (codes, labels) = (temp.path().join("imagenet256_codes"), temp.path().join("imagenet256_labels"));
+    fs::create_dir_all(&codes).unwrap();
+    fs::create_dir_all(&labels).unwrap();
+    for i in 0..12u32 {
+        let values: Vec<u8> = (0..8).flat_map(|t| i64::from(i * 1000 + t).to_le_bytes()).collect();
+        npy(&codes.join(format!("{i}.npy")), "<i8", "(1, 2, 4)", &values);
+        npy(&labels.join(format!("{i}.npy")), "<i8", "(1,)", &i64::from(i % 3).to_le_bytes());
+    }
+    let out = temp.path().join("out");
+    import_npy_pairs(&codes, &labels, &ImportOptions { bits: Some(14), ..options((2, 2)) }, &out, RESUME).unwrap();
+    let cache = check(&out);
+    assert_eq!((cache.num_images(), cache.num_views(), cache.grid().bits), (12, 2, 14));
+    let mut row = [0; 4];
+    cache.tokens_into(21, &mut row);
+    assert_eq!(
+        (row, cache.label(21), cache.meta(21).unwrap().key.as_str()),
+        ([10_004, 10_005, 10_006, 10_007], 1, "10")
+    );
+
+    fs::remove_file(labels.join("7.npy")).unwrap();
+    let error = import_npy_pairs(&codes, &labels, &options((2, 2)), &temp.path().join("x"), RESUME).unwrap_err();
+    assert!(error.to_string().contains("7.npy"), "{error}");
+    let error = import_npy_pairs(&codes, &labels, &options((3, 3)), &temp.path().join("x"), RESUME).unwrap_err();
+    assert!(error.to_string().contains("size is 8, expected a multiple of 9 tokens"), "{error}");
+}
+
+#[test]
+fn a_damaged_parquet_file_is_an_error() {
+    let (temp, dir) = small_cache();
+    export_parquet(&check(&dir), &temp.path().join("list")).unwrap();
+    let path = temp.path().join("list/tokens.parquet");
+    let bytes = fs::read(&path).unwrap();
+    for cut in [0, 3, 100, bytes.len() - 1] {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let result = import_parquet(std::slice::from_ref(&path), &options((5, 3)), &temp.path().join("x"), RESUME);
+        assert!(matches!(result, Err(CacheError::ImportParquet { .. })), "{result:?}");
+    }
+    // A shard's grids are no lists.
+    let shard = dir.join("shard-00000-00000.parquet");
+    assert!(import_parquet(&[shard], &options((5, 3)), &temp.path().join("x"), RESUME).is_err());
+}
+
+/// numpy and pyarrow read what is exported, and what they write is imported.
+#[test]
+fn python_reads_and_writes_the_same() {
+    let Ok(python) = std::env::var("TOKENGRID_PYTHON") else {
+        eprintln!("skipped: TOKENGRID_PYTHON names no Python with numpy and pyarrow");
+        return;
+    };
+    let (temp, dir) = small_cache();
+    let cache = check(&dir);
+    export_npy(&cache, &temp.path().join("npy")).unwrap();
+    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    let script = "
+import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq
+root = sys.argv[1]
+tokens, labels = np.load(root + '/npy/tokens.npy'), np.load(root + '/npy/labels.npy')
+keys = open(root + '/npy/keys.txt').read().splitlines()
+table = pq.read_table(root + '/list/tokens.parquet')
+assert tokens.dtype == np.int32 and tokens.shape == (68, 15) and labels.dtype == np.int64
+assert (np.array(table['tokens'].to_pylist()) == tokens).all()
+assert table['label'].to_pylist() == labels.tolist() and table['key'].to_pylist() == keys
+assert table['view'].to_pylist() == [0, 1] * 34
+np.save(root + '/theirs.npy', tokens.astype(np.uint64))
+np.save(root + '/labels.npy', labels.astype(np.int16))
+pq.write_table(pa.table({'tokens': tokens.tolist(), 'label': labels, 'key': keys}), root + '/theirs.parquet', row_group_size=7)
+";
+    let output = Command::new(python).arg("-c").arg(script).arg(temp.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = |name: &str| temp.path().join(name);
+    let wanted = ImportOptions { views: 2, ..options((5, 3)) };
+    import_npy(&path("theirs.npy"), Some(&path("labels.npy")), None, &wanted, &path("a"), RESUME).unwrap();
+    import_parquet(&[path("theirs.parquet")], &wanted, &path("b"), RESUME).unwrap();
+    for (name, has_keys) in [("a", false), ("b", true)] {
+        let theirs = check(&path(name));
+        assert_eq!(theirs.num_rows(), 68);
+        for row in 0..68 {
+            assert_eq!((theirs.packed_row(row), theirs.label(row)), (cache.packed_row(row), cache.label(row)));
+            assert!(!has_keys || theirs.meta(row).unwrap().key == cache.meta(row).unwrap().key);
+        }
+    }
+}
