@@ -13,7 +13,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use flate2::Crc;
 use serde::Deserialize;
 use support::python_with_pillow;
-use tokengrid_ingest::{Limits, MAX_PIXELS, Recipe, RgbImage, Views, decode_rgb, jpeg_simd, views_of};
+use tokengrid_ingest::{
+    Limits, MAX_PIXELS, Recipe, RgbImage, Views, decode_rgb, exif_orientation, jpeg_simd, views_of,
+};
 
 const SEED: u64 = 20_260_101;
 
@@ -35,6 +37,8 @@ struct Expected {
     /// CRC-32 of the whole picture.
     #[serde(default)]
     crc: u32,
+    #[serde(default)]
+    orientation: u8,
 }
 
 struct Case {
@@ -106,6 +110,10 @@ fn compare(case: &Case, damaged: bool) -> Result<(), String> {
     if (image.width, image.height) != (expected.width, expected.height) {
         let (width, height) = (image.width, image.height);
         return Err(format!("{width} x {height}, but Pillow says {} x {}", expected.width, expected.height));
+    }
+    let orientation = exif_orientation(&case.file);
+    if orientation != expected.orientation {
+        return Err(format!("orientation {orientation}, but Pillow says {}", expected.orientation));
     }
     if !comparable(case, damaged) {
         return Ok(());

@@ -1,5 +1,8 @@
 """Damages a file at random: a name for what was done, and the damaged bytes."""
 
+import struct
+import zlib
+
 
 def flip(rng, data, limit):
     for _ in range(rng.randint(1, 4)):
@@ -34,6 +37,18 @@ def cut_end(rng, data, limit):
     del data[max(0, len(data) - rng.randint(1, 30)):]
 
 
+def with_right_checksums(data):
+    """A PNG file whose chunks have the right checksums, so that it is read further; as far as its lengths are sound."""
+    out, at = bytearray(data[:8]), 8
+    while at + 12 <= len(data):
+        end = at + 8 + struct.unpack_from(">L", data, at)[0]
+        if end + 4 > len(data):
+            break
+        out += data[at:end] + struct.pack(">L", zlib.crc32(data[at + 4:end]))
+        at = end + 4
+    return bytes(out + data[at:])
+
+
 KINDS = [flip, flip, flip, overwrite, overwrite, remove, insert, repeat, cut, cut_end]
 
 
@@ -48,4 +63,8 @@ def damaged(rng, data):
         # Half of the damage goes where the headers are.
         kind(rng, data, min(len(data), rng.choice([len(data), 64, 200])))
         names.append(kind.__name__)
-    return "+".join(names), bytes(data)
+    data = bytes(data)
+    if data.startswith(b"\x89PNG") and rng.random() < 0.7:
+        names.append("right_checksums")
+        data = with_right_checksums(data)
+    return "+".join(names), data

@@ -6,7 +6,7 @@ torchvision itself is not needed: both are one Pillow call and a rule for a size
 import io
 import warnings
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 # Pillow reads dozens of formats; these are the ones that tokengrid reads.
 FORMATS = ["JPEG", "PNG", "GIF", "WEBP", "BMP"]
@@ -21,6 +21,18 @@ def decode(data):
             return image.convert("RGB")
     except Exception:  # Pillow raises whatever its plugins stumble over
         return None
+
+
+def orientation(data):
+    """What ImageOps.exif_transpose takes the orientation for: 1 to 8, 1 if it does nothing or fails."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()
+            value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:
+        return 1
+    # exif_transpose looks the value up in a dictionary: 6.0 and 12/2 are found, b"\6" is not.
+    return {number: number for number in range(2, 9)}.get(value, 1)
 
 
 def target_size(width, height, size):

@@ -5,8 +5,11 @@
 //! CRC on right data is good, one with a wrong Adler-32 is bad, a GIF's first frame is laid on a canvas of a particular
 //! colour, 16-bit gray saturates), and general readers are stricter in some of these places and laxer in others.
 //!
+//! WebP is libwebp's, which is Pillow's too.
+//!
 //! Sizes found in a file are checked against [`Limits`] before anything is allocated for them, and memory is reserved
-//! fallibly and touched only as rows are decoded: a tiny file that claims a huge picture costs no memory.
+//! fallibly and touched only as rows are decoded: a tiny file that claims a huge picture costs no memory, unless libwebp
+//! or an interlaced PNG with a palette needs the whole of it first.
 
 mod bmp;
 mod bytes;

@@ -28,10 +28,12 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Res
     let rgb_bytes = limits.check(width, height)?;
     let area = header.area()?;
     let (palette, interlaced) = (header.palette.clone(), header.interlaced);
+    let has_palette = palette.is_some();
     let mut rows = Rows::new((width, height), area, layout, palette, interlaced, &mut image.pixels, rgb_bytes)?;
     let sound = inflate(&mut data, &mut rows)?;
     rows.finish(rgb_bytes);
     data.check_rest()?;
+    data.header.check_transparency(has_palette)?;
     (image.width, image.height, image.warnings) = (width, height, data.warnings + u32::from(!sound));
     Ok(())
 }

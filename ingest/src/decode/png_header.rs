@@ -37,6 +37,8 @@ pub(super) struct Header {
     /// The last number of the animation's chunks.
     sequence: Option<u32>,
     text_chars: usize,
+    /// tRNS makes one index of the palette transparent, and leaves the others opaque.
+    one_transparent_index: bool,
 }
 
 impl Header {
@@ -50,6 +52,10 @@ impl Header {
                     return Err(broken(format!("a palette of {} bytes", data.len())));
                 }
                 self.palette = Some(Palette::from_rgb(data));
+                Ok(())
+            }
+            b"tRNS" if self.layout.is_some_and(Layout::indexed) => {
+                self.one_transparent_index = is_one_index(data);
                 Ok(())
             }
             b"acTL" => {
@@ -79,6 +85,14 @@ impl Header {
     pub(super) fn is_animated(&self, kind: &[u8; 4]) -> bool {
         // A picture before the first frame is a frame of its own.
         self.frames.is_some_and(|n| n > 1 || (kind == b"IDAT" && self.frame.is_none()))
+    }
+
+    /// What Pillow stumbles over when it converts the picture, whose palette stood before the image data or nowhere.
+    pub(super) fn check_transparency(&self, has_palette: bool) -> Result<(), DecodeError> {
+        if self.one_transparent_index && !has_palette {
+            return Err(broken("a transparent index without a palette"));
+        }
+        Ok(())
     }
 
     fn read_ihdr(&mut self, data: &[u8]) -> Result<(), DecodeError> {
@@ -121,6 +135,12 @@ impl Header {
         self.sequence = Some(number);
         Ok(())
     }
+}
+
+/// One zero among 255s; Pillow's pattern allows a line feed at the end.
+fn is_one_index(transparency: &[u8]) -> bool {
+    let values = transparency.strip_suffix(b"\n").unwrap_or(transparency);
+    values.iter().filter(|v| **v != 255).eq([&0])
 }
 
 fn fits(frame: Area, width: u32, height: u32) -> bool {

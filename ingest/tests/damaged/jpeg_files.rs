@@ -48,6 +48,14 @@ fn scans(count: usize) -> Vec<u8> {
     [&bytes[..scan], &bytes[scan..end].repeat(count), &bytes[end..]].concat()
 }
 
+/// One gray pixel, coded without loss.
+fn lossless() -> Vec<u8> {
+    let frame = b"\xFF\xC3\0\x0B\x08\0\x01\0\x01\x01\x01\x11\0";
+    let table = b"\xFF\xC4\0\x14\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let scan = b"\xFF\xDA\0\x08\x01\x01\0\x01\0\0\x7F";
+    [&b"\xFF\xD8"[..], frame, table, scan, b"\xFF\xD9"].concat()
+}
+
 const SIZE: u8 = 0xC0;
 const SCAN: u8 = 0xDA;
 
@@ -59,6 +67,7 @@ pub fn files() -> Files {
     headers(&mut add);
     segments(&mut add);
     data(&mut add);
+    add("lossless", lossless());
     add("many_scans", scans(2000));
     add("very_many_scans", scans(1_000_000));
     files
@@ -156,6 +165,11 @@ fn data(add: Add<'_>) {
     add("data_all_ones", [&bytes[..start], &[0xFF, 0].repeat(100), b"\xFF\xD9"].concat());
     add("data_all_zeros", [&bytes[..start], &[0; 200], b"\xFF\xD9"].concat());
     add("end_is_restart", [&bytes[..bytes.len() - 1], &[0xD1]].concat());
+    add("end_is_frame", {
+        // With bytes in between, so that the last row does not wait for more.
+        let end = bytes.len() - 2;
+        [&bytes[..end], &[0; 20], &[0xFF, 0xC9]].concat()
+    });
     add("early_end", [&bytes[..start + 20], b"\xFF\xD9"].concat());
     let (other, other_start) = data_at("sharp.jpg");
     add("data_of_another", [&bytes[..start], &other[other_start..]].concat());

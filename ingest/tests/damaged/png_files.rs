@@ -193,6 +193,9 @@ fn palettes(add: Add<'_>) {
         add(&format!("palette_{bytes}"), indexed(Some(&long), &rows, &[]));
     }
     add("transparency_long", indexed(Some(&colors), &rows, &[chunk(b"tRNS", &[0; 300])]));
+    add("transparency_without_palette", indexed(None, &rows, &[chunk(b"tRNS", &[255, 0, 255])]));
+    add("transparency_of_two_without_palette", indexed(None, &rows, &[chunk(b"tRNS", &[255, 0, 0])]));
+    add("transparency_line_feed", indexed(None, &rows, &[chunk(b"tRNS", b"\0\n")]));
     add("transparency_short", gray(&[chunk(b"tRNS", &[0])], &[]));
     add("transparency_large", gray(&[chunk(b"tRNS", &[255, 255])], &[]));
 }
