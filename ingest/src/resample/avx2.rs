@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::coefficients::{Coefficients, FRACTION_BITS, HALF, LOW_BITS};
-use super::packed::{Across, Down, STEP_TAPS};
+use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
+use super::packed::{Across, Down, LOW_BITS, STEP_TAPS};
 use super::scalar;
 
 /// Rows that the horizontal kernel works on at once, sharing the loads of weights.

@@ -8,9 +8,6 @@ pub(crate) const FRACTION_BITS: u32 = 22;
 /// Half, in that fixed point: added before the shift it rounds.
 pub(crate) const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
-/// Low bits of a weight that the SIMD kernels multiply apart from the high ones: both halves then fit in an i16.
-pub(crate) const LOW_BITS: u32 = 15;
-
 /// The weights for a range of output positions along one axis.
 #[derive(Debug, Default)]
 pub(crate) struct Coefficients {

@@ -262,21 +262,13 @@ impl Resampler {
         let row_bytes = self.across.len() * 3;
         let source = self.across.source();
         let line = |y: u32| &plane.from(source.start, y)[..source.len() * 3];
-        let mut y = rows.start;
-        let mut rest = out;
+        let (y, rest) = (rows.start, out);
         #[cfg(target_arch = "x86_64")]
-        while self.kernel == Kernel::Avx2 && rest.len() >= avx2::ROWS * row_bytes {
-            let [a, b, c, d, tail] = split_rows(rest, row_bytes);
-            let lines = [line(y), line(y + 1), line(y + 2), line(y + 3)];
-            // SAFETY: `Resampler::new` keeps this kernel only where the processor has AVX2.
-            unsafe { avx2::horizontal(lines, &self.across, &self.packed_across, [a, b, c, d]) };
-            y += avx2::ROWS as u32;
-            rest = tail;
-        }
+        let (y, rest) = if self.kernel == Kernel::Avx2 { self.horizontal_by_fours(line, y, rest) } else { (y, rest) };
         for (y, target) in (y..rows.end).zip(rest.chunks_exact_mut(row_bytes)) {
             match self.kernel {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Resampler::new` keeps these kernels only where the processor has AVX2, and with it SSE4.1, or SSE4.1.
+                // SAFETY: `Resampler::new` keeps these kernels only where the processor has them; with AVX2 comes SSE4.1.
                 Kernel::Avx2 | Kernel::Sse41 => unsafe {
                     sse41::horizontal(line(y), &self.across, &self.packed_across, target);
                 },
@@ -286,6 +278,26 @@ impl Resampler {
                 _ => scalar::horizontal(line(y), source.start as usize, &self.across, target),
             }
         }
+    }
+
+    /// Resamples rows from `y` on, four at a time, as long as there is room for four; returns the next row and the rest.
+    #[cfg(target_arch = "x86_64")]
+    fn horizontal_by_fours<'a, 'b>(
+        &self,
+        line: impl Fn(u32) -> &'a [u8],
+        mut y: u32,
+        mut rest: &'b mut [u8],
+    ) -> (u32, &'b mut [u8]) {
+        let row_bytes = self.across.len() * 3;
+        while rest.len() >= avx2::ROWS * row_bytes {
+            let [a, b, c, d, tail] = split_rows(rest, row_bytes);
+            let lines = [line(y), line(y + 1), line(y + 2), line(y + 3)];
+            // SAFETY: `Resampler::new` keeps this kernel only where the processor has AVX2.
+            unsafe { avx2::horizontal(lines, &self.across, &self.packed_across, [a, b, c, d]) };
+            y += avx2::ROWS as u32;
+            rest = tail;
+        }
+        (y, rest)
     }
 
     /// Resamples the given columns downwards, to the rows planned.

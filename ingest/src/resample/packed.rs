@@ -4,7 +4,10 @@
 //! adds two taps at once; the sum of the high products is shifted back by 15. Intermediate sums may wrap, the total fits
 //! 32 bits, and addition modulo 2^32 is exact, so the result equals the scalar kernel's to the bit.
 
-use super::coefficients::{Coefficients, LOW_BITS};
+use super::coefficients::Coefficients;
+
+/// Low bits of a weight that the kernels multiply apart from the high ones: both halves then fit in an i16.
+pub(super) const LOW_BITS: u32 = 15;
 
 /// Bytes that a step of the horizontal kernels loads: 4 pixels are 12, the rest is ignored.
 const LOAD_BYTES: usize = 16;
