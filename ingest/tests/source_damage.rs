@@ -147,6 +147,15 @@ fn a_tar_of_tars_that_is_cut_off_gives_what_is_there() {
 }
 
 #[test]
+fn names_without_end_are_not_believed() {
+    let mut members = letters();
+    members[2] = [pax(b'x', &[("path", &"n/".repeat(5000))]), members[2].clone()].concat();
+    let (good, bad) = read_tar(&archive(&members));
+    assert_eq!(good, "abcde", "the header's own name is what is left");
+    assert!(one(&bad).0 == "x.tar@3072" && one(&bad).1.contains("4096 bytes"), "{bad:?}");
+}
+
+#[test]
 fn nesting_ends_at_tars_in_a_tar() {
     let deep = archive(&[member(
         "n01440764.tar",

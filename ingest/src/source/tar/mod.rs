@@ -35,7 +35,8 @@ pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestE
             if paths.len() == 1 {
                 return Err(IngestError::Unreadable { path: path.clone(), source });
             }
-            index.table.push_broken(&name_of(path), Place::default(), format!("cannot be read: {source}"));
+            let place = Place { file: number as u32, ..Place::default() };
+            index.done.push_broken(&name_of(path), place, format!("cannot be read: {source}"));
         }
     }
     index.finish(root, paths)
@@ -55,6 +56,9 @@ fn name_of(path: &Path) -> String {
 /// What all tars of a source hold, in the order in which it was found.
 #[derive(Default)]
 struct Index {
+    /// Rows of the tars that are done.
+    done: Table,
+    /// Rows of the tar in hand.
     table: Table,
     /// Keys of folders that have members of their own.
     folders: BTreeSet<String>,
@@ -69,27 +73,27 @@ impl Index {
     fn add(&mut self, path: &Path, number: u32, class: Option<String>) -> io::Result<()> {
         let file = open_regular(path)?;
         let region = 0..file.metadata()?.len();
-        let first = self.table.len();
         self.folders.extend(class.clone());
         let prefix = class.map_or_else(String::new, |class| format!("{class}/"));
         let mut reading = Reading::new(self, &file, number, name_of(path), prefix);
         reading.scan(region);
         let Reading { sidecars, links, gaps, class_tars, .. } = reading;
-        self.resolve(links, first, number);
+        self.resolve(links, number);
         if class_tars {
             self.by_class = true;
             self.drop_rows(&gaps);
         }
-        self.ignored += self.sidecars.join(&mut self.table, first, &file, sidecars);
+        self.ignored += self.sidecars.join(&mut self.table, self.done.len(), &file, sidecars);
+        self.done.append(std::mem::take(&mut self.table));
         Ok(())
     }
 
     /// Gives hard links the place of what they lead to.
-    fn resolve(&mut self, links: Vec<Link>, first: usize, file: u32) {
+    fn resolve(&mut self, links: Vec<Link>, file: u32) {
         if links.is_empty() {
             return;
         }
-        let rows = first..self.table.len();
+        let rows = 0..self.table.len();
         let targets: HashMap<String, usize> = rows.map(|row| (self.table.key(row).to_owned(), row)).collect();
         for Link { key, target, header } in links {
             match targets.get(&target).filter(|row| self.table.broken(**row).is_none()) {
@@ -120,7 +124,7 @@ impl Index {
             (.., 1) => "tar archive",
             _ => "tar shards",
         };
-        let mut labelled = self.table;
+        let mut labelled = self.done;
         let has_labels = self.sidecars.label(&mut labelled);
         let prefix = if has_sidecars || self.by_class { String::new() } else { common_folders(&labelled) };
         let (mut table, renamed) = labelled.sorted(&prefix);

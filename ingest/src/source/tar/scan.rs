@@ -19,6 +19,9 @@ const MAX_ZEROS_BYTES: u64 = 1 << 20;
 /// Largest long name or set of pax records, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+/// Longest name of a member, in bytes: as much as systems allow for a path.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// What a walk meets. Offsets count from the beginning of the file.
 pub(super) enum Entry<'a> {
     /// A file with its data.
@@ -166,6 +169,11 @@ impl Walk<'_> {
                     return self.broken(at, "an extended header that cannot be read".to_owned(), data);
                 }
             }
+        }
+        let longest = [&self.next.name, &self.next.link, &self.global.name, &self.global.link].into_iter().flatten();
+        if longest.map(Vec::len).max() > Some(MAX_NAME_BYTES) {
+            self.global = Extension::default();
+            return self.broken(at, format!("a name of more than {MAX_NAME_BYTES} bytes"), data);
         }
         Some(data + size.next_multiple_of(BLOCK))
     }
