@@ -156,6 +156,23 @@ fn names_without_end_are_not_believed() {
 }
 
 #[test]
+fn a_class_tar_with_a_wrong_size_costs_no_other() {
+    let (root, images) = (folder(), images());
+    let tars = class_tars(&images);
+    let mut members: Vec<_> = tars.iter().map(|(class, tar)| member(&format!("{class}.tar"), tar)).collect();
+    let wrong = header_with_size("n01440764.tar", b"77777777777\0", b'0');
+    members[0][..512].copy_from_slice(&wrong);
+    let source = open(&write(root.path(), "t.tar", archive(&members)));
+    assert!(good(&source) == images, "{:?}", keys(&source));
+    assert_eq!(one(&bad(&source)).0, "t.tar@0");
+    // Each of these would contain all that follow.
+    let many: Vec<_> =
+        (0..20_000).map(|i| header_with_size(&format!("{i}.tar"), b"77777777777\0", b'0').to_vec()).collect();
+    let source = open(&write(root.path(), "m.tar", archive(&[&many[..], &letters()].concat())));
+    assert_eq!((good(&source).len(), source.damaged()), (5, 20_000));
+}
+
+#[test]
 fn nesting_ends_at_tars_in_a_tar() {
     let deep = archive(&[member(
         "n01440764.tar",

@@ -29,6 +29,14 @@ pub(super) struct Group {
     pub(super) label: Option<Result<Column, String>>,
 }
 
+impl Group {
+    /// Bytes of the columns.
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        let columns = [Some(&self.image), self.path.as_ref(), self.label.as_ref()];
+        columns.into_iter().flatten().flatten().map(|column| column.chunk.length)
+    }
+}
+
 /// What a footer says.
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
@@ -72,6 +80,10 @@ impl Footer {
         }
         if total > length {
             return Err(damaged(format!("{total} rows in {length} bytes")));
+        }
+        // Columns that lie on each other would be read again and again.
+        if groups.iter().flat_map(Group::lengths).fold(0, u64::saturating_add) > length {
+            return Err(damaged("its columns are larger than the file".to_owned()));
         }
         Ok(Footer { groups, class_names: class_names(&metadata), has_labels: columns.label.is_some() })
     }
