@@ -106,7 +106,10 @@ impl Columns {
 fn column(group: &RowGroupMetaData, number: usize, rows: u64, file_length: u64) -> Result<Column, String> {
     let chunk = group.columns().get(number).ok_or("a row group without its columns")?;
     let descr = chunk.column_descr_ptr();
-    let range = catch_unwind(AssertUnwindSafe(|| chunk.byte_range())).ok();
+    // Some writers say 0 where there is no dictionary.
+    let data = chunk.data_page_offset();
+    let start = chunk.dictionary_page_offset().filter(|offset| (1..data).contains(offset)).unwrap_or(data);
+    let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
     let inside = range.filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= file_length));
     let (start, length) = inside.ok_or_else(|| format!("column {} lies beyond the end of the file", descr.path()))?;
     Ok(Column { descr, chunk: Chunk { start, length, rows, compression: chunk.compression() } })
