@@ -147,6 +147,32 @@ fn a_tar_of_tars_that_is_cut_off_gives_what_is_there() {
 }
 
 #[test]
+fn names_without_end_are_not_believed() {
+    let mut members = letters();
+    members[2] = [pax(b'x', &[("path", &"n/".repeat(5000))]), members[2].clone()].concat();
+    let (good, bad) = read_tar(&archive(&members));
+    assert_eq!(good, "abcde", "the header's own name is what is left");
+    assert!(one(&bad).0 == "x.tar@3072" && one(&bad).1.contains("4096 bytes"), "{bad:?}");
+}
+
+#[test]
+fn a_class_tar_with_a_wrong_size_costs_no_other() {
+    let (root, images) = (folder(), images());
+    let tars = class_tars(&images);
+    let mut members: Vec<_> = tars.iter().map(|(class, tar)| member(&format!("{class}.tar"), tar)).collect();
+    let wrong = header_with_size("n01440764.tar", b"77777777777\0", b'0');
+    members[0][..512].copy_from_slice(&wrong);
+    let source = open(&write(root.path(), "t.tar", archive(&members)));
+    assert!(good(&source) == images, "{:?}", keys(&source));
+    assert_eq!(one(&bad(&source)).0, "t.tar@0");
+    // Each of these would contain all that follow.
+    let many: Vec<_> =
+        (0..20_000).map(|i| header_with_size(&format!("{i}.tar"), b"77777777777\0", b'0').to_vec()).collect();
+    let source = open(&write(root.path(), "m.tar", archive(&[&many[..], &letters()].concat())));
+    assert_eq!((good(&source).len(), source.damaged()), (5, 20_000));
+}
+
+#[test]
 fn nesting_ends_at_tars_in_a_tar() {
     let deep = archive(&[member(
         "n01440764.tar",

@@ -88,20 +88,22 @@ fn open_folder(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError
     Ok(contents)
 }
 
-/// How to name one split of a folder: its only file, or the pattern of its files.
+/// How to name one split of a folder: the pattern of its files where they are numbered, else the first of them.
 fn example(paths: &[&Path]) -> Option<String> {
     let (first, last) = (paths.first()?.to_str()?, paths.last()?.to_str()?);
-    let differs = |(a, b): (char, char)| a != b;
-    if paths.len() == 1 || first.len() != last.len() {
-        return Some(first.to_owned());
-    }
-    let at = first.chars().zip(last.chars()).position(differs)?;
-    let digit = |c: &char| c.is_ascii_digit();
-    let before = first[..at].chars().rev().take_while(digit).count();
-    let width = before + first[at..].chars().take_while(digit).count();
-    let start = at - before;
-    let number = |text: &str| text.get(start..start + width).map(str::to_owned);
-    Some(format!("{}{{{}..{}}}{}", &first[..start], number(first)?, number(last)?, &first[start + width..]))
+    Some(numbered(first, last).unwrap_or_else(|| first.to_owned()))
+}
+
+/// The pattern of files whose names differ in one number.
+fn numbered(first: &str, last: &str) -> Option<String> {
+    let differs = first.bytes().zip(last.bytes()).position(|(a, b)| a != b)?;
+    let is_digit = |byte: &&u8| byte.is_ascii_digit();
+    let start = differs - first.as_bytes()[..differs].iter().rev().take_while(is_digit).count();
+    let end = start + first.as_bytes()[start..].iter().take_while(is_digit).count();
+    let (from, to) = (first.get(start..end)?, last.get(start..end)?);
+    let is_number = !from.is_empty() && to.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && first[end..] == *last.get(end..)?)
+        .then(|| format!("{}{{{from}..{to}}}{}", &first[..start], &first[end..]))
 }
 
 /// Opens containers of one kind as one source.
@@ -196,4 +198,20 @@ fn split_of(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let mut words = name.split(|c: char| !c.is_ascii_alphabetic());
     words.find_map(|word| SPLIT_NAMES.into_iter().find(|split| *split == word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbered_files_are_named_by_a_pattern() {
+        let pattern = numbered("d1/val-00000-of-00014.parquet", "d1/val-00013-of-00014.parquet");
+        assert_eq!(pattern.as_deref(), Some("d1/val-{00000..00013}-of-00014.parquet"));
+        for (first, last) in
+            [("a.tar", "b.tar"), ("1.tar", "12.tar"), ("\u{e9}1.tar", "\u{e8}1.tar"), ("1a", "2b"), ("x", "x")]
+        {
+            assert_eq!(numbered(first, last), None, "{first} {last}");
+        }
+    }
 }

@@ -28,6 +28,13 @@ impl KeyTable {
         &self.text[start..self.ends[index]]
     }
 
+    /// Adds the keys of `other`, which have no odd paths, behind these.
+    pub(super) fn append(&mut self, other: &KeyTable) {
+        let start = self.text.len();
+        self.text.push_str(&other.text);
+        self.ends.extend(other.ends.iter().map(|end| start + end));
+    }
+
     pub(super) fn shrink_to_fit(&mut self) {
         self.text.shrink_to_fit();
         self.ends.shrink_to_fit();

@@ -47,6 +47,15 @@ impl Table {
         self.push(key, -1, place);
     }
 
+    /// Adds the rows of another table of images in containers behind these.
+    pub(super) fn append(&mut self, other: Table) {
+        let first = self.len();
+        self.keys.append(&other.keys);
+        self.labels.extend(other.labels);
+        self.places.extend(other.places);
+        self.broken.extend(other.broken.into_iter().map(|(row, reason)| (first + row, reason)));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.labels.len()
     }
@@ -120,12 +129,12 @@ impl Table {
         let before = |a: usize, b: usize| -> Ordering {
             compare(key_of(a), key_of(b)).then_with(|| self.places.get(a).cmp(&self.places.get(b)))
         };
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
+        let mut order: Vec<usize> = (0..self.len()).collect();
         // Stable: containers are mostly sorted already, and runs are cheap to merge.
-        order.sort_by(|&a, &b| before(a as usize, b as usize));
-        let taken = |key: &str| order.binary_search_by(|&row| compare(key_of(row as usize), key)).is_ok();
+        order.sort_by(|&a, &b| before(a, b));
+        let taken = |key: &str| order.binary_search_by(|&row| compare(key_of(row), key)).is_ok();
         let (mut renamed, mut last, mut copy) = (0, None, 1);
-        let table = self.gather(order.iter().map(|&row| row as usize), |row, _| {
+        let table = self.gather(order.iter().copied(), |row, _| {
             let key = key_of(row);
             if last != Some(key) {
                 (last, copy) = (Some(key), 1);
@@ -159,5 +168,18 @@ mod tests {
         let rows: Vec<_> = (0..table.len()).map(|row| (table.key(row), table.label(row))).collect();
         assert_eq!(rows, [("a", 1), ("a~3", 2), ("a~4", 3), ("a~2", 0), ("a~2~2", 4), ("b", 5)]);
         assert_eq!(renamed, 3);
+    }
+
+    #[test]
+    fn rows_of_one_table_follow_those_of_another() {
+        let (mut table, mut more) = (Table::default(), Table::default());
+        let place = |at| Place { at, ..Place::default() };
+        table.push("a", 0, place(0));
+        more.push("b", 1, place(1));
+        more.push_broken("c", place(2), "why".to_owned());
+        table.append(more);
+        assert_eq!((table.len(), table.key(0), table.key(1), table.key(2)), (3, "a", "b", "c"));
+        assert_eq!((table.label(1), table.place(2), table.unlabelled()), (1, place(2), 0));
+        assert_eq!((table.broken(1), table.broken(2), table.num_broken()), (None, Some("why"), 1));
     }
 }

@@ -15,6 +15,8 @@ use parquet::schema::types::ColumnDescPtr;
 use super::direct::Direct;
 use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
 
+/// Largest column of paths or labels of a row group, in bytes without compression.
+const MAX_COLUMN_BYTES: u64 = 256 << 20;
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 64;
 
@@ -58,7 +60,8 @@ pub(super) fn page_images(
     // Entries of a dictionary are shared by the images that are equal, and are no larger than it is together.
     let max_bytes = if dictionary.is_some() { usize::MAX } else { MAX_PAGE_BYTES as usize };
     let ready = dictionary.iter().chain([&data]).map(|loaded| loaded.page.clone()).collect();
-    let images = decode_safely::<ByteArrayType>(column, ready, &data.span, ByteArray::len, max_bytes)?;
+    let images =
+        decode_safely::<ByteArrayType>(column, ready, data.span.num_values as usize, ByteArray::len, max_bytes)?;
     let holder = dictionary.as_ref().unwrap_or(&data);
     let direct = Direct::new(&holder.span, chunk.compression, &holder.body, holder.page.buffer(), &images);
     Ok((images, direct))
@@ -66,40 +69,37 @@ pub(super) fn page_images(
 
 /// The values of a whole chunk, `None` where a row has none.
 ///
-/// `bytes` says what a value takes in memory; more than `max_bytes` of a page's values is an error.
+/// `bytes` says what a value takes in memory; more than `max_bytes` of all values is an error.
 pub(super) fn chunk_values<T: DataType>(
     file: &File,
     column: &ColumnDescPtr,
     chunk: &Chunk,
-    bytes: impl Fn(&T::T) -> usize + Copy,
+    bytes: impl Fn(&T::T) -> usize,
     max_bytes: usize,
 ) -> Result<Vec<Option<T::T>>, String> {
     let pages = Pages::locate(file, chunk);
     if let Some(problem) = pages.problem {
         return Err(problem);
     }
-    let mut values = Vec::new();
-    for page in 0..pages.data.len() {
-        let (dictionary, data) = load(file, chunk, &pages, page)?;
-        let span = data.span;
-        let ready = dictionary.into_iter().chain([data]).map(|loaded| loaded.page).collect();
-        values.extend(decode_safely::<T>(column, ready, &span, bytes, max_bytes)?);
+    let spans = || pages.dictionary.iter().chain(pages.data.iter().map(|(_, span)| span));
+    let total: u64 = spans().map(|span| u64::from(span.uncompressed)).sum();
+    if total > MAX_COLUMN_BYTES {
+        return Err(format!("{total} bytes; the limit is {MAX_COLUMN_BYTES}"));
     }
-    if values.len() as u64 == chunk.rows {
-        return Ok(values);
-    }
-    Err(format!("{} rows instead of {}", values.len(), chunk.rows))
+    let load = |span: &PageSpan| Loaded::new(file, *span, chunk.compression).map(|loaded| loaded.page);
+    let ready = spans().map(load).collect::<Result<_, _>>()?;
+    decode_safely::<T>(column, ready, chunk.rows as usize, bytes, max_bytes)
 }
 
 fn decode_safely<T: DataType>(
     column: &ColumnDescPtr,
     pages: VecDeque<Page>,
-    span: &PageSpan,
+    rows: usize,
     bytes: impl Fn(&T::T) -> usize,
     max_bytes: usize,
 ) -> Result<Vec<Option<T::T>>, String> {
     // The decoders are thorough, but damage is endless: a panic in them is damage that they did not expect.
-    let decode = || decode::<T>(column, pages, span.num_values as usize, bytes, max_bytes);
+    let decode = || decode::<T>(column, pages, rows, bytes, max_bytes);
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
 }
 

@@ -29,6 +29,14 @@ pub(super) struct Group {
     pub(super) label: Option<Result<Column, String>>,
 }
 
+impl Group {
+    /// Bytes of the columns.
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        let columns = [Some(&self.image), self.path.as_ref(), self.label.as_ref()];
+        columns.into_iter().flatten().flatten().map(|column| column.chunk.length)
+    }
+}
+
 /// What a footer says.
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
@@ -73,6 +81,10 @@ impl Footer {
         if total > length {
             return Err(damaged(format!("{total} rows in {length} bytes")));
         }
+        // Columns that lie on each other would be read again and again.
+        if groups.iter().flat_map(Group::lengths).fold(0, u64::saturating_add) > length {
+            return Err(damaged("its columns are larger than the file".to_owned()));
+        }
         Ok(Footer { groups, class_names: class_names(&metadata), has_labels: columns.label.is_some() })
     }
 }
@@ -94,7 +106,10 @@ impl Columns {
 fn column(group: &RowGroupMetaData, number: usize, rows: u64, file_length: u64) -> Result<Column, String> {
     let chunk = group.columns().get(number).ok_or("a row group without its columns")?;
     let descr = chunk.column_descr_ptr();
-    let range = catch_unwind(AssertUnwindSafe(|| chunk.byte_range())).ok();
+    // Some writers say 0 where there is no dictionary.
+    let data = chunk.data_page_offset();
+    let start = chunk.dictionary_page_offset().filter(|offset| (1..data).contains(offset)).unwrap_or(data);
+    let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
     let inside = range.filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= file_length));
     let (start, length) = inside.ok_or_else(|| format!("column {} lies beyond the end of the file", descr.path()))?;
     Ok(Column { descr, chunk: Chunk { start, length, rows, compression: chunk.compression() } })

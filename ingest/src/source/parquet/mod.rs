@@ -32,7 +32,7 @@ use direct::Direct;
 use footer::{Column, Footer, FooterError, Group};
 use page::{Chunk, Pages};
 
-/// Paths of a page may take so many bytes, and a single one so many. Longer ones are as good as none.
+/// Paths of a row group may take so many bytes, and a single one so many. Longer ones are as good as none.
 const MAX_PATHS_BYTES: usize = 64 << 20;
 const MAX_PATH_BYTES: usize = 4096;
 

@@ -22,8 +22,9 @@ use super::keys::{MemberName, file_name, key_part, member_name};
 use super::table::{Place, Table};
 use super::{Contents, Store, has_extension, is_image_name};
 use crate::error::IngestError;
+use header::BLOCK;
 use samples::{Sidecar, Sidecars};
-use scan::{Entry, scan};
+use scan::{END, Entry, scan};
 
 /// Indexes the tars at `paths`, which together are the source at `root`.
 pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
@@ -35,7 +36,8 @@ pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestE
             if paths.len() == 1 {
                 return Err(IngestError::Unreadable { path: path.clone(), source });
             }
-            index.table.push_broken(&name_of(path), Place::default(), format!("cannot be read: {source}"));
+            let place = Place { file: number as u32, ..Place::default() };
+            index.done.push_broken(&name_of(path), place, format!("cannot be read: {source}"));
         }
     }
     index.finish(root, paths)
@@ -55,6 +57,9 @@ fn name_of(path: &Path) -> String {
 /// What all tars of a source hold, in the order in which it was found.
 #[derive(Default)]
 struct Index {
+    /// Rows of the tars that are done.
+    done: Table,
+    /// Rows of the tar in hand.
     table: Table,
     /// Keys of folders that have members of their own.
     folders: BTreeSet<String>,
@@ -69,27 +74,27 @@ impl Index {
     fn add(&mut self, path: &Path, number: u32, class: Option<String>) -> io::Result<()> {
         let file = open_regular(path)?;
         let region = 0..file.metadata()?.len();
-        let first = self.table.len();
         self.folders.extend(class.clone());
         let prefix = class.map_or_else(String::new, |class| format!("{class}/"));
         let mut reading = Reading::new(self, &file, number, name_of(path), prefix);
         reading.scan(region);
         let Reading { sidecars, links, gaps, class_tars, .. } = reading;
-        self.resolve(links, first, number);
+        self.resolve(links, number);
         if class_tars {
             self.by_class = true;
             self.drop_rows(&gaps);
         }
-        self.ignored += self.sidecars.join(&mut self.table, first, &file, sidecars);
+        self.ignored += self.sidecars.join(&mut self.table, self.done.len(), &file, sidecars);
+        self.done.append(std::mem::take(&mut self.table));
         Ok(())
     }
 
     /// Gives hard links the place of what they lead to.
-    fn resolve(&mut self, links: Vec<Link>, first: usize, file: u32) {
+    fn resolve(&mut self, links: Vec<Link>, file: u32) {
         if links.is_empty() {
             return;
         }
-        let rows = first..self.table.len();
+        let rows = 0..self.table.len();
         let targets: HashMap<String, usize> = rows.map(|row| (self.table.key(row).to_owned(), row)).collect();
         for Link { key, target, header } in links {
             match targets.get(&target).filter(|row| self.table.broken(**row).is_none()) {
@@ -107,7 +112,11 @@ impl Index {
         if gaps.iter().all(Range::is_empty) {
             return;
         }
-        let lost = |row: &usize| gaps.iter().any(|gap| gap.contains(row)) && self.table.broken(*row).is_none();
+        let in_gap = |row: &usize| {
+            let gap = gaps.partition_point(|gap| gap.end <= *row);
+            gaps.get(gap).is_some_and(|gap| gap.contains(row))
+        };
+        let lost = |row: &usize| in_gap(row) && self.table.broken(*row).is_none();
         let kept = (0..self.table.len()).filter(|row| !lost(row));
         self.table = self.table.gather(kept, |_, key| key);
     }
@@ -120,7 +129,7 @@ impl Index {
             (.., 1) => "tar archive",
             _ => "tar shards",
         };
-        let mut labelled = self.table;
+        let mut labelled = self.done;
         let has_labels = self.sidecars.label(&mut labelled);
         let prefix = if has_sidecars || self.by_class { String::new() } else { common_folders(&labelled) };
         let (mut table, renamed) = labelled.sorted(&prefix);
@@ -171,8 +180,11 @@ struct Reading<'a> {
     start: u64,
     /// What keys begin with: the class and a `/`, or nothing.
     prefix: String,
-    /// Whether this tar lies in another.
+    /// Whether this tar lies in another, and whether it goes beyond the end of that as its header has it.
     is_inner: bool,
+    is_cut: bool,
+    /// Where the walk met the next class tar, if it was in one that is cut.
+    next_tar: Option<u64>,
     sidecars: Vec<Sidecar>,
     links: Vec<Link>,
     /// Row at which images began whose tar may have lost its name, and rows of which that was so.
@@ -183,9 +195,22 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn new(index: &'a mut Index, file: &'a File, number: u32, container: String, prefix: String) -> Reading<'a> {
-        let (sidecars, links, gaps) = Default::default();
-        let (start, is_inner, gap, class_tars) = (0, false, None, false);
-        Reading { index, file, number, container, start, prefix, is_inner, sidecars, links, gap, gaps, class_tars }
+        Reading {
+            index,
+            file,
+            number,
+            container,
+            start: 0,
+            prefix,
+            is_inner: false,
+            is_cut: false,
+            next_tar: None,
+            sidecars: Vec::new(),
+            links: Vec::new(),
+            gap: None,
+            gaps: Vec::new(),
+            class_tars: false,
+        }
     }
 
     fn scan(&mut self, region: Range<u64>) {
@@ -193,11 +218,12 @@ impl<'a> Reading<'a> {
         self.close_gap();
     }
 
-    fn entry(&mut self, entry: Entry<'_>) {
+    /// Takes an entry, and says where to go on if it is not behind it.
+    fn entry(&mut self, entry: Entry<'_>) -> Option<u64> {
         match entry {
-            Entry::File { name, at, length } => self.member(name, at, length),
+            Entry::File { name, at, length } => return self.member(name, at, length),
             Entry::Overrun { name, header, at, length, available } => {
-                self.overrun(name, header, at..at + available, length);
+                return self.overrun(name, header, at..at + available, length);
             }
             Entry::Folder { name } => {
                 if let MemberName::Key(key) = member_name(name) {
@@ -213,44 +239,52 @@ impl<'a> Reading<'a> {
             }
             Entry::Broken { at, reason } => self.broken(at, reason),
         }
+        None
     }
 
-    fn member(&mut self, name: &[u8], at: u64, length: u64) {
-        let MemberName::Key(key) = member_name(name) else { return };
+    fn member(&mut self, name: &[u8], at: u64, length: u64) -> Option<u64> {
+        let MemberName::Key(key) = member_name(name) else { return None };
         let path = Path::new(&key);
         let place = Place { file: self.number, length: u32::try_from(length).unwrap_or(u32::MAX), at };
+        let is_tar = has_extension(path, &["tar"]);
         if is_image_name(path) {
             let key = self.key(&key);
             self.index.table.push(&key, -1, place);
-        } else if has_extension(path, &["tar"]) && !self.is_inner {
-            self.class_tar(&key, at..at + length);
+        } else if is_tar && !self.is_inner {
+            self.class_tar(&key, at..at + length, false);
+        } else if is_tar && self.is_cut {
+            self.next_tar = Some(at - BLOCK);
+            return Some(END);
         } else if has_extension(path, &["cls", "json"]) {
             self.sidecars.push(Sidecar { key: self.key(&key), place });
         } else {
             self.index.ignored += 1;
         }
+        None
     }
 
     /// A member that the file does not hold all of.
-    fn overrun(&mut self, name: &[u8], header: u64, data: Range<u64>, length: u64) {
+    fn overrun(&mut self, name: &[u8], header: u64, data: Range<u64>, length: u64) -> Option<u64> {
         let MemberName::Key(key) = member_name(name) else {
-            return self.broken(header, format!("a member of {length} bytes that is cut off"));
+            self.broken(header, format!("a member of {length} bytes that is cut off"));
+            return None;
         };
         let reason = format!("cut off: {} of {length} bytes of '{key}' are there", data.end - data.start);
         if is_image_name(Path::new(&key)) {
             let key = self.key(&key);
             self.index.table.push_broken(&key, self.place(header), reason);
             self.gap.get_or_insert(self.index.table.len());
-            return;
+            return None;
         }
-        if has_extension(Path::new(&key), &["tar"]) && !self.is_inner {
-            self.class_tar(&key, data);
-        }
+        let is_class_tar = has_extension(Path::new(&key), &["tar"]) && !self.is_inner;
+        let next = is_class_tar.then(|| self.class_tar(&key, data, true));
         self.broken(header, reason);
+        next
     }
 
-    /// A tar in the tar, named after its class.
-    fn class_tar(&mut self, key: &str, region: Range<u64>) {
+    /// A tar in the tar, named after its class. Returns where the walk ended: one that `is_cut` may be followed by others all
+    /// the same, if it is its size that is wrong. What was walked through is not walked through again.
+    fn class_tar(&mut self, key: &str, region: Range<u64>, is_cut: bool) -> u64 {
         self.close_gap();
         self.class_tars = true;
         let container = file_name(key).to_owned();
@@ -258,11 +292,13 @@ impl<'a> Reading<'a> {
         let prefix = format!("{class}/");
         self.index.folders.insert(class);
         let mut inner = Reading::new(self.index, self.file, self.number, container, prefix);
-        (inner.start, inner.is_inner) = (region.start, true);
+        (inner.start, inner.is_inner, inner.is_cut) = (region.start, true, is_cut);
+        let end = region.end;
         inner.scan(region);
-        let (sidecars, links) = (inner.sidecars, inner.links);
+        let (sidecars, links, next_tar) = (inner.sidecars, inner.links, inner.next_tar);
         self.sidecars.extend(sidecars);
         self.links.extend(links);
+        next_tar.unwrap_or(end)
     }
 
     fn hard_link(&mut self, name: &[u8], target: &[u8], header: u64) {

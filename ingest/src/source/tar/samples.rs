@@ -44,9 +44,9 @@ impl Sidecars {
         self.any
     }
 
-    /// Joins the images from row `first` on with the sidecars of their tar. Returns the number of members that belong to no
-    /// sample.
-    pub(super) fn join(&mut self, table: &mut Table, first: usize, file: &File, sidecars: Vec<Sidecar>) -> usize {
+    /// Joins the images of a tar, the rows of which will follow `before` others, with its sidecars. Returns the number of
+    /// members that belong to no sample.
+    pub(super) fn join(&mut self, table: &mut Table, before: usize, file: &File, sidecars: Vec<Sidecar>) -> usize {
         if sidecars.is_empty() {
             return 0;
         }
@@ -56,7 +56,8 @@ impl Sidecars {
             let is_class = key.ends_with(['s', 'S']);
             *(if is_class { &mut sample.class } else { &mut sample.json }) = Some(place);
         }
-        let spare = choose_images(table, first, &mut samples);
+        let spare = choose_images(table, &mut samples);
+        let first_named = self.named.len();
         let mut keys = HashMap::new();
         let mut ignored = spare.len();
         for sample in samples.values() {
@@ -68,7 +69,13 @@ impl Sidecars {
                 None => ignored += 1,
             }
         }
-        self.rebuild(table, &spare, &keys);
+        for (row, _) in &mut self.named[first_named..] {
+            *row += before - spare.partition_point(|spare| *spare < *row);
+        }
+        if !spare.is_empty() || !keys.is_empty() {
+            let kept = (0..table.len()).filter(|row| spare.binary_search(row).is_err());
+            *table = table.gather(kept, |row, key| keys.get(&row).map_or(key, String::as_str));
+        }
         ignored
     }
 
@@ -93,18 +100,6 @@ impl Sidecars {
         key.or_else(|| key_of_path(table.key(row)).filter(|key| key != table.key(row)))
     }
 
-    /// Leaves out the spare images of samples, and renames others.
-    fn rebuild(&mut self, table: &mut Table, spare: &[usize], keys: &HashMap<usize, String>) {
-        if spare.is_empty() && keys.is_empty() {
-            return;
-        }
-        for (row, _) in &mut self.named {
-            *row -= spare.partition_point(|spare| *spare < *row);
-        }
-        let kept = (0..table.len()).filter(|row| spare.binary_search(row).is_err());
-        *table = table.gather(kept, |row, key| keys.get(&row).map_or(key, String::as_str));
-    }
-
     /// Turns class names into ranks, unless there are indices already. Returns whether any image has a label.
     pub(super) fn label(&self, table: &mut Table) -> bool {
         if !self.indexed {
@@ -117,9 +112,9 @@ impl Sidecars {
 }
 
 /// Finds the picture of each sample; returns the rows of the other images of samples, in order.
-fn choose_images(table: &Table, first: usize, samples: &mut HashMap<String, Sample>) -> Vec<usize> {
+fn choose_images(table: &Table, samples: &mut HashMap<String, Sample>) -> Vec<usize> {
     let mut spare = Vec::new();
-    for row in first..table.len() {
+    for row in 0..table.len() {
         let key = table.key(row);
         let Some(sample) = samples.get_mut(base(key)) else { continue };
         let extension = key[base(key).len()..].trim_start_matches('.').to_ascii_lowercase();

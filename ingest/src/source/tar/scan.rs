@@ -19,6 +19,9 @@ const MAX_ZEROS_BYTES: u64 = 1 << 20;
 /// Largest long name or set of pax records, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+/// Longest name of a member, in bytes: as much as systems allow for a path.
+const MAX_NAME_BYTES: usize = 4096;
+
 /// What a walk meets. Offsets count from the beginning of the file.
 pub(super) enum Entry<'a> {
     /// A file with its data.
@@ -35,8 +38,14 @@ pub(super) enum Entry<'a> {
     Broken { at: u64, reason: String },
 }
 
+/// What is told of entries. For a file, it may say where to go on, instead of behind it: further on, or at [`END`].
+pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
+
+/// Where nothing is left.
+pub(super) const END: u64 = u64::MAX;
+
 /// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
-pub(super) fn scan(file: &File, region: Range<u64>, visit: &mut dyn FnMut(Entry<'_>)) {
+pub(super) fn scan(file: &File, region: Range<u64>, visit: &mut Visit<'_>) {
     let window = Window { file, end: region.end, start: 0, bytes: Vec::new(), error: None };
     let mut walk = Walk { window, next: Extension::default(), global: Extension::default(), visit, entries: 0 };
     walk.run(region);
@@ -47,7 +56,7 @@ struct Walk<'a> {
     /// What extended headers said about the next member, and about all that follow.
     next: Extension,
     global: Extension,
-    visit: &'a mut dyn FnMut(Entry<'_>),
+    visit: &'a mut Visit<'a>,
     entries: u64,
 }
 
@@ -89,9 +98,9 @@ impl Walk<'_> {
         }
     }
 
-    fn emit(&mut self, entry: Entry<'_>) {
+    fn emit(&mut self, entry: Entry<'_>) -> Option<u64> {
         self.entries += 1;
-        (self.visit)(entry);
+        (self.visit)(entry)
     }
 
     /// Reports the place and looks for the next header from `from` on.
@@ -127,25 +136,25 @@ impl Walk<'_> {
         let is_folder_name = name.ends_with(b"/");
         // Links, devices and folders have no data, whatever their size says.
         let size = if matches!(header.kind(), b'1'..=b'6') { 0 } else { extension.size.unwrap_or(size) };
-        let data = if header.kind() == b'S' { self.skip_sparse_map(header, data)? } else { data };
+        let data = if header.kind() == b'S' { self.skip_sparse_map(header, data) } else { data };
         let available = self.window.end.saturating_sub(data);
         if size > available {
-            self.emit(Entry::Overrun { name: &name, header: at, at: data, length: size, available });
-            return self.window.find_header(data);
+            let elsewhere = self.emit(Entry::Overrun { name: &name, header: at, at: data, length: size, available });
+            return elsewhere.or_else(|| self.window.find_header(data));
         }
-        match header.kind() {
+        let elsewhere = match header.kind() {
             _ if extension.sparse => self.emit(Entry::Other { name: &name }),
             b'0' | 0 if is_folder_name => self.emit(Entry::Folder { name: &name }),
             b'0' | b'7' | 0 => self.emit(Entry::File { name: &name, at: data, length: size }),
             b'1' => {
                 let target = extension.link.unwrap_or_else(|| header.link().to_vec());
-                self.emit(Entry::HardLink { name: &name, target: &target, header: at });
+                self.emit(Entry::HardLink { name: &name, target: &target, header: at })
             }
             b'5' => self.emit(Entry::Folder { name: &name }),
             _ => self.emit(Entry::Other { name: &name }),
-        }
+        };
         // What is left of the last block may be missing at the end: no overflow, as the data lie within the file.
-        Some(data + size.next_multiple_of(BLOCK))
+        elsewhere.or(Some(data + size.next_multiple_of(BLOCK)))
     }
 
     /// Reads what an extended header says.
@@ -167,17 +176,23 @@ impl Walk<'_> {
                 }
             }
         }
+        let longest = [&self.next.name, &self.next.link, &self.global.name, &self.global.link].into_iter().flatten();
+        if longest.map(Vec::len).max() > Some(MAX_NAME_BYTES) {
+            self.global = Extension::default();
+            return self.broken(at, format!("a name of more than {MAX_NAME_BYTES} bytes"), data);
+        }
         Some(data + size.next_multiple_of(BLOCK))
     }
 
     /// The old GNU format has more blocks of the map between header and data.
-    fn skip_sparse_map(&mut self, header: &Header<'_>, mut data: u64) -> Option<u64> {
+    fn skip_sparse_map(&mut self, header: &Header<'_>, mut data: u64) -> u64 {
         let mut more = header.is_extended();
         while more {
-            more = self.window.block(data)?[504] != 0;
+            // A map that is cut off ends with the archive, and leaves nothing for the data.
+            more = self.window.block(data).is_some_and(|block| block[504] != 0);
             data += BLOCK;
         }
-        Some(data)
+        data
     }
 }
 
