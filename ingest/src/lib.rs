@@ -11,8 +11,8 @@
 //! 3. [`views_of`] (module `crop`) resizes and crops by a [`Recipe`]. The kernels (module `resample`) are Pillow's fixed
 //!    point arithmetic, computed only where a crop needs it.
 //! 4. [`ViewStream`] (module `stream`) does all of it on worker threads, in the order given, in bounded memory, and hands
-//!    over a damaged image as a [`Bad`] with its reason instead of stopping. [`BatchStream`] has the workers write the views
-//!    straight into full batches for an encoder.
+//!    over a damaged image as a [`Bad`] with its reason instead of stopping; a [`BadPolicy`] says how many of them a job puts
+//!    up with. [`BatchStream`] has the workers write the views straight into full batches for an encoder.
 //!
 //! The crate depends on no other crate of the workspace and not on libtorch.
 //!
@@ -38,6 +38,7 @@ mod crop;
 mod decode;
 mod error;
 mod orient;
+mod policy;
 mod recipe;
 mod resample;
 mod source;
@@ -47,8 +48,9 @@ mod stream;
 pub use crop::{View, ViewError, views_of};
 pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd};
 pub use error::{Bad, IngestError, Stage};
+pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};
 pub use source::{MAX_FILE_BYTES, OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions};
-pub use stages::{StageCounters, StageTimes};
+pub use stages::{StageCounters, StageSeconds, StageTimes};
 pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, views_of_file};

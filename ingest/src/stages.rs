@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::error::Stage;
 
 /// Counters that workers add to while a stream runs; read them at any time with [`StageCounters::times`].
@@ -47,7 +49,34 @@ pub struct StageTimes {
     pub bytes: u64,
 }
 
+/// [`StageTimes`] of the five stages in seconds, for reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct StageSeconds {
+    /// Bytes from the source.
+    pub read: f64,
+    /// Bytes to RGB.
+    pub decode: f64,
+    /// RGB to views.
+    pub resize: f64,
+    /// Views to what the consumer makes of them.
+    pub encode: f64,
+    /// That to disk.
+    pub write: f64,
+}
+
 impl StageTimes {
+    /// The time of every stage, in seconds.
+    pub fn seconds(&self) -> StageSeconds {
+        let of = |stage| self.of(stage).as_secs_f64();
+        StageSeconds {
+            read: of(Stage::Read),
+            decode: of(Stage::Decode),
+            resize: of(Stage::Resize),
+            encode: of(Stage::Encode),
+            write: of(Stage::Write),
+        }
+    }
+
     /// The time of a stage, summed over threads.
     pub fn of(&self, stage: Stage) -> Duration {
         match stage {
