@@ -130,29 +130,9 @@ pub enum TokenizeError {
         /// Its own words; only the first line is shown.
         source: tch::TchError,
     },
-    /// An input could not be decoded and the job was told to stop at the first.
-    #[error("cannot {stage} `{key}`: {reason}; leave out `--on-bad fail` to set bad images aside and go on")]
-    BadImage {
-        /// The image.
-        key: String,
-        /// read, decode or resize.
-        stage: String,
-        /// Why.
-        reason: String,
-    },
-    /// Too many inputs could not be decoded.
-    #[error(
-        "{bad} of the first {seen} images could not be decoded (more than {percent} %): this is hardly the data set \
-         you meant; run `tokengrid ingest` on it to see the reasons, or raise `--max-bad-fraction`"
-    )]
-    TooManyBad {
-        /// Bad so far.
-        bad: usize,
-        /// Seen so far.
-        seen: usize,
-        /// The limit, in percent.
-        percent: f64,
-    },
+    /// An input could not be decoded, or too many of them.
+    #[error(transparent)]
+    Bad(#[from] tokengrid_ingest::TooBad),
     /// Stopped by the user; everything finished so far is kept.
     #[error("stopped; run the same command again to go on")]
     Cancelled,

@@ -11,11 +11,21 @@ pub const MARGIN: f64 = 1e-3;
 
 /// Tokens of the encoder's output: `h [B, z, H, W]` to int32 `[B, H, W]`, each in `0 .. 2^z`.
 pub fn tokens_of(h_bzhw: &Tensor) -> Tensor {
-    let bits = h_bzhw.size()[1];
+    bits_to_int(&h_bzhw.gt(0.0))
+}
+
+/// For each token the bits whose |h| lies within [`MARGIN`] of 0: `h [B, z, H, W]` to int32 `[B, H, W]`.
+pub fn uncertain_of(h_bzhw: &Tensor) -> Tensor {
+    bits_to_int(&h_bzhw.abs().le(MARGIN))
+}
+
+/// Bool `[B, z, H, W]` to int32 `[B, H, W]`, channel 0 being the least significant bit.
+fn bits_to_int(bits_bzhw: &Tensor) -> Tensor {
+    let bits = bits_bzhw.size()[1];
     let weight = Tensor::from_slice(&(0..bits).map(|k| 1i32 << k).collect::<Vec<_>>())
-        .to_device(h_bzhw.device())
+        .to_device(bits_bzhw.device())
         .view([1, bits, 1, 1]);
-    (h_bzhw.gt(0.0).to_kind(Kind::Int) * weight).sum_dim_intlist([1i64].as_slice(), false, Kind::Int)
+    (bits_bzhw.to_kind(Kind::Int) * weight).sum_dim_intlist([1i64].as_slice(), false, Kind::Int)
 }
 
 /// Codes of tokens: integer `[B, H, W]` to f32 `[B, z, H, W]` of -1 / +1, row-major.
@@ -44,6 +54,7 @@ mod tests {
     fn channel_0_is_the_least_significant_bit_and_zero_is_no_bit() {
         let h = Tensor::from_slice(&[0.5f32, -0.1, 0.0, 2.0]).view([1, 4, 1, 1]);
         assert_eq!(tokens_of(&h).int64_value(&[0, 0, 0]), 0b1001);
+        assert_eq!(uncertain_of(&h).int64_value(&[0, 0, 0]), 0b0100);
     }
 
     #[test]

@@ -4,34 +4,29 @@
 //! and a writer thread. Order is kept throughout. Whatever stops the job, the same call continues it.
 
 mod assemble;
+mod encode;
 mod report;
 
+pub use encode::{Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
 use crate::model::Tokenizer;
-use crate::{Runtime, TokenizeError, lfq, pixels};
-use assemble::{Assembler, Encoded, PendingImage};
+use crate::{Runtime, TokenizeError};
+use assemble::{Assembler, Encoded, EncodedImage};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use report::Counters;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::{Device, Tensor};
-use tokengrid_cache::{CacheWriter, Finished, GridSpec, JobSpec, OpenMode, Row, SourceInfo, TokenizerInfo};
-use tokengrid_ingest::{Limits, Recipe, Source, StreamConfig, ViewStream};
+use tch::Device;
+use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, Row, SourceInfo, TokenizerInfo};
+use tokengrid_ingest::{
+    BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
+};
 
 /// Encoded images that may wait for the writer.
 const WRITER_QUEUE: usize = 64;
-
-/// What to do with an input that cannot be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnBad {
-    /// Note it in the cache and go on.
-    Quarantine,
-    /// Stop with an error.
-    Fail,
-}
 
 /// Everything that a job needs.
 pub struct Job<'a> {
@@ -53,10 +48,12 @@ pub struct Job<'a> {
     pub rank: u32,
     /// Processes that share the job.
     pub world_size: u32,
-    /// What to do with broken inputs.
-    pub on_bad: OnBad,
-    /// Share of broken inputs, of all, beyond which the job stops.
-    pub max_bad_fraction: f64,
+    /// What one file may cost.
+    pub limits: Limits,
+    /// What to do with broken inputs, and how many are too many.
+    pub bad_policy: BadPolicy,
+    /// Rows of a row group: what a kill loses at most.
+    pub rows_per_group: usize,
     /// Start anew where a cache exists.
     pub overwrite: bool,
 }
@@ -88,6 +85,7 @@ impl Job<'_> {
         spec.classes = self.source.classes().to_vec();
         spec.rank = self.rank;
         spec.world_size = self.world_size;
+        spec.rows_per_group = self.rows_per_group;
         Ok(spec)
     }
 
@@ -105,129 +103,112 @@ impl Job<'_> {
         let started = Instant::now();
         let mode = if self.overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
         let writer = CacheWriter::open(out, self.spec()?, mode)?;
-        let mut counters = Counters::new(writer.images(), writer.next_image());
+        let bad = BadCounter::new(self.bad_policy, self.source.len());
+        let mut counters = Counters::new(writer.images(), writer.next_image(), bad);
+        counters.excluded = self.source.excluded();
         if writer.is_complete() {
             let finished = writer.finish()?;
             return Ok(counters.outcome(finished, started.elapsed(), None));
         }
+        let stream = self.stream(writer.next_image()..writer.images().end);
+        let stages = stream.counters();
         let (sender, receiver) = bounded(WRITER_QUEUE);
-        let order = writer.next_image()..writer.images().end;
+        let source = &*self.source;
         let (encoded, finished) = std::thread::scope(|scope| {
-            let writing = scope.spawn(move || write(writer, &receiver));
-            let encoded = self.encode(order, sender, cancel, &mut counters, progress);
+            let writing = scope.spawn(|| write(source, writer, &receiver, &stages));
+            let encoded = self.encode(stream, &sender, cancel, &mut counters, progress);
+            drop(sender);
             (encoded, writing.join())
         });
         // The writer's own error explains why the encoder could not hand over its work.
         let finished = finished.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let times = encoded?;
+        encoded?;
         let finished = finished.ok_or(TokenizeError::Cancelled)?;
-        Ok(counters.outcome(finished, started.elapsed(), Some(times)))
+        Ok(counters.outcome(finished, started.elapsed(), Some(stages.times())))
+    }
+
+    /// Images `order` of the source as batches of views.
+    fn stream(&self, order: std::ops::Range<usize>) -> BatchStream {
+        let in_flight = (2 * self.batch_size / self.recipe.num_views().max(1) as usize).max(8);
+        let config = StreamConfig { threads: self.threads, in_flight, limits: self.limits };
+        BatchStream::spawn(self.source.clone(), order, self.recipe, self.batch_size, config)
     }
 
     /// Decodes ahead, encodes batch by batch, hands images over in order.
     fn encode(
         &self,
-        order: std::ops::Range<usize>,
-        sender: Sender<Message>,
+        mut stream: BatchStream,
+        sender: &Sender<Message>,
         cancel: &AtomicBool,
         counters: &mut Counters,
         progress: &mut dyn FnMut(&Progress),
-    ) -> Result<tokengrid_ingest::StageTimes, TokenizeError> {
-        let in_flight = (2 * self.batch_size / self.recipe.num_views().max(1) as usize).max(8);
-        let config = StreamConfig { threads: self.threads, in_flight, limits: Limits::default() };
-        let mut stream = ViewStream::spawn(self.source.clone(), order, self.recipe, config);
-        let mut assembler = Assembler::new(self.batch_size, self.recipe.size);
-        loop {
-            let images = stream.next();
-            let at_end = images.is_none();
-            if let Some(image) = images {
-                self.check_bad(&image, counters)?;
-                assembler.push(image);
-            }
-            while assembler.has_batch() || (at_end && assembler.has_rest()) {
-                let started = Instant::now();
-                let tokens = self.encode_batch(assembler.batch_pixels(), counters)?;
-                assembler.fill(&tokens, self.grid()?.num_tokens());
-                counters.encode += started.elapsed();
-            }
-            for image in assembler.finished() {
-                counters.add(&image);
-                if sender.send(Message::Image(image)).is_err() {
-                    return Ok(stream.times());
-                }
-                progress(&counters.progress());
+    ) -> Result<(), TokenizeError> {
+        let encoder = ViewEncoder::new(self.tokenizer, &self.runtime, self.recipe.size);
+        let mut assembler = Assembler::new(self.recipe.num_views(), self.grid()?.num_tokens());
+        let stages = stream.counters();
+        let mut wanted = Vec::with_capacity(self.batch_size);
+        for batch in stream.by_ref() {
+            counters.check(batch.images(), &self.source)?;
+            let has_picture = |place: &BatchPlace| batch.images()[place.image].outcome.is_ok();
+            wanted.clear();
+            wanted.extend(batch.places().iter().enumerate().filter(|(_, place)| has_picture(place)).map(|(i, _)| i));
+            let encoded = stages.timed(Stage::Encode, || encoder.encode(batch.pixels(), &wanted, false))?;
+            counters.bits_in_margin += encoded.bits_in_margin;
+            counters.bits += encoded.bits;
+            let handed_over = assembler.add(batch.places(), batch.images(), &encoded.tokens, |image| {
+                counters.done(image.index);
+                sender.send(Message::Image(image))
+            });
+            progress(&counters.progress());
+            // A writer that has gone says itself why.
+            if handed_over.is_err() {
+                return Ok(());
             }
             if cancel.load(Ordering::Relaxed) {
-                let _ = sender.send(Message::Stop);
-                return Ok(stream.times());
-            }
-            if at_end {
-                let _ = sender.send(Message::Done);
-                return Ok(stream.times());
+                return Err(TokenizeError::Cancelled);
             }
         }
-    }
-
-    /// Tokens of one full batch (the last one is padded, so every call has the same shape).
-    fn encode_batch(&self, pixels: &[u8], counters: &mut Counters) -> Result<Vec<u32>, TokenizeError> {
-        let _no_grad = tch::no_grad_guard();
-        let side = i64::from(self.recipe.size);
-        let images_bchw = pixels::to_input(pixels, self.batch_size as i64, side, side, self.runtime.device);
-        let h_bzhw = self.tokenizer.encoder.forward(&images_bchw);
-        counters.bits_in_margin += lfq::bits_in_margin(&h_bzhw) as u64;
-        counters.bits += h_bzhw.numel() as u64;
-        let tokens: Tensor = lfq::tokens_of(&h_bzhw).to_device(Device::Cpu).contiguous().view([-1]);
-        let tokens = Vec::<i32>::try_from(&tokens).map_err(TokenizeError::torch("copying tokens"))?;
-        Ok(tokens.into_iter().map(|token| token as u32).collect())
-    }
-
-    fn check_bad(&self, image: &tokengrid_ingest::ImageViews, counters: &mut Counters) -> Result<(), TokenizeError> {
-        const ALWAYS_ALLOWED: usize = 10;
-        let Err(bad) = &image.outcome else { return Ok(()) };
-        if self.on_bad == OnBad::Fail {
-            let (key, stage, reason) = (image.key.clone(), bad.stage.to_string(), bad.reason.clone());
-            return Err(TokenizeError::BadImage { key, stage, reason });
-        }
-        tracing::warn!(key = image.key, stage = %bad.stage, reason = bad.reason, "set aside");
-        counters.bad += 1;
-        let allowed = (self.max_bad_fraction * self.source.len() as f64).max(ALWAYS_ALLOWED as f64);
-        if counters.bad as f64 > allowed {
-            let (bad, seen, percent) = (counters.bad, counters.seen(), 100.0 * self.max_bad_fraction);
-            return Err(TokenizeError::TooManyBad { bad, seen, percent });
-        }
+        let _ = sender.send(Message::Done);
         Ok(())
     }
 }
 
-/// From the encoder to the writer.
-enum Message {
-    Image(PendingImage),
-    Stop,
-    Done,
-}
-
-/// The writer's thread. `None`: it was told to stop; everything it had received is durable.
-fn write(mut writer: CacheWriter, messages: &Receiver<Message>) -> Result<Option<Finished>, TokenizeError> {
+/// The writer's thread. `None`: the encoder stopped before its end; everything that arrived is durable.
+fn write(
+    source: &Source,
+    mut writer: CacheWriter,
+    messages: &Receiver<Message>,
+    stages: &StageCounters,
+) -> Result<Option<Finished>, TokenizeError> {
     for message in messages {
         match message {
-            Message::Image(image) => match &image.outcome {
-                Ok(views) => writer.push_image(image.index, &rows(&image, views))?,
-                Err(bad) => writer.quarantine(image.index, &image.key, &bad.stage.to_string(), &bad.reason)?,
-            },
-            Message::Done => return Ok(Some(writer.finish()?)),
-            Message::Stop => break,
+            Message::Image(image) => stages.timed(Stage::Write, || write_image(source, &mut writer, &image))?,
+            Message::Done => return Ok(Some(stages.timed(Stage::Write, || writer.finish())?)),
         }
     }
-    // Told to stop, or the encoder failed: keep what there is.
     writer.checkpoint()?;
     Ok(None)
 }
 
-fn rows<'a>(image: &'a PendingImage, views: &'a [Encoded]) -> Vec<Row<'a>> {
+fn write_image(source: &Source, writer: &mut CacheWriter, image: &EncodedImage) -> Result<(), CacheError> {
+    let key = source.key(image.index);
+    match &image.outcome {
+        Ok(views) => writer.push_image(image.index, &rows(key, image.label, views)),
+        Err(bad) => writer.quarantine(image.index, key, &bad.stage.to_string(), &bad.reason),
+    }
+}
+
+/// From the encoder to the writer. Without [`Message::Done`] at its end, the job was stopped.
+enum Message {
+    Image(EncodedImage),
+    Done,
+}
+
+fn rows<'a>(key: &'a str, label: i32, views: &'a [Encoded]) -> Vec<Row<'a>> {
     let row = |view: &'a Encoded| Row {
         tokens: &view.tokens,
-        label: image.label,
-        key: &image.key,
+        label,
+        key,
         view: view.view,
         crop_x: view.crop_x,
         crop_y: view.crop_y,

@@ -1,11 +1,11 @@
 //! What a job says while it works and when it is done.
 
-use super::assemble::PendingImage;
+use crate::TokenizeError;
 use serde::Serialize;
 use std::ops::Range;
 use std::time::Duration;
 use tokengrid_cache::Finished;
-use tokengrid_ingest::StageTimes;
+use tokengrid_ingest::{BadCounter, BatchImage, Source, StageSeconds, StageTimes};
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +29,10 @@ pub struct Outcome {
     pub rows: usize,
     /// Images set aside, likewise.
     pub quarantined: usize,
+    /// Images left out before, by name. All inputs are images + quarantined + excluded.
+    pub excluded: usize,
+    /// Images of this call that were encoded although their decoder complained about damage.
+    pub warned: usize,
     /// Whether the cache is complete; if not, other ranks are still at work.
     pub published: bool,
     /// The cache's content hash when it is published.
@@ -43,6 +47,12 @@ pub struct Outcome {
     pub bits_in_margin: u64,
     /// Bits looked at.
     pub bits: u64,
+    /// Seconds of work in each stage of this call, summed over threads.
+    pub stage_seconds: StageSeconds,
+    /// The stage that took most of them.
+    pub slowest_stage: Option<String>,
+    /// Its share, 0 to 1.
+    pub slowest_stage_share: Option<f64>,
     /// Seconds spent in the encoder.
     pub encode_seconds: f64,
     /// Seconds that the encoder waited for decoded images.
@@ -55,24 +65,48 @@ pub struct Counters {
     images: Range<usize>,
     first: usize,
     done: usize,
-    pub bad: usize,
+    bad: BadCounter,
+    /// The last image that was looked at: one whose views straddle batches is seen twice.
+    looked_at: Option<usize>,
+    warned: usize,
+    pub excluded: usize,
     pub bits_in_margin: u64,
     pub bits: u64,
-    pub encode: Duration,
 }
 
 impl Counters {
-    pub fn new(images: Range<usize>, first: usize) -> Counters {
-        Counters { images, first, done: first, bad: 0, bits_in_margin: 0, bits: 0, encode: Duration::ZERO }
+    pub fn new(images: Range<usize>, first: usize, bad: BadCounter) -> Counters {
+        let (looked_at, warned, excluded) = (None, 0, 0);
+        Counters { images, first, done: first, bad, looked_at, warned, excluded, bits_in_margin: 0, bits: 0 }
     }
 
-    pub fn add(&mut self, image: &PendingImage) {
-        self.done = image.index + 1;
+    /// An image is on its way to the cache.
+    pub fn done(&mut self, index: usize) {
+        self.done = index + 1;
     }
 
-    /// Images of this call so far, the one in hand included.
-    pub fn seen(&self) -> usize {
-        (self.done - self.first).max(self.bad)
+    /// Looks at a batch's images.
+    ///
+    /// # Errors
+    /// One is bad, and one too many.
+    pub fn check(&mut self, images: &[BatchImage], source: &Source) -> Result<(), TokenizeError> {
+        for image in images {
+            if self.looked_at.replace(image.index) == Some(image.index) {
+                continue;
+            }
+            match &image.outcome {
+                Ok(()) => {
+                    self.bad.good();
+                    self.warned += usize::from(image.warnings > 0);
+                }
+                Err(bad) => {
+                    let key = source.key(image.index);
+                    tracing::warn!(key, stage = %bad.stage, reason = bad.reason, "set aside");
+                    self.bad.bad(key, bad)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     pub fn progress(&self) -> Progress {
@@ -80,16 +114,20 @@ impl Counters {
             images: self.done - self.images.start,
             images_total: self.images.len(),
             images_now: self.done - self.first,
-            bad: self.bad,
+            bad: self.bad.bad_count(),
         }
     }
 
     pub fn outcome(&self, finished: Finished, elapsed: Duration, times: Option<StageTimes>) -> Outcome {
         let (images_now, seconds) = (self.done - self.first, elapsed.as_secs_f64());
+        let times = times.unwrap_or_default();
+        let slowest = times.slowest();
         Outcome {
             images: finished.images,
             rows: finished.rows,
             quarantined: finished.quarantined,
+            excluded: self.excluded,
+            warned: self.warned,
             published: finished.published,
             content_hash: finished.content_hash,
             images_now,
@@ -97,8 +135,11 @@ impl Counters {
             images_per_second: images_now as f64 / seconds.max(1e-9),
             bits_in_margin: self.bits_in_margin,
             bits: self.bits,
-            encode_seconds: self.encode.as_secs_f64(),
-            starved_seconds: times.map_or(0.0, |times| times.starved.as_secs_f64()),
+            stage_seconds: times.seconds(),
+            slowest_stage: slowest.map(|(stage, _)| stage.to_string()),
+            slowest_stage_share: slowest.map(|(_, share)| share),
+            encode_seconds: times.encode.as_secs_f64(),
+            starved_seconds: times.starved.as_secs_f64(),
         }
     }
 }
