@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod bench;
 mod cache;
 #[cfg(feature = "torch")]
 mod eval;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Ingest(args) => ingest::run(&args, global),
         Command::Cache(args) => cache::run(&args.command, global),
+        Command::Bench(args) => bench::run(&args.command, global),
         #[cfg(feature = "torch")]
         Command::Tokenize(args) => tokenize::run(&args, global),
         #[cfg(feature = "torch")]

@@ -3,21 +3,14 @@
 use super::{ingest, model};
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
-use crate::signals;
 use crate::terminal::{Meter, bytes, print_json, seconds};
+use crate::{files, signals};
 use serde_json::json;
-use tokengrid_tokenize::{Job, OnBad, Outcome};
+use tokengrid_ingest::BadPolicy;
+use tokengrid_tokenize::{Job, Outcome};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
-    let on_bad = match args.on_bad.as_str() {
-        "quarantine" => OnBad::Quarantine,
-        "fail" => OnBad::Fail,
-        other => return Err(Usage(format!("--on-bad {other}: expected quarantine or fail")).into()),
-    };
-    if !(0.0..=1.0).contains(&args.max_bad_fraction) {
-        return Err(Usage(format!("--max-bad-fraction {}: expected a share from 0 to 1", args.max_bad_fraction)).into());
-    }
     let (rank, world_size) = ranks(args)?;
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;
@@ -32,8 +25,9 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         threads: global.threads.unwrap_or(0).into(),
         rank,
         world_size,
-        on_bad,
-        max_bad_fraction: args.max_bad_fraction,
+        limits: ingest::limits(&args.source),
+        bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
+        rows_per_group: args.rows_per_group as usize,
         overwrite: args.overwrite,
     };
     job.grid()?;
@@ -45,6 +39,9 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
     })?;
     drop(meter);
+    if let Some(path) = &args.report {
+        files::write_json(path, &outcome)?;
+    }
     if global.json {
         print_json(&outcome)?
     } else {
@@ -110,7 +107,7 @@ fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
     let rows = job.source.len() as u64 * u64::from(job.recipe.num_views());
     // Measured with ImageNet-like keys: some 15 bytes a row for key, label, crop and checksums.
     let estimated_bytes = rows * (grid.row_bytes() as u64 + 15);
-    let free = free_bytes(&args.out);
+    let free = files::free_bytes(&args.out);
     if global.json {
         return print_json(&json!({
             "images": job.source.len(), "excluded": job.source.excluded(), "rows": rows, "grid": [grid.height, grid.width],
@@ -130,17 +127,4 @@ fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
         None => {}
     }
     Ok(())
-}
-
-/// Free bytes of the file system that `path` (or the folder above it that exists) lies on.
-fn free_bytes(path: &std::path::Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let absolute = std::path::absolute(path).ok()?;
-    let existing = absolute.ancestors().find(|folder| folder.exists())?;
-    let name = std::ffi::CString::new(existing.as_os_str().as_bytes()).ok()?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the name is NUL-terminated, and the buffer has the size of the struct that the call fills.
-    let ok = unsafe { libc::statvfs(name.as_ptr(), stat.as_mut_ptr()) } == 0;
-    // SAFETY: the call succeeded, so the struct is filled.
-    ok.then(|| unsafe { stat.assume_init() }).map(|stat| stat.f_bavail * stat.f_frsize)
 }

@@ -1,0 +1,104 @@
+"""What the comparisons with other programs share: an environment of their own, rounds that take turns, a record."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments(description, **defaults):
+    """The flags that every comparison has; the caller adds its own. `defaults` replace theirs."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured (default 5)")
+    parser.add_argument("--env", type=Path, default=ROOT / "target/peers-env", help="virtual environment to make or use")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/tokengrid", help="our program")
+    parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def inside(environment, packages):
+    """Makes sure that this script runs in `environment` with the packages of {import name: requirement}.
+
+    A package that cannot be installed is left out, and the comparison with it. Returns once inside.
+    """
+    python = environment / "bin/python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    if Path(sys.prefix).resolve() != environment.resolve():
+        for module, requirement in packages.items():
+            if subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0:
+                continue
+            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirement.split()]
+            if subprocess.run(install, check=False).returncode != 0:
+                print(f"{requirement}: cannot be installed; left out", file=sys.stderr)
+        os.execv(python, [str(python), *sys.argv])
+
+
+class Rounds:
+    """Times several contestants in turns: each round starts with another one, so that none is always first."""
+
+    def __init__(self, contestants, rounds):
+        self.contestants = contestants
+        self.rounds = rounds
+        self.figures = {name: [] for name in contestants}
+
+    def run(self):
+        """Each contestant is a function that does its work and returns units a second of processor time."""
+        names = list(self.contestants)
+        for number in range(self.rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                self.figures[name].append(self.contestants[name]())
+            print(f"round {number + 1} of {self.rounds}", file=sys.stderr)
+        return self.figures
+
+
+def per_cpu_second(count, work):
+    """Does `work`; `count` divided by the processor seconds of this process that it took."""
+    start = time.process_time()
+    work()
+    return count / max(time.process_time() - start, 1e-9)
+
+
+def record(args, unit, figures, ours, notes=None):
+    """Prints the table and writes the JSON file. Ratios are ours over theirs, round by round, then the median."""
+    rows = {}
+    for name, values in figures.items():
+        ratios = [mine / other for mine, other in zip(figures[ours], values)]
+        rows[name] = {
+            "median": statistics.median(values),
+            "rounds": values,
+            "ours_over_this": statistics.median(ratios),
+            "ratios": ratios,
+        }
+    width = max(map(len, rows))
+    print(f"{'':{width}}  {unit:>28}  ours is faster by")
+    for name, row in sorted(rows.items(), key=lambda item: -item[1]["median"]):
+        print(f"{name:{width}}  {row['median']:28,.1f}  {row['ours_over_this']:.2f}")
+    for note in notes or []:
+        print(note)
+    result = {"unit": unit, "ours": ours, "figures": rows, "notes": notes or [], "machine": machine(args.program)}
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def machine(program):
+    """Processor, cores, load, and the versions of what was measured."""
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    freeze = subprocess.run([sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=False).stdout
+    return {
+        "processor": cpu,
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "program": version,
+        "python": sys.version.split()[0],
+        "packages": freeze.split(),
+    }

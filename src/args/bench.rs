@@ -1,0 +1,52 @@
+//! `bench ...`.
+
+use super::{AccessArgs, SourceArgs};
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Which stage.
+    #[command(subcommand)]
+    pub command: BenchCommand,
+}
+
+/// `bench ...`.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
+    Ingest(BenchIngestArgs),
+    /// Token grids a second from a cache, in shuffled order, on one thread.
+    Loader(BenchLoaderArgs),
+}
+
+/// `bench ingest`.
+#[derive(Debug, Args)]
+pub struct BenchIngestArgs {
+    /// Source and recipe.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Times that everything is measured; the median is what counts.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+}
+
+/// `bench loader`.
+#[derive(Debug, Args)]
+pub struct BenchLoaderArgs {
+    /// The cache [default: random grids in a temporary folder].
+    pub dir: Option<PathBuf>,
+    /// How it is read.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// Without DIR: so many grids.
+    #[arg(long, default_value_t = 200_000, value_name = "N")]
+    pub rows: usize,
+    /// Grids a round.
+    #[arg(long, default_value_t = 2_000_000, value_name = "N")]
+    pub samples: usize,
+    /// Times that everything is measured; the median is what counts.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+}

@@ -1,0 +1,88 @@
+//! What can be typed. Everything here is what the user sees in `--help`.
+
+mod bench;
+mod cache;
+#[cfg(feature = "torch")]
+mod model;
+#[cfg(feature = "torch")]
+mod sample;
+mod source;
+#[cfg(feature = "torch")]
+mod tokenize;
+#[cfg(feature = "torch")]
+mod train;
+
+pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
+pub use cache::{AccessArgs, CacheArgs, CacheCommand};
+#[cfg(feature = "torch")]
+pub use model::{DeviceArgs, TokenizerArgs, WeightsArgs, WeightsCommand};
+#[cfg(feature = "torch")]
+pub use sample::{EvalArgs, EvalCommand, SampleArgs};
+pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
+#[cfg(feature = "torch")]
+pub use tokenize::{ReconstructArgs, TokenizeArgs};
+#[cfg(feature = "torch")]
+pub use train::{ConfigArgs, TrainArgs, TrainCommand};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Turns image data sets into 18-bit token grids once, and trains autoregressive image models from them.
+///
+/// The usual order: `tokenize` a folder of images into a cache, look at it with `cache info`, `train ar` from the cache,
+/// `sample` from the trained model. `--tokenizer tiny` needs no download.
+#[derive(Debug, Parser)]
+#[command(name = "tokengrid", version = env!("TOKENGRID_VERSION"), arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Print exactly one JSON object on stdout.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress, no warnings.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More log lines on stderr (twice: everything).
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// CPU threads to use [default: one a core].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.
+    Ingest(IngestArgs),
+    /// Look at a token cache, and check it.
+    Cache(CacheArgs),
+    /// Measure the speed of one stage on this machine.
+    Bench(BenchArgs),
+    /// The main job: images in, token cache out.
+    #[cfg(feature = "torch")]
+    Tokenize(TokenizeArgs),
+    /// Take images through a tokenizer and back, side by side.
+    #[cfg(feature = "torch")]
+    Reconstruct(ReconstructArgs),
+    /// Look into checkpoint files, and convert them.
+    #[cfg(feature = "torch")]
+    Weights(WeightsArgs),
+    /// Train a tokenizer or an autoregressive model.
+    #[cfg(feature = "torch")]
+    Train(TrainArgs),
+    /// Sample images from a trained autoregressive model.
+    #[cfg(feature = "torch")]
+    Sample(SampleArgs),
+    /// Measure how good a model is.
+    #[cfg(feature = "torch")]
+    Eval(EvalArgs),
+}

@@ -1,0 +1,113 @@
+//! Where images come from, what is cut out of them, and what happens to the bad ones: shared by all that reads images.
+
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Where images come from and what is cut out of them.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Images: class folders, a flat folder, a list (.txt), ILSVRC2012_img_train.tar or _val.tar, WebDataset shards
+    /// ({000..099}.tar), Parquet in the Hugging Face layout. Nothing is unpacked.
+    pub source: PathBuf,
+    /// Side of the square images in pixels.
+    #[arg(long, default_value_t = 256, value_name = "PIXELS")]
+    pub size: u32,
+    /// Views an image: center, center+flip, random-crop:K, ten-crop, ten-crop:1.1.
+    #[arg(long, default_value = "center", value_name = "RECIPE")]
+    pub views: String,
+    /// Seed of random crops: the same seed, image and view give the same crop everywhere.
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// `exact`: Pillow's bilinear, to the bit. `fast`: a quicker kernel that differs by one level in some values.
+    #[arg(long, default_value = "exact", value_name = "KERNEL")]
+    pub resize: ResizeArg,
+    /// `ignore` takes pixels as they are stored, as the reference does; `apply` turns them as the camera meant.
+    #[arg(long, default_value = "ignore", value_name = "POLICY")]
+    pub exif_orientation: OrientationArg,
+    /// Class labels from a file instead of the source's own: `key label` lines, LOC_val_solution.csv, or one wnid a line.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// `open-magvit2`: leave out the image that the reference leaves out (n06596364_9591.JPEG).
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<PresetArg>,
+    /// Leave out images of this key or file name; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub exclude: Vec<String>,
+    /// Only the first N images.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// An image of more pixels is bad.
+    #[arg(long, default_value_t = tokengrid_ingest::MAX_PIXELS, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: u64,
+}
+
+/// `--resize`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResizeArg {
+    /// Pillow's arithmetic.
+    Exact,
+    /// The `fast_image_resize` library's.
+    Fast,
+}
+
+/// `--exif-orientation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OrientationArg {
+    /// As stored.
+    Ignore,
+    /// As meant.
+    Apply,
+}
+
+/// `--preset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PresetArg {
+    /// The data set of Open-MAGVIT2.
+    OpenMagvit2,
+}
+
+/// What happens to images that cannot be decoded.
+#[derive(Debug, Args)]
+pub struct BadArgs {
+    /// Images that cannot be decoded: `quarantine` notes them and goes on, `fail` stops at the first.
+    #[arg(long, default_value = "quarantine", value_name = "POLICY")]
+    pub on_bad: OnBadArg,
+    /// Stop when more than this share of all images is bad [default: 0.01 for `tokenize`, where ten are always allowed; no
+    /// limit for `ingest`].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub max_bad_fraction: Option<f64>,
+}
+
+/// `--on-bad`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnBadArg {
+    /// Set aside.
+    Quarantine,
+    /// Stop.
+    Fail,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "expected a share from 0 to 1".to_string())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected a share from 0 to 1".into()) }
+}
+
+/// `ingest`.
+#[derive(Debug, Args)]
+pub struct IngestArgs {
+    /// Source and recipe.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Bad images.
+    #[command(flatten)]
+    pub bad: BadArgs,
+    /// Write lossless PNGs `<key>.<view>.png` to this folder. Running the same command again makes what is missing.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// With --out: start anew where there are PNGs of another recipe.
+    #[arg(long, requires = "out")]
+    pub overwrite: bool,
+    /// Write the report (the object that --json prints) to this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}

@@ -1,0 +1,66 @@
+//! `tokenize` and `reconstruct`.
+
+use super::{BadArgs, DeviceArgs, SourceArgs, TokenizerArgs};
+use clap::Args;
+use std::path::PathBuf;
+
+/// `tokenize`.
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    /// Source and recipe.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Tokenizer.
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Folder of the cache. Running the same command again continues it.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Views an encoder call.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+    /// Rows between two points that a killed job goes on from.
+    #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rows_per_group: u32,
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes that share the job [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
+    /// Bad images.
+    #[command(flatten)]
+    pub bad: BadArgs,
+    /// Write the report (the object that --json prints) to this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Start anew where there is a cache already.
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Say what would be done: rows, bytes, files, free disk.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `reconstruct`.
+#[derive(Debug, Args)]
+pub struct ReconstructArgs {
+    /// Image files.
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Tokenizer.
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Side of the square images in pixels.
+    #[arg(long, default_value_t = 256, value_name = "PIXELS")]
+    pub size: u32,
+    /// Folder for the pictures: original left, reconstruction right.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}

@@ -1,0 +1,16 @@
+//! `tokengrid bench ...`: how fast a stage is on this machine, in a form that can be kept and compared.
+
+mod clock;
+mod ingest;
+mod loader;
+mod machine;
+
+use crate::args::{BenchCommand, Global};
+
+/// Runs the command.
+pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Ingest(args) => ingest::run(args, global),
+        BenchCommand::Loader(args) => loader::run(args, global),
+    }
+}

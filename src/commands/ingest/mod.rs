@@ -1,0 +1,132 @@
+//! `tokengrid ingest`: decode and resize everything.
+
+mod pngs;
+mod report;
+
+use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
+use crate::exit::Usage;
+use crate::files::write_json;
+use crate::signals::{self, Stopped};
+use crate::terminal::{Meter, print_json};
+use pngs::PngFolder;
+use report::Report;
+use std::sync::Arc;
+use std::time::Instant;
+use tokengrid_ingest::{
+    BadCounter, BadPolicy, ImageViews, Limits, OPEN_MAGVIT2_EXCLUDE, OnBad, Orientation, Recipe, Resize, Source,
+    SourceOptions, StreamConfig, ViewStream,
+};
+
+/// Source and recipe as typed, checked.
+pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
+    let recipe = recipe(args)?;
+    let mut exclude = args.exclude.clone();
+    if args.preset == Some(PresetArg::OpenMagvit2) {
+        if recipe.resize != Resize::default() || recipe.orientation != Orientation::default() {
+            let text = "--preset open-magvit2 means the reference's pixels; leave out --resize fast and --exif-orientation apply";
+            return Err(Usage(text.into()).into());
+        }
+        exclude.extend(OPEN_MAGVIT2_EXCLUDE.map(String::from));
+    }
+    let options = SourceOptions { exclude, limit: args.limit, labels: args.labels.clone() };
+    let source = Source::open(&args.source, &options)?;
+    if source.unlabelled() > 0 && (args.labels.is_some() || !source.classes().is_empty()) {
+        tracing::warn!("{} of {} images have no label; they get -1", source.unlabelled(), source.len());
+    }
+    Ok((Arc::new(source), recipe))
+}
+
+fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {
+    let views = args.views.parse().map_err(|e| Usage(format!("--views {}: {e}", args.views)))?;
+    let resize = match args.resize {
+        ResizeArg::Exact => Resize::default(),
+        ResizeArg::Fast => Resize::Fast,
+    };
+    let orientation = match args.exif_orientation {
+        OrientationArg::Ignore => Orientation::Ignore,
+        OrientationArg::Apply => Orientation::Apply,
+    };
+    let recipe = Recipe { size: args.size, views, seed: args.seed, resize, orientation };
+    recipe.validate().map_err(|e| Usage(e.to_string()))?;
+    Ok(recipe)
+}
+
+/// What one file may cost, as typed.
+pub fn limits(args: &SourceArgs) -> Limits {
+    Limits { max_pixels: args.max_pixels, ..Limits::default() }
+}
+
+/// What to do with bad images, as typed; `unless_typed` is the policy without `--max-bad-fraction`.
+pub fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
+    let on_bad = match args.on_bad {
+        OnBadArg::Quarantine => OnBad::Quarantine,
+        OnBadArg::Fail => OnBad::Fail,
+    };
+    BadPolicy { on_bad, ..args.max_bad_fraction.map_or(unless_typed, BadPolicy::at_most) }
+}
+
+/// Runs the command.
+pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
+    let (source, recipe) = open(&args.source)?;
+    let folder = args.out.as_deref().map(|out| PngFolder::open(out, &recipe, args.overwrite)).transpose()?;
+    let order: Vec<usize> = match &folder {
+        Some(folder) => (0..source.len()).filter(|&i| !folder.has(source.key(i))).collect(),
+        None => (0..source.len()).collect(),
+    };
+    let mut report = Report::new(&source, &recipe, source.len() - order.len());
+    let policy = bad_policy(&args.bad, BadPolicy::unlimited());
+    let mut work =
+        Work { counter: BadCounter::new(policy, source.len()), report: &mut report, source: &source, global };
+    let config = StreamConfig {
+        threads: global.threads.unwrap_or(0).into(),
+        limits: limits(&args.source),
+        ..StreamConfig::default()
+    };
+    let started = Instant::now();
+    let mut stream = ViewStream::spawn(source.clone(), order.into_iter(), recipe, config);
+    let stages = stream.counters();
+    match &folder {
+        Some(folder) => folder.write_all(&stages, |save| work.run(&mut stream, save))?,
+        None => work.run(&mut stream, &mut |_| Ok(()))?,
+    }
+    report.finish(&stages.times(), started.elapsed());
+    if let Some(path) = &args.report {
+        write_json(path, &report)?;
+    }
+    if global.json { print_json(&report) } else { report.print(args.out.as_deref()) }
+}
+
+/// What goes on while images come out of the stream.
+struct Work<'a> {
+    counter: BadCounter,
+    report: &'a mut Report,
+    source: &'a Source,
+    global: &'a Global,
+}
+
+impl Work<'_> {
+    /// Counts every image and hands the good ones to `save`.
+    fn run(
+        &mut self,
+        stream: &mut ViewStream,
+        save: &mut dyn FnMut(ImageViews) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut meter = Meter::new(self.global, "images");
+        for image in stream {
+            self.report.add(&image);
+            match &image.outcome {
+                Ok(_) => {
+                    self.counter.good();
+                    save(image)?;
+                }
+                Err(bad) => self.counter.bad(&image.key, bad)?,
+            }
+            let words = format!("{} bad", self.counter.bad_count());
+            meter.update(self.report.images as u64, self.source.len() as u64, &words);
+            if signals::cancelled() {
+                return Err(Stopped.into());
+            }
+        }
+        Ok(())
+    }
+}

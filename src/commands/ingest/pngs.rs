@@ -1,0 +1,145 @@
+//! Views as PNG files: encoded and written by several threads, each file appearing whole or not at all.
+
+use crate::exit::CheckFailed;
+use crate::files::write_whole;
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokengrid_ingest::{ImageViews, Recipe, Stage, StageCounters, View};
+
+/// Says which recipe a folder's PNGs were made with. Hidden, so that the folder is a source like any other.
+const RECIPE_FILE: &str = ".tokengrid-ingest.json";
+
+/// Images that may wait for a thread.
+const QUEUE: usize = 16;
+
+/// A folder of `<key>.<view>.png`.
+pub struct PngFolder {
+    out: PathBuf,
+    recipe: Recipe,
+    /// Nothing counts as made already.
+    anew: bool,
+    failed: AtomicBool,
+}
+
+impl PngFolder {
+    /// Opens or makes a folder for PNGs of `recipe`.
+    ///
+    /// # Errors
+    /// The folder holds something else and `overwrite` is off, or cannot be written.
+    pub fn open(out: &Path, recipe: &Recipe, overwrite: bool) -> anyhow::Result<PngFolder> {
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        let folder =
+            PngFolder { out: out.to_owned(), recipe: *recipe, anew: overwrite, failed: AtomicBool::new(false) };
+        if overwrite {
+            // Until all is made, what lies here is a mixture, and must not be taken for either.
+            write_whole(&folder.note(), format!("unfinished {recipe}").as_bytes())?;
+            return Ok(folder);
+        }
+        let earlier = std::fs::read_to_string(folder.note()).ok();
+        let is_empty = || std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
+        let problem = match earlier.as_deref() {
+            Some(earlier) if earlier == recipe.to_json() => return Ok(folder),
+            Some(earlier) => format!("holds PNGs of another recipe, {earlier}; this one is {recipe}"),
+            None if is_empty() => {
+                folder.sign()?;
+                return Ok(folder);
+            }
+            None => "is not empty, and was not made by `ingest --out`".into(),
+        };
+        Err(CheckFailed(format!("{} {problem}. Give another folder, or --overwrite", out.display())).into())
+    }
+
+    fn note(&self) -> PathBuf {
+        self.out.join(RECIPE_FILE)
+    }
+
+    fn sign(&self) -> anyhow::Result<()> {
+        write_whole(&self.note(), self.recipe.to_json().as_bytes())
+    }
+
+    /// Whether all views of an image are there. They are written in order, so the last one tells.
+    pub fn has(&self, key: &str) -> bool {
+        !self.anew && self.path(key, self.recipe.num_views() - 1).is_file()
+    }
+
+    /// Runs `produce`, which hands images to the function it is given, and returns when all of them are written. The time
+    /// is put on the account of `stages`.
+    ///
+    /// # Errors
+    /// The first of: a file that cannot be written, what `produce` returns.
+    pub fn write_all(
+        &self,
+        stages: &StageCounters,
+        produce: impl FnOnce(&mut dyn FnMut(ImageViews) -> anyhow::Result<()>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let receiver = Mutex::new(receiver);
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.work(&receiver, stages))).collect();
+            let produced = produce(&mut |image| self.hand_over(&sender, image));
+            drop(sender);
+            let written = workers.into_iter().map(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            // Why writing failed explains why nothing more could be handed over.
+            written.collect::<Vec<_>>().into_iter().collect::<anyhow::Result<()>>()?;
+            produced
+        })?;
+        self.sign()
+    }
+
+    fn hand_over(&self, sender: &SyncSender<ImageViews>, image: ImageViews) -> anyhow::Result<()> {
+        if self.failed.load(Ordering::Relaxed) || sender.send(image).is_err() {
+            anyhow::bail!("writing PNGs failed");
+        }
+        Ok(())
+    }
+
+    fn work(&self, receiver: &Mutex<Receiver<ImageViews>>, stages: &StageCounters) -> anyhow::Result<()> {
+        let next = || receiver.lock().ok()?.recv().ok();
+        let mut png = Vec::new();
+        let mut result = Ok(());
+        while let Some(image) = next() {
+            // After a failure, what is queued is only taken, so that nobody waits for room.
+            if result.is_ok() {
+                let mut views = image.outcome.iter().flatten();
+                result = views.try_for_each(|view| self.save(&image.key, view, &mut png, stages));
+            }
+            if result.is_err() {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+        }
+        result
+    }
+
+    fn save(&self, key: &str, view: &View, png: &mut Vec<u8>, stages: &StageCounters) -> anyhow::Result<()> {
+        let path = self.path(key, view.view);
+        let encode = || encode(&view.pixels, self.recipe.size, png);
+        stages.timed(Stage::Encode, encode).with_context(|| format!("cannot encode {}", path.display()))?;
+        stages.timed(Stage::Write, || {
+            let folder = path.parent().unwrap_or(&self.out);
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            write_whole(&path, png)
+        })
+    }
+
+    /// Folders in the key become folders. The key's plain components only: whatever a source calls its images, files stay
+    /// below the output folder.
+    fn path(&self, key: &str, view: u32) -> PathBuf {
+        let parts: Vec<&str> = key.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+        self.out.join(format!("{}.{view}.png", parts.join("/")))
+    }
+}
+
+fn encode(pixels: &[u8], size: u32, png: &mut Vec<u8>) -> Result<(), png::EncodingError> {
+    png.clear();
+    let mut encoder = png::Encoder::new(png, size, size);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(pixels)
+}

@@ -1,0 +1,111 @@
+//! `ingest` as a user meets it: bad files, counts that add up, PNGs that can be continued.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+
+mod common;
+
+use common::{fails, json, photos, sorted, text, tokengrid};
+use std::path::{Path, PathBuf};
+
+/// Two classes of six photographs, and beside them three files that cannot be decoded and one that only looks odd.
+fn mixed(into: &Path) -> PathBuf {
+    let source = photos(into, 2, 6);
+    let class = sorted(&source)[0].clone();
+    let whole = std::fs::read(&sorted(&class)[0]).unwrap();
+    std::fs::write(class.join("cut.JPEG"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(class.join("page.jpg"), "<html>404</html>").unwrap();
+    std::fs::write(class.join("zero.png"), "").unwrap();
+    std::fs::write(class.join("longer.JPEG"), [&whole[..], b"what follows the end does not matter"].concat()).unwrap();
+    std::fs::write(class.join(".DS_Store"), "x").unwrap();
+    source
+}
+
+#[test]
+fn every_input_is_ok_bad_or_excluded_and_the_report_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = mixed(folder.path());
+    let (report, skip) = (folder.path().join("report.json"), sorted(&sorted(&source)[1])[0].clone());
+    let name = skip.file_name().unwrap().to_str().unwrap();
+    let fixed = ["ingest", text(&source), "--size", "64", "--exclude", name, "--report", text(&report)];
+    let found = json(&fixed);
+    let count = |key: &str| found[key].as_u64().unwrap();
+    assert_eq!((count("images"), count("ok"), count("excluded"), count("views")), (15, 12, 1, 12));
+    let mut bad: Vec<_> = found["bad"].as_array().unwrap().iter().map(|b| b["key"].as_str().unwrap()).collect();
+    bad.sort_unstable();
+    let ends: Vec<_> = bad.iter().map(|key| key.rsplit('/').next().unwrap()).collect();
+    assert_eq!(ends, ["cut.JPEG", "page.jpg", "zero.png"]);
+    assert!(found["bad"].as_array().unwrap().iter().all(|b| b["stage"] == "decode" && b["reason"] != ""));
+    assert!(found["slowest_stage"].is_string() && found["stage_seconds"]["decode"].as_f64().unwrap() > 0.0);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(written["bad"], found["bad"]);
+    let output = tokengrid().args(fixed).arg("--quiet").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("16 inputs (class folders) = 12 ok + 3 bad + 1 excluded"), "{said}");
+}
+
+#[test]
+fn how_many_bad_images_are_too_many_is_the_users_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = mixed(folder.path());
+    let fixed = ["ingest", text(&source), "--size", "64"];
+    let message = fails(&[&fixed[..], &["--on-bad", "fail"]].concat(), 1);
+    assert!(message.contains("cannot decode `") && message.contains("cut.JPEG"), "{message}");
+    let message = fails(&[&fixed[..], &["--max-bad-fraction", "0.15"]].concat(), 1);
+    assert!(message.contains("more than 15 %") && message.contains("--max-bad-fraction"), "{message}");
+    json(&[&fixed[..], &["--max-bad-fraction", "0.2"]].concat());
+    let message = fails(&[&fixed[..], &["--max-bad-fraction", "20"]].concat(), 2);
+    assert!(message.contains("from 0 to 1"), "{message}");
+    let found = json(&[&fixed[..], &["--max-pixels", "100000"]].concat());
+    assert_eq!(found["ok"], 0);
+    assert!(found["bad"][0]["reason"].as_str().unwrap().contains("100000"), "{}", found["bad"][0]);
+}
+
+#[test]
+fn the_reference_leaves_out_one_image_and_so_does_its_preset() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 2, 2);
+    let class = sorted(&source)[0].clone();
+    std::fs::copy(&sorted(&class)[0], class.join("n06596364_9591.JPEG")).unwrap();
+    assert_eq!(json(&["ingest", text(&source), "--size", "64"])["images"], 5);
+    let found = json(&["ingest", text(&source), "--size", "64", "--preset", "open-magvit2"]);
+    assert_eq!((&found["images"], &found["excluded"]), (&4.into(), &1.into()));
+    let message = fails(&["ingest", text(&source), "--preset", "open-magvit2", "--resize", "fast"], 2);
+    assert!(message.contains("--resize fast"), "{message}");
+}
+
+#[test]
+fn pngs_are_continued_and_never_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 2, 2);
+    let out = folder.path().join("png");
+    let fixed = ["ingest", text(&source), "--size", "64", "--views", "center+flip", "--out", text(&out)];
+    assert_eq!(json(&fixed)["skipped"], 0);
+    let class = sorted(&out).into_iter().find(|path| path.is_dir()).unwrap();
+    let victim = sorted(&class).into_iter().find(|path| text(path).ends_with(".1.png")).unwrap();
+    let before = std::fs::read(&victim).unwrap();
+    std::fs::remove_file(&victim).unwrap();
+    let again = json(&fixed);
+    assert_eq!((&again["skipped"], &again["ok"]), (&3.into(), &4.into()));
+    assert_eq!(std::fs::read(&victim).unwrap(), before);
+    let other = ["ingest", text(&source), "--size", "32", "--out", text(&out)];
+    let message = fails(&other, 1);
+    assert!(message.contains("another recipe") && message.contains("--overwrite"), "{message}");
+    json(&[&other[..], &["--overwrite"]].concat());
+    let foreign = folder.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("diary.txt"), "mine").unwrap();
+    let message = fails(&["ingest", text(&source), "--out", text(&foreign)], 1);
+    assert!(message.contains("not empty"), "{message}");
+}
+
+#[test]
+fn the_benchmark_measures_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 3);
+    let found = json(&["bench", "ingest", text(&source), "--size", "64", "--rounds", "2", "--threads", "2"]);
+    for rate in ["decode_only", "one_thread", "all_threads"] {
+        assert!(found[rate]["per_second"].as_f64().unwrap() > 0.0);
+        assert_eq!(found[rate]["rounds"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!((&found["images"], &found["threads"]), (&3.into(), &2.into()));
+    assert!(found["machine"]["cores"].as_u64().unwrap() > 0);
+}

@@ -1,0 +1,206 @@
+//! What happens to the real job when it is killed, when the disk is full, when the folder cannot be written.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{json, repository, sorted, text};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const KILLS: usize = 100;
+
+/// Class folders with `count` images: links to the bundled photographs under new names.
+fn many(into: &Path, count: usize) -> PathBuf {
+    let photos: Vec<PathBuf> = sorted(&repository("data/photos")).iter().flat_map(|class| sorted(class)).collect();
+    let folder = into.join("many");
+    for index in 0..count {
+        let class = folder.join(format!("n{:08}", index % 4));
+        std::fs::create_dir_all(&class).unwrap();
+        let target = std::fs::canonicalize(&photos[index % photos.len()]).unwrap();
+        std::os::unix::fs::symlink(target, class.join(format!("{index:05}.jpg"))).unwrap();
+    }
+    folder
+}
+
+/// Small images and small row groups: many moments at which a kill matters.
+fn arguments<'a>(source: &'a Path, out: &'a Path) -> Vec<&'a str> {
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "32", "--out", text(out), "--quiet"];
+    [&fixed[..], &["--rows-per-group", "8", "--threads", "1", "--batch-size", "4"]].concat()
+}
+
+fn start(arguments: &[&str]) -> Child {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn content_hash(cache: &Path) -> String {
+    json(&["cache", "verify", text(cache)]);
+    json(&["cache", "info", text(cache)])["content_hash"].as_str().unwrap().to_string()
+}
+
+/// Numbers from 0 to 1, always the same.
+struct Draws(u64);
+
+impl Draws {
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[test]
+fn a_hundred_kills_at_random_moments_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = many(folder.path(), 160);
+    let whole = folder.path().join("whole");
+    let started = Instant::now();
+    assert!(start(&arguments(&source, &whole)).wait().unwrap().success());
+    let usual = started.elapsed();
+    let expected = content_hash(&whole);
+    let (mut kills, mut caches, mut draws) = (0, 0, Draws(0x9E37_79B9_7F4A_7C15));
+    while kills < KILLS {
+        let cache = folder.path().join(format!("cache-{caches}"));
+        caches += 1;
+        // Killed until it happens to end before its kill.
+        loop {
+            let mut child = start(&arguments(&source, &cache));
+            std::thread::sleep(usual.mul_f64(1.1 * draws.next()));
+            let ended = child.try_wait().unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+            if ended.is_some_and(|status| status.success()) || kills >= KILLS {
+                break;
+            }
+            assert!(ended.is_none(), "a run that was not killed succeeds: {ended:?}");
+        }
+        assert!(start(&arguments(&source, &cache)).wait().unwrap().success(), "after kill {kills}");
+        assert_eq!(content_hash(&cache), expected, "after kill {kills}");
+        let left: Vec<_> = sorted(&cache).into_iter().filter(|path| is_leftover(path)).collect();
+        assert_eq!(left, Vec::<PathBuf>::new(), "nothing of the killed runs stays");
+    }
+}
+
+fn is_leftover(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.contains("part") || name.contains("tmp")
+}
+
+#[test]
+fn several_processes_one_of_them_killed_and_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = many(folder.path(), 60);
+    let mut hashes = vec![];
+    for world in [1usize, 2, 4] {
+        let cache = folder.path().join(format!("cache-{world}"));
+        let begin = |rank: usize| {
+            let (rank, world) = (rank.to_string(), world.to_string());
+            start(&[&arguments(&source, &cache)[..], &["--rank", &rank, "--world-size", &world]].concat())
+        };
+        let mut children: Vec<Child> = (0..world).map(begin).collect();
+        std::thread::sleep(Duration::from_millis(700));
+        children[world - 1].kill().unwrap();
+        children[world - 1].wait().unwrap();
+        children[world - 1] = begin(world - 1);
+        for mut child in children {
+            assert!(child.wait().unwrap().success());
+        }
+        hashes.push(content_hash(&cache));
+    }
+    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(hashes[0], hashes[2]);
+}
+
+#[test]
+fn threads_and_batch_sizes_give_one_content_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = many(folder.path(), 20);
+    let mut hashes = vec![];
+    for (number, (batch, threads)) in [("1", "1"), ("7", "2"), ("64", "3")].into_iter().enumerate() {
+        let cache = folder.path().join(format!("cache-{number}"));
+        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)];
+        let made = json(&[&fixed[..], &["--batch-size", batch, "--threads", threads]].concat());
+        hashes.push(made["content_hash"].as_str().unwrap().to_string());
+    }
+    assert_eq!(hashes[0], hashes[1], "batches of 1 and 7");
+    assert_eq!(hashes[0], hashes[2], "batches of 1 and 64");
+}
+
+/// Runs a shell script as root of a user namespace of its own, where it may mount. `None`, with the reason printed, where
+/// the system does not allow that.
+fn in_namespace(script: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    let unshare = |script: &str, arguments: &[&str]| {
+        let fixed = ["--user", "--map-root-user", "--mount", "sh", "-euc", script, "sh"];
+        Command::new("unshare").args(fixed).args(arguments).output()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    match unshare("mount -t tmpfs -o size=64k tmpfs \"$1\"", &[text(folder.path())]) {
+        Ok(output) if output.status.success() => Some(unshare(script, arguments).unwrap()),
+        Ok(output) => {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            println!("skipped: no file system can be mounted here ({reason})");
+            None
+        }
+        Err(error) => {
+            println!("skipped: `unshare` cannot be run ({error})");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_job_goes_on_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, whole, mount) = (many(folder.path(), 400), folder.path().join("whole"), folder.path().join("mount"));
+    std::fs::create_dir(&mount).unwrap();
+    // $1: the file system; $2: where its cache is copied to; the rest: the command.
+    let script = r#"
+        mount=$1 copy=$2; shift 2
+        mount -t tmpfs -o size=256k tmpfs "$mount"
+        head -c 200k /dev/zero > "$mount/filler"
+        if "$@" 2> "$mount.message"; then echo 'the disk was not full'; exit 1; fi
+        cat "$mount.message"
+        rm "$mount/filler"
+        "$@"
+        cp -r "$mount/cache" "$copy"
+    "#;
+    let (cache, copy) = (mount.join("cache"), folder.path().join("copy"));
+    let program = assert_cmd::cargo::cargo_bin("tokengrid");
+    let command = [&[text(&mount), text(&copy), text(&program)], &arguments(&source, &cache)[..]].concat();
+    let Some(output) = in_namespace(script, &command) else { return };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("No space left on device") && said.contains(text(&cache)), "{said}");
+    assert!(start(&arguments(&source, &whole)).wait().unwrap().success());
+    assert_eq!(content_hash(&copy), content_hash(&whole));
+}
+
+#[test]
+fn a_folder_that_becomes_read_only_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, mount) = (many(folder.path(), 40), folder.path().join("mount"));
+    std::fs::create_dir(&mount).unwrap();
+    let script = r#"
+        mount=$1 copy=$2; shift 2
+        mount -t tmpfs -o size=4m tmpfs "$mount"
+        "$@" --limit 20
+        mount -o remount,ro "$mount"
+        if "$@" --overwrite 2> "$mount.message"; then echo 'the file system was not read-only'; exit 1; fi
+        cat "$mount.message"
+        cp -r "$mount/cache" "$copy"
+    "#;
+    let (cache, copy) = (mount.join("cache"), folder.path().join("copy"));
+    let program = assert_cmd::cargo::cargo_bin("tokengrid");
+    let command = [&[text(&mount), text(&copy), text(&program)], &arguments(&source, &cache)[..]].concat();
+    let Some(output) = in_namespace(script, &command) else { return };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("Read-only file system"), "{said}");
+    assert_eq!(json(&["cache", "info", text(&copy)])["rows"], 20, "what was there is there");
+    content_hash(&copy);
+}
