@@ -32,6 +32,162 @@ pub enum CacheCommand {
         #[arg(long, default_value_t = 0, value_name = "ROW")]
         index: usize,
     },
+    /// Codebook use, balance of the bits, dead bits, rows a class, duplicates.
+    Stats {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// Draw code use, bit balance and class sizes to a picture.
+        #[arg(long, value_name = "FILE.png")]
+        plot: Option<PathBuf>,
+    },
+    /// A cache out of token arrays.
+    Import(ImportArgs),
+    /// Tokens and labels for other programs.
+    Export {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// `npy`: tokens.npy (int32 [N, H*W]), labels.npy, keys.txt. `parquet-list`: tokens as list<int32>.
+        #[arg(long, default_value = "npy", value_name = "FORMAT")]
+        format: ExportFormat,
+        /// The folder for the files.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// One cache out of several: parts of a data set, splits (train=DIR), or more views of the same images.
+    Merge {
+        /// The new cache's folder.
+        out: PathBuf,
+        /// Caches; NAME=DIR makes its images the split NAME.
+        #[arg(required = true, value_name = "IN")]
+        inputs: Vec<String>,
+        /// Start anew where there is a cache already.
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// A smaller cache: some classes, some views, one split, the first images.
+    Subset(SubsetArgs),
+    /// Encode damaged row groups anew, to the same bytes.
+    #[cfg(feature = "torch")]
+    Repair {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// What the cache was made of.
+        #[command(flatten)]
+        made_of: MadeOfArgs,
+    },
+    /// Is it right? Encodes a sample of the images anew and compares tokens, keys, labels and crops.
+    #[cfg(feature = "torch")]
+    Check {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// What the cache was made of.
+        #[command(flatten)]
+        made_of: MadeOfArgs,
+        /// Images that are compared.
+        #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        sample: u32,
+        /// Chooses them.
+        #[arg(long, default_value_t = 0, value_name = "S")]
+        seed: u64,
+    },
+}
+
+/// `cache import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Integers [N, H*W] or [images, views, H*W] (.npy); Parquet with tokens as list<int32>; or a folder of <i>.npy, as
+    /// LlamaGen writes them.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub tokens: PathBuf,
+    /// Labels [N] (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub labels: Option<PathBuf>,
+    /// Keys, one line a row or image [default: numbers].
+    #[arg(long, value_name = "FILE.txt")]
+    pub keys: Option<PathBuf>,
+    /// Height and width of a grid, in tokens: 16x16.
+    #[arg(long, value_name = "HxW", value_parser = grid)]
+    pub grid: (u32, u32),
+    /// Bits of a token [default: as many as the largest one needs].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
+    pub bits: Option<u32>,
+    /// Rows an image, next to each other.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub views: u32,
+    /// The cache's folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Start anew where there is a cache already.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `cache subset`.
+#[derive(Debug, Args)]
+pub struct SubsetArgs {
+    /// The cache's folder.
+    pub dir: PathBuf,
+    /// The new cache's folder.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Classes, by name or index: n01440764,n01443537 or 0,1.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub classes: Option<Vec<String>>,
+    /// The first N images of what the other conditions leave.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Views A to B-1: A..B.
+    #[arg(long, value_name = "A..B", value_parser = view_range)]
+    pub views: Option<std::ops::Range<u32>>,
+    /// One split.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Start anew where there is a cache already.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// What a cache was made of: its size, views and seed are in the cache.
+#[cfg(feature = "torch")]
+#[derive(Debug, Args)]
+pub struct MadeOfArgs {
+    /// The images that the cache was made of.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: PathBuf,
+    /// The labels that were given with it.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// The preset that was given with it.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<super::PresetArg>,
+    /// The names that were left out.
+    #[arg(long, value_name = "NAME")]
+    pub exclude: Vec<String>,
+    /// Tokenizer.
+    #[command(flatten)]
+    pub tokenizer: super::TokenizerArgs,
+    /// Device.
+    #[command(flatten)]
+    pub device: super::DeviceArgs,
+}
+
+/// `--format` of `cache export`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// Arrays.
+    Npy,
+    /// Parquet that any data set library reads.
+    ParquetList,
+}
+
+fn grid(text: &str) -> Result<(u32, u32), String> {
+    let sides = text.split_once('x').and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
+    sides.filter(|(height, width)| *height > 0 && *width > 0).ok_or_else(|| "expected HxW, for example 16x16".into())
+}
+
+fn view_range(text: &str) -> Result<std::ops::Range<u32>, String> {
+    let ends = text.split_once("..").and_then(|(start, end)| Some(start.parse().ok()?..end.parse().ok()?));
+    ends.filter(|range| !range.is_empty()).ok_or_else(|| "expected A..B, for example 0..4".into())
 }
 
 /// How a cache's files are read.

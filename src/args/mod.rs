@@ -13,7 +13,9 @@ mod tokenize;
 mod train;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub use cache::{AccessArgs, CacheArgs, CacheCommand};
+#[cfg(feature = "torch")]
+pub use cache::MadeOfArgs;
+pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, SubsetArgs};
 #[cfg(feature = "torch")]
 pub use model::{DeviceArgs, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]

@@ -22,6 +22,9 @@ pub struct TokenizeArgs {
     /// Views an encoder call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
+    /// Encode the views from this one on: what a cache of fewer views lacks, for `cache merge`.
+    #[arg(long, default_value_t = 0, value_name = "VIEW")]
+    pub first_view: u32,
     /// Rows between two points that a killed job goes on from.
     #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rows_per_group: u32,

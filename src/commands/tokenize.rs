@@ -14,10 +14,17 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args)?;
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;
+    if args.first_view >= recipe.num_views() {
+        let views = recipe.num_views();
+        return Err(
+            Usage(format!("--first-view {}: the recipe has {views} views, counted from 0", args.first_view)).into()
+        );
+    }
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
     let job = Job {
         source,
         recipe,
+        first_view: args.first_view,
         tokenizer: &tokenizer,
         info,
         runtime,

@@ -20,20 +20,25 @@ use tokengrid_ingest::{
 /// Source and recipe as typed, checked.
 pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
-    let mut exclude = args.exclude.clone();
     if args.preset == Some(PresetArg::OpenMagvit2) {
         if recipe.resize != Resize::default() || recipe.orientation != Orientation::default() {
             let text = "--preset open-magvit2 means the reference's pixels; leave out --resize fast and --exif-orientation apply";
             return Err(Usage(text.into()).into());
         }
-        exclude.extend(OPEN_MAGVIT2_EXCLUDE.map(String::from));
     }
+    let exclude = excluded(args.preset, &args.exclude);
     let options = SourceOptions { exclude, limit: args.limit, labels: args.labels.clone() };
     let source = Source::open(&args.source, &options)?;
     if source.unlabelled() > 0 && (args.labels.is_some() || !source.classes().is_empty()) {
         tracing::warn!("{} of {} images have no label; they get -1", source.unlabelled(), source.len());
     }
     Ok((Arc::new(source), recipe))
+}
+
+/// Names that are left out: those typed, and those of the preset.
+pub fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
+    let of_preset = preset.map(|PresetArg::OpenMagvit2| OPEN_MAGVIT2_EXCLUDE.map(String::from));
+    typed.iter().cloned().chain(of_preset.into_iter().flatten()).collect()
 }
 
 fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {

@@ -1,49 +1,70 @@
 //! Batches of tokens back to images, in order.
 
+use super::encode::Tokens;
+use tokengrid_cache::Row;
 use tokengrid_ingest::{Bad, BatchImage, BatchPlace};
 
 /// An encoded view.
 #[derive(Debug)]
-pub struct Encoded {
+pub struct EncodedView {
+    /// Number of the view, from 0.
     pub view: u32,
+    /// Left edge of the crop in the resized image, in pixels.
     pub crop_x: i32,
+    /// Top edge.
     pub crop_y: i32,
+    /// Whether the crop was mirrored.
     pub flip: bool,
     /// Raster order.
     pub tokens: Vec<u32>,
+    /// For each token the bits that another machine's rounding may flip; empty unless asked for.
+    pub uncertain: Vec<u32>,
 }
 
 /// An image with all its views encoded, or why it has none.
 #[derive(Debug)]
 pub struct EncodedImage {
+    /// Position in the source.
     pub index: usize,
+    /// Class index, -1 if unknown.
     pub label: i32,
-    pub outcome: Result<Vec<Encoded>, Bad>,
+    /// The views, in order.
+    pub outcome: Result<Vec<EncodedView>, Bad>,
+}
+
+impl EncodedImage {
+    /// The rows of a cache.
+    pub fn rows<'a>(&self, key: &'a str, views: &'a [EncodedView]) -> Vec<Row<'a>> {
+        let label = self.label;
+        let row = |view: &'a EncodedView| {
+            let EncodedView { view, crop_x, crop_y, flip, ref tokens, .. } = *view;
+            Row { tokens, label, key, view, crop_x, crop_y, flip }
+        };
+        views.iter().map(row).collect()
+    }
 }
 
 /// Collects an image's views, which may lie in several batches.
 #[derive(Debug)]
 pub struct Assembler {
+    first_view: u32,
     num_views: u32,
     num_tokens: usize,
     current: Option<EncodedImage>,
 }
 
 impl Assembler {
-    pub fn new(num_views: u32, num_tokens: usize) -> Assembler {
-        Assembler { num_views, num_tokens, current: None }
+    /// For images of `num_views` views, of which those before `first_view` are not encoded.
+    pub fn new(first_view: u32, num_views: u32, num_tokens: usize) -> Assembler {
+        Assembler { first_view, num_views, num_tokens, current: None }
     }
 
-    /// Takes a batch's places and the tokens of those that have a picture, in the same order; hands every image that is
-    /// complete to `done`.
-    pub fn add<E>(
-        &mut self,
-        places: &[BatchPlace],
-        images: &[BatchImage],
-        tokens: &[u32],
-        mut done: impl FnMut(EncodedImage) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut tokens = tokens.chunks_exact(self.num_tokens);
+    /// Takes a batch's places and the tokens of those that were encoded, in the same order; returns the images that are
+    /// complete.
+    pub fn add(&mut self, places: &[BatchPlace], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
+        let mut grids = tokens.tokens.chunks_exact(self.num_tokens);
+        let mut uncertain = tokens.uncertain.chunks_exact(self.num_tokens);
+        let mut done = Vec::new();
         for place in places {
             let image = &images[place.image];
             let mut current = self.current.take().unwrap_or_else(|| EncodedImage {
@@ -52,25 +73,27 @@ impl Assembler {
                 outcome: image.outcome.clone().map(|()| Vec::new()),
             });
             assert_eq!(current.index, image.index, "the views of an image follow one another");
-            if let Ok(views) = &mut current.outcome {
-                let tokens = tokens.next().expect("tokens for every place with a picture").to_vec();
+            if let Ok(views) = &mut current.outcome
+                && place.view >= self.first_view
+            {
+                let tokens = grids.next().expect("tokens for every place that is encoded").to_vec();
+                let uncertain = uncertain.next().unwrap_or_default().to_vec();
                 let BatchPlace { view, crop_x, crop_y, flip, .. } = *place;
-                views.push(Encoded { view, crop_x, crop_y, flip, tokens });
+                views.push(EncodedView { view, crop_x, crop_y, flip, tokens, uncertain });
             }
             if place.view + 1 == self.num_views {
-                done(current)?;
+                done.push(current);
             } else {
                 self.current = Some(current);
             }
         }
-        Ok(())
+        done
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
     use tokengrid_ingest::Stage;
 
     fn image(index: usize, good: bool) -> BatchImage {
@@ -98,14 +121,11 @@ mod tests {
             ),
             (vec![place(0, 2)], vec![image(5, true)], vec![6]),
         ];
-        let mut assembler = Assembler::new(3, 1);
+        let mut assembler = Assembler::new(0, 3, 1);
         let mut done = vec![];
         for (places, images, tokens) in &batches {
-            let result: Result<(), Infallible> = assembler.add(places, images, tokens, |image| {
-                done.push(image);
-                Ok(())
-            });
-            result.expect("cannot fail");
+            let tokens = Tokens { tokens: tokens.clone(), ..Tokens::default() };
+            done.extend(assembler.add(places, images, &tokens));
         }
         assert_eq!(done.iter().map(|image| image.index).collect::<Vec<_>>(), [3, 4, 5]);
         let tokens = |image: &EncodedImage| -> Option<Vec<u32>> {

@@ -7,12 +7,13 @@ mod assemble;
 mod encode;
 mod report;
 
+pub use assemble::{EncodedImage, EncodedView};
 pub use encode::{Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
 use crate::model::Tokenizer;
 use crate::{Runtime, TokenizeError};
-use assemble::{Assembler, Encoded, EncodedImage};
+use assemble::Assembler;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use report::Counters;
 use std::path::Path;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::Device;
-use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, Row, SourceInfo, TokenizerInfo};
+use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, SourceInfo, TokenizerInfo};
 use tokengrid_ingest::{
     BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
 };
@@ -34,6 +35,8 @@ pub struct Job<'a> {
     pub source: Arc<Source>,
     /// Size, views and seed.
     pub recipe: Recipe,
+    /// The first view that is encoded; those before it are in another cache already.
+    pub first_view: u32,
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
     /// Its identity, as recorded in the cache.
@@ -72,8 +75,13 @@ impl Job<'_> {
         Ok(GridSpec { height: side, width: side, bits: self.tokenizer.architecture.z_channels as u32 })
     }
 
-    fn spec(&self) -> Result<JobSpec, TokenizeError> {
-        let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.recipe.num_views());
+    /// What the cache's writer is told of the job.
+    ///
+    /// # Errors
+    /// As [`Job::grid`].
+    pub fn spec(&self) -> Result<JobSpec, TokenizeError> {
+        let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.num_views());
+        spec.first_view = self.first_view;
         spec.tokenizer = self.info.clone();
         spec.recipe = serde_json::from_str(&self.recipe.to_json()).expect("a recipe is JSON");
         spec.source = SourceInfo {
@@ -127,8 +135,13 @@ impl Job<'_> {
         Ok(counters.outcome(finished, started.elapsed(), Some(stages.times())))
     }
 
+    /// Views of an image that are encoded.
+    pub fn num_views(&self) -> u32 {
+        self.recipe.num_views().saturating_sub(self.first_view)
+    }
+
     /// Images `order` of the source as batches of views.
-    fn stream(&self, order: std::ops::Range<usize>) -> BatchStream {
+    fn stream(&self, order: impl Iterator<Item = usize> + Send + 'static) -> BatchStream {
         let in_flight = (2 * self.batch_size / self.recipe.num_views().max(1) as usize).max(8);
         let config = StreamConfig { threads: self.threads, in_flight, limits: self.limits };
         BatchStream::spawn(self.source.clone(), order, self.recipe, self.batch_size, config)
@@ -137,39 +150,73 @@ impl Job<'_> {
     /// Decodes ahead, encodes batch by batch, hands images over in order.
     fn encode(
         &self,
-        mut stream: BatchStream,
+        stream: BatchStream,
         sender: &Sender<Message>,
         cancel: &AtomicBool,
         counters: &mut Counters,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<(), TokenizeError> {
+        let ended = self.encode_stream(stream, false, counters, &mut |image, counters| {
+            counters.done(image.index);
+            // A writer that has gone says itself why.
+            if sender.send(Message::Image(image)).is_err() {
+                return Ok(false);
+            }
+            progress(&counters.progress());
+            if cancel.load(Ordering::Relaxed) { Err(TokenizeError::Cancelled) } else { Ok(true) }
+        })?;
+        if ended {
+            let _ = sender.send(Message::Done);
+        }
+        Ok(())
+    }
+
+    /// Runs a stream through the encoder and calls `each` with every image, in order, until it returns false. Whether it
+    /// never did.
+    fn encode_stream(
+        &self,
+        mut stream: BatchStream,
+        want_uncertain: bool,
+        counters: &mut Counters,
+        each: &mut dyn FnMut(EncodedImage, &mut Counters) -> Result<bool, TokenizeError>,
+    ) -> Result<bool, TokenizeError> {
         let encoder = ViewEncoder::new(self.tokenizer, &self.runtime, self.recipe.size);
-        let mut assembler = Assembler::new(self.recipe.num_views(), self.grid()?.num_tokens());
+        let mut assembler = Assembler::new(self.first_view, self.recipe.num_views(), self.grid()?.num_tokens());
         let stages = stream.counters();
         let mut wanted = Vec::with_capacity(self.batch_size);
         for batch in stream.by_ref() {
             counters.check(batch.images(), &self.source)?;
-            let has_picture = |place: &BatchPlace| batch.images()[place.image].outcome.is_ok();
+            let is_wanted =
+                |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
             wanted.clear();
-            wanted.extend(batch.places().iter().enumerate().filter(|(_, place)| has_picture(place)).map(|(i, _)| i));
-            let encoded = stages.timed(Stage::Encode, || encoder.encode(batch.pixels(), &wanted, false))?;
-            counters.bits_in_margin += encoded.bits_in_margin;
-            counters.bits += encoded.bits;
-            let handed_over = assembler.add(batch.places(), batch.images(), &encoded.tokens, |image| {
-                counters.done(image.index);
-                sender.send(Message::Image(image))
-            });
-            progress(&counters.progress());
-            // A writer that has gone says itself why.
-            if handed_over.is_err() {
-                return Ok(());
-            }
-            if cancel.load(Ordering::Relaxed) {
-                return Err(TokenizeError::Cancelled);
+            wanted.extend(batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i));
+            let tokens = stages.timed(Stage::Encode, || encoder.encode(batch.pixels(), &wanted, want_uncertain))?;
+            counters.bits_in_margin += tokens.bits_in_margin;
+            counters.bits += tokens.bits;
+            for image in assembler.add(batch.places(), batch.images(), &tokens) {
+                if !each(image, counters)? {
+                    return Ok(false);
+                }
             }
         }
-        let _ = sender.send(Message::Done);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for
+    /// checks and repairs, which write nothing. Uncertain bits are marked.
+    ///
+    /// # Errors
+    /// The device fails, or what `each` returns.
+    pub fn encode_images(
+        &self,
+        images: &[usize],
+        each: &mut dyn FnMut(EncodedImage) -> Result<(), TokenizeError>,
+    ) -> Result<(), TokenizeError> {
+        let order: Vec<usize> = images.to_vec();
+        let bad = BadCounter::new(BadPolicy::unlimited(), images.len());
+        let mut counters = Counters::new(0..self.source.len(), 0, bad);
+        let stream = self.stream(order.into_iter());
+        self.encode_stream(stream, true, &mut counters, &mut |image, _| each(image).map(|()| true)).map(drop)
     }
 }
 
@@ -193,7 +240,7 @@ fn write(
 fn write_image(source: &Source, writer: &mut CacheWriter, image: &EncodedImage) -> Result<(), CacheError> {
     let key = source.key(image.index);
     match &image.outcome {
-        Ok(views) => writer.push_image(image.index, &rows(key, image.label, views)),
+        Ok(views) => writer.push_image(image.index, &image.rows(key, views)),
         Err(bad) => writer.quarantine(image.index, key, &bad.stage.to_string(), &bad.reason),
     }
 }
@@ -202,19 +249,6 @@ fn write_image(source: &Source, writer: &mut CacheWriter, image: &EncodedImage) 
 enum Message {
     Image(EncodedImage),
     Done,
-}
-
-fn rows<'a>(key: &'a str, label: i32, views: &'a [Encoded]) -> Vec<Row<'a>> {
-    let row = |view: &'a Encoded| Row {
-        tokens: &view.tokens,
-        label,
-        key,
-        view: view.view,
-        crop_x: view.crop_x,
-        crop_y: view.crop_y,
-        flip: view.flip,
-    };
-    views.iter().map(row).collect()
 }
 
 /// A hash of the encoder's weights as they are used: names, shapes and fp32 values.

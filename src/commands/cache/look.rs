@@ -1,22 +1,14 @@
-//! `tokengrid cache ...`: what is in a cache, and whether it is whole.
+//! Looking at a cache: `cache info`, `verify`, `show`, `stats`.
 
-use crate::args::{CacheCommand, Global};
+use super::plot;
+use crate::args::Global;
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::{Meter, bytes, print_json};
 use serde_json::json;
 use std::path::Path;
-use tokengrid_cache::{TokenCache, inspect, verify};
+use tokengrid_cache::{CacheStats, TokenCache, inspect, verify};
 
-/// Runs the command.
-pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
-    match command {
-        CacheCommand::Info { dir } => info(dir, global),
-        CacheCommand::Verify { dir } => check(dir, global),
-        CacheCommand::Show { dir, index } => show(dir, *index, global),
-    }
-}
-
-fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
+pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let info = inspect(dir)?;
     if global.json {
         return print_json(&info);
@@ -49,7 +41,7 @@ fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
+pub fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let mut meter = Meter::new(global, "MB");
     let report = verify(dir, &mut |done, total| meter.update(done / 1_000_000, total.div_ceil(1_000_000), ""))?;
     drop(meter);
@@ -67,7 +59,7 @@ fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-fn show(dir: &Path, index: usize, global: &Global) -> anyhow::Result<()> {
+pub fn show(dir: &Path, index: usize, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
     if index >= cache.num_rows() {
         let rows = cache.num_rows();
@@ -96,6 +88,50 @@ fn show(dir: &Path, index: usize, global: &Global) -> anyhow::Result<()> {
     let digits = (1u64 << grid.bits).saturating_sub(1).to_string().len();
     for row in rows {
         println!("  {}", row.iter().map(|token| format!("{token:>digits$}")).collect::<Vec<_>>().join(" "));
+    }
+    Ok(())
+}
+
+pub fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
+    let cache = TokenCache::open(dir)?;
+    let stats = tokengrid_cache::stats(&cache)?;
+    if let Some(path) = picture {
+        plot::stats(&stats, path)?;
+    }
+    if global.json { print_json(&stats) } else { print_stats(&stats, picture) }
+}
+
+fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()> {
+    println!("  rows           {} ({} images x {} views)", stats.rows, stats.images, stats.views);
+    println!(
+        "  codebook       {} of {} codes used ({:.2} %), entropy {:.2} bits",
+        stats.distinct_codes,
+        stats.codebook_size,
+        100.0 * stats.codebook_utilization,
+        stats.code_entropy_bits
+    );
+    let balance: Vec<String> = stats.bit_balance.iter().map(|share| format!("{:.0}", 100.0 * share)).collect();
+    println!("  bits           1 in {} % of the tokens, from the lowest bit on", balance.join(" "));
+    match stats.dead_bits.as_slice() {
+        [] => println!("  dead bits      none"),
+        dead => println!("  dead bits      {dead:?}: the same in every token"),
+    }
+    let used = stats.classes.iter().filter(|class| class.rows > 0);
+    let (least, most) = used.fold((u64::MAX, 0), |(least, most), class| (least.min(class.rows), most.max(class.rows)));
+    if most > 0 {
+        let (named, empty) = (stats.classes.len(), stats.empty_classes);
+        println!("  classes        {named}, {empty} of them empty; {least} to {most} rows each");
+    }
+    if stats.unlabelled_rows > 0 {
+        println!("  unlabelled     {} rows have the label -1", stats.unlabelled_rows);
+    }
+    let duplicates = &stats.duplicates;
+    println!("  duplicates     {} rows have the grid of another image", duplicates.rows);
+    for (row, first) in duplicates.first.iter().take(10) {
+        println!("                 row {row} = row {first}");
+    }
+    if let Some(path) = picture {
+        println!("  picture        {}", path.display());
     }
     Ok(())
 }

@@ -1,0 +1,85 @@
+//! The picture of `cache stats --plot`.
+
+use anyhow::Context;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::path::Path;
+use tokengrid_cache::CacheStats;
+
+/// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
+static FONT: &[u8] = include_bytes!("../../../train/assets/DejaVuSans-ascii.ttf");
+
+const SIZE: (u32, u32) = (960, 900);
+const BLUE_GRAY: RGBColor = RGBColor(70, 110, 160);
+
+type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+
+/// Draws how often codes are used, how balanced the bits are, and how large the classes are, one below the other.
+pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
+    // Registering it twice is no error that matters.
+    let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
+    draw(stats, path).map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn draw(stats: &CacheStats, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let root = BitMapBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let panels = root.split_evenly((3, 1));
+    let used = format!("{} of {} codes are used", stats.distinct_codes, stats.codebook_size);
+    code_use(&panels[0], &used, &stats.code_histogram)?;
+    let dead = match stats.dead_bits.len() {
+        0 => "no bit is dead".to_string(),
+        _ => format!("dead bits: {:?}", stats.dead_bits),
+    };
+    bars(&panels[1], &format!("share of ones, bit by bit; {dead}"), "bit", &stats.bit_balance, Some(1.0))?;
+    let rows: Vec<f64> = stats.classes.iter().map(|class| class.rows as f64).collect();
+    bars(&panels[2], &format!("rows a class; {} rows without one", stats.unlabelled_rows), "class", &rows, None)?;
+    root.present()?;
+    Ok(())
+}
+
+/// Codes by how often they occur, most frequent first, both axes logarithmic.
+fn code_use(area: &Area, title: &str, histogram: &[u64]) -> Result<(), Box<dyn std::error::Error>> {
+    let mut counts: Vec<u64> = histogram.iter().copied().filter(|count| *count > 0).collect();
+    counts.sort_unstable_by(|a, b| b.cmp(a));
+    let most = counts.first().copied().unwrap_or(1).max(2) as f64;
+    let last = counts.len().max(2) as f64;
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(60)
+        .build_cartesian_2d((1.0..last).log_scale(), (0.8..most).log_scale())?;
+    chart.configure_mesh().x_desc("code, by frequency").y_desc("tokens").draw()?;
+    // So many steps as pixels, not as codes.
+    let steps = 800;
+    let rank = |step: usize| last.powf(step as f64 / steps as f64).round() as usize;
+    let points = (0..=steps).map(rank).filter_map(|rank| Some((rank as f64, *counts.get(rank - 1)? as f64)));
+    chart.draw_series(LineSeries::new(points, BLUE_GRAY.stroke_width(2)))?;
+    Ok(())
+}
+
+/// One bar a value.
+fn bars(
+    area: &Area,
+    title: &str,
+    what: &str,
+    values: &[f64],
+    top: Option<f64>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let highest = values.iter().copied().fold(0.0, f64::max);
+    let top = top.unwrap_or(highest * 1.05).max(1e-9);
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(60)
+        .build_cartesian_2d(-0.5..values.len().max(1) as f64 - 0.5, 0.0..top)?;
+    chart.configure_mesh().disable_x_mesh().x_desc(what).x_label_formatter(&|x| format!("{x:.0}")).draw()?;
+    let bar = |(i, value): (usize, &f64)| {
+        let (left, right) = (i as f64 - 0.4, i as f64 + 0.4);
+        Rectangle::new([(left, 0.0), (right, *value)], BLUE_GRAY.filled())
+    };
+    chart.draw_series(values.iter().enumerate().map(bar))?;
+    Ok(())
+}
