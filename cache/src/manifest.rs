@@ -228,6 +228,10 @@ impl Manifest {
         }
         expect("shards.images", self.source.images, next_image)?;
         expect("rows", rows, self.rows)?;
+        let job = self.identity().id();
+        if job != self.job {
+            return Err(field_error(path, "job", job, self.job.clone()));
+        }
         if content.to_hex() != self.content_hash {
             return Err(field_error(path, "content_hash", content.to_hex(), self.content_hash.clone()));
         }

@@ -19,6 +19,10 @@ pub(crate) fn map<R: Send>(
     progress: &mut dyn FnMut(u64),
     work: impl Fn(usize, &dyn Fn(u64)) -> Result<R, CacheError> + Sync,
 ) -> Result<Vec<R>, CacheError> {
+    if threads.min(items) <= 1 {
+        let progress = std::cell::RefCell::new(progress);
+        return (0..items).map(|item| work(item, &|amount| (progress.borrow_mut())(amount))).collect();
+    }
     let next = AtomicUsize::new(0);
     let (next, work) = (&next, &work);
     let mut found: Vec<_> = std::thread::scope(|scope| {

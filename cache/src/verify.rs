@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use crate::error::CacheError;
 use crate::fsio::{io_error, list_names};
-use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE, ShardEntry};
+use crate::manifest::{ByteRange, MANIFEST_FILE, Manifest, QUARANTINE_FILE, ShardEntry};
 use crate::parallel::{self, num_threads};
 use crate::shard::Shard;
 
 /// Bytes read and hashed at a time.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// What [`verify()`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -124,13 +124,18 @@ pub(crate) fn verify_shard(
         return Ok(vec![problem(&entry.file, None, "the file is missing")]);
     };
     let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
-    let whole = hash_prefix(&mut file, entry.bytes, progress).map_err(io_error("read", &path))?;
-    if size != entry.bytes || whole != entry.blake3 {
-        let mut problems = Vec::new();
-        if size != entry.bytes {
-            problems.push(problem(&entry.file, None, format!("the file has {size} bytes, expected {}", entry.bytes)));
-        }
-        problems.extend(localize(&path, entry)?);
+    let hashes = FileHashes::of(&mut file, entry, progress).map_err(io_error("read", &path))?;
+    let mut problems = Vec::new();
+    if size != entry.bytes {
+        problems.push(problem(&entry.file, None, format!("the file has {size} bytes, expected {}", entry.bytes)));
+    }
+    problems.extend(hashes.damaged_parts(entry).into_iter().map(|part| damaged_part(entry, part)));
+    if problems.is_empty() && hashes.whole != entry.blake3 {
+        // Every part is what the manifest says, and the whole is not: it is the manifest that was edited.
+        let what = format!("the file's checksum is {}, by the manifest {}", hashes.whole, entry.blake3);
+        problems.push(problem(&entry.file, None, what));
+    }
+    if !problems.is_empty() {
         return Ok(problems);
     }
     // The bytes are those that the manifest vouches for; is it the manifest of these shards?
@@ -145,32 +150,54 @@ pub(crate) fn verify_shard(
     }
 }
 
-/// Names the row groups of a damaged shard, going by the manifest alone: the shard's own footer may be damaged.
-fn localize(path: &Path, entry: &ShardEntry) -> Result<Vec<Problem>, CacheError> {
-    let mut problems = Vec::new();
-    for row_group in damaged_parts(path, entry)? {
-        let (part, range) = match row_group {
-            Some(index) => ("row group", &entry.row_groups[index].range),
-            None => ("page index and footer", &entry.footer),
-        };
-        let (offset, end) = (range.offset, range.offset + range.bytes);
-        let what = format!("{part} (bytes {offset}..{end}) was altered or is cut off");
-        problems.push(problem(&entry.file, row_group, what));
-    }
-    Ok(problems)
+/// Names a row group of a damaged shard, going by the manifest alone: the shard's own footer may be damaged.
+fn damaged_part(entry: &ShardEntry, part: Option<usize>) -> Problem {
+    let (name, range) = match part {
+        Some(index) => ("row group", &entry.row_groups[index].range),
+        None => ("page index and footer", &entry.footer),
+    };
+    let (offset, end) = (range.offset, range.offset + range.bytes);
+    problem(&entry.file, part, format!("{name} (bytes {offset}..{end}) was altered or is cut off"))
 }
 
 /// Row groups of a file (`None`: page index and footer) whose bytes are not those of the manifest.
 pub(crate) fn damaged_parts(path: &Path, entry: &ShardEntry) -> Result<Vec<Option<usize>>, CacheError> {
     let mut file = File::open(path).map_err(io_error("open", path))?;
-    let groups = entry.row_groups.iter().enumerate().map(|(index, group)| (Some(index), &group.range));
-    let mut damaged = Vec::new();
-    for (part, range) in groups.chain([(None, &entry.footer)]) {
-        if hash_prefix(&mut file, range.bytes, &|_| {}).map_err(io_error("read", path))? != range.blake3 {
-            damaged.push(part);
+    let hashes = FileHashes::of(&mut file, entry, &|_| {}).map_err(io_error("read", path))?;
+    Ok(hashes.damaged_parts(entry))
+}
+
+/// Hashes of a shard's file from one pass over it: of the whole, and of each part that the manifest names.
+struct FileHashes {
+    whole: String,
+    /// Row groups, then page index and footer.
+    parts: Vec<String>,
+}
+
+impl FileHashes {
+    fn of(file: &mut File, entry: &ShardEntry, progress: &dyn Fn(u64)) -> std::io::Result<FileHashes> {
+        let mut whole = blake3::Hasher::new();
+        let mut parts = Vec::with_capacity(entry.row_groups.len() + 1);
+        // The manifest's check has established that the parts follow each other from the first byte to the last.
+        for range in entry.row_groups.iter().map(|group| &group.range).chain([&entry.footer]) {
+            let mut part = blake3::Hasher::new();
+            read_chunks(file, range.bytes, &mut |bytes| {
+                whole.update(bytes);
+                part.update(bytes);
+                progress(bytes.len() as u64);
+            })?;
+            parts.push(part.finalize().to_hex().to_string());
         }
+        Ok(FileHashes { whole: whole.finalize().to_hex().to_string(), parts })
     }
-    Ok(damaged)
+
+    fn damaged_parts(&self, entry: &ShardEntry) -> Vec<Option<usize>> {
+        let groups = entry.row_groups.iter().enumerate().map(|(index, group)| (Some(index), &group.range));
+        let expected = groups.chain([(None, &entry.footer)]);
+        let differs =
+            |((part, range), hash): ((Option<usize>, &ByteRange), &String)| (range.blake3 != *hash).then_some(part);
+        expected.zip(&self.parts).filter_map(differs).collect()
+    }
 }
 
 /// What is wrong with the quarantine list.
@@ -213,7 +240,16 @@ fn open(path: &Path) -> Result<Option<File>, CacheError> {
 /// The hash of the next `bytes` bytes of a file (fewer when it is shorter).
 fn hash_prefix(file: &mut File, bytes: u64, progress: &dyn Fn(u64)) -> std::io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; CHUNK_BYTES];
+    read_chunks(file, bytes, &mut |chunk| {
+        hasher.update(chunk);
+        progress(chunk.len() as u64);
+    })?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Hands on the next `bytes` bytes of a file (fewer when it is shorter), some at a time.
+fn read_chunks(file: &mut File, bytes: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES.min(bytes as usize).max(1)];
     let mut rest = file.take(bytes);
     loop {
         let read = match rest.read(&mut buffer) {
@@ -221,10 +257,9 @@ fn hash_prefix(file: &mut File, bytes: u64, progress: &dyn Fn(u64)) -> std::io::
             other => other?,
         };
         if read == 0 {
-            return Ok(hasher.finalize().to_hex().to_string());
+            return Ok(());
         }
-        hasher.update(&buffer[..read]);
-        progress(read as u64);
+        take(&buffer[..read]);
     }
 }
 

@@ -63,7 +63,8 @@ fn a_killed_job_leaves_the_same_bytes() {
     }
 }
 
-/// The real thing: a process that is killed (SIGKILL) wherever it happens to be, twice, then run to its end.
+/// The real thing: a process that is killed (SIGKILL) wherever it happens to be, twice, then run to its end; a hundred
+/// kills in all.
 #[test]
 fn a_process_killed_at_random_moments_ends_the_same() {
     const CHILD: &str = "TOKENGRID_TEST_KILLED";
@@ -79,7 +80,7 @@ fn a_process_killed_at_random_moments_ends_the_same() {
     }
     let expected = expected_hash();
     let mut unfinished = 0;
-    for round in 0..25u64 {
+    for round in 0..50u64 {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("cache");
         for kill in 0..2 {
@@ -99,6 +100,135 @@ fn a_process_killed_at_random_moments_ends_the_same() {
         assert!(names(&dir).iter().all(|name| !name.starts_with('.')), "{:?}", names(&dir));
     }
     assert!(unfinished > 0, "no process was killed in time");
+}
+
+/// Jobs of 1, 2 and 4 processes at once; one of them is killed and started again, and whichever is last publishes.
+#[test]
+fn processes_that_share_a_job_survive_one_of_them() {
+    const CHILD: &str = "TOKENGRID_TEST_RANK";
+    if let Ok(text) = std::env::var(CHILD) {
+        let mut parts = text.splitn(3, ' ');
+        let mut number = || parts.next().unwrap().parse::<u32>().unwrap();
+        let job = JobSpec { rank: number(), world_size: number(), ..small_job() };
+        let dir = std::path::PathBuf::from(parts.next().unwrap());
+        let mut writer = CacheWriter::open(&dir, job.clone(), OpenMode::Resume).unwrap();
+        for image in writer.next_image()..writer.images().end {
+            push(&mut writer, &job, image).unwrap();
+            std::thread::sleep(std::time::Duration::from_micros(800));
+        }
+        writer.finish().unwrap();
+        return;
+    }
+    let expected = expected_hash();
+    for round in 0..12u64 {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, world_size) = (temp.path().join("cache"), [1u64, 2, 4][round as usize % 3]);
+        let start = |rank: u64| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "processes_that_share_a_job_survive_one_of_them"])
+                .env(CHILD, format!("{rank} {world_size} {}", dir.display()))
+                .stdout(std::process::Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let mut processes: Vec<_> = (0..world_size).map(start).collect();
+        let victim = scramble(round) % world_size;
+        std::thread::sleep(std::time::Duration::from_micros(scramble(round + 100) % 50_000));
+        processes[victim as usize].kill().unwrap();
+        processes[victim as usize].wait().unwrap();
+        processes[victim as usize] = start(victim);
+        for mut process in processes {
+            assert!(process.wait().unwrap().success(), "round {round}");
+        }
+        assert_eq!(hash_of(&dir), expected, "round {round}: {world_size} processes");
+        assert!(names(&dir).iter().all(|name| !name.starts_with('.')), "{:?}", names(&dir));
+    }
+}
+
+/// A small disk of its own (tmpfs) that fills up at every moment of a job, has space freed, and is made read-only. A
+/// mount needs a namespace of one's own; where that is not allowed, this is skipped.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_and_a_read_only_disk_lose_nothing() {
+    const CHILD: &str = "TOKENGRID_TEST_TMPFS";
+    let job = JobSpec { grid: tokengrid_cache::GridSpec { height: 50, width: 30, bits: 18 }, ..small_job() };
+    if let Some(disk) = std::env::var_os(CHILD) {
+        return on_a_small_disk(disk.as_ref(), &job);
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=1200k none \"$TOKENGRID_TEST_TMPFS\" || exit 77
+        exec \"$0\" --exact a_full_and_a_read_only_disk_lose_nothing --nocapture";
+    let output = Command::new("unshare")
+        .args(["-Urm", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, temp.path())
+        .output();
+    match output {
+        Err(error) => eprintln!("skipped: there is no unshare ({error})"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let begun = String::from_utf8_lossy(&output.stdout).contains("running 1 test");
+            if !begun {
+                eprintln!("skipped: no mount in a namespace of its own: {said}");
+                return;
+            }
+            assert!(output.status.success(), "{said}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn on_a_small_disk(disk: &std::path::Path, job: &JobSpec) {
+    let reference = tempfile::tempdir().unwrap();
+    let expected = run(reference.path(), job, OpenMode::Resume).unwrap().content_hash;
+    let (dir, filler) = (disk.join("cache"), disk.join("filler"));
+    let mut full = 0;
+    // Each time a little more space is left than the time before, and the disk is full a little later.
+    for left_kib in (4..700).step_by(8) {
+        let free = 1200usize.saturating_sub(left_kib + used_kib(&dir));
+        let _ = fs::write(&filler, vec![0u8; free * 1024]);
+        match run(&dir, job, OpenMode::Resume) {
+            Ok(done) => assert_eq!(done.content_hash, expected),
+            Err(error) => {
+                full += 1;
+                assert!(matches!(error, CacheError::DiskFull { .. }), "{}", chain(&error));
+                assert!(error.to_string().contains("free some space"), "{error}");
+            }
+        }
+        fs::remove_file(&filler).unwrap();
+        assert!(names(disk) == ["cache"], "{:?}", names(disk));
+        if dir.exists() {
+            assert!(names(&dir).iter().all(|name| !name.starts_with(".tmp")), "{:?}", names(&dir));
+        }
+    }
+    assert!(full > 3, "the disk was full {full} times");
+    fs::remove_dir_all(&dir).unwrap();
+
+    let mut writer = CacheWriter::open(&dir, job.clone(), OpenMode::Resume).unwrap();
+    (0..12).for_each(|image| push(&mut writer, job, image).unwrap());
+    let remount = |how: &str| {
+        assert!(Command::new("mount").args(["-o", how]).arg(disk).status().unwrap().success(), "{how}");
+    };
+    let durable = writer.next_image();
+    // The lock's file is open for writing, which forbids a remount: the writer is killed first.
+    drop(writer);
+    remount("remount,ro");
+    let error = run(&dir, job, OpenMode::Resume).unwrap_err();
+    assert!(matches!(error, CacheError::ReadOnly { .. }), "{}", chain(&error));
+    remount("remount,rw");
+    let writer = CacheWriter::open(&dir, job.clone(), OpenMode::Resume).unwrap();
+    assert_eq!(writer.next_image(), durable, "nothing was lost");
+    drop(writer);
+    assert_eq!(run(&dir, job, OpenMode::Resume).unwrap().content_hash, expected);
+}
+
+#[cfg(target_os = "linux")]
+fn used_kib(dir: &std::path::Path) -> usize {
+    if !dir.exists() {
+        return 0;
+    }
+    let size = |name: &String| fs::metadata(dir.join(name)).unwrap().len() as usize;
+    names(dir).iter().map(|name| size(name).div_ceil(4096) * 4).sum()
 }
 
 #[test]

@@ -30,7 +30,7 @@ use crate::manifest::{Manifest, ShardEntry};
 use crate::schema::GROUP_BYTES_MAX;
 
 /// Tokens and keys of a row group stay below this, which leaves room for the other columns.
-const GROUP_PAYLOAD_BYTES_MAX: usize = GROUP_BYTES_MAX - (4 << 20);
+pub(crate) const GROUP_PAYLOAD_BYTES_MAX: usize = GROUP_BYTES_MAX - (4 << 20);
 
 /// What to do with a cache or an unfinished job that is already in the folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,353 @@
+//! Is a cache right: a sample of its images encoded again and compared.
+//!
+//! [`crate::verify()`] says that the bytes are those that were written. This says that what was written is what the
+//! tokenizer makes of the images, and if not, in which way it is wrong.
+
+use serde::Serialize;
+
+use crate::error::CacheError;
+use crate::grid::GridSpec;
+use crate::job::JobSpec;
+use crate::permutation::{Permutation, derive_key};
+use crate::quarantine::read_quarantine;
+use crate::reader::{RowMeta, TokenCache};
+
+/// What the key of the sample's permutation is derived for.
+const SAMPLE: u64 = 3;
+
+/// Disagreements that a report lists.
+const LISTED: usize = 20;
+
+/// A view of an image as it was encoded again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedView {
+    /// The grid, raster order.
+    pub tokens: Vec<u32>,
+    /// For every token the bits that may differ: those whose value lay within the stated margin of 0 before its sign
+    /// was taken. Empty when none may.
+    pub uncertain: Vec<u32>,
+    /// Left edge of the crop, in pixels.
+    pub crop_x: i32,
+    /// Top edge of the crop, in pixels.
+    pub crop_y: i32,
+    /// Whether the crop was mirrored.
+    pub flip: bool,
+}
+
+/// An image as the source has it and the tokenizer sees it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckedImage {
+    /// Its key in the source.
+    pub key: String,
+    /// Its label in the source.
+    pub label: i32,
+    /// All views, in order.
+    pub views: Vec<CheckedView>,
+}
+
+/// Encodes images again: called with their numbers in the source, in the order in which they are to be returned.
+pub type EncodeSample<'a> =
+    dyn FnMut(&[usize]) -> Result<Vec<CheckedImage>, Box<dyn std::error::Error + Send + Sync>> + 'a;
+
+/// A way in which a cache can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Disagreement {
+    /// Another key: the source lists its images in another order, or is another one.
+    Key,
+    /// Another label.
+    Label,
+    /// The labels are those of the source plus or minus one number.
+    LabelShift,
+    /// The crop is recorded at another place.
+    Crop,
+    /// The mirroring is recorded otherwise.
+    Flip,
+    /// Tokens are equal after the order of their bits is reversed.
+    BitReversed,
+    /// Grids are equal, or far more so, after they are mirrored left to right.
+    Mirrored,
+    /// Grids are equal, or far more so, moved by whole tokens: the crop was taken at another place.
+    Shifted,
+    /// Tokens differ in no recognisable way: other weights, another resize, another precision.
+    Tokens,
+}
+
+/// One image that disagrees.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Mismatch {
+    /// Row of the cache.
+    pub row: usize,
+    /// Key of the row in the cache.
+    pub key: String,
+    /// In which way.
+    pub kind: Disagreement,
+    /// What the cache has, and what was found.
+    pub what: String,
+}
+
+/// What [`check()`] found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CheckReport {
+    /// Images that were compared.
+    pub images: usize,
+    /// Rows that were compared.
+    pub rows: usize,
+    /// Tokens that were compared.
+    pub tokens: u64,
+    /// Bits that were compared.
+    pub bits: u64,
+    /// Bits that differ but may, by the margin.
+    pub bits_within_margin: u64,
+    /// Bits that differ and may not.
+    pub bits_wrong: u64,
+    /// `bits_wrong / bits`.
+    pub share_of_bits_wrong: f64,
+    /// Tokens with at least one such bit.
+    pub tokens_wrong: u64,
+    /// The kinds of disagreement, each once.
+    pub kinds: Vec<Disagreement>,
+    /// The first rows that disagree.
+    pub mismatches: Vec<Mismatch>,
+    /// Rows that disagree.
+    pub rows_wrong: usize,
+}
+
+impl CheckReport {
+    /// Whether everything agrees.
+    pub fn is_ok(&self) -> bool {
+        self.rows_wrong == 0
+    }
+}
+
+/// Encodes `sample` images of a cache again (all of them, if it has fewer), chosen by `seed`, and compares keys, labels,
+/// crops and tokens. A bit may differ only where `encode` says that its value lay within the margin.
+///
+/// # Errors
+/// [`CacheError::Encoder`] with what `encode` returned; [`CacheError::NotEncoded`] when it returned too few images;
+/// reading the cache failed. Disagreement is no error: it is in the report.
+///
+/// ```
+/// use tokengrid_cache::{CheckedImage, CheckedView, TokenCache, check, write_synthetic_cache};
+/// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let dir = &folder.path().join("cache");
+/// write_synthetic_cache(dir, 50, 1)?;
+/// let cache = TokenCache::open(dir)?;
+/// let report = check(&cache, 10, 1, &mut |images| {
+///     // A tokenizer would encode these images of the source; here they come from the cache itself.
+///     images.iter().map(|image| {
+///         let meta = cache.meta(*image)?;
+///         let mut tokens = vec![0; cache.grid().num_tokens()];
+///         cache.tokens_into(*image, &mut tokens);
+///         let view = CheckedView { tokens, uncertain: vec![], crop_x: 0, crop_y: 0, flip: false };
+///         Ok(CheckedImage { key: meta.key, label: meta.label, views: vec![view] })
+///     }).collect()
+/// })?;
+/// assert!(report.is_ok());
+/// # Ok(()) }
+/// ```
+pub fn check(
+    cache: &TokenCache,
+    sample: usize,
+    seed: u64,
+    encode: &mut EncodeSample<'_>,
+) -> Result<CheckReport, CacheError> {
+    let images = sample_images(cache, sample, seed);
+    let numbers = source_numbers(cache, &images)?;
+    let encoded = encode(&numbers).map_err(|source| CacheError::Encoder { source })?;
+    if encoded.len() != images.len() {
+        let image = numbers.get(encoded.len()).copied().unwrap_or_default();
+        return Err(CacheError::NotEncoded { image });
+    }
+    let mut comparison = Comparison { cache, grid: cache.grid(), report: CheckReport::default() };
+    let mut labels = Vec::new();
+    for (image, encoded) in images.iter().zip(&encoded) {
+        let metas = cache.metas(cache.image_rows(*image))?;
+        labels.push((metas[0].label, encoded.label));
+        comparison.image(*image, &metas, encoded);
+    }
+    Ok(comparison.finish(&labels))
+}
+
+/// The numbers of the sampled images in the cache, ascending.
+fn sample_images(cache: &TokenCache, sample: usize, seed: u64) -> Vec<usize> {
+    let total = cache.num_images();
+    if total == 0 {
+        return Vec::new();
+    }
+    let order = Permutation::new(derive_key(seed, SAMPLE, 0), total as u64);
+    let mut images: Vec<_> = (0..sample.min(total) as u64).map(|place| order.apply(place) as usize).collect();
+    images.sort_unstable();
+    images
+}
+
+/// Their numbers in the source, in which images in quarantine count too.
+fn source_numbers(cache: &TokenCache, images: &[usize]) -> Result<Vec<usize>, CacheError> {
+    let quarantined = read_quarantine(cache.dir(), cache.manifest())?;
+    let mut skipped = 0;
+    let mut numbers = Vec::with_capacity(images.len());
+    for image in images {
+        while quarantined.get(skipped).is_some_and(|record| record.index <= image + skipped) {
+            skipped += 1;
+        }
+        numbers.push(image + skipped);
+    }
+    Ok(numbers)
+}
+
+struct Comparison<'a> {
+    cache: &'a TokenCache,
+    grid: GridSpec,
+    report: CheckReport,
+}
+
+impl Comparison<'_> {
+    fn image(&mut self, image: usize, metas: &[RowMeta], encoded: &CheckedImage) {
+        self.report.images += 1;
+        for (view, (row, meta)) in self.cache.image_rows(image).zip(metas).enumerate() {
+            self.report.rows += 1;
+            let before = self.report.mismatches.len();
+            let mut found = Vec::new();
+            let mut note = |kind, what: String| found.push((kind, what));
+            if meta.key != encoded.key {
+                note(Disagreement::Key, format!("key {} in the source", encoded.key));
+            }
+            if meta.label != encoded.label {
+                note(Disagreement::Label, format!("label {}, in the source {}", meta.label, encoded.label));
+            }
+            match encoded.views.get(view) {
+                None => note(Disagreement::Tokens, format!("view {view} was not encoded")),
+                Some(again) => {
+                    if (meta.crop_x, meta.crop_y) != (again.crop_x, again.crop_y) {
+                        let (there, here) = ((meta.crop_x, meta.crop_y), (again.crop_x, again.crop_y));
+                        note(Disagreement::Crop, format!("crop at {there:?}, by the recipe at {here:?}"));
+                    }
+                    if meta.flip != again.flip {
+                        note(Disagreement::Flip, format!("flip {}, by the recipe {}", meta.flip, again.flip));
+                    }
+                    if let Some((kind, what)) = self.tokens(row, again) {
+                        note(kind, what);
+                    }
+                }
+            }
+            self.report.rows_wrong += usize::from(!found.is_empty());
+            for (kind, what) in found {
+                if !self.report.kinds.contains(&kind) {
+                    self.report.kinds.push(kind);
+                }
+                if before < LISTED {
+                    self.report.mismatches.push(Mismatch { row, key: meta.key.clone(), kind, what });
+                }
+            }
+        }
+    }
+
+    /// Compares a grid; says in which way it differs.
+    fn tokens(&mut self, row: usize, again: &CheckedView) -> Option<(Disagreement, String)> {
+        let mut there = vec![0; self.grid.num_tokens()];
+        self.cache.tokens_into(row, &mut there);
+        if again.tokens.len() != there.len() {
+            return Some((Disagreement::Tokens, format!("{} tokens instead of {}", again.tokens.len(), there.len())));
+        }
+        let uncertain = |i: usize| again.uncertain.get(i).copied().unwrap_or(0);
+        let (mut wrong_bits, mut wrong_tokens) = (0, 0);
+        for (i, (a, b)) in there.iter().zip(&again.tokens).enumerate() {
+            let differing = a ^ b;
+            self.report.bits_within_margin += u64::from((differing & uncertain(i)).count_ones());
+            let wrong = (differing & !uncertain(i)).count_ones();
+            wrong_bits += u64::from(wrong);
+            wrong_tokens += u64::from(wrong > 0);
+        }
+        self.report.tokens += there.len() as u64;
+        self.report.bits += there.len() as u64 * u64::from(self.grid.bits);
+        self.report.bits_wrong += wrong_bits;
+        self.report.tokens_wrong += wrong_tokens;
+        (wrong_tokens > 0).then(|| self.explain(&there, &again.tokens, wrong_bits, wrong_tokens))
+    }
+
+    fn explain(&self, there: &[u32], here: &[u32], wrong_bits: u64, wrong_tokens: u64) -> (Disagreement, String) {
+        let (width, total) = (self.grid.width as usize, there.len());
+        let equal = total - wrong_tokens as usize;
+        // Far more: at least half of the tokens that can be compared, and three times as many as are equal as they are.
+        let far_more = |found: usize, of: usize| 2 * found >= of && found >= 3 * equal.max(1) && of > 0;
+        let reversed = (0..total).filter(|i| reverse_bits(there[*i], self.grid.bits) == here[*i]).count();
+        if far_more(reversed, total) {
+            return (
+                Disagreement::BitReversed,
+                format!("{reversed} of {total} tokens are equal with their bits reversed"),
+            );
+        }
+        let mirrored = (0..total).filter(|i| there[i / width * width + (width - 1 - i % width)] == here[*i]).count();
+        if far_more(mirrored, total) {
+            return (Disagreement::Mirrored, format!("{mirrored} of {total} tokens are equal left to right"));
+        }
+        if let Some((shift, found, of)) = self.best_shift(there, here)
+            && far_more(found, of)
+        {
+            let (x, y) = shift;
+            let what = format!("{found} of {of} tokens are equal {x} to the right and {y} down: another crop");
+            return (Disagreement::Shifted, what);
+        }
+        let share = 100.0 * wrong_bits as f64 / (total as f64 * f64::from(self.grid.bits));
+        let what = format!("{wrong_tokens} of {total} tokens differ, {share:.2} % of all bits beyond the margin");
+        (Disagreement::Tokens, what)
+    }
+
+    /// The move by whole tokens after which most tokens are equal: (right, down), how many, of how many.
+    fn best_shift(&self, there: &[u32], here: &[u32]) -> Option<((i32, i32), usize, usize)> {
+        let (height, width) = (self.grid.height as i32, self.grid.width as i32);
+        let reach = |side: i32| -(side / 2)..side / 2 + 1;
+        let moves = reach(height).flat_map(|down| reach(width).map(move |right| (right, down)));
+        moves
+            .filter(|shift| *shift != (0, 0))
+            .map(|(right, down)| {
+                let inside = |y: &i32, x: &i32| (0..height).contains(&(y + down)) && (0..width).contains(&(x + right));
+                let places = (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).filter(|(y, x)| inside(y, x));
+                let (mut found, mut of) = (0, 0);
+                for (y, x) in places {
+                    of += 1;
+                    let moved = ((y + down) * width + x + right) as usize;
+                    found += usize::from(there[(y * width + x) as usize] == here[moved]);
+                }
+                ((right, down), found, of)
+            })
+            .max_by_key(|(_, found, _)| *found)
+    }
+
+    fn finish(mut self, labels: &[(i32, i32)]) -> CheckReport {
+        let report = &mut self.report;
+        report.share_of_bits_wrong = report.bits_wrong as f64 / report.bits.max(1) as f64;
+        // One and the same difference everywhere is an offset of the numbering, not a mix-up of images.
+        if let Some((there, here)) = labels.first()
+            && there != here
+            && labels.iter().all(|(a, b)| a - b == there - here)
+            && labels.iter().any(|(a, _)| a != there)
+        {
+            report.kinds.retain(|kind| *kind != Disagreement::Label);
+            report.kinds.push(Disagreement::LabelShift);
+            let shifted = report.mismatches.iter_mut().filter(|mismatch| mismatch.kind == Disagreement::Label);
+            shifted.for_each(|mismatch| mismatch.kind = Disagreement::LabelShift);
+        }
+        report.kinds.sort_unstable();
+        self.report
+    }
+}
+
+fn reverse_bits(token: u32, bits: u32) -> u32 {
+    token.reverse_bits() >> (32 - bits)
+}
+
+/// The job that a source and tokenizer must have for [`check()`] and [`crate::repair()`] to make sense.
+///
+/// # Errors
+/// [`CacheError::JobDiffers`] naming the first field in which `job` differs from the cache's.
+pub fn check_job(cache: &TokenCache, job: &JobSpec) -> Result<(), CacheError> {
+    match cache.manifest().identity().first_difference(&job.identity()) {
+        None => Ok(()),
+        Some((field, found, wanted)) => Err(CacheError::JobDiffers { path: cache.dir().into(), field, found, wanted }),
+    }
+}
