@@ -1,6 +1,6 @@
 //! Recipes as users write them, as caches record them, and what comes out of them.
 
-use tokengrid_ingest::{Factor, Recipe, RgbImage, View, ViewError, Views, views_of};
+use tokengrid_ingest::{Factor, Orientation, Recipe, Resize, RgbImage, View, ViewError, Views, views_of};
 
 /// An image whose pixels say where they are.
 fn image(width: u32, height: u32) -> RgbImage {
@@ -37,6 +37,19 @@ fn views_are_read_and_written_in_the_same_words() {
     }
     assert_eq!("ten-crop:1.0".parse::<Views>().expect("views").to_string(), "ten-crop");
     assert_eq!("ten-crop:1.10".parse::<Views>().expect("views").to_string(), "ten-crop:1.1");
+}
+
+#[test]
+fn what_departs_from_the_reference_is_recorded() {
+    let (resize, orientation) = ("fast".parse().expect("fast"), "apply".parse().expect("apply"));
+    let recipe = Recipe { resize, orientation, ..Recipe::default() };
+    let line = r#"{"size":256,"views":"center","seed":0,"resize":"fast-bilinear","orientation":"apply"}"#;
+    assert_eq!(recipe.to_json(), line);
+    assert_eq!(Recipe::from_json(line).expect("recipe"), recipe);
+    assert_eq!(("exact".parse().ok(), "ignore".parse().ok()), (Some(Resize::default()), Some(Orientation::default())));
+    let (resize, orientation) = ("lanczos".parse::<Resize>(), "auto".parse::<Orientation>());
+    assert_eq!(resize.expect_err("unknown").to_string(), "resampler 'lanczos'; expected exact or fast");
+    assert_eq!(orientation.expect_err("unknown").to_string(), "EXIF orientation 'auto'; expected ignore or apply");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
-use super::packed::{Across, Down, LOW_BITS, STEP_TAPS};
+use super::packed::{self, Across, Down, LOW_BITS, Step};
 use super::scalar;
 
 /// Rows that the horizontal kernel works on at once, sharing the loads of weights.
@@ -26,10 +26,10 @@ pub(crate) unsafe fn horizontal(
     let row_bytes = coefficients.source().len() * 3;
     assert!(rows.iter().all(|row| row.len() == row_bytes), "the rows that the weights were laid out for");
     assert!(packed.outputs.len() == coefficients.len(), "the weights were laid out for these outputs");
-    let mut words = &packed.words[..];
+    let mut all_steps = &packed.steps[..];
     for (o, &(start, steps)) in packed.outputs[..packed.within].iter().enumerate() {
-        let (mine, rest) = words.split_at(steps);
-        words = rest;
+        let (mine, rest) = all_steps.split_at(steps);
+        all_steps = rest;
         // SAFETY: AVX2 is there (caller). The steps of the first `within` outputs load within `row_bytes`, the length of
         // every row.
         let pixels = unsafe { horizontal_pixels(rows.map(|row| row.as_ptr().add(start)), mine) };
@@ -51,35 +51,36 @@ pub(crate) unsafe fn horizontal(
 /// One pixel of each of four rows: R, G, B and a byte without meaning.
 ///
 /// # Safety
-/// The processor must have AVX2, and every source must point to `(steps - 1) * 12 + 16` readable bytes.
+/// The processor must have AVX2, and every source must point to `(steps - 1) * 6 + 16` readable bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn horizontal_pixels(sources: [*const u8; ROWS], words: &[[i16; 32]]) -> [[u8; 4]; ROWS] {
-    // Pairs of taps side by side, widened to 16 bits: r0 r1 g0 g1 b0 b1 - - | r2 r3 g2 g3 b2 b3 - -
-    let pairs = _mm256_setr_epi8(
+unsafe fn horizontal_pixels(sources: [*const u8; ROWS], steps: &[Step]) -> [[u8; 4]; ROWS] {
+    // A pair of taps side by side, widened to 16 bits, for each of two rows: r0 r1 g0 g1 b0 b1 - -
+    let pair = _mm256_setr_epi8(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, //
-        6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1,
+        0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
     );
-    let mut sums_low = [_mm256_setzero_si256(); ROWS];
-    let mut sums_high = [_mm256_setzero_si256(); ROWS];
-    for (step, words) in words.iter().enumerate() {
-        let at = words.as_ptr().cast::<__m256i>();
-        // SAFETY: `words` are 64 bytes.
-        let (low, high) = unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
-        for row in 0..ROWS {
-            // SAFETY: the caller vouches for the 16 bytes of every step.
-            let pixels = unsafe { _mm_loadu_si128(sources[row].add(step * STEP_TAPS * 3).cast()) };
-            let samples = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(pixels), pairs);
-            sums_low[row] = _mm256_add_epi32(sums_low[row], _mm256_madd_epi16(samples, low));
-            sums_high[row] = _mm256_add_epi32(sums_high[row], _mm256_madd_epi16(samples, high));
+    let mut sums_low = [_mm256_setzero_si256(); ROWS / 2];
+    let mut sums_high = [_mm256_setzero_si256(); ROWS / 2];
+    for (i, [low, high]) in steps.iter().enumerate() {
+        // SAFETY: a half of a step is 16 bytes.
+        let (low, high) = unsafe { (_mm_loadu_si128(low.as_ptr().cast()), _mm_loadu_si128(high.as_ptr().cast())) };
+        let (low, high) = (_mm256_broadcastsi128_si256(low), _mm256_broadcastsi128_si256(high));
+        for two in 0..ROWS / 2 {
+            let at = i * packed::STEP_BYTES;
+            // SAFETY: the caller vouches for the 16 bytes of every step of both rows.
+            let pixels = unsafe {
+                let upper = _mm_loadu_si128(sources[2 * two].add(at).cast());
+                let lower = _mm_loadu_si128(sources[2 * two + 1].add(at).cast());
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(upper), lower)
+            };
+            let samples = _mm256_shuffle_epi8(pixels, pair);
+            sums_low[two] = _mm256_add_epi32(sums_low[two], _mm256_madd_epi16(samples, low));
+            sums_high[two] = _mm256_add_epi32(sums_high[two], _mm256_madd_epi16(samples, high));
         }
     }
-    // The two lanes of a row hold different taps: add them, two rows at a time.
-    let lanes =
-        |a, b| _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b));
-    let finish = |r: usize| finish(lanes(sums_low[r], sums_low[r + 1]), lanes(sums_high[r], sums_high[r + 1]));
-    let words = _mm256_packs_epi32(finish(0), finish(2)); // rows 0, 2 | 1, 3
-    let bytes = _mm256_packus_epi16(words, words);
+    let words = _mm256_packs_epi32(finish(sums_low[0], sums_high[0]), finish(sums_low[1], sums_high[1]));
+    let bytes = _mm256_packus_epi16(words, words); // rows 0, 2 | 1, 3
     let even = _mm_cvtsi128_si64(_mm256_castsi256_si128(bytes)).to_le_bytes();
     let odd = _mm_cvtsi128_si64(_mm256_extracti128_si256::<1>(bytes)).to_le_bytes();
     let quarter = |b: [u8; 8], half: usize| [b[4 * half], b[4 * half + 1], b[4 * half + 2], b[4 * half + 3]];

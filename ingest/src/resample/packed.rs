@@ -9,10 +9,15 @@ use super::coefficients::Coefficients;
 /// Low bits of a weight that the kernels multiply apart from the high ones: both halves then fit in an i16.
 pub(super) const LOW_BITS: u32 = 15;
 
-/// Bytes that a step of the horizontal kernels loads: 4 pixels are 12, the rest is ignored.
+/// Bytes that a step of the horizontal kernels loads: 2 pixels are 6, the rest is ignored.
 const LOAD_BYTES: usize = 16;
 /// Taps of a step of the horizontal kernels.
-pub(super) const STEP_TAPS: usize = 4;
+const STEP_TAPS: usize = 2;
+/// Bytes from step to step.
+pub(super) const STEP_BYTES: usize = STEP_TAPS * 3;
+
+/// Weights of a step of the horizontal kernels: the low halves, `w0 w1` for red, green, blue and nothing, and the high ones.
+pub(super) type Step = [[i16; 8]; 2];
 
 fn low(weight: i32) -> i16 {
     (weight & ((1 << LOW_BITS) - 1)) as i16
@@ -25,9 +30,8 @@ fn high(weight: i32) -> i16 {
 /// Weights laid out for the horizontal kernels.
 #[derive(Debug, Default)]
 pub(crate) struct Across {
-    /// For every step of four taps sixteen low halves, then sixteen high halves, in the order `[w0 w1] x r, g, b, nothing`
-    /// and the same with w2 and w3.
-    pub(super) words: Vec<[i16; 32]>,
+    /// For all outputs, one after the other, their steps.
+    pub(super) steps: Vec<Step>,
     /// For every output: bytes from the row's beginning to its first pixel, and its steps.
     pub(super) outputs: Vec<(usize, usize)>,
     /// Outputs, from the first, whose steps stay within the row. The rest is left to the scalar kernel.
@@ -37,7 +41,7 @@ pub(crate) struct Across {
 impl Across {
     /// Lays out the weights for rows that begin and end with the first and last pixel that the outputs read.
     pub(crate) fn pack(&mut self, coefficients: &Coefficients) {
-        self.words.clear();
+        self.steps.clear();
         self.outputs.clear();
         let source = coefficients.source();
         let row_bytes = source.len() * 3;
@@ -45,24 +49,21 @@ impl Across {
         self.within = 0;
         for (first, weights) in coefficients.iter() {
             let (start, steps) = ((first - source.start as usize) * 3, weights.len().div_ceil(STEP_TAPS));
-            all_within &= start + steps.saturating_sub(1) * STEP_TAPS * 3 + LOAD_BYTES <= row_bytes;
+            all_within &= start + steps.saturating_sub(1) * STEP_BYTES + LOAD_BYTES <= row_bytes;
             self.within += usize::from(all_within);
             self.outputs.push((start, steps));
-            self.words.extend(weights.chunks(STEP_TAPS).map(pack_step));
+            self.steps.extend(weights.chunks(STEP_TAPS).map(pack_step));
         }
     }
 }
 
-fn pack_step(weights: &[i32]) -> [i16; 32] {
-    let mut words = [0; 32];
-    for (tap, &weight) in weights.iter().enumerate() {
-        for channel in 0..3 {
-            let at = (tap / 2) * 8 + channel * 2 + tap % 2;
-            words[at] = low(weight);
-            words[16 + at] = high(weight);
-        }
-    }
-    words
+fn pack_step(weights: &[i32]) -> Step {
+    let (first, second) = (weights[0], weights.get(1).copied().unwrap_or(0));
+    let words = |half: fn(i32) -> i16| {
+        let (a, b) = (half(first), half(second));
+        [a, b, a, b, a, b, 0, 0]
+    };
+    [words(low), words(high)]
 }
 
 /// Weights laid out for the vertical kernels.

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
-use super::packed::{Across, Down, LOW_BITS, STEP_TAPS};
+use super::packed::{self, Across, Down, LOW_BITS, Step};
 use super::scalar;
 
 /// Bytes of a step of the vertical kernel.
@@ -18,11 +18,11 @@ const STEP_BYTES: usize = 16;
 pub(crate) unsafe fn horizontal(row: &[u8], coefficients: &Coefficients, packed: &Across, out: &mut [u8]) {
     assert!(row.len() == coefficients.source().len() * 3, "the row that the weights were laid out for");
     assert!(packed.outputs.len() == coefficients.len(), "the weights were laid out for these outputs");
-    let mut words = &packed.words[..];
+    let mut all_steps = &packed.steps[..];
     let (within, beyond) = out.split_at_mut(packed.within * 3);
     for (&(start, steps), target) in packed.outputs.iter().zip(within.chunks_exact_mut(3)) {
-        let (mine, rest) = words.split_at(steps);
-        words = rest;
+        let (mine, rest) = all_steps.split_at(steps);
+        all_steps = rest;
         // SAFETY: SSE4.1 is there (caller). The steps of the first `within` outputs load within the row.
         let pixel = unsafe { horizontal_pixel(row.as_ptr().add(start), mine) };
         target.copy_from_slice(&pixel[..3]);
@@ -35,24 +35,22 @@ pub(crate) unsafe fn horizontal(row: &[u8], coefficients: &Coefficients, packed:
 /// R, G, B and a byte without meaning.
 ///
 /// # Safety
-/// The processor must have SSE4.1, and `source` must point to `(steps - 1) * 12 + 16` readable bytes.
+/// The processor must have SSE4.1, and `source` must point to `(steps - 1) * 6 + 16` readable bytes.
 #[inline]
 #[target_feature(enable = "sse4.1")]
-unsafe fn horizontal_pixel(source: *const u8, words: &[[i16; 32]]) -> [u8; 4] {
-    // Pairs of taps side by side, widened to 16 bits: r0 r1 g0 g1 b0 b1 - - and r2 r3 g2 g3 b2 b3 - -
-    let first = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
-    let second = _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
+unsafe fn horizontal_pixel(source: *const u8, steps: &[Step]) -> [u8; 4] {
+    // A pair of taps side by side, widened to 16 bits: r0 r1 g0 g1 b0 b1 - -
+    let pair = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
     let (mut low, mut high) = (_mm_setzero_si128(), _mm_setzero_si128());
-    for (step, words) in words.iter().enumerate() {
-        let at = words.as_ptr().cast::<__m128i>();
-        // SAFETY: `words` are 64 bytes; the caller vouches for the 16 bytes of every step.
+    for (i, weights) in steps.iter().enumerate() {
+        // SAFETY: a half of a step is 16 bytes; the caller vouches for the 16 bytes of every step.
         let (weights, pixels) = unsafe {
-            let weights = [0, 1, 2, 3].map(|i| _mm_loadu_si128(at.add(i)));
-            (weights, _mm_loadu_si128(source.add(step * STEP_TAPS * 3).cast()))
+            let weights = [0, 1].map(|half| _mm_loadu_si128(weights[half].as_ptr().cast()));
+            (weights, _mm_loadu_si128(source.add(i * packed::STEP_BYTES).cast()))
         };
-        let (a, b) = (_mm_shuffle_epi8(pixels, first), _mm_shuffle_epi8(pixels, second));
-        low = _mm_add_epi32(low, _mm_add_epi32(_mm_madd_epi16(a, weights[0]), _mm_madd_epi16(b, weights[1])));
-        high = _mm_add_epi32(high, _mm_add_epi32(_mm_madd_epi16(a, weights[2]), _mm_madd_epi16(b, weights[3])));
+        let samples = _mm_shuffle_epi8(pixels, pair);
+        low = _mm_add_epi32(low, _mm_madd_epi16(samples, weights[0]));
+        high = _mm_add_epi32(high, _mm_madd_epi16(samples, weights[1]));
     }
     let words = _mm_packs_epi32(finish(low, high), _mm_setzero_si128());
     _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes()
