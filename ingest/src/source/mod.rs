@@ -31,6 +31,7 @@ mod imagenet;
 mod keys;
 mod labels;
 mod list;
+mod parallel;
 mod parquet;
 mod pattern;
 mod select;

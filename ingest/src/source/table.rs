@@ -49,6 +49,10 @@ impl Table {
 
     /// Adds the rows of another table of images in containers behind these.
     pub(super) fn append(&mut self, other: Table) {
+        if self.len() == 0 {
+            *self = other;
+            return;
+        }
         let first = self.len();
         self.keys.append(&other.keys);
         self.labels.extend(other.labels);

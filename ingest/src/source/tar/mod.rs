@@ -3,6 +3,7 @@
 //!
 //! Headers are walked through once (module `scan`), which tells where every image lies; images are then read by position,
 //! from any number of threads. Nothing is unpacked: an image inside a tar inside a tar has a position in the outer file.
+//! Several tars, or the class tars of one, are walked through at once.
 
 mod header;
 mod pax;
@@ -19,6 +20,7 @@ use super::classes::{classes_by_label, is_nested, label_by_folder};
 use super::files::{FileSet, open_regular};
 use super::imagenet::is_wnid;
 use super::keys::{MemberName, file_name, key_part, member_name};
+use super::parallel::{THREADS, in_parallel};
 use super::table::{Place, Table};
 use super::{Contents, Store, has_extension, is_image_name};
 use crate::error::IngestError;
@@ -29,18 +31,24 @@ use scan::{END, Entry, scan};
 /// Indexes the tars at `paths`, which together are the source at `root`.
 pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
     let by_class = paths.iter().all(|path| class_of_tar(path).is_some());
-    let mut index = Index { by_class, ..Index::default() };
-    for (number, path) in paths.iter().enumerate() {
-        let class = class_of_tar(path).filter(|_| by_class);
-        if let Err(source) = index.add(path, number as u32, class) {
-            if paths.len() == 1 {
-                return Err(IngestError::Unreadable { path: path.clone(), source });
+    // Many tars at once, or many class tars of the only one.
+    let threads = if paths.len() == 1 { THREADS } else { 1 };
+    let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
+    let indices = in_parallel(&files, THREADS, |(number, path)| {
+        Index::read(path, *number, class_of_tar(path).filter(|_| by_class), threads)
+    });
+    let mut all = Index { by_class, ..Index::default() };
+    for ((number, path), index) in files.into_iter().zip(indices) {
+        match index {
+            Ok(index) => all.append(index),
+            Err(source) if paths.len() == 1 => return Err(IngestError::Unreadable { path: path.clone(), source }),
+            Err(source) => {
+                let place = Place { file: number, ..Place::default() };
+                all.table.push_broken(&name_of(path), place, format!("cannot be read: {source}"));
             }
-            let place = Place { file: number as u32, ..Place::default() };
-            index.done.push_broken(&name_of(path), place, format!("cannot be read: {source}"));
         }
     }
-    index.finish(root, paths)
+    all.finish(root, paths)
 }
 
 /// The class that a tar is named after: `n01440764.tar`.
@@ -54,12 +62,9 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| key_part(name).0)
 }
 
-/// What all tars of a source hold, in the order in which it was found.
+/// What tars hold, in the order in which it was found.
 #[derive(Default)]
 struct Index {
-    /// Rows of the tars that are done.
-    done: Table,
-    /// Rows of the tar in hand.
     table: Table,
     /// Keys of folders that have members of their own.
     folders: BTreeSet<String>,
@@ -70,23 +75,41 @@ struct Index {
 }
 
 impl Index {
-    /// Adds the tar at `path`, file number `number` of the source; keys begin with `class` where there is one.
-    fn add(&mut self, path: &Path, number: u32, class: Option<String>) -> io::Result<()> {
+    /// Reads the tar at `path`, file number `number` of the source; keys begin with `class` where there is one.
+    fn read(path: &Path, number: u32, class: Option<String>, threads: usize) -> io::Result<Index> {
         let file = open_regular(path)?;
         let region = 0..file.metadata()?.len();
-        self.folders.extend(class.clone());
-        let prefix = class.map_or_else(String::new, |class| format!("{class}/"));
-        let mut reading = Reading::new(self, &file, number, name_of(path), prefix);
+        let prefix = class.as_ref().map_or_else(String::new, |class| format!("{class}/"));
+        let mut reading = Reading::new(&file, number, name_of(path), prefix);
         reading.scan(region);
-        let Reading { sidecars, links, gaps, class_tars, .. } = reading;
-        self.resolve(links, number);
-        if class_tars {
-            self.by_class = true;
-            self.drop_rows(&gaps);
+        let Reading { found, gaps, inner, mut inner_found, .. } = reading;
+        let by_class = !inner.is_empty() || !inner_found.is_empty();
+        inner_found.extend(in_parallel(&inner, threads, |tar| tar.read(&file, number).found));
+        let Found { table, mut folders, mut sidecars, mut links, mut ignored } = found;
+        let mut index = Index { table, by_class, ..Index::default() };
+        if by_class {
+            index.drop_rows(&gaps);
         }
-        self.ignored += self.sidecars.join(&mut self.table, self.done.len(), &file, sidecars);
-        self.done.append(std::mem::take(&mut self.table));
-        Ok(())
+        folders.extend(class);
+        for found in inner_found {
+            index.table.append(found.table);
+            folders.extend(found.folders);
+            sidecars.extend(found.sidecars);
+            links.extend(found.links);
+            ignored += found.ignored;
+        }
+        index.folders = folders;
+        index.resolve(links, number);
+        index.ignored = ignored + index.sidecars.join(&mut index.table, &file, sidecars);
+        Ok(index)
+    }
+
+    fn append(&mut self, other: Index) {
+        self.sidecars.append(other.sidecars, self.table.len());
+        self.table.append(other.table);
+        self.folders.extend(other.folders);
+        self.by_class |= other.by_class;
+        self.ignored += other.ignored;
     }
 
     /// Gives hard links the place of what they lead to.
@@ -129,7 +152,7 @@ impl Index {
             (.., 1) => "tar archive",
             _ => "tar shards",
         };
-        let mut labelled = self.done;
+        let mut labelled = self.table;
         let has_labels = self.sidecars.label(&mut labelled);
         let prefix = if has_sidecars || self.by_class { String::new() } else { common_folders(&labelled) };
         let (mut table, renamed) = labelled.sorted(&prefix);
@@ -169,9 +192,36 @@ struct Link {
     header: u64,
 }
 
-/// One tar on its way into the index.
+/// What was found in one tar, the tars inside it left out.
+#[derive(Default)]
+struct Found {
+    table: Table,
+    folders: BTreeSet<String>,
+    sidecars: Vec<Sidecar>,
+    links: Vec<Link>,
+    ignored: usize,
+}
+
+/// A tar in a tar, named after its class.
+struct ClassTar {
+    container: String,
+    prefix: String,
+    region: Range<u64>,
+    /// Whether it goes beyond the end of the outer tar, as its header has it.
+    is_cut: bool,
+}
+
+impl ClassTar {
+    fn read<'a>(&self, file: &'a File, number: u32) -> Reading<'a> {
+        let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone());
+        (reading.start, reading.is_inner, reading.is_cut) = (self.region.start, true, self.is_cut);
+        reading.scan(self.region.clone());
+        reading
+    }
+}
+
+/// One tar that is walked through.
 struct Reading<'a> {
-    index: &'a mut Index,
     file: &'a File,
     number: u32,
     /// The tar's name, for places in it.
@@ -180,23 +230,23 @@ struct Reading<'a> {
     start: u64,
     /// What keys begin with: the class and a `/`, or nothing.
     prefix: String,
-    /// Whether this tar lies in another, and whether it goes beyond the end of that as its header has it.
+    /// Whether this tar lies in another, and whether it is cut off there.
     is_inner: bool,
     is_cut: bool,
     /// Where the walk met the next class tar, if it was in one that is cut.
     next_tar: Option<u64>,
-    sidecars: Vec<Sidecar>,
-    links: Vec<Link>,
+    found: Found,
+    /// Class tars to be read, and what was found in those that had to be read at once.
+    inner: Vec<ClassTar>,
+    inner_found: Vec<Found>,
     /// Row at which images began whose tar may have lost its name, and rows of which that was so.
     gap: Option<usize>,
     gaps: Vec<Range<usize>>,
-    class_tars: bool,
 }
 
 impl<'a> Reading<'a> {
-    fn new(index: &'a mut Index, file: &'a File, number: u32, container: String, prefix: String) -> Reading<'a> {
+    fn new(file: &'a File, number: u32, container: String, prefix: String) -> Reading<'a> {
         Reading {
-            index,
             file,
             number,
             container,
@@ -205,11 +255,11 @@ impl<'a> Reading<'a> {
             is_inner: false,
             is_cut: false,
             next_tar: None,
-            sidecars: Vec::new(),
-            links: Vec::new(),
+            found: Found::default(),
+            inner: Vec::new(),
+            inner_found: Vec::new(),
             gap: None,
             gaps: Vec::new(),
-            class_tars: false,
         }
     }
 
@@ -228,13 +278,13 @@ impl<'a> Reading<'a> {
             Entry::Folder { name } => {
                 if let MemberName::Key(key) = member_name(name) {
                     let key = self.key(&key);
-                    self.index.folders.insert(key);
+                    self.found.folders.insert(key);
                 }
             }
             Entry::HardLink { name, target, header } => self.hard_link(name, target, header),
             Entry::Other { name } => {
                 if member_name(name) != MemberName::Hidden {
-                    self.index.ignored += 1;
+                    self.found.ignored += 1;
                 }
             }
             Entry::Broken { at, reason } => self.broken(at, reason),
@@ -249,16 +299,16 @@ impl<'a> Reading<'a> {
         let is_tar = has_extension(path, &["tar"]);
         if is_image_name(path) {
             let key = self.key(&key);
-            self.index.table.push(&key, -1, place);
+            self.found.table.push(&key, -1, place);
         } else if is_tar && !self.is_inner {
             self.class_tar(&key, at..at + length, false);
         } else if is_tar && self.is_cut {
             self.next_tar = Some(at - BLOCK);
             return Some(END);
         } else if has_extension(path, &["cls", "json"]) {
-            self.sidecars.push(Sidecar { key: self.key(&key), place });
+            self.found.sidecars.push(Sidecar { key: self.key(&key), place });
         } else {
-            self.index.ignored += 1;
+            self.found.ignored += 1;
         }
         None
     }
@@ -272,8 +322,8 @@ impl<'a> Reading<'a> {
         let reason = format!("cut off: {} of {length} bytes of '{key}' are there", data.end - data.start);
         if is_image_name(Path::new(&key)) {
             let key = self.key(&key);
-            self.index.table.push_broken(&key, self.place(header), reason);
-            self.gap.get_or_insert(self.index.table.len());
+            self.found.table.push_broken(&key, self.place(header), reason);
+            self.gap.get_or_insert(self.found.table.len());
             return None;
         }
         let is_class_tar = has_extension(Path::new(&key), &["tar"]) && !self.is_inner;
@@ -282,32 +332,32 @@ impl<'a> Reading<'a> {
         next
     }
 
-    /// A tar in the tar, named after its class. Returns where the walk ended: one that `is_cut` may be followed by others all
-    /// the same, if it is its size that is wrong. What was walked through is not walked through again.
+    /// Takes a class tar. Returns where to go on: one that `is_cut` may be followed by others all the same, if it is its size
+    /// that is wrong; what was walked through is not walked through again.
     fn class_tar(&mut self, key: &str, region: Range<u64>, is_cut: bool) -> u64 {
         self.close_gap();
-        self.class_tars = true;
         let container = file_name(key).to_owned();
         let class = container.rsplit_once('.').map_or(container.as_str(), |(stem, _)| stem).to_owned();
         let prefix = format!("{class}/");
-        self.index.folders.insert(class);
-        let mut inner = Reading::new(self.index, self.file, self.number, container, prefix);
-        (inner.start, inner.is_inner, inner.is_cut) = (region.start, true, is_cut);
+        self.found.folders.insert(class);
         let end = region.end;
-        inner.scan(region);
-        let (sidecars, links, next_tar) = (inner.sidecars, inner.links, inner.next_tar);
-        self.sidecars.extend(sidecars);
-        self.links.extend(links);
-        next_tar.unwrap_or(end)
+        let tar = ClassTar { container, prefix, region, is_cut };
+        if !is_cut {
+            self.inner.push(tar);
+            return end;
+        }
+        let reading = tar.read(self.file, self.number);
+        self.inner_found.push(reading.found);
+        reading.next_tar.unwrap_or(end)
     }
 
     fn hard_link(&mut self, name: &[u8], target: &[u8], header: u64) {
         let (MemberName::Key(key), MemberName::Key(target)) = (member_name(name), member_name(target)) else { return };
         if is_image_name(Path::new(&key)) {
             let (key, target) = (self.key(&key), self.key(&target));
-            self.links.push(Link { key, target, header });
+            self.found.links.push(Link { key, target, header });
         } else {
-            self.index.ignored += 1;
+            self.found.ignored += 1;
         }
     }
 
@@ -318,8 +368,8 @@ impl<'a> Reading<'a> {
 
     fn broken(&mut self, at: u64, reason: String) {
         let key = format!("{}@{}", self.container, at - self.start);
-        self.index.table.push_broken(&key, self.place(at), reason);
-        self.gap.get_or_insert(self.index.table.len());
+        self.found.table.push_broken(&key, self.place(at), reason);
+        self.gap.get_or_insert(self.found.table.len());
     }
 
     fn place(&self, at: u64) -> Place {
@@ -327,6 +377,6 @@ impl<'a> Reading<'a> {
     }
 
     fn close_gap(&mut self) {
-        self.gaps.extend(self.gap.take().map(|start| start..self.index.table.len()));
+        self.gaps.extend(self.gap.take().map(|start| start..self.found.table.len()));
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Sidecar {
     pub(super) place: Place,
 }
 
-/// What sidecars said, over all tars of a source.
+/// What sidecars said.
 #[derive(Default)]
 pub(super) struct Sidecars {
     any: bool,
@@ -44,9 +44,15 @@ impl Sidecars {
         self.any
     }
 
-    /// Joins the images of a tar, the rows of which will follow `before` others, with its sidecars. Returns the number of
-    /// members that belong to no sample.
-    pub(super) fn join(&mut self, table: &mut Table, before: usize, file: &File, sidecars: Vec<Sidecar>) -> usize {
+    /// Takes what was said of the rows of a table that will follow `before` others.
+    pub(super) fn append(&mut self, other: Sidecars, before: usize) {
+        self.any |= other.any;
+        self.indexed |= other.indexed;
+        self.named.extend(other.named.into_iter().map(|(row, name)| (before + row, name)));
+    }
+
+    /// Joins the images of a tar with its sidecars. Returns the number of members that belong to no sample.
+    pub(super) fn join(&mut self, table: &mut Table, file: &File, sidecars: Vec<Sidecar>) -> usize {
         if sidecars.is_empty() {
             return 0;
         }
@@ -57,7 +63,6 @@ impl Sidecars {
             *(if is_class { &mut sample.class } else { &mut sample.json }) = Some(place);
         }
         let spare = choose_images(table, &mut samples);
-        let first_named = self.named.len();
         let mut keys = HashMap::new();
         let mut ignored = spare.len();
         for sample in samples.values() {
@@ -69,8 +74,8 @@ impl Sidecars {
                 None => ignored += 1,
             }
         }
-        for (row, _) in &mut self.named[first_named..] {
-            *row += before - spare.partition_point(|spare| *spare < *row);
+        for (row, _) in &mut self.named {
+            *row -= spare.partition_point(|spare| *spare < *row);
         }
         if !spare.is_empty() || !keys.is_empty() {
             let kept = (0..table.len()).filter(|row| spare.binary_search(row).is_err());
