@@ -98,6 +98,11 @@ impl BadCounter {
         BadCounter { policy, total, seen: 0, bad: 0 }
     }
 
+    /// Goes on from a count of earlier calls: bad images stay bad.
+    pub fn resume(self, bad: usize) -> BadCounter {
+        BadCounter { bad, ..self }
+    }
+
     /// Takes note of a good image.
     pub fn good(&mut self) {
         self.seen += 1;
@@ -107,24 +112,24 @@ impl BadCounter {
     ///
     /// # Errors
     /// [`TooBad`] when the policy says that the job must not go on.
-    pub fn bad(&mut self, key: &str, bad: &Bad) -> Result<(), TooBad> {
+    pub fn bad(&mut self, key: &str, bad: &Bad) -> Result<(), Box<TooBad>> {
         self.seen += 1;
         self.bad += 1;
         if self.policy.on_bad == OnBad::Fail {
-            return Err(TooBad::Image { key: key.to_owned(), bad: bad.clone() });
+            return Err(Box::new(TooBad::Image { key: key.to_owned(), bad: bad.clone() }));
         }
         let allowed = (self.policy.max_fraction * self.total as f64).max(self.policy.always_allowed as f64);
         if self.bad as f64 <= allowed {
             return Ok(());
         }
-        Err(TooBad::TooMany {
+        Err(Box::new(TooBad::TooMany {
             bad: self.bad,
             seen: self.seen,
             total: self.total,
             percent: 100.0 * self.policy.max_fraction,
             key: key.to_owned(),
             last: bad.clone(),
-        })
+        }))
     }
 
     /// Bad images so far.

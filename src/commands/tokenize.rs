@@ -6,8 +6,10 @@ use crate::exit::{CheckFailed, Usage};
 use crate::terminal::{Meter, bytes, print_json, seconds};
 use crate::{files, signals};
 use serde_json::json;
+use std::time::{Duration, Instant};
+use tokengrid_cache::JobPlan;
 use tokengrid_ingest::BadPolicy;
-use tokengrid_tokenize::{Job, Outcome};
+use tokengrid_tokenize::{Job, Outcome, TokenizeError};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
@@ -68,19 +70,22 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
         println!("{out} is complete already: {} rows; --overwrite would make it anew", outcome.rows);
         return Ok(());
     }
-    let inputs = job.source.len();
+    let inputs = job.source.len() + job.source.excluded();
     let Outcome { images, quarantined, rows, .. } = outcome;
     if outcome.published {
-        println!(
-            "{inputs} inputs = {images} encoded + {quarantined} quarantined; {} excluded before",
-            job.source.excluded()
-        );
+        println!("{inputs} inputs = {images} encoded + {quarantined} quarantined + {} excluded", job.source.excluded());
         println!("{rows} rows in {out}, content hash {}", outcome.content_hash.as_deref().unwrap_or_default());
     } else {
         println!(
             "rank {} of {} is done: {images} images, {rows} rows; other ranks are still at work",
             job.rank, job.world_size
         );
+    }
+    if let (Some(stage), Some(share)) = (&outcome.slowest_stage, outcome.slowest_stage_share) {
+        println!("slowest stage: {stage}, {:.0} % of the work", 100.0 * share);
+    }
+    if outcome.warned > 0 {
+        println!("{} images were encoded although their decoder complained about damage", outcome.warned);
     }
     let share = |part: f64| 100.0 * part / outcome.seconds.max(1e-9);
     println!(
@@ -108,30 +113,68 @@ fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
     Ok((rank, world_size))
 }
 
+/// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
+const TRIAL_IMAGES: usize = 64;
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// Keys that a dry run looks at to learn how long they are.
+const TRIAL_KEYS: usize = 10_000;
+
 /// What would be written, without writing it.
 fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
-    let grid = job.grid()?;
-    let rows = job.source.len() as u64 * u64::from(job.recipe.num_views());
-    // Measured with ImageNet-like keys: some 15 bytes a row for key, label, crop and checksums.
-    let estimated_bytes = rows * (grid.row_bytes() as u64 + 15);
+    let (grid, source) = (job.grid()?, &job.source);
+    let keys = (0..source.len().min(TRIAL_KEYS)).map(|index| source.key(index));
+    let plan = JobPlan::new(&job.spec()?, keys)?;
+    let rate = trial_rate(job)?;
+    let hours = rate.map(|rate| source.len() as f64 / rate / 3600.0 / f64::from(job.world_size));
+    let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
+    let memory = plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
     let free = files::free_bytes(&args.out);
     if global.json {
         return print_json(&json!({
-            "images": job.source.len(), "excluded": job.source.excluded(), "rows": rows, "grid": [grid.height, grid.width],
-            "bits": grid.bits, "estimated_bytes": estimated_bytes, "free_bytes": free, "classes": job.source.classes().len(),
+            "images": source.len(), "excluded": source.excluded(), "classes": source.classes().len(),
+            "rows": plan.rows, "files": plan.files, "shards": plan.shards, "grid": [grid.height, grid.width],
+            "bits": grid.bits, "estimated_bytes": plan.bytes, "peak_bytes": plan.peak_bytes, "memory_bytes": memory,
+            "free_bytes": free, "images_per_second": rate, "hours": hours,
         }));
     }
-    println!(
-        "{} images ({} classes, {} excluded), {rows} rows",
-        job.source.len(),
-        job.source.classes().len(),
-        job.source.excluded()
-    );
-    println!("grid {grid} of {} bits: about {}", grid.bits, bytes(estimated_bytes));
+    let (classes, excluded) = (source.classes().len(), source.excluded());
+    println!("{} images ({classes} classes, {excluded} excluded), {} rows", source.len(), plan.rows);
+    println!("grid {grid} of {} bits: {} in {} files", grid.bits, bytes(plan.bytes), plan.files);
     match free {
-        Some(free) if free < estimated_bytes => println!("free disk {}: NOT ENOUGH", bytes(free)),
-        Some(free) => println!("free disk {}", bytes(free)),
+        Some(free) if free < plan.peak_bytes => {
+            println!("free disk {}: NOT ENOUGH, {} are needed while it runs", bytes(free), bytes(plan.peak_bytes));
+        }
+        Some(free) => println!("free disk {} ({} are needed while it runs)", bytes(free), bytes(plan.peak_bytes)),
         None => {}
     }
+    println!("memory {} a process, besides the model", bytes(memory));
+    if let (Some(rate), Some(hours)) = (rate, hours) {
+        let processes = job.world_size;
+        println!(
+            "{} at {rate:.1} images/s a process, {processes} processes (measured just now)",
+            seconds(hours * 3600.0)
+        );
+    }
     Ok(())
+}
+
+/// Images a second, tried on some from all over the source. `None` when none of them is good.
+fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
+    let count = job.source.len().min(TRIAL_IMAGES);
+    let images: Vec<usize> = (0..count).map(|i| i * job.source.len() / count).collect();
+    let (mut first, mut done, mut last) = (None, 0usize, Instant::now());
+    let ended = job.encode_images(&images, &mut |_| {
+        // The first one pays for what is done once.
+        last = Instant::now();
+        let since = *first.get_or_insert(last);
+        done += 1;
+        if last.duration_since(since) > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
+    });
+    match ended {
+        Ok(()) | Err(TokenizeError::Cancelled) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let elapsed = first.map_or(0.0, |first| last.duration_since(first).as_secs_f64());
+    Ok((done > 1 && elapsed > 0.0).then(|| (done - 1) as f64 / elapsed))
 }

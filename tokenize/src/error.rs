@@ -132,7 +132,7 @@ pub enum TokenizeError {
     },
     /// An input could not be decoded, or too many of them.
     #[error(transparent)]
-    Bad(#[from] tokengrid_ingest::TooBad),
+    Bad(#[from] Box<tokengrid_ingest::TooBad>),
     /// Stopped by the user; everything finished so far is kept.
     #[error("stopped; run the same command again to go on")]
     Cancelled,

@@ -151,6 +151,12 @@ impl CacheWriter {
         self.durable
     }
 
+    /// Images of this rank that are in quarantine, those of earlier calls included.
+    pub fn num_quarantined(&self) -> usize {
+        let pending: usize = self.pending.iter().map(|group| group.quarantined.len()).sum();
+        self.quarantined.len() + pending + self.current.quarantined.len()
+    }
+
     /// Adds the rows of image `index`: all its views, in order.
     ///
     /// After an error nothing was added, and the same call may be tried again.

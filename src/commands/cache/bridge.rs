@@ -29,7 +29,7 @@ pub fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
             labels.ok_or_else(|| Usage("--labels is needed: the folder of <i>.npy with a label each".into()))?;
         import_npy_pairs(&args.tokens, labels, &options, &args.out, mode)?
     } else if args.tokens.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
-        import_parquet(&[args.tokens.clone()], &options, &args.out, mode)?
+        import_parquet(std::slice::from_ref(&args.tokens), &options, &args.out, mode)?
     } else {
         import_npy(&args.tokens, labels, keys, &options, &args.out, mode)?
     };

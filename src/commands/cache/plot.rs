@@ -1,6 +1,6 @@
 //! The picture of `cache stats --plot`.
 
-use anyhow::Context;
+use crate::files::write_whole;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
@@ -18,11 +18,18 @@ type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
     // Registering it twice is no error that matters.
     let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
-    draw(stats, path).map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("cannot write {}", path.display()))
+    let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
+    draw(stats, &mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&rgb)?;
+    write_whole(path, &file)
 }
 
-fn draw(stats: &CacheStats, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let root = BitMapBackend::new(path, SIZE).into_drawing_area();
+fn draw(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), Box<dyn std::error::Error>> {
+    let root = BitMapBackend::with_buffer(rgb, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let panels = root.split_evenly((3, 1));
     let used = format!("{} of {} codes are used", stats.distinct_codes, stats.codebook_size);

@@ -20,11 +20,11 @@ use tokengrid_ingest::{
 /// Source and recipe as typed, checked.
 pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
-    if args.preset == Some(PresetArg::OpenMagvit2) {
-        if recipe.resize != Resize::default() || recipe.orientation != Orientation::default() {
-            let text = "--preset open-magvit2 means the reference's pixels; leave out --resize fast and --exif-orientation apply";
-            return Err(Usage(text.into()).into());
-        }
+    let is_exact = recipe.resize == Resize::default() && recipe.orientation == Orientation::default();
+    if args.preset == Some(PresetArg::OpenMagvit2) && !is_exact {
+        let text =
+            "--preset open-magvit2 means the reference's pixels; leave out --resize fast and --exif-orientation apply";
+        return Err(Usage(text.into()).into());
     }
     let exclude = excluded(args.preset, &args.exclude);
     let options = SourceOptions { exclude, limit: args.limit, labels: args.labels.clone() };

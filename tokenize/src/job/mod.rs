@@ -111,7 +111,7 @@ impl Job<'_> {
         let started = Instant::now();
         let mode = if self.overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
         let writer = CacheWriter::open(out, self.spec()?, mode)?;
-        let bad = BadCounter::new(self.bad_policy, self.source.len());
+        let bad = BadCounter::new(self.bad_policy, self.source.len()).resume(writer.num_quarantined());
         let mut counters = Counters::new(writer.images(), writer.next_image(), bad);
         counters.excluded = self.source.excluded();
         if writer.is_complete() {
