@@ -4,8 +4,8 @@
 //! looked at; the zlib stream must decode, and its Adler-32 must be right if it has arrived when the last row has; what
 //! follows the picture only has to be made of whole chunks, and IEND may be missing. Of an animation the first frame counts.
 //!
-//! What a strict reader would refuse in an accepted file is counted in the image's warnings: a wrong checksum of image data,
-//! image data that goes on or is missing at the picture's end, and a file that does not end with IEND.
+//! Warnings count what a strict reader would refuse in an accepted file: a wrong checksum of image data, image data that
+//! stops between two rows, and a file that does not end with IEND.
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 

@@ -1,0 +1,19 @@
+//! JPEG: whatever follows the start of a file.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tokengrid_ingest::{Limits, decode_rgb};
+
+const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20 };
+
+fuzz_target!(|bytes: &[u8]| {
+    // Other formats have targets of their own.
+    if !bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
+        return;
+    }
+    if let Ok(image) = decode_rgb(bytes, &LIMITS) {
+        assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
+        // Nothing of one file must be left for the next.
+        assert_eq!(decode_rgb(bytes, &LIMITS).as_ref(), Ok(&image));
+    }
+});

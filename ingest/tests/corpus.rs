@@ -1,0 +1,41 @@
+//! Every input that fuzzing has found worth keeping, once through what its target calls. Needs no fuzzer.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tokengrid_ingest::{Limits, Recipe, decode_rgb, exif_orientation, views_of};
+
+fn folders() -> Vec<PathBuf> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    fs::read_dir(corpus).expect("fuzz/corpus").map(|entry| entry.expect("entry").path()).collect()
+}
+
+fn inputs(folder: &Path) -> Vec<Vec<u8>> {
+    fs::read_dir(folder).expect("corpus").map(|entry| fs::read(entry.expect("entry").path()).expect("input")).collect()
+}
+
+/// What the targets for images do with an input.
+fn decode(bytes: &[u8]) {
+    let limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20 };
+    assert!((1..=8).contains(&exif_orientation(bytes)));
+    let Ok(image) = decode_rgb(bytes, &limits) else { return };
+    assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
+    let views = views_of(&image, "key", &Recipe { size: 5, ..Recipe::default() }).expect("views");
+    assert_eq!(views[0].pixels.len(), 75);
+}
+
+#[test]
+fn every_kept_input_is_decoded_or_refused() {
+    let mut replayed = 0;
+    for folder in folders() {
+        let target = folder.file_name().and_then(|name| name.to_str()).expect("a target").to_owned();
+        if !matches!(target.as_str(), "any_image" | "exif" | "jpeg" | "png") {
+            continue; // of sources: replayed by a test of their own
+        }
+        let inputs = inputs(&folder);
+        inputs.iter().for_each(|bytes| decode(bytes));
+        assert!(!inputs.is_empty(), "{target} has no corpus");
+        replayed += 1;
+    }
+    assert_eq!(replayed, 4, "targets");
+}
