@@ -9,7 +9,8 @@
 //!    and rejects what Pillow accepts and rejects, and never trusts a size that it has not checked. Corrupt JPEG data is
 //!    equal to the bit only where [`jpeg_simd`] holds.
 //! 3. [`views_of`] (module `crop`) resizes and crops by a [`Recipe`]. The kernels (module `resample`) are Pillow's fixed
-//!    point arithmetic, computed only where a crop needs it.
+//!    point arithmetic, computed only where a crop needs it. [`views_of_file`] does steps 2 and 3, and decodes only what the
+//!    crops need.
 //! 4. [`ViewStream`] (module `stream`) does all of it on worker threads, in the order given, in bounded memory, and hands
 //!    over a damaged image as a [`Bad`] with its reason instead of stopping; a [`BadPolicy`] says how many of them a job puts
 //!    up with. [`BatchStream`] has the workers write the views straight into full batches for an encoder.
