@@ -75,7 +75,12 @@ impl Spec {
 fn specs() -> impl Strategy<Value = Spec> {
     use SamplingFactor::*;
     let size = prop_oneof![1u16..40, 60u16..260];
-    let color = prop_oneof![6 => Just(ColorType::Rgb), 1 => Just(ColorType::Luma), 1 => Just(ColorType::Cmyk), 1 => Just(ColorType::CmykAsYcck)];
+    let color = prop_oneof![
+        6 => Just(ColorType::Rgb),
+        1 => Just(ColorType::Luma),
+        1 => Just(ColorType::Cmyk),
+        1 => Just(ColorType::CmykAsYcck),
+    ];
     let sampling = prop::sample::select(vec![F_1_1, F_2_1, F_1_2, F_2_2, F_4_1, F_4_2, F_1_4, F_2_4]);
     let restarts = prop_oneof![3 => Just(0u16), 1 => 1u16..40];
     let kind = (prop::bool::weighted(0.15), any::<bool>(), restarts);

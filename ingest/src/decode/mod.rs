@@ -80,10 +80,10 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
     /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for a sound file.
     ///
-    /// JPEG: the library's warnings (corrupt entropy-coded data, bytes before a marker), a missing end marker. PNG: a wrong or missing checksum
-    /// of image data, too few rows, a file that does not end with IEND. GIF: stray bytes between blocks, a frame that
-    /// sticks out of the canvas, image data without its end. BMP: a file or palette shorter than the header says. libwebp
-    /// has none: it takes a WebP file for sound or for bad.
+    /// JPEG: the library's warnings (corrupt entropy-coded data, bytes before a marker), a missing end marker. PNG: a wrong
+    /// or missing checksum of image data, too few rows, a file that does not end with IEND. GIF: stray bytes between blocks,
+    /// a frame that sticks out of the canvas, image data without its end. BMP: a file or palette shorter than the header
+    /// says. libwebp has none: it takes a WebP file for sound or for bad.
     pub warnings: u32,
 }
 
