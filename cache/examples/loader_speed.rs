@@ -8,7 +8,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokengrid_cache::{Access, LoaderBench, TokenCache, inspect, verify, write_synthetic_cache};
+use tokengrid_cache::{Access, LoaderBench, TokenCache, inspect, stats, verify, write_synthetic_cache};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1).map(|text| text.parse::<usize>());
@@ -24,6 +24,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let report = verify(folder.path(), &mut |_, _| {})?;
     println!("verify  {:>8.2} GB/s on all cores", report.bytes as f64 / start.elapsed().as_secs_f64() / 1e9);
+
+    let start = Instant::now();
+    let found = stats(&TokenCache::open(folder.path())?)?;
+    println!("stats   {:>8.2} s for {} rows on all cores", start.elapsed().as_secs_f64(), found.rows);
 
     for access in [Access::Map, Access::MapRandom, Access::Preload, Access::Copy] {
         let start = Instant::now();

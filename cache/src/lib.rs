@@ -38,13 +38,17 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | describe a job | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`] |
+//! | describe a job, and what it will come to | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`], [`JobPlan`] |
 //! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] |
 //! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] |
-//! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`] |
-//! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`] |
-//! | look at it | [`inspect()`], [`CacheInfo`] |
-//! | the bits themselves | [`pack()`], [`unpack`], [`unpack_i64`], [`unpack_factorized`] |
+//! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] |
+//! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] |
+//! | mend it | [`repair()`], [`RepairReport`] |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`] |
+//! | make one of others | [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
+//! | take it elsewhere | [`export_npy`], [`export_parquet`] |
+//! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
+//! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] |
 //!
 //! # Example
 //!
@@ -86,6 +90,8 @@ mod columns;
 mod error;
 mod footer;
 mod fsio;
+#[doc(hidden)]
+pub mod fuzzing;
 mod grid;
 mod group;
 mod hash;

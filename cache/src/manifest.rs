@@ -149,7 +149,7 @@ impl Manifest {
         Self::parse(&path, &text)
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Manifest, CacheError> {
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Manifest, CacheError> {
         let syntax = |source| CacheError::ManifestSyntax { path: path.into(), source };
         // The version comes before everything else: a newer manifest may look different in all other respects.
         let loose: Value = serde_json::from_slice(text).map_err(syntax)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::CacheError;
 use crate::group::Row;
-use crate::job::{JobIdentity, JobSpec, SourceInfo, Split};
+use crate::job::{JobIdentity, JobSpec, SourceInfo, Split, split_of};
 use crate::quarantine::read_quarantine;
 use crate::reader::{RowMeta, TokenCache};
 use crate::writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};
@@ -97,12 +97,12 @@ impl Input {
         let skipped = self.quarantined.partition_point(|record| record.index < start);
         let mut next = start;
         for (before, record) in (skipped..).zip(&self.quarantined[skipped..]) {
-            pieces.push(Piece::Encoded(next - before..record.index - before));
+            pieces.push(Piece::Encoded { images: next - before..record.index - before, source: next });
             pieces.push(Piece::Quarantined(record));
             next = record.index + 1;
         }
         let before = self.quarantined.len();
-        pieces.push(Piece::Encoded(next - before..self.images() - before));
+        pieces.push(Piece::Encoded { images: next - before..self.images() - before, source: next });
         pieces
     }
 
@@ -113,7 +113,11 @@ impl Input {
 }
 
 enum Piece<'a> {
-    Encoded(Range<usize>),
+    /// Images by their number in the cache; the first one's number in the source.
+    Encoded {
+        images: Range<usize>,
+        source: usize,
+    },
     Quarantined(&'a QuarantineRecord),
 }
 
@@ -196,13 +200,10 @@ fn refuse_duplicates(inputs: &[Input]) -> Result<(), CacheError> {
     for (index, input) in inputs.iter().enumerate() {
         let splits = &input.identity.splits;
         for piece in input.pieces(0) {
-            let Piece::Encoded(images) = piece else { continue };
-            let before = |image: usize| input.quarantined.iter().take_while(|r| r.index <= image).count();
-            let split = input.split.as_deref();
-            let shift = images.start;
-            let source = shift + before(shift);
+            let Piece::Encoded { images, source } = piece else { continue };
+            let (split, first) = (input.split.as_deref(), images.start);
             input.cache.visit_keys(images, &mut |image, key| {
-                let split = split.unwrap_or_else(|| crate::job::split_of(splits, source + image - shift));
+                let split = split.unwrap_or_else(|| split_of(splits, source + image - first));
                 let hash = blake3::hash(format!("{split}\0{key}").as_bytes());
                 let mut short = [0; 16];
                 short.copy_from_slice(&hash.as_bytes()[..16]);
@@ -240,7 +241,7 @@ fn append(
                     writer.quarantine(next, &record.key, &record.stage, &record.reason)?;
                     next += 1;
                 }
-                Piece::Encoded(images) => {
+                Piece::Encoded { images, .. } => {
                     input.cache.visit_images(images, &|_| true, &mut |_, rows| {
                         let renumbered = |label: i32| labels.get(label as usize).copied().unwrap_or(label);
                         let rows: Vec<_> =
@@ -300,7 +301,7 @@ fn interleave(out: &Path, job: JobSpec, inputs: &[Input], mode: OpenMode) -> Res
                 writer.quarantine(next, &record.key, &record.stage, &record.reason)?;
                 next += 1;
             }
-            Piece::Encoded(images) => {
+            Piece::Encoded { images, .. } => {
                 for start in images.clone().step_by(block) {
                     let images = start..(start + block).min(images.end);
                     let parts: Result<Vec<_>, _> = inputs.iter().map(|input| Part::read(input, &images)).collect();

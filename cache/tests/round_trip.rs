@@ -43,12 +43,27 @@ fn assert_contents(dir: &std::path::Path, job: &JobSpec, access: Access) {
 #[test]
 fn everything_comes_back() {
     let (_temp, dir) = small_cache();
-    assert_contents(&dir, &small_job(), Access::Map);
-    assert_contents(&dir, &small_job(), Access::Copy);
+    for access in [Access::Map, Access::MapRandom, Access::Preload, Access::Copy] {
+        assert_contents(&dir, &small_job(), access);
+    }
     // 34 images of 2 views in groups of 4 images; the quarantined ones take no room in a group.
     let shards: Vec<_> = (0..5).map(|i| format!("shard-00000-0000{i}.parquet")).collect();
     let expected: Vec<_> = ["manifest.json", "quarantine.jsonl"].map(str::to_owned).into_iter().chain(shards).collect();
     assert_eq!(names(&dir), expected);
+}
+
+/// What `--no-mmap` is for: files that are cut or overwritten under a reader that copied them do not disturb it.
+#[test]
+fn a_copy_does_not_notice_what_happens_to_the_files() {
+    let (_temp, dir) = small_cache();
+    let cache = TokenCache::open_with(&dir, Access::Copy).unwrap();
+    let expected: Vec<_> = (0..68).map(|row| (cache.packed_row(row).to_vec(), cache.meta(row).unwrap())).collect();
+    for name in names(&dir) {
+        fs::File::options().write(true).open(dir.join(&name)).unwrap().set_len(name.len() as u64).unwrap();
+    }
+    let found: Vec<_> = (0..68).map(|row| (cache.packed_row(row).to_vec(), cache.meta(row).unwrap())).collect();
+    assert_eq!(found, expected);
+    assert!(TokenCache::open(&dir).is_err());
 }
 
 #[test]

@@ -20,6 +20,23 @@ const TEMPORARY: &str = ".tmp";
 ///
 /// # Errors
 /// [`CacheError::Io`], [`CacheError::DiskFull`]; the variant that names the damage of the cache.
+///
+/// ```
+/// use tokengrid_cache::{ImportOptions, OpenMode, TokenCache, export_npy, import_npy, write_synthetic_cache};
+/// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (dir, npy) = (&folder.path().join("cache"), &folder.path().join("npy"));
+/// # let again = &folder.path().join("again");
+/// write_synthetic_cache(dir, 10, 2)?;
+/// let cache = TokenCache::open(dir)?;
+/// export_npy(&cache, npy)?;
+///
+/// let options = ImportOptions { grid: (16, 16), bits: Some(18), views: 2, ..Default::default() };
+/// let (tokens, labels, keys) = (npy.join("tokens.npy"), npy.join("labels.npy"), npy.join("keys.txt"));
+/// import_npy(&tokens, Some(&labels), Some(&keys), &options, again, OpenMode::Resume)?;
+/// assert_eq!(TokenCache::open(again)?.content_hash(), cache.content_hash());
+/// # Ok(()) }
+/// ```
 pub fn export_npy(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
     fs::create_dir_all(out).map_err(io_error("create folder", out))?;
     let (rows, num_tokens) = (cache.num_rows(), cache.grid().num_tokens());
@@ -45,6 +62,20 @@ pub fn export_npy(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
 ///
 /// # Errors
 /// As [`export_npy`].
+///
+/// ```
+/// use tokengrid_cache::{ImportOptions, OpenMode, TokenCache, export_parquet, import_parquet, write_synthetic_cache};
+/// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (dir, lists) = (&folder.path().join("cache"), &folder.path().join("lists"));
+/// # let again = &folder.path().join("again");
+/// write_synthetic_cache(dir, 10, 2)?;
+/// let cache = TokenCache::open(dir)?;
+/// export_parquet(&cache, lists)?;
+/// import_parquet(&[lists.join("tokens.parquet")], &ImportOptions::default(), again, OpenMode::Resume)?;
+/// assert_eq!(TokenCache::open(again)?.content_hash(), cache.content_hash());
+/// # Ok(()) }
+/// ```
 pub fn export_parquet(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
     fs::create_dir_all(out).map_err(io_error("create folder", out))?;
     let file = Output::create(out, "tokens.parquet")?;

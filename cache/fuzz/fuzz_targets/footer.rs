@@ -1,0 +1,9 @@
+//! A shard of arbitrary bytes, opened alone and by a cache that vouches for it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    tokengrid_cache::fuzzing::footer(dir.path(), data);
+});
