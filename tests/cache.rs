@@ -1,0 +1,260 @@
+//! The cache commands on real caches: checks that fail for the right reason, repairs, and caches from caches.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{fails, json, photos, repository, sorted, text, tokengrid};
+use std::path::{Path, PathBuf};
+use tokengrid_cache::{CacheWriter, JobSpec, OpenMode, Row, RowMeta, TokenCache};
+
+#[track_caller]
+fn tokenize(source: &Path, out: &Path, more: &[&str]) -> serde_json::Value {
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "128", "--out", text(out)];
+    json(&[&fixed[..], more].concat())
+}
+
+/// Runs `cache check`; exit status, the JSON object.
+fn check(cache: &Path, source: &Path, tokenizer: &str) -> (i32, serde_json::Value) {
+    let fixed = ["cache", "check", text(cache), "--source", text(source), "--tokenizer", tokenizer, "--json"];
+    let output = tokengrid().args(fixed).output().unwrap();
+    (output.status.code().unwrap(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// A copy of the cache `from` whose job and rows `spoil` may change. Signed and whole: `verify` finds nothing.
+fn spoiled(from: &Path, out: &Path, job: impl Fn(&mut JobSpec), spoil: impl Fn(usize, &mut RowMeta, &mut Vec<u32>)) {
+    let cache = TokenCache::open(from).unwrap();
+    let mut spec = JobSpec::of(cache.manifest()).unwrap();
+    job(&mut spec);
+    let mut writer = CacheWriter::open(out, spec, OpenMode::Resume).unwrap();
+    for image in 0..cache.num_images() {
+        let mut rows: Vec<(RowMeta, Vec<u32>)> = vec![];
+        for row in cache.image_rows(image) {
+            let mut tokens = vec![0; cache.grid().num_tokens()];
+            cache.tokens_into(row, &mut tokens);
+            let mut meta = cache.meta(row).unwrap();
+            spoil(row, &mut meta, &mut tokens);
+            rows.push((meta, tokens));
+        }
+        let rows: Vec<Row> = rows
+            .iter()
+            .map(|(meta, tokens)| Row {
+                tokens,
+                label: meta.label,
+                key: &meta.key,
+                view: meta.view,
+                crop_x: meta.crop_x,
+                crop_y: meta.crop_y,
+                flip: meta.flip,
+            })
+            .collect();
+        writer.push_image(image, &rows).unwrap();
+    }
+    assert!(writer.finish().unwrap().published);
+    json(&["cache", "verify", text(out)]);
+}
+
+/// `tiny`, with every weight of its encoder slightly changed.
+fn other_weights(folder: &Path) -> PathBuf {
+    let mut bytes = std::fs::read(repository("tokenize/weights/tiny.safetensors")).unwrap();
+    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    for (name, tensor) in header.as_object().unwrap() {
+        if name.contains("encoder.") && tensor["dtype"] == "F16" {
+            let offset = |i: usize| 8 + header_bytes + tensor["data_offsets"][i].as_u64().unwrap() as usize;
+            // The third bit of every mantissa: changes of up to an eighth.
+            bytes[offset(0)..offset(1)].chunks_exact_mut(2).for_each(|half| half[1] ^= 1);
+        }
+    }
+    let path = folder.join("other.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+#[test]
+fn check_passes_a_good_cache_and_says_what_is_wrong_with_others() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let (source, good, bad) = (photos(dir, 3, 4), dir.join("good"), |name: &str| dir.join(name));
+    tokenize(&source, &good, &[]);
+    let (status, report) = check(&good, &source, "tiny");
+    assert_eq!((status, &report["ok"], &report["images"]), (0, &true.into(), &12.into()), "{report}");
+
+    let kinds = |cache: &Path, tokenizer: &str| {
+        let (status, report) = check(cache, &source, tokenizer);
+        assert_eq!((status, &report["ok"]), (1, &false.into()), "{report}");
+        report["kinds"].to_string()
+    };
+    spoiled(&good, &bad("bits"), |_| {}, |_, _, tokens| tokens.iter_mut().for_each(|t| *t = t.reverse_bits() >> 14));
+    assert!(kinds(&bad("bits"), "tiny").contains("bit_reversed"));
+
+    spoiled(&good, &bad("labels"), |_| {}, |_, meta, _| meta.label = (meta.label + 1) % 3);
+    assert!(kinds(&bad("labels"), "tiny").contains("label"));
+
+    // What a cache gets whose images were mirrored by mistake: the tokens of the flipped views, called unflipped.
+    let flipped = bad("flipped");
+    tokenize(&source, &flipped, &["--views", "center+flip"]);
+    let mirror = TokenCache::open(&flipped).unwrap();
+    spoiled(&good, &bad("mirrored"), |_| {}, |row, _, tokens| mirror.tokens_into(2 * row + 1, tokens));
+    assert!(kinds(&bad("mirrored"), "tiny").contains("mirrored"));
+
+    // Crops of another seed under this one's name.
+    let crops = bad("crops-of-seed-1");
+    tokenize(&source, &crops, &["--views", "random-crop:1", "--seed", "1"]);
+    assert_eq!(check(&crops, &source, "tiny").0, 0);
+    spoiled(&crops, &bad("crops"), |job| job.recipe["seed"] = 2.into(), |_, _, _| {});
+    assert!(kinds(&bad("crops"), "tiny").contains("crop"));
+
+    let other = other_weights(dir);
+    let found = kinds(&good, text(&other));
+    assert!(found.contains("tokens"), "{found}");
+    let (_, report) = check(&good, &source, text(&other));
+    assert!(report["difference"].as_str().unwrap().contains("tokenizer"), "the fingerprint is named, too: {report}");
+
+    // Pixels of another resize under this one's name.
+    let fast = bad("resize-fast");
+    tokenize(&source, &fast, &["--resize", "fast"]);
+    assert_eq!(check(&fast, &source, "tiny").0, 0);
+    let exact = TokenCache::open(&good).unwrap().manifest().recipe["resize"].clone();
+    spoiled(&fast, &bad("resize"), |job| job.recipe["resize"] = exact.clone(), |_, _, _| {});
+    assert!(kinds(&bad("resize"), "tiny").contains("tokens"));
+}
+
+#[test]
+fn repair_restores_the_same_bytes_or_changes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, cache) = (photos(temp.path(), 3, 4), temp.path().join("cache"));
+    std::fs::write(sorted(&source)[1].join("broken.jpg"), "<html>").unwrap();
+    tokenize(&source, &cache, &["--rows-per-group", "4"]);
+    let all = || -> Vec<(PathBuf, Vec<u8>)> {
+        let files = sorted(&cache).into_iter().filter(|path| path.is_file());
+        files.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
+    };
+    let before = all();
+    let shard = sorted(&cache).into_iter().find(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
+    let repair = ["cache", "repair", text(&cache), "--source", text(&source), "--tokenizer", "tiny"];
+    assert_eq!(json(&repair)["found"], serde_json::json!([]));
+
+    // A flipped bit in the tokens of one row group: only its images are encoded again.
+    let mut bytes = std::fs::read(&shard).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(&shard, &bytes).unwrap();
+    let report = json(&repair);
+    assert_eq!(report["row_groups_encoded"], 1, "{report}");
+    assert!(report["images_encoded"].as_u64().unwrap() <= 5, "{report}");
+    assert!(all() == before, "the same bytes");
+
+    // The same with a shard, the quarantine list, and the manifest gone or damaged.
+    std::fs::remove_file(&shard).unwrap();
+    json(&repair);
+    assert!(all() == before, "the shard is back");
+    std::fs::write(cache.join("quarantine.jsonl"), "").unwrap();
+    json(&repair);
+    assert!(all() == before, "the quarantine list is back");
+    let manifest = std::fs::read_to_string(cache.join("manifest.json")).unwrap();
+    std::fs::write(cache.join("manifest.json"), manifest.replace("\"bits\": 18", "\"bits\": 17")).unwrap();
+    json(&repair);
+    json(&["cache", "verify", text(&cache)]);
+    assert_eq!(std::fs::read_to_string(cache.join("manifest.json")).unwrap(), manifest);
+
+    // Another source cannot give the same rows: nothing is changed.
+    let mut bytes = std::fs::read(&shard).unwrap();
+    bytes[100] ^= 4;
+    std::fs::write(&shard, &bytes).unwrap();
+    let other = temp.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let other = photos(&other, 4, 4);
+    let message = fails(&["cache", "repair", text(&cache), "--source", text(&other), "--tokenizer", "tiny"], 1);
+    assert!(!message.is_empty());
+    assert!(std::fs::read(&shard).unwrap() == bytes);
+}
+
+#[test]
+fn views_that_are_added_later_make_the_cache_of_all_of_them() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let source = photos(dir, 2, 3);
+    let [first, rest, all, merged, half] = ["first", "rest", "all", "merged", "half"].map(|name| dir.join(name));
+    tokenize(&source, &first, &["--views", "random-crop:2"]);
+    tokenize(&source, &rest, &["--views", "random-crop:5", "--first-view", "2", "--batch-size", "4"]);
+    let whole = tokenize(&source, &all, &["--views", "random-crop:5"]);
+    let made = json(&["cache", "merge", text(&merged), text(&first), text(&rest)]);
+    assert_eq!((&made["rows"], &made["content_hash"]), (&30.into(), &whole["content_hash"]));
+    json(&["cache", "verify", text(&merged)]);
+    assert_eq!(check(&merged, &source, "tiny").0, 0);
+    let message =
+        fails(&["tokenize", text(&source), "--tokenizer", "tiny", "--first-view", "1", "--out", text(&half)], 2);
+    assert!(message.contains("--first-view 1"), "{message}");
+    json(&["cache", "subset", text(&merged), "--views", "0..2", "--out", text(&half)]);
+    let hash = |cache: &Path| json(&["cache", "info", text(cache)])["content_hash"].clone();
+    assert_eq!(hash(&half), hash(&first));
+}
+
+#[test]
+fn splits_subsets_and_arrays_there_and_back() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let source = photos(dir, 3, 3);
+    let [cache, one, two, both, arrays, lists, again, listed] =
+        ["cache", "one", "two", "both", "arrays", "lists", "again", "listed"].map(|name| dir.join(name));
+    tokenize(&source, &cache, &[]);
+    let classes: Vec<String> =
+        sorted(&source).iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_string()).collect();
+    json(&["cache", "subset", text(&cache), "--classes", &classes[..2].join(","), "--out", text(&one)]);
+    json(&["cache", "subset", text(&cache), "--classes", "2", "--out", text(&two)]);
+    let message = fails(&["cache", "subset", text(&cache), "--classes", "n00000000", "--out", text(&both)], 1);
+    assert!(message.contains("n00000000"), "{message}");
+    let [train, val] = [format!("train={}", text(&one)), format!("val={}", text(&two))];
+    assert_eq!(json(&["cache", "merge", text(&both), &train, &val])["rows"], 9);
+    let message = fails(&["cache", "merge", text(&dir.join("x")), text(&one), text(&one)], 1);
+    assert!(message.contains(&classes[0]), "a key that is there twice is named: {message}");
+
+    json(&["cache", "export", text(&cache), "--out", text(&arrays)]);
+    let fixed = ["cache", "import", "--grid", "8x8", "--bits", "18", "--out", text(&again)];
+    let file = |name: &str| arrays.join(name).to_str().unwrap().to_string();
+    let files = ["--tokens", &file("tokens.npy"), "--labels", &file("labels.npy"), "--keys", &file("keys.txt")];
+    assert_eq!(json(&[&fixed[..], &files[..]].concat())["rows"], 9);
+    let row = |cache: &Path| json(&["cache", "show", text(cache), "--index", "4"]);
+    for field in ["tokens", "label", "key"] {
+        assert_eq!(row(&again)[field], row(&cache)[field]);
+    }
+    json(&["cache", "export", text(&cache), "--format", "parquet-list", "--out", text(&lists)]);
+    let tokens = lists.join("tokens.parquet");
+    json(&["cache", "import", "--tokens", text(&tokens), "--grid", "8x8", "--out", text(&listed)]);
+    let hash = |cache: &Path| json(&["cache", "info", text(cache)])["content_hash"].clone();
+    assert_eq!(hash(&listed), hash(&cache), "nothing is lost on the way");
+}
+
+#[test]
+fn stats_and_a_dry_run_tell_what_is_there_and_what_would_be() {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, cache, picture) = (photos(temp.path(), 3, 3), temp.path().join("cache"), temp.path().join("s.png"));
+    let class = sorted(&source)[2].clone();
+    std::fs::copy(&sorted(&class)[0], class.join("twice.JPEG")).unwrap();
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "128", "--out", text(&cache)];
+    let plan = json(&[&fixed[..], &["--dry-run"]].concat());
+    assert!(!cache.exists(), "nothing is written");
+    assert_eq!((&plan["rows"], &plan["images"]), (&10.into(), &10.into()));
+    assert!(plan["hours"].as_f64().unwrap() > 0.0 && plan["memory_bytes"].as_u64().unwrap() > 0);
+    tokenize(&source, &cache, &[]);
+    let files = sorted(&cache).iter().filter(|path| path.is_file() && !text(path).contains("/.")).count();
+    assert_eq!(plan["files"].as_u64().unwrap() as usize, files);
+    let stats = json(&["cache", "stats", text(&cache), "--plot", text(&picture)]);
+    assert_eq!((&stats["rows"], &stats["codebook_size"]), (&10.into(), &262_144.into()));
+    assert_eq!(stats["bit_balance"].as_array().unwrap().len(), 18);
+    assert_eq!(stats["duplicates"]["rows"], 1, "{}", stats["duplicates"]);
+    let png = std::fs::read(&picture).unwrap();
+    assert!(png.starts_with(b"\x89PNG") && png.len() > 5000);
+}
+
+#[test]
+fn the_loader_benchmark_measures_a_cache_and_random_grids() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = temp.path().join("cache");
+    tokenize(&photos(temp.path(), 1, 2), &cache, &[]);
+    let small = ["bench", "loader", "--samples", "1000", "--rounds", "2", "--rows", "500"];
+    for more in [vec![], vec![text(&cache)], vec![text(&cache), "--preload"], vec![text(&cache), "--no-mmap"]] {
+        let found = json(&[&small[..], &more].concat());
+        assert!(found["grids_per_second"].as_f64().unwrap() > 0.0);
+    }
+}
