@@ -96,6 +96,7 @@ impl Drop for Meter {
 /// A duration for people.
 pub fn seconds(secs: f64) -> String {
     match secs {
+        s if s < 9.95 => format!("{s:.1} s"),
         s if s < 100.0 => format!("{s:.0} s"),
         s if s < 6000.0 => format!("{:.0} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),

@@ -123,7 +123,8 @@ impl Job<'_> {
         let (sender, receiver) = bounded(WRITER_QUEUE);
         let source = &*self.source;
         let (encoded, finished) = std::thread::scope(|scope| {
-            let writing = scope.spawn(|| write(source, writer, &receiver, &stages));
+            // The receiver goes with the writer: when it fails, whoever waits for room in the queue is told.
+            let writing = scope.spawn(|| write(source, writer, receiver, &stages));
             let encoded = self.encode(stream, &sender, cancel, &mut counters, progress);
             drop(sender);
             (encoded, writing.join())
@@ -224,7 +225,7 @@ impl Job<'_> {
 fn write(
     source: &Source,
     mut writer: CacheWriter,
-    messages: &Receiver<Message>,
+    messages: Receiver<Message>,
     stages: &StageCounters,
 ) -> Result<Option<Finished>, TokenizeError> {
     for message in messages {
