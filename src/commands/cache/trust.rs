@@ -66,6 +66,9 @@ fn print_check(report: &CheckReport, difference: Option<&str>) {
     for mismatch in &report.mismatches {
         println!("row {}  {}: {}", mismatch.row, mismatch.key, mismatch.what);
     }
+    if let Some(explanation) = &report.explanation {
+        println!("{explanation}");
+    }
     let CheckReport { images, rows, rows_wrong, bits, bits_wrong, bits_within_margin, .. } = report;
     println!("{images} images, {rows} rows compared: {rows_wrong} rows disagree");
     println!(

@@ -3,8 +3,11 @@
 //! [`crate::verify()`] says that the bytes are those that were written. This says that what was written is what the
 //! tokenizer makes of the images, and if not, in which way it is wrong.
 
+mod agreement;
+
 use serde::Serialize;
 
+use self::agreement::Agreement;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::job::JobSpec;
@@ -64,11 +67,11 @@ pub enum Disagreement {
     Crop,
     /// The mirroring is recorded otherwise.
     Flip,
-    /// Tokens are equal after the order of their bits is reversed.
+    /// More bits are equal after their order in a token is reversed.
     BitReversed,
-    /// Grids are equal, or far more so, after they are mirrored left to right.
+    /// More bits are equal after the grids are mirrored left to right.
     Mirrored,
-    /// Grids are equal, or far more so, moved by whole tokens: the crop was taken at another place.
+    /// More bits are equal after the grids are moved by whole tokens: the crops were taken at another place.
     Shifted,
     /// Tokens differ in no recognisable way: other weights, another resize, another precision.
     Tokens,
@@ -114,6 +117,8 @@ pub struct CheckReport {
     pub mismatches: Vec<Mismatch>,
     /// Rows that disagree.
     pub rows_wrong: usize,
+    /// What makes the tokens of these rows agree, if something does.
+    pub explanation: Option<String>,
 }
 
 impl CheckReport {
@@ -163,7 +168,12 @@ pub fn check(
         let image = numbers.get(encoded.len()).copied().unwrap_or_default();
         return Err(CacheError::NotEncoded { image });
     }
-    let mut comparison = Comparison { cache, grid: cache.grid(), report: CheckReport::default() };
+    let mut comparison = Comparison {
+        cache,
+        grid: cache.grid(),
+        report: CheckReport::default(),
+        agreement: Agreement::new(cache.grid()),
+    };
     let mut labels = Vec::new();
     for (image, encoded) in images.iter().zip(&encoded) {
         let metas = cache.metas(cache.image_rows(*image))?;
@@ -203,6 +213,7 @@ struct Comparison<'a> {
     cache: &'a TokenCache,
     grid: GridSpec,
     report: CheckReport,
+    agreement: Agreement,
 }
 
 impl Comparison<'_> {
@@ -246,7 +257,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Compares a grid; says in which way it differs.
+    /// Compares a grid.
     fn tokens(&mut self, row: usize, again: &CheckedView) -> Option<(Disagreement, String)> {
         let mut there = vec![0; self.grid.num_tokens()];
         self.cache.tokens_into(row, &mut there);
@@ -266,60 +277,26 @@ impl Comparison<'_> {
         self.report.bits += there.len() as u64 * u64::from(self.grid.bits);
         self.report.bits_wrong += wrong_bits;
         self.report.tokens_wrong += wrong_tokens;
-        (wrong_tokens > 0).then(|| self.explain(&there, &again.tokens, wrong_bits, wrong_tokens))
-    }
-
-    fn explain(&self, there: &[u32], here: &[u32], wrong_bits: u64, wrong_tokens: u64) -> (Disagreement, String) {
-        let (width, total) = (self.grid.width as usize, there.len());
-        let equal = total - wrong_tokens as usize;
-        // Far more: at least half of the tokens that can be compared, and three times as many as are equal as they are.
-        let far_more = |found: usize, of: usize| 2 * found >= of && found >= 3 * equal.max(1) && of > 0;
-        let reversed = (0..total).filter(|i| reverse_bits(there[*i], self.grid.bits) == here[*i]).count();
-        if far_more(reversed, total) {
-            return (
-                Disagreement::BitReversed,
-                format!("{reversed} of {total} tokens are equal with their bits reversed"),
-            );
+        if wrong_tokens == 0 {
+            return None;
         }
-        let mirrored = (0..total).filter(|i| there[i / width * width + (width - 1 - i % width)] == here[*i]).count();
-        if far_more(mirrored, total) {
-            return (Disagreement::Mirrored, format!("{mirrored} of {total} tokens are equal left to right"));
-        }
-        if let Some((shift, found, of)) = self.best_shift(there, here)
-            && far_more(found, of)
-        {
-            let (x, y) = shift;
-            let what = format!("{found} of {of} tokens are equal {x} to the right and {y} down: another crop");
-            return (Disagreement::Shifted, what);
-        }
+        self.agreement.add(&there, &again.tokens);
+        let total = there.len();
         let share = 100.0 * wrong_bits as f64 / (total as f64 * f64::from(self.grid.bits));
         let what = format!("{wrong_tokens} of {total} tokens differ, {share:.2} % of all bits beyond the margin");
-        (Disagreement::Tokens, what)
-    }
-
-    /// The move by whole tokens after which most tokens are equal: (right, down), how many, of how many.
-    fn best_shift(&self, there: &[u32], here: &[u32]) -> Option<((i32, i32), usize, usize)> {
-        let (height, width) = (self.grid.height as i32, self.grid.width as i32);
-        let reach = |side: i32| -(side / 2)..side / 2 + 1;
-        let moves = reach(height).flat_map(|down| reach(width).map(move |right| (right, down)));
-        moves
-            .filter(|shift| *shift != (0, 0))
-            .map(|(right, down)| {
-                let inside = |y: &i32, x: &i32| (0..height).contains(&(y + down)) && (0..width).contains(&(x + right));
-                let places = (0..height).flat_map(|y| (0..width).map(move |x| (y, x))).filter(|(y, x)| inside(y, x));
-                let (mut found, mut of) = (0, 0);
-                for (y, x) in places {
-                    of += 1;
-                    let moved = ((y + down) * width + x + right) as usize;
-                    found += usize::from(there[(y * width + x) as usize] == here[moved]);
-                }
-                ((right, down), found, of)
-            })
-            .max_by_key(|(_, found, _)| *found)
+        Some((Disagreement::Tokens, what))
     }
 
     fn finish(mut self, labels: &[(i32, i32)]) -> CheckReport {
         let report = &mut self.report;
+        if let Some((kind, how)) = self.agreement.explain() {
+            report.kinds.retain(|kind| *kind != Disagreement::Tokens);
+            report.kinds.push(kind);
+            for mismatch in report.mismatches.iter_mut().filter(|mismatch| mismatch.kind == Disagreement::Tokens) {
+                mismatch.kind = kind;
+            }
+            report.explanation = Some(how);
+        }
         report.share_of_bits_wrong = report.bits_wrong as f64 / report.bits.max(1) as f64;
         // One and the same difference everywhere is an offset of the numbering, not a mix-up of images.
         if let Some((there, here)) = labels.first()
@@ -335,10 +312,6 @@ impl Comparison<'_> {
         report.kinds.sort_unstable();
         self.report
     }
-}
-
-fn reverse_bits(token: u32, bits: u32) -> u32 {
-    token.reverse_bits() >> (32 - bits)
 }
 
 /// The job that a source and tokenizer must have for [`check()`] and [`crate::repair()`] to make sense.
