@@ -12,7 +12,10 @@ use crate::terminal::print_json;
 use anyhow::Context;
 use serde::Serialize;
 use std::sync::Arc;
-use tokengrid_ingest::{Limits, Recipe, Source, StageTimes, StreamConfig, ViewStream, decode_rgb};
+use tokengrid_ingest::{BatchStream, Limits, Recipe, Source, StageTimes, StreamConfig, decode_rgb};
+
+/// Views a batch: as an encoder would take them.
+const BATCH_VIEWS: usize = 64;
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -125,8 +128,9 @@ impl Bench {
 
     fn stream(&self, threads: usize) -> anyhow::Result<StageTimes> {
         let config = StreamConfig { threads, limits: self.limits, ..StreamConfig::default() };
-        let mut stream = ViewStream::spawn(self.source.clone(), 0..self.source.len(), self.recipe, config);
-        stream.by_ref().for_each(|image| drop(std::hint::black_box(image)));
+        let order = 0..self.source.len();
+        let mut stream = BatchStream::spawn(self.source.clone(), order, self.recipe, BATCH_VIEWS, config);
+        stream.by_ref().for_each(|batch| drop(std::hint::black_box(batch)));
         Ok(stream.times())
     }
 }
