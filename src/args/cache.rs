@@ -46,7 +46,7 @@ pub enum CacheCommand {
     Export {
         /// The cache's folder.
         dir: PathBuf,
-        /// `npy`: tokens.npy (int32 [N, H*W]), labels.npy, keys.txt. `parquet-list`: tokens as list<int32>.
+        /// `npy`: tokens.npy (int32, N x H*W), labels.npy, keys.txt. `parquet-list`: tokens as lists of int32.
         #[arg(long, default_value = "npy", value_name = "FORMAT")]
         format: ExportFormat,
         /// The folder for the files.
@@ -95,11 +95,11 @@ pub enum CacheCommand {
 /// `cache import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// Integers [N, H*W] or [images, views, H*W] (.npy); Parquet with tokens as list<int32>; or a folder of <i>.npy, as
+    /// Integers, N x H*W or images x views x H*W (.npy); Parquet with tokens as lists of int32; or a folder of I.npy, as
     /// LlamaGen writes them.
     #[arg(long, value_name = "FILE|DIR")]
     pub tokens: PathBuf,
-    /// Labels [N] (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
+    /// Labels, one a row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
     #[arg(long, value_name = "FILE|DIR")]
     pub labels: Option<PathBuf>,
     /// Keys, one line a row or image [default: numbers].
