@@ -1,0 +1,87 @@
+//! The same images out of every container give the same cache.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{json, photos, sorted, text};
+use std::path::Path;
+use std::process::Command;
+
+#[track_caller]
+fn content_hash(source: &Path, out: &Path) -> String {
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--out", text(out)];
+    let made = json(&fixed);
+    assert_eq!((&made["images"], &made["quarantined"]), (&6.into(), &0.into()), "{}", source.display());
+    made["content_hash"].as_str().unwrap().to_string()
+}
+
+/// Archives what lies in `folder`.
+fn tar(folder: &Path, archive: &Path) {
+    let status = Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Writes the class folders `$1` as Parquet in the layout of Hugging Face's imagenet-1k to `$2`.
+const PARQUET: &str = r#"
+import pathlib, sys
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+source, out = map(pathlib.Path, sys.argv[1:])
+classes = sorted(folder.name for folder in source.iterdir())
+files = sorted(source.glob("*/*"), key=lambda path: path.name[::-1])
+images = [
+    {"bytes": path.read_bytes(), "path": f"{path.stem}_{path.parent.name}{path.suffix}"} for path in files
+]
+labels = [classes.index(path.parent.name) for path in files]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
+pq.write_table(table, out, row_group_size=4)
+"#;
+
+#[test]
+fn folders_tars_webdataset_and_parquet_give_one_content_hash() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let source = photos(dir, 2, 3);
+    let expected = content_hash(&source, &dir.join("cache-folder"));
+
+    let folders = dir.join("folders.tar");
+    tar(&source, &folders);
+    assert_eq!(content_hash(&folders, &dir.join("cache-tar")), expected, "a tar of class folders");
+
+    let (classes, train) = (dir.join("classes"), dir.join("ILSVRC2012_img_train.tar"));
+    std::fs::create_dir(&classes).unwrap();
+    for class in sorted(&source) {
+        tar(&class, &classes.join(format!("{}.tar", class.file_name().unwrap().to_str().unwrap())));
+    }
+    tar(&classes, &train);
+    assert_eq!(content_hash(&train, &dir.join("cache-train")), expected, "a tar of class tars");
+    assert_eq!(content_hash(&classes, &dir.join("cache-classes")), expected, "a folder of class tars");
+
+    // Two shards, the images of both classes mixed, with labels beside them.
+    for shard in 0..2 {
+        let samples = dir.join(format!("samples-{shard}"));
+        std::fs::create_dir(&samples).unwrap();
+        for (label, class) in sorted(&source).iter().enumerate() {
+            for image in sorted(class).iter().skip(shard).step_by(2) {
+                let stem = image.file_stem().unwrap().to_str().unwrap();
+                std::fs::copy(image, samples.join(image.file_name().unwrap())).unwrap();
+                std::fs::write(samples.join(format!("{stem}.cls")), label.to_string()).unwrap();
+            }
+        }
+        tar(&samples, &dir.join(format!("shard-{shard}.tar")));
+    }
+    let shards = dir.join("shard-{0..1}.tar");
+    assert_eq!(content_hash(&shards, &dir.join("cache-webdataset")), expected, "WebDataset shards");
+
+    let Some(python) = std::env::var_os("TOKENGRID_PYTHON") else {
+        println!("skipped for Parquet: TOKENGRID_PYTHON names no Python with pyarrow");
+        return;
+    };
+    let parquet = dir.join("train.parquet");
+    let status = Command::new(python).args(["-c", PARQUET, text(&source), text(&parquet)]).status().unwrap();
+    assert!(status.success());
+    assert_eq!(content_hash(&parquet, &dir.join("cache-parquet")), expected, "Parquet");
+}
