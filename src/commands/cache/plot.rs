@@ -32,38 +32,37 @@ fn draw(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), Box<dyn std::error::Er
     let root = BitMapBackend::with_buffer(rgb, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let panels = root.split_evenly((3, 1));
-    let used = format!("{} of {} codes are used", stats.distinct_codes, stats.codebook_size);
-    code_use(&panels[0], &used, &stats.code_histogram)?;
+    let used = format!("{} of {} codes are used; how many how often", stats.distinct_codes, stats.codebook_size);
+    let codes: Vec<f64> = stats.code_histogram.iter().skip(1).map(|count| *count as f64).collect();
+    bars(&panels[0], &used, "tokens of a code", &codes, None, &occurrences)?;
     let dead = match stats.dead_bits.len() {
         0 => "no bit is dead".to_string(),
         _ => format!("dead bits: {:?}", stats.dead_bits),
     };
-    bars(&panels[1], &format!("share of ones, bit by bit; {dead}"), "bit", &stats.bit_balance, Some(1.0))?;
+    bars(&panels[1], &format!("share of ones, bit by bit; {dead}"), "bit", &stats.bit_balance, Some(1.0), &number)?;
     let rows: Vec<f64> = stats.classes.iter().map(|class| class.rows as f64).collect();
-    bars(&panels[2], &format!("rows a class; {} rows without one", stats.unlabelled_rows), "class", &rows, None)?;
+    bars(
+        &panels[2],
+        &format!("rows a class; {} rows without one", stats.unlabelled_rows),
+        "class",
+        &rows,
+        None,
+        &number,
+    )?;
     root.present()?;
     Ok(())
 }
 
-/// Codes by how often they occur, most frequent first, both axes logarithmic.
-fn code_use(area: &Area, title: &str, histogram: &[u64]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut counts: Vec<u64> = histogram.iter().copied().filter(|count| *count > 0).collect();
-    counts.sort_unstable_by(|a, b| b.cmp(a));
-    let most = counts.first().copied().unwrap_or(1).max(2) as f64;
-    let last = counts.len().max(2) as f64;
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(60)
-        .build_cartesian_2d((1.0..last).log_scale(), (0.8..most).log_scale())?;
-    chart.configure_mesh().x_desc("code, by frequency").y_desc("tokens").draw()?;
-    // So many steps as pixels, not as codes.
-    let steps = 800;
-    let rank = |step: usize| last.powf(step as f64 / steps as f64).round() as usize;
-    let points = (0..=steps).map(rank).filter_map(|rank| Some((rank as f64, *counts.get(rank - 1)? as f64)));
-    chart.draw_series(LineSeries::new(points, BLUE_GRAY.stroke_width(2)))?;
-    Ok(())
+fn number(bar: usize) -> String {
+    bar.to_string()
+}
+
+/// The first bar counts codes that occur once; every further one reaches twice as far.
+fn occurrences(bar: usize) -> String {
+    match 1u64 << bar.min(62) {
+        1 => "1".into(),
+        from => format!("{from}-{}", 2 * from - 1),
+    }
 }
 
 /// One bar a value.
@@ -73,6 +72,7 @@ fn bars(
     what: &str,
     values: &[f64],
     top: Option<f64>,
+    name: &dyn Fn(usize) -> String,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let highest = values.iter().copied().fold(0.0, f64::max);
     let top = top.unwrap_or(highest * 1.05).max(1e-9);
@@ -82,7 +82,16 @@ fn bars(
         .x_label_area_size(36)
         .y_label_area_size(60)
         .build_cartesian_2d(-0.5..values.len().max(1) as f64 - 0.5, 0.0..top)?;
-    chart.configure_mesh().disable_x_mesh().x_desc(what).x_label_formatter(&|x| format!("{x:.0}")).draw()?;
+    let label = |x: &f64| name(x.round().max(0.0) as usize);
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(WHITE)
+        .bold_line_style(RGBColor(225, 225, 225))
+        .x_desc(what)
+        .x_labels(values.len().clamp(2, 18))
+        .x_label_formatter(&label)
+        .draw()?;
     let bar = |(i, value): (usize, &f64)| {
         let (left, right) = (i as f64 - 0.4, i as f64 + 0.4);
         Rectangle::new([(left, 0.0), (right, *value)], BLUE_GRAY.filled())

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 use tokengrid_cache::{
-    CheckReport, CheckedImage, CheckedView, Encoded, Manifest, QuarantineRecord, TokenCache, check_job,
+    CacheError, CheckReport, CheckedImage, CheckedView, Encoded, Manifest, QuarantineRecord, TokenCache, check_job,
 };
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
@@ -22,7 +22,12 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
     with_job(cache.manifest(), dir, made_of, global, |job| {
-        let difference = check_job(&cache, &job.spec()?).err().map(|error| error.to_string());
+        let difference = check_job(&cache, &job.spec()?).err().map(|error| match error {
+            CacheError::JobDiffers { field, found, wanted, .. } => {
+                format!("{field} is {found} in the cache, {wanted} by this source and tokenizer")
+            }
+            other => other.to_string(),
+        });
         let mut encode = |images: &[usize]| {
             let mut checked = Vec::with_capacity(images.len());
             job.encode_images(images, &mut |image| {
