@@ -146,6 +146,8 @@ mod with_torch {
         assert!(message.contains("line 2"), "{message}");
         let message = fails(&["train", "tokenizer", "--data", "x", "--set", "loss.disc_start=1"], 2);
         assert!(message.contains("`disc_start` is not implemented in this version"), "{message}");
+        let message = fails(&["train", "ar", "--set", "data.access=mmap", "--cache", "x"], 2);
+        assert!(message.contains("`map-random`"), "{message}");
         let message = fails(&["train", "ar"], 2);
         assert!(message.contains("--cache"), "{message}");
     }

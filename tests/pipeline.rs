@@ -61,7 +61,7 @@ fn images_to_cache_to_model_to_pictures() {
     assert_eq!(row["tokens"].as_array().unwrap().len(), 4);
 
     let run = dir.join("run");
-    let trained = train(&cache, &run, &["--set", "train.max_steps=12"]);
+    let trained = train(&cache, &run, &["--set", "train.max_steps=12", "--set", "data.access=preload"]);
     assert_eq!(trained["step"], 12);
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let rows: Vec<serde_json::Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -4,6 +4,7 @@ use super::model;
 use crate::args::{EvalCommand, Global};
 use crate::terminal::print_json;
 use serde_json::json;
+use tokengrid_cache::Access;
 use tokengrid_train::ar::{Unpacker, evaluate};
 
 /// Runs the command.
@@ -11,7 +12,7 @@ pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
     let EvalCommand::Ar { checkpoint, cache, device, n_head, limit } = command;
     let runtime = model::runtime(device, global)?;
     let (ar, _) = model::ar_model(checkpoint, *n_head, &runtime)?;
-    let cache = Unpacker::open(cache, &ar.config)?;
+    let cache = Unpacker::open(cache, &ar.config, Access::Map)?;
     let result = evaluate(&ar, &cache, runtime.device, *limit)?;
     if global.json {
         return print_json(&json!({

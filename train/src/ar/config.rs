@@ -2,6 +2,7 @@
 
 use crate::config::{Config, section};
 use serde::{Deserialize, Serialize};
+use tokengrid_cache::Access;
 
 section! {
     /// Hyper-parameters of the model; the defaults are the reference's B.
@@ -84,6 +85,19 @@ section! {
         cache: String = String::new(),
         /// A second cache, for the validation loss.
         val_cache: Option<String> = None,
+        /// How caches are read: `map`, `map-random` (larger than memory), `preload` (all of it at once), `copy` (no map).
+        access: String = "map".into(),
+    }
+}
+
+/// `data.access` as the cache's reader knows it.
+pub fn access(name: &str) -> Option<Access> {
+    match name {
+        "map" => Some(Access::Map),
+        "map-random" => Some(Access::MapRandom),
+        "preload" => Some(Access::Preload),
+        "copy" => Some(Access::Copy),
+        _ => None,
     }
 }
 
@@ -133,6 +147,9 @@ impl Config for ArConfig {
         }
         if train.peak_lr.is_nan() || train.peak_lr <= 0.0 {
             return Err(("train.peak_lr", format!("{} is not above 0", train.peak_lr)));
+        }
+        if access(&self.data.access).is_none() {
+            return Err(("data.access", "expected `map`, `map-random`, `preload` or `copy`".into()));
         }
         if train.precision.parse::<tokengrid_tokenize::Precision>().is_err() {
             return Err(("train.precision", "expected `fp32`, `tf32`, `bf16` or `fp16`".into()));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
-use tokengrid_cache::{Loader, TokenCache, unpack_factorized};
+use tokengrid_cache::{Access, Loader, TokenCache, unpack_factorized};
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl Unpacker {
     ///
     /// # Errors
     /// An unreadable or unfinished cache, or one of another grid, width of tokens or number of classes.
-    pub fn open(path: &Path, model: &ModelConfig) -> Result<Unpacker, TrainError> {
-        let cache = TokenCache::open(path)?;
+    pub fn open(path: &Path, model: &ModelConfig, access: Access) -> Result<Unpacker, TrainError> {
+        let cache = TokenCache::open_with(path, access)?;
         let mismatch = |field, cache: String, model: String| {
             Err(TrainError::CacheMismatch { path: path.into(), field, cache, model })
         };

@@ -4,7 +4,7 @@
 //! step, dropped labels through a counter-based generator, the order of samples through the loader's permutation. A
 //! checkpoint therefore holds tensors, a step and a position, and a resumed run repeats the bits of an unbroken one.
 
-use super::config::ArConfig;
+use super::config::{ArConfig, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::model::ArModel;
 use super::weights::{ArWeights, initial_params};
@@ -64,7 +64,7 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 10] = [
+const FREE: [&str; 11] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -74,6 +74,7 @@ const FREE: [&str; 10] = [
     "train.init_from",
     "data.cache",
     "data.val_cache",
+    "data.access",
     "train.precision",
 ];
 
@@ -87,9 +88,9 @@ impl Trainer {
             let what = "no token cache: give --cache DIR, or data.cache in the configuration".into();
             return Err(TrainError::Config { place: "data.cache".into(), what });
         }
-        let unpacker = Unpacker::open(Path::new(&config.data.cache), &config.model)?;
-        let val =
-            config.data.val_cache.as_ref().map(|path| Unpacker::open(Path::new(path), &config.model)).transpose()?;
+        let access = access(&config.data.access).unwrap_or_default();
+        let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
+        let (unpacker, val) = (open(&config.data.cache)?, config.data.val_cache.as_ref().map(open).transpose()?);
         let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
