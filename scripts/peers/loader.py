@@ -63,7 +63,7 @@ def npy_pairs(folder, tokens, labels):
 
 
 def hugging_face(folder, tokens, labels):
-    """An Arrow data set in numpy format, read by batches of indices."""
+    """An Arrow data set in Arrow format, its fastest, read by batches of indices."""
     import datasets
     import numpy
 
@@ -73,13 +73,14 @@ def hugging_face(folder, tokens, labels):
     )
     columns = {"tokens": list(tokens.astype(numpy.int32)), "label": labels}
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
-    data = datasets.load_from_disk(str(folder)).with_format("numpy")
+    data = datasets.load_from_disk(str(folder)).with_format("arrow")
 
     def epoch():
         order = numpy.random.default_rng(1).permutation(len(data))
         for start in range(0, len(order) - BATCH + 1, BATCH):
             batch = data[order[start : start + BATCH]]
-            yield batch["tokens"].astype(numpy.int64), batch["label"]
+            grids = batch["tokens"].combine_chunks().flatten().to_numpy().reshape(BATCH, TOKENS)
+            yield grids.astype(numpy.int64), batch["label"].to_numpy()
 
     return epoch
 
