@@ -75,8 +75,15 @@ pub fn one_line_panics() {
         let text = text.unwrap_or("unknown").lines().next().unwrap_or_default().to_string();
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         if text.contains("failed printing to stdout") {
-            // The reader of a pipe has gone: that is its right.
-            std::process::exit(0);
+            // The reader of a pipe has gone: that is its right. Whatever else keeps the answer from being written is not.
+            let is_pipe = text.contains("Broken pipe");
+            if !is_pipe {
+                eprintln!(
+                    "tokengrid: {}",
+                    text.replace("failed printing to stdout", "cannot write the answer to stdout")
+                );
+            }
+            std::process::exit(i32::from(!is_pipe));
         }
         let advice = if text.contains("alloc") { "try a smaller --batch-size" } else { "please report this" };
         eprintln!("tokengrid: internal error at {place}: {text}; {advice}");

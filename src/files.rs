@@ -14,6 +14,18 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     })
 }
 
+/// Whether a file can be written to `path` later, before the work for it begins: its folder is there, and what it would
+/// replace is a file of its kind, which begins with `start`.
+pub fn check_target(path: &Path, start: &[u8]) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
+    anyhow::ensure!(!path.is_dir(), "cannot write {}: it is a folder", path.display());
+    let Ok(bytes) = std::fs::read(path) else { return Ok(()) };
+    let is_own = bytes.is_empty() || bytes.starts_with(start);
+    anyhow::ensure!(is_own, "{} is a file of another kind, which would be replaced; give another name", path.display());
+    Ok(())
+}
+
 /// Writes a report.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     write_whole(path, &serde_json::to_vec_pretty(value)?)

@@ -153,8 +153,11 @@ fn repair_restores_the_same_bytes_or_changes_nothing() {
     assert!(all() == before, "the quarantine list is back");
     let manifest = std::fs::read_to_string(cache.join("manifest.json")).unwrap();
     std::fs::write(cache.join("manifest.json"), manifest.replace("\"bits\": 18", "\"bits\": 17")).unwrap();
-    json(&repair);
+    assert_eq!(json(&repair)["manifest_rebuilt"], true);
     json(&["cache", "verify", text(&cache)]);
+    assert_eq!(std::fs::read_to_string(cache.join("manifest.json")).unwrap(), manifest);
+    std::fs::remove_file(cache.join("manifest.json")).unwrap();
+    assert_eq!(json(&repair)["manifest_rebuilt"], true);
     assert_eq!(std::fs::read_to_string(cache.join("manifest.json")).unwrap(), manifest);
 
     // Another source cannot give the same rows: nothing is changed.
@@ -204,9 +207,20 @@ fn splits_subsets_and_arrays_there_and_back() {
     json(&["cache", "subset", text(&cache), "--classes", "2", "--out", text(&two)]);
     let message = fails(&["cache", "subset", text(&cache), "--classes", "n00000000", "--out", text(&both)], 1);
     assert!(message.contains("n00000000"), "{message}");
+    // Classes 0 and 2: a part of the source, in which images have other numbers.
+    let part = dir.join("part");
+    json(&["cache", "subset", text(&cache), "--classes", "0,2", "--out", text(&part)]);
+    let (status, report) = check(&part, &source, "tiny");
+    assert_eq!((status, &report["ok"]), (0, &true.into()), "{report}");
+    let itself = dir.join("x/../part");
+    std::fs::create_dir(dir.join("x")).unwrap();
+    let message = fails(&["cache", "subset", text(&part), "--classes", "0", "--out", text(&itself), "--overwrite"], 2);
+    assert!(message.contains("is an input, too"), "{message}");
+    let message = fails(&["cache", "merge", text(&part), text(&part), "--overwrite"], 2);
+    assert!(message.contains("is an input, too"), "{message}");
     let [train, val] = [format!("train={}", text(&one)), format!("val={}", text(&two))];
     assert_eq!(json(&["cache", "merge", text(&both), &train, &val])["rows"], 9);
-    let message = fails(&["cache", "merge", text(&dir.join("x")), text(&one), text(&one)], 1);
+    let message = fails(&["cache", "merge", text(&dir.join("y")), text(&one), text(&one)], 1);
     assert!(message.contains(&classes[0]), "a key that is there twice is named: {message}");
 
     json(&["cache", "export", text(&cache), "--out", text(&arrays)]);
@@ -218,6 +232,10 @@ fn splits_subsets_and_arrays_there_and_back() {
     for field in ["tokens", "label", "key"] {
         assert_eq!(row(&again)[field], row(&cache)[field]);
     }
+    let wrong = dir.join("wrong");
+    let tokens = file("tokens.npy");
+    fails(&["cache", "import", "--tokens", &tokens, "--grid", "7x7", "--out", text(&wrong)], 1);
+    assert!(!wrong.exists(), "nothing of a failed import stays");
     json(&["cache", "export", text(&cache), "--format", "parquet-list", "--out", text(&lists)]);
     let tokens = lists.join("tokens.parquet");
     json(&["cache", "import", "--tokens", text(&tokens), "--grid", "8x8", "--out", text(&listed)]);

@@ -93,8 +93,31 @@ fn pngs_are_continued_and_never_mixed() {
     let foreign = folder.path().join("foreign");
     std::fs::create_dir(&foreign).unwrap();
     std::fs::write(foreign.join("diary.txt"), "mine").unwrap();
-    let message = fails(&["ingest", text(&source), "--out", text(&foreign)], 1);
-    assert!(message.contains("not empty"), "{message}");
+    for more in [vec![], vec!["--overwrite"]] {
+        let message = fails(&[&["ingest", text(&source), "--out", text(&foreign)][..], &more].concat(), 1);
+        assert!(message.contains("not empty"), "{message}");
+    }
+    let message = fails(&["ingest", text(&source), "--out", text(&source.join("png"))], 2);
+    assert!(message.contains("lies in the source"), "{message}");
+    let message = fails(&["ingest", text(&source), "--report", text(&foreign.join("diary.txt"))], 1);
+    assert!(message.contains("another kind"), "{message}");
+    let message = fails(&["ingest", text(&source), "--report", text(&foreign.join("no/r.json"))], 1);
+    assert!(message.contains("no folder"), "{message}");
+    assert_eq!(std::fs::read_to_string(foreign.join("diary.txt")).unwrap(), "mine");
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 1);
+    let program = assert_cmd::cargo::cargo_bin("tokengrid");
+    let Ok(full) = std::fs::File::create("/dev/full") else { return };
+    let status = std::process::Command::new(program)
+        .args(["ingest", text(&source), "--size", "64", "--json", "--quiet"])
+        .stdout(full)
+        .stderr(std::process::Stdio::null())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(1));
 }
 
 #[test]

@@ -109,10 +109,15 @@ mod with_torch {
             (["--variant", "best"], "`raw` or `ema`"),
             (["--on-bad", "ignore"], "quarantine"),
             (["--rank", "3"], "ranks count from 0"),
+            (["--views", "random-crop:5000"], "at most 4095"),
+            (["--limit", "0"], "a number from 1"),
         ] {
             let message = fails(&[&fixed[..], &more[..]].concat(), 2);
             assert!(message.contains(expected), "{message}");
         }
+        let output = tokengrid().args(fixed).env("RANK", "a").env("WORLD_SIZE", "2").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains("RANK=a"), "{stderr}");
         assert!(!Path::new("unused").exists());
     }
 

@@ -110,7 +110,7 @@ pub enum CacheError {
     InvalidJob { field: &'static str, expected: String, actual: String },
 
     #[error(
-        "{} holds a cache of another job: {field} is {found} there, {wanted} here; choose another folder or overwrite it",
+        "{} holds a cache of another job: {field} is {found} there, {wanted} here; choose another folder, or --overwrite",
         path.display()
     )]
     JobDiffers { path: PathBuf, field: String, found: String, wanted: String },

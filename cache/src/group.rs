@@ -14,6 +14,9 @@ use crate::writer::QuarantineRecord;
 /// The longest key, in bytes: the longest path of common file systems.
 pub const KEY_BYTES_MAX: usize = 4096;
 
+/// Largest class index of a row. Beyond what any data set has, and small enough for a table of all classes.
+pub const CLASS_INDEX_MAX: i32 = 1 << 20;
+
 /// One row to write: one view of one image.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
@@ -120,6 +123,9 @@ pub(crate) fn check_rows(job: &JobSpec, image: usize, rows: &[Row<'_>]) -> Resul
         if row.label < -1 || (!job.classes.is_empty() && row.label >= job.classes.len() as i32) {
             let expected = format!("-1 or one of {} classes", job.classes.len());
             return fail("label", expected, row.label.to_string());
+        }
+        if row.label > CLASS_INDEX_MAX {
+            return fail("label", format!("a class index up to {CLASS_INDEX_MAX}"), row.label.to_string());
         }
         if row.label != rows[0].label {
             return fail("label of a later view", rows[0].label.to_string(), row.label.to_string());

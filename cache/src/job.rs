@@ -198,7 +198,7 @@ impl JobSpec {
 }
 
 /// Views of an image: a bound on row groups, which hold whole images.
-pub(crate) const VIEWS_MAX: u32 = 4096;
+pub const VIEWS_MAX: u32 = 4096;
 
 /// The part of a job that decides the rows, whatever the ranks and the layout: equal for every shard of a cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -122,9 +122,9 @@ pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_n
 pub use check::{CheckReport, CheckedImage, CheckedView, Disagreement, EncodeSample, Mismatch, check, check_job};
 pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
-pub use group::{KEY_BYTES_MAX, Row};
+pub use group::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row};
 pub use info::{CacheInfo, ShardInfo, inspect};
-pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, Split, TokenizerInfo};
+pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, Split, TokenizerInfo, VIEWS_MAX};
 pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
 pub use merge::{MergeInput, merge};

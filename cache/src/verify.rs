@@ -108,7 +108,7 @@ pub fn verify_with_threads(
     Ok(VerifyReport { problems, rows: manifest.rows, shards: manifest.shards.len(), bytes })
 }
 
-fn problem(file: &str, row_group: Option<usize>, what: impl Into<String>) -> Problem {
+pub(crate) fn problem(file: &str, row_group: Option<usize>, what: impl Into<String>) -> Problem {
     Problem { shard: file.to_owned(), row_group, what: what.into() }
 }
 

@@ -163,6 +163,9 @@ pub struct MadeOfArgs {
     /// The names that were left out.
     #[arg(long, value_name = "NAME")]
     pub exclude: Vec<String>,
+    /// The limit that was given with it.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
     /// Tokenizer.
     #[command(flatten)]
     pub tokenizer: super::TokenizerArgs,

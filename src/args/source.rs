@@ -34,7 +34,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "NAME")]
     pub exclude: Vec<String>,
     /// Only the first N images.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
     /// An image of more pixels is bad.
     #[arg(long, default_value_t = tokengrid_ingest::MAX_PIXELS, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -85,6 +85,10 @@ pub enum OnBadArg {
     Quarantine,
     /// Stop.
     Fail,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number from 1".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {

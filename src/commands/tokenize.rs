@@ -7,13 +7,16 @@ use crate::terminal::{Meter, bytes, print_json, seconds};
 use crate::{files, signals};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use tokengrid_cache::JobPlan;
-use tokengrid_ingest::BadPolicy;
+use tokengrid_cache::{JobPlan, VIEWS_MAX};
+use tokengrid_ingest::{BadPolicy, Recipe, Views};
 use tokengrid_tokenize::{Job, Outcome, TokenizeError};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args)?;
+    if let Some(path) = &args.report {
+        files::check_target(path, b"{")?;
+    }
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;
     if args.first_view >= recipe.num_views() {
@@ -40,6 +43,14 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         overwrite: args.overwrite,
     };
     job.grid()?;
+    if job.num_views() >= VIEWS_MAX {
+        let (views, most) = (job.num_views(), VIEWS_MAX - 1);
+        return Err(Usage(format!(
+            "--views {}: {views} views an image, a cache has at most {most}",
+            args.source.views
+        ))
+        .into());
+    }
     if args.dry_run {
         return dry_run(&job, args, global);
     }
@@ -57,8 +68,11 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         print(&outcome, &job, args)?
     }
     if outcome.published && outcome.images == 0 {
-        let text =
-            format!("{} has no rows: none of the {} inputs could be decoded", args.out.display(), job.source.len());
+        let text = format!(
+            "{} has no rows: none of the {} inputs could be decoded; once they can, run again with --overwrite",
+            args.out.display(),
+            job.source.len()
+        );
         return Err(CheckFailed(text).into());
     }
     Ok(())
@@ -102,9 +116,17 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
 
 /// Rank and world size: typed, else from the launcher.
 fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
-    let from_env = |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok()?.parse::<u32>().ok());
-    let rank = args.rank.or_else(|| from_env(["RANK", "SLURM_PROCID"])).unwrap_or(0);
-    let world_size = args.world_size.or_else(|| from_env(["WORLD_SIZE", "SLURM_NTASKS"])).unwrap_or(1);
+    let from_env = |names: [&str; 2]| -> anyhow::Result<Option<u32>> {
+        let Some((name, text)) = names.iter().find_map(|name| Some((name, std::env::var(name).ok()?))) else {
+            return Ok(None);
+        };
+        let number =
+            text.trim().parse().map_err(|_| Usage(format!("{name}={text} in the environment is no number")))?;
+        Ok(Some(number))
+    };
+    let or_env = |typed: Option<u32>, names| typed.map_or_else(|| from_env(names), |number| Ok(Some(number)));
+    let rank = or_env(args.rank, ["RANK", "SLURM_PROCID"])?.unwrap_or(0);
+    let world_size = or_env(args.world_size, ["WORLD_SIZE", "SLURM_NTASKS"])?.unwrap_or(1);
     if rank >= world_size {
         return Err(
             Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into()
@@ -125,7 +147,8 @@ fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
     let (grid, source) = (job.grid()?, &job.source);
     let keys = (0..source.len().min(TRIAL_KEYS)).map(|index| source.key(index));
     let plan = JobPlan::new(&job.spec()?, keys)?;
-    let rate = trial_rate(job)?;
+    let views_per_second = trial_rate(job)?;
+    let rate = views_per_second.map(|rate| rate / f64::from(job.num_views()));
     let hours = rate.map(|rate| source.len() as f64 / rate / 3600.0 / f64::from(job.world_size));
     let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
     let memory = plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
@@ -159,8 +182,10 @@ fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
     Ok(())
 }
 
-/// Images a second, tried on some from all over the source. `None` when none of them is good.
+/// Views a second, tried on one view of some images from all over the source. `None` when there are fewer than two.
 fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
+    let recipe = Recipe { views: Views::Center, ..job.recipe };
+    let job = &Job { recipe, first_view: 0, ..job.clone() };
     let count = job.source.len().min(TRIAL_IMAGES);
     let images: Vec<usize> = (0..count).map(|i| i * job.source.len() / count).collect();
     let (mut first, mut done, mut last) = (None, 0usize, Instant::now());

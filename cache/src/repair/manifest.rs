@@ -20,7 +20,10 @@ pub(super) fn usable_manifest(dir: &Path, job: Option<&JobSpec>) -> Result<(Mani
     let (manifest, rebuilt) = match Manifest::read(dir) {
         Ok(manifest) => (manifest, false),
         Err(
-            CacheError::ManifestSyntax { .. } | CacheError::ManifestChecksum { .. } | CacheError::ManifestField { .. },
+            CacheError::ManifestSyntax { .. }
+            | CacheError::ManifestChecksum { .. }
+            | CacheError::ManifestField { .. }
+            | CacheError::NotACache { .. },
         ) => (rebuild(dir, job)?, true),
         Err(error) => return Err(error),
     };

@@ -19,11 +19,11 @@ use crate::fsio::{Lock, write_atomically};
 use crate::group::Row;
 use crate::hash::blake3_hex;
 use crate::job::JobSpec;
-use crate::manifest::{Manifest, QUARANTINE_FILE};
+use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE};
 use crate::quarantine::read_quarantine;
 use crate::shard::Shard;
-use crate::verify::{Problem, damaged_parts, verify, verify_quarantine, verify_shard};
-use crate::writer::{Name, QuarantineRecord, quarantine_list, remove_leftovers};
+use crate::verify::{Problem, damaged_parts, problem, verify, verify_quarantine, verify_shard};
+use crate::writer::{Name, QuarantineRecord, list_ours, quarantine_list, remove_leftovers};
 
 /// What encoding an image again came to.
 #[derive(Clone, Debug)]
@@ -104,7 +104,14 @@ impl RepairReport {
 /// # Ok(()) }
 /// ```
 pub fn repair(dir: &Path, job: Option<&JobSpec>, encode: &mut Encode<'_>) -> Result<RepairReport, CacheError> {
-    let mut report = RepairReport { found: verify(dir, &mut |_, _| {})?.problems, ..RepairReport::default() };
+    let found = match verify(dir, &mut |_, _| {}) {
+        // Shards without a manifest, and no trace of an unfinished job: the manifest was lost.
+        Err(CacheError::NotACache { .. }) if has_shards(dir)? => {
+            vec![problem(MANIFEST_FILE, None, "the file is missing")]
+        }
+        other => other?.problems,
+    };
+    let mut report = RepairReport { found, ..RepairReport::default() };
     if report.found.is_empty() {
         return Ok(report);
     }
@@ -115,6 +122,10 @@ pub fn repair(dir: &Path, job: Option<&JobSpec>, encode: &mut Encode<'_>) -> Res
     repaired?;
     report.remaining = verify(dir, &mut |_, _| {})?.problems;
     Ok(report)
+}
+
+fn has_shards(dir: &Path) -> Result<bool, CacheError> {
+    Ok(list_ours(dir)?.iter().any(|name| matches!(name, Name::Shard(..))))
 }
 
 fn repair_locked(

@@ -20,7 +20,7 @@ use crate::columns::read_column;
 use crate::error::CacheError;
 use crate::footer::ShardFooter;
 use crate::fsio::io_error;
-use crate::group::RowGroup;
+use crate::group::{CLASS_INDEX_MAX, RowGroup};
 use crate::hash::{blake3_hex, row_hash};
 use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
@@ -189,7 +189,7 @@ impl Shard {
     /// The labels of rows `rows` of a group, after verifying the column.
     pub(crate) fn labels(&self, file: &Arc<Bytes>, group: usize, rows: Range<usize>) -> Result<Vec<i32>, CacheError> {
         let labels = self.int_column(file, group, LABEL, rows)?;
-        match labels.iter().find(|label| **label < -1) {
+        match labels.iter().find(|label| !(-1..=CLASS_INDEX_MAX).contains(*label)) {
             None => Ok(labels),
             Some(label) => Err(self.value_error(group, LABEL, "-1 or a class index", label.to_string())),
         }

@@ -11,7 +11,7 @@ use super::table::Table;
 use super::{Contents, is_image_name};
 use crate::error::IngestError;
 
-/// Largest class index for which classes are listed by index.
+/// Class indices are below this: beyond any data set, and small enough for a table of all classes.
 const MAX_LISTED_CLASSES: usize = 1 << 20;
 
 /// Replaces the labels of all images by what the file says, -1 where it says nothing.
@@ -23,7 +23,7 @@ pub(super) fn apply(path: &Path, contents: &mut Contents) -> Result<(), IngestEr
         line,
         problem,
     })?;
-    file.check_ids().map_err(problem)?;
+    file.check_ids(path).map_err(problem)?;
     let values = file.match_images(&contents.table).map_err(problem)?;
     let by_folder = is_labelled_by_folder(&contents.table, &contents.classes);
     let table = &mut contents.table;
@@ -69,7 +69,7 @@ impl Value {
         if is_wnid(text) {
             return Ok(Value::Name(text.to_owned()));
         }
-        let index = text.parse().ok().filter(|&index| index >= -1);
+        let index = text.parse().ok().filter(|index| (-1..MAX_LISTED_CLASSES as i32).contains(index));
         index.map(Value::Index).ok_or_else(|| format!("'{text}' is neither a class index nor a wnid"))
     }
 }
@@ -130,7 +130,7 @@ impl LabelFile {
     }
 
     /// Refuses what looks like labels and is not, or is of two kinds.
-    fn check_ids(&self) -> Result<(), String> {
+    fn check_ids(&self, path: &Path) -> Result<(), String> {
         let indices = || self.values().filter_map(Value::index);
         if self.is_named() {
             return match indices().find(|index| *index >= 0) {
@@ -138,7 +138,9 @@ impl LabelFile {
                 None => Ok(()),
             };
         }
-        if indices().min().is_some_and(|min| min >= 1) && indices().max() == Some(1000) {
+        let is_named_so = path.file_name().is_some_and(|name| name.to_string_lossy().contains("ground_truth"));
+        let starts_at_1 = indices().min().is_some_and(|min| min >= 1);
+        if starts_at_1 && (is_named_so || indices().max() == Some(1000)) {
             return Err("holds the ids 1 to 1000 of the ILSVRC development kit, which are not class indices: they are not in the \
                         order of wnids; use imagenet_2012_validation_synset_labels.txt or LOC_val_solution.csv, or write the \
                         wnid of each id, which the kit's meta.mat has, in its place"

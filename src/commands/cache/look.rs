@@ -3,6 +3,7 @@
 use super::plot;
 use crate::args::Global;
 use crate::exit::{CheckFailed, Usage};
+use crate::files::check_target;
 use crate::terminal::{Meter, bytes, print_json};
 use serde_json::json;
 use std::path::Path;
@@ -94,6 +95,9 @@ pub fn show(dir: &Path, index: usize, global: &Global) -> anyhow::Result<()> {
 
 pub fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
+    if let Some(path) = picture {
+        check_target(path, b"\x89PNG")?;
+    }
     let stats = tokengrid_cache::stats(&cache)?;
     if let Some(path) = picture {
         plot::stats(&stats, path)?;

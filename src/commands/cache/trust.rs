@@ -4,12 +4,13 @@ use crate::args::{Global, MadeOfArgs};
 use crate::commands::{ingest, model};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
-use anyhow::Context;
 use serde_json::json;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use tokengrid_cache::{
-    CacheError, CheckReport, CheckedImage, CheckedView, Encoded, Manifest, QuarantineRecord, TokenCache, check_job,
+    CacheError, CheckReport, CheckedImage, CheckedView, Encoded, JobSpec, Manifest, QuarantineRecord, RepairReport,
+    TokenCache, check_job,
 };
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
@@ -22,15 +23,18 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
     with_job(cache.manifest(), dir, made_of, global, |job| {
-        let difference = check_job(&cache, &job.spec()?).err().map(|error| match error {
+        let images = SourceImages::new(&cache, &job.source)?;
+        // Where the images lie does not matter, and a part of a cache has fewer of them.
+        let spec = JobSpec { source: cache.manifest().source.clone(), ..job.spec()? };
+        let difference = check_job(&cache, &spec).err().map(|error| match error {
             CacheError::JobDiffers { field, found, wanted, .. } => {
                 format!("{field} is {found} in the cache, {wanted} by this source and tokenizer")
             }
             other => other.to_string(),
         });
-        let mut encode = |images: &[usize]| {
-            let mut checked = Vec::with_capacity(images.len());
-            job.encode_images(images, &mut |image| {
+        let mut encode = |numbers: &[usize]| {
+            let mut checked = Vec::with_capacity(numbers.len());
+            job.encode_images(&images.positions(numbers)?, &mut |image| {
                 checked.push(checked_image(&job.source, image));
                 Ok(())
             })?;
@@ -51,6 +55,42 @@ pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &
         let what = format!("{} is not what these images give with this tokenizer", dir.display());
         Err(CheckFailed(what).into())
     })
+}
+
+/// Which image of the source an image of the cache's job is: of the same number, or, in a part of a cache or a merged one,
+/// of the same key.
+enum SourceImages<'a> {
+    Same,
+    ByKey { cache: &'a TokenCache, positions: HashMap<String, usize> },
+}
+
+impl<'a> SourceImages<'a> {
+    fn new(cache: &'a TokenCache, source: &Source) -> anyhow::Result<SourceImages<'a>> {
+        let manifest = cache.manifest();
+        if source.len() == manifest.source.images {
+            return Ok(SourceImages::Same);
+        }
+        if manifest.quarantine.images > 0 {
+            let (has, had) = (source.len(), manifest.source.images);
+            let text = format!(
+                "the source has {has} images, the cache was made of {had}; give the same source, and the --exclude, --preset \
+                 and --labels that were used"
+            );
+            return Err(Usage(text).into());
+        }
+        let positions = (0..source.len()).map(|index| (source.key(index).to_string(), index)).collect();
+        Ok(SourceImages::ByKey { cache, positions })
+    }
+
+    fn positions(&self, numbers: &[usize]) -> Result<Vec<usize>, AnyError> {
+        let SourceImages::ByKey { cache, positions } = self else { return Ok(numbers.to_vec()) };
+        // Without images in quarantine, an image's number is its place in the cache.
+        let position = |number: &usize| {
+            let key = cache.meta(cache.image_rows(*number).start)?.key;
+            positions.get(&key).copied().ok_or_else(|| format!("the source has no image `{key}`").into())
+        };
+        numbers.iter().map(position).collect()
+    }
 }
 
 fn checked_image(source: &Source, image: EncodedImage) -> CheckedImage {
@@ -85,10 +125,18 @@ fn print_check(report: &CheckReport, difference: Option<&str>) {
 }
 
 pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Result<()> {
-    let manifest = manifest_of(dir)?;
+    let (manifest, first) = manifest_of(dir)?;
     with_job(&manifest, dir, made_of, global, |job| {
-        let spec = job.spec()?;
-        let report = tokengrid_cache::repair(dir, Some(&spec), &mut |images, deliver| {
+        if job.source.len() != manifest.source.images {
+            let (has, had) = (job.source.len(), manifest.source.images);
+            let text = format!(
+                "the source has {has} images, the cache was made of {had}; give the same source, and the --exclude, --preset \
+                 and --labels that were used (a part of a cache, or a merged one, is made again from its inputs)"
+            );
+            return Err(Usage(text).into());
+        }
+        let spec = JobSpec { source: manifest.source.clone(), ..job.spec()? };
+        let mut report = tokengrid_cache::repair(dir, Some(&spec), &mut |images, deliver| {
             let mut failed = None;
             let encoded = job.encode_images(images, &mut |image| {
                 let key = job.source.key(image.index);
@@ -107,6 +155,11 @@ pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Resu
                 None => Ok(encoded?),
             }
         })?;
+        if let Some(first) = first {
+            report.found.splice(0..0, first.found);
+            report.manifest_rebuilt |= first.manifest_rebuilt;
+            report.quarantine_rebuilt |= first.quarantine_rebuilt;
+        }
         if global.json {
             print_json(&report)?;
         } else if report.found.is_empty() {
@@ -132,14 +185,14 @@ fn record(key: &str, image: &EncodedImage, bad: &tokengrid_ingest::Bad) -> Quara
     QuarantineRecord { index: image.index, key: key.to_string(), stage, reason }
 }
 
-/// The manifest, as far as it can be read; a damaged one is made again from the shards first.
-fn manifest_of(dir: &Path) -> anyhow::Result<Manifest> {
-    Manifest::read(dir).or_else(|error| {
-        let no_images = &mut |_: &[usize], _: &mut tokengrid_cache::Deliver<'_>| Err::<(), AnyError>("not now".into());
-        // Fails where shards are damaged, too; the manifest comes first.
-        let _ = tokengrid_cache::repair(dir, None, no_images);
-        Manifest::read(dir).map_err(|_| error.into())
-    })
+/// The manifest. A damaged or lost one is made again from the shards first; then there is a report of that.
+fn manifest_of(dir: &Path) -> anyhow::Result<(Manifest, Option<RepairReport>)> {
+    if let Ok(manifest) = Manifest::read(dir) {
+        return Ok((manifest, None));
+    }
+    let no_images = &mut |_: &[usize], _: &mut tokengrid_cache::Deliver<'_>| Err::<(), AnyError>("not now".into());
+    let report = tokengrid_cache::repair(dir, None, no_images)?;
+    Ok((Manifest::read(dir)?, Some(report)))
 }
 
 /// Runs `work` with the job that made a cache: its recipe from the manifest, source and tokenizer as typed.
@@ -151,22 +204,12 @@ fn with_job(
     work: impl FnOnce(&Job) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let text = manifest.recipe.to_string();
-    let recipe: Recipe = text.parse().with_context(|| {
-        format!("{} does not say how its images were cut: it was not made by `tokenize`", dir.display())
+    let recipe: Recipe = text.parse().map_err(|_| {
+        CheckFailed(format!("{} does not say how its images were cut: it was not made by `tokenize`", dir.display()))
     })?;
     let exclude = ingest::excluded(made_of.preset, &made_of.exclude);
-    // A job that took the first images only took so many.
-    let limit = Some(manifest.source.images);
+    let limit = made_of.limit;
     let source = Source::open(&made_of.source, &SourceOptions { exclude, limit, labels: made_of.labels.clone() })?;
-    if source.len() < manifest.source.images {
-        let (has, had) = (source.len(), manifest.source.images);
-        let text = format!(
-            "--source {}: it has {has} images, the cache was made of {had}; give the same source, and the --exclude, \
-             --preset and --labels that were used",
-            made_of.source.display()
-        );
-        return Err(Usage(text).into());
-    }
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
     let job = Job {

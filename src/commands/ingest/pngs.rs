@@ -33,21 +33,25 @@ impl PngFolder {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let folder =
             PngFolder { out: out.to_owned(), recipe: *recipe, anew: overwrite, failed: AtomicBool::new(false) };
-        if overwrite {
+        let is_ours = folder.note().exists() || is_empty(out);
+        if overwrite && is_ours {
             // Until all is made, what lies here is a mixture, and must not be taken for either.
             write_whole(&folder.note(), format!("unfinished {recipe}").as_bytes())?;
             return Ok(folder);
         }
         let earlier = std::fs::read_to_string(folder.note()).ok();
-        let is_empty = || std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
         let problem = match earlier.as_deref() {
             Some(earlier) if earlier == recipe.to_json() => return Ok(folder),
             Some(earlier) => format!("holds PNGs of another recipe, {earlier}; this one is {recipe}"),
-            None if is_empty() => {
+            None if is_ours => {
                 folder.sign()?;
                 return Ok(folder);
             }
-            None => "is not empty, and was not made by `ingest --out`".into(),
+            None => {
+                let text =
+                    format!("{} is not empty, and was not made by `ingest --out`; give another folder", out.display());
+                return Err(CheckFailed(text).into());
+            }
         };
         Err(CheckFailed(format!("{} {problem}. Give another folder, or --overwrite", out.display())).into())
     }
@@ -62,7 +66,7 @@ impl PngFolder {
 
     /// Whether all views of an image are there. They are written in order, so the last one tells.
     pub fn has(&self, key: &str) -> bool {
-        !self.anew && self.path(key, self.recipe.num_views() - 1).is_file()
+        !self.anew && is_whole_png(&self.path(key, self.recipe.num_views() - 1))
     }
 
     /// Runs `produce`, which hands images to the function it is given, and returns when all of them are written. The time
@@ -134,6 +138,15 @@ impl PngFolder {
         let parts: Vec<&str> = key.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
         self.out.join(format!("{}.{view}.png", parts.join("/")))
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// Whether a file begins and ends as a PNG does.
+fn is_whole_png(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x89PNG") && bytes.ends_with(b"IEND\xAE\x42\x60\x82"))
 }
 
 fn encode(pixels: &[u8], size: u32, png: &mut Vec<u8>) -> Result<(), png::EncodingError> {

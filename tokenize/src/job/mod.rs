@@ -30,6 +30,7 @@ use tokengrid_ingest::{
 const WRITER_QUEUE: usize = 64;
 
 /// Everything that a job needs.
+#[derive(Clone)]
 pub struct Job<'a> {
     /// The images.
     pub source: Arc<Source>,
