@@ -166,7 +166,9 @@ fn repair_restores_the_same_bytes_or_changes_nothing() {
     std::fs::write(&shard, &bytes).unwrap();
     let other = temp.path().join("other");
     std::fs::create_dir(&other).unwrap();
-    let other = photos(&other, 4, 4);
+    let other = photos(&other, 3, 4);
+    let class = sorted(&other)[0].clone();
+    std::fs::copy(&sorted(&class)[1], class.join("another.JPEG")).unwrap();
     let message = fails(&["cache", "repair", text(&cache), "--source", text(&other), "--tokenizer", "tiny"], 1);
     assert!(!message.is_empty());
     assert!(std::fs::read(&shard).unwrap() == bytes);
