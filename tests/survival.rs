@@ -153,12 +153,23 @@ fn in_namespace(script: &str, arguments: &[&str]) -> Option<std::process::Output
     }
 }
 
+/// Runs `script` in a namespace with a mount point `$1`, a place `$2` to which it copies the cache that it makes below the
+/// mount point, and the command as the rest. What it said, and the copy.
+fn on_a_file_system_of_its_own(folder: &Path, source: &Path, script: &str) -> Option<(String, PathBuf)> {
+    let (mount, copy) = (folder.join("mount"), folder.join("copy"));
+    std::fs::create_dir(&mount).unwrap();
+    let (cache, program) = (mount.join("cache"), assert_cmd::cargo::cargo_bin("tokengrid"));
+    let command = [&[text(&mount), text(&copy), text(&program)], &arguments(source, &cache)[..]].concat();
+    let output = in_namespace(script, &command)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    Some((said, copy))
+}
+
 #[test]
 fn a_full_disk_is_named_and_the_job_goes_on_when_there_is_room_again() {
     let folder = tempfile::tempdir().unwrap();
-    let (source, whole, mount) = (many(folder.path(), 400), folder.path().join("whole"), folder.path().join("mount"));
-    std::fs::create_dir(&mount).unwrap();
-    // $1: the file system; $2: where its cache is copied to; the rest: the command.
+    let (source, whole) = (many(folder.path(), 400), folder.path().join("whole"));
     let script = r#"
         mount=$1 copy=$2; shift 2
         mount -t tmpfs -o size=256k tmpfs "$mount"
@@ -169,13 +180,8 @@ fn a_full_disk_is_named_and_the_job_goes_on_when_there_is_room_again() {
         "$@"
         cp -r "$mount/cache" "$copy"
     "#;
-    let (cache, copy) = (mount.join("cache"), folder.path().join("copy"));
-    let program = assert_cmd::cargo::cargo_bin("tokengrid");
-    let command = [&[text(&mount), text(&copy), text(&program)], &arguments(&source, &cache)[..]].concat();
-    let Some(output) = in_namespace(script, &command) else { return };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("No space left on device") && said.contains(text(&cache)), "{said}");
+    let Some((said, copy)) = on_a_file_system_of_its_own(folder.path(), &source, script) else { return };
+    assert!(said.contains("No space left on device") && said.contains("mount/cache"), "{said}");
     assert!(start(&arguments(&source, &whole)).wait().unwrap().success());
     assert_eq!(content_hash(&copy), content_hash(&whole));
 }
@@ -183,8 +189,7 @@ fn a_full_disk_is_named_and_the_job_goes_on_when_there_is_room_again() {
 #[test]
 fn a_folder_that_becomes_read_only_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let (source, mount) = (many(folder.path(), 40), folder.path().join("mount"));
-    std::fs::create_dir(&mount).unwrap();
+    let source = many(folder.path(), 40);
     let script = r#"
         mount=$1 copy=$2; shift 2
         mount -t tmpfs -o size=4m tmpfs "$mount"
@@ -194,12 +199,7 @@ fn a_folder_that_becomes_read_only_loses_nothing() {
         cat "$mount.message"
         cp -r "$mount/cache" "$copy"
     "#;
-    let (cache, copy) = (mount.join("cache"), folder.path().join("copy"));
-    let program = assert_cmd::cargo::cargo_bin("tokengrid");
-    let command = [&[text(&mount), text(&copy), text(&program)], &arguments(&source, &cache)[..]].concat();
-    let Some(output) = in_namespace(script, &command) else { return };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let Some((said, copy)) = on_a_file_system_of_its_own(folder.path(), &source, script) else { return };
     assert!(said.contains("Read-only file system"), "{said}");
     assert_eq!(json(&["cache", "info", text(&copy)])["rows"], 20, "what was there is there");
     content_hash(&copy);

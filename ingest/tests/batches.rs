@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::golden;
-use tempfile::TempDir;
+use support::{golden, small_images};
 use tokengrid_ingest::{
     BatchStream, ImageViews, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views,
 };
@@ -27,15 +26,6 @@ fn recipe(views: &str) -> Recipe {
 
 fn config(threads: usize, in_flight: usize) -> StreamConfig {
     StreamConfig { threads, in_flight, ..StreamConfig::default() }
-}
-
-/// A folder of `count` small sound images.
-fn small_images(count: usize) -> (TempDir, Arc<Source>) {
-    let root = tempfile::tempdir().expect("temporary folder");
-    let bytes = support::input("tiny_17x13.JPEG");
-    (0..count).for_each(|i| fs::write(root.path().join(format!("{i:05}.jpg")), &bytes).expect("file"));
-    let source = Source::open(root.path(), &SourceOptions::default()).expect("source");
-    (root, Arc::new(source))
 }
 
 /// Batches must hold the views of `images`, in order and without gaps.

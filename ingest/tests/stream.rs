@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::golden;
-use tempfile::TempDir;
+use support::{golden, small_images};
 use tokengrid_ingest::{
     ImageViews, Limits, Orientation, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views, decode_rgb,
     jpeg_simd, views_of, views_of_file,
@@ -26,15 +25,6 @@ fn recipe() -> Recipe {
 
 fn config(threads: usize, in_flight: usize) -> StreamConfig {
     StreamConfig { threads, in_flight, limits: Limits::default() }
-}
-
-/// A folder of `count` small sound images.
-fn small_images(count: usize) -> (TempDir, Arc<Source>) {
-    let root = tempfile::tempdir().expect("temporary folder");
-    let bytes = support::input("tiny_17x13.JPEG");
-    (0..count).for_each(|i| fs::write(root.path().join(format!("{i:05}.jpg")), &bytes).expect("file"));
-    let source = Source::open(root.path(), &SourceOptions::default()).expect("source");
-    (root, Arc::new(source))
 }
 
 #[test]

@@ -28,6 +28,15 @@ BATCH = 256
 TOKENS = 256
 
 
+def shuffled(count):
+    """Rows of full batches, each row once."""
+    import numpy
+
+    order = numpy.random.default_rng(1).permutation(count)
+    for start in range(0, count - BATCH + 1, BATCH):
+        yield order[start : start + BATCH]
+
+
 def memmap(folder, tokens, labels):
     """Unpacked 32-bit tokens in one file: what nanoGPT's users would write."""
     import numpy
@@ -36,9 +45,7 @@ def memmap(folder, tokens, labels):
     data = numpy.memmap(folder / "tokens.bin", numpy.uint32, "r", shape=tokens.shape)
 
     def epoch():
-        order = numpy.random.default_rng(1).permutation(len(data))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            rows = order[start : start + BATCH]
+        for rows in shuffled(len(data)):
             yield data[rows].astype(numpy.int64), labels[rows]
 
     return epoch
@@ -53,9 +60,7 @@ def npy_pairs(folder, tokens, labels):
         numpy.save(folder / f"{index}.label.npy", numpy.array([label]))
 
     def epoch():
-        order = numpy.random.default_rng(1).permutation(len(tokens))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            rows = order[start : start + BATCH]
+        for rows in shuffled(len(tokens)):
             grids = numpy.stack([numpy.load(folder / f"{row}.npy") for row in rows])
             yield grids, numpy.concatenate([numpy.load(folder / f"{row}.label.npy") for row in rows])
 
@@ -76,13 +81,25 @@ def hugging_face(folder, tokens, labels):
     data = datasets.load_from_disk(str(folder)).with_format("arrow")
 
     def epoch():
-        order = numpy.random.default_rng(1).permutation(len(data))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
-            batch = data[order[start : start + BATCH]]
+        for rows in shuffled(len(data)):
+            batch = data[rows]
             grids = batch["tokens"].combine_chunks().flatten().to_numpy().reshape(BATCH, TOKENS)
             yield grids.astype(numpy.int64), batch["label"].to_numpy()
 
     return epoch
+
+
+def batches_of(samples):
+    """Full batches out of single samples."""
+    import numpy
+
+    grids, labels = [], []
+    for sample in samples:
+        grids.append(sample["tokens"])
+        labels.append(sample["label"])
+        if len(grids) == BATCH:
+            yield numpy.stack(grids).astype(numpy.int64), numpy.array(labels)
+            grids, labels = [], []
 
 
 def mds(folder, tokens, labels):
@@ -95,16 +112,7 @@ def mds(folder, tokens, labels):
             out.write({"tokens": grid, "label": int(label)})
     data = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH, shuffle_seed=1)
 
-    def epoch():
-        grids, batch_labels = [], []
-        for sample in data:
-            grids.append(sample["tokens"])
-            batch_labels.append(sample["label"])
-            if len(grids) == BATCH:
-                yield numpy.stack(grids).astype(numpy.int64), numpy.array(batch_labels)
-                grids, batch_labels = [], []
-
-    return epoch
+    return lambda: batches_of(data)
 
 
 def _sample(item):
@@ -120,16 +128,7 @@ def litdata(folder, tokens, labels):
     optimize(fn=_sample, inputs=items, output_dir=str(folder), chunk_bytes="64MB", num_workers=1)
     data = StreamingDataset(str(folder), shuffle=True, seed=1)
 
-    def epoch():
-        grids, batch_labels = [], []
-        for sample in data:
-            grids.append(sample["tokens"])
-            batch_labels.append(sample["label"])
-            if len(grids) == BATCH:
-                yield numpy.stack(grids).astype(numpy.int64), numpy.array(batch_labels)
-                grids, batch_labels = [], []
-
-    return epoch
+    return lambda: batches_of(data)
 
 
 PEERS = {

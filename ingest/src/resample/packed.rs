@@ -87,6 +87,23 @@ impl Down {
             }));
         }
     }
+
+    /// Pairs and number of taps of output `o`: rows of a source of `source_bytes` bytes, `stride` bytes apart.
+    ///
+    /// # Panics
+    /// If so many rows of `out_bytes` bytes do not fit in the source: what the kernels read rests on that.
+    pub(super) fn checked(
+        &self,
+        o: usize,
+        source_bytes: usize,
+        stride: usize,
+        out_bytes: usize,
+    ) -> (&[(i32, i32)], usize) {
+        let (start, taps) = self.outputs[o];
+        let reach = if taps == 0 { 0 } else { (taps - 1) * stride + out_bytes };
+        assert!(source_bytes >= reach, "the rows that the weights ask for are there");
+        (&self.pairs[start..start + taps.div_ceil(2)], taps)
+    }
 }
 
 /// Two i16 in an i32, the first in the low half.

@@ -70,14 +70,11 @@ fn finish(low: __m128i, high: __m128i) -> __m128i {
 /// The processor must have SSE4.1.
 #[target_feature(enable = "sse4.1")]
 pub(crate) unsafe fn vertical(source: &[u8], stride: usize, weights: &[i32], packed: &Down, o: usize, out: &mut [u8]) {
+    let (pairs, taps) = packed.checked(o, source.len(), stride, out.len());
     let whole = out.len() - out.len() % STEP_BYTES;
-    let (start, taps) = packed.outputs[o];
-    let pairs = &packed.pairs[start..start + taps.div_ceil(2)];
-    let reach = if taps == 0 { 0 } else { (taps - 1) * stride + out.len() };
-    assert!(source.len() >= reach, "the rows that the weights ask for are there");
     for at in (0..whole).step_by(STEP_BYTES) {
-        // SAFETY: SSE4.1 is there (caller). Row i < taps is read at `i * stride + at .. + 16`, within the length asserted
-        // above; 16 bytes are written at `at`, within `whole <= out.len()`.
+        // SAFETY: SSE4.1 is there (caller). Row i < taps is read at `i * stride + at .. + 16`, within the length that was
+        // checked; 16 bytes are written at `at`, within `whole <= out.len()`.
         unsafe { vertical_step(source.as_ptr().add(at), stride, pairs, taps, out.as_mut_ptr().add(at)) };
     }
     if whole < out.len() {

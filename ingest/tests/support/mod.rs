@@ -4,9 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::Value;
-use tokengrid_ingest::RgbImage;
+use tempfile::TempDir;
+use tokengrid_ingest::{RgbImage, Source, SourceOptions};
 
 /// `tests/fixtures/preprocess`.
 pub fn golden() -> PathBuf {
@@ -49,6 +51,15 @@ pub fn python_with_pillow() -> Option<PathBuf> {
         return None;
     }
     Some(python.into())
+}
+
+/// A folder of `count` small sound images.
+pub fn small_images(count: usize) -> (TempDir, Arc<Source>) {
+    let root = tempfile::tempdir().expect("temporary folder");
+    let bytes = input("tiny_17x13.JPEG");
+    (0..count).for_each(|i| fs::write(root.path().join(format!("{i:05}.jpg")), &bytes).expect("file"));
+    let source = Source::open(root.path(), &SourceOptions::default()).expect("source");
+    (root, Arc::new(source))
 }
 
 /// Fails with the number of differing samples and the largest difference.
