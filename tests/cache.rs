@@ -196,6 +196,54 @@ fn views_that_are_added_later_make_the_cache_of_all_of_them() {
 }
 
 #[test]
+fn what_a_cache_lacks_is_added_in_its_place() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let (source, cache, whole) = (photos(dir, 2, 3), dir.join("cache"), dir.join("whole"));
+    let hash = |cache: &Path| json(&["cache", "info", text(cache)])["content_hash"].clone();
+    tokenize(&source, &whole, &["--views", "random-crop:5"]);
+    tokenize(&source, &cache, &["--views", "random-crop:2"]);
+    std::fs::write(cache.join("notes.txt"), "mine").unwrap();
+    let add = ["--views", "random-crop:5", "--add"];
+    let made = tokenize(&source, &cache, &add);
+    assert_eq!((&made["rows"], &made["rows_added"]), (&30.into(), &18.into()));
+    assert_eq!(made["content_hash"], hash(&whole));
+    json(&["cache", "verify", text(&cache)]);
+    assert_eq!(tokenize(&source, &cache, &add)["rows_added"], 0);
+    assert_eq!(std::fs::read_to_string(cache.join("notes.txt")).unwrap(), "mine");
+
+    // Killed between the two renames.
+    let beside = |ending: &str| dir.join(format!("cache.{ending}"));
+    std::fs::rename(&cache, beside("merged")).unwrap();
+    tokenize(&source, &beside("before"), &["--views", "random-crop:2"]);
+    assert_eq!(tokenize(&source, &cache, &add)["content_hash"], hash(&whole));
+    for ending in ["adding", "merged", "before"] {
+        assert!(!beside(ending).exists(), "{ending}");
+    }
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "128", "--out", text(&cache), "--add"];
+    let message = fails(&[&fixed[..], &["--views", "random-crop:3"]].concat(), 2);
+    assert!(message.contains("has 5 views"), "{message}");
+    let message = fails(&[&fixed[..], &["--views", "random-crop:9", "--seed", "8"]].concat(), 1);
+    assert!(message.contains("seed"), "{message}");
+    assert_eq!(hash(&cache), hash(&whole), "nothing is changed by what does not fit");
+
+    // Another split.
+    let [named, val] = ["named", "val"].map(|name| dir.join(name));
+    let more = photos(&val, 4, 2);
+    for class in sorted(&source) {
+        std::fs::remove_dir_all(more.join(class.file_name().unwrap())).unwrap();
+    }
+    let message = fails(&[&fixed[..], &["--split", "val"]].concat(), 1);
+    assert!(message.contains("cache merge"), "{message}");
+    tokenize(&source, &named, &["--split", "train"]);
+    let made = tokenize(&more, &named, &["--split", "val", "--add"]);
+    assert_eq!((&made["rows"], &made["rows_added"]), (&10.into(), &4.into()));
+    assert_eq!(tokenize(&more, &named, &["--split", "val", "--add"])["rows_added"], 0);
+    let part = dir.join("part");
+    assert_eq!(json(&["cache", "subset", text(&named), "--split", "val", "--out", text(&part)])["rows"], 4);
+}
+
+#[test]
 fn splits_subsets_and_arrays_there_and_back() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();

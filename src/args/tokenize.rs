@@ -40,6 +40,13 @@ pub struct TokenizeArgs {
     /// Write the report (the object that --json prints) to this file.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Add what the cache in --out lacks: more views of its images, or, with --split, another split. It is encoded beside the
+    /// cache and merged with it; the new cache then takes the old one's place.
+    #[arg(long, conflicts_with_all = ["overwrite", "first_view", "dry_run"])]
+    pub add: bool,
+    /// The split that the images belong to: train, val, ...
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
     /// Start anew where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,

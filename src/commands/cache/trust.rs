@@ -25,7 +25,8 @@ pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &
     with_job(cache.manifest(), dir, made_of, global, |job| {
         let images = SourceImages::new(&cache, &job.source)?;
         // Where the images lie does not matter, and a part of a cache has fewer of them.
-        let spec = JobSpec { source: cache.manifest().source.clone(), ..job.spec()? };
+        let spec =
+            JobSpec { source: cache.manifest().source.clone(), splits: cache.manifest().splits.clone(), ..job.spec()? };
         let difference = check_job(&cache, &spec).err().map(|error| match error {
             CacheError::JobDiffers { field, found, wanted, .. } => {
                 format!("{field} is {found} in the cache, {wanted} by this source and tokenizer")
@@ -135,7 +136,7 @@ pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Resu
             );
             return Err(Usage(text).into());
         }
-        let spec = JobSpec { source: manifest.source.clone(), ..job.spec()? };
+        let spec = JobSpec { source: manifest.source.clone(), splits: manifest.splits.clone(), ..job.spec()? };
         let mut report = tokengrid_cache::repair(dir, Some(&spec), &mut |images, deliver| {
             let mut failed = None;
             let encoded = job.encode_images(images, &mut |image| {
@@ -216,6 +217,7 @@ fn with_job(
         source: Arc::new(source),
         recipe,
         first_view: manifest.first_view,
+        split: None,
         tokenizer: &tokenizer,
         info,
         runtime,

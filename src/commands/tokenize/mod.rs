@@ -1,15 +1,17 @@
 //! `tokengrid tokenize`: the main job.
 
+mod add;
+mod dry_run;
+
 use super::{ingest, model};
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
-use crate::terminal::{Meter, bytes, print_json, seconds};
+use crate::terminal::{Meter, print_json, seconds};
 use crate::{files, signals};
-use serde_json::json;
-use std::time::{Duration, Instant};
-use tokengrid_cache::{JobPlan, VIEWS_MAX};
-use tokengrid_ingest::{BadPolicy, Recipe, Views};
-use tokengrid_tokenize::{Job, Outcome, TokenizeError};
+use std::path::Path;
+use tokengrid_cache::VIEWS_MAX;
+use tokengrid_ingest::BadPolicy;
+use tokengrid_tokenize::{Job, Outcome};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
@@ -30,6 +32,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         source,
         recipe,
         first_view: args.first_view,
+        split: args.split.clone(),
         tokenizer: &tokenizer,
         info,
         runtime,
@@ -52,13 +55,12 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         .into());
     }
     if args.dry_run {
-        return dry_run(&job, args, global);
+        return dry_run::run(&job, args, global);
     }
-    let mut meter = Meter::new(global, "images");
-    let outcome = job.run(&args.out, signals::flag(), &mut |progress| {
-        meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
-    })?;
-    drop(meter);
+    if args.add {
+        return add::run(job, args, global);
+    }
+    let outcome = encode(&job, &args.out, global)?;
     if let Some(path) = &args.report {
         files::write_json(path, &outcome)?;
     }
@@ -76,6 +78,15 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         return Err(CheckFailed(text).into());
     }
     Ok(())
+}
+
+/// Runs the job into the folder `out`, with progress.
+fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
+    let mut meter = Meter::new(global, "images");
+    let progress = &mut |progress: &tokengrid_tokenize::Progress| {
+        meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
+    };
+    Ok(job.run(out, signals::flag(), progress)?)
 }
 
 fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {
@@ -133,73 +144,4 @@ fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
         );
     }
     Ok((rank, world_size))
-}
-
-/// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
-const TRIAL_IMAGES: usize = 64;
-const TRIAL: Duration = Duration::from_secs(5);
-
-/// Keys that a dry run looks at to learn how long they are.
-const TRIAL_KEYS: usize = 10_000;
-
-/// What would be written, without writing it.
-fn dry_run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
-    let (grid, source) = (job.grid()?, &job.source);
-    let keys = (0..source.len().min(TRIAL_KEYS)).map(|index| source.key(index));
-    let plan = JobPlan::new(&job.spec()?, keys)?;
-    let views_per_second = trial_rate(job)?;
-    let rate = views_per_second.map(|rate| rate / f64::from(job.num_views()));
-    let hours = rate.map(|rate| source.len() as f64 / rate / 3600.0 / f64::from(job.world_size));
-    let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
-    let memory = plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
-    let free = files::free_bytes(&args.out);
-    if global.json {
-        return print_json(&json!({
-            "images": source.len(), "excluded": source.excluded(), "classes": source.classes().len(),
-            "rows": plan.rows, "files": plan.files, "shards": plan.shards, "grid": [grid.height, grid.width],
-            "bits": grid.bits, "estimated_bytes": plan.bytes, "peak_bytes": plan.peak_bytes, "memory_bytes": memory,
-            "free_bytes": free, "images_per_second": rate, "hours": hours,
-        }));
-    }
-    let (classes, excluded) = (source.classes().len(), source.excluded());
-    println!("{} images ({classes} classes, {excluded} excluded), {} rows", source.len(), plan.rows);
-    println!("grid {grid} of {} bits: {} in {} files", grid.bits, bytes(plan.bytes), plan.files);
-    match free {
-        Some(free) if free < plan.peak_bytes => {
-            println!("free disk {}: NOT ENOUGH, {} are needed while it runs", bytes(free), bytes(plan.peak_bytes));
-        }
-        Some(free) => println!("free disk {} ({} are needed while it runs)", bytes(free), bytes(plan.peak_bytes)),
-        None => {}
-    }
-    println!("memory {} a process, besides the model", bytes(memory));
-    if let (Some(rate), Some(hours)) = (rate, hours) {
-        let processes = job.world_size;
-        println!(
-            "{} at {rate:.1} images/s a process, {processes} processes (measured just now)",
-            seconds(hours * 3600.0)
-        );
-    }
-    Ok(())
-}
-
-/// Views a second, tried on one view of some images from all over the source. `None` when there are fewer than two.
-fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
-    let recipe = Recipe { views: Views::Center, ..job.recipe };
-    let job = &Job { recipe, first_view: 0, ..job.clone() };
-    let count = job.source.len().min(TRIAL_IMAGES);
-    let images: Vec<usize> = (0..count).map(|i| i * job.source.len() / count).collect();
-    let (mut first, mut done, mut last) = (None, 0usize, Instant::now());
-    let ended = job.encode_images(&images, &mut |_| {
-        // The first one pays for what is done once.
-        last = Instant::now();
-        let since = *first.get_or_insert(last);
-        done += 1;
-        if last.duration_since(since) > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
-    });
-    match ended {
-        Ok(()) | Err(TokenizeError::Cancelled) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let elapsed = first.map_or(0.0, |first| last.duration_since(first).as_secs_f64());
-    Ok((done > 1 && elapsed > 0.0).then(|| (done - 1) as f64 / elapsed))
 }

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::Device;
-use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, SourceInfo, TokenizerInfo};
+use tokengrid_cache::{
+    CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo,
+};
 use tokengrid_ingest::{
     BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
 };
@@ -38,6 +40,8 @@ pub struct Job<'a> {
     pub recipe: Recipe,
     /// The first view that is encoded; those before it are in another cache already.
     pub first_view: u32,
+    /// The split that all images belong to, if the cache is to have splits.
+    pub split: Option<String>,
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
     /// Its identity, as recorded in the cache.
@@ -83,6 +87,8 @@ impl Job<'_> {
     pub fn spec(&self) -> Result<JobSpec, TokenizeError> {
         let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.num_views());
         spec.first_view = self.first_view;
+        spec.splits =
+            self.split.iter().map(|name| Split { name: name.clone(), images: [0, self.source.len()] }).collect();
         spec.tokenizer = self.info.clone();
         spec.recipe = serde_json::from_str(&self.recipe.to_json()).expect("a recipe is JSON");
         spec.source = SourceInfo {
