@@ -84,6 +84,15 @@ impl AdamW {
         Ok(Gradients(self.groups.iter().map(flat).collect()))
     }
 
+    /// Gradients of zero, and views of them under the parameters' names for a step that writes gradients itself.
+    pub fn zero_gradients(&self) -> (Gradients, Params) {
+        let _no_grad = tch::no_grad_guard();
+        let flats: Vec<Tensor> = self.groups.iter().map(|group| group.flat.zeros_like()).collect();
+        let views = self.groups.iter().zip(&flats).flat_map(|(group, flat)| group.split(flat));
+        let views = views.map(|(name, view)| (name.to_string(), view)).collect();
+        (Gradients(flats), views)
+    }
+
     /// One update with learning rate `lr`.
     pub fn step(&mut self, grads: &Gradients, lr: f64) {
         self.step += 1;
@@ -168,6 +177,13 @@ impl Group {
 }
 
 impl Gradients {
+    /// Back to zero.
+    pub fn zero(&mut self) {
+        for grad in &mut self.0 {
+            let _ = grad.zero_();
+        }
+    }
+
     /// Adds the gradients of another micro-batch.
     pub fn add(&mut self, other: &Gradients) {
         for (sum, grad) in self.0.iter_mut().zip(&other.0) {

@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod data;
+mod fused;
 mod intra;
 mod model;
 mod rope;
@@ -12,6 +13,7 @@ mod weights;
 pub use block::{Block, Dropout, rms_norm};
 pub use config::{ArConfig, DataSection, ModelConfig, TrainSection};
 pub use data::{HostBatch, Prefetch, Unpacker};
+pub use fused::FusedStep;
 pub use intra::IntraBlock;
 pub use model::{ArModel, Losses};
 pub use rope::{Rope, rotate};

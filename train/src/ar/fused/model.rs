@@ -1,0 +1,243 @@
+//! The step, top to bottom.
+
+use super::intra::Intra;
+use super::kernels::{Mask, add, cross_entropy};
+use super::matrix::{Matrix, ROWS};
+use super::norm::Norm;
+use super::spatial::{Masks, Rotation, Shape, Spatial};
+use super::threads::{Pieces, for_rows};
+use super::weight::{Weight, Weights};
+use crate::TrainError;
+use crate::ar::config::ModelConfig;
+use crate::ar::data::HostBatch;
+use crate::ar::rope::Rope;
+use crate::rng::CounterRng;
+use tch::{Device, Kind};
+use tokengrid_tokenize::Params;
+
+/// Forward and backward over batches of one size. Owns all memory that a step needs.
+#[derive(Debug)]
+pub struct FusedStep {
+    config: ModelConfig,
+    batch: usize,
+    rotation: Rotation,
+    pre_emb: Weight,
+    post_emb: Weight,
+    class_emb: Weight,
+    spatial: Vec<Spatial>,
+    intra: Vec<Intra>,
+    norm: Norm,
+    head: [Weight; 2],
+    /// Embedded sequence `[P, D]`.
+    x_pd: Matrix,
+    /// Sub-tokens `[2P, D]`.
+    sub_pd: Matrix,
+    logits_pv: [Matrix; 2],
+    dsub_pd: Matrix,
+    scratch_pd: Matrix,
+}
+
+impl FusedStep {
+    /// A step for batches of `batch` sequences. `values` and `grads` hold a tensor for each of
+    /// [`ModelConfig::tensors`], contiguous fp32 on the CPU; the step adds to the latter.
+    pub fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
+        let weights = Weights::new(values, grads);
+        let (positions, heads, d) = (config.block_size as usize, config.n_head as usize, config.dim as usize);
+        let rows = batch * positions;
+        let shape = Shape { batch, positions, heads };
+        let head = [weights.matrix("head.0.weight"), weights.matrix("head.1.weight")];
+        let spatial = |i| Spatial::new(&weights.block("spatial_blocks", i), shape);
+        let intra = |i| Intra::new(&weights.block("factorized_blocks", i), rows, heads);
+        FusedStep {
+            batch,
+            rotation: rotation(config),
+            pre_emb: weights.matrix("pre_emb.weight"),
+            post_emb: weights.matrix("post_emb.weight"),
+            class_emb: weights.matrix("class_emb.embedding_table.weight"),
+            spatial: (0..config.spatial_n_layer).map(spatial).collect(),
+            intra: (0..config.factorized_n_layer).map(intra).collect(),
+            norm: Norm::new(&weights, "norm.weight", 2 * rows),
+            logits_pv: [0, 1].map(|part| Matrix::new(rows, head[part].value.rows)),
+            head,
+            x_pd: Matrix::new(rows, d),
+            sub_pd: Matrix::new(2 * rows, d),
+            dsub_pd: Matrix::new(2 * rows, d),
+            scratch_pd: Matrix::new(2 * rows, d),
+            config: config.clone(),
+        }
+    }
+
+    /// Mean cross entropies of both sub-tokens, nats; adds their gradients times `scale`. Dropout is a function of `name`;
+    /// `None` turns it off.
+    ///
+    /// # Errors
+    /// libtorch's attention fails.
+    ///
+    /// # Panics
+    /// When the batch has another size.
+    pub fn run(&mut self, batch: &HostBatch, scale: f64, name: Option<&[u64]>) -> Result<[f64; 2], TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        assert_eq!(batch.class.len(), self.batch, "the step was built for another batch size");
+        let dropout = Dropout { config: &self.config.clone(), name };
+        self.forward(batch, &dropout)?;
+        let losses = self.losses(batch, scale);
+        self.backward(batch, &dropout)?;
+        Ok(losses)
+    }
+
+    fn forward(&mut self, batch: &HostBatch, dropout: &Dropout) -> Result<(), TrainError> {
+        self.embed(batch);
+        self.x_pd.drop(dropout.of_tokens());
+        for i in 0..self.spatial.len() {
+            let (done, rest) = self.spatial.split_at_mut(i);
+            let x_pd = done.last().map_or(&self.x_pd, Spatial::output);
+            rest[0].forward(x_pd, &self.rotation, dropout.of_block(i))?;
+        }
+        self.sub_tokens(batch);
+        for i in 0..self.intra.len() {
+            let (done, rest) = self.intra.split_at_mut(i);
+            let sub_pd = done.last().map_or(&self.sub_pd, Intra::output);
+            rest[0].forward(sub_pd, dropout.of_block(self.spatial.len() + i));
+        }
+        Ok(())
+    }
+
+    /// Heads and cross entropies, forward and backward: leaves the gradient of the intra stack's output in `dsub`.
+    fn losses(&mut self, batch: &HostBatch, scale: f64) -> [f64; 2] {
+        let rows = self.x_pd.rows;
+        let sub_pd = self.intra.last().map_or(&self.sub_pd, Intra::output);
+        self.norm.forward(sub_pd);
+        let mut losses = [0.0; 2];
+        for (part, targets) in [&batch.pre, &batch.post].into_iter().enumerate() {
+            let (logits_pv, head) = (&mut self.logits_pv[part], &mut self.head[part]);
+            let n_pd = self.norm.output().part(part * rows, rows);
+            logits_pv.linear(&n_pd, &head.value);
+            losses[part] = mean_cross_entropy(logits_pv, targets, (scale / rows as f64) as f32);
+            head.grad.add_weight_grad(logits_pv, &n_pd);
+        }
+        for part in 0..2 {
+            let mut dn_pd = self.norm.output_mut().part(part * rows, rows);
+            dn_pd.linear_backward(&self.logits_pv[part], &self.head[part].value);
+        }
+        self.dsub_pd.fill_zero();
+        self.norm.backward(sub_pd, &mut self.dsub_pd);
+        losses
+    }
+
+    fn backward(&mut self, batch: &HostBatch, dropout: &Dropout) -> Result<(), TrainError> {
+        let rows = self.x_pd.rows;
+        for i in (0..self.intra.len()).rev() {
+            let (before, rest) = self.intra.split_at_mut(i);
+            let sub_pd = before.last().map_or(&self.sub_pd, Intra::output);
+            let masks = dropout.of_block(self.spatial.len() + i);
+            rest[0].backward(sub_pd, &mut self.dsub_pd, &mut self.scratch_pd, masks);
+        }
+        self.embed_pre_backward(batch);
+        let mut dx_pd = self.dsub_pd.part(0, rows);
+        let mut scratch_pd = self.scratch_pd.part(0, rows);
+        for i in (0..self.spatial.len()).rev() {
+            let (before, rest) = self.spatial.split_at_mut(i);
+            let x_pd = before.last().map_or(&self.x_pd, Spatial::output);
+            rest[0].backward(x_pd, &mut dx_pd, &mut scratch_pd, &self.rotation, dropout.of_block(i))?;
+        }
+        dx_pd.drop(dropout.of_tokens());
+        self.embed_backward(batch, &dx_pd);
+        Ok(())
+    }
+
+    /// The class, then the tokens before each position.
+    fn embed(&mut self, batch: &HostBatch) {
+        let positions = self.config.block_size as usize;
+        let (pre_emb, post_emb, class_emb) = (&self.pre_emb.value, &self.post_emb.value, &self.class_emb.value);
+        self.x_pd.each_row(&|row, x| match row % positions {
+            0 => x.copy_from_slice(class_emb.row(batch.class[row / positions] as usize)),
+            _ => {
+                x.copy_from_slice(pre_emb.row(batch.pre[row - 1] as usize));
+                add(x, post_emb.row(batch.post[row - 1] as usize));
+            }
+        });
+    }
+
+    /// One thread: several positions may add to one row.
+    fn embed_backward(&mut self, batch: &HostBatch, dx_pd: &Matrix) {
+        let (positions, d) = (self.config.block_size as usize, dx_pd.columns);
+        for row in 0..dx_pd.rows {
+            let dx = dx_pd.row(row);
+            let add_to = |weight: &mut Weight, index: i64| {
+                let at = index as usize * d;
+                add(&mut weight.grad.values_mut()[at..at + d], dx);
+            };
+            if row % positions == 0 {
+                add_to(&mut self.class_emb, batch.class[row / positions]);
+            } else {
+                add_to(&mut self.pre_emb, batch.pre[row - 1]);
+                add_to(&mut self.post_emb, batch.post[row - 1]);
+            }
+        }
+    }
+
+    /// The intra stack's input: the trunk's output, then the embedded low bits.
+    fn sub_tokens(&mut self, batch: &HostBatch) {
+        let rows = self.x_pd.rows;
+        let h_pd = self.spatial.last().map_or(&self.x_pd, Spatial::output);
+        self.sub_pd.part(0, rows).copy_from(h_pd);
+        let pre_emb = &self.pre_emb.value;
+        self.sub_pd.part(rows, rows).each_row(&|row, x| x.copy_from_slice(pre_emb.row(batch.pre[row] as usize)));
+    }
+
+    fn embed_pre_backward(&mut self, batch: &HostBatch) {
+        let (rows, d) = (self.x_pd.rows, self.x_pd.columns);
+        let dpre = self.pre_emb.grad.values_mut();
+        for (row, &pre) in batch.pre.iter().enumerate() {
+            let at = pre as usize * d;
+            add(&mut dpre[at..at + d], self.dsub_pd.row(rows + row));
+        }
+    }
+}
+
+/// Which elements are dropped in one step.
+struct Dropout<'a> {
+    config: &'a ModelConfig,
+    name: Option<&'a [u64]>,
+}
+
+impl Dropout<'_> {
+    fn mask(&self, rate: f64, site: u64) -> Option<Mask> {
+        let name = self.name.filter(|_| rate > 0.0)?;
+        Some(Mask::new(rate, CounterRng::new(&[name, &[site]].concat()).next_u64()))
+    }
+
+    fn of_tokens(&self) -> Option<Mask> {
+        self.mask(self.config.token_drop, 0)
+    }
+
+    fn of_block(&self, number: usize) -> Masks {
+        let site = 1 + 2 * number as u64;
+        Masks { resid: self.mask(self.config.resid_dropout, site), ffn: self.mask(self.config.ffn_dropout, site + 1) }
+    }
+}
+
+/// Replaces logits by the gradient of their mean cross entropy times `scale` a row; the mean.
+fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f64 {
+    let (rows, columns) = (logits_pv.rows, logits_pv.columns);
+    let mut losses = vec![0f32; rows];
+    let (logits, places) = (Pieces::of(logits_pv.values_mut()), Pieces::of(&mut losses));
+    for_rows(rows, ROWS, &|first, count| {
+        for (row, &target) in (first..first + count).zip(&targets[first..]) {
+            // SAFETY: `for_rows` hands out disjoint ranges of rows.
+            let (logits, loss) = unsafe { (logits.piece(row * columns, columns), places.piece(row, 1)) };
+            loss[0] = cross_entropy(logits, target as usize, scale);
+        }
+    });
+    losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / rows as f64
+}
+
+/// The rotary table of [`Rope`] as plain numbers.
+fn rotation(config: &ModelConfig) -> Rotation {
+    let factors = Rope::new(config.side(), config.head_dim(), Device::Cpu).rows(0, config.block_size).view_as_real();
+    let part = |i: i64| -> Vec<f32> {
+        let values = factors.select(-1, i).contiguous().to_kind(Kind::Float).view([-1]);
+        Vec::try_from(&values).expect("a table of floats copies to the host")
+    };
+    Rotation { cos: part(0), sin: part(1), pairs: (config.head_dim() / 2) as usize }
+}
