@@ -1,12 +1,13 @@
 //! The tokenizer's training loop.
 
 use super::config::TokenizerConfig;
+use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet};
 use super::initial_params;
 use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::optim::{AdamW, AdamWConfig, Ema};
-use crate::run::{Metrics, RunFolder, State};
+use crate::run::{Keep, Metrics, RunFolder, State};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -95,11 +96,11 @@ impl TokenizerTrainer {
         observe: &mut dyn FnMut(&TokenizerReport),
     ) -> Result<TokenizerSummary, TrainError> {
         let train = self.config.train.clone();
-        let mut crops = Crops::start(self.photos.clone(), &train, self.state.position);
+        let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
         let mut metrics = self.folder.metrics(self.state.step)?;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < train.max_steps {
-            let losses = self.step(&crops.next_batch())?;
+            let losses = self.step(&crops.next_batch()?)?;
             if self.state.step.is_multiple_of(train.log_every) || self.state.step == train.max_steps {
                 let steps = (self.state.step - since.1) as f64;
                 let rate = steps * train.batch_size as f64 / since.0.elapsed().as_secs_f64();
@@ -116,6 +117,19 @@ impl TokenizerTrainer {
         }
         let weights = self.folder.path().join("checkpoints/latest/ema.safetensors");
         Ok(TokenizerSummary { step: self.state.step, photos: self.photos.len(), weights })
+    }
+
+    fn crops(&self) -> CropConfig {
+        let train = &self.config.train;
+        CropConfig {
+            batch_size: train.batch_size,
+            side: train.image_size,
+            random: true,
+            scale: train.scale,
+            flip: train.flip,
+            seed: train.seed as u64,
+            ..CropConfig::default()
+        }
     }
 
     /// One update on a batch of crops; the losses as a device tensor.
@@ -186,7 +200,7 @@ impl TokenizerTrainer {
     }
 
     fn checkpoint(&self) -> Result<(), TrainError> {
-        self.folder.publish(&self.state, 2, |path| {
+        self.folder.publish(&self.state, Keep { last: 2, every: 0 }, |path| {
             save_safetensors(&path.join("model.safetensors"), self.optimizer.leaves(), HashMap::new())?;
             let ema = self.ema.params(&self.optimizer);
             save_safetensors(&path.join("ema.safetensors"), ema.iter(), HashMap::new())?;
