@@ -44,7 +44,7 @@ fn is_cancelled(error: &Error) -> bool {
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
             || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
-            || matches!(cause.downcast_ref(), Some(SampleError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(SampleError::Cancelled | SampleError::Stopped))
             || cause.downcast_ref::<signals::Stopped>().is_some()
     })
 }

@@ -1,4 +1,4 @@
-//! NumPy's file formats, streamed: `.npy`, and `.npz` with one uncompressed member.
+//! NumPy's file formats, written: `.npy`, and `.npz` with uncompressed members. Module `eval::array_file` reads them.
 
 use crate::SampleError;
 use std::fs::File;
@@ -14,6 +14,8 @@ pub enum Dtype {
     U8,
     /// 32-bit integers.
     I32,
+    /// 64-bit floats.
+    F64,
 }
 
 impl Dtype {
@@ -21,6 +23,7 @@ impl Dtype {
         match self {
             Dtype::U8 => "|u1",
             Dtype::I32 => "<i4",
+            Dtype::F64 => "<f8",
         }
     }
 }
@@ -53,6 +56,42 @@ pub fn write_npy(path: &Path, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Re
         std::fs::rename(&temporary, path)
     };
     write().map_err(SampleError::io("write", path))
+}
+
+/// An array of an `.npz` file.
+#[derive(Debug)]
+pub struct NamedArray {
+    /// Its key.
+    pub name: &'static str,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// Elements in C order, little-endian.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes arrays to an `.npz` file, by way of a temporary file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), SampleError> {
+    let temporary = path.with_extension("npz.tmp");
+    let write = || -> std::io::Result<()> {
+        let mut zip = ZipWriter::new(BufWriter::new(File::create(&temporary)?));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for array in arrays {
+            zip.start_file(format!("{}.npy", array.name), options).map_err(std::io::Error::other)?;
+            zip.write_all(&npy_header(array.dtype, &array.shape))?;
+            zip.write_all(&array.bytes)?;
+        }
+        zip.finish().map_err(std::io::Error::other)?.flush()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(SampleError::io("write", path)).inspect_err(|_| {
+        // What is left of it is of no use.
+        let _ = std::fs::remove_file(&temporary);
+    })
 }
 
 /// An `.npz` file with the member `arr_0`, bytes `[N, H, W, 3]`, written image by image: nothing is held in memory. This

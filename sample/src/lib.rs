@@ -5,11 +5,14 @@
 //! | [`sampler`] | classes in, token grids out: key-value cache, guidance, sampling |
 //! | [`filter`] | temperature, top-k, top-p |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
+//! | [`eval`] | FID, inception score, PSNR, SSIM, LPIPS, use of the codebook |
+//! | [`picture`] | PNG files and grids of pictures |
 //! | [`arrays`] | `.npy` and `.npz` files |
 //! | [`reconstruct`] | images through the tokenizer and back |
 
 pub mod arrays;
 pub mod error;
+pub mod eval;
 pub mod filter;
 pub mod job;
 pub mod reconstruct;

@@ -3,6 +3,8 @@
 mod bench;
 mod cache;
 #[cfg(feature = "torch")]
+mod eval;
+#[cfg(feature = "torch")]
 mod model;
 #[cfg(feature = "torch")]
 mod sample;
@@ -17,9 +19,11 @@ pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 pub use cache::MadeOfArgs;
 pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, SubsetArgs};
 #[cfg(feature = "torch")]
+pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SizeArg};
+#[cfg(feature = "torch")]
 pub use model::{DeviceArgs, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
-pub use sample::{EvalArgs, EvalCommand, SampleArgs};
+pub use sample::SampleArgs;
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
 #[cfg(feature = "torch")]
 pub use tokenize::{ReconstructArgs, TokenizeArgs};

@@ -1,7 +1,7 @@
-//! `sample` and `eval ...`.
+//! `sample`.
 
 use super::{DeviceArgs, TokenizerArgs};
-use clap::{Args, Subcommand};
+use clap::Args;
 use std::path::PathBuf;
 
 /// `sample`.
@@ -55,35 +55,4 @@ pub struct SampleArgs {
     /// Replace the images of another run in the folder.
     #[arg(long)]
     pub overwrite: bool,
-}
-
-/// `eval`.
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// What to measure.
-    #[command(subcommand)]
-    pub command: EvalCommand,
-}
-
-/// `eval ...`.
-#[derive(Debug, Subcommand)]
-pub enum EvalCommand {
-    /// Teacher-forced loss of an autoregressive model over a cache, in nats a token.
-    Ar {
-        /// A run's folder, one of its checkpoints, or a file.
-        #[arg(long, value_name = "FILE|DIR")]
-        checkpoint: PathBuf,
-        /// The token cache.
-        #[arg(long, value_name = "DIR")]
-        cache: PathBuf,
-        /// Device.
-        #[command(flatten)]
-        device: DeviceArgs,
-        /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
-        #[arg(long, value_name = "N")]
-        n_head: Option<i64>,
-        /// Only the first N rows.
-        #[arg(long, value_name = "N")]
-        limit: Option<usize>,
-    },
 }

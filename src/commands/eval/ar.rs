@@ -1,19 +1,18 @@
-//! `tokengrid eval ...`.
+//! `tokengrid eval ar`: the loss of an autoregressive model.
 
-use super::model;
-use crate::args::{EvalCommand, Global};
+use crate::args::{EvalArArgs, Global};
+use crate::commands::model;
 use crate::terminal::print_json;
 use serde_json::json;
 use tokengrid_cache::Access;
 use tokengrid_train::ar::{Unpacker, evaluate};
 
 /// Runs the command.
-pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
-    let EvalCommand::Ar { checkpoint, cache, device, n_head, limit } = command;
-    let runtime = model::runtime(device, global)?;
-    let (ar, _) = model::ar_model(checkpoint, *n_head, &runtime)?;
-    let cache = Unpacker::open(cache, &ar.config, Access::Map)?;
-    let result = evaluate(&ar, &cache, runtime.device, *limit)?;
+pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
+    let runtime = model::runtime(&args.device, global)?;
+    let (ar, _) = model::ar_model(&args.checkpoint, args.n_head, &runtime)?;
+    let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
+    let result = evaluate(&ar, &cache, runtime.device, args.limit)?;
     if global.json {
         return print_json(&json!({
             "loss": result.loss, "loss_pre": result.loss_pre, "loss_post": result.loss_post, "tokens": result.tokens,

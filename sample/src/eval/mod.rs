@@ -1,0 +1,39 @@
+//! Evaluation: how near pictures are to others, one by one and as a set.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`reconstruction`] | a tokenizer over a data set: rFID, PSNR, SSIM, LPIPS, use of the codebook |
+//! | [`samples`] | a set of pictures against another: FID, sFID, inception score, precision and recall |
+//! | [`collect`] | pictures through the network, into the sums that those figures need |
+//! | [`extremes`] | the best and the worst reconstructions |
+//! | [`progress`] | counts, progress, and the wish to stop |
+//! | [`pictures`] | the pictures themselves: any source, or an `.npz` file; streamed |
+//! | [`inception`] | the network: pictures to pool3 features, logits and spatial features |
+//! | [`moments`] | mean and covariance of features that are never held together |
+//! | [`frechet`] | the Frechet distance of two of them |
+//! | [`score`] | the inception score |
+//! | [`manifold`] | precision and recall |
+//! | [`ssim`] | structural similarity |
+//! | [`codebook`] | how often codes and bits are used |
+//! | [`statistics`] | `.npz` files of statistics, as pytorch-fid and the ADM suite save them |
+//! | [`array_file`] | `.npy` and `.npz` files, read row by row |
+
+pub mod array_file;
+pub mod codebook;
+pub mod collect;
+pub mod extremes;
+pub mod frechet;
+pub mod inception;
+pub mod manifold;
+pub mod moments;
+pub mod pictures;
+pub mod progress;
+pub mod reconstruction;
+pub mod samples;
+pub mod score;
+pub mod ssim;
+pub mod statistics;
+
+pub use frechet::frechet_distance;
+pub use inception::{Inception, Protocol};
+pub use moments::{Gaussian, Moments};

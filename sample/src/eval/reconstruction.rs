@@ -1,0 +1,265 @@
+//! A tokenizer over a data set: images to tokens and back, and how much is lost.
+//!
+//! Images are decoded by threads while the model works; pictures of one size go through it in batches. Nothing is kept but
+//! sums, and a few pairs at either end of the scale. All figures are of 8-bit pictures, the reconstruction truncated as the
+//! reference does. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid.
+
+use super::codebook::{CodeCounter, CodebookUse};
+use super::collect::{Collector, Wanted};
+use super::extremes::{Extremes, Pair};
+use super::frechet::frechet_distance;
+use super::pictures::Pictures;
+use super::progress::{BadImage, Watch, each_good};
+use super::ssim::ssim;
+use super::{Inception, Protocol};
+use crate::SampleError;
+use crate::picture::Picture;
+use crate::reconstruct::psnr;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use serde::Serialize;
+use std::time::Instant;
+use tch::{Device, Kind};
+use tokengrid_ingest::BadPolicy;
+use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, pixels};
+
+/// Codes of more bits would need more than 2 GB of counters.
+const COUNTED_BITS_MAX: u32 = 28;
+
+/// Everything that the evaluation needs.
+pub struct ReconstructionJob<'a> {
+    /// The images, cut as the tokenizer is to see them.
+    pub pictures: Pictures,
+    /// The model, on its device.
+    pub tokenizer: &'a Tokenizer,
+    /// Device and precision.
+    pub runtime: Runtime,
+    /// Pictures of one size a call; on the CPU every picture is a call of its own.
+    pub batch_size: usize,
+    /// For rFID.
+    pub inception: Option<&'a Inception>,
+    /// What to do with broken images.
+    pub bad_policy: BadPolicy,
+    /// Pairs to keep at either end of the scale.
+    pub kept_pairs: usize,
+}
+
+/// The figures. Those that could not be computed are `None`; [`ReconstructionReport::absent`] says why.
+#[derive(Debug, Serialize)]
+pub struct ReconstructionReport {
+    /// Images that were measured.
+    pub images: usize,
+    /// Frechet distance of the reconstructions' features to the images'.
+    pub rfid: Option<f64>,
+    /// Peak signal-to-noise ratio in dB: of each image, then the mean.
+    pub psnr: f64,
+    /// Structural similarity, up to 1; the mean over images.
+    pub ssim: Option<f64>,
+    /// Use of the codebook.
+    #[serde(flatten)]
+    pub codebook: CodebookUse,
+    /// Images that were not measured.
+    pub bad: Vec<BadImage>,
+    /// Seconds from the first image to the last figure.
+    pub seconds: f64,
+    /// Figures that are not there, and why.
+    #[serde(skip)]
+    pub absent: Vec<(&'static str, String)>,
+    /// The pairs at either end of the scale.
+    #[serde(skip)]
+    pub extremes: Extremes,
+}
+
+impl ReconstructionJob<'_> {
+    /// Runs the evaluation.
+    ///
+    /// # Errors
+    /// Too many bad images, no good one, a device that fails, [`SampleError::Stopped`].
+    pub fn run(&self, watch: &mut Watch) -> Result<ReconstructionReport, SampleError> {
+        let started = Instant::now();
+        let mut sums = Sums::new(self)?;
+        let mut batch: Vec<(String, Picture)> = vec![];
+        let bad = each_good(&self.pictures, self.bad_policy, watch, &mut |key, picture| {
+            let size = |picture: &Picture| (picture.width, picture.height);
+            if batch.first().is_some_and(|(_, first)| size(first) != size(&picture)) {
+                self.measure(std::mem::take(&mut batch), &mut sums)?;
+            }
+            batch.push((key, picture));
+            if batch.len() >= self.batch_size { self.measure(std::mem::take(&mut batch), &mut sums) } else { Ok(()) }
+        })?;
+        self.measure(batch, &mut sums)?;
+        if sums.images == 0 {
+            return Err(SampleError::TooFew { count: 0, needed: 1, what: "an evaluation" });
+        }
+        let mut report = sums.finish(bad)?;
+        report.seconds = started.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    /// Takes pictures of one size through the tokenizer and adds up what became of them.
+    fn measure(&self, batch: Vec<(String, Picture)>, sums: &mut Sums) -> Result<(), SampleError> {
+        // On the CPU one by one: libraries choose their algorithms by the size of a batch, and their roundings differ.
+        let calls = if self.runtime.device == Device::Cpu { 1 } else { batch.len().max(1) };
+        let originals: Vec<&Picture> = batch.iter().map(|(_, picture)| picture).collect();
+        let mut reconstructions = Vec::with_capacity(batch.len());
+        for pictures in originals.chunks(calls) {
+            reconstructions.extend(self.through(pictures, &mut sums.codes)?);
+        }
+        let pairs: Vec<Pair> = batch
+            .into_iter()
+            .zip(reconstructions)
+            .map(|((key, original), reconstruction)| {
+                let psnr = psnr(&original.rgb, &reconstruction.rgb);
+                Pair { key, psnr, original, reconstruction }
+            })
+            .collect();
+        sums.add(&pairs)
+    }
+
+    /// Pictures of one size to tokens, which are counted, and back.
+    fn through(&self, pictures: &[&Picture], codes: &mut CodeCounter) -> Result<Vec<Picture>, SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let factor = self.tokenizer.architecture.factor() as usize;
+        let padded: Vec<Picture> = pictures.iter().map(|picture| padded(picture, factor)).collect();
+        let Some(first) = padded.first() else { return Ok(vec![]) };
+        let (width, height) = (first.width, first.height);
+        let bytes: Vec<u8> = padded.iter().flat_map(|picture| &picture.rgb).copied().collect();
+        let images_bchw =
+            pixels::to_input(&bytes, padded.len() as i64, height as i64, width as i64, self.runtime.device);
+        let tokens_bhw = self.tokenizer.encode(&images_bchw);
+        let host = tokens_bhw.to_device(Device::Cpu).to_kind(Kind::Int).contiguous().view([-1]);
+        codes.push(&Vec::<i32>::try_from(&host).map_err(TokenizeError::torch("copying tokens"))?);
+        let back = pixels::to_bytes(&self.tokenizer.decode(&tokens_bhw));
+        let cropped = back.chunks_exact(width * height * 3).zip(pictures).map(|(rgb, picture)| {
+            let rows = rgb.chunks_exact(width * 3).take(picture.height);
+            Picture::new(
+                picture.width,
+                picture.height,
+                rows.flat_map(|row| &row[..picture.width * 3]).copied().collect(),
+            )
+        });
+        Ok(cropped.collect())
+    }
+}
+
+/// A picture whose sides are multiples of `factor`: what is missing at the right and at the bottom is a mirror image.
+fn padded(picture: &Picture, factor: usize) -> Picture {
+    let (width, height) = (picture.width.next_multiple_of(factor), picture.height.next_multiple_of(factor));
+    let mirrored =
+        |place: usize, size: usize| if place < size { place } else { (2 * (size - 1)).saturating_sub(place) };
+    let mut rgb = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        let row = &picture.rgb[mirrored(y, picture.height) * picture.width * 3..][..picture.width * 3];
+        for x in 0..width {
+            rgb.extend(&row[mirrored(x, picture.width) * 3..][..3]);
+        }
+    }
+    Picture::new(width, height, rgb)
+}
+
+/// Everything that is added up over the images.
+struct Sums<'a> {
+    images: usize,
+    psnr: f64,
+    ssim: f64,
+    /// Images too small for SSIM's window.
+    without_ssim: usize,
+    codes: CodeCounter,
+    /// Features of the images, and of their reconstructions.
+    features: Option<[Collector<'a>; 2]>,
+    extremes: Extremes,
+}
+
+impl<'a> Sums<'a> {
+    fn new(job: &ReconstructionJob<'a>) -> Result<Sums<'a>, SampleError> {
+        let bits = job.tokenizer.architecture.z_channels as u32;
+        if bits > COUNTED_BITS_MAX {
+            let what =
+                format!("tokens of {bits} bits are too many to count; at most {COUNTED_BITS_MAX} can be evaluated");
+            return Err(SampleError::Misfit { what });
+        }
+        let collector = |inception| Collector::new(inception, Protocol::default(), job.batch_size, Wanted::default());
+        Ok(Sums {
+            images: 0,
+            psnr: 0.0,
+            ssim: 0.0,
+            without_ssim: 0,
+            codes: CodeCounter::new(bits),
+            features: job.inception.map(|inception| [collector(inception), collector(inception)]),
+            extremes: Extremes::new(job.kept_pairs),
+        })
+    }
+
+    fn add(&mut self, pairs: &[Pair]) -> Result<(), SampleError> {
+        let similar = |pair: &Pair| {
+            let Picture { width, height, ref rgb } = pair.original;
+            ssim(rgb, &pair.reconstruction.rgb, width, height)
+        };
+        let ssims: Vec<Option<f64>> = pairs.par_iter().map(similar).collect();
+        // Added up image by image: the sums do not depend on where a batch ends.
+        for (pair, ssim) in pairs.iter().zip(ssims) {
+            self.images += 1;
+            self.psnr += pair.psnr;
+            self.ssim += ssim.unwrap_or(0.0);
+            self.without_ssim += usize::from(ssim.is_none());
+            self.extremes.push(pair);
+            if let Some([originals, reconstructions]) = &mut self.features {
+                originals.push(&pair.original)?;
+                reconstructions.push(&pair.reconstruction)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, bad: Vec<BadImage>) -> Result<ReconstructionReport, SampleError> {
+        let images = self.images as f64;
+        let mut absent = vec![];
+        let ssim = (self.without_ssim == 0).then_some(self.ssim / images);
+        if ssim.is_none() {
+            absent.push(("ssim", format!("{} images are smaller than its window of 7 x 7 pixels", self.without_ssim)));
+        }
+        Ok(ReconstructionReport {
+            images: self.images,
+            rfid: rfid(self.features, self.images, &mut absent)?,
+            psnr: self.psnr / images,
+            ssim,
+            codebook: self.codes.finish(),
+            bad,
+            seconds: 0.0,
+            absent,
+            extremes: self.extremes,
+        })
+    }
+}
+
+fn rfid(
+    features: Option<[Collector; 2]>,
+    images: usize,
+    absent: &mut Vec<(&'static str, String)>,
+) -> Result<Option<f64>, SampleError> {
+    let Some([originals, reconstructions]) = features else {
+        let file = super::inception::FILE_NAME;
+        absent.push(("rfid", format!("it needs --inception FILE, the published {file}")));
+        return Ok(None);
+    };
+    if images < 2 {
+        absent.push(("rfid", "one image has no covariance; at least two are needed".into()));
+        return Ok(None);
+    }
+    let originals = originals.finish()?.pool3.finish()?;
+    let reconstructions = reconstructions.finish()?.pool3.finish()?;
+    frechet_distance(&originals, &reconstructions).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_mirrors_and_stops_at_the_edge() {
+        let picture = Picture::new(3, 1, vec![1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        let padded = padded(&picture, 4);
+        assert_eq!((padded.width, padded.height), (4, 4));
+        let red: Vec<u8> = padded.rgb.iter().step_by(3).copied().collect();
+        assert_eq!(red, [1, 2, 3, 2].repeat(4));
+    }
+}

@@ -1,0 +1,159 @@
+//! `eval ...`.
+
+use super::source::at_least_one;
+use super::{BadArgs, DeviceArgs, TokenizerArgs};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: EvalCommand,
+}
+
+/// `eval ...`.
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// How much a tokenizer loses: rFID, PSNR, SSIM, use of the codebook.
+    Reconstruction(EvalReconstructionArgs),
+    /// How good generated pictures are: FID, sFID, inception score, precision and recall.
+    Samples(EvalSamplesArgs),
+    /// The FID of two matrices of features.
+    Features {
+        /// Features [pictures, values], float32 or float64.
+        #[arg(value_name = "A.npy")]
+        a: PathBuf,
+        /// Features of the same network.
+        #[arg(value_name = "B.npy")]
+        b: PathBuf,
+    },
+    /// Teacher-forced loss of an autoregressive model over a cache, in nats a token.
+    Ar(EvalArArgs),
+}
+
+/// `--size`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeArg {
+    /// As the picture is.
+    Original,
+    /// Side of a square in pixels.
+    Pixels(u32),
+}
+
+fn size(text: &str) -> Result<SizeArg, String> {
+    let pixels = || text.parse().ok().filter(|pixels| (1..=16_384).contains(pixels)).map(SizeArg::Pixels);
+    if text == "original" { Some(SizeArg::Original) } else { pixels() }
+        .ok_or_else(|| "expected `original` or a number of pixels from 1 to 16384".into())
+}
+
+/// `eval reconstruction`.
+#[derive(Debug, Args)]
+pub struct EvalReconstructionArgs {
+    /// Images: any source, as `tokenize` takes it.
+    pub source: PathBuf,
+    /// Tokenizer.
+    #[command(flatten)]
+    pub tokenizer: TokenizerArgs,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Side of the square that is cut out of every image, in pixels; or `original`: whole images in their own size,
+    /// mirrored at the right and at the bottom up to a multiple of the tokenizer's factor, measured without that margin.
+    #[arg(long, default_value = "256", value_name = "PIXELS|original", value_parser = size)]
+    pub size: SizeArg,
+    /// For rFID: the published pt_inception-2015-12-05-6726825d.pth.
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<PathBuf>,
+    /// Images a call of the model on a GPU. On the CPU every image is a call of its own.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+    /// Only the first N images.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// An image of more pixels is bad.
+    #[arg(long, default_value_t = tokengrid_ingest::MAX_PIXELS, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: u64,
+    /// Leave out images of this key or file name; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub exclude: Vec<String>,
+    /// Bad images.
+    #[command(flatten)]
+    pub bad: BadArgs,
+    /// Folder for a look at the worst and the best: original left, reconstruction right.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Worst and best pictures to write with --out.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub pairs: u32,
+}
+
+/// `--protocol`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProtocolArg {
+    /// As the pytorch-fid program.
+    PytorchFid,
+    /// As the ADM evaluation suite and torch-fidelity.
+    Adm,
+}
+
+/// `eval samples`.
+#[derive(Debug, Args)]
+pub struct EvalSamplesArgs {
+    /// Generated pictures: a folder or any other source; an .npz file with bytes `arr_0` [N, H, W, 3]; or statistics, an .npz
+    /// file with `mu` and `sigma`.
+    pub a: PathBuf,
+    /// What they are compared with, in any of these forms.
+    pub b: Option<PathBuf>,
+    /// The published pt_inception-2015-12-05-6726825d.pth.
+    #[arg(long, value_name = "FILE")]
+    pub inception: PathBuf,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// How pictures are resized and scaled for the network. Compare only figures and statistics of one protocol.
+    #[arg(long, default_value = "pytorch-fid", value_name = "NAME")]
+    pub protocol: ProtocolArg,
+    /// `original`, or the side of a square that is cut out of every image of a source, as `tokenize` does it.
+    #[arg(long, default_value = "original", value_name = "PIXELS|original", value_parser = size)]
+    pub size: SizeArg,
+    /// Splits of the inception score [default: one for every 5,000 pictures].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub splits: Option<usize>,
+    /// Also precision and recall. Keeps the features of all pictures: 8 KB each.
+    #[arg(long)]
+    pub precision_recall: bool,
+    /// Write the statistics of A (`mu`, `sigma`, `mu_s`, `sigma_s`) to this .npz file.
+    #[arg(long, value_name = "FILE.npz")]
+    pub save_stats: Option<PathBuf>,
+    /// Images a call of the network on a GPU. On the CPU every image is a call of its own.
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
+    /// Only the first N pictures of either side.
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub limit: Option<usize>,
+    /// Bad images.
+    #[command(flatten)]
+    pub bad: BadArgs,
+}
+
+/// `eval ar`.
+#[derive(Debug, Args)]
+pub struct EvalArArgs {
+    /// A run's folder, one of its checkpoints, or a file.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub checkpoint: PathBuf,
+    /// The token cache.
+    #[arg(long, value_name = "DIR")]
+    pub cache: PathBuf,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
+    #[arg(long, value_name = "N")]
+    pub n_head: Option<i64>,
+    /// Only the first N rows.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}

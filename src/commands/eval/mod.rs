@@ -1,0 +1,55 @@
+//! `tokengrid eval ...`.
+
+mod ar;
+mod features;
+mod reconstruction;
+mod samples;
+
+use crate::args::{EvalCommand, Global, SizeArg};
+use crate::terminal::Meter;
+use tokengrid_sample::eval::pictures::Cut;
+use tokengrid_sample::eval::progress::{BadImage, Progress};
+
+/// Bad images that are named on the screen; `--json` has all of them.
+const NAMED_BAD: usize = 10;
+
+/// Runs the command.
+pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
+    match command {
+        EvalCommand::Reconstruction(args) => reconstruction::run(args, global),
+        EvalCommand::Samples(args) => samples::run(args, global),
+        EvalCommand::Features { a, b } => features::run(a, b, global),
+        EvalCommand::Ar(args) => ar::run(args, global),
+    }
+}
+
+fn cut(size: SizeArg) -> Cut {
+    match size {
+        SizeArg::Original => Cut::Whole,
+        SizeArg::Pixels(pixels) => Cut::Center(pixels),
+    }
+}
+
+/// Says on stderr which figures are not there, and why.
+fn tell_absent(absent: &[(&'static str, String)], global: &Global) {
+    if !global.quiet {
+        absent.iter().for_each(|(figure, why)| eprintln!("no {figure}: {why}"));
+    }
+}
+
+/// Names bad images, the first of them.
+fn tell_bad(bad: &[BadImage]) {
+    if bad.is_empty() {
+        return;
+    }
+    println!("{} images could not be used:", bad.len());
+    bad.iter().take(NAMED_BAD).for_each(|image| println!("  {}: {}", image.key, image.reason));
+    if bad.len() > NAMED_BAD {
+        println!("  and {} more; --json names all", bad.len() - NAMED_BAD);
+    }
+}
+
+/// Shows how far an evaluation is.
+fn show(meter: &mut Meter) -> impl FnMut(&Progress) + '_ {
+    |progress| meter.update(progress.done as u64, progress.total as u64, &format!("{} bad", progress.bad))
+}

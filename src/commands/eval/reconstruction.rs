@@ -1,0 +1,129 @@
+//! `tokengrid eval reconstruction`: how much a tokenizer loses.
+
+use super::{cut, show, tell_absent, tell_bad};
+use crate::args::{EvalReconstructionArgs, Global, SizeArg};
+use crate::commands::{ingest, model};
+use crate::signals;
+use crate::terminal::{Meter, print_json, seconds};
+use serde::Serialize;
+use std::sync::Arc;
+use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions};
+use tokengrid_sample::eval::Inception;
+use tokengrid_sample::eval::pictures::Pictures;
+use tokengrid_sample::eval::progress::Watch;
+use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
+use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer};
+
+/// The answer, with the settings that it belongs to.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    report: &'a ReconstructionReport,
+    images_per_second: f64,
+    tokenizer: &'a str,
+    variant: &'a str,
+    size: String,
+    precision: &'static str,
+    device: String,
+}
+
+/// Runs the command.
+pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
+    let runtime = model::runtime(&args.device, global)?;
+    let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
+    check_size(args.size, &tokenizer)?;
+    let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
+    let job = ReconstructionJob {
+        pictures: pictures(args, global)?,
+        tokenizer: &tokenizer,
+        runtime,
+        batch_size: args.batch_size as usize,
+        inception: inception.as_ref(),
+        bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
+        kept_pairs: if args.out.is_some() { args.pairs as usize } else { 0 },
+    };
+    let mut meter = Meter::new(global, "images");
+    let report = job.run(&mut Watch { cancel: signals::flag(), progress: &mut show(&mut meter) })?;
+    drop(meter);
+    if let Some(out) = &args.out {
+        report.extremes.save(out)?;
+    }
+    tell_absent(&report.absent, global);
+    if global.json {
+        return print_json(&answer(&report, args, &runtime, &info.name));
+    }
+    print(&report, args);
+    Ok(())
+}
+
+fn check_size(size: SizeArg, tokenizer: &Tokenizer) -> Result<(), TokenizeError> {
+    let factor = tokenizer.architecture.factor();
+    match size {
+        SizeArg::Pixels(size) if !size.is_multiple_of(factor) => Err(TokenizeError::Size { size, factor }),
+        _ => Ok(()),
+    }
+}
+
+fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pictures> {
+    let options = SourceOptions { exclude: args.exclude.clone(), limit: args.limit, labels: None };
+    let source = Arc::new(Source::open(&args.source, &options)?);
+    let limits = Limits { max_pixels: args.max_pixels, ..Limits::default() };
+    Ok(Pictures::Source { source, cut: cut(args.size), threads: global.threads.unwrap_or(0).into(), limits })
+}
+
+fn answer<'a>(
+    report: &'a ReconstructionReport,
+    args: &'a EvalReconstructionArgs,
+    runtime: &Runtime,
+    tokenizer: &'a str,
+) -> Answer<'a> {
+    Answer {
+        report,
+        images_per_second: report.images as f64 / report.seconds.max(1e-9),
+        tokenizer,
+        variant: &args.tokenizer.variant,
+        size: size_name(args.size),
+        precision: runtime.precision.name(),
+        device: format!("{:?}", runtime.device).to_lowercase(),
+    }
+}
+
+fn size_name(size: SizeArg) -> String {
+    match size {
+        SizeArg::Original => "original".into(),
+        SizeArg::Pixels(pixels) => pixels.to_string(),
+    }
+}
+
+fn print(report: &ReconstructionReport, args: &EvalReconstructionArgs) {
+    let figure = |name: &str, value: Option<f64>, unit: &str| {
+        if let Some(value) = value {
+            println!("{name:<12} {value:.4}{unit}");
+        }
+    };
+    println!("{} images, size {}, {}", report.images, size_name(args.size), seconds(report.seconds));
+    figure("rFID", report.rfid, "");
+    figure("PSNR", Some(report.psnr), " dB");
+    figure("SSIM", report.ssim, "");
+    let used = &report.codebook;
+    println!(
+        "codebook     {} of {} codes occur in {} tokens ({:.2} %)",
+        used.distinct_codes,
+        used.codebook_size,
+        used.tokens,
+        100.0 * used.codebook_utilization
+    );
+    let balance: Vec<String> = used.bit_balance.iter().map(|share| format!("{share:.2}")).collect();
+    println!("share of 1   {} (by bit)", balance.join(" "));
+    if !used.dead_bits.is_empty() {
+        println!("dead bits    {:?}", used.dead_bits);
+    }
+    tell_bad(&report.bad);
+    if let Some(out) = &args.out {
+        for (name, pairs) in [("worst", report.extremes.worst().next()), ("best", report.extremes.best().next())] {
+            if let Some((key, psnr)) = pairs {
+                println!("{name:<12} {key}, {psnr:.2} dB: {}", out.join(format!("{name}-00.png")).display());
+            }
+        }
+    }
+}

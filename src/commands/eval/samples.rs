@@ -1,0 +1,152 @@
+//! `tokengrid eval samples`: how good generated pictures are.
+
+use super::{cut, show, tell_absent, tell_bad};
+use crate::args::{EvalSamplesArgs, Global, ProtocolArg};
+use crate::commands::{ingest, model};
+use crate::exit::CheckFailed;
+use crate::terminal::{Meter, print_json, seconds};
+use crate::{files, signals};
+use serde::Serialize;
+use std::time::Instant;
+use tokengrid_ingest::{BadPolicy, Limits};
+use tokengrid_sample::eval::progress::{BadImage, Watch};
+use tokengrid_sample::eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side};
+use tokengrid_sample::eval::statistics::Saved;
+use tokengrid_sample::eval::{Inception, Protocol};
+
+/// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
+const ENOUGH_IMAGES: usize = 2048;
+
+/// The answer.
+#[derive(Serialize)]
+struct Answer<'a> {
+    fid: Option<f64>,
+    sfid: Option<f64>,
+    inception_score: Option<f64>,
+    inception_score_std: Option<f64>,
+    splits: Option<usize>,
+    precision: Option<f64>,
+    recall: Option<f64>,
+    images: usize,
+    reference_images: Option<usize>,
+    bad: Vec<&'a BadImage>,
+    protocol: Protocol,
+    seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
+    if let Some(path) = &args.save_stats {
+        files::check_target(path, b"PK")?;
+    }
+    let started = Instant::now();
+    let runtime = model::runtime(&args.device, global)?;
+    let options = ReadOptions {
+        cut: cut(args.size),
+        limit: args.limit,
+        threads: global.threads.unwrap_or(0).into(),
+        limits: Limits::default(),
+    };
+    // Both are looked at before the first picture is: a wrong name should not be told after hours.
+    let a = Side::open(&args.a, &options)?;
+    let b = args.b.as_deref().map(|path| Side::open(path, &options)).transpose()?;
+    let inception = Inception::open(&args.inception, runtime.device)?;
+    let job = SamplesJob {
+        inception: &inception,
+        protocol: protocol(args.protocol),
+        batch_size: args.batch_size as usize,
+        splits: args.splits,
+        precision_recall: args.precision_recall && b.is_some(),
+        bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
+    };
+    let generated = measure(&job, a, true, global)?;
+    if generated.images == 0 && generated.pool3.is_none() {
+        return Err(CheckFailed(format!("{} has no picture that can be used", args.a.display())).into());
+    }
+    if let Some(path) = &args.save_stats {
+        save(path, &generated)?;
+    }
+    let reference = b.map(|side| measure(&job, side, false, global)).transpose()?;
+    let compared = match &reference {
+        Some(reference) => job.compare(&generated, reference)?,
+        None => Compared { absent: vec![("fid", "it needs a second set, B".into())], ..Compared::default() },
+    };
+    tell_absent(&compared.absent, global);
+    warn_of_few(&generated, global);
+    let answer = answer(&generated, reference.as_ref(), &compared, job.protocol, started.elapsed().as_secs_f64());
+    if global.json {
+        return print_json(&answer);
+    }
+    print(&answer);
+    tell_bad(&answer.bad.iter().map(|&image| image.clone()).collect::<Vec<_>>());
+    Ok(())
+}
+
+fn protocol(typed: ProtocolArg) -> Protocol {
+    match typed {
+        ProtocolArg::PytorchFid => Protocol::PytorchFid,
+        ProtocolArg::Adm => Protocol::Adm,
+    }
+}
+
+fn measure(job: &SamplesJob, side: Side, want_score: bool, global: &Global) -> anyhow::Result<Measured> {
+    let mut meter = Meter::new(global, "pictures");
+    let mut watch = Watch { cancel: signals::flag(), progress: &mut show(&mut meter) };
+    Ok(job.measure(side, want_score, &mut watch)?)
+}
+
+fn save(path: &std::path::Path, measured: &Measured) -> anyhow::Result<()> {
+    let Some(pool3) = &measured.pool3 else {
+        return Err(CheckFailed("one picture has no statistics to save; at least two are needed".into()).into());
+    };
+    Ok(Saved::write(path, pool3, measured.spatial.as_ref())?)
+}
+
+fn warn_of_few(measured: &Measured, global: &Global) {
+    if (2..ENOUGH_IMAGES).contains(&measured.images) && !global.quiet {
+        eprintln!(
+            "{} pictures are few: the FID is far above that of many ({ENOUGH_IMAGES} are the least, 50,000 usual)",
+            measured.images
+        );
+    }
+}
+
+fn answer<'a>(
+    generated: &'a Measured,
+    reference: Option<&'a Measured>,
+    compared: &Compared,
+    protocol: Protocol,
+    seconds: f64,
+) -> Answer<'a> {
+    Answer {
+        fid: compared.fid,
+        sfid: compared.sfid,
+        inception_score: generated.score.map(|score| score.mean),
+        inception_score_std: generated.score.map(|score| score.std),
+        splits: generated.score.map(|score| score.splits),
+        precision: compared.manifold.map(|manifold| manifold.precision),
+        recall: compared.manifold.map(|manifold| manifold.recall),
+        images: generated.images,
+        reference_images: reference.map(|reference| reference.images),
+        bad: generated.bad.iter().chain(reference.into_iter().flat_map(|reference| &reference.bad)).collect(),
+        protocol,
+        seconds,
+    }
+}
+
+fn print(answer: &Answer) {
+    let figures = [
+        ("FID", answer.fid),
+        ("sFID", answer.sfid),
+        ("inception score", answer.inception_score),
+        ("  its std", answer.inception_score_std),
+        ("precision", answer.precision),
+        ("recall", answer.recall),
+    ];
+    for (name, value) in figures {
+        if let Some(value) = value {
+            println!("{name:<16} {value:.4}");
+        }
+    }
+    println!("{} pictures, {}", answer.images, seconds(answer.seconds));
+}
