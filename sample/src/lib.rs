@@ -6,7 +6,6 @@
 //! | [`filter`] | temperature, top-k, top-p |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
 //! | [`eval`] | FID, inception score, PSNR, SSIM, LPIPS, use of the codebook |
-//! | [`picture`] | PNG files and grids of pictures |
 //! | [`arrays`] | `.npy` and `.npz` files |
 //! | [`reconstruct`] | images through the tokenizer and back |
 

@@ -177,6 +177,11 @@ impl Group {
 }
 
 impl Gradients {
+    /// The tensors themselves, one a group.
+    pub fn flats_mut(&mut self) -> Vec<&mut Tensor> {
+        self.0.iter_mut().collect()
+    }
+
     /// Back to zero.
     pub fn zero(&mut self) {
         for grad in &mut self.0 {

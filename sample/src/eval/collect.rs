@@ -4,7 +4,7 @@ use super::inception::{Features, Inception, POOL3, Protocol, SPATIAL};
 use super::moments::Moments;
 use super::score::{Score, Scorer};
 use crate::SampleError;
-use crate::picture::Picture;
+use tokengrid_tokenize::Picture;
 use tch::Tensor;
 use tokengrid_tokenize::TokenizeError;
 

@@ -1,7 +1,7 @@
 //! The best and the worst of many: a look at where a tokenizer fails.
 
 use crate::SampleError;
-use crate::picture::Picture;
+use tokengrid_tokenize::Picture;
 use std::path::Path;
 
 /// An image with its reconstruction.

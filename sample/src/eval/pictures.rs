@@ -2,7 +2,7 @@
 
 use super::array_file::{Element, Npz};
 use crate::SampleError;
-use crate::picture::Picture;
+use tokengrid_tokenize::Picture;
 use crossbeam::channel::{Sender, bounded};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::pictures::{Item, Pictures};
 use crate::SampleError;
-use crate::picture::Picture;
+use tokengrid_tokenize::Picture;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokengrid_ingest::{BadCounter, BadPolicy};

@@ -13,7 +13,7 @@ use super::progress::{BadImage, Watch, each_good};
 use super::ssim::ssim;
 use super::{Inception, Protocol};
 use crate::SampleError;
-use crate::picture::Picture;
+use tokengrid_tokenize::Picture;
 use crate::reconstruct::psnr;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
