@@ -26,9 +26,9 @@ pub enum TokenizeError {
         #[source]
         source: std::io::Error,
     },
-    /// The file is neither a PyTorch zip checkpoint nor safetensors.
+    /// The file is neither a PyTorch checkpoint nor safetensors.
     #[error(
-        "{} is not a checkpoint: {found}; expected a PyTorch `.ckpt` / `.pt` (zip) or a `.safetensors` file",
+        "{} is not a checkpoint: {found}; expected a PyTorch `.ckpt` / `.pt` / `.pth` or a `.safetensors` file",
         path.display()
     )]
     NotACheckpoint {
@@ -44,6 +44,20 @@ pub enum TokenizeError {
         path: PathBuf,
         /// The broken part.
         what: String,
+    },
+    /// Tensors of a type that no weights have.
+    #[error("{} holds tensors of type {kind}, which cannot be read; save it again as float32", path.display())]
+    UnsupportedType {
+        /// The file.
+        path: PathBuf,
+        /// The element type, as the file calls it.
+        kind: String,
+    },
+    /// A checkpoint written on a machine of the other byte order.
+    #[error("{} was written on a big-endian machine; save it as safetensors there", path.display())]
+    BigEndian {
+        /// The file.
+        path: PathBuf,
     },
     /// The pickle names something that would run code.
     #[error(
@@ -89,6 +103,16 @@ pub enum TokenizeError {
         count: usize,
         /// The first few names.
         names: String,
+    },
+    /// Weights of another model than the one that was asked for.
+    #[error("{} holds {holds}; {advice}", path.display())]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        holds: &'static str,
+        /// What to do.
+        advice: &'static str,
     },
     /// `--variant ema` on a file without EMA weights.
     #[error("{} has no EMA weights (`model_ema.*`); use `--variant raw`", path.display())]

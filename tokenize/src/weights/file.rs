@@ -1,33 +1,19 @@
-//! An opened checkpoint of either kind: names, shapes, and the bytes in a read-only map.
+//! An opened checkpoint of any kind: names, shapes, and the bytes in a read-only map.
 
-use super::{safetensors, torch_zip};
+use super::index::{Entry, Format, Index};
+use super::{identify, legacy, safetensors, torch_zip};
 use crate::TokenizeError;
 use memmap2::Mmap;
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
-
-/// One tensor of a file.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Element type.
-    pub kind: Kind,
-    /// Shape.
-    pub shape: Vec<i64>,
-    /// Strides in elements; row-major where the file does not say.
-    pub strides: Vec<i64>,
-    /// The bytes of the elements, from the tensor's first one on.
-    pub bytes: Range<usize>,
-}
+use tch::Tensor;
 
 /// A checkpoint, mapped read-only. Tensors are copied out one by one as they are asked for.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
     data: Data,
-    entries: BTreeMap<String, Entry>,
+    index: Index,
 }
 
 #[derive(Debug)]
@@ -46,8 +32,9 @@ impl Data {
 }
 
 impl Weights {
-    /// Opens a `.ckpt` / `.pt` / `.pth` (zip) or `.safetensors` file, recognised by content. Pickles are interpreted by
-    /// a reader that builds tensors and plain values only; nothing in them is ever executed.
+    /// Opens a `.ckpt` / `.pt` / `.pth` file of any PyTorch version since 0.1.10, or a `.safetensors` file; they are told
+    /// by content. Pickles are interpreted by a reader that builds tensors and plain values only; nothing in them is ever
+    /// executed.
     ///
     /// # Errors
     /// Unreadable, not a checkpoint, damaged, or hostile files.
@@ -74,14 +61,8 @@ impl Weights {
 
     fn index(path: PathBuf, data: Data) -> Result<Weights, TokenizeError> {
         let bytes = data.bytes();
-        let entries = if bytes.starts_with(b"PK\x03\x04") {
-            torch_zip::index(&path, bytes)?
-        } else if safetensors::looks_like(bytes) {
-            safetensors::index(&path, bytes)?
-        } else {
-            return Err(TokenizeError::NotACheckpoint { found: describe(bytes), path });
-        };
-        Ok(Weights { path, data, entries })
+        let index = index_of(&path, bytes)?;
+        Ok(Weights { path, data, index })
     }
 
     /// The file, or the name of built-in weights.
@@ -91,17 +72,38 @@ impl Weights {
 
     /// Names in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.index.entries.keys().map(String::as_str)
     }
 
     /// Whether there is a tensor called `name`.
     pub fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.index.entries.contains_key(name)
     }
 
     /// Names with their entries, in name order.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+        self.index.entries.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Type, shape and place of the tensor called `name`.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.index.entries.get(name)
+    }
+
+    /// The kind of file.
+    pub fn format(&self) -> Format {
+        self.index.format
+    }
+
+    /// What the file says about itself under `key`: an entry of a safetensors file's metadata, or a plain value at the top
+    /// of a training checkpoint (`epoch`, `global_step`, ...).
+    pub fn fact(&self, key: &str) -> Option<&str> {
+        self.index.facts.get(key).map(String::as_str)
+    }
+
+    /// Tensors outside the state dictionary, such as those of optimizers. They cannot be asked for.
+    pub fn num_other_tensors(&self) -> usize {
+        self.index.num_other_tensors
     }
 
     /// Copies one tensor out of the map, as it is stored (kind and shape), to the CPU.
@@ -109,7 +111,7 @@ impl Weights {
     /// # Errors
     /// No such tensor, or the tensor library refuses it.
     pub fn tensor(&self, name: &str) -> Result<Tensor, TokenizeError> {
-        let entry = self.entries.get(name).ok_or_else(|| TokenizeError::MissingTensor {
+        let entry = self.index.entries.get(name).ok_or_else(|| TokenizeError::MissingTensor {
             path: self.path.clone(),
             name: name.into(),
             others: 0,
@@ -123,17 +125,16 @@ impl Weights {
     }
 }
 
-/// A few words on what the first bytes look like, for people who picked the wrong file.
-fn describe(bytes: &[u8]) -> String {
-    let head = &bytes[..bytes.len().min(64)];
-    if bytes.is_empty() {
-        "it is empty".into()
-    } else if head.starts_with(b"\x80") {
-        "it is a bare pickle (PyTorch before 1.6); save it again with a newer PyTorch".into()
-    } else if head.iter().all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
-        let line = String::from_utf8_lossy(head);
-        format!("it is a text that starts with `{}`", line.lines().next().unwrap_or_default().trim())
+/// The tensors of a file of any format.
+pub(super) fn index_of(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
+    let index = if bytes.starts_with(b"PK") {
+        torch_zip::index(path, bytes)?
+    } else if legacy::looks_like(bytes) {
+        legacy::index(path, bytes)?
+    } else if safetensors::looks_like(bytes) {
+        safetensors::index(path, bytes)?
     } else {
-        "its first bytes are of no kind that is known here".into()
-    }
+        return Err(TokenizeError::NotACheckpoint { found: identify::describe(bytes), path: path.into() });
+    };
+    index.check(path, bytes.len())
 }

@@ -4,11 +4,20 @@
 //! under the model's own names.
 
 mod file;
+#[doc(hidden)]
+pub mod fuzzing;
+mod identify;
+mod index;
+mod layout;
+mod legacy;
 mod params;
 mod pickle;
 mod safetensors;
+mod state_dict;
 mod torch_zip;
 
-pub use file::{Entry, Weights};
+pub use file::Weights;
+pub use index::{Entry, Format};
+pub use layout::{AR_PREFIX, FROZEN_PREFIX, Part};
 pub use params::{Params, Variant};
 pub use safetensors::save_safetensors;

@@ -1,6 +1,7 @@
 //! Named tensors under the model's own names, and how the variants of a checkpoint map to them.
 
 use super::Weights;
+use super::layout::{EMA_PREFIX, FROZEN_PREFIX, Part};
 use crate::TokenizeError;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -116,13 +117,11 @@ fn refuse_unexplained<'a>(names: impl Iterator<Item = &'a str>, path: &Path) -> 
     if names.is_empty() {
         return Ok(());
     }
-    let shown = names.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-    let names_text = if names.len() > 5 { format!("{shown}, ...") } else { shown };
+    const SHOWN: usize = 10;
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let names_text = if names.len() > SHOWN { format!("{shown}, ...") } else { shown };
     Err(TokenizeError::UnexplainedTensors { path: path.into(), count: names.len(), names: names_text })
 }
-
-/// Parts of a training checkpoint that inference does not need.
-const TRAINING_ONLY: [&str; 3] = ["loss.", "model_ema.", "transformer."];
 
 impl Weights {
     /// The tokenizer's parameters as `encoder.*` and `decoder.*`, from a tokenizer's checkpoint or from the frozen copy
@@ -131,29 +130,46 @@ impl Weights {
     /// # Errors
     /// No tokenizer in the file, no EMA copy of it, or tensors that nothing accounts for.
     pub fn tokenizer_params(&self, variant: Variant) -> Result<Params, TokenizeError> {
-        let frozen = "first_stage_model.";
-        let prefix = if self.names().any(|n| n.starts_with("first_stage_model.encoder.")) { frozen } else { "" };
-        let own = |name: &str| {
-            let name = name.strip_prefix(prefix)?;
-            (name.starts_with("encoder.") || name.starts_with("decoder.")).then(|| name.to_string())
-        };
-        let skipped = |name: &str| {
-            let name = name.strip_prefix(frozen).unwrap_or(name);
-            TRAINING_ONLY.iter().any(|part| name.starts_with(part))
-        };
-        refuse_unexplained(self.names().filter(|name| own(name).is_none() && !skipped(name)), self.path())?;
-        let ema = |name: &str| format!("{prefix}model_ema.{}", name.replace('.', ""));
+        self.check_explained()?;
+        let own: Vec<&str> = self.names().filter(|name| Part::of(name) == Part::Tokenizer).collect();
+        if own.is_empty() && self.has(Part::Autoregressive) {
+            return Err(TokenizeError::OtherModel {
+                path: self.path().into(),
+                holds: "an autoregressive model without its tokenizer",
+                advice: "give the tokenizer's own weights, and this file where a checkpoint is asked for",
+            });
+        }
+        let prefix = if own.iter().any(|name| name.starts_with(FROZEN_PREFIX)) { FROZEN_PREFIX } else { "" };
+        let ema = |name: &str| format!("{prefix}{EMA_PREFIX}{}", name.replace('.', ""));
         let mut params = Params::default();
-        for (stored, name) in self.names().filter_map(|stored| Some((stored, own(stored)?))) {
-            let wanted = if variant == Variant::Ema { ema(&name) } else { stored.to_string() };
+        for (stored, name) in own.iter().filter_map(|stored| Some((stored, stored.strip_prefix(prefix)?))) {
+            let wanted = if variant == Variant::Ema { ema(name) } else { stored.to_string() };
             if variant == Variant::Ema && !self.contains(&wanted) {
                 return Err(TokenizeError::NoEma { path: self.path().into() });
             }
-            params.0.insert(name, self.tensor(&wanted)?);
+            params.0.insert(name.to_string(), self.tensor(&wanted)?);
         }
         let training_only = self.names().count() - params.len();
         tracing::debug!(path = %self.path().display(), training_only, "tensors that inference does not need");
         Ok(params)
+    }
+
+    /// Whether an averaged copy of every parameter of the tokenizer is here.
+    pub fn has_ema(&self) -> bool {
+        let ema = |name: &str| {
+            let (prefix, inner) = name.strip_prefix(FROZEN_PREFIX).map_or(("", name), |inner| (FROZEN_PREFIX, inner));
+            format!("{prefix}{EMA_PREFIX}{}", inner.replace('.', ""))
+        };
+        let mut own = self.names().filter(|name| Part::of(name) == Part::Tokenizer).peekable();
+        own.peek().is_some() && own.all(|name| self.contains(&ema(name)))
+    }
+
+    /// Refuses tensors that no layout of the reference, and none of this program, accounts for.
+    ///
+    /// # Errors
+    /// The first ten of them and their number.
+    pub fn check_explained(&self) -> Result<(), TokenizeError> {
+        refuse_unexplained(self.names().filter(|name| Part::of(name) == Part::Unexplained), self.path())
     }
 
     /// The parameters below `prefix`, without it.

@@ -1,40 +1,76 @@
 //! The safetensors format, through its own crate.
 
-use super::file::Entry;
+use super::index::{Entry, Format, Index};
 use crate::TokenizeError;
 use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Whether `bytes` start with a plausible header: its length, then a JSON object.
 pub(super) fn looks_like(bytes: &[u8]) -> bool {
-    bytes.len() > 8 && bytes[8] == b'{' && u64::from_le_bytes(bytes[..8].try_into().unwrap_or_default()) < 100_000_000
+    let is_text = |&b: &u8| b.is_ascii_graphic() || b.is_ascii_whitespace();
+    bytes.len() > 8 && bytes[8] == b'{' && !bytes[..8].iter().all(is_text)
 }
 
-/// Names, shapes and byte ranges of a file; the crate checks that they are in bounds and do not overlap.
-pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, TokenizeError> {
+/// Names, shapes and byte ranges of a file; the crate checks that they are in bounds and fill the file without overlap.
+pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
     let damaged = |what: String| TokenizeError::Damaged { path: path.into(), what };
+    let (header_len, header) =
+        SafeTensors::read_metadata(bytes).map_err(|e| damaged(format!("safetensors header: {e}")))?;
+    refuse_repeated_names(&bytes[8..8 + header_len]).map_err(&damaged)?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(format!("safetensors header: {e}")))?;
     let mut entries = BTreeMap::new();
     for (name, view) in file.iter() {
-        let kind = kind_of(view.dtype())
-            .ok_or_else(|| damaged(format!("tensor `{name}` has the unsupported type {:?}", view.dtype())))?;
-        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        let kind = kind_of(view.dtype()).ok_or_else(|| {
+            let kind = format!("{:?} (tensor `{name}`)", view.dtype());
+            TokenizeError::UnsupportedType { path: path.into(), kind }
+        })?;
+        let shape: Result<Vec<i64>, _> = view.shape().iter().map(|&n| i64::try_from(n)).collect();
+        let shape = shape.map_err(|_| damaged(format!("tensor `{name}` has the shape {:?}", view.shape())))?;
+        let strides = row_major(&shape).ok_or_else(|| damaged(format!("tensor `{name}` has the shape {shape:?}")))?;
         let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
-        let entry = Entry { kind, strides: row_major(&shape), shape, bytes: start..start + view.data().len() };
+        let entry = Entry { kind, strides, shape, bytes: start..start + view.data().len() };
         entries.insert(name.to_string(), entry);
     }
-    Ok(entries)
+    let facts = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Index { format: Format::Safetensors, entries, facts, num_other_tensors: 0 })
 }
 
-/// Strides of a row-major tensor, in elements.
-pub(super) fn row_major(shape: &[i64]) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
-    for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i].max(1);
+/// JSON allows a name twice, and which one counts depends on the reader.
+fn refuse_repeated_names(header: &[u8]) -> Result<(), String> {
+    struct Names(HashSet<String>);
+    impl<'de> serde::de::Visitor<'de> for Names {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+            formatter.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some(name) = map.next_key::<String>()? {
+                map.next_value::<serde::de::IgnoredAny>()?;
+                if let Some(name) = self.0.replace(name) {
+                    return Err(serde::de::Error::custom(format!("tensor `{name}` twice")));
+                }
+            }
+            Ok(())
+        }
     }
-    strides
+    let mut reader = serde_json::Deserializer::from_slice(header);
+    serde::Deserializer::deserialize_map(&mut reader, Names(HashSet::new()))
+        .map_err(|e| format!("safetensors header: {e}"))
+}
+
+/// Strides of a row-major tensor, in elements; None where a number overflows.
+fn row_major(shape: &[i64]) -> Option<Vec<i64>> {
+    let mut strides = vec![1i64; shape.len()];
+    let mut numel = 1i64;
+    for (stride, &n) in strides.iter_mut().zip(shape).rev() {
+        *stride = numel;
+        numel = numel.checked_mul(n.max(1))?;
+    }
+    Some(strides)
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {

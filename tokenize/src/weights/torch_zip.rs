@@ -1,16 +1,16 @@
 //! The zip container of `torch.save`: `<name>/data.pkl` and one stored, uncompressed member a storage.
 
-use super::file::Entry;
-use super::pickle::{self, Pickle, StoredTensor, Value};
+use super::index::{Format, Index};
+use super::{pickle, state_dict};
 use crate::TokenizeError;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
 use zip::{CompressionMethod, ZipArchive};
 
 /// Tensors of a checkpoint: of its `state_dict` where it has one (a training checkpoint), else of the whole object.
-pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>, TokenizeError> {
+pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
     let damaged = |what: String| TokenizeError::Damaged { path: path.into(), what };
     let members = members(bytes).map_err(&damaged)?;
     let pickles: Vec<&String> = members.keys().filter(|name| name.ends_with("/data.pkl")).collect();
@@ -18,102 +18,60 @@ pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Entry>
         return Err(damaged(format!("a PyTorch zip has one `data.pkl`, this one has {}", pickles.len())));
     };
     let root = pickle_name.trim_end_matches("data.pkl").to_string();
-    let (pickle, value) = pickle::read(&bytes[members[*pickle_name].clone()]).map_err(|error| match error {
-        pickle::PickleError::Forbidden(symbol) => TokenizeError::HostilePickle { path: path.into(), symbol },
-        pickle::PickleError::Broken(what) => damaged(format!("{pickle_name}: {what}")),
-    })?;
-    let state = pickle.get(&value, "state_dict").unwrap_or(&value);
-    let mut entries = BTreeMap::new();
-    for (name, tensor) in tensors(&pickle, state) {
-        let member = format!("{root}data/{}", tensor.storage);
-        let range = members
-            .get(&member)
-            .ok_or_else(|| damaged(format!("tensor `{name}` lies in `{member}`, which is not in the file")))?;
-        let entry = locate(&tensor, range).map_err(|what| damaged(format!("tensor `{name}`: {what}")))?;
-        entries.insert(name, entry);
+    if members.get(&format!("{root}byteorder")).is_some_and(|range| bytes[range.clone()].trim_ascii() == b"big") {
+        return Err(TokenizeError::BigEndian { path: path.into() });
     }
-    if entries.is_empty() {
-        return Err(damaged("it holds no named tensors".into()));
-    }
-    Ok(entries)
+    let (pickle, value, _) = pickle::read(&bytes[members[*pickle_name].clone()])
+        .map_err(|error| state_dict::pickle_error(path, pickle_name, error))?;
+    let storage_of = |key: &str| members.get(&format!("{root}data/{key}"));
+    state_dict::index(Format::TorchZip, &pickle, &value, storage_of).map_err(damaged)
 }
 
 /// Byte ranges of the stored members.
 fn members(bytes: &[u8]) -> Result<HashMap<String, Range<usize>>, String> {
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| format!("zip directory: {e}"))?;
+    check_directory(bytes, archive.central_directory_start(), archive.len())?;
     let mut members = HashMap::new();
     for i in 0..archive.len() {
         let file = archive.by_index_raw(i).map_err(|e| format!("zip member {i}: {e}"))?;
         let name = file.name().map_err(|e| format!("zip member {i}: {e}"))?.to_string();
+        if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
+            return Err(format!("zip member `{name}` points outside of the archive"));
+        }
         if file.compression() != CompressionMethod::Stored {
             return Err(format!("zip member `{name}` is compressed, which PyTorch never does"));
         }
-        let start = file.data_start().ok_or_else(|| format!("zip member `{name}` has no data"))? as usize;
-        let end = start.checked_add(file.size() as usize).filter(|&end| end <= bytes.len());
+        if file.encrypted() {
+            return Err(format!("zip member `{name}` is encrypted"));
+        }
+        let start = file.data_start().ok_or_else(|| format!("zip member `{name}` has no data"))?;
+        let end = start.checked_add(file.size()).filter(|&end| end <= bytes.len() as u64);
         let end = end.ok_or_else(|| format!("zip member `{name}` reaches beyond the end of the file"))?;
-        members.insert(name, start..end);
+        members.insert(name, start as usize..end as usize);
     }
+    refuse_overlaps(&members)?;
     Ok(members)
 }
 
-/// The bytes of `tensor` within its storage's range, with every number checked.
-fn locate(tensor: &StoredTensor, storage: &Range<usize>) -> Result<Entry, String> {
-    let size = tensor.kind.elt_size_in_bytes();
-    if tensor.shape.len() != tensor.strides.len() || tensor.shape.len() > 8 {
-        return Err(format!("{} sizes but {} strides", tensor.shape.len(), tensor.strides.len()));
+/// Two members under one name would be read differently by different programs.
+fn check_directory(bytes: &[u8], start: u64, num_names: usize) -> Result<(), String> {
+    let mut rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    let mut count = 0;
+    while let Some(head) = rest.first_chunk::<46>().filter(|head| head.starts_with(b"PK\x01\x02")) {
+        let length = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
+        rest = rest.get(46 + length(28) + length(30) + length(32)..).unwrap_or_default();
+        count += 1;
     }
-    if tensor.shape.iter().chain(&tensor.strides).any(|&n| n < 0) || tensor.offset < 0 {
-        return Err("a negative size, stride or offset".into());
-    }
-    let overflow = || "sizes that overflow".to_string();
-    let mut numel: usize = 1;
-    let mut last: usize = 0;
-    for (&n, &stride) in tensor.shape.iter().zip(&tensor.strides) {
-        numel = numel.checked_mul(n as usize).ok_or_else(overflow)?;
-        let reach = (n as usize).saturating_sub(1).checked_mul(stride as usize).ok_or_else(overflow)?;
-        last = last.checked_add(reach).ok_or_else(overflow)?;
-    }
-    let span = if numel == 0 { 0 } else { last.checked_add(1).ok_or_else(overflow)? };
-    let from = (tensor.offset as usize).checked_mul(size).ok_or_else(overflow)?;
-    let len = span.checked_mul(size).ok_or_else(overflow)?;
-    if numel > span {
-        return Err("elements that overlap each other".into());
-    }
-    let end = from.checked_add(len).ok_or_else(overflow)?;
-    if end > storage.len() {
-        return Err(format!("needs {end} bytes of a storage that has {}", storage.len()));
-    }
-    let bytes = storage.start + from..storage.start + end;
-    Ok(Entry { kind: tensor.kind, shape: tensor.shape.clone(), strides: tensor.strides.clone(), bytes })
+    if count == num_names { Ok(()) } else { Err(format!("a zip of {count} members under {num_names} names")) }
 }
 
-/// Named tensors: direct ones, and those of nested dictionaries joined by dots.
-fn tensors(pickle: &Pickle, state: &Value) -> Vec<(String, StoredTensor)> {
-    let mut walk = Walk { pickle, found: vec![], visits_left: 4_000_000 };
-    walk.collect(state, "", 0);
-    walk.found
-}
-
-/// Bounded, because a hostile pickle may tie dictionaries into themselves.
-struct Walk<'a> {
-    pickle: &'a Pickle,
-    found: Vec<(String, StoredTensor)>,
-    visits_left: usize,
-}
-
-impl Walk<'_> {
-    fn collect(&mut self, value: &Value, name: &str, depth: usize) {
-        const DEPTH_MAX: usize = 4;
-        for (key, value) in self.pickle.entries(value) {
-            let Some(left) = self.visits_left.checked_sub(1) else { return };
-            self.visits_left = left;
-            let Value::Str(key) = key else { continue };
-            let name = if name.is_empty() { key.to_string() } else { format!("{name}.{key}") };
-            match value {
-                Value::Tensor(tensor) => self.found.push((name, (**tensor).clone())),
-                Value::Dict(_) if depth < DEPTH_MAX => self.collect(value, &name, depth + 1),
-                _ => {}
-            }
-        }
+/// Members that share bytes make a small file pass for a large one.
+fn refuse_overlaps(members: &HashMap<String, Range<usize>>) -> Result<(), String> {
+    let mut ranges: Vec<(&Range<usize>, &String)> = members.iter().map(|(name, range)| (range, name)).collect();
+    ranges.retain(|(range, _)| !range.is_empty());
+    ranges.sort_by_key(|(range, name)| (range.start, *name));
+    match ranges.windows(2).find(|pair| pair[0].0.end > pair[1].0.start) {
+        Some(pair) => Err(format!("zip members `{}` and `{}` overlap", pair[0].1, pair[1].1)),
+        None => Ok(()),
     }
 }
