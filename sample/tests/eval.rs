@@ -10,9 +10,9 @@ use tokengrid_sample::eval::inception::{FILE_NAME, SPATIAL};
 use tokengrid_sample::eval::ssim::ssim;
 use tokengrid_sample::eval::statistics::{Saved, of_features};
 use tokengrid_sample::eval::{Inception, Protocol, frechet_distance};
-use tokengrid_tokenize::Picture;
 use tokengrid_sample::reconstruct::psnr;
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
+use tokengrid_tokenize::Picture;
 use tokengrid_tokenize::{Params, Weights};
 
 #[track_caller]

@@ -93,6 +93,18 @@ impl AdamW {
         (Gradients(flats), views)
     }
 
+    /// Gradients that were collected by parameter; a parameter without one has a gradient of zero.
+    pub fn gradients_of(&self, by_name: &HashMap<String, Tensor>) -> Gradients {
+        let _no_grad = tch::no_grad_guard();
+        let flat = |group: &Group| {
+            let part = |(name, leaf): &(String, Tensor)| {
+                by_name.get(name).map_or_else(|| leaf.zeros_like(), Tensor::shallow_clone).reshape([-1])
+            };
+            Tensor::cat(&group.leaves.iter().map(part).collect::<Vec<_>>(), 0)
+        };
+        Gradients(self.groups.iter().map(flat).collect())
+    }
+
     /// One update with learning rate `lr`.
     pub fn step(&mut self, grads: &Gradients, lr: f64) {
         self.step += 1;

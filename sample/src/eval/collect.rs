@@ -4,8 +4,8 @@ use super::inception::{Features, Inception, POOL3, Protocol, SPATIAL};
 use super::moments::Moments;
 use super::score::{Score, Scorer};
 use crate::SampleError;
-use tokengrid_tokenize::Picture;
 use tch::Tensor;
+use tokengrid_tokenize::Picture;
 use tokengrid_tokenize::TokenizeError;
 
 /// What is wanted besides mean and covariance of pool3.

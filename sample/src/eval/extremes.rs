@@ -1,8 +1,8 @@
 //! The best and the worst of many: a look at where a tokenizer fails.
 
 use crate::SampleError;
-use tokengrid_tokenize::Picture;
 use std::path::Path;
+use tokengrid_tokenize::Picture;
 
 /// An image with its reconstruction.
 #[derive(Debug, Clone)]

@@ -2,12 +2,12 @@
 
 use super::array_file::{Element, Npz};
 use crate::SampleError;
-use tokengrid_tokenize::Picture;
 use crossbeam::channel::{Sender, bounded};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokengrid_ingest::{Bad, Limits, MAX_PIXELS, Recipe, Source, Stage, StreamConfig, ViewStream, Views, decode_rgb};
+use tokengrid_tokenize::Picture;
 
 /// The array of pictures in an `.npz` file: bytes `[N, H, W, 3]`.
 pub const NPZ_PICTURES: &str = "arr_0";

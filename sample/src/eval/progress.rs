@@ -2,10 +2,10 @@
 
 use super::pictures::{Item, Pictures};
 use crate::SampleError;
-use tokengrid_tokenize::Picture;
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokengrid_ingest::{BadCounter, BadPolicy};
+use tokengrid_tokenize::Picture;
 
 /// An image that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

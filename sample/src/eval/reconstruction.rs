@@ -13,13 +13,13 @@ use super::progress::{BadImage, Watch, each_good};
 use super::ssim::ssim;
 use super::{Inception, Protocol};
 use crate::SampleError;
-use tokengrid_tokenize::Picture;
 use crate::reconstruct::psnr;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 use std::time::Instant;
 use tch::{Device, Kind};
 use tokengrid_ingest::BadPolicy;
+use tokengrid_tokenize::Picture;
 use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, pixels};
 
 /// Codes of more bits would need more than 2 GB of counters.

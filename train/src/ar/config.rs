@@ -63,6 +63,11 @@ section! {
         wpe: f64 = 0.1,
         /// `fp32`, `tf32`, `bf16` or `fp16`.
         precision: String = "fp32".into(),
+        /// On the CPU in fp32: the written-out step, which is faster than autograd; `false` takes autograd there too.
+        fused: bool = true,
+        /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
+        /// about a third more time.
+        recompute: bool = false,
         /// Seed of initial weights, dropout and shuffling.
         seed: i64 = 42,
         /// Steps between lines of metrics.jsonl.

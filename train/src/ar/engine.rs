@@ -7,6 +7,7 @@ use super::config::ArConfig;
 use super::data::HostBatch;
 use super::fused::FusedStep;
 use super::model::ArModel;
+use super::recompute::recomputed;
 use crate::TrainError;
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::rng::CounterRng;
@@ -24,7 +25,7 @@ pub struct Engine {
     config: ArConfig,
     device: Device,
     path: Path,
-    /// Views of `gradients` by parameter; empty where autograd makes new tensors.
+    /// Sums over the micro-batches of a step.
     gradients: Gradients,
 }
 
@@ -104,14 +105,21 @@ impl Engine {
 
     /// Adds the gradients of one micro-batch, times `scale`; its two losses.
     fn micro_step(&mut self, batch: &HostBatch, scale: f64, draw: &[u64]) -> Result<Tensor, TrainError> {
-        if let Path::Fused(step) = &mut self.path {
-            let losses = step.run(batch, scale, Some(draw))?;
-            return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)));
-        }
-        tch::manual_seed(CounterRng::new(draw).next_u64() as i64);
-        let [pre, post, class] = batch.to_device(self.device);
-        let losses = self.model.losses(&pre, &post, &class, true);
-        let mut grads = self.optimizer.backward(&losses.total())?;
+        let seed = CounterRng::new(draw).next_u64() as i64;
+        let (losses, mut grads) = match &mut self.path {
+            Path::Fused(step) => {
+                let losses = step.run(batch, scale, Some(draw))?;
+                return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)));
+            }
+            Path::Autograd => {
+                tch::manual_seed(seed);
+                let [pre, post, class] = batch.to_device(self.device);
+                let losses = self.model.losses(&pre, &post, &class, true);
+                let grads = self.optimizer.backward(&losses.total())?;
+                (losses, grads)
+            }
+            Path::Recompute => recomputed(&self.model, &self.optimizer, &batch.to_device(self.device), seed)?,
+        };
         if scale != 1.0 {
             grads.scale(scale);
         }

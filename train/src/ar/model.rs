@@ -69,8 +69,13 @@ impl ArModel {
     /// Teacher forcing. `pre`, `post` int64 `[B, N]`, `class` int64 `[B]` (`class_num` = none); fp32 logits `[B, N, 2^6]`
     /// and `[B, N, 2^12]` of every position. Dropout only when `training`.
     pub fn forward(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> [Tensor; 2] {
-        let (b, n) = pre_bt.size2().expect("tokens [B, N]");
         let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
+        self.logits_of(&h_btd, pre_bt, training)
+    }
+
+    /// Logits of every position from the spatial stack's output `[B, N, D]`.
+    fn logits_of(&self, h_btd: &Tensor, pre_bt: &Tensor, training: bool) -> [Tensor; 2] {
+        let (b, n) = pre_bt.size2().expect("tokens [B, N]");
         let h_pd = h_btd.view([b * n, self.config.dim]);
         let pre_emb_pd = self.embed_pre(&pre_bt.reshape([-1]));
         self.heads(h_pd, pre_emb_pd, self.dropout(training)).map(|logits_pv| {
@@ -81,7 +86,13 @@ impl ArModel {
 
     /// Mean cross entropies under teacher forcing.
     pub fn losses(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Losses {
-        let [pre, post] = self.forward(pre_bt, post_bt, class_b, training);
+        let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
+        self.losses_of(&h_btd, pre_bt, post_bt, training)
+    }
+
+    /// [`ArModel::losses`] from the spatial stack's output `[B, N, D]`.
+    pub(super) fn losses_of(&self, h_btd: &Tensor, pre_bt: &Tensor, post_bt: &Tensor, training: bool) -> Losses {
+        let [pre, post] = self.logits_of(h_btd, pre_bt, training);
         let cross_entropy = |logits_btv: Tensor, target_bt: &Tensor| {
             logits_btv.flatten(0, 1).cross_entropy_loss::<Tensor>(
                 &target_bt.reshape([-1]),
@@ -96,12 +107,21 @@ impl ArModel {
 
     /// The spatial stack over a whole sequence: `[B, N, D]`.
     fn trunk(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Tensor {
+        let x_btd = self.sequence(pre_bt, post_bt, class_b, training);
+        (0..self.spatial_blocks.len()).fold(x_btd, |x, i| self.spatial_block(i, &x, training))
+    }
+
+    /// What enters the spatial stack: the class, then the tokens before each position, `[B, N, D]`.
+    pub(super) fn sequence(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Tensor {
         let n = pre_bt.size()[1];
         let tokens_btd = self.embed(&pre_bt.narrow(1, 0, n - 1), &post_bt.narrow(1, 0, n - 1));
         let x_btd = Tensor::cat(&[self.embed_class(class_b), tokens_btd], 1);
-        let x_btd = drop(x_btd, if training { self.config.token_drop } else { 0.0 });
-        let (factors, dropout) = (self.rope.rows(0, n), self.dropout(training));
-        self.spatial_blocks.iter().fold(x_btd, |x, block| block.forward(&x, &factors, dropout))
+        drop(x_btd, if training { self.config.token_drop } else { 0.0 })
+    }
+
+    /// Block `i` of the spatial stack over a whole sequence.
+    pub(super) fn spatial_block(&self, i: usize, x_btd: &Tensor, training: bool) -> Tensor {
+        self.spatial_blocks[i].forward(x_btd, &self.rope.rows(0, x_btd.size()[1]), self.dropout(training))
     }
 
     /// Logits of the low bits `[P, V]` from the trunk's output `[P, D]`, then of the high bits given the low ones.

@@ -6,21 +6,21 @@
 
 use super::config::{ArConfig, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
+use super::engine::{Engine, StepName};
 use super::model::ArModel;
 use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
-use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::rng::CounterRng;
-use crate::run::{Keep, Metrics, RunFolder, SpikeWatch, State};
+use crate::run::{Keep, Metrics, OneProcess, RunFolder, SpikeWatch, State};
 use crate::schedule::WarmupLinear;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_tokenize::weights::{Weights, save_safetensors};
-use tokengrid_tokenize::{Params, Picture, Precision, Runtime};
+use tokengrid_tokenize::{Params, Picture, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -61,8 +61,7 @@ pub struct Trainer {
     folder: RunFolder,
     unpacker: Unpacker,
     val: Option<Unpacker>,
-    model: ArModel,
-    optimizer: AdamW,
+    engine: Engine,
     schedule: WarmupLinear,
     state: State,
     spikes: SpikeWatch,
@@ -102,21 +101,13 @@ impl Trainer {
         let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
-        let train = &config.train;
-        let adamw = AdamWConfig {
-            betas: train.betas,
-            eps: 1e-8,
-            weight_decay: train.weight_decay,
-            weight_decay_on_norms: train.weight_decay_on_norms,
-        };
-        let (mut optimizer, leaves) = AdamW::new(&params, adamw, runtime.device);
+        let mut engine = Engine::new(&config, &params, &runtime)?;
         if let Some(path) = checkpoint {
-            optimizer.load(&path.join("optimizer.safetensors"))?;
+            engine.optimizer.load(&path.join("optimizer.safetensors"))?;
         }
-        let model = ArModel::new(&config.model, &leaves, runtime.device, compute_kind(&runtime)?);
         let schedule = schedule(&config, unpacker.cache().num_images());
         let (spikes, sample) = (SpikeWatch::default(), None);
-        Ok(Trainer { config, runtime, folder, unpacker, val, model, optimizer, schedule, state, spikes, sample })
+        Ok(Trainer { config, runtime, folder, unpacker, val, engine, schedule, state, spikes, sample })
     }
 
     /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
@@ -141,7 +132,7 @@ impl Trainer {
 
     /// Number of parameters.
     pub fn num_params(&self) -> usize {
-        self.optimizer.num_params()
+        self.engine.optimizer.num_params()
     }
 
     /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
@@ -192,47 +183,19 @@ impl Trainer {
         Ok(loader)
     }
 
-    /// One optimizer step. Loss, its two parts and the gradient norm, as a tensor that nobody has waited for yet.
+    /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
     fn step(&mut self, batches: &mut Prefetch) -> Result<Tensor, TrainError> {
-        tch::manual_seed(CounterRng::new(&[self.config.train.seed as u64, 11, self.state.step]).next_u64() as i64);
-        let grad_accum = self.config.train.grad_accum;
-        let mut sum: Option<(Gradients, Tensor)> = None;
-        for micro in 0..grad_accum {
+        let (config, step) = (&self.config, self.state.step);
+        let mut next_batch = |micro: u64| {
             let mut batch = batches.next_batch();
-            self.drop_labels(&mut batch, micro as u64);
-            let [pre, post, class] = batch.to_device(self.runtime.device);
-            let losses = self.model.losses(&pre, &post, &class, true);
-            let grads = self.optimizer.backward(&losses.total())?;
-            let values = Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0);
-            match &mut sum {
-                None => sum = Some((grads, values)),
-                Some((total, total_values)) => {
-                    total.add(&grads);
-                    *total_values += values;
-                }
-            }
-            self.state.position += self.config.train.batch_size as u64;
-        }
-        let (mut grads, mut values) = sum.expect("at least one micro-batch");
-        if grad_accum > 1 {
-            grads.scale(1.0 / grad_accum as f64);
-            values /= grad_accum as f64;
-        }
-        let norm = grads.clip(self.config.train.grad_clip);
-        self.optimizer.step(&grads, self.schedule.lr(self.state.step));
+            drop_labels(config, step, micro, &mut batch);
+            batch
+        };
+        let name = StepName { seed: config.train.seed, step };
+        let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &OneProcess)?;
         self.state.step += 1;
-        Ok(Tensor::cat(&[values, Tensor::from_slice(&[norm as f32]).to_device(self.runtime.device)], 0))
-    }
-
-    /// Replaces a share of the classes by "no class".
-    fn drop_labels(&self, batch: &mut HostBatch, micro: u64) {
-        let name = [self.config.train.seed as u64, 12, self.state.step, micro];
-        let mut rng = CounterRng::new(&name);
-        for class in &mut batch.class {
-            if rng.uniform() < self.config.model.class_dropout {
-                *class = self.config.model.class_num;
-            }
-        }
+        self.state.position += (config.train.batch_size * config.train.grad_accum) as u64;
+        Ok(losses)
     }
 
     fn log(
@@ -256,7 +219,7 @@ impl Trainer {
         let every = self.config.train.val_every;
         let validate = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
         let val_loss = match &self.val {
-            Some(val) if validate => Some(evaluate(&self.model, val, self.runtime.device, None)?.loss),
+            Some(val) if validate => Some(evaluate(&self.engine.model, val, self.runtime.device, None)?.loss),
             _ => None,
         };
         let mut values = vec![
@@ -295,8 +258,8 @@ impl Trainer {
         let train = &self.config.train;
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
-            save_safetensors(&path.join("model.safetensors"), self.optimizer.leaves(), HashMap::new())?;
-            self.optimizer.save(&path.join("optimizer.safetensors"))
+            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), HashMap::new())?;
+            self.engine.optimizer.save(&path.join("optimizer.safetensors"))
         })?;
         Ok(())
     }
@@ -304,23 +267,20 @@ impl Trainer {
     fn sample(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
         let Some(sample) = &mut self.sample else { return Ok(()) };
         let step = self.state.step;
-        let picture = sample(&self.model).map_err(|source| TrainError::Sample { step, source })?;
+        let picture = sample(&self.engine.model).map_err(|source| TrainError::Sample { step, source })?;
         metrics.picture(step, "samples", &picture)?;
         Ok(())
     }
 }
 
-/// Kind of matrix products for a runtime.
-fn compute_kind(runtime: &Runtime) -> Result<Kind, TrainError> {
-    if runtime.precision == Precision::Fp16 {
-        let what = "fp16 needs loss scaling, which is not here yet; use bf16 or fp32".into();
-        return Err(TrainError::Config { place: "train.precision".into(), what });
+/// Replaces a share of the classes by "no class".
+fn drop_labels(config: &ArConfig, step: u64, micro: u64, batch: &mut HostBatch) {
+    let mut rng = CounterRng::new(&[config.train.seed as u64, 12, step, micro]);
+    for class in &mut batch.class {
+        if rng.uniform() < config.model.class_dropout {
+            *class = config.model.class_num;
+        }
     }
-    if runtime.device == Device::Cpu && runtime.precision != Precision::Fp32 {
-        tracing::warn!("training on the CPU in fp32: {} pays on GPUs only", runtime.precision.name());
-        return Ok(Kind::Float);
-    }
-    Ok(runtime.precision.kind())
 }
 
 fn schedule(config: &ArConfig, images: usize) -> WarmupLinear {

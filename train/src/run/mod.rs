@@ -13,10 +13,12 @@
 mod checkpoint;
 mod events;
 mod metrics;
+mod processes;
 mod spikes;
 
 pub use checkpoint::{Checkpoint, Keep, State};
 pub use metrics::{Metrics, read_metrics};
+pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
 use crate::TrainError;
