@@ -1,6 +1,8 @@
 //! `bench ...`.
 
 use super::{AccessArgs, SourceArgs};
+#[cfg(feature = "torch")]
+use super::{ConfigArgs, MadeOfArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -19,6 +21,9 @@ pub enum BenchCommand {
     Ingest(BenchIngestArgs),
     /// Token grids a second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
+    /// Time of a training step: written out and by autograd, from the cache and with images encoded in every step.
+    #[cfg(feature = "torch")]
+    Train(Box<BenchTrainArgs>),
 }
 
 /// `bench ingest`.
@@ -49,4 +54,25 @@ pub struct BenchLoaderArgs {
     /// Times that everything is measured; the median is what counts.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+}
+
+/// `bench train`.
+#[cfg(feature = "torch")]
+#[derive(Debug, Args)]
+pub struct BenchTrainArgs {
+    /// Configuration, as for `train ar`; dropout is turned off.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The token cache [default: synthetic tokens].
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<String>,
+    /// With --cache: also train on the images it was made of, encoding them anew in every step.
+    #[command(flatten)]
+    pub made_of: Option<MadeOfArgs>,
+    /// Also measure the step that autograd computes.
+    #[arg(long)]
+    pub autograd: bool,
+    /// Steps that are measured, after one that warms up.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
+    pub steps: u32,
 }

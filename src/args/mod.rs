@@ -14,6 +14,8 @@ mod tokenize;
 #[cfg(feature = "torch")]
 mod train;
 
+#[cfg(feature = "torch")]
+pub use bench::BenchTrainArgs;
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use cache::MadeOfArgs;

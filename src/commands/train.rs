@@ -27,7 +27,7 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 /// File, `--set` and flags, resolved.
-fn resolved<C: Config>(args: &ConfigArgs, flags: &[(&str, &Option<String>)]) -> anyhow::Result<C> {
+pub fn resolved<C: Config>(args: &ConfigArgs, flags: &[(&str, &Option<String>)]) -> anyhow::Result<C> {
     let flags = flags.iter().filter_map(|(key, value)| Some((*key, (*value).clone()?))).collect();
     Ok(resolve(&Typed { file: args.config.as_deref(), set: &args.set, flags })?)
 }

@@ -4,6 +4,8 @@ mod clock;
 mod ingest;
 mod loader;
 mod machine;
+#[cfg(feature = "torch")]
+mod train;
 
 use crate::args::{BenchCommand, Global};
 
@@ -12,5 +14,7 @@ pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ingest(args) => ingest::run(args, global),
         BenchCommand::Loader(args) => loader::run(args, global),
+        #[cfg(feature = "torch")]
+        BenchCommand::Train(args) => train::run(args, global),
     }
 }

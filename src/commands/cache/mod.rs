@@ -6,6 +6,9 @@ mod plot;
 #[cfg(feature = "torch")]
 mod trust;
 
+#[cfg(feature = "torch")]
+pub use trust::with_job;
+
 use crate::args::{CacheCommand, Global};
 
 /// Runs the command.

@@ -197,7 +197,7 @@ fn manifest_of(dir: &Path) -> anyhow::Result<(Manifest, Option<RepairReport>)> {
 }
 
 /// Runs `work` with the job that made a cache: its recipe from the manifest, source and tokenizer as typed.
-fn with_job(
+pub fn with_job(
     manifest: &Manifest,
     dir: &Path,
     made_of: &MadeOfArgs,

@@ -2,6 +2,7 @@
 
 use super::config::ModelConfig;
 use crate::TrainError;
+use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,14 @@ pub struct HostBatch {
 }
 
 impl HostBatch {
+    /// Tokens and classes that mean nothing, the same for the same `number`: for measurements.
+    pub fn synthetic(model: &ModelConfig, batch_size: usize, number: u64) -> HostBatch {
+        let mut rng = CounterRng::new(&[number]);
+        let mut below = |count: usize, limit: i64| (0..count).map(|_| rng.below(limit as u64) as i64).collect();
+        let (tokens, [low, high]) = (batch_size * model.block_size as usize, model.vocab());
+        HostBatch { pre: below(tokens, low), post: below(tokens, high), class: below(batch_size, model.class_num) }
+    }
+
     /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`.
     pub fn to_device(&self, device: Device) -> [Tensor; 3] {
         let batch = self.class.len() as i64;

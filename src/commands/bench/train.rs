@@ -1,0 +1,266 @@
+//! `tokengrid bench train`: the time of a training step, by where its tokens come from and how its gradients are computed.
+//!
+//! Contestants take turns, a step each, with the same data and the same initial weights: every one of them must come to
+//! the same losses.
+
+use super::clock::{Took, median, time};
+use super::machine::{Machine, machine};
+use crate::args::{BenchTrainArgs, Global};
+use crate::commands::cache::with_job;
+use crate::commands::train::resolved;
+use crate::exit::{CheckFailed, Usage};
+use crate::terminal::print_json;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
+use tokengrid_tokenize::{Job, Precision, Runtime};
+use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker, initial_params};
+use tokengrid_train::run::OneProcess;
+
+#[derive(Debug, Serialize)]
+struct Figures {
+    machine: Machine,
+    device: String,
+    precision: &'static str,
+    threads: i32,
+    parameters: usize,
+    batch_size: usize,
+    block_size: i64,
+    unit: &'static str,
+    /// By contestant.
+    steps: BTreeMap<&'static str, Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step {
+    /// Median wall time of a step, its data included.
+    seconds_per_step: f64,
+    /// Median processor time.
+    cpu_seconds_per_step: f64,
+    tokens_per_second: f64,
+    /// Share of the time that went to getting the tokens.
+    data_fraction: f64,
+    /// This contestant's time over that of the first, round by round, then the median.
+    times_the_first: f64,
+    /// Loss of each step: low bits and high bits.
+    losses: Vec<[f64; 2]>,
+}
+
+/// Where a contestant's tokens come from.
+enum Data<'a> {
+    Synthetic,
+    Cache(Unpacker),
+    Encoded(&'a Job<'a>),
+}
+
+struct Contestant<'a> {
+    name: &'static str,
+    engine: Engine,
+    data: Data<'a>,
+    data_times: Vec<Took>,
+    times: Vec<Took>,
+    losses: Vec<[f64; 2]>,
+}
+
+/// Runs the command.
+pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+    let mut config: ArConfig = resolved(&args.config, &[("data.cache", &args.cache)])?;
+    // What a step costs does not depend on dropout, and without it all contestants must agree.
+    config.model.token_drop = 0.0;
+    config.model.resid_dropout = 0.0;
+    config.model.ffn_dropout = 0.0;
+    match (&args.made_of, &args.cache) {
+        (Some(_), None) => Err(Usage("--source needs --cache: the cache that was made of it".into()).into()),
+        (Some(made_of), Some(cache)) => {
+            let manifest = TokenCache::open(Path::new(cache))?.manifest().clone();
+            with_job(&manifest, Path::new(cache), made_of, global, |job| compare(&config, Some(job), args, global))
+        }
+        (None, _) => compare(&config, None, args, global),
+    }
+}
+
+fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+    let precision: Precision = config.train.precision.parse()?;
+    let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let mut contestants = contestants(config, job, args, &runtime)?;
+    let mut loader = loader(config)?;
+    let mut rows = vec![];
+    // The first step of each warms up: memory is taken, kernels are chosen.
+    for step in 0..=args.steps {
+        if let Some(loader) = &mut loader {
+            loader.next_rows(&mut rows);
+        }
+        let count = contestants.len();
+        for turn in 0..count {
+            contestants[(turn + step as usize) % count].step(config, &rows, step.into())?;
+        }
+    }
+    check_losses(&contestants)?;
+    let figures = figures(config, &runtime, &contestants);
+    if global.json {
+        return print_json(&figures);
+    }
+    print(&figures);
+    Ok(())
+}
+
+fn contestants<'a>(
+    config: &ArConfig,
+    job: Option<&'a Job<'a>>,
+    args: &BenchTrainArgs,
+    runtime: &Runtime,
+) -> anyhow::Result<Vec<Contestant<'a>>> {
+    let params = initial_params(&config.model, config.train.seed);
+    let contestant = |name, config: &ArConfig, data| -> anyhow::Result<Contestant> {
+        let engine = Engine::new(config, &params, runtime)?;
+        Ok(Contestant { name, engine, data, data_times: vec![], times: vec![], losses: vec![] })
+    };
+    let cache = || -> anyhow::Result<Data> {
+        if config.data.cache.is_empty() {
+            return Ok(Data::Synthetic);
+        }
+        Ok(Data::Cache(Unpacker::open(Path::new(&config.data.cache), &config.model, Access::Map)?))
+    };
+    let name = if config.data.cache.is_empty() { "synthetic tokens" } else { "tokens from the cache" };
+    let mut all = vec![contestant(name, config, cache()?)?];
+    if args.autograd {
+        let mut autograd = config.clone();
+        autograd.train.fused = false;
+        all.push(contestant("the same, by autograd", &autograd, cache()?)?);
+    }
+    if let Some(job) = job {
+        all.push(contestant("images encoded in every step", config, Data::Encoded(job))?);
+    }
+    Ok(all)
+}
+
+fn loader(config: &ArConfig) -> anyhow::Result<Option<Loader>> {
+    if config.data.cache.is_empty() {
+        return Ok(None);
+    }
+    let cache = Arc::new(TokenCache::open(Path::new(&config.data.cache))?);
+    let (seed, batch_size) = (config.train.seed as u64, config.train.batch_size);
+    Ok(Some(Loader::new(cache, LoaderConfig { seed, batch_size, rank: 0, world_size: 1 })?))
+}
+
+impl Contestant<'_> {
+    fn step(&mut self, config: &ArConfig, rows: &[usize], step: u64) -> anyhow::Result<()> {
+        let (batch, data) = time(|| self.data.batch(config, rows, step))?;
+        let (engine, name) = (&mut self.engine, StepName { seed: config.train.seed, step });
+        let (losses, took) = time(|| {
+            let mut batch = Some(batch);
+            let mut next = |_: u64| batch.take().expect("one micro-batch a step");
+            let values = engine.step(&mut next, name, 1e-4, &OneProcess)?;
+            // Reading the values waits for the device.
+            Ok([values.double_value(&[0]), values.double_value(&[1])])
+        })?;
+        self.losses.push(losses);
+        if step > 0 {
+            self.data_times.push(data);
+            self.times.push(Took { wall: data.wall + took.wall, cpu: data.cpu + took.cpu });
+        }
+        Ok(())
+    }
+}
+
+impl Data<'_> {
+    fn batch(&self, config: &ArConfig, rows: &[usize], step: u64) -> anyhow::Result<HostBatch> {
+        match self {
+            Data::Synthetic => Ok(HostBatch::synthetic(&config.model, config.train.batch_size, step)),
+            Data::Cache(unpacker) => Ok(unpacker.unpack(rows)),
+            Data::Encoded(job) => encoded(job, config, rows),
+        }
+    }
+}
+
+/// The batch of `rows`, from the images.
+fn encoded(job: &Job, config: &ArConfig, rows: &[usize]) -> anyhow::Result<HostBatch> {
+    let num_views = job.num_views() as usize;
+    let images: Vec<usize> = rows.iter().map(|row| row / num_views).collect();
+    let mut tokens = vec![];
+    let mut class = vec![];
+    let mut places = rows.iter().map(|row| row % num_views);
+    job.encode_images(&images, &mut |image| {
+        let view = places.next().expect("an image a row");
+        let views = image.outcome.unwrap_or_default();
+        tokens.extend(views.get(view).map(|view| view.tokens.clone()).unwrap_or_default());
+        class.push(if image.label < 0 { config.model.class_num } else { i64::from(image.label) });
+        Ok(())
+    })?;
+    let expected = rows.len() * config.model.block_size as usize;
+    if tokens.len() != expected {
+        return Err(CheckFailed("the source has bad images; measure with one that has none".into()).into());
+    }
+    let low = config.model.factorized_bits[0];
+    let pre = tokens.iter().map(|token| i64::from(token & ((1 << low) - 1))).collect();
+    let post = tokens.iter().map(|token| i64::from(token >> low)).collect();
+    Ok(HostBatch { pre, post, class })
+}
+
+/// Every contestant has the losses of the first: to the bit where only the data's way differs.
+fn check_losses(contestants: &[Contestant]) -> anyhow::Result<()> {
+    let [first, others @ ..] = contestants else { return Ok(()) };
+    for other in others {
+        let tolerance = if matches!(other.data, Data::Encoded(_)) { 0.0 } else { 1e-4 };
+        let differ = |a: &[f64; 2], b: &[f64; 2]| (0..2).any(|i| (a[i] - b[i]).abs() > tolerance * b[i].abs());
+        if let Some(step) = first.losses.iter().zip(&other.losses).position(|(a, b)| differ(a, b)) {
+            let (a, b) = (first.losses[step], other.losses[step]);
+            let text = format!("{} and {} differ in step {step}: losses {a:?} and {b:?}", first.name, other.name);
+            return Err(CheckFailed(text).into());
+        }
+    }
+    Ok(())
+}
+
+fn figures(config: &ArConfig, runtime: &Runtime, contestants: &[Contestant]) -> Figures {
+    let tokens = config.train.batch_size as f64 * config.model.block_size as f64;
+    let seconds = |times: &[Took]| -> Vec<f64> { times.iter().map(|took| took.wall.as_secs_f64()).collect() };
+    let first = contestants.first().map(|first| seconds(&first.times)).unwrap_or_default();
+    let step = |contestant: &Contestant| {
+        let walls = seconds(&contestant.times);
+        let cpus: Vec<f64> = contestant.times.iter().map(|took| took.cpu.as_secs_f64()).collect();
+        let ratios: Vec<f64> = walls.iter().zip(&first).map(|(wall, first)| wall / first).collect();
+        let data: f64 = seconds(&contestant.data_times).iter().sum();
+        let seconds_per_step = median(&walls);
+        Step {
+            seconds_per_step,
+            cpu_seconds_per_step: median(&cpus),
+            tokens_per_second: tokens / seconds_per_step,
+            data_fraction: data / walls.iter().sum::<f64>(),
+            times_the_first: median(&ratios),
+            losses: contestant.losses.clone(),
+        }
+    };
+    Figures {
+        machine: machine(),
+        device: format!("{:?}", runtime.device),
+        precision: runtime.precision.name(),
+        threads: tch::get_num_threads(),
+        parameters: contestants.first().map_or(0, |first| first.engine.optimizer.num_params()),
+        batch_size: config.train.batch_size,
+        block_size: config.model.block_size,
+        unit: "tokens",
+        steps: contestants.iter().map(|contestant| (contestant.name, step(contestant))).collect(),
+    }
+}
+
+fn print(figures: &Figures) {
+    let Figures { machine, device, precision, threads, parameters, batch_size, block_size, steps, .. } = figures;
+    println!("{} ({} cores), load {:.1}; {}", machine.processor, machine.cores, machine.load, machine.version);
+    println!(
+        "{device}, {precision}, {threads} threads; {parameters} parameters, batches of {batch_size} x {block_size}"
+    );
+    let mut steps: Vec<_> = steps.iter().collect();
+    steps.sort_by(|a, b| a.1.times_the_first.total_cmp(&b.1.times_the_first));
+    for (name, step) in steps {
+        println!(
+            "{name:<28}  {:8.3} s a step  {:9.0} tokens/s  x {:.2}  data {:.2} %",
+            step.seconds_per_step,
+            step.tokens_per_second,
+            step.times_the_first,
+            100.0 * step.data_fraction
+        );
+    }
+}
