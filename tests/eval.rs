@@ -6,7 +6,9 @@ mod common;
 
 use common::{fails, json, photos, repository, sorted, text, tokengrid};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use tch::Tensor;
 use tokengrid_sample::arrays::{Dtype, NpzImages, write_npy};
 use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
@@ -204,4 +206,30 @@ fn what_cannot_be_evaluated_is_told_in_one_line() {
     let vgg = folder.path().join("vgg.pth");
     let error = fails(&[&fixed[..], &["--lpips-vgg", text(&vgg)]].concat(), 1);
     assert!(error.contains("vgg16-397923af.pth"), "{error}");
+}
+
+#[test]
+fn a_stopped_evaluation_writes_nothing_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("many");
+    std::fs::create_dir(&source).unwrap();
+    let photo = std::fs::canonicalize(&sorted(&sorted(&repository("data/photos"))[0])[0]).unwrap();
+    (0..2000).for_each(|i| std::os::unix::fs::symlink(&photo, source.join(format!("{i:04}.jpg"))).unwrap());
+    let out = folder.path().join("look");
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+    command.args(["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--threads", "1"]);
+    command.args(["--out", text(&out), "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut progress = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    // The reasons for absent figures come last; the first line is progress.
+    stderr.read_line(&mut progress).unwrap();
+    assert!(progress.contains("/2000 images"), "{progress}");
+    // SAFETY: a signal to a child that was started here and has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(output.stdout.is_empty() && !out.exists() && rest.contains("stopped"), "{rest}");
 }
