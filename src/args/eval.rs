@@ -73,7 +73,7 @@ pub struct EvalReconstructionArgs {
     /// both.
     #[arg(long, value_name = "FILE")]
     pub lpips_alex: Option<PathBuf>,
-    /// Images a call of the model on a GPU. On the CPU every image is a call of its own.
+    /// Images a call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Only the first N images.

@@ -41,7 +41,7 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
         pictures: pictures(args, global)?,
         tokenizer: &tokenizer,
         runtime,
-        batch_size: args.batch_size as usize,
+        batch_size: batch_size(args),
         inception: inception.as_ref(),
         lpips: nets.iter().map(|(backbone, lpips)| Net { backbone: *backbone, lpips }).collect(),
         bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
@@ -59,6 +59,11 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     }
     print(&report, args);
     Ok(())
+}
+
+/// Whole pictures can be so large that one fills the memory.
+fn batch_size(args: &EvalReconstructionArgs) -> usize {
+    if args.size == SizeArg::Original { 1 } else { args.batch_size as usize }
 }
 
 fn check_size(size: SizeArg, tokenizer: &Tokenizer) -> Result<(), TokenizeError> {
