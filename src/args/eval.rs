@@ -16,7 +16,7 @@ pub struct EvalArgs {
 /// `eval ...`.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// How much a tokenizer loses: rFID, PSNR, SSIM, use of the codebook.
+    /// How much a tokenizer loses: rFID, PSNR, SSIM, LPIPS, use of the codebook.
     Reconstruction(EvalReconstructionArgs),
     /// How good generated pictures are: FID, sFID, inception score, precision and recall.
     Samples(EvalSamplesArgs),
@@ -66,7 +66,14 @@ pub struct EvalReconstructionArgs {
     /// For rFID: the published pt_inception-2015-12-05-6726825d.pth.
     #[arg(long, value_name = "FILE")]
     pub inception: Option<PathBuf>,
-    /// Images a call of the model on a GPU. On the CPU every image is a call of its own.
+    /// For LPIPS by VGG16: the published vgg16-397923af.pth with vgg.pth beside it, both as `A,B`, or one file with both.
+    #[arg(long, value_name = "FILE")]
+    pub lpips_vgg: Option<PathBuf>,
+    /// For LPIPS by AlexNet: the published alexnet-owt-7be5be79.pth with alex.pth beside it, both as `A,B`, or one file with
+    /// both.
+    #[arg(long, value_name = "FILE")]
+    pub lpips_alex: Option<PathBuf>,
+    /// Images a call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Only the first N images.

@@ -14,6 +14,7 @@
 //! | [`score`] | the inception score |
 //! | [`manifold`] | precision and recall |
 //! | [`ssim`] | structural similarity |
+//! | [`perceptual`] | LPIPS over many pairs; the nets are in the crate `train` |
 //! | [`codebook`] | how often codes and bits are used |
 //! | [`statistics`] | `.npz` files of statistics, as pytorch-fid and the ADM suite save them |
 //! | [`array_file`] | `.npy` and `.npz` files, read row by row |
@@ -26,6 +27,7 @@ pub mod frechet;
 pub mod inception;
 pub mod manifold;
 pub mod moments;
+pub mod perceptual;
 pub mod pictures;
 pub mod progress;
 pub mod reconstruction;

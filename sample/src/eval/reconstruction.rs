@@ -8,6 +8,7 @@ use super::codebook::{CodeCounter, CodebookUse};
 use super::collect::{Collector, Wanted};
 use super::extremes::{Extremes, Pair};
 use super::frechet::frechet_distance;
+use super::perceptual::{LpipsSum, Net};
 use super::pictures::Pictures;
 use super::progress::{BadImage, Watch, each_good};
 use super::ssim::ssim;
@@ -21,6 +22,7 @@ use tch::{Device, Kind};
 use tokengrid_ingest::BadPolicy;
 use tokengrid_tokenize::Picture;
 use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, pixels};
+use tokengrid_train::perceptual::Backbone;
 
 /// Codes of more bits would need more than 2 GB of counters.
 const COUNTED_BITS_MAX: u32 = 28;
@@ -37,6 +39,8 @@ pub struct ReconstructionJob<'a> {
     pub batch_size: usize,
     /// For rFID.
     pub inception: Option<&'a Inception>,
+    /// Perceptual distances that are wanted.
+    pub lpips: Vec<Net<'a>>,
     /// What to do with broken images.
     pub bad_policy: BadPolicy,
     /// Pairs to keep at either end of the scale.
@@ -54,6 +58,10 @@ pub struct ReconstructionReport {
     pub psnr: f64,
     /// Structural similarity, up to 1; the mean over images.
     pub ssim: Option<f64>,
+    /// Perceptual distance by VGG16; the mean over images.
+    pub lpips_vgg: Option<f64>,
+    /// Perceptual distance by AlexNet; the mean over images.
+    pub lpips_alex: Option<f64>,
     /// Use of the codebook.
     #[serde(flatten)]
     pub codebook: CodebookUse,
@@ -166,6 +174,7 @@ struct Sums<'a> {
     codes: CodeCounter,
     /// Features of the images, and of their reconstructions.
     features: Option<[Collector<'a>; 2]>,
+    lpips: Vec<LpipsSum<'a>>,
     extremes: Extremes,
 }
 
@@ -185,6 +194,7 @@ impl<'a> Sums<'a> {
             without_ssim: 0,
             codes: CodeCounter::new(bits),
             features: job.inception.map(|inception| [collector(inception), collector(inception)]),
+            lpips: job.lpips.iter().map(|net| LpipsSum::new(*net, job.runtime.device)).collect(),
             extremes: Extremes::new(job.kept_pairs),
         })
     }
@@ -194,6 +204,9 @@ impl<'a> Sums<'a> {
             let Picture { width, height, ref rgb } = pair.original;
             ssim(rgb, &pair.reconstruction.rgb, width, height)
         };
+        for sum in &mut self.lpips {
+            sum.add(pairs)?;
+        }
         let ssims: Vec<Option<f64>> = pairs.par_iter().map(similar).collect();
         // Added up image by image: the sums do not depend on where a batch ends.
         for (pair, ssim) in pairs.iter().zip(ssims) {
@@ -217,11 +230,15 @@ impl<'a> Sums<'a> {
         if ssim.is_none() {
             absent.push(("ssim", format!("{} images are smaller than its window of 7 x 7 pixels", self.without_ssim)));
         }
+        let [lpips_vgg, lpips_alex] =
+            [Backbone::Vgg16, Backbone::AlexNet].map(|backbone| lpips(&self.lpips, backbone, &mut absent));
         Ok(ReconstructionReport {
             images: self.images,
             rfid: rfid(self.features, self.images, &mut absent)?,
             psnr: self.psnr / images,
             ssim,
+            lpips_vgg,
+            lpips_alex,
             codebook: self.codes.finish(),
             bad,
             seconds: 0.0,
@@ -229,6 +246,20 @@ impl<'a> Sums<'a> {
             extremes: self.extremes,
         })
     }
+}
+
+fn lpips(sums: &[LpipsSum], backbone: Backbone, absent: &mut Vec<(&'static str, String)>) -> Option<f64> {
+    let name = match backbone {
+        Backbone::Vgg16 => "lpips_vgg",
+        Backbone::AlexNet => "lpips_alex",
+    };
+    let Some(sum) = sums.iter().find(|sum| sum.backbone() == backbone) else {
+        let flag = name.replace('_', "-");
+        let (convolutions, taps) = (backbone.published_convolutions(), backbone.published_taps());
+        absent.push((name, format!("it needs --{flag} FILE, the published {convolutions} with {taps} beside it")));
+        return None;
+    };
+    sum.mean().map_err(|why| absent.push((name, why))).ok()
 }
 
 fn rfid(

@@ -9,10 +9,13 @@ use serde::Serialize;
 use std::sync::Arc;
 use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions};
 use tokengrid_sample::eval::Inception;
+use tokengrid_sample::eval::perceptual::Net;
 use tokengrid_sample::eval::pictures::Pictures;
 use tokengrid_sample::eval::progress::Watch;
 use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer};
+use tokengrid_train::TrainError;
+use tokengrid_train::perceptual::{Backbone, Lpips};
 
 /// The answer, with the settings that it belongs to.
 #[derive(Serialize)]
@@ -33,12 +36,14 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
     check_size(args.size, &tokenizer)?;
     let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
+    let nets = perceptual_nets(args, &runtime)?;
     let job = ReconstructionJob {
         pictures: pictures(args, global)?,
         tokenizer: &tokenizer,
         runtime,
-        batch_size: args.batch_size as usize,
+        batch_size: batch_size(args),
         inception: inception.as_ref(),
+        lpips: nets.iter().map(|(backbone, lpips)| Net { backbone: *backbone, lpips }).collect(),
         bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
         kept_pairs: if args.out.is_some() { args.pairs as usize } else { 0 },
     };
@@ -56,12 +61,23 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     Ok(())
 }
 
+/// Whole pictures can be so large that one fills the memory.
+fn batch_size(args: &EvalReconstructionArgs) -> usize {
+    if args.size == SizeArg::Original { 1 } else { args.batch_size as usize }
+}
+
 fn check_size(size: SizeArg, tokenizer: &Tokenizer) -> Result<(), TokenizeError> {
     let factor = tokenizer.architecture.factor();
     match size {
         SizeArg::Pixels(size) if !size.is_multiple_of(factor) => Err(TokenizeError::Size { size, factor }),
         _ => Ok(()),
     }
+}
+
+fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<Vec<(Backbone, Lpips)>, TrainError> {
+    let files = [(Backbone::Vgg16, &args.lpips_vgg), (Backbone::AlexNet, &args.lpips_alex)];
+    let given = files.into_iter().filter_map(|(backbone, path)| Some((backbone, path.as_ref()?)));
+    given.map(|(backbone, path)| Ok((backbone, Lpips::open(backbone, path, runtime.device)?))).collect()
 }
 
 fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pictures> {
@@ -105,6 +121,8 @@ fn print(report: &ReconstructionReport, args: &EvalReconstructionArgs) {
     figure("rFID", report.rfid, "");
     figure("PSNR", Some(report.psnr), " dB");
     figure("SSIM", report.ssim, "");
+    figure("LPIPS vgg", report.lpips_vgg, "");
+    figure("LPIPS alex", report.lpips_alex, "");
     let used = &report.codebook;
     println!(
         "codebook     {} of {} codes occur in {} tokens ({:.2} %)",

@@ -127,7 +127,8 @@ fn answer<'a>(
         precision: compared.manifold.map(|manifold| manifold.precision),
         recall: compared.manifold.map(|manifold| manifold.recall),
         images: generated.images,
-        reference_images: reference.map(|reference| reference.images),
+        // Statistics do not say how many pictures they are of.
+        reference_images: reference.map(|reference| reference.images).filter(|&images| images > 0),
         bad: generated.bad.iter().chain(reference.into_iter().flat_map(|reference| &reference.bad)).collect(),
         protocol,
         seconds,

@@ -1,0 +1,235 @@
+//! Evaluation as a user runs it, with small or formula-made weights in place of the published ones.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{fails, json, photos, repository, sorted, text, tokengrid};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tch::Tensor;
+use tokengrid_sample::arrays::{Dtype, NpzImages, write_npy};
+use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
+use tokengrid_tokenize::Weights;
+use tokengrid_tokenize::weights::save_safetensors;
+use tokengrid_train::perceptual::Backbone;
+
+/// Inception weights by the formula, in the published names.
+fn inception(folder: &Path) -> PathBuf {
+    let json = golden_json("inception.json");
+    let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
+    let tensors = shapes(&json["tensors"]).into_iter().map(|(name, shape)| {
+        let values = Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
+        (name, values)
+    });
+    save(folder.join("inception.safetensors"), tensors.collect())
+}
+
+fn lpips(folder: &Path, backbone: Backbone, salt: &str) -> PathBuf {
+    let tensors = backbone.tensors().into_iter().map(|(name, shape)| {
+        let values = Tensor::from_slice(&formula(salt, &name, &shape, 6.0)).view(shape.as_slice());
+        // Weights of taps are positive.
+        let values = if name.starts_with("lin") { values.abs() } else { values };
+        (name, values)
+    });
+    save(folder.join(format!("{}.safetensors", backbone.name())), tensors.collect())
+}
+
+fn save(path: PathBuf, tensors: Vec<(String, Tensor)>) -> PathBuf {
+    save_safetensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), Default::default()).unwrap();
+    path
+}
+
+#[track_caller]
+fn number(value: &Value, key: &str) -> f64 {
+    value[key].as_f64().unwrap_or_else(|| panic!("{key} is a number: {value}"))
+}
+
+#[track_caller]
+fn reconstruction(source: &Path, more: &[&str]) -> Value {
+    let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--threads", "1", "--size", "64"];
+    json(&[&fixed[..], more].concat())
+}
+
+#[test]
+fn a_tokenizer_is_measured_by_every_figure_whatever_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 2, 2);
+    std::fs::write(source.join("broken.jpg"), b"no picture").unwrap();
+    let files = [
+        inception(folder.path()),
+        lpips(folder.path(), Backbone::Vgg16, "eval:vgg:"),
+        lpips(folder.path(), Backbone::AlexNet, "eval:alex:"),
+    ];
+    let [network, vgg, alex] = [&files[0], &files[1], &files[2]].map(|path| text(path));
+    let nets = ["--inception", network, "--lpips-vgg", vgg, "--lpips-alex", alex];
+    let mut one = reconstruction(&source, &[&nets[..], &["--batch-size", "1"]].concat());
+    assert_eq!((one["images"].as_u64(), one["codebook_size"].as_u64()), (Some(4), Some(1 << 18)));
+    assert_eq!(one["bad"][0]["key"], "broken.jpg");
+    assert!((10.0..50.0).contains(&number(&one, "psnr")) && (0.0..1.0).contains(&number(&one, "ssim")), "{one}");
+    for key in ["rfid", "lpips_vgg", "lpips_alex", "codebook_utilization"] {
+        assert!(number(&one, key) > 0.0, "{key}");
+    }
+    assert_eq!(one["bit_balance"].as_array().unwrap().len(), 18);
+    assert!(one["distinct_codes"].as_u64() <= one["tokens"].as_u64());
+    let mut three = reconstruction(&source, &[&nets[..], &["--batch-size", "3"]].concat());
+    for answer in [&mut one, &mut three] {
+        let fields = answer.as_object_mut().unwrap();
+        fields.retain(|key, _| !key.contains("second"));
+    }
+    assert_eq!(one, three, "the batch size changes no digit");
+}
+
+#[test]
+fn figures_that_cannot_be_had_are_null_and_the_reason_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 2);
+    let arguments =
+        ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32", "--limit", "1", "--json"];
+    let output = tokengrid().args(arguments).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["rfid", "lpips_vgg", "lpips_alex"] {
+        assert!(answer.as_object().unwrap().contains_key(key) && answer[key].is_null(), "{key}");
+    }
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for word in ["no rfid", "pt_inception-2015-12-05-6726825d.pth", "no lpips_vgg", "vgg16-397923af.pth", "alex.pth"] {
+        assert!(stderr.contains(word), "{word}: {stderr}");
+    }
+}
+
+#[test]
+fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    // Sides that are no multiples of 16; and one that is flat, which every tokenizer gets right.
+    let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
+    let picture = tokengrid_sample::picture::Picture::new;
+    picture(50, 39, noise).save(&source.join("noise.png")).unwrap();
+    picture(33, 47, vec![128; 33 * 47 * 3]).save(&source.join("flat.png")).unwrap();
+    let out = folder.path().join("look");
+    let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "original"];
+    let answer = json(&[&fixed[..], &["--out", text(&out), "--pairs", "1"]].concat());
+    // 4 x 3 and 3 x 3 tokens.
+    assert_eq!((answer["tokens"].as_u64(), answer["images"].as_u64()), (Some(21), Some(2)));
+    let names: Vec<PathBuf> = sorted(&out).iter().map(|path| path.file_name().unwrap().into()).collect();
+    assert_eq!(names, [Path::new("best-00.png"), Path::new("worst-00.png")]);
+    let width = |name: &str| {
+        let file = std::io::BufReader::new(std::fs::File::open(out.join(name)).unwrap());
+        png::Decoder::new(file).read_info().unwrap().info().width
+    };
+    // Two pictures and the gap between them.
+    assert_eq!((width("worst-00.png"), width("best-00.png")), (2 * 50 + 4, 2 * 33 + 4));
+}
+
+/// Golden features as `.npy`.
+fn features(folder: &Path, name: &str) -> PathBuf {
+    let matrix = Weights::open(&golden("metrics.safetensors")).unwrap().tensor(name).unwrap();
+    let values = Vec::<f64>::try_from(&matrix.contiguous().view([-1])).unwrap();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let path = folder.join(format!("{name}.npy"));
+    write_npy(&path, Dtype::F64, &[matrix.size()[0] as usize, matrix.size()[1] as usize], &bytes).unwrap();
+    path
+}
+
+#[test]
+fn the_fid_of_two_matrices_is_that_of_the_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (features(folder.path(), "fid_a"), features(folder.path(), "fid_b"));
+    let fid = number(&json(&["eval", "features", text(&a), text(&b)]), "fid");
+    let want = golden_json("metrics.json")["fid"].as_f64().unwrap();
+    assert!((fid - want).abs() < 1e-6 * want, "{fid} {want}");
+
+    let short = folder.path().join("short.npy");
+    write_npy(&short, Dtype::F64, &[1, 64], &[0; 512]).unwrap();
+    assert!(fails(&["eval", "features", text(&a), text(&short)], 1).contains("short.npy"));
+    let narrow = folder.path().join("narrow.npy");
+    write_npy(&narrow, Dtype::F64, &[2, 3], &[0; 48]).unwrap();
+    let error = fails(&["eval", "features", text(&a), text(&narrow)], 1);
+    assert!(error.contains("64") && error.contains('3'), "{error}");
+}
+
+#[test]
+fn samples_are_compared_as_folder_npz_and_saved_statistics_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let network = inception(dir);
+    let (source, side) = (photos(dir, 3, 2), 48);
+    let npz = dir.join("pictures.npz");
+    let classes = sorted(&source);
+    let paths: Vec<PathBuf> = classes.iter().flat_map(|class| sorted(class)).collect();
+    let mut images = NpzImages::create(&npz, paths.len(), side).unwrap();
+    let recipe = tokengrid_ingest::Recipe { size: side as u32, ..Default::default() };
+    for path in &paths {
+        let bytes = std::fs::read(path).unwrap();
+        let views = tokengrid_ingest::views_of_file(&bytes, "", &recipe, &Default::default()).unwrap();
+        images.push(&views[0].pixels).unwrap();
+    }
+    images.finish().unwrap();
+
+    let stats = dir.join("stats.npz");
+    let fixed = ["eval", "samples", "--inception", text(&network), "--threads", "1"];
+    let samples = |more: &[&str]| json(&[&fixed[..], more].concat());
+    let (size, pictures) = (side.to_string(), text(&npz));
+    let alike =
+        samples(&[text(&source), pictures, "--size", &size, "--save-stats", text(&stats), "--precision-recall"]);
+    for (key, most) in [("fid", 1e-6), ("sfid", 1e-6)] {
+        assert!((0.0..most).contains(&number(&alike, key)), "{key}: {alike}");
+    }
+    assert_eq!((number(&alike, "precision"), number(&alike, "recall")), (1.0, 1.0));
+    assert_eq!((alike["images"].as_u64(), alike["reference_images"].as_u64()), (Some(6), Some(6)));
+    assert!(number(&alike, "inception_score") >= 1.0);
+
+    let limited = samples(&[pictures, text(&stats), "--limit", "3"]);
+    // Made-up weights: a feature's range is small, and so is every distance.
+    assert!(number(&limited, "fid") > 1e-4 && number(&limited, "sfid") > 1e-2, "{limited}");
+    assert!(limited["reference_images"].is_null(), "statistics do not say of how many");
+    let alone = samples(&[pictures, "--limit", "2"]);
+    assert!(alone["fid"].is_null() && alone["inception_score"].is_number());
+}
+
+#[test]
+fn what_cannot_be_evaluated_is_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 1);
+    let missing = folder.path().join("pt_inception-2015-12-05-6726825d.pth");
+    let error = fails(&["eval", "samples", text(&source), "--inception", text(&missing)], 1);
+    assert!(error.contains("pytorch-fid") && error.contains("--inception"), "{error}");
+    let tokenizer = repository("tests/fixtures/golden/tok_f4.ckpt");
+    let error = fails(&["eval", "samples", text(&source), "--inception", text(&tokenizer)], 1);
+    assert!(error.contains("tok_f4.ckpt"), "{error}");
+    let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny"];
+    assert!(fails(&[&fixed[..], &["--size", "50"]].concat(), 2).contains("16"));
+    fails(&[&fixed[..], &["--size", "whole"]].concat(), 2);
+    let vgg = folder.path().join("vgg.pth");
+    let error = fails(&[&fixed[..], &["--lpips-vgg", text(&vgg)]].concat(), 1);
+    assert!(error.contains("vgg16-397923af.pth"), "{error}");
+}
+
+#[test]
+fn a_stopped_evaluation_writes_nothing_and_exits_with_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("many");
+    std::fs::create_dir(&source).unwrap();
+    let photo = std::fs::canonicalize(&sorted(&sorted(&repository("data/photos"))[0])[0]).unwrap();
+    (0..2000).for_each(|i| std::os::unix::fs::symlink(&photo, source.join(format!("{i:04}.jpg"))).unwrap());
+    let out = folder.path().join("look");
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+    command.args(["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--threads", "1"]);
+    command.args(["--out", text(&out), "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut progress = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    // The reasons for absent figures come last; the first line is progress.
+    stderr.read_line(&mut progress).unwrap();
+    assert!(progress.contains("/2000 images"), "{progress}");
+    // SAFETY: a signal to a child that was started here and has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{rest}");
+    assert!(output.stdout.is_empty() && !out.exists() && rest.contains("stopped"), "{rest}");
+}
