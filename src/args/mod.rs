@@ -17,7 +17,7 @@ pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 pub use cache::MadeOfArgs;
 pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, SubsetArgs};
 #[cfg(feature = "torch")]
-pub use model::{DeviceArgs, TokenizerArgs, WeightsArgs, WeightsCommand};
+pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
 pub use sample::{EvalArgs, EvalCommand, SampleArgs};
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
