@@ -23,7 +23,7 @@ pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, S
 #[cfg(feature = "torch")]
 pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SizeArg};
 #[cfg(feature = "torch")]
-pub use model::{DeviceArgs, TokenizerArgs, WeightsArgs, WeightsCommand};
+pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
 pub use sample::SampleArgs;
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};

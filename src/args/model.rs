@@ -38,17 +38,47 @@ pub struct WeightsArgs {
 pub enum WeightsCommand {
     /// Names and shapes, the inferred architecture, parameter counts.
     Info {
-        /// A checkpoint, or `tiny`.
+        /// A checkpoint, a run's folder, or `tiny`.
         file: PathBuf,
+        /// Attention heads of an autoregressive model, where the file does not say [default: dim / 64].
+        #[arg(long, value_name = "N")]
+        n_head: Option<i64>,
     },
-    /// Copy all tensors to a safetensors file. Nothing in a pickle is executed.
-    Convert {
-        /// A checkpoint.
-        input: PathBuf,
-        /// The safetensors file to write.
-        output: PathBuf,
-        /// Store floating-point tensors in half precision.
-        #[arg(long)]
-        half: bool,
-    },
+    /// Copy tensors to a safetensors file. Nothing in a pickle is executed.
+    ///
+    /// Without --variant and --to, all tensors under the names that they have.
+    Convert(ConvertArgs),
+}
+
+/// `weights convert`.
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// A checkpoint; with --to also a run's folder.
+    pub input: PathBuf,
+    /// The safetensors file to write.
+    pub output: PathBuf,
+    /// Only a tokenizer's encoder and decoder: raw, or ema (their moving average).
+    #[arg(long, value_name = "raw|ema")]
+    pub variant: Option<String>,
+    /// Only an autoregressive model, under the names of the reference's checkpoints or of this program's runs.
+    #[arg(long, value_name = "NAMES")]
+    pub to: Option<NamesArg>,
+    /// With --to reference: the tokenizer to put in as `first_stage_model.*`.
+    #[arg(long, value_name = "WEIGHTS")]
+    pub tokenizer: Option<PathBuf>,
+    /// Attention heads of an autoregressive model, where the file does not say [default: dim / 64].
+    #[arg(long, value_name = "N")]
+    pub n_head: Option<i64>,
+    /// Store floating-point tensors in half precision.
+    #[arg(long)]
+    pub half: bool,
+}
+
+/// Whose tensor names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NamesArg {
+    /// `transformer.*`, and the tokenizer as `first_stage_model.*`.
+    Reference,
+    /// Without a prefix, as training runs keep them.
+    Tokengrid,
 }

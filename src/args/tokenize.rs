@@ -58,8 +58,8 @@ pub struct TokenizeArgs {
 /// `reconstruct`.
 #[derive(Debug, Args)]
 pub struct ReconstructArgs {
-    /// Image files.
-    #[arg(required = true)]
+    /// Image files, and folders of them.
+    #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Tokenizer.
     #[command(flatten)]
@@ -67,10 +67,13 @@ pub struct ReconstructArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Side of the square images in pixels.
-    #[arg(long, default_value_t = 256, value_name = "PIXELS")]
-    pub size: u32,
+    /// Side of the square that the centre is resized to, or `original`: all pixels as they are.
+    #[arg(long, default_value = "256", value_name = "PIXELS|original")]
+    pub size: String,
     /// Folder for the pictures: original left, reconstruction right.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Replace pictures of an earlier run.
+    #[arg(long)]
+    pub overwrite: bool,
 }

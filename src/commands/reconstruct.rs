@@ -2,39 +2,139 @@
 
 use super::model;
 use crate::args::{Global, ReconstructArgs};
+use crate::exit::{CheckFailed, Usage};
+use crate::signals;
 use crate::terminal::print_json;
 use anyhow::Context;
-use serde_json::json;
-use tokengrid_sample::reconstruct::reconstruct;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use tokengrid_sample::reconstruct::{Extent, Reconstruction, check_extent, reconstruct};
 use tokengrid_tokenize::Picture;
 
 /// Originals and reconstructions side by side, four pairs a row at most.
 const PAIRS_A_ROW: usize = 4;
+/// All pairs on one picture.
+const SHEET: &str = "reconstructions.png";
 
 /// Runs the command.
 pub fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
+    let extent = extent(&args.size)?;
+    let jobs = jobs(&images(&args.images)?, &args.out);
+    check_targets(&jobs, args)?;
     let runtime = model::runtime(&args.device, global)?;
     let (tokenizer, _) = model::tokenizer(&args.tokenizer, &runtime)?;
+    check_extent(extent, &tokenizer)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
-    let mut pairs = vec![];
-    let mut report = vec![];
-    for (number, path) in args.images.iter().enumerate() {
-        let result = reconstruct(path, args.size, &tokenizer, &runtime)?;
-        let name = path.file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
-        // Numbered: images of different folders may share a name.
-        let picture = args.out.join(format!("{number:03}-{name}.png"));
-        Picture::grid(&[result.original.clone(), result.reconstruction.clone()], 2).save(&picture)?;
-        report.push(json!({ "image": path, "picture": picture, "psnr": result.psnr, "tokens": result.tokens.len() }));
-        if !global.json {
-            println!("{}  {:.2} dB  {}", path.display(), result.psnr, picture.display());
+    let (mut pairs, mut report, mut bad) = (vec![], vec![], vec![]);
+    for Job { image, picture } in &jobs {
+        if signals::cancelled() {
+            return Err(signals::Stopped.into());
         }
-        pairs.extend([result.original, result.reconstruction]);
+        match reconstruct(image, extent, &tokenizer, &runtime) {
+            Ok(result) => {
+                Picture::grid(&[result.original.clone(), result.reconstruction.clone()], 2).save(picture)?;
+                if !global.json {
+                    println!("{}  {:.2} dB  {}", image.display(), result.psnr, picture.display());
+                }
+                report.push(entry(image, picture, &result));
+                pairs.extend([result.original, result.reconstruction]);
+            }
+            Err(error) => {
+                let reason = format!("{:#}", anyhow::Error::from(error));
+                eprintln!("tokengrid: {reason}");
+                bad.push(json!({ "image": image, "reason": reason }));
+            }
+        }
     }
-    let sheet = args.out.join("reconstructions.png");
-    Picture::grid(&pairs, 2 * PAIRS_A_ROW).save(&sheet)?;
+    let sheet = sheet(&pairs, extent, &args.out)?;
     if global.json {
-        return print_json(&json!({ "images": report, "sheet": sheet }));
+        print_json(&json!({ "images": report, "bad": bad, "sheet": sheet }))?;
+    } else if let Some(sheet) = &sheet {
+        println!("all of them: {}", sheet.display());
     }
-    println!("all of them: {}", sheet.display());
+    if !bad.is_empty() {
+        return Err(CheckFailed(format!("{} of {} images could not be read", bad.len(), jobs.len())).into());
+    }
     Ok(())
+}
+
+fn extent(size: &str) -> anyhow::Result<Extent> {
+    if size == "original" {
+        return Ok(Extent::Original);
+    }
+    let pixels =
+        size.parse().map_err(|_| Usage(format!("--size {size}: expected a number of pixels, or `original`")))?;
+    Ok(Extent::Square(pixels))
+}
+
+/// An image, and the picture that it becomes.
+struct Job {
+    image: PathBuf,
+    picture: PathBuf,
+}
+
+/// Numbered: images of different folders may share a name.
+fn jobs(images: &[PathBuf], out: &Path) -> Vec<Job> {
+    let job = |(number, image): (usize, &PathBuf)| {
+        let name = image.file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
+        Job { image: image.clone(), picture: out.join(format!("{number:03}-{name}.png")) }
+    };
+    images.iter().enumerate().map(job).collect()
+}
+
+/// Folders replaced by the image files in them, by name.
+fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+    let is_image = |path: &PathBuf| {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        path.is_file() && EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
+    };
+    let mut images = vec![];
+    for path in arguments {
+        if !path.is_dir() {
+            images.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_image).collect();
+        anyhow::ensure!(!inside.is_empty(), "{} holds no image files ({})", path.display(), EXTENSIONS.join(", "));
+        inside.sort();
+        images.extend(inside);
+    }
+    Ok(images)
+}
+
+/// Nothing is replaced unless `--overwrite` says so, and an input never.
+fn check_targets(jobs: &[Job], args: &ReconstructArgs) -> anyhow::Result<()> {
+    let sheet = args.out.join(SHEET);
+    let targets: Vec<&Path> = jobs.iter().map(|job| job.picture.as_path()).chain([sheet.as_path()]).collect();
+    let inputs: Vec<PathBuf> = jobs.iter().filter_map(|job| job.image.canonicalize().ok()).collect();
+    for target in targets.into_iter().filter(|target| target.exists()) {
+        let name = target.display();
+        if target.canonicalize().is_ok_and(|target| inputs.contains(&target)) {
+            return Err(CheckFailed(format!("{name} is one of the inputs; give another --out")).into());
+        }
+        if !args.overwrite {
+            return Err(CheckFailed(format!("{name} exists; give another --out, or --overwrite")).into());
+        }
+    }
+    Ok(())
+}
+
+fn entry(image: &Path, picture: &Path, result: &Reconstruction) -> Value {
+    let size = [result.original.height, result.original.width];
+    json!({
+        "image": image, "picture": picture, "psnr": result.psnr, "size": size, "grid": result.grid,
+        "tokens": result.tokens.len(),
+    })
+}
+
+/// All pairs on one picture, where they are of one size.
+fn sheet(pairs: &[Picture], extent: Extent, out: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if pairs.is_empty() || extent == Extent::Original {
+        return Ok(None);
+    }
+    let path = out.join(SHEET);
+    Picture::grid(pairs, 2 * PAIRS_A_ROW).save(&path)?;
+    Ok(Some(path))
 }

@@ -43,7 +43,7 @@ pub(super) fn index<'a>(
         let key = &tensor.storage.key;
         let range = storage_of(key)
             .ok_or_else(|| format!("tensor `{name}` lies in the storage `{key}`, which is not in the file"))?;
-        let entry = locate(&tensor, range).map_err(|what| format!("tensor `{name}`: {what}"))?;
+        let entry = locate(tensor, range).map_err(|what| format!("tensor `{name}`: {what}"))?;
         entries.insert(name, entry);
     }
     Ok(Index { format, entries, facts: facts(pickle, root), num_other_tensors })

@@ -2,8 +2,10 @@
 
 use super::config::{ArConfig, ModelConfig};
 use crate::TrainError;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+use tokengrid_tokenize::weights::{AR_PREFIX, Part};
 use tokengrid_tokenize::{Params, TokenizeError, Weights};
 
 /// A part of the parameter names.
@@ -66,17 +68,21 @@ impl ModelConfig {
 
     /// Reads the hyper-parameters off names and shapes. The number of heads and the grid are not in them: heads are
     /// `n_head`, or dim / 64; the grid is 16 x 16.
-    fn infer(params: &Params, n_head: Option<i64>, path: &Path) -> Result<ModelConfig, TokenizeError> {
+    fn infer(
+        shape: impl Fn(&str) -> Option<Vec<i64>>,
+        n_head: Option<i64>,
+        path: &Path,
+    ) -> Result<ModelConfig, TokenizeError> {
         let missing = |name: &str| TokenizeError::MissingTensor {
             path: path.into(),
             name: name.into(),
             others: 0,
             wanted: "an autoregressive model",
         };
-        let rows = |name: &str| params.shape(name).and_then(|s| s.first().copied()).ok_or_else(|| missing(name));
+        let rows = |name: &str| shape(name).and_then(|s| s.first().copied()).ok_or_else(|| missing(name));
         let bits = |rows: i64| (rows.max(1) as u64).ilog2();
         let layers = |stack: &str| {
-            let norm = |i: &i64| params.shape(&format!("{stack}.{i}.attention_norm.weight")).is_some();
+            let norm = |i: &i64| shape(&format!("{stack}.{i}.attention_norm.weight")).is_some();
             (0..1024).take_while(norm).count() as i64
         };
         let dim = rows("norm.weight")?;
@@ -129,29 +135,75 @@ impl ArWeights {
     /// # Errors
     /// Missing, broken or misfitting files.
     pub fn open(path: &Path, n_head: Option<i64>) -> Result<ArWeights, TrainError> {
-        let folder = path.is_dir().then(|| checkpoint_in(path)).transpose()?;
-        let file = folder.as_ref().map_or(path.to_path_buf(), |folder| folder.join("model.safetensors"));
+        let file = if path.is_dir() { ArWeights::file_in(path)? } else { path.to_path_buf() };
         let weights = Weights::open(&file)?;
-        let inside_checkpoint = weights.names().any(|name| name.starts_with("transformer."));
-        let params = weights.params_below(if inside_checkpoint { "transformer." } else { "" })?;
-        let beside = file.parent().map(|parent| parent.join("config.toml")).filter(|config| config.is_file());
-        let config = match &beside {
-            Some(config) => {
-                crate::config::resolve::<ArConfig>(&crate::config::Typed { file: Some(config), ..Default::default() })?
-                    .model
-            }
-            None => ModelConfig::infer(&params, n_head, &file)?,
-        };
-        config.validate().map_err(|(key, what)| TrainError::Config {
-            place: format!("{}, {key} (--n-head)", file.display()),
-            what,
-        })?;
+        let config = ArWeights::config_of(&weights, n_head)?;
+        let prefix = prefix_of(&weights);
+        let own = weights.names().filter(|name| Part::of(name) == Part::Autoregressive);
+        let own = own.filter_map(|stored| Some((stored, stored.strip_prefix(prefix)?.to_string())));
+        let params: Params =
+            own.map(|(stored, name)| Ok((name, weights.tensor(stored)?))).collect::<Result<_, TokenizeError>>()?;
         params.check(&config.tensors(), &file, "an autoregressive model")?;
         let state = file.parent().and_then(|parent| std::fs::read_to_string(parent.join("state.json")).ok());
         let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_str(&text).ok());
         let tokenizer = state.and_then(|state| Some(state.get("tokenizer")?.as_str()?.to_string()));
         Ok(ArWeights { config, params, path: file, tokenizer })
     }
+
+    /// The model's file of a run's folder, or of one of its checkpoints.
+    ///
+    /// # Errors
+    /// The folder is neither.
+    pub fn file_in(folder: &Path) -> Result<PathBuf, TrainError> {
+        Ok(checkpoint_in(folder)?.join("model.safetensors"))
+    }
+
+    /// Hyper-parameters of the model in an opened file: of the run's config beside it, of the file's own metadata (see
+    /// [`ArWeights::metadata`]), or inferred from the shapes.
+    ///
+    /// # Errors
+    /// Another kind of weights, tensors that nothing accounts for, or a model that cannot be built.
+    pub fn config_of(weights: &Weights, n_head: Option<i64>) -> Result<ModelConfig, TrainError> {
+        let path = weights.path();
+        weights.check_explained()?;
+        if !weights.has(Part::Autoregressive) {
+            let (holds, advice) = ("a tokenizer and no autoregressive model", "it is what --tokenizer takes");
+            return Err(TokenizeError::OtherModel { path: path.into(), holds, advice }.into());
+        }
+        let beside = path.parent().map(|parent| parent.join("config.toml")).filter(|config| config.is_file());
+        let config = if let Some(config) = &beside {
+            crate::config::resolve::<ArConfig>(&crate::config::Typed { file: Some(config), ..Default::default() })?
+                .model
+        } else if let Some(json) = weights.fact(MODEL_KEY) {
+            serde_json::from_str(json).map_err(|e| TrainError::Checkpoint {
+                path: path.into(),
+                what: format!("{MODEL_KEY} of its metadata: {e}"),
+            })?
+        } else {
+            let prefix = prefix_of(weights);
+            ModelConfig::infer(|name| Some(weights.entry(&format!("{prefix}{name}"))?.shape.clone()), n_head, path)?
+        };
+        config.validate().map_err(|(key, what)| TrainError::Config {
+            place: format!("{}, {key} (--n-head)", path.display()),
+            what,
+        })?;
+        Ok(config)
+    }
+
+    /// Metadata for a safetensors file of this model: what its shapes do not say goes along, so that no `config.toml` is
+    /// needed beside the file.
+    pub fn metadata(&self) -> HashMap<String, String> {
+        let json = serde_json::to_string(&self.config).expect("numbers serialize");
+        HashMap::from([(MODEL_KEY.to_string(), json), ("format".to_string(), "pt".to_string())])
+    }
+}
+
+/// The model's hyper-parameters in the metadata of a safetensors file, as JSON.
+const MODEL_KEY: &str = "tokengrid.model";
+
+/// What the model's names begin with in this file.
+fn prefix_of(weights: &Weights) -> &'static str {
+    if weights.names().any(|name| name.starts_with(AR_PREFIX)) { AR_PREFIX } else { "" }
 }
 
 /// The checkpoint folder meant by `path`: itself, or the latest one of a run.

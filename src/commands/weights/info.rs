@@ -1,0 +1,169 @@
+//! `weights info`: every tensor, what it belongs to, and the models that they make up.
+
+use crate::args::Global;
+use crate::terminal::print_json;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+use tch::Kind;
+use tokengrid_tokenize::weights::{Entry, Part};
+use tokengrid_tokenize::{Architecture, Variant, Weights, tiny};
+use tokengrid_train::ar::{ArWeights, ModelConfig};
+
+/// Names shown of tensors that nothing accounts for.
+const UNEXPLAINED_SHOWN: usize = 10;
+/// Keys of a training checkpoint that say how far the training is.
+const PROGRESS: [&str; 5] = ["epoch", "global_step", "step", "iteration", "pytorch-lightning_version"];
+
+/// Runs the command.
+pub fn run(file: &Path, n_head: Option<i64>, global: &Global) -> anyhow::Result<()> {
+    let weights = match file.is_dir() {
+        // A run's folder: the model of its latest checkpoint.
+        true => Weights::open(&ArWeights::file_in(file)?)?,
+        false => tiny::open_named(file)?,
+    };
+    let report = Report::of(&weights, n_head);
+    if global.json {
+        return print_json(&report.json(&weights));
+    }
+    report.print(&weights);
+    Ok(())
+}
+
+/// What can be said about a file.
+struct Report {
+    tokenizer: Option<Architecture>,
+    ar: Option<ModelConfig>,
+    /// Why a model whose tensors are here cannot be used.
+    problems: Vec<String>,
+    unexplained: Vec<String>,
+}
+
+impl Report {
+    fn of(weights: &Weights, n_head: Option<i64>) -> Report {
+        let mut problems = vec![];
+        let tokenizer = weights.has(Part::Tokenizer).then(|| {
+            let params = weights.tokenizer_params(Variant::Raw)?;
+            Architecture::infer(&params, weights.path())
+        });
+        let tokenizer = tokenizer.and_then(|found| found.map_err(|e| problems.push(e.to_string())).ok());
+        let ar = weights.has(Part::Autoregressive).then(|| ArWeights::config_of(weights, n_head));
+        let ar = ar.and_then(|found| found.map_err(|e| problems.push(e.to_string())).ok());
+        let unexplained = weights.names().filter(|name| Part::of(name) == Part::Unexplained);
+        let unexplained = unexplained.map(str::to_string).collect();
+        problems.dedup();
+        Report { tokenizer, ar, problems, unexplained }
+    }
+
+    fn json(&self, weights: &Weights) -> Value {
+        let tensors: Map<String, Value> = weights.entries().map(|(name, e)| (name.into(), json!(e.shape))).collect();
+        let dtypes: Map<String, Value> = weights.entries().map(|(name, e)| (name.into(), json!(dtype(e)))).collect();
+        let parts: Map<String, Value> = weights
+            .parts()
+            .into_iter()
+            .map(|(part, (tensors, numel))| (part.name().into(), json!({ "tensors": tensors, "parameters": numel })))
+            .collect();
+        let tokenizer = self.tokenizer.as_ref().map(|a| {
+            json!({ "tokenizer": a, "params": a.num_params(), "factor": a.factor(), "grids": grids(a),
+                    "variants": variants(weights) })
+        });
+        let ar = self.ar.as_ref().map(|config| json!({ "model": config, "params": config.num_params() }));
+        json!({
+            "file": weights.path(), "format": weights.format().name(), "parameters": total(weights),
+            "architecture": tokenizer, "ar": ar, "parts": parts, "skipped": skipped(weights),
+            "unexplained": self.unexplained, "problems": self.problems, "training": progress(weights),
+            "tensors": tensors, "dtypes": dtypes,
+        })
+    }
+
+    fn print(&self, weights: &Weights) {
+        for (name, entry) in weights.entries() {
+            println!("{:<64} {:>16}  {}", name, format!("{:?}", entry.shape), dtype(entry));
+        }
+        println!("{}: {}", weights.path().display(), weights.format().name());
+        println!("{} tensors, {} numbers", weights.entries().count(), total(weights));
+        for (part, (tensors, numel)) in weights.parts() {
+            println!("  {tensors} of them, {numel} numbers: {}", part.name());
+        }
+        if let Some(a) = &self.tokenizer {
+            let (encoder, decoder) = a.num_params();
+            println!(
+                "tokenizer: ch {}, ch_mult {:?}, {} residual blocks, {} bits, {}x downsampling; encoder {encoder}, decoder {decoder} parameters",
+                a.ch,
+                a.ch_mult,
+                a.num_res_blocks,
+                a.z_channels,
+                a.factor()
+            );
+            let grids = grids(a).into_iter().map(|(size, [h, w])| format!("{h} x {w} at {size} pixels"));
+            println!("tokens an image: {}", grids.collect::<Vec<_>>().join(", "));
+            println!("variants: {}", variants(weights).join(", "));
+        }
+        if let Some(m) = &self.ar {
+            println!(
+                "autoregressive model: dim {}, {} heads, {} + {} layers, bits {:?}, {} classes, {} tokens an image; {} parameters",
+                m.dim,
+                m.n_head,
+                m.spatial_n_layer,
+                m.factorized_n_layer,
+                m.factorized_bits,
+                m.class_num,
+                m.block_size,
+                m.num_params()
+            );
+        }
+        println!("skipped when the models are loaded (training only): {} tensors", skipped(weights));
+        for (key, value) in progress(weights) {
+            println!("{key}: {}", value.as_str().unwrap_or_default());
+        }
+        if !self.unexplained.is_empty() {
+            let shown: Vec<&str> = self.unexplained.iter().take(UNEXPLAINED_SHOWN).map(String::as_str).collect();
+            println!("{} tensors that no model accounts for: {}", self.unexplained.len(), shown.join(", "));
+        }
+        self.problems.iter().for_each(|problem| println!("problem: {problem}"));
+    }
+}
+
+/// Numbers in all tensors.
+fn total(weights: &Weights) -> i64 {
+    weights.entries().map(|(_, entry)| entry.numel()).sum()
+}
+
+/// Tensors that inference leaves out: losses, averages of them, and what lies outside the state dictionary.
+fn skipped(weights: &Weights) -> usize {
+    let of = |part| weights.parts().get(&part).map_or(0, |(tensors, _)| *tensors);
+    of(Part::Loss) + of(Part::EmaOfTraining) + weights.num_other_tensors()
+}
+
+fn variants(weights: &Weights) -> Vec<&'static str> {
+    let ema = weights.has_ema().then_some("ema");
+    std::iter::once("raw").chain(ema).collect()
+}
+
+/// Image sizes that fit, with the grid of tokens of each.
+fn grids(a: &Architecture) -> Vec<(u32, [u32; 2])> {
+    let fitting = [128, 256, 512].into_iter().filter(|size| size % a.factor() == 0);
+    fitting.map(|size| (size, [size / a.factor(); 2])).collect()
+}
+
+/// How far the training was, as far as the file says.
+fn progress(weights: &Weights) -> Map<String, Value> {
+    let known = PROGRESS.iter().filter_map(|key| Some((key.to_string(), json!(weights.fact(key)?))));
+    known.collect()
+}
+
+/// Type names as PyTorch has them.
+fn dtype(entry: &Entry) -> &'static str {
+    match entry.kind {
+        Kind::Double => "float64",
+        Kind::Float => "float32",
+        Kind::Half => "float16",
+        Kind::BFloat16 => "bfloat16",
+        Kind::Int64 => "int64",
+        Kind::Int => "int32",
+        Kind::Int16 => "int16",
+        Kind::Int8 => "int8",
+        Kind::Uint8 => "uint8",
+        Kind::Bool => "bool",
+        _ => "unknown",
+    }
+}
