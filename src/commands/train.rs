@@ -74,8 +74,9 @@ fn ar(config: &ArConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyh
 }
 
 fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
-    let runtime = Runtime::choose(args.device.as_deref(), Precision::Fp32, global.threads.map(usize::from))?;
-    let trainer = TokenizerTrainer::open(config, out, runtime.device, args.overwrite)?;
+    let precision: Precision = config.train.precision.parse()?;
+    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
     let mut meter = Meter::new(global, "steps");
     let summary = trainer.run(signals::flag(), &mut |report| {
         let words = format!(
