@@ -129,6 +129,7 @@ pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
 pub use merge::{MergeInput, merge};
 pub use pack::{pack, packed_bytes};
+pub use permutation::{Permutation, derive_key};
 pub use plan::JobPlan;
 pub use quarantine::read_quarantine;
 pub use reader::{Access, RowMeta, TokenCache, VisitImage};

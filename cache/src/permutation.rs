@@ -14,7 +14,7 @@ const RUN_BLOCK: usize = 64;
 /// A permutation of `0..len` that a 64-bit key (of [`derive_key`]) selects. Construction and evaluation take constant
 /// time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Permutation {
+pub struct Permutation {
     len: u64,
     /// Widths of the two halves of the network's domain, the smallest power of two that holds `len` (at least 4).
     left_bits: u32,
@@ -24,8 +24,8 @@ pub(crate) struct Permutation {
 }
 
 impl Permutation {
-    /// `len` is 1 ..= 2^62.
-    pub(crate) fn new(key: u64, len: u64) -> Permutation {
+    /// Of `0..len`; `len` is 1 ..= 2^62.
+    pub fn new(key: u64, len: u64) -> Permutation {
         debug_assert!((1..=1 << 62).contains(&len));
         let bits = (64 - (len - 1).leading_zeros()).max(2);
         let keys = std::array::from_fn(|round| mix(key.wrapping_add((round as u64 + 1).wrapping_mul(GOLDEN))));
@@ -34,7 +34,7 @@ impl Permutation {
     }
 
     /// Where `index` (below `len`) goes.
-    pub(crate) fn apply(&self, index: u64) -> u64 {
+    pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.len);
         // The domain is less than twice `len` (or 4), so few steps lead back into the range; and as the network permutes
         // its domain, following it until then permutes the range.
@@ -120,8 +120,8 @@ pub(crate) fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// A key from a seed and what it is for.
-pub(crate) fn derive_key(seed: u64, purpose: u64, number: u64) -> u64 {
+/// A key from a seed, what it is for, and a number such as the epoch's.
+pub fn derive_key(seed: u64, purpose: u64, number: u64) -> u64 {
     mix(mix(mix(seed ^ GOLDEN).wrapping_add(purpose)).wrapping_add(number.wrapping_mul(GOLDEN)))
 }
 

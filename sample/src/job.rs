@@ -5,7 +5,6 @@
 
 use crate::SampleError;
 use crate::arrays::{Dtype, NpzImages, write_npy};
-use crate::picture::Picture;
 use crate::reconstruct::decode;
 use crate::sampler::{Sampler, SamplerConfig, Wanted};
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Runtime, Tokenizer};
+use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 use tokengrid_train::ar::ArModel;
 
 /// Everything that a run needs.

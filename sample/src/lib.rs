@@ -5,7 +5,6 @@
 //! | [`sampler`] | classes in, token grids out: key-value cache, guidance, sampling |
 //! | [`filter`] | temperature, top-k, top-p |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
-//! | [`picture`] | PNG files and grids of pictures |
 //! | [`arrays`] | `.npy` and `.npz` files |
 //! | [`reconstruct`] | images through the tokenizer and back |
 
@@ -13,7 +12,6 @@ pub mod arrays;
 pub mod error;
 pub mod filter;
 pub mod job;
-pub mod picture;
 pub mod reconstruct;
 pub mod sampler;
 

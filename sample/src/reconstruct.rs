@@ -1,11 +1,10 @@
 //! Images through the tokenizer and back.
 
 use crate::SampleError;
-use crate::picture::Picture;
 use std::path::Path;
 use tch::{Device, Tensor};
 use tokengrid_ingest::{Limits, Recipe, Views, decode_rgb, views_of};
-use tokengrid_tokenize::{Runtime, Tokenizer, pixels};
+use tokengrid_tokenize::{Picture, Runtime, Tokenizer, pixels};
 
 /// An image beside what its tokens say.
 #[derive(Debug)]

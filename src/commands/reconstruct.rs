@@ -5,8 +5,8 @@ use crate::args::{Global, ReconstructArgs};
 use crate::terminal::print_json;
 use anyhow::Context;
 use serde_json::json;
-use tokengrid_sample::picture::Picture;
 use tokengrid_sample::reconstruct::reconstruct;
+use tokengrid_tokenize::Picture;
 
 /// Originals and reconstructions side by side, four pairs a row at most.
 const PAIRS_A_ROW: usize = 4;

@@ -5,6 +5,7 @@
 //! | [`weights`] | checkpoints: `.ckpt` pickles read without executing them, `.safetensors`, raw or EMA variant |
 //! | [`model`] | encoder and decoder, the architecture inferred from tensor shapes |
 //! | [`lfq`] | lookup-free quantization: signs, tokens, codes |
+//! | [`picture`] | PNG files and grids of pictures |
 //! | [`pixels`] | bytes to model input and back |
 //! | [`runtime`] | device, precision and thread settings shared by everything that computes |
 //! | [`job`] | the tokenize job: images in, cache out |
@@ -16,6 +17,7 @@ pub mod error;
 pub mod job;
 pub mod lfq;
 pub mod model;
+pub mod picture;
 pub mod pixels;
 pub mod runtime;
 pub mod tiny;
@@ -24,5 +26,6 @@ pub mod weights;
 pub use error::TokenizeError;
 pub use job::{EncodedImage, EncodedView, Job, Outcome, Progress, Tokens, ViewEncoder};
 pub use model::{Architecture, Tokenizer};
+pub use picture::Picture;
 pub use runtime::{Precision, Runtime};
 pub use weights::{Params, Variant, Weights};

@@ -74,13 +74,22 @@ pub enum TrainError {
         /// Name of the last checkpoint, or "none yet".
         last: String,
     },
-    /// Training images could not be read.
-    #[error("no usable training image in {place}: {what}")]
-    NoImages {
+    /// More images of a source are broken than a run puts up with.
+    #[error(
+        "{place}: {bad} of {total} images are bad (the last one: `{key}`: {reason}); this is hardly the data set that was \
+         meant: `tokengrid ingest {place}` lists every bad image"
+    )]
+    TooManyBad {
         /// The source.
         place: String,
-        /// Why.
-        what: String,
+        /// Bad images so far.
+        bad: usize,
+        /// Images of the source.
+        total: usize,
+        /// The last bad image.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Weights of the perceptual loss are missing.
     #[error("perceptual weights {}: {what}", path.display())]
@@ -105,6 +114,15 @@ pub enum TrainError {
     /// The image source.
     #[error(transparent)]
     Ingest(#[from] tokengrid_ingest::IngestError),
+    /// Sample pictures could not be made.
+    #[error("cannot make sample pictures at step {step}; set `train.sample_every` to 0 to go on without")]
+    Sample {
+        /// The step.
+        step: u64,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A picture could not be drawn.
     #[error("cannot draw {}: {what}", path.display())]
     Plot {

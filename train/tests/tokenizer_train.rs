@@ -296,6 +296,51 @@ fn metrics_carry_the_names_of_the_reference() {
     assert_eq!((row["step"].as_u64(), row["global_step"].as_f64(), row["lr"].as_f64()), (Some(1), Some(2.0), Some(LR)));
 }
 
+/// The rows of a run's metrics, and the names of its pictures.
+fn traces(out: &Path) -> (Vec<serde_json::Value>, Vec<String>) {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let rows = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let pictures = std::fs::read_dir(out.join("samples")).unwrap();
+    let mut names: Vec<String> = pictures.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    (rows, names)
+}
+
+#[test]
+fn averaged_weights_are_validated_at_the_end_of_every_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, photos) = (folder.path().join("run"), folder.path().join("photos"));
+    let mut config = run_config(3);
+    std::fs::create_dir(&photos).unwrap();
+    let unseen = PathBuf::from(&config.data.train).join("../unseen");
+    for name in ["colosseum.jpg", "sunset.jpg", "wren.jpg"] {
+        std::fs::copy(unseen.join(name), photos.join(name)).unwrap();
+    }
+    // As many crops a step as there are photographs: an epoch is a step.
+    config.train.batch_size = 3;
+    config.data.train = photos.display().to_string();
+    config.train.log_every = 100;
+    config.train.max_steps = None;
+    config.train.epochs = 2.0;
+    config.data.val = Some(photos.display().to_string());
+    open(config, &out).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+    let (rows, pictures) = traces(&out);
+    assert_eq!(rows.iter().map(|row| row["step"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
+    assert!(rows.iter().all(|row| row["val/psnr"].is_number() && row["val/reconstruct_loss"].is_number()));
+    assert_ne!(rows[0]["val/reconstruct_loss"], rows[1]["val/reconstruct_loss"], "the average moves");
+    assert_eq!(pictures, ["step-00000001.png", "step-00000002.png"]);
+}
+
+#[test]
+fn without_a_validation_set_the_pictures_are_of_training_crops() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    open(run_config(3), &out).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+    let (rows, pictures) = traces(&out);
+    assert!(rows.iter().all(|row| row.get("val/psnr").is_none()));
+    assert_eq!(pictures, ["step-00000003.png"]);
+}
+
 #[test]
 fn presets_are_the_reference_and_tiny_has_no_adversary() {
     let preset = |name: &str| -> TokenizerConfig {

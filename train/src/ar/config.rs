@@ -70,7 +70,11 @@ section! {
         /// Steps between checkpoints.
         checkpoint_every: u64 = 1000,
         /// Newest checkpoints kept; 0 keeps all.
-        keep_last: usize = 3,
+        keep_last: usize = 2,
+        /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
+        keep_every: u64 = 0,
+        /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
+        sample_every: u64 = 0,
         /// Steps between validations on `data.val_cache`; 0: at the end only.
         val_every: u64 = 0,
         /// Weights to start from, under the reference's tensor names.

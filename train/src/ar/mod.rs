@@ -15,5 +15,5 @@ pub use data::{HostBatch, Prefetch, Unpacker};
 pub use intra::IntraBlock;
 pub use model::{ArModel, Losses};
 pub use rope::{Rope, rotate};
-pub use trainer::{Evaluation, StepReport, Summary, Trainer, evaluate};
+pub use trainer::{Evaluation, SampleFn, StepReport, Summary, Trainer, evaluate};
 pub use weights::{ArWeights, initial_params};

@@ -11,7 +11,7 @@ use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::rng::CounterRng;
-use crate::run::{Metrics, RunFolder, State};
+use crate::run::{Keep, Metrics, RunFolder, SpikeWatch, State};
 use crate::schedule::WarmupLinear;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_tokenize::weights::{Weights, save_safetensors};
-use tokengrid_tokenize::{Params, Precision, Runtime};
+use tokengrid_tokenize::{Params, Picture, Precision, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +50,10 @@ pub struct Summary {
     pub checkpoint: PathBuf,
 }
 
+/// Makes a picture of samples with the weights of the moment. It must leave libtorch's settings as they are; random numbers
+/// it may draw, since every step seeds its own.
+pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::error::Error + Send + Sync>>>;
+
 /// A run in progress.
 pub struct Trainer {
     config: ArConfig,
@@ -61,15 +65,19 @@ pub struct Trainer {
     optimizer: AdamW,
     schedule: WarmupLinear,
     state: State,
+    spikes: SpikeWatch,
+    sample: Option<SampleFn>,
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 11] = [
+const FREE: [&str; 13] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
+    "train.keep_every",
+    "train.sample_every",
     "train.val_every",
     "train.init_from",
     "data.cache",
@@ -107,7 +115,18 @@ impl Trainer {
         }
         let model = ArModel::new(&config.model, &leaves, runtime.device, compute_kind(&runtime)?);
         let schedule = schedule(&config, unpacker.cache().num_images());
-        Ok(Trainer { config, runtime, folder, unpacker, val, model, optimizer, schedule, state })
+        let (spikes, sample) = (SpikeWatch::default(), None);
+        Ok(Trainer { config, runtime, folder, unpacker, val, model, optimizer, schedule, state, spikes, sample })
+    }
+
+    /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
+    pub fn sample_with(&mut self, sample: SampleFn) {
+        self.sample = Some(sample);
+    }
+
+    /// Fingerprint of the tokenizer that the cache was made with.
+    pub fn tokenizer_fingerprint(&self) -> &str {
+        &self.state.tokenizer
     }
 
     /// Steps of the whole run.
@@ -136,7 +155,7 @@ impl Trainer {
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
             let losses = self.step(&mut batches)?;
-            let (step, train) = (self.state.step, &self.config.train);
+            let (step, train) = (self.state.step, self.config.train.clone());
             let last = step == self.schedule.total;
             let stop = cancel.load(Ordering::Relaxed);
             if step.is_multiple_of(train.log_every) || last || stop {
@@ -148,12 +167,18 @@ impl Trainer {
                 loss = report.loss;
                 observe(&report);
             }
-            if stop || step.is_multiple_of(self.config.train.checkpoint_every) || last {
-                self.checkpoint()?;
+            let pause = Instant::now();
+            if stop || step.is_multiple_of(train.checkpoint_every) || last {
+                self.checkpoint(&losses)?;
             }
             if stop && !last {
                 return Err(TrainError::Cancelled);
             }
+            if train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last) {
+                self.sample(&mut metrics)?;
+            }
+            // Throughput is that of training.
+            since.0 += pause.elapsed();
         }
         let checkpoint = self.folder.path().join("checkpoints/latest");
         Ok(Summary { step: self.state.step, loss, checkpoint })
@@ -211,7 +236,7 @@ impl Trainer {
     }
 
     fn log(
-        &self,
+        &mut self,
         losses: &Tensor,
         steps: u64,
         seconds: f64,
@@ -221,9 +246,9 @@ impl Trainer {
         let step = self.state.step;
         let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
         let loss = pre + post;
-        if !loss.is_finite() || !norm.is_finite() {
-            let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
-            return Err(TrainError::Diverged { step, loss, last });
+        if let Err(diverged) = self.check_finite(losses) {
+            metrics.log(step, &[("train/loss", loss), ("train/grad_norm", norm)])?;
+            return Err(diverged);
         }
         let sequences = steps as f64 * (self.config.train.batch_size * self.config.train.grad_accum) as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / seconds;
@@ -246,15 +271,41 @@ impl Trainer {
             ("data_wait_fraction", waited),
         ];
         values.extend(val_loss.map(|loss| ("val/loss", loss)));
+        if let Some(above) = self.spikes.observe(loss) {
+            tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
+            values.push(("train/loss_spike", above));
+        }
         metrics.log(step, &values)?;
         Ok(StepReport { step, steps: self.schedule.total, epoch, loss, tokens_per_second, val_loss })
     }
 
-    fn checkpoint(&self) -> Result<(), TrainError> {
-        self.folder.publish(&self.state, self.config.train.keep_last, |path| {
+    /// Whether the last step's losses and gradient are numbers.
+    fn check_finite(&self, losses: &Tensor) -> Result<(), TrainError> {
+        if losses.isfinite().all().int64_value(&[]) == 1 {
+            return Ok(());
+        }
+        let loss = losses.double_value(&[0]) + losses.double_value(&[1]);
+        let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
+        Err(TrainError::Diverged { step: self.state.step, loss, last })
+    }
+
+    /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
+    fn checkpoint(&self, losses: &Tensor) -> Result<(), TrainError> {
+        self.check_finite(losses)?;
+        let train = &self.config.train;
+        let keep = Keep { last: train.keep_last, every: train.keep_every };
+        self.folder.publish(&self.state, keep, |path| {
             save_safetensors(&path.join("model.safetensors"), self.optimizer.leaves(), HashMap::new())?;
             self.optimizer.save(&path.join("optimizer.safetensors"))
         })?;
+        Ok(())
+    }
+
+    fn sample(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
+        let Some(sample) = &mut self.sample else { return Ok(()) };
+        let step = self.state.step;
+        let picture = sample(&self.model).map_err(|source| TrainError::Sample { step, source })?;
+        metrics.picture(step, "samples", &picture)?;
         Ok(())
     }
 }

@@ -20,6 +20,15 @@ pub struct State {
     pub tokenizer: String,
 }
 
+/// Which checkpoints stay when a new one is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many; 0: all.
+    pub last: usize,
+    /// And those whose step is a multiple of it; 0: none.
+    pub every: u64,
+}
+
 /// A published checkpoint.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
@@ -44,21 +53,23 @@ impl Checkpoint {
 /// Published checkpoints, oldest first.
 fn published(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     let entries = fs::read_dir(folder).map_err(TrainError::io("read", folder))?;
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| is_step(path)).collect();
-    paths.sort();
+    let mut paths: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| step_of(path).is_some()).collect();
+    paths.sort_by_key(|path| step_of(path));
     Ok(paths)
 }
 
-fn is_step(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.strip_prefix("step-").is_some_and(|digits| digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()))
+/// The step in a checkpoint's name.
+fn step_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
+    if digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 pub(super) fn publish(
     folder: &Path,
     state: &State,
     config_toml: &str,
-    keep_last: usize,
+    keep: Keep,
     write: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
     let name = format!("step-{:08}", state.step);
@@ -74,11 +85,18 @@ pub(super) fn publish(
     fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
     point_latest_at(folder, &name)?;
     sync_folder(folder)?;
-    if keep_last > 0 {
-        let all = published(folder)?;
-        all.iter().rev().skip(keep_last).try_for_each(|old| super::remove(old))?;
-    }
+    remove_old(folder, keep)?;
     Ok(path)
+}
+
+fn remove_old(folder: &Path, keep: Keep) -> Result<(), TrainError> {
+    if keep.last == 0 {
+        return Ok(());
+    }
+    let stays = |path: &Path| keep.every > 0 && step_of(path).is_some_and(|step| step.is_multiple_of(keep.every));
+    let all = published(folder)?;
+    let old = all.iter().rev().skip(keep.last).filter(|path| !stays(path));
+    old.into_iter().try_for_each(|path| super::remove(path))
 }
 
 fn fill(
@@ -127,7 +145,11 @@ mod tests {
     }
 
     fn publish_one(folder: &Path, step: u64) {
-        publish(folder, &state(step), "", 2, |dir| {
+        publish_with(folder, step, Keep { last: 2, every: 0 });
+    }
+
+    fn publish_with(folder: &Path, step: u64, keep: Keep) {
+        publish(folder, &state(step), "", keep, |dir| {
             fs::write(dir.join("model"), step.to_string()).map_err(TrainError::io("write", dir))
         })
         .unwrap();
@@ -147,7 +169,7 @@ mod tests {
     fn a_failed_write_leaves_the_previous_one_and_no_debris() {
         let folder = tempfile::tempdir().unwrap();
         publish_one(folder.path(), 100);
-        let failure = publish(folder.path(), &state(200), "", 2, |dir| {
+        let failure = publish(folder.path(), &state(200), "", Keep { last: 2, every: 0 }, |dir| {
             Err(TrainError::Checkpoint { path: dir.into(), what: "disk full".into() })
         });
         assert!(failure.is_err());
@@ -163,5 +185,22 @@ mod tests {
         assert!(Checkpoint::latest(folder.path()).unwrap().is_none());
         publish_one(folder.path(), 900);
         assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 900);
+    }
+
+    #[test]
+    fn milestones_stay_beside_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        (1..=9).for_each(|i| publish_with(folder.path(), i * 100, Keep { last: 2, every: 300 }));
+        let steps: Vec<_> = published(folder.path()).unwrap().iter().filter_map(|path| step_of(path)).collect();
+        assert_eq!(steps, [300, 600, 800, 900]);
+        (10..=12).for_each(|i| publish_with(folder.path(), i * 100, Keep { last: 0, every: 0 }));
+        assert_eq!(published(folder.path()).unwrap().len(), 7, "0 keeps all");
+    }
+
+    #[test]
+    fn the_newest_is_told_by_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        [99_999_999, 100_000_000].into_iter().for_each(|step| publish_one(folder.path(), step));
+        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 100_000_000);
     }
 }

@@ -1,32 +1,39 @@
-//! `metrics.jsonl`: one JSON object a logged step.
+//! What a run reports while it goes: `metrics.jsonl`, one JSON object a logged step, the same numbers for TensorBoard, and
+//! pictures.
 
+use super::events::Events;
 use crate::TrainError;
 use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use tokengrid_tokenize::Picture;
 
-/// An open metrics file.
+/// The open files of a run's metrics. Nothing is buffered: what was logged is there, however the process ends.
 #[derive(Debug)]
 pub struct Metrics {
+    folder: PathBuf,
     path: PathBuf,
     file: File,
+    events: Events,
 }
 
 impl Metrics {
-    /// Opens for appending; lines of steps beyond `step` (a run that was killed after its last checkpoint) are dropped.
-    pub(super) fn open(path: &Path, step: u64) -> Result<Metrics, TrainError> {
+    /// Opens those in `folder` for appending; lines of steps beyond `step` (a run that was killed after its last
+    /// checkpoint) are dropped.
+    pub(super) fn open(folder: &Path, step: u64) -> Result<Metrics, TrainError> {
+        let path = folder.join("metrics.jsonl");
         if path.is_file() {
-            let rows = read_metrics(path)?;
+            let rows = read_metrics(&path)?;
             let kept = rows.iter().filter(|row| row.get("step").and_then(Value::as_u64).is_some_and(|s| s <= step));
             let text: String = kept.map(|row| format!("{}\n", Value::Object(row.clone()))).collect();
-            super::checkpoint::write_atomically(path, text.as_bytes())?;
+            super::checkpoint::write_atomically(&path, text.as_bytes())?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(TrainError::io("open", path))?;
-        Ok(Metrics { path: path.into(), file })
+        let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("open", &path))?;
+        Ok(Metrics { folder: folder.into(), path, file, events: Events::open(folder, step)? })
     }
 
-    /// Appends one line.
+    /// Appends one line, and one event. What is no number (NaN, infinite) is `null` in the line.
     ///
     /// # Errors
     /// The disk is full.
@@ -34,7 +41,21 @@ impl Metrics {
         let mut row = Map::from_iter([("step".to_string(), Value::from(step))]);
         row.extend(values.iter().map(|(name, value)| (name.to_string(), Value::from(*value))));
         let line = format!("{}\n", Value::Object(row));
-        self.file.write_all(line.as_bytes()).map_err(TrainError::io("write", &self.path))
+        self.file.write_all(line.as_bytes()).map_err(TrainError::io("write", &self.path))?;
+        self.events.scalars(step, values)
+    }
+
+    /// Writes a picture of a step to `samples/step-%08d.png` and, as `tag`, to the events. Its path.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn picture(&mut self, step: u64, tag: &str, picture: &Picture) -> Result<PathBuf, TrainError> {
+        let samples = self.folder.join("samples");
+        std::fs::create_dir_all(&samples).map_err(TrainError::io("create", &samples))?;
+        let (path, png) = (samples.join(format!("step-{step:08}.png")), picture.to_png());
+        super::checkpoint::write_atomically(&path, &png)?;
+        self.events.picture(step, tag, picture, &png)?;
+        Ok(path)
     }
 }
 
@@ -54,15 +75,32 @@ mod tests {
     #[test]
     fn resuming_drops_later_and_broken_lines() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let mut metrics = Metrics::open(&path, 0).unwrap();
+        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
         for step in 1..=5 {
             metrics.log(step, &[("train/loss", step as f64 / 2.0)]).unwrap();
         }
         metrics.file.write_all(b"{\"step\": 6, \"trai").unwrap();
-        Metrics::open(&path, 3).unwrap().log(4, &[("train/loss", 9.0)]).unwrap();
-        let rows = read_metrics(&path).unwrap();
+        Metrics::open(folder.path(), 3).unwrap().log(4, &[("train/loss", 9.0)]).unwrap();
+        let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[3]["train/loss"], 9.0);
+    }
+
+    #[test]
+    fn what_is_no_number_is_a_null_of_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        Metrics::open(folder.path(), 0).unwrap().log(1, &[("train/loss", f64::NAN), ("lr", 0.5)]).unwrap();
+        let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
+        assert!(rows[0]["train/loss"].is_null() && rows[0]["lr"] == 0.5, "{rows:?}");
+    }
+
+    #[test]
+    fn pictures_lie_in_samples_by_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        let picture = Picture::new(2, 1, vec![9; 6]);
+        let path = metrics.picture(70, "samples", &picture).unwrap();
+        assert_eq!(path, folder.path().join("samples/step-00000070.png"));
+        assert!(std::fs::read(&path).unwrap() == picture.to_png());
     }
 }

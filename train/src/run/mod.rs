@@ -4,15 +4,20 @@
 //! out/
 //!   config.toml                    fully resolved
 //!   metrics.jsonl                  an object a logged step
+//!   events.out.tfevents.*          the same and the pictures, for TensorBoard; a file each time the run was started
+//!   samples/step-00000400.png      what the model makes
 //!   checkpoints/step-00000400/     published by rename: tensors, optimizer, state.json, config.toml
 //!   checkpoints/latest             symbolic link to the newest
 //! ```
 
 mod checkpoint;
+mod events;
 mod metrics;
+mod spikes;
 
-pub use checkpoint::{Checkpoint, State};
+pub use checkpoint::{Checkpoint, Keep, State};
 pub use metrics::{Metrics, read_metrics};
+pub use spikes::SpikeWatch;
 
 use crate::TrainError;
 use crate::config::{Config, first_difference, to_toml};
@@ -35,7 +40,8 @@ impl RunFolder {
         let config_toml = to_toml(config)?;
         let file = path.join("config.toml");
         if overwrite && file.is_file() {
-            for old in ["checkpoints", "metrics.jsonl", "config.toml"] {
+            events::event_files(path)?.iter().try_for_each(|old| remove(old))?;
+            for old in ["checkpoints", "samples", "metrics.jsonl", "config.toml"] {
                 remove(&path.join(old))?;
             }
         }
@@ -68,25 +74,26 @@ impl RunFolder {
         Checkpoint::latest(&self.path.join("checkpoints"))
     }
 
-    /// Publishes a checkpoint of `state`: `write` fills a folder that then appears under its final name, whole.
+    /// Publishes a checkpoint of `state`: `write` fills a folder that then appears under its final name, whole. Older
+    /// ones that `keep` does not name are removed afterwards.
     ///
     /// # Errors
     /// The disk is full or read-only; earlier checkpoints stay as they are.
     pub fn publish(
         &self,
         state: &State,
-        keep_last: usize,
+        keep: Keep,
         write: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<PathBuf, TrainError> {
-        checkpoint::publish(&self.path.join("checkpoints"), state, &self.config_toml, keep_last, write)
+        checkpoint::publish(&self.path.join("checkpoints"), state, &self.config_toml, keep, write)
     }
 
-    /// The metrics file, cut back to the steps up to `step`.
+    /// Metrics and events, cut back to the steps up to `step`.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// A file cannot be written.
     pub fn metrics(&self, step: u64) -> Result<Metrics, TrainError> {
-        Metrics::open(&self.path.join("metrics.jsonl"), step)
+        Metrics::open(&self.path, step)
     }
 }
 

@@ -82,6 +82,8 @@ section! {
         image_size: u32 = 256,
         /// Crops come from the photograph resized so that its shorter side is `image_size` times a number in this range.
         scale: [f64; 2] = [1.0, 1.0],
+        /// Whether crops lie at random places; else in the centre.
+        random_crop: bool = true,
         /// Whether crops are mirrored at random.
         flip: bool = false,
         /// Seed of initial weights and crops.
@@ -90,6 +92,12 @@ section! {
         log_every: u64 = 10,
         /// Steps between checkpoints.
         checkpoint_every: u64 = 1000,
+        /// Newest checkpoints kept; 0 keeps all.
+        keep_last: usize = 2,
+        /// Checkpoints at multiples of so many steps stay as well; 0: none.
+        keep_every: u64 = 0,
+        /// Steps between validations on `data.val`; 0: one at the end of every epoch.
+        val_every: u64 = 0,
         /// Weights to start from.
         init_from: Option<String> = None,
         /// Which of the weights there: `raw` or `ema`.
@@ -102,6 +110,8 @@ section! {
     TokenizerDataSection {
         /// Photographs.
         train: String = String::new(),
+        /// Others, to validate on.
+        val: Option<String> = None,
     }
 }
 

@@ -1,156 +1,218 @@
-//! Random crops of photographs, decoded in the background.
+//! Training crops of a source, decoded in the background.
 //!
-//! Crop n of a run is a pure function of (seed, n): a run that resumes sees the crops that it would have seen.
+//! The stream is one epoch after the other; an epoch takes every photograph once, in the order of a keyed permutation of
+//! (seed, epoch). Crop n of the stream is a pure function of (seed, n): a run that resumes sees the crops that it would
+//! have seen, whatever the number of threads or processes. Global batch g is crops `[g * B * W, (g + 1) * B * W)`, for W
+//! processes of batch size B, and process r takes the r-th slice of B.
+//!
+//! Photographs are read when it is their turn. A broken one is replaced by the next sound one of the source, and counted.
 
-use super::config::TokenizerTrainSection;
+use super::crop::{CropConfig, Cutter};
 use crate::TrainError;
-use crate::rng::CounterRng;
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use tokengrid_ingest::{Limits, Region, Resampler, RgbImage, Source, SourceOptions, decode_rgb, target_size};
+use std::time::{Duration, Instant};
+use tokengrid_cache::{Permutation, derive_key};
+use tokengrid_ingest::{Bad, BadCounter, BadPolicy, Source, SourceOptions, Stage};
 
-/// The photographs of a source that can be decoded.
+/// What keys are derived for: the order of an epoch.
+const ORDER: u64 = 3;
+
+/// Crops that wait for the trainer, in batches.
+const BATCHES_AHEAD: usize = 2;
+
+/// The photographs of a source, and which of them turned out to be broken.
 #[derive(Debug)]
 pub struct PhotoSet {
     source: Source,
-    usable: Vec<usize>,
+    place: String,
+    bad: Mutex<BadPhotos>,
+}
+
+#[derive(Debug)]
+struct BadPhotos {
+    known: HashSet<usize>,
+    counter: BadCounter,
 }
 
 impl PhotoSet {
-    /// Lists the photographs and decodes each once, so that a broken one is reported now and not in the middle.
+    /// Lists the photographs of any source; none is read.
     ///
     /// # Errors
-    /// No such source, or nothing in it that can be decoded.
+    /// No such source, or nothing in it.
     pub fn open(path: &Path) -> Result<PhotoSet, TrainError> {
         let source = Source::open(path, &SourceOptions::default())?;
-        let mut bytes = vec![];
-        let mut usable = vec![];
-        for index in 0..source.len() {
-            match read_photo(&source, index, &mut bytes) {
-                Ok(_) => usable.push(index),
-                Err(reason) => tracing::warn!(key = source.key(index), reason, "left out"),
+        let counter = BadCounter::new(BadPolicy::default(), source.len());
+        let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter });
+        Ok(PhotoSet { source, place: path.display().to_string(), bad })
+    }
+
+    /// Number of photographs, broken ones included: an epoch.
+    #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// One line for people: what kind of source it is, and how many images it has.
+    pub fn describe(&self) -> String {
+        self.source.describe()
+    }
+
+    /// Photographs that turned out to be broken so far.
+    pub fn num_bad(&self) -> usize {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).known.len()
+    }
+
+    /// The photograph of crop `n`.
+    fn photo_of(&self, seed: u64, n: u64) -> usize {
+        let len = self.len() as u64;
+        Permutation::new(derive_key(seed, ORDER, n / len), len).apply(n % len) as usize
+    }
+
+    /// What `make` makes of photograph `index`, or of the first sound one after it.
+    fn first_sound<T>(
+        &self,
+        index: usize,
+        file: &mut Vec<u8>,
+        mut make: impl FnMut(&[u8], &str) -> Result<T, Bad>,
+    ) -> Result<T, TrainError> {
+        for index in (index..self.len()).chain(0..index) {
+            if self.is_known_bad(index) {
+                continue;
+            }
+            let read = self.source.read(index, file);
+            let made = read
+                .map_err(|e| Bad { stage: Stage::Read, reason: e.to_string() })
+                .and_then(|()| make(file, self.source.key(index)));
+            match made {
+                Ok(made) => return Ok(made),
+                Err(bad) => self.note_bad(index, &bad)?,
             }
         }
-        if usable.is_empty() {
-            let what = format!("none of its {} files could be decoded", source.len());
-            return Err(TrainError::NoImages { place: path.display().to_string(), what });
+        let (key, reason) = (self.source.key(index), "not one could be read and decoded".into());
+        Err(self.too_many_bad(self.len(), key, reason))
+    }
+
+    fn is_known_bad(&self, index: usize) -> bool {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).known.contains(&index)
+    }
+
+    fn note_bad(&self, index: usize, bad: &Bad) -> Result<(), TrainError> {
+        let mut photos = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if !photos.known.insert(index) {
+            return Ok(()); // another thread was faster
         }
-        Ok(PhotoSet { source, usable })
+        let key = self.source.key(index);
+        tracing::warn!("cannot {} {key}: {}; the next one takes its place", bad.stage, bad.reason);
+        let refused = photos.counter.bad(key, bad);
+        refused.map_err(|_| self.too_many_bad(photos.counter.bad_count(), key, bad.to_string()))
     }
 
-    /// Number of photographs.
-    pub fn len(&self) -> usize {
-        self.usable.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.usable.is_empty()
-    }
-
-    /// The photograph of crop `n`: every photograph once an epoch, in an order of its own each epoch.
-    fn photo_of(&self, seed: u64, n: u64) -> usize {
-        let (epoch, place) = (n / self.usable.len() as u64, n % self.usable.len() as u64);
-        let mut order = self.usable.clone();
-        CounterRng::new(&[seed, 1, epoch]).shuffle(&mut order);
-        order[place as usize]
+    fn too_many_bad(&self, bad: usize, key: &str, reason: String) -> TrainError {
+        TrainError::TooManyBad { place: self.place.clone(), bad, total: self.len(), key: key.into(), reason }
     }
 }
 
-fn read_photo(source: &Source, index: usize, bytes: &mut Vec<u8>) -> Result<RgbImage, String> {
-    source.read(index, bytes).map_err(|e| e.to_string())?;
-    decode_rgb(bytes, &Limits::default()).map_err(|e| e.to_string())
-}
-
-/// Batches of crops `[B, S, S, 3]` as bytes, made ahead of time by one thread.
+/// Batches of crops, made ahead of time by several threads. Dropping it stops them.
+///
+/// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into a queue of its own, and batches are taken from the
+/// queues in turn: the order is fixed, and so is the memory.
 #[derive(Debug)]
 pub struct Crops {
-    batches: Option<Receiver<Vec<u8>>>,
-    worker: Option<JoinHandle<()>>,
+    batch_bytes: usize,
+    batch_size: usize,
+    queues: Vec<Receiver<Result<Vec<u8>, TrainError>>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+    waited: Duration,
 }
 
 impl Crops {
-    /// Starts at crop `position`.
-    pub fn start(photos: Arc<PhotoSet>, train: &TokenizerTrainSection, position: u64) -> Crops {
-        let (sender, batches) = bounded(4);
-        let train = train.clone();
-        let worker = std::thread::spawn(move || {
-            let mut maker = CropMaker { photos, resampler: Resampler::default(), bytes: vec![], train };
-            for batch in (position..).step_by(maker.train.batch_size) {
-                if sender.send(maker.batch(batch)).is_err() {
-                    return;
-                }
-            }
-        });
-        Crops { batches: Some(batches), worker: Some(worker) }
-    }
-
-    /// The next batch.
+    /// Starts at crop `position` of the stream, counted over all processes.
     ///
     /// # Panics
-    /// When the decoding thread died.
-    pub fn next_batch(&mut self) -> Vec<u8> {
-        let batches = self.batches.as_ref().expect("the receiver lives as long as the crops");
-        batches.recv().expect("the decoding thread runs until its receiver is gone")
+    /// When `batch_size` or `world_size` is 0, or the system refuses a thread.
+    pub fn start(photos: Arc<PhotoSet>, config: CropConfig, position: u64) -> Crops {
+        assert!(config.batch_size > 0 && config.world_size > 0, "checked with the configuration");
+        let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let num_threads = if config.threads == 0 { available() } else { config.threads };
+        let capacity = (BATCHES_AHEAD * config.batch_size).div_ceil(num_threads);
+        let (mut queues, mut threads) = (vec![], vec![]);
+        for first in 0..num_threads {
+            let (sender, queue) = bounded(capacity);
+            let (photos, config) = (photos.clone(), config.clone());
+            let numbers = (first as u64..).step_by(num_threads).map({
+                let config = config.clone();
+                move |own| crop_number(own, position, &config)
+            });
+            threads.push(std::thread::spawn(move || make_crops(&photos, &config, numbers, &sender)));
+            queues.push(queue);
+        }
+        let batch_bytes = config.batch_size * config.side as usize * config.side as usize * 3;
+        Crops { batch_bytes, batch_size: config.batch_size, queues, threads, next: 0, waited: Duration::ZERO }
+    }
+
+    /// The next batch of this process, `[B, side, side, 3]` bytes.
+    ///
+    /// # Errors
+    /// Too many photographs are broken. Nothing comes after that.
+    ///
+    /// # Panics
+    /// When it is called after an error.
+    pub fn next_batch(&mut self) -> Result<Vec<u8>, TrainError> {
+        let started = Instant::now();
+        let mut batch = Vec::with_capacity(self.batch_bytes);
+        for _ in 0..self.batch_size {
+            let crop = self.queues[self.next].recv().expect("a thread ends after an error only");
+            batch.extend_from_slice(&crop?);
+            self.next = (self.next + 1) % self.queues.len();
+        }
+        self.waited += started.elapsed();
+        Ok(batch)
+    }
+
+    /// Time spent waiting for crops since the last call.
+    pub fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 }
 
 impl Drop for Crops {
     fn drop(&mut self) {
-        drop(self.batches.take());
-        if let Some(worker) = self.worker.take() {
-            let _ = worker.join();
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
 
-struct CropMaker {
-    photos: Arc<PhotoSet>,
-    resampler: Resampler,
-    bytes: Vec<u8>,
-    train: TokenizerTrainSection,
+/// Number in the stream of this process's crop `own`, counted from `position`.
+fn crop_number(own: u64, position: u64, config: &CropConfig) -> u64 {
+    let (batch_size, world_size) = (config.batch_size as u64, config.world_size as u64);
+    let (batch, within) = (own / batch_size, own % batch_size);
+    position + (batch * world_size + config.rank as u64) * batch_size + within
 }
 
-impl CropMaker {
-    fn batch(&mut self, position: u64) -> Vec<u8> {
-        let mut batch = vec![];
-        let mut crop = vec![];
-        for n in position..position + self.train.batch_size as u64 {
-            self.crop(n, &mut crop);
-            batch.extend_from_slice(&crop);
-        }
-        batch
-    }
-
-    fn crop(&mut self, n: u64, crop: &mut Vec<u8>) {
-        let (seed, side) = (self.train.seed as u64, self.train.image_size);
-        let index = self.photos.photo_of(seed, n);
-        let photo = read_photo(&self.photos.source, index, &mut self.bytes);
-        // Decoded when the set was opened: if the file is gone by now, a gray crop costs less than the run.
-        let photo = photo.unwrap_or(RgbImage { width: 1, height: 1, pixels: vec![127; 3], warnings: 0 });
-        let mut rng = CounterRng::new(&[seed, 2, n]);
-        let [low, high] = self.train.scale;
-        // Never beyond the photograph's own resolution, so that no crop is blown up.
-        let largest = (f64::from(photo.width.min(photo.height)) / f64::from(side)).clamp(low, high.max(low));
-        let shorter = (f64::from(side) * (low + (largest - low) * rng.uniform())) as u32;
-        let (width, height) = target_size(photo.width, photo.height, shorter.max(side)).unwrap_or((side, side));
-        let left = rng.below(u64::from(width - side) + 1) as u32;
-        let top = rng.below(u64::from(height - side) + 1) as u32;
-        self.resampler.resize_region(&photo, (width, height), Region { left, top, width: side, height: side }, crop);
-        if self.train.flip && rng.below(2) == 1 {
-            mirror(crop, side as usize);
+fn make_crops(
+    photos: &PhotoSet,
+    config: &CropConfig,
+    numbers: impl Iterator<Item = u64>,
+    sender: &Sender<Result<Vec<u8>, TrainError>>,
+) {
+    let (mut cutter, mut file) = (Cutter::default(), vec![]);
+    for n in numbers {
+        let index = photos.photo_of(config.seed, n);
+        let crop = photos.first_sound(index, &mut file, |file, key| cutter.crop(file, key, n, config));
+        let failed = crop.is_err();
+        if sender.send(crop).is_err() || failed {
+            return;
         }
     }
 }
 
-fn mirror(rgb: &mut [u8], width: usize) {
-    for row in rgb.chunks_exact_mut(width * 3) {
-        for x in 0..width / 2 {
-            for c in 0..3 {
-                row.swap(x * 3 + c, (width - 1 - x) * 3 + c);
-            }
-        }
-    }
-}
+#[cfg(test)]
+#[path = "data_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@
 mod adversarial;
 mod checkpoint;
 mod config;
+mod crop;
 mod data;
 mod discriminator;
 mod init;
@@ -22,9 +23,11 @@ mod loss_scale;
 mod losses;
 mod schedule;
 mod trainer;
+mod validation;
 
 pub use adversarial::{DiscLoss, LeCam, generator_loss};
 pub use config::{LossSection, ModelSection, TokenizerConfig, TokenizerDataSection, TokenizerTrainSection};
+pub use crop::CropConfig;
 pub use data::{Crops, PhotoSet};
 pub use discriminator::PatchGan;
 pub use init::initial_params;
@@ -33,3 +36,4 @@ pub use loss_scale::LossScale;
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
 pub use schedule::LrSchedule;
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};
+pub use validation::{Batch, Batches, Validation, ValidationOptions, ValidationSet, reconstructions, validate};

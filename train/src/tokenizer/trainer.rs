@@ -1,18 +1,20 @@
 //! The tokenizer's training loop.
 
 use super::config::TokenizerConfig;
+use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::loss_scale::LossScale;
 use super::schedule::LrSchedule;
+use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate};
 use crate::TrainError;
 use crate::perceptual::{Backbone, Lpips};
-use crate::run::{Metrics, RunFolder, State};
+use crate::run::{Keep, Metrics, RunFolder, SpikeWatch, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
-use tch::{Device, Kind};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
 use tokengrid_tokenize::{Precision, Runtime, Variant, pixels};
 
 /// What happened in one logged step.
@@ -30,6 +32,8 @@ pub struct TokenizerReport {
     pub codebook_entropy: f64,
     /// Crops a second.
     pub images_per_second: f64,
+    /// Mean PSNR over the validation set with the averaged weights, in dB, in steps that validated.
+    pub val_psnr: Option<f64>,
 }
 
 /// What a finished run leaves.
@@ -48,24 +52,33 @@ pub struct TokenizerTrainer {
     config: TokenizerConfig,
     folder: RunFolder,
     photos: Arc<PhotoSet>,
+    val: Option<ValidationSet>,
     learner: Learner,
     schedule: LrSchedule,
     state: State,
+    spikes: SpikeWatch,
     device: Device,
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 9] = [
+const FREE: [&str; 13] = [
     "loss.perceptual",
     "train.epochs",
     "train.max_steps",
     "train.log_every",
     "train.checkpoint_every",
+    "train.keep_last",
+    "train.keep_every",
+    "train.val_every",
     "train.init_from",
     "train.init_variant",
     "train.precision",
     "data.train",
+    "data.val",
 ];
+
+/// Pictures in a grid of reconstructions.
+const NUM_SAMPLES: usize = 16;
 
 impl TokenizerTrainer {
     /// Opens the data and the run's folder, and continues from its latest checkpoint where it has one.
@@ -78,6 +91,8 @@ impl TokenizerTrainer {
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
         let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train))?);
+        let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
+        let val = config.data.val.as_ref().map(open_val).transpose()?;
         let (kind, scale) = compute(runtime);
         let perceptual = perceptual(&config, runtime.device, kind)?;
         let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
@@ -87,7 +102,8 @@ impl TokenizerTrainer {
             learner.load(&path, state.step)?;
         }
         let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
-        Ok(TokenizerTrainer { config, folder, photos, learner, schedule, state, device: runtime.device })
+        let (spikes, device) = (SpikeWatch::default(), runtime.device);
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, spikes, device })
     }
 
     /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
@@ -99,30 +115,63 @@ impl TokenizerTrainer {
         cancel: &AtomicBool,
         observe: &mut dyn FnMut(&TokenizerReport),
     ) -> Result<TokenizerSummary, TrainError> {
-        let train = self.config.train.clone();
-        let mut crops = Crops::start(self.photos.clone(), &train, self.state.position);
+        let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
         let mut metrics = self.folder.metrics(self.state.step)?;
-        let mut since = (Instant::now(), self.state.step);
+        let mut since = Since { time: Instant::now(), step: self.state.step };
         while self.state.step < self.schedule.steps {
-            let lr = self.lr();
-            let losses = self.step(&crops.next_batch(), lr)?;
-            let last = self.state.step == self.schedule.steps;
-            let stop = cancel.load(Ordering::Relaxed);
-            if self.state.step.is_multiple_of(train.log_every) || last || stop {
-                let steps = (self.state.step - since.1) as f64;
-                let rate = steps * train.batch_size as f64 / since.0.elapsed().as_secs_f64();
-                since = (Instant::now(), self.state.step);
-                observe(&self.report(&losses, lr, rate, &mut metrics)?);
+            let (lr, epoch) = (self.lr(), self.epoch() as u64);
+            let batch = crops.next_batch()?;
+            let losses = self.step(&batch, lr)?;
+            let due = self.due(epoch, cancel.load(Ordering::Relaxed));
+            if due.log {
+                let rate = since.rate(self.state.step, self.config.train.batch_size, crops.take_waited());
+                let val = if due.validate { self.validate(&mut metrics)? } else { vec![] };
+                observe(&self.report(&losses, lr, rate, val, &mut metrics)?);
+                // Neither validations nor checkpoints count as time of training.
+                since = Since { time: Instant::now(), step: self.state.step };
             }
-            if stop || last || self.state.step.is_multiple_of(train.checkpoint_every) {
-                self.folder.publish(&self.state, 2, |path| self.learner.save(path))?;
+            if due.checkpoint {
+                let pause = Instant::now();
+                self.checkpoint(&batch, &mut metrics)?;
+                since.time += pause.elapsed();
             }
-            if stop && !last {
+            if due.stop {
                 return Err(TrainError::Cancelled);
             }
         }
         let weights = self.folder.path().join("checkpoints/latest/ema.safetensors");
         Ok(TokenizerSummary { step: self.state.step, photos: self.photos.len(), weights })
+    }
+
+    fn crops(&self) -> CropConfig {
+        let train = &self.config.train;
+        CropConfig {
+            batch_size: train.batch_size,
+            side: train.image_size,
+            random: train.random_crop,
+            scale: train.scale,
+            flip: train.flip,
+            seed: train.seed as u64,
+            ..CropConfig::default()
+        }
+    }
+
+    /// What is to be done after a step that began in `epoch`.
+    fn due(&self, epoch: u64, cancelled: bool) -> Due {
+        let (train, step) = (&self.config.train, self.state.step);
+        let last = step == self.schedule.steps;
+        let at_validation = match train.val_every {
+            0 => self.epoch() as u64 > epoch,
+            every => step.is_multiple_of(every),
+        };
+        let stop = cancelled && !last;
+        let validate = self.val.is_some() && (at_validation || last) && !stop;
+        Due {
+            log: step.is_multiple_of(train.log_every) || last || stop || validate,
+            validate,
+            checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop,
+            stop,
+        }
     }
 
     /// Passes over the photographs so far.
@@ -146,15 +195,17 @@ impl TokenizerTrainer {
     }
 
     fn report(
-        &self,
+        &mut self,
         losses: &Losses,
         lr: f64,
-        rate: f64,
+        rate: Rate,
+        val: Vec<(&'static str, f64)>,
         metrics: &mut Metrics,
     ) -> Result<TokenizerReport, TrainError> {
         let (step, steps) = (self.state.step, self.schedule.steps);
         let mut values = losses.values();
-        let get = |name: &str| values.iter().find(|(key, _)| *key == name).map_or(f64::NAN, |(_, value)| *value);
+        let find = |values: &[(&str, f64)], name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, v)| *v);
+        let get = |name: &str| find(&values, name).unwrap_or(f64::NAN);
         self.refuse_divergence(get("train/total_loss"))?;
         let report = TokenizerReport {
             step,
@@ -162,21 +213,62 @@ impl TokenizerTrainer {
             reconstruct_loss: get("train/reconstruct_loss"),
             psnr: get("train/psnr"),
             codebook_entropy: get("train/codebook_entropy"),
-            images_per_second: rate,
+            images_per_second: rate.images_per_second,
+            val_psnr: find(&val, "val/psnr"),
         };
+        let loss = get("train/nll_loss");
+        if let Some(above) = self.spikes.observe(loss) {
+            tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
+            values.push(("train/loss_spike", above));
+        }
         values.extend([
             ("epoch", self.epoch()),
             ("global_step", self.learner.global_step() as f64),
             ("lr", lr),
-            ("images_per_second", rate),
+            ("images_per_second", rate.images_per_second),
+            ("data_wait_fraction", rate.data_wait_fraction),
+            ("bad_images", self.photos.num_bad() as f64),
         ]);
         let scale = self.learner.loss_scale();
         if scale.dynamic {
             let skipped = scale.skipped_steps as f64;
             values.extend([("train/loss_scale", scale.factor), ("train/skipped_steps", skipped)]);
         }
+        values.extend(val);
         metrics.log(step, &values)?;
         Ok(report)
+    }
+
+    /// The averaged weights on the validation set: their numbers, and a picture of the first reconstructions.
+    fn validate(&self, metrics: &mut Metrics) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        let Some(set) = &self.val else { return Ok(vec![]) };
+        let lpips = self.learner.perceptual();
+        let distance = lpips.map(|lpips| |a_bchw: &Tensor, b_bchw: &Tensor| lpips.forward(a_bchw, b_bchw));
+        let options = ValidationOptions {
+            batch_size: self.config.train.batch_size,
+            device: self.device,
+            perceptual: distance.as_ref().map(|distance| distance as Perceptual),
+            num_samples: NUM_SAMPLES,
+        };
+        let validation = validate(&self.learner.ema_tokenizer(), set, &options)?;
+        if let Some(picture) = &validation.samples {
+            metrics.picture(self.state.step, "val/reconstructions", picture)?;
+        }
+        Ok(validation.metrics())
+    }
+
+    /// Publishes the state; without a validation set, with a picture of what the averaged weights make of `batch`.
+    fn checkpoint(&self, batch: &[u8], metrics: &mut Metrics) -> Result<(), TrainError> {
+        if self.val.is_none() {
+            let side = self.config.train.image_size;
+            let image_bytes = (side * side * 3) as usize;
+            let few = &batch[..batch.len().min(NUM_SAMPLES * image_bytes)];
+            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.device);
+            metrics.picture(self.state.step, "train/reconstructions", &picture)?;
+        }
+        let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
+        self.folder.publish(&self.state, keep, |path| self.learner.save(path))?;
+        Ok(())
     }
 
     /// An error when the loss is no number, unless a smaller loss scale may still mend it.
@@ -186,6 +278,36 @@ impl TokenizerTrainer {
         }
         let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
         Err(TrainError::Diverged { step: self.state.step, loss, last })
+    }
+}
+
+/// What to do after a step.
+struct Due {
+    log: bool,
+    validate: bool,
+    checkpoint: bool,
+    /// Whether the run was cancelled before its end.
+    stop: bool,
+}
+
+/// The beginning of an interval of training.
+struct Since {
+    time: Instant,
+    step: u64,
+}
+
+/// Throughput over an interval.
+struct Rate {
+    images_per_second: f64,
+    /// Share of the time spent waiting for crops.
+    data_wait_fraction: f64,
+}
+
+impl Since {
+    fn rate(&self, step: u64, batch_size: usize, waited: Duration) -> Rate {
+        let seconds = self.time.elapsed().as_secs_f64().max(1e-9);
+        let images = (step - self.step) as f64 * batch_size as f64;
+        Rate { images_per_second: images / seconds, data_wait_fraction: waited.as_secs_f64() / seconds }
     }
 }
 

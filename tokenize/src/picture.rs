@@ -1,8 +1,6 @@
 //! PNG files, and grids of pictures.
 
-use crate::SampleError;
-use std::fs::File;
-use std::io::BufWriter;
+use crate::TokenizeError;
 use std::path::Path;
 
 /// An RGB picture, row-major.
@@ -60,21 +58,28 @@ impl Picture {
         }
     }
 
+    /// The bytes of a PNG file.
+    ///
+    /// # Panics
+    /// When the picture is empty.
+    pub fn to_png(&self) -> Vec<u8> {
+        let mut bytes = vec![];
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.rgb));
+        written.expect("a picture that is not empty fits into memory");
+        bytes
+    }
+
     /// Writes a PNG, by way of a temporary file.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), SampleError> {
+    pub fn save(&self, path: &Path) -> Result<(), TokenizeError> {
         let temporary = path.with_extension("png.tmp");
-        let write = || -> std::io::Result<()> {
-            let mut encoder =
-                png::Encoder::new(BufWriter::new(File::create(&temporary)?), self.width as u32, self.height as u32);
-            encoder.set_color(png::ColorType::Rgb);
-            encoder.set_depth(png::BitDepth::Eight);
-            encoder.write_header()?.write_image_data(&self.rgb)?;
-            std::fs::rename(&temporary, path)
-        };
-        write().map_err(SampleError::io("write", path))
+        let write = || std::fs::write(&temporary, self.to_png()).and_then(|()| std::fs::rename(&temporary, path));
+        write().map_err(|source| TokenizeError::Write { path: path.into(), source })
     }
 }
 

@@ -1,0 +1,281 @@
+//! How good a tokenizer is on images that it does not train on: errors of the reconstruction, use of the codebook.
+
+use crate::TrainError;
+use std::path::Path;
+use std::sync::Arc;
+use tch::{Device, Kind, Tensor};
+use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views};
+use tokengrid_tokenize::{Picture, Tokenizer, pixels};
+
+/// Pictures in a row of the reconstructions.
+const COLUMNS: usize = 8;
+
+/// The images of a source, each as the centre crop of one size.
+#[derive(Debug)]
+pub struct ValidationSet {
+    source: Arc<Source>,
+    place: String,
+    image_size: u32,
+}
+
+/// Some images of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// How many.
+    pub images: usize,
+    /// `[images, image_size, image_size, 3]`, RGB.
+    pub pixels: Vec<u8>,
+}
+
+impl ValidationSet {
+    /// Lists the images of any source, or the first `limit`; none is read.
+    ///
+    /// # Errors
+    /// No such source, or nothing in it.
+    pub fn open(path: &Path, image_size: u32, limit: Option<usize>) -> Result<ValidationSet, TrainError> {
+        let source = Source::open(path, &SourceOptions { limit, ..SourceOptions::default() })?;
+        Ok(ValidationSet { source: Arc::new(source), place: path.display().to_string(), image_size })
+    }
+
+    /// Number of images, broken ones included.
+    #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// All of them, decoded by threads in bounded memory, in the source's order. Broken ones are left out.
+    pub fn batches(&self, batch_size: usize) -> Batches {
+        let recipe = Recipe { size: self.image_size, views: Views::Center, ..Recipe::default() };
+        let order = 0..self.source.len();
+        Batches {
+            images: ViewStream::spawn(self.source.clone(), order, recipe, StreamConfig::default()),
+            counter: BadCounter::new(BadPolicy::default(), self.source.len()),
+            place: self.place.clone(),
+            total: self.source.len(),
+            batch_size: batch_size.max(1),
+        }
+    }
+}
+
+/// Batches of a [`ValidationSet`]; the last one may be smaller.
+pub struct Batches {
+    images: ViewStream,
+    counter: BadCounter,
+    place: String,
+    total: usize,
+    batch_size: usize,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut batch = Batch { images: 0, pixels: vec![] };
+        while batch.images < self.batch_size {
+            let Some(image) = self.images.next() else { break };
+            match image.outcome {
+                Ok(views) => {
+                    batch.images += 1;
+                    views.iter().for_each(|view| batch.pixels.extend_from_slice(&view.pixels));
+                }
+                Err(bad) if self.counter.bad(&image.key, &bad).is_err() => {
+                    return Some(Err(TrainError::TooManyBad {
+                        place: self.place.clone(),
+                        bad: self.counter.bad_count(),
+                        total: self.total,
+                        key: image.key,
+                        reason: bad.to_string(),
+                    }));
+                }
+                Err(bad) => {
+                    tracing::warn!("left out of the validation: cannot {} {}: {}", bad.stage, image.key, bad.reason)
+                }
+            }
+        }
+        (batch.images > 0).then_some(Ok(batch))
+    }
+}
+
+/// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number an image: `[B]`.
+pub type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
+
+/// How to validate.
+#[derive(Clone, Copy)]
+pub struct ValidationOptions<'a> {
+    /// Images at a time.
+    pub batch_size: usize,
+    /// Where the tokenizer's parameters lie.
+    pub device: Device,
+    /// The perceptual distance, if there is one.
+    pub perceptual: Option<Perceptual<'a>>,
+    /// Images shown in [`Validation::samples`], the first ones.
+    pub num_samples: usize,
+}
+
+/// What a validation found.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// Images looked at.
+    pub images: usize,
+    /// Mean absolute error, on a scale of [-1, 1].
+    pub reconstruct_loss: f64,
+    /// Mean perceptual distance.
+    pub perceptual_loss: Option<f64>,
+    /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB.
+    pub psnr: f64,
+    /// Different codes seen.
+    pub codes_used: u64,
+    /// Share of the codebook seen.
+    pub codebook_utilization: f64,
+    /// For each bit of a token, the share of tokens in which it is 1.
+    pub bit_balance: Vec<f64>,
+    /// Originals above their reconstructions, if samples were asked for.
+    pub samples: Option<Picture>,
+}
+
+impl Validation {
+    /// The numbers under the names that a metrics row has them.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        let constant = self.bit_balance.iter().filter(|share| **share == 0.0 || **share == 1.0).count();
+        let skew = self.bit_balance.iter().map(|share| (2.0 * share - 1.0).abs()).fold(0.0, f64::max);
+        let mut values = vec![
+            ("val/reconstruct_loss", self.reconstruct_loss),
+            ("val/psnr", self.psnr),
+            ("val/codes_used", self.codes_used as f64),
+            ("val/codebook_utilization", self.codebook_utilization),
+            ("val/constant_bits", constant as f64),
+            ("val/largest_bit_skew", skew),
+        ];
+        values.extend(self.perceptual_loss.map(|loss| ("val/perceptual_loss", loss)));
+        values
+    }
+}
+
+/// Encodes and decodes every image of a set. Give the tokenizer with its averaged weights, as the reference does.
+///
+/// # Errors
+/// Too many broken images, or not one sound one.
+pub fn validate(
+    tokenizer: &Tokenizer,
+    set: &ValidationSet,
+    options: &ValidationOptions,
+) -> Result<Validation, TrainError> {
+    let mut sums = Sums::new(tokenizer.architecture.z_channels);
+    let (mut originals, mut reconstructed) = (vec![], vec![]);
+    for batch in set.batches(options.batch_size) {
+        let batch = batch?;
+        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size, options.device);
+        sums.add(&pass, &batch.pixels, options.perceptual);
+        let missing = options.num_samples.saturating_sub(originals.len());
+        originals.extend(Picture::batch(&batch.pixels, set.image_size as usize).into_iter().take(missing));
+        reconstructed.extend(Picture::batch(&pass.bytes, set.image_size as usize).into_iter().take(missing));
+    }
+    if sums.images == 0 {
+        let (key, reason) = (set.source.key(0).to_string(), "not one could be read and decoded".to_string());
+        let place = set.place.clone();
+        return Err(TrainError::TooManyBad { place, bad: set.len(), total: set.len(), key, reason });
+    }
+    let samples = (!originals.is_empty()).then(|| side_by_side(&originals, &reconstructed));
+    Ok(sums.finish(options.perceptual.is_some(), samples))
+}
+
+/// A picture of images `[B, side, side, 3]` above what becomes of them in the tokenizer.
+pub fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Picture {
+    let pass = Pass::new(tokenizer, bytes, side, device);
+    side_by_side(&Picture::batch(bytes, side as usize), &Picture::batch(&pass.bytes, side as usize))
+}
+
+/// Rows of originals, each above the row of their reconstructions; what does not fill a row is left out.
+fn side_by_side(originals: &[Picture], reconstructed: &[Picture]) -> Picture {
+    let columns = COLUMNS.min(originals.len());
+    let rows = originals.chunks_exact(columns).zip(reconstructed.chunks_exact(columns));
+    let pictures: Vec<Picture> = rows.flat_map(|(above, below)| above.iter().chain(below).cloned()).collect();
+    Picture::grid(&pictures, columns)
+}
+
+/// One batch through the tokenizer.
+struct Pass {
+    images_bchw: Tensor,
+    tokens_bhw: Tensor,
+    output_bchw: Tensor,
+    /// The output as pictures hold it.
+    bytes: Vec<u8>,
+}
+
+impl Pass {
+    fn new(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Pass {
+        let _no_grad = tch::no_grad_guard();
+        let side = i64::from(side);
+        let images_bchw = pixels::to_input(bytes, bytes.len() as i64 / (side * side * 3), side, side, device);
+        let tokens_bhw = tokenizer.encode(&images_bchw.to_kind(tokenizer.decoder.kind()));
+        let output_bchw = tokenizer.decode(&tokens_bhw);
+        let bytes = pixels::to_bytes(&output_bchw);
+        Pass { images_bchw, tokens_bhw, output_bchw, bytes }
+    }
+}
+
+/// What is added up over the images.
+struct Sums {
+    images: usize,
+    absolute: f64,
+    perceptual: f64,
+    psnr: f64,
+    seen: Vec<bool>,
+    ones: Vec<u64>,
+    tokens: u64,
+}
+
+impl Sums {
+    fn new(bits: i64) -> Sums {
+        let (seen, ones) = (vec![false; 1 << bits], vec![0; bits as usize]);
+        Sums { images: 0, absolute: 0.0, perceptual: 0.0, psnr: 0.0, seen, ones, tokens: 0 }
+    }
+
+    fn add(&mut self, pass: &Pass, bytes: &[u8], perceptual: Option<Perceptual>) {
+        let _no_grad = tch::no_grad_guard();
+        let images = pass.images_bchw.size()[0] as usize;
+        self.images += images;
+        let error = (&pass.images_bchw - &pass.output_bchw).abs().mean(Kind::Double).double_value(&[]);
+        self.absolute += error * images as f64;
+        if let Some(distance) = perceptual {
+            let distance_b = distance(&pass.images_bchw, &pass.output_bchw);
+            self.perceptual += distance_b.mean(Kind::Double).double_value(&[]) * images as f64;
+        }
+        let image_bytes = bytes.len() / images;
+        let pairs = bytes.chunks_exact(image_bytes).zip(pass.bytes.chunks_exact(image_bytes));
+        self.psnr += pairs.map(|(a, b)| psnr(a, b)).sum::<f64>();
+        let tokens: Vec<i64> = Vec::try_from(pass.tokens_bhw.to_kind(Kind::Int64).to_device(Device::Cpu).reshape([-1]))
+            .expect("integers of the host are readable");
+        self.tokens += tokens.len() as u64;
+        for token in tokens {
+            self.seen[token as usize] = true;
+            self.ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += (token >> bit & 1) as u64);
+        }
+    }
+
+    fn finish(self, with_perceptual: bool, samples: Option<Picture>) -> Validation {
+        let mean = |sum: f64| sum / self.images as f64;
+        let codes_used = self.seen.iter().filter(|seen| **seen).count() as u64;
+        Validation {
+            images: self.images,
+            reconstruct_loss: mean(self.absolute),
+            perceptual_loss: with_perceptual.then(|| mean(self.perceptual)),
+            psnr: mean(self.psnr),
+            codes_used,
+            codebook_utilization: codes_used as f64 / self.seen.len() as f64,
+            bit_balance: self.ones.iter().map(|ones| *ones as f64 / self.tokens as f64).collect(),
+            samples,
+        }
+    }
+}
+
+/// In dB; equal images count as an error of a hundredth of a level.
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    let mean = (squares / a.len() as f64).max(1e-4);
+    10.0 * (255.0 * 255.0 / mean).log10()
+}
+
+#[cfg(test)]
+#[path = "validation_tests.rs"]
+mod tests;
