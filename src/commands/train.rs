@@ -19,8 +19,8 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
             let flags = [("data.cache", cache), ("data.val_cache", val_cache)];
             ar(&resolved(config, &flags)?, config, out, global)
         }
-        TrainCommand::Tokenizer { config, data, out } => {
-            tokenizer(resolved(config, &[("data.train", data)])?, config, out, global)
+        TrainCommand::Tokenizer { config, data, val, out } => {
+            tokenizer(resolved(config, &[("data.train", data), ("data.val", val)])?, config, out, global)
         }
         TrainCommand::Plot { runs, key, out } => plot::run(runs, key, out, global),
     }
@@ -74,12 +74,14 @@ fn ar(config: &ArConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyh
 }
 
 fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
-    let runtime = Runtime::choose(args.device.as_deref(), Precision::Fp32, global.threads.map(usize::from))?;
-    let trainer = TokenizerTrainer::open(config, out, runtime.device, args.overwrite)?;
+    let precision: Precision = config.train.precision.parse()?;
+    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
     let mut meter = Meter::new(global, "steps");
     let summary = trainer.run(signals::flag(), &mut |report| {
+        let val = report.val_psnr.map_or(String::new(), |psnr| format!(", val {psnr:.2} dB"));
         let words = format!(
-            "l1 {:.4}, {:.2} dB, codebook {:.2} nats, {:.1} images/s",
+            "l1 {:.4}, {:.2} dB{val}, codebook {:.2} nats, {:.1} images/s",
             report.reconstruct_loss, report.psnr, report.codebook_entropy, report.images_per_second
         );
         meter.update(report.step, report.steps, &words);

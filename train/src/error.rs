@@ -63,8 +63,8 @@ pub enum TrainError {
     },
     /// The loss stopped being a number.
     #[error(
-        "the loss became {loss} at step {step}; the last checkpoint ({last}) is intact: lower `train.peak_lr`, or train \
-         in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
+        "the loss became {loss} at step {step}; the last checkpoint ({last}) is intact: lower the learning rate, or \
+         train in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
     )]
     Diverged {
         /// The step.

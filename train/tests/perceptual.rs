@@ -26,6 +26,7 @@ fn params(backbone: Backbone) -> Params {
 }
 
 fn images(name: &str) -> Tensor {
+    tch::set_num_threads(1); // tests run side by side
     let bytes = Weights::open(&golden("metrics.safetensors")).unwrap().tensor(name).unwrap();
     (bytes.to_kind(Kind::Double) / 127.5 - 1.0).to_kind(Kind::Float)
 }
