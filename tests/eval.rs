@@ -106,7 +106,7 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     std::fs::create_dir(&source).unwrap();
     // Sides that are no multiples of 16; and one that is flat, which every tokenizer gets right.
     let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
-    let picture = tokengrid_sample::picture::Picture::new;
+    let picture = tokengrid_tokenize::Picture::new;
     picture(50, 39, noise).save(&source.join("noise.png")).unwrap();
     picture(33, 47, vec![128; 33 * 47 * 3]).save(&source.join("flat.png")).unwrap();
     let out = folder.path().join("look");
