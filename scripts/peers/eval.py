@@ -101,9 +101,12 @@ def of_pytorch_fid(folder, weights):
 def of_torch_fidelity(folder, weights):
     from torch_fidelity import calculate_metrics
 
+    # Its precision and recall are of another network unless told otherwise.
+    network = {"feature_extractor": "inception-v3-compat", "feature_layer_prc": "2048"}
     figures = calculate_metrics(
         input1=str(folder / "a"), input2=str(folder / "b"), cuda=False, fid=True, isc=True, prc=True, isc_splits=1,
         batch_size=10, feature_extractor_weights_path=str(weights), verbose=False, save_cpu_ram=True, cache=False,
+        **network,
     )
     return {
         "fid": figures["frechet_inception_distance"],
