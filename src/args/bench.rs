@@ -2,7 +2,7 @@
 
 use super::{AccessArgs, SourceArgs};
 #[cfg(feature = "torch")]
-use super::{ConfigArgs, MadeOfArgs};
+use super::ConfigArgs;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -66,9 +66,15 @@ pub struct BenchTrainArgs {
     /// The token cache [default: synthetic tokens].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<String>,
-    /// With --cache: also train on the images it was made of, encoding them anew in every step.
-    #[command(flatten)]
-    pub made_of: Option<MadeOfArgs>,
+    /// The images that the cache was made of: also trains on them, encoding them anew in every step.
+    #[arg(long, value_name = "SOURCE", requires = "cache", requires = "tokenizer")]
+    pub source: Option<PathBuf>,
+    /// The tokenizer that the cache was made with.
+    #[arg(long, value_name = "WEIGHTS", requires = "source")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of its weights: raw or ema.
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
     /// Also measure the step that autograd computes.
     #[arg(long)]
     pub autograd: bool,

@@ -5,10 +5,10 @@
 
 use super::clock::{Took, median, time};
 use super::machine::{Machine, machine};
-use crate::args::{BenchTrainArgs, Global};
+use crate::args::{BenchTrainArgs, DeviceArgs, Global, MadeOfArgs, TokenizerArgs};
 use crate::commands::cache::with_job;
 use crate::commands::train::resolved;
-use crate::exit::{CheckFailed, Usage};
+use crate::exit::CheckFailed;
 use crate::terminal::print_json;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -71,14 +71,20 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     config.model.token_drop = 0.0;
     config.model.resid_dropout = 0.0;
     config.model.ffn_dropout = 0.0;
-    match (&args.made_of, &args.cache) {
-        (Some(_), None) => Err(Usage("--source needs --cache: the cache that was made of it".into()).into()),
-        (Some(made_of), Some(cache)) => {
-            let manifest = TokenCache::open(Path::new(cache))?.manifest().clone();
-            with_job(&manifest, Path::new(cache), made_of, global, |job| compare(&config, Some(job), args, global))
-        }
-        (None, _) => compare(&config, None, args, global),
-    }
+    let (Some(source), Some(tokenizer), Some(cache)) = (&args.source, &args.tokenizer, &args.cache) else {
+        return compare(&config, None, args, global);
+    };
+    let made_of = MadeOfArgs {
+        source: source.clone(),
+        labels: None,
+        preset: None,
+        exclude: vec![],
+        limit: None,
+        tokenizer: TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() },
+        device: DeviceArgs { device: args.config.device.clone(), precision: "fp32".into() },
+    };
+    let manifest = TokenCache::open(Path::new(cache))?.manifest().clone();
+    with_job(&manifest, Path::new(cache), &made_of, global, |job| compare(&config, Some(job), args, global))
 }
 
 fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
