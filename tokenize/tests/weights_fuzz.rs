@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use tokengrid_tokenize::weights::fuzzing;
 
 type Target = fn(&[u8]);
+type Corpus = Vec<(PathBuf, Vec<u8>)>;
 
 /// The files of some folders below the crate's.
-fn corpus(folders: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
+fn corpus(folders: &[&str]) -> Corpus {
     let mut paths = vec![];
     for folder in folders {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -19,7 +20,7 @@ fn corpus(folders: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
 }
 
-fn targets() -> [(&'static str, Target, Vec<(PathBuf, Vec<u8>)>); 3] {
+fn targets() -> [(&'static str, Target, Corpus); 3] {
     [
         ("file", fuzzing::file, corpus(&["tests/fixtures/torch", "tests/fixtures/hostile"])),
         ("legacy", fuzzing::legacy, corpus(&["fuzz/corpus/legacy"])),
