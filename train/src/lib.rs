@@ -14,6 +14,7 @@
 
 pub mod ar;
 pub mod config;
+mod cpu;
 pub mod error;
 pub mod optim;
 pub mod perceptual;

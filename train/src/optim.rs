@@ -4,6 +4,8 @@
 //! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors a group.
 
 use crate::TrainError;
+use crate::cpu::simd::multiversion;
+use crate::cpu::threads::{Pieces, for_rows};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -113,14 +115,22 @@ impl AdamW {
         let [beta1, beta2] = self.config.betas;
         let correction1 = 1.0 - beta1.powi(self.step as i32);
         let correction2 = (1.0 - beta2.powi(self.step as i32)).sqrt();
+        let (eps, rate) = (self.config.eps, lr / correction1);
         for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
-            if group.weight_decay != 0.0 {
-                let _ = group.flat.g_mul_scalar_(1.0 - lr * group.weight_decay);
+            let keep = 1.0 - lr * group.weight_decay;
+            if group.flat.device() == Device::Cpu {
+                let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
+                let update = Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
+                group.update_on_cpu(grad, &update);
+                continue;
+            }
+            if keep != 1.0 {
+                let _ = group.flat.g_mul_scalar_(keep);
             }
             let _ = group.exp_avg.lerp_(grad, 1.0 - beta1);
             let _ = group.exp_avg_sq.g_mul_scalar_(beta2).g_add_(&(grad * grad).g_mul_scalar_(1.0 - beta2));
-            let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(self.config.eps);
-            let _ = group.flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(lr / correction1));
+            let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
+            let _ = group.flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
         }
     }
 
@@ -161,7 +171,62 @@ impl AdamW {
     }
 }
 
+/// One update's constants.
+struct Update<T> {
+    /// What the weight decay leaves of a parameter.
+    keep: T,
+    beta2: T,
+    /// 1 - beta1 and 1 - beta2, which an f32 beta would spoil.
+    rest1: T,
+    rest2: T,
+    /// Root of the second moment's bias.
+    correction2: T,
+    eps: T,
+    /// Learning rate over the first moment's bias.
+    rate: T,
+}
+
+impl Update<f64> {
+    fn rounded(&self) -> Update<f32> {
+        let Update { keep, beta2, rest1, rest2, correction2, eps, rate } = *self;
+        let [keep, beta2, rest1, rest2, correction2, eps, rate] =
+            [keep, beta2, rest1, rest2, correction2, eps, rate].map(|number| number as f32);
+        Update { keep, beta2, rest1, rest2, correction2, eps, rate }
+    }
+}
+
+multiversion! {
+    /// The update of some parameters in one pass over their memory.
+    fn update(u: &Update<f32>, grad: &[f32], parameter: &mut [f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32]) {
+        for (((&g, p), m), v) in grad.iter().zip(parameter).zip(exp_avg).zip(exp_avg_sq) {
+            *m += (g - *m) * u.rest1;
+            *v = *v * u.beta2 + g * g * u.rest2;
+            *p = *p * u.keep - u.rate * (*m / (v.sqrt() / u.correction2 + u.eps));
+        }
+    }
+}
+
+/// The numbers of a contiguous fp32 tensor on the CPU.
+#[allow(clippy::mut_from_ref)] // tensors share memory whatever their handles
+fn numbers(tensor: &Tensor) -> &mut [f32] {
+    assert_eq!((tensor.kind(), tensor.device(), tensor.is_contiguous()), (Kind::Float, Device::Cpu, true));
+    // SAFETY: of this kind and layout, and alive as long as the tensor; each of an optimizer's buffers is taken once an
+    // update, and nothing else looks at them meanwhile.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
 impl Group {
+    fn update_on_cpu(&mut self, grad: &Tensor, constants: &Update<f32>) {
+        const NUMBERS_A_TASK: usize = 1 << 14;
+        let grad: &[f32] = numbers(grad);
+        let buffers = [&self.flat, &self.exp_avg, &self.exp_avg_sq].map(|tensor| Pieces::of(numbers(tensor)));
+        for_rows(grad.len(), NUMBERS_A_TASK, &|from, len| {
+            // SAFETY: `for_rows` hands out disjoint ranges.
+            let [parameter, exp_avg, exp_avg_sq] = buffers.each_ref().map(|buffer| unsafe { buffer.piece(from, len) });
+            update(constants, &grad[from..from + len], parameter, exp_avg, exp_avg_sq);
+        });
+    }
+
     fn new(members: &[(&str, &Tensor)], weight_decay: f64, device: Device) -> Group {
         let _no_grad = tch::no_grad_guard();
         let parts: Vec<Tensor> =

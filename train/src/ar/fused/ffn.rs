@@ -3,8 +3,8 @@
 use super::kernels::{Mask, gate, gate_backward};
 use super::matrix::Matrix;
 use super::norm::Norm;
-use super::threads::{Pieces, for_rows};
 use super::weight::{Weight, Weights};
+use crate::cpu::threads::{Pieces, for_rows};
 
 /// The gated feed-forward network of a block over `rows` vectors. Holds what the backward pass needs.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::kernels::{mix, mix_backward};
 use super::matrix::{Matrix, ROWS};
 use super::norm::Norm;
 use super::spatial::Masks;
-use super::threads::{Pieces, for_rows};
 use super::weight::{Weight, Weights};
+use crate::cpu::threads::{Pieces, for_rows};
 
 /// One factorized block. Holds what the backward pass needs, its output included.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! memory many times. Rows are vectors of the model's width unless said otherwise. Each is checked against libtorch's
 //! own operations in `tests`.
 
-use super::simd::{exp, multiversion, sigmoid, sum2};
+use crate::cpu::simd::{exp, multiversion, sigmoid, sum2};
 
 /// What is added to a mean of squares before its root is taken.
 pub const NORM_EPS: f32 = 1e-5;

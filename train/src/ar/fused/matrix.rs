@@ -1,7 +1,7 @@
 //! Row-major fp32 matrices that libtorch multiplies and kernels read.
 
 use super::kernels::{Mask, drop};
-use super::threads::{Pieces, for_each, for_rows};
+use crate::cpu::threads::{Pieces, for_each, for_rows};
 use tch::{Device, Kind, Tensor};
 
 /// Rows a task of a kernel: enough work to be worth a hand-over, few enough to balance.

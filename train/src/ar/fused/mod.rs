@@ -13,7 +13,6 @@
 //! | `ffn` | the gated feed-forward network that both end with |
 //! | `kernels` | what is neither a matrix product nor attention |
 //! | `norm`, `weight`, `matrix` | norms; parameters beside gradients; memory that both sides see |
-//! | `simd`, `threads` | instruction sets; libtorch's own threads |
 //!
 //! Values equal those of [`ArModel`](super::ArModel) up to rounding, which `tests` checks gradient by gradient. Shape
 //! suffixes: `b` batch, `t` positions, `p` = b * t, `h` heads, `d` width, `f` inner width, `v` vocabulary.
@@ -24,9 +23,9 @@ mod kernels;
 mod matrix;
 mod model;
 mod norm;
-mod simd;
+
 mod spatial;
-mod threads;
+
 mod weight;
 
 pub use model::FusedStep;

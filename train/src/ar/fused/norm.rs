@@ -2,8 +2,8 @@
 
 use super::kernels::{rms_norm, rms_norm_backward};
 use super::matrix::{Matrix, ROWS, sum_over_tasks};
-use super::threads::{Pieces, for_rows};
 use super::weight::{Weight, Weights};
+use crate::cpu::threads::{Pieces, for_rows};
 
 /// A norm of `rows` vectors. Its output lives here, where the backward pass puts the output's gradient as well.
 #[derive(Debug)]

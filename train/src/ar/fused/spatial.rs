@@ -4,9 +4,9 @@ use super::ffn::{Ffn, add_projection, dropped};
 use super::kernels::{Mask, rotate, rotate_backward};
 use super::matrix::{Matrix, ROWS};
 use super::norm::Norm;
-use super::threads::{Pieces, for_rows};
 use super::weight::{Weight, Weights};
 use crate::TrainError;
+use crate::cpu::threads::{Pieces, for_rows};
 use tch::Tensor;
 
 /// Batch, positions and heads of a stack.

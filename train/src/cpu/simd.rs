@@ -3,10 +3,10 @@
 /// Declares a function whose body is compiled for AVX-512, for AVX2 and for the baseline. Loops in it are written so that
 /// the compiler can vectorise them: no early exits, and sums over [`LANES`] running totals.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        pub fn $name($($arg: $kind),*) $(-> $result)? {
+        $visibility fn $name($($arg: $kind),*) $(-> $result)? {
             #[allow(clippy::too_many_arguments)]
             #[inline(always)]
             fn portable($($arg: $kind),*) $(-> $result)? $body
@@ -41,7 +41,7 @@ macro_rules! multiversion {
         }
     };
 }
-pub(super) use multiversion;
+pub(crate) use multiversion;
 
 /// Running totals of a sum: the same for every instruction set, so that results are too.
 pub const LANES: usize = 16;
