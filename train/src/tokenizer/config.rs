@@ -1,6 +1,6 @@
 //! The configuration of a tokenizer's training.
 
-use crate::config::{Config, section};
+use crate::config::{Config, Reference, TOKENIZER, section};
 use serde::{Deserialize, Serialize};
 use tokengrid_tokenize::Architecture;
 
@@ -131,6 +131,10 @@ impl Config for TokenizerConfig {
 
     fn preset_names() -> &'static str {
         "`tiny`"
+    }
+
+    fn reference() -> &'static Reference {
+        &TOKENIZER
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {

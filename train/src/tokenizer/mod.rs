@@ -17,4 +17,6 @@ pub use data::{Crops, PhotoSet};
 pub use init::initial_params;
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};
-pub use validation::{Batch, Batches, Validation, ValidationOptions, ValidationSet, reconstructions, validate};
+pub use validation::{
+    Batch, Batches, Perceptual, Validation, ValidationOptions, ValidationSet, reconstructions, validate,
+};
