@@ -14,12 +14,16 @@ pub struct TrainArgs {
 /// Where a run's settings come from.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// A TOML file; see the guide for its keys.
+    /// A TOML file; see the documentation for its keys. A YAML file of the reference is converted, and what is not honoured is
+    /// listed.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Override one key, for example train.max_steps=100 or model.preset=tiny; may be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Print the resolved configuration as TOML, and do nothing else; with a name, that of this preset.
+    #[arg(long, value_name = "PRESET", num_args = 0..=1)]
+    pub print_config: Option<Option<String>>,
     /// Start anew where there is a run already.
     #[arg(long)]
     pub overwrite: bool,
@@ -42,6 +46,12 @@ pub enum TrainCommand {
         /// A second cache, for the validation loss.
         #[arg(long, value_name = "DIR")]
         val_cache: Option<String>,
+        /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
+        #[arg(long, value_name = "WEIGHTS")]
+        tokenizer: Option<PathBuf>,
+        /// Which copy of the tokenizer's weights: raw, or ema.
+        #[arg(long, default_value = "raw", value_name = "raw|ema")]
+        variant: String,
         /// The run's folder. Running the same command again continues from its latest checkpoint.
         #[arg(long, default_value = "runs/ar", value_name = "DIR")]
         out: PathBuf,
@@ -51,7 +61,7 @@ pub enum TrainCommand {
         /// Configuration.
         #[command(flatten)]
         config: ConfigArgs,
-        /// Training images: a folder, or a list of files.
+        /// Training images: any source, as `ingest` takes it.
         #[arg(long, value_name = "SOURCE")]
         data: Option<String>,
         /// Images to validate on, any source.
@@ -69,8 +79,16 @@ pub enum TrainCommand {
         /// Which value of metrics.jsonl.
         #[arg(long, default_value = "train/loss")]
         key: String,
+        /// Weight of the past in the running mean that is drawn, 0 (the values themselves) to 0.999.
+        #[arg(long, default_value_t = 0.9, value_name = "WEIGHT", value_parser = weight)]
+        smooth: f64,
         /// The picture.
         #[arg(long, value_name = "FILE.png")]
         out: PathBuf,
     },
+}
+
+fn weight(text: &str) -> Result<f64, String> {
+    let weight = text.parse().ok().filter(|weight| (0.0..=0.999).contains(weight));
+    weight.ok_or_else(|| "expected a number from 0 to 0.999".into())
 }

@@ -1,7 +1,8 @@
 //! `tokengrid train ...`.
 
-use super::plot;
-use crate::args::{ConfigArgs, Global, TrainCommand};
+use super::{plot, training_samples};
+use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainCommand};
+use crate::exit::Usage;
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde_json::json;
@@ -9,33 +10,72 @@ use std::path::Path;
 use std::time::Instant;
 use tokengrid_tokenize::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Trainer};
-use tokengrid_train::config::{Config, Typed, resolve};
+use tokengrid_train::config::{Config, Resolved, Typed, resolve_listing, to_toml};
 use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
 pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        TrainCommand::Ar { config, cache, val_cache, out } => {
-            let flags = [("data.cache", cache), ("data.val_cache", val_cache)];
-            ar(&resolved(config, &flags)?, config, out, global)
+        TrainCommand::Ar { config: args, cache, val_cache, tokenizer, variant, out } => {
+            let Some(config) = resolved(args, &[("data.cache", cache), ("data.val_cache", val_cache)], global)? else {
+                return Ok(());
+            };
+            let tokenizer = tokenizer.clone().map(|tokenizer| TokenizerArgs { tokenizer, variant: variant.clone() });
+            ar(&config, args, tokenizer.as_ref(), out, global)
         }
-        TrainCommand::Tokenizer { config, data, val, out } => {
-            tokenizer(resolved(config, &[("data.train", data), ("data.val", val)])?, config, out, global)
+        TrainCommand::Tokenizer { config: args, data, val, out } => {
+            let flags = [("data.train", data), ("data.val", val)];
+            let Some(config) = resolved(args, &flags, global)? else { return Ok(()) };
+            tokenizer(config, args, out, global)
         }
-        TrainCommand::Plot { runs, key, out } => plot::run(runs, key, out, global),
+        TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),
     }
 }
 
-/// File, `--set` and flags, resolved.
-pub fn resolved<C: Config>(args: &ConfigArgs, flags: &[(&str, &Option<String>)]) -> anyhow::Result<C> {
-    let flags = flags.iter().filter_map(|(key, value)| Some((*key, (*value).clone()?))).collect();
-    Ok(resolve(&Typed { file: args.config.as_deref(), set: &args.set, flags })?)
+/// File, `--set` and flags, resolved; `None` when they were to be printed only.
+pub fn resolved<C: Config>(
+    args: &ConfigArgs,
+    flags: &[(&str, &Option<String>)],
+    global: &Global,
+) -> anyhow::Result<Option<C>> {
+    let mut flags: Vec<_> = flags.iter().filter_map(|(key, value)| Some((*key, (*value).clone()?))).collect();
+    let preset = args.print_config.clone().flatten();
+    flags.extend(preset.map(|preset| ("model.preset", preset)));
+    let typed = Typed { file: args.config.as_deref(), set: &args.set, flags };
+    let Resolved { config, not_honoured } = resolve_listing::<C>(&typed)?;
+    let file = args.config.as_deref().unwrap_or(Path::new("")).display();
+    for line in not_honoured {
+        eprintln!("tokengrid: {file}, not honoured: {line}");
+    }
+    if args.print_config.is_none() {
+        return Ok(Some(config));
+    }
+    match global.json {
+        true => print_json(&config)?,
+        false => print!("{}", to_toml(&config)?),
+    }
+    Ok(None)
 }
 
-fn ar(config: &ArConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
+fn ar(
+    config: &ArConfig,
+    args: &ConfigArgs,
+    tokenizer: Option<&TokenizerArgs>,
+    out: &Path,
+    global: &Global,
+) -> anyhow::Result<()> {
+    if config.train.sample_every > 0 && tokenizer.is_none() {
+        let text =
+            "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
+        return Err(Usage(text.into()).into());
+    }
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
-    let trainer = Trainer::open(config.clone(), out, runtime, args.overwrite)?;
+    let mut trainer = Trainer::open(config.clone(), out, runtime, args.overwrite)?;
+    if let Some(tokenizer) = tokenizer.filter(|_| config.train.sample_every > 0) {
+        let sample = training_samples::sampler(tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
+        trainer.sample_with(sample);
+    }
     let (params, from, steps) = (trainer.num_params(), trainer.resumed_at(), trainer.steps());
     if !global.quiet {
         let resumed = if from > 0 { format!(", resumed at step {from}") } else { String::new() };

@@ -1,8 +1,14 @@
-//! Configuration files: TOML with presets, `--set key=value`, and an error that suggests the nearest key.
+//! Configuration files: TOML with presets, `--set key=value`, and an error that suggests the nearest key. The reference's YAML
+//! files are converted (module `reference`).
 //!
 //! What a run uses is the fully resolved configuration, which is written into its folder.
 
+mod reference;
+
+pub use reference::{AR, Reference, Rule, TOKENIZER};
+
 use crate::TrainError;
+use reference::Converted;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -46,6 +52,9 @@ pub trait Config: Serialize + DeserializeOwned {
     /// Names of the presets, for messages.
     fn preset_names() -> &'static str;
 
+    /// The files of the reference that it can be made from.
+    fn reference() -> &'static Reference;
+
     /// Checks what types cannot express.
     ///
     /// # Errors
@@ -64,13 +73,30 @@ pub struct Typed<'a> {
     pub flags: Vec<(&'a str, String)>,
 }
 
+/// A complete, checked configuration.
+#[derive(Debug)]
+pub struct Resolved<C> {
+    /// The configuration.
+    pub config: C,
+    /// What a YAML file of the reference asks for that is not honoured, one line each.
+    pub not_honoured: Vec<String>,
+}
+
+/// [`resolve_listing`] for files that are known to be TOML.
+///
+/// # Errors
+/// As there.
+pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
+    Ok(resolve_listing(typed)?.config)
+}
+
 /// Resolves what was typed to a complete, checked configuration.
 ///
 /// # Errors
-/// An unreadable file, broken TOML, unknown keys (with the nearest known one), values of a wrong type or range.
-pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
+/// An unreadable file, broken TOML or YAML, unknown keys (with the nearest known one), values of a wrong type or range.
+pub fn resolve_listing<C: Config>(typed: &Typed) -> Result<Resolved<C>, TrainError> {
     let mut place = typed.file.map_or("--set".to_string(), |path| path.display().to_string());
-    let mut table = typed.file.map_or(Ok(Table::new()), read)?;
+    let Converted { mut table, not_honoured } = typed.file.map_or(Ok(Converted::default()), read::<C>)?;
     for assignment in typed.set {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {
             config_error(format!("--set {assignment}"), "expected section.key=value, for example train.max_steps=100")
@@ -88,19 +114,30 @@ pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
         place = format!("{place}, `{key}`");
         config_error(place.clone(), what)
     })?;
-    Ok(config)
+    Ok(Resolved { config, not_honoured })
 }
 
 fn config_error(place: impl Into<String>, what: impl Into<String>) -> TrainError {
     TrainError::Config { place: place.into(), what: what.into() }
 }
 
-fn read(path: &Path) -> Result<Table, TrainError> {
+fn read<C: Config>(path: &Path) -> Result<Converted, TrainError> {
     let text = std::fs::read_to_string(path).map_err(TrainError::io("read the configuration", path))?;
-    text.parse().map_err(|e: toml::de::Error| {
+    if reference::is_yaml(path) {
+        return reference::convert(&text, C::reference(), knows::<C>)
+            .map_err(|what| config_error(path.display().to_string(), what));
+    }
+    let table = text.parse().map_err(|e: toml::de::Error| {
         let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         config_error(format!("{}, line {line}", path.display()), e.message())
-    })
+    })?;
+    Ok(Converted { table, not_honoured: vec![] })
+}
+
+/// Whether there is a key `section.key`.
+fn knows<C: Config>(key: &str) -> bool {
+    let Some((section, key)) = key.split_once('.') else { return false };
+    C::sections().iter().any(|(name, keys)| *name == section && keys.contains(&key))
 }
 
 /// A TOML value, or a string where it is none: `--set data.cache=some/dir` needs no quotes.

@@ -61,10 +61,10 @@ pub enum TrainError {
         /// The value of the model.
         model: String,
     },
-    /// The loss stopped being a number.
+    /// The loss, or its gradient, stopped being a number.
     #[error(
-        "the loss became {loss} at step {step}; the last checkpoint ({last}) is intact: lower the learning rate, or \
-         train in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
+        "loss and gradient are no longer numbers at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
+         lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
     )]
     Diverged {
         /// The step.

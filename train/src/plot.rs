@@ -3,6 +3,7 @@
 use crate::TrainError;
 use crate::run::read_metrics;
 use plotters::prelude::*;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Once;
 
@@ -34,52 +35,91 @@ pub fn curve(metrics: &Path, key: &str, name: &str) -> Result<Curve, TrainError>
     Ok(Curve { name: name.into(), points })
 }
 
-/// Draws curves over steps to a PNG of 960 x 540 pixels. `label` is the vertical axis, with its unit.
+impl Curve {
+    /// The running mean in which every earlier value counts `weight` times as much as the next, 0 (nothing changes) to
+    /// below 1. The first values are means of what there is, not drawn towards zero.
+    pub fn smoothed(&self, weight: f64) -> Curve {
+        let (mut sum, mut total) = (0.0, 0.0);
+        let mean = |&(step, value): &(f64, f64)| {
+            (sum, total) = (sum * weight + value, total * weight + 1.0);
+            (step, sum / total)
+        };
+        Curve { name: self.name.clone(), points: self.points.iter().map(mean).collect() }
+    }
+}
+
+/// What a plot looks like.
+#[derive(Debug, Clone, Copy)]
+pub struct Style<'a> {
+    /// Above the plot.
+    pub title: &'a str,
+    /// The vertical axis, with its unit.
+    pub label: &'a str,
+    /// Weight of [`Curve::smoothed`]; above 0 the values themselves are drawn faintly behind.
+    pub smooth: f64,
+}
+
+/// Draws curves over steps to a PNG of 960 x 540 pixels.
 ///
 /// # Errors
 /// No curve, or a file that cannot be written.
-pub fn plot(curves: &[Curve], title: &str, label: &str, path: &Path) -> Result<(), TrainError> {
+pub fn plot(curves: &[Curve], style: &Style, path: &Path) -> Result<(), TrainError> {
     register_font();
     let refuse = |what: String| TrainError::Plot { path: path.into(), what };
-    let points = || curves.iter().flat_map(|curve| &curve.points);
-    if points().next().is_none() {
+    if curves.iter().all(|curve| curve.points.is_empty()) {
         return Err(refuse("there is nothing to draw".into()));
     }
-    let range = |pick: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points().map(pick).fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
-        let margin = ((high - low) * 0.05).max(1e-9);
-        low - margin..high + margin
-    };
-    draw(curves, title, label, path, range(|p| p.0), range(|p| p.1)).map_err(|e| refuse(e.to_string()))
+    let smoothed: Vec<Curve> = curves.iter().map(|curve| curve.smoothed(style.smooth)).collect();
+    let behind = if style.smooth > 0.0 { curves } else { &[] };
+    draw(behind, &smoothed, style, path).map_err(|e| refuse(e.to_string()))
 }
 
-fn draw(
-    curves: &[Curve],
-    title: &str,
-    label: &str,
-    path: &Path,
-    x: std::ops::Range<f64>,
-    y: std::ops::Range<f64>,
-) -> Result<(), Box<dyn std::error::Error>> {
+/// The range of all values, with a margin.
+fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    let margin = ((high - low) * 0.05).max(1e-9);
+    low - margin..high + margin
+}
+
+/// The values without the highest and lowest hundredth: a single leap must not flatten everything else.
+fn without_extremes(curve: &Curve) -> impl Iterator<Item = f64> {
+    let mut values: Vec<f64> = curve.points.iter().map(|point| point.1).collect();
+    values.sort_by(f64::total_cmp);
+    let cut = values.len() / 100;
+    values.truncate(values.len() - cut);
+    values.into_iter().skip(cut)
+}
+
+fn draw(behind: &[Curve], curves: &[Curve], style: &Style, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let x = range(curves.iter().flat_map(|curve| &curve.points).map(|point| point.0));
+    let front = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1);
+    let y = range(front.chain(behind.iter().flat_map(without_extremes)));
     let mut rgb = vec![0u8; WIDTH as usize * HEIGHT as usize * 3];
     {
         let area = BitMapBackend::with_buffer(&mut rgb, (WIDTH, HEIGHT)).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
-            .caption(title, (FAMILY, 22))
+            .caption(style.title, (FAMILY, 22))
             .margin(16)
             .x_label_area_size(44)
             .y_label_area_size(64)
-            .build_cartesian_2d(x, y)?;
+            .build_cartesian_2d(x, y.clone())?;
         chart
             .configure_mesh()
             .x_desc("step")
-            .y_desc(label)
+            .x_label_formatter(&|step| format!("{step:.0}"))
+            .y_desc(style.label)
             .label_style((FAMILY, 15))
             .axis_desc_style((FAMILY, 16))
             .light_line_style(WHITE)
             .bold_line_style(RGBColor(225, 225, 225))
             .draw()?;
+        for (i, curve) in behind.iter().enumerate() {
+            let faint = COLORS[i % COLORS.len()].mix(0.25);
+            // A leap ends at the frame.
+            let points = curve.points.iter().map(|point| (point.0, point.1.clamp(y.start, y.end)));
+            chart.draw_series(LineSeries::new(points, faint))?;
+        }
         for (i, curve) in curves.iter().enumerate() {
             let color = COLORS[i % COLORS.len()];
             let line = LineSeries::new(curve.points.iter().copied(), color.stroke_width(2));
@@ -89,7 +129,13 @@ fn draw(
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 22, y)], color.stroke_width(2)));
         }
         if curves.len() > 1 {
-            chart.configure_series_labels().background_style(WHITE).label_font((FAMILY, 15)).draw()?;
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperRight)
+                .background_style(WHITE.mix(0.85))
+                .border_style(RGBColor(225, 225, 225))
+                .label_font((FAMILY, 15))
+                .draw()?;
         }
         area.present()?;
     }
@@ -100,8 +146,16 @@ const WIDTH: u32 = 960;
 const HEIGHT: u32 = 540;
 
 /// Dark enough on white, and apart for the colour-blind.
-const COLORS: [RGBColor; 4] =
-    [RGBColor(0, 90, 160), RGBColor(213, 94, 0), RGBColor(0, 130, 90), RGBColor(160, 60, 140)];
+const COLORS: [RGBColor; 8] = [
+    RGBColor(0, 90, 160),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 130, 90),
+    RGBColor(160, 60, 140),
+    RGBColor(90, 90, 90),
+    RGBColor(140, 110, 0),
+    RGBColor(60, 170, 220),
+    RGBColor(120, 20, 20),
+];
 
 fn register_font() {
     static ONCE: Once = Once::new();
@@ -125,17 +179,43 @@ fn save(path: &Path, rgb: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_curve_leaves_ink_in_its_colour() {
+    /// A plot of a falling, noisy loss, and how many of its pixels are the first curve's colour.
+    fn ink(smooth: f64) -> usize {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("loss.png");
-        let points = (0..50).map(|i| (f64::from(i), 10.0 - f64::from(i) * 0.1)).collect();
-        plot(&[Curve { name: "loss".into(), points }], "training", "nats", &path).unwrap();
+        let noise = |i: u32| f64::from(i.wrapping_mul(2_654_435_761) >> 16) / 65_536.0;
+        let points = (0..500).map(|i| (f64::from(i), 10.0 - f64::from(i) * 0.01 + noise(i))).collect();
+        let style = Style { title: "training", label: "nats", smooth };
+        plot(&[Curve { name: "loss".into(), points }], &style, &path).unwrap();
         let mut reader =
             png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&path).unwrap())).read_info().unwrap();
         let mut rgb = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut rgb).unwrap();
-        let ink = rgb.chunks_exact(3).filter(|p| **p == [0, 90, 160]).count();
-        assert!(ink > 300, "{ink} pixels of the curve's colour");
+        rgb.chunks_exact(3).filter(|p| **p == [0, 90, 160]).count()
+    }
+
+    #[test]
+    fn a_curve_leaves_ink_in_its_colour_and_a_smooth_one_less() {
+        let (raw, smooth) = (ink(0.0), ink(0.95));
+        assert!(smooth > 600 && raw > 3 * smooth, "{raw} and {smooth} pixels");
+    }
+
+    #[test]
+    fn smoothing_starts_at_the_first_value_and_keeps_a_constant() {
+        let curve = |values: &[f64]| Curve {
+            name: String::new(),
+            points: values.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect(),
+        };
+        assert_eq!(curve(&[4.0, 4.0, 4.0]).smoothed(0.9).points, curve(&[4.0, 4.0, 4.0]).points);
+        assert_eq!(curve(&[4.0, 1.0]).smoothed(0.5).points, curve(&[4.0, 2.0]).points);
+        assert_eq!(curve(&[4.0, 1.0]).smoothed(0.0).points, curve(&[4.0, 1.0]).points);
+    }
+
+    #[test]
+    fn a_leap_does_not_flatten_the_rest() {
+        let mut points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i), 5.0)).collect();
+        points[700].1 = 1e6;
+        let curve = Curve { name: String::new(), points };
+        assert!(without_extremes(&curve).all(|value| value == 5.0));
     }
 }

@@ -66,7 +66,9 @@ struct Contestant<'a> {
 
 /// Runs the command.
 pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
-    let mut config: ArConfig = resolved(&args.config, &[("data.cache", &args.cache)])?;
+    let Some(mut config) = resolved::<ArConfig>(&args.config, &[("data.cache", &args.cache)], global)? else {
+        return Ok(());
+    };
     // What a step costs does not depend on dropout, and without it all contestants must agree.
     config.model.token_drop = 0.0;
     config.model.resid_dropout = 0.0;

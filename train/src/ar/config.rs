@@ -1,6 +1,6 @@
 //! The autoregressive model's hyper-parameters and the configuration of its training.
 
-use crate::config::{Config, section};
+use crate::config::{AR, Config, Reference, section};
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 
@@ -139,6 +139,10 @@ impl Config for ArConfig {
 
     fn preset_names() -> &'static str {
         "`B`, `L`, `XL` and `tiny`"
+    }
+
+    fn reference() -> &'static Reference {
+        &AR
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {

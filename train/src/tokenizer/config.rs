@@ -2,7 +2,7 @@
 
 use super::adversarial::DiscLoss;
 use super::discriminator::PatchGan;
-use crate::config::{Config, section};
+use crate::config::{Config, Reference, TOKENIZER, section};
 use crate::perceptual::Backbone;
 use serde::{Deserialize, Serialize};
 use tokengrid_tokenize::{Architecture, Precision, Variant};
@@ -162,6 +162,10 @@ impl Config for TokenizerConfig {
 
     fn preset_names() -> &'static str {
         "`imagenet_256_L`, `imagenet_128_L` and `tiny`"
+    }
+
+    fn reference() -> &'static Reference {
+        &TOKENIZER
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {

@@ -36,4 +36,6 @@ pub use loss_scale::LossScale;
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
 pub use schedule::LrSchedule;
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};
-pub use validation::{Batch, Batches, Validation, ValidationOptions, ValidationSet, reconstructions, validate};
+pub use validation::{
+    Batch, Batches, Perceptual, Validation, ValidationOptions, ValidationSet, reconstructions, validate,
+};

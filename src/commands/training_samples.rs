@@ -1,0 +1,61 @@
+//! Pictures that a training run samples from itself while it goes.
+
+use super::model;
+use crate::args::TokenizerArgs;
+use crate::exit::CheckFailed;
+use tokengrid_sample::reconstruct::decode;
+use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
+use tokengrid_tokenize::{Picture, Precision, Runtime, Tokenizer};
+use tokengrid_train::ar::{ArConfig, ArModel, SampleFn};
+
+/// Classes in a picture, spread evenly over all of them: a row each, ...
+const CLASSES: i64 = 4;
+
+/// ... of so many images.
+const IMAGES_A_CLASS: u64 = 4;
+
+/// Near the published settings, so that the pictures say something about what the model will be used for.
+const CFG_SCALE: [f64; 2] = [2.0, 2.0];
+
+/// What [`tokengrid_train::ar::Trainer::sample_with`] takes. The images' random numbers are the same every time, so that
+/// pictures of different steps can be compared.
+///
+/// # Errors
+/// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
+pub fn sampler(
+    args: &TokenizerArgs,
+    config: &ArConfig,
+    trained_on: &str,
+    runtime: &Runtime,
+) -> anyhow::Result<SampleFn> {
+    let runtime = Runtime { precision: Precision::Fp32, ..*runtime };
+    let (tokenizer, info) = model::tokenizer(args, &runtime)?;
+    if info.fingerprint != trained_on {
+        let given = &info.fingerprint;
+        let text = format!("the cache holds tokens of another tokenizer ({trained_on}) than {} ({given})", info.name);
+        return Err(CheckFailed(text).into());
+    }
+    let settings = SamplerConfig { cfg_scale: CFG_SCALE, seed: config.train.seed as u64, ..SamplerConfig::default() };
+    let wanted = wanted(config.model.class_num);
+    Ok(Box::new(move |model| Ok(picture(model, &tokenizer, &settings, &wanted, &runtime)?)))
+}
+
+fn wanted(class_num: i64) -> Vec<Wanted> {
+    let rows = CLASSES.min(class_num);
+    let classes = (0..rows).map(|row| row * class_num / rows);
+    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| Wanted { class, index })).collect()
+}
+
+fn picture(
+    model: &ArModel,
+    tokenizer: &Tokenizer,
+    settings: &SamplerConfig,
+    wanted: &[Wanted],
+    runtime: &Runtime,
+) -> Result<Picture, SampleError> {
+    let [pre, post] = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;
+    let tokens_bn = pre + post.bitwise_left_shift_tensor_scalar(i64::from(model.config.factorized_bits[0]));
+    let side = model.config.side();
+    Ok(Picture::grid(&decode(tokenizer, &tokens_bn.view([-1, side, side])), IMAGES_A_CLASS as usize))
+}
