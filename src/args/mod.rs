@@ -12,6 +12,8 @@ mod tokenize;
 #[cfg(feature = "torch")]
 mod train;
 
+#[cfg(feature = "torch")]
+pub use bench::BenchEncodeArgs;
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use cache::MadeOfArgs;

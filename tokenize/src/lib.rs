@@ -22,7 +22,7 @@ pub mod tiny;
 pub mod weights;
 
 pub use error::TokenizeError;
-pub use job::{EncodedImage, EncodedView, Job, Outcome, Progress, Tokens, ViewEncoder};
+pub use job::{Drift, EncodedImage, EncodedView, Job, Outcome, Progress, Tokens, ViewEncoder};
 pub use model::{Architecture, Tokenizer};
 pub use runtime::{Precision, Runtime};
 pub use weights::{Params, Variant, Weights};
