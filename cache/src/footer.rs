@@ -11,6 +11,7 @@ use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::hash::ContentSum;
 use crate::job::JobIdentity;
+use crate::margins::Margins;
 use crate::schema::{FORMAT_VERSION, keys};
 use crate::writer::QuarantineRecord;
 
@@ -25,6 +26,8 @@ pub(crate) struct ShardFooter {
     pub(crate) quarantined: Vec<QuarantineRecord>,
     pub(crate) row_groups: Vec<GroupFooter>,
     pub(crate) content: ContentSum,
+    /// Empty where nothing was counted, and then not in the file.
+    pub(crate) margins: Margins,
 }
 
 /// One row group, as its shard's footer describes it.
@@ -59,7 +62,8 @@ impl ShardFooter {
             (keys::ROW_GROUPS, to_json(&self.row_groups)),
             (keys::CONTENT_SUM, self.content.to_hex()),
         ];
-        entries.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
+        let margins = (!self.margins.is_empty()).then(|| (keys::MARGINS, to_json(&self.margins)));
+        entries.into_iter().chain(margins).map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect()
     }
 
     /// Reads and checks the metadata of the shard at `path`.
@@ -88,6 +92,10 @@ impl ShardFooter {
             quarantined: entries.json(keys::QUARANTINED)?,
             row_groups: entries.json(keys::ROW_GROUPS)?,
             content,
+            margins: match entries.find(keys::MARGINS) {
+                Some(_) => entries.json(keys::MARGINS)?,
+                None => Margins::default(),
+            },
         };
         footer.check_images(&entries)?;
         Ok(footer)

@@ -8,6 +8,7 @@ use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::hash::{ContentSum, row_hash};
 use crate::job::{JobSpec, Split, split_of};
+use crate::margins::Margins;
 use crate::pack::pack;
 use crate::writer::QuarantineRecord;
 
@@ -53,6 +54,8 @@ pub(crate) struct RowGroup {
     pub(crate) crop_y: Vec<i32>,
     pub(crate) flips: Vec<bool>,
     pub(crate) content: ContentSum,
+    /// Of the group's bits, as far as the writer was told.
+    pub(crate) margins: Margins,
     key_bytes: usize,
 }
 

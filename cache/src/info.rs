@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::CacheError;
 use crate::job::{SourceInfo, TokenizerInfo};
 use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE};
+use crate::margins::Margins;
 
 /// A summary of a cache, as `cache info --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -33,6 +34,9 @@ pub struct CacheInfo {
     pub bytes_per_row: f64,
     /// Hash over the set of rows.
     pub content_hash: String,
+    /// Counts of |h| over the bits, in the bins of [`MARGIN_EDGES`](crate::MARGIN_EDGES): how many another device could have
+    /// rounded the other way. Empty where whoever made the tokens did not say.
+    pub margins: Margins,
     /// Who made the tokens.
     pub tokenizer: TokenizerInfo,
     /// Size, views, seed, orientation policy.
@@ -88,6 +92,7 @@ pub fn inspect(dir: &Path) -> Result<CacheInfo, CacheError> {
         bits: grid.bits,
         bytes,
         bytes_per_row: if manifest.rows == 0 { 0.0 } else { bytes as f64 / manifest.rows as f64 },
+        margins: manifest.margins(),
         content_hash: manifest.content_hash,
         tokenizer: manifest.tokenizer,
         recipe: manifest.recipe,

@@ -13,6 +13,7 @@ use crate::fsio::io_error;
 use crate::grid::GridSpec;
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::{JobIdentity, SourceInfo, Split, TokenizerInfo, check_splits, is_zero, split_of};
+use crate::margins::Margins;
 use crate::schema::FORMAT_VERSION;
 
 /// Name of the manifest in a cache's folder.
@@ -87,6 +88,9 @@ pub struct ShardEntry {
     pub blake3: String,
     /// The shard's share of the content hash; the shares add up to it.
     pub content_sum: String,
+    /// Counts of |h| over the shard's bits; empty where whoever made the tokens did not say.
+    #[serde(default, skip_serializing_if = "Margins::is_empty")]
+    pub margins: Margins,
     /// Row groups in file order; with `footer` they cover the file without gap.
     pub row_groups: Vec<GroupEntry>,
     /// Page index and Parquet footer: everything behind the last row group.
@@ -132,6 +136,13 @@ impl Manifest {
     pub fn grid_spec(&self) -> GridSpec {
         // The text was parsed when the manifest was read; a manifest that was built by hand has the zero grid.
         GridSpec::parse(&self.grid, self.bits).unwrap_or(GridSpec { height: 0, width: 0, bits: self.bits })
+    }
+
+    /// Counts of |h| over the bits of all shards that have any.
+    pub fn margins(&self) -> Margins {
+        let mut margins = Margins::default();
+        self.shards.iter().for_each(|shard| margins.add(&shard.margins));
+        margins
     }
 
     /// Reads and checks the manifest of the cache in `dir`: version, checksum, and that its parts fit each other.

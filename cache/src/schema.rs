@@ -44,6 +44,7 @@ pub(crate) mod keys {
     pub(crate) const QUARANTINED: &str = "tokengrid.quarantined";
     pub(crate) const ROW_GROUPS: &str = "tokengrid.row_groups";
     pub(crate) const CONTENT_SUM: &str = "tokengrid.content_sum";
+    pub(crate) const MARGINS: &str = "tokengrid.margins";
 }
 
 /// The Parquet schema of a shard.

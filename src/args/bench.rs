@@ -1,7 +1,7 @@
 //! `bench ...`.
 
 #[cfg(feature = "torch")]
-use super::ConfigArgs;
+use super::{ConfigArgs, DeviceArgs};
 use super::{AccessArgs, SourceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -19,6 +19,9 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
     Ingest(BenchIngestArgs),
+    /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
+    #[cfg(feature = "torch")]
+    Encode(BenchEncodeArgs),
     /// Token grids a second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
     /// Time of a training step: written out and by autograd, from the cache and with images encoded in every step.
@@ -32,6 +35,33 @@ pub struct BenchIngestArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Times that everything is measured; the median is what counts.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+}
+
+/// `bench encode`.
+#[cfg(feature = "torch")]
+#[derive(Debug, Args)]
+pub struct BenchEncodeArgs {
+    /// Tokenizer weights, or `tiny` [default: weights by formula for --architecture].
+    #[arg(long, value_name = "WEIGHTS")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the weights: raw, or ema.
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
+    /// Without --tokenizer: imagenet_256_L or imagenet_128_L, at full size.
+    #[arg(long, default_value = "imagenet_256_L", value_name = "NAME")]
+    pub architecture: String,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Side of the views in pixels.
+    #[arg(long, default_value_t = 256, value_name = "PIXELS")]
+    pub size: u32,
+    /// Views a call.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch_size: u32,
     /// Times that everything is measured; the median is what counts.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

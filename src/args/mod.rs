@@ -15,7 +15,7 @@ mod tokenize;
 mod train;
 
 #[cfg(feature = "torch")]
-pub use bench::BenchTrainArgs;
+pub use bench::{BenchEncodeArgs, BenchTrainArgs};
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use cache::MadeOfArgs;

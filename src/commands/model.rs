@@ -29,7 +29,16 @@ pub fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tok
         details: Default::default(),
     };
     let params = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
-    Ok((Tokenizer::from_params(architecture, &params), info))
+    Ok((Tokenizer::from_params(architecture, &params).for_inference(), info))
+}
+
+/// The same tokenizer in the exact mode, fp32 on the CPU, if `runtime` is another one: to compare tokens with.
+pub fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Tokenizer>> {
+    let exact = Runtime { device: tch::Device::Cpu, precision: Precision::Fp32 };
+    if (runtime.device, runtime.precision) == (exact.device, exact.precision) {
+        return Ok(None);
+    }
+    Ok(Some(tokenizer(args, &exact)?.0))
 }
 
 /// A trained model on its device, and what it was read from.

@@ -24,7 +24,7 @@ pub mod tiny;
 pub mod weights;
 
 pub use error::TokenizeError;
-pub use job::{EncodedImage, EncodedView, Job, Outcome, Progress, Tokens, ViewEncoder};
+pub use job::{Drift, EncodedImage, EncodedView, Job, Outcome, Progress, Tokens, ViewEncoder};
 pub use model::{Architecture, Tokenizer};
 pub use picture::Picture;
 pub use runtime::{Precision, Runtime};

@@ -51,6 +51,10 @@ impl ShardRepair<'_> {
                 }
             }
         }
+        // Kept by shard, and not to be had from tokens: the manifest's are those that were written.
+        if let Some(first) = groups.first_mut() {
+            first.margins = entry.margins;
+        }
         let name = parse_shard_name(&entry.file).map(|(rank, number)| Name::Shard(rank, number));
         let spec = ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.manifest.job };
         // The manifest's check has established that the name is a shard's.

@@ -31,6 +31,7 @@ impl Shard {
             ("rows", entry.rows.to_string(), self.footer.rows().to_string()),
             ("images", format!("{:?}", entry.images), format!("{:?}", self.footer.images)),
             ("content_sum", entry.content_sum.clone(), self.footer.content.to_hex()),
+            ("margins", format!("{:?}", entry.margins.counts), format!("{:?}", self.footer.margins.counts)),
             ("row_groups", format!("{told:?}"), format!("{found:?}")),
             ("footer.offset", entry.footer.offset.to_string(), self.footer_offset().to_string()),
         ])

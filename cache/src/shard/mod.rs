@@ -160,6 +160,7 @@ impl Shard {
             bytes: self.bytes,
             blake3: blake3_hex(file),
             content_sum: self.footer.content.to_hex(),
+            margins: self.footer.margins,
             row_groups: row_groups.collect(),
             footer: range(self.footer_offset()..self.bytes),
         }

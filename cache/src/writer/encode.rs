@@ -16,6 +16,7 @@ use crate::group::RowGroup;
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::{JobIdentity, JobSpec};
 use crate::manifest::ShardEntry;
+use crate::margins::Margins;
 use crate::reader::Access;
 use crate::schema::{COLUMNS, TOKENS, parquet_schema, writer_properties};
 use crate::shard::Shard;
@@ -64,9 +65,11 @@ impl ShardSpec<'_> {
         let mut encoder = SerializedFileWriter::new(Vec::new(), schema, writer_properties()).map_err(failed)?;
         let mut row_groups = Vec::new();
         let mut content = ContentSum::default();
+        let mut margins = Margins::default();
         let mut written = 0u64;
         for group in groups {
             content.add(group.content);
+            margins.add(&group.margins);
             if group.rows() == 0 {
                 continue; // only quarantined images: the footer lists them
             }
@@ -86,6 +89,7 @@ impl ShardSpec<'_> {
             quarantined: groups.iter().flat_map(|group| group.quarantined.clone()).collect(),
             row_groups,
             content,
+            margins,
         };
         footer.to_key_values(self.identity).into_iter().for_each(|entry| encoder.append_key_value_metadata(entry));
         let tail = encoder.into_inner().map_err(failed)?;

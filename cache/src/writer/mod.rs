@@ -27,6 +27,7 @@ use crate::fsio::{Lock, remove_if_present};
 use crate::group::{Row, RowGroup, check_rows};
 use crate::job::{JobIdentity, JobSpec, split_of};
 use crate::manifest::{Manifest, ShardEntry};
+use crate::margins::Margins;
 use crate::schema::GROUP_BYTES_MAX;
 
 /// Tokens and keys of a row group stay below this, which leaves room for the other columns.
@@ -173,6 +174,11 @@ impl CacheWriter {
         }
         self.settle(index);
         Ok(())
+    }
+
+    /// Adds the counts of |h| of the image that was pushed last; they go into its shard's footer and the manifest.
+    pub fn count_margins(&mut self, margins: &Margins) {
+        self.current.margins.add(margins);
     }
 
     /// Records that image `index` has no rows, where it failed and why. Same order as [`CacheWriter::push_image`].

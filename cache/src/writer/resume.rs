@@ -82,6 +82,7 @@ impl CacheWriter {
             let mut group = RowGroup::starting_at(start, &self.job.splits);
             group.images.end = end;
             group.quarantined = shard.footer.quarantined;
+            group.margins = shard.footer.margins;
             return Ok(group);
         }
         let mut group = shard.read_group(&shard.load(Access::Map)?, 0, &self.job.splits)?;
@@ -90,6 +91,7 @@ impl CacheWriter {
             return Err(CacheError::ContentHash { path: shard.path, expected, actual });
         }
         group.images = start..end;
+        group.margins = shard.footer.margins;
         Ok(group)
     }
 

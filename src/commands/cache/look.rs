@@ -32,6 +32,10 @@ pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
         "  tokenizer      {} ({}, {}), {}",
         tokenizer.name, tokenizer.variant, tokenizer.precision, tokenizer.fingerprint
     );
+    if !info.margins.is_empty() {
+        let (near, all) = (info.margins.within(1e-3), info.margins.bits());
+        println!("  near 0         {near} of {all} bits within 1e-3, by bins {:?}", info.margins.counts);
+    }
     println!("  recipe         {}", info.recipe);
     println!(
         "  source         {}: {} inputs, {} excluded",

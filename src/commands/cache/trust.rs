@@ -219,6 +219,7 @@ pub fn with_job(
         first_view: manifest.first_view,
         split: None,
         tokenizer: &tokenizer,
+        exact: None,
         info,
         runtime,
         batch_size: BATCH_SIZE,

@@ -11,7 +11,7 @@ use crate::{files, signals};
 use std::path::Path;
 use tokengrid_cache::VIEWS_MAX;
 use tokengrid_ingest::BadPolicy;
-use tokengrid_tokenize::{Job, Outcome};
+use tokengrid_tokenize::{Drift, Job, Outcome};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
@@ -28,12 +28,14 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         );
     }
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
+    let exact = model::exact_tokenizer(&args.tokenizer, &runtime)?;
     let job = Job {
         source,
         recipe,
         first_view: args.first_view,
         split: args.split.clone(),
         tokenizer: &tokenizer,
+        exact: exact.as_ref(),
         info,
         runtime,
         batch_size: args.batch_size as usize,
@@ -122,6 +124,13 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
     );
     let (near, all) = (outcome.bits_in_margin, outcome.bits);
     println!("{near} of {all} bits lay within 1e-3 of 0, where another device may round them the other way");
+    if let Some(Drift { views, bits, differing, outside_margin }) = outcome.drift {
+        println!(
+            "against exact fp32, measured on {views} views: {differing} of {bits} bits differ ({:.4} %), {outside_margin} of \
+             them not near 0",
+            100.0 * differing as f64 / bits.max(1) as f64
+        );
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Batches of tokens back to images, in order.
 
 use super::encode::Tokens;
-use tokengrid_cache::Row;
+use tokengrid_cache::{Margins, Row};
 use tokengrid_ingest::{Bad, BatchImage, BatchPlace};
 
 /// An encoded view.
@@ -19,6 +19,8 @@ pub struct EncodedView {
     pub tokens: Vec<u32>,
     /// For each token the bits that another machine's rounding may flip; empty unless asked for.
     pub uncertain: Vec<u32>,
+    /// Counts of |h| over the bits.
+    pub margins: Margins,
 }
 
 /// An image with all its views encoded, or why it has none.
@@ -33,6 +35,13 @@ pub struct EncodedImage {
 }
 
 impl EncodedImage {
+    /// Counts of |h| over the bits of all views.
+    pub fn margins(&self) -> Margins {
+        let mut sum = Margins::default();
+        self.outcome.iter().flatten().for_each(|view| sum.add(&view.margins));
+        sum
+    }
+
     /// The rows of a cache.
     pub fn rows<'a>(&self, key: &'a str, views: &'a [EncodedView]) -> Vec<Row<'a>> {
         let label = self.label;
@@ -64,6 +73,7 @@ impl Assembler {
     pub fn add(&mut self, places: &[BatchPlace], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
         let mut grids = tokens.tokens.chunks_exact(self.num_tokens);
         let mut uncertain = tokens.uncertain.chunks_exact(self.num_tokens);
+        let mut margins = tokens.margins.iter();
         let mut done = Vec::new();
         for place in places {
             let image = &images[place.image];
@@ -78,8 +88,9 @@ impl Assembler {
             {
                 let tokens = grids.next().expect("tokens for every place that is encoded").to_vec();
                 let uncertain = uncertain.next().unwrap_or_default().to_vec();
+                let margins = margins.next().copied().unwrap_or_default();
                 let BatchPlace { view, crop_x, crop_y, flip, .. } = *place;
-                views.push(EncodedView { view, crop_x, crop_y, flip, tokens, uncertain });
+                views.push(EncodedView { view, crop_x, crop_y, flip, tokens, uncertain, margins });
             }
             if place.view + 1 == self.num_views {
                 done.push(current);

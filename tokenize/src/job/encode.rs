@@ -3,6 +3,7 @@
 use crate::model::Tokenizer;
 use crate::{Runtime, TokenizeError, lfq, pixels};
 use tch::{Device, Kind, Tensor};
+use tokengrid_cache::{MARGIN_EDGES, Margins};
 
 /// The encoder as a function from pixels to tokens.
 ///
@@ -11,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Copy)]
 pub struct ViewEncoder<'a> {
     tokenizer: &'a Tokenizer,
-    runtime: &'a Runtime,
+    runtime: Runtime,
     /// Side of a view, pixels.
     side: u32,
 }
@@ -23,15 +24,28 @@ pub struct Tokens {
     pub tokens: Vec<u32>,
     /// For each token the bits whose |h| lay within [`lfq::MARGIN`] of 0; empty unless asked for.
     pub uncertain: Vec<u32>,
-    /// Bits within the margin, over all views.
-    pub bits_in_margin: u64,
-    /// Bits in all.
-    pub bits: u64,
+    /// Counts of |h|, a view each.
+    pub margins: Vec<Margins>,
+}
+
+/// Work that a device may still be doing: tokens are fetched when they are needed, so that the device has the next batch
+/// by then.
+pub struct Encoding {
+    /// A CPU's parts are views, a GPU's a whole batch.
+    parts: Vec<Part>,
+}
+
+/// Results on the device, of some views.
+struct Part {
+    tokens_bhw: Tensor,
+    uncertain_bhw: Option<Tensor>,
+    below_edges: Tensor,
+    bits_per_view: u64,
 }
 
 impl<'a> ViewEncoder<'a> {
     /// For views of `side` pixels.
-    pub fn new(tokenizer: &'a Tokenizer, runtime: &'a Runtime, side: u32) -> ViewEncoder<'a> {
+    pub fn new(tokenizer: &'a Tokenizer, runtime: Runtime, side: u32) -> ViewEncoder<'a> {
         ViewEncoder { tokenizer, runtime, side }
     }
 
@@ -43,24 +57,32 @@ impl<'a> ViewEncoder<'a> {
     /// # Panics
     /// When a place is not in the batch.
     pub fn encode(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Result<Tokens, TokenizeError> {
-        let mut done = Tokens::default();
-        if self.runtime.device == Device::Cpu {
+        self.begin(batch, wanted, want_uncertain).finish()
+    }
+
+    /// As [`ViewEncoder::encode`], but a GPU is only given its work.
+    ///
+    /// # Panics
+    /// When a place is not in the batch.
+    pub fn begin(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Encoding {
+        let _no_grad = tch::no_grad_guard();
+        let parts = if self.runtime.device == Device::Cpu {
             let views: Vec<&[u8]> = batch.chunks_exact(self.view_bytes()).collect();
-            for &place in wanted {
-                done.add(&self.forward(views[place]), want_uncertain)?;
-            }
-        } else if !wanted.is_empty() {
-            let places: Vec<i64> = wanted.iter().map(|&place| place as i64).collect();
+            wanted.iter().map(|&place| Part::new(&self.forward(views[place]), want_uncertain)).collect()
+        } else if wanted.is_empty() {
+            vec![]
+        } else {
+            // Always the whole batch, so that algorithms are those of its size, also where some places are not wanted.
             let h_bzhw = self.forward(batch);
+            let places: Vec<i64> = wanted.iter().map(|&place| place as i64).collect();
             let places = Tensor::from_slice(&places).to_device(h_bzhw.device());
-            done.add(&h_bzhw.index_select(0, &places), want_uncertain)?;
-        }
-        Ok(done)
+            vec![Part::new(&h_bzhw.index_select(0, &places), want_uncertain)]
+        };
+        Encoding { parts }
     }
 
     /// `[n][side][side][3]` bytes to `h [n, z, H, W]`.
     fn forward(&self, bytes: &[u8]) -> Tensor {
-        let _no_grad = tch::no_grad_guard();
         let (count, side) = (bytes.len() / self.view_bytes(), i64::from(self.side));
         let images_bchw = pixels::to_input(bytes, count as i64, side, side, self.runtime.device);
         self.tokenizer.encoder.forward(&images_bchw)
@@ -71,22 +93,39 @@ impl<'a> ViewEncoder<'a> {
     }
 }
 
-impl Tokens {
-    fn add(&mut self, h_bzhw: &Tensor, want_uncertain: bool) -> Result<(), TokenizeError> {
-        self.bits_in_margin += lfq::bits_in_margin(h_bzhw) as u64;
-        self.bits += h_bzhw.numel() as u64;
-        append(&mut self.tokens, &lfq::tokens_of(h_bzhw))?;
-        if want_uncertain {
-            append(&mut self.uncertain, &lfq::uncertain_of(h_bzhw))?;
+impl Part {
+    fn new(h_bzhw: &Tensor, want_uncertain: bool) -> Part {
+        Part {
+            tokens_bhw: lfq::tokens_of(h_bzhw),
+            uncertain_bhw: want_uncertain.then(|| lfq::uncertain_of(h_bzhw)),
+            below_edges: lfq::below_edges(h_bzhw),
+            bits_per_view: h_bzhw.size()[1..].iter().product::<i64>() as u64,
         }
-        Ok(())
     }
 }
 
-/// Copies an int32 tensor's values to the end of `out`.
-fn append(out: &mut Vec<u32>, values: &Tensor) -> Result<(), TokenizeError> {
-    let values = values.to_device(Device::Cpu).to_kind(Kind::Int).contiguous().view([-1]);
-    let values = Vec::<i32>::try_from(&values).map_err(TokenizeError::torch("copying tokens"))?;
-    out.extend(values.into_iter().map(|value| value as u32));
-    Ok(())
+impl Encoding {
+    /// Waits for the device and takes the results from it.
+    ///
+    /// # Errors
+    /// [`TokenizeError::Torch`] when the device fails.
+    pub fn finish(self) -> Result<Tokens, TokenizeError> {
+        let mut done = Tokens::default();
+        for part in self.parts {
+            done.tokens.extend(integers(&part.tokens_bhw)?.into_iter().map(|token| token as u32));
+            if let Some(uncertain_bhw) = part.uncertain_bhw {
+                done.uncertain.extend(integers(&uncertain_bhw)?.into_iter().map(|bits| bits as u32));
+            }
+            let below = integers(&part.below_edges)?;
+            let of_view = |below: &[i64]| lfq::margins_of(below, part.bits_per_view);
+            done.margins.extend(below.chunks_exact(MARGIN_EDGES.len()).map(of_view));
+        }
+        Ok(done)
+    }
+}
+
+/// An integer tensor's values, row-major.
+fn integers(tensor: &Tensor) -> Result<Vec<i64>, TokenizeError> {
+    let flat = tensor.to_device(Device::Cpu).to_kind(Kind::Int64).contiguous().view([-1]);
+    Vec::<i64>::try_from(&flat).map_err(TokenizeError::torch("copying tokens"))
 }

@@ -4,18 +4,22 @@
 //! and a writer thread. Order is kept throughout. Whatever stops the job, the same call continues it.
 
 mod assemble;
+mod drift;
 mod encode;
 mod report;
 
 pub use assemble::{EncodedImage, EncodedView};
-pub use encode::{Tokens, ViewEncoder};
+pub use drift::Drift;
+pub use encode::{Encoding, Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
 use crate::model::Tokenizer;
 use crate::{Runtime, TokenizeError};
 use assemble::Assembler;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use drift::DriftMeter;
 use report::Counters;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +30,7 @@ use tokengrid_cache::{
 };
 use tokengrid_ingest::{
     BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
+    ViewBatch,
 };
 
 /// Encoded images that may wait for the writer.
@@ -44,6 +49,8 @@ pub struct Job<'a> {
     pub split: Option<String>,
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
+    /// The same model in the exact mode, fp32 on the CPU, where `tokenizer` is not: to tell how many bits differ.
+    pub exact: Option<&'a Tokenizer>,
     /// Its identity, as recorded in the cache.
     pub info: TokenizerInfo,
     /// Device and precision.
@@ -188,26 +195,41 @@ impl Job<'_> {
         counters: &mut Counters,
         each: &mut dyn FnMut(EncodedImage, &mut Counters) -> Result<bool, TokenizeError>,
     ) -> Result<bool, TokenizeError> {
-        let encoder = ViewEncoder::new(self.tokenizer, &self.runtime, self.recipe.size);
+        let encoder = ViewEncoder::new(self.tokenizer, self.runtime, self.recipe.size);
         let mut assembler = Assembler::new(self.first_view, self.recipe.num_views(), self.grid()?.num_tokens());
+        let mut drift = DriftMeter::new(self.exact, self.recipe.size);
         let stages = stream.counters();
-        let mut wanted = Vec::with_capacity(self.batch_size);
-        for batch in stream.by_ref() {
-            counters.check(batch.images(), &self.source)?;
-            let is_wanted =
-                |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
-            wanted.clear();
-            wanted.extend(batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i));
-            let tokens = stages.timed(Stage::Encode, || encoder.encode(batch.pixels(), &wanted, want_uncertain))?;
-            counters.bits_in_margin += tokens.bits_in_margin;
-            counters.bits += tokens.bits;
-            for image in assembler.add(batch.places(), batch.images(), &tokens) {
-                if !each(image, counters)? {
-                    return Ok(false);
+        // Batches that a GPU has to work on while the results of the one before them are fetched and written.
+        let ahead = usize::from(self.runtime.device != Device::Cpu);
+        let mut begun = VecDeque::new();
+        for next in stream.by_ref().map(Some).chain([None]) {
+            let may_wait = if next.is_some() { ahead } else { 0 };
+            if let Some(batch) = next {
+                counters.check(batch.images(), &self.source)?;
+                let wanted = self.wanted(&batch);
+                let encoding = stages.timed(Stage::Encode, || encoder.begin(batch.pixels(), &wanted, want_uncertain));
+                begun.push_back((batch, wanted, encoding));
+            }
+            while begun.len() > may_wait {
+                let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
+                let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
+                counters.drift = drift.look(batch.pixels(), &wanted, &tokens)?;
+                tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
+                for image in assembler.add(batch.places(), batch.images(), &tokens) {
+                    if !each(image, counters)? {
+                        return Ok(false);
+                    }
                 }
             }
         }
         Ok(true)
+    }
+
+    /// Places of a batch whose views are to be encoded.
+    fn wanted(&self, batch: &ViewBatch) -> Vec<usize> {
+        let is_wanted =
+            |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
+        batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i).collect()
     }
 
     /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for
@@ -248,7 +270,11 @@ fn write(
 fn write_image(source: &Source, writer: &mut CacheWriter, image: &EncodedImage) -> Result<(), CacheError> {
     let key = source.key(image.index);
     match &image.outcome {
-        Ok(views) => writer.push_image(image.index, &image.rows(key, views)),
+        Ok(views) => {
+            writer.push_image(image.index, &image.rows(key, views))?;
+            writer.count_margins(&image.margins());
+            Ok(())
+        }
         Err(bad) => writer.quarantine(image.index, key, &bad.stage.to_string(), &bad.reason),
     }
 }

@@ -1,10 +1,11 @@
 //! What a job says while it works and when it is done.
 
-use crate::TokenizeError;
+use super::drift::Drift;
+use crate::{TokenizeError, lfq};
 use serde::Serialize;
 use std::ops::Range;
 use std::time::Duration;
-use tokengrid_cache::Finished;
+use tokengrid_cache::{Finished, Margins};
 use tokengrid_ingest::{BadCounter, BatchImage, Source, StageSeconds, StageTimes};
 
 /// Where a job stands.
@@ -47,6 +48,10 @@ pub struct Outcome {
     pub bits_in_margin: u64,
     /// Bits looked at.
     pub bits: u64,
+    /// Counts of |h| over these bits, in the bins of [`tokengrid_cache::MARGIN_EDGES`].
+    pub margins: Margins,
+    /// Against the exact mode, where the job was in another one.
+    pub drift: Option<Drift>,
     /// Seconds of work in each stage of this call, summed over threads.
     pub stage_seconds: StageSeconds,
     /// The stage that took most of them.
@@ -70,14 +75,15 @@ pub struct Counters {
     looked_at: Option<usize>,
     warned: usize,
     pub excluded: usize,
-    pub bits_in_margin: u64,
-    pub bits: u64,
+    pub margins: Margins,
+    pub drift: Drift,
 }
 
 impl Counters {
     pub fn new(images: Range<usize>, first: usize, bad: BadCounter) -> Counters {
         let (looked_at, warned, excluded) = (None, 0, 0);
-        Counters { images, first, done: first, bad, looked_at, warned, excluded, bits_in_margin: 0, bits: 0 }
+        let (margins, drift) = (Margins::default(), Drift::default());
+        Counters { images, first, done: first, bad, looked_at, warned, excluded, margins, drift }
     }
 
     /// An image is on its way to the cache.
@@ -133,8 +139,10 @@ impl Counters {
             images_now,
             seconds,
             images_per_second: images_now as f64 / seconds.max(1e-9),
-            bits_in_margin: self.bits_in_margin,
-            bits: self.bits,
+            bits_in_margin: self.margins.within(lfq::MARGIN as f32),
+            bits: self.margins.bits(),
+            margins: self.margins,
+            drift: (self.drift.views > 0).then_some(self.drift),
             stage_seconds: times.seconds(),
             slowest_stage: slowest.map(|(stage, _)| stage.to_string()),
             slowest_stage_share: slowest.map(|(_, share)| share),

@@ -19,6 +19,22 @@ pub struct Architecture {
 }
 
 impl Architecture {
+    /// A published architecture by its name: `imagenet_256_L` or `imagenet_128_L`.
+    ///
+    /// # Errors
+    /// [`TokenizeError::Setting`] for other names.
+    pub fn named(name: &str) -> Result<Architecture, TokenizeError> {
+        let ch_mult = match name {
+            "imagenet_256_L" => vec![1, 1, 2, 2, 4],
+            "imagenet_128_L" => vec![1, 2, 2, 4],
+            _ => {
+                let expected = "`imagenet_256_L` or `imagenet_128_L`";
+                return Err(TokenizeError::Setting { what: "published architecture", value: name.into(), expected });
+            }
+        };
+        Ok(Architecture { ch: 128, ch_mult, num_res_blocks: 4, z_channels: 18 })
+    }
+
     /// Pixels a token along one side: `2^(levels - 1)`.
     pub fn factor(&self) -> u32 {
         1 << (self.ch_mult.len() - 1)
@@ -178,9 +194,9 @@ mod tests {
 
     #[test]
     fn published_sizes() {
-        let large_256 = Architecture { ch: 128, ch_mult: vec![1, 1, 2, 2, 4], num_res_blocks: 4, z_channels: 18 };
+        let large_256 = Architecture::named("imagenet_256_L").unwrap();
         assert_eq!((large_256.num_params(), large_256.factor()), ((49_751_442, 65_376_387), 16));
-        let large_128 = Architecture { ch: 128, ch_mult: vec![1, 2, 2, 4], num_res_blocks: 4, z_channels: 18 };
+        let large_128 = Architecture::named("imagenet_128_L").unwrap();
         assert_eq!((large_128.num_params(), large_128.factor()), ((48_422_162, 63_599_491), 8));
     }
 }

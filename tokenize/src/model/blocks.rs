@@ -2,8 +2,8 @@
 //!
 //! The memory layout of the activations is the caller's: it propagates from the input. libtorch's CPU group norm sums
 //! row-major activations with a compensated scheme and channels-last ones naively (2e-4 off at 256 x 256, against 7e-7),
-//! and its backward pass takes twice as long on the latter, so everything here feeds row-major. Without gradients the
-//! activation function works in place.
+//! and its backward pass takes twice as long on the latter, so everything here feeds row-major, but for half precision on a
+//! GPU. Without gradients the activation function works in place.
 
 use crate::weights::Params;
 use tch::Tensor;
@@ -41,22 +41,40 @@ pub(super) fn swish(mut x: Tensor) -> Tensor {
     if x.requires_grad() { x.silu() } else { x.silu_() }
 }
 
+/// Whether a convolution is quicker channels last: in half precision on a GPU, whose matrix units want them so. Not while
+/// training, where the optimizer owns the weights.
+fn prefers_channels_last(weight: &Tensor) -> bool {
+    weight.device().is_cuda() && weight.kind() != tch::Kind::Float && !weight.requires_grad()
+}
+
+/// The same values `[a, b, h, w]`, in memory as `[a, h, w, b]`.
+fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
 /// 2-D convolution that keeps the size ("same" padding) or halves it.
 #[derive(Debug)]
 pub(super) struct Conv {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    stride: i64,
+    pub weight: Tensor,
+    pub bias: Option<Tensor>,
+    pub stride: i64,
 }
 
 impl Conv {
     pub fn new(scope: &Scope) -> Conv {
         let bias = scope.has("bias").then(|| scope.tensor("bias"));
-        Conv { weight: scope.tensor("weight"), bias, stride: 1 }
+        let weight = scope.tensor("weight");
+        let weight = if prefers_channels_last(&weight) { channels_last(&weight) } else { weight };
+        Conv { weight, bias, stride: 1 }
     }
 
     pub fn halving(scope: &Scope) -> Conv {
         Conv { stride: 2, ..Conv::new(scope) }
+    }
+
+    /// An input in the layout that the convolutions prefer, which their results then have too.
+    pub fn arrange(&self, x_bchw: &Tensor) -> Tensor {
+        if prefers_channels_last(&self.weight) { channels_last(x_bchw) } else { x_bchw.shallow_clone() }
     }
 
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
@@ -67,13 +85,18 @@ impl Conv {
     pub fn kind(&self) -> tch::Kind {
         self.weight.kind()
     }
+
+    /// Whether the CPU's own kernels can take the place of libtorch's: fp32 on the CPU, and no gradients.
+    pub fn suits_kernels(&self) -> bool {
+        self.kind() == tch::Kind::Float && self.weight.device() == tch::Device::Cpu && !self.weight.requires_grad()
+    }
 }
 
 /// GroupNorm of 32 groups with affine parameters, followed by swish.
 #[derive(Debug)]
 pub(super) struct NormSwish {
-    weight: Tensor,
-    bias: Tensor,
+    pub weight: Tensor,
+    pub bias: Tensor,
 }
 
 impl NormSwish {
@@ -94,11 +117,11 @@ pub(super) fn plain_norm(x_bchw: &Tensor) -> Tensor {
 /// norm, swish, conv, norm, swish, conv; plus the input.
 #[derive(Debug)]
 pub(super) struct ResBlock {
-    norm1: NormSwish,
-    conv1: Conv,
-    norm2: NormSwish,
-    conv2: Conv,
-    nin_shortcut: Option<Conv>,
+    pub norm1: NormSwish,
+    pub conv1: Conv,
+    pub norm2: NormSwish,
+    pub conv2: Conv,
+    pub nin_shortcut: Option<Conv>,
 }
 
 impl ResBlock {

@@ -2,33 +2,37 @@
 
 use super::Architecture;
 use super::blocks::{Conv, NormSwish, ResBlock, Scope, plain_norm, run};
+use super::cpu::{CpuDecoder, Level};
 use crate::weights::Params;
+use std::sync::OnceLock;
 use tch::{Kind, Tensor};
 
 /// The convolutional decoder, conditioned on the code at every level.
 #[derive(Debug)]
 pub struct Decoder {
-    conv_in: Conv,
-    mid_block: Vec<ResBlock>,
-    up: Vec<Level>,
-    norm_out: NormSwish,
-    conv_out: Conv,
+    pub(super) conv_in: Conv,
+    pub(super) mid_block: Vec<ResBlock>,
+    pub(super) up: Vec<Stage>,
+    pub(super) norm_out: NormSwish,
+    pub(super) conv_out: Conv,
+    /// The CPU's kernels, made when they are first needed.
+    kernels: Option<(Level, OnceLock<CpuDecoder>)>,
 }
 
 /// One resolution, coarsest first.
 #[derive(Debug)]
-struct Level {
-    adaptive: AdaptiveNorm,
-    blocks: Vec<ResBlock>,
-    upsample: Option<Conv>,
+pub(super) struct Stage {
+    pub adaptive: AdaptiveNorm,
+    pub blocks: Vec<ResBlock>,
+    pub upsample: Option<Conv>,
 }
 
 impl Decoder {
     pub(super) fn new(architecture: &Architecture, params: &Params) -> Decoder {
         let scope = Scope::new(params, "decoder");
-        let level = |i: usize| {
+        let stage = |i: usize| {
             let up = scope.sub("up").sub(i);
-            Level {
+            Stage {
                 adaptive: AdaptiveNorm::new(&scope.sub("adaptive").sub(i)),
                 blocks: ResBlock::stack(&up.sub("block"), architecture.num_res_blocks),
                 upsample: (i > 0).then(|| Conv::new(&up.sub("upsample").sub("conv1"))),
@@ -37,10 +41,16 @@ impl Decoder {
         Decoder {
             conv_in: Conv::new(&scope.sub("conv_in")),
             mid_block: ResBlock::stack(&scope.sub("mid_block"), architecture.num_res_blocks),
-            up: (0..architecture.ch_mult.len()).rev().map(level).collect(),
+            up: (0..architecture.ch_mult.len()).rev().map(stage).collect(),
             norm_out: NormSwish::new(&scope.sub("norm_out")),
             conv_out: Conv::new(&scope.sub("conv_out")),
+            kernels: None,
         }
+    }
+
+    /// The same decoder, computed by the CPU's kernels.
+    pub(super) fn with_kernels(self, level: Level) -> Decoder {
+        Decoder { kernels: Some((level, OnceLock::new())), ..self }
     }
 
     /// The kind of the weights, which the code must have too.
@@ -50,10 +60,13 @@ impl Decoder {
 
     /// Codes `[B, z, h, w]` of -1 / +1 to images `[B, 3, f*h, f*w]`, about [-1, 1], not clamped.
     pub fn forward(&self, code_bzhw: &Tensor) -> Tensor {
-        let mut x = run(&self.mid_block, self.conv_in.forward(code_bzhw));
-        for level in &self.up {
-            x = run(&level.blocks, level.adaptive.forward(&x, code_bzhw));
-            if let Some(upsample) = &level.upsample {
+        if let Some((level, kernels)) = &self.kernels {
+            return kernels.get_or_init(|| CpuDecoder::new(self, *level)).forward(code_bzhw);
+        }
+        let mut x = run(&self.mid_block, self.conv_in.forward(&self.conv_in.arrange(code_bzhw)));
+        for stage in &self.up {
+            x = run(&stage.blocks, stage.adaptive.forward(&x, code_bzhw));
+            if let Some(upsample) = &stage.upsample {
                 x = depth_to_space(&upsample.forward(&x));
             }
         }
@@ -63,15 +76,15 @@ impl Decoder {
 
 /// GroupNorm whose scale and shift come from the code's own statistics.
 #[derive(Debug)]
-struct AdaptiveNorm {
-    gamma: Linear,
-    beta: Linear,
+pub(super) struct AdaptiveNorm {
+    pub gamma: Linear,
+    pub beta: Linear,
 }
 
 #[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Tensor,
+pub(super) struct Linear {
+    pub weight: Tensor,
+    pub bias: Tensor,
 }
 
 impl Linear {

@@ -2,12 +2,15 @@
 
 mod architecture;
 mod blocks;
+mod cpu;
 mod decoder;
 mod encoder;
+mod formula;
 
 pub use architecture::Architecture;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
+pub use formula::{formula_params, formula_pixels};
 
 use crate::weights::{Params, Variant, Weights};
 use crate::{TokenizeError, lfq};
@@ -31,15 +34,29 @@ impl Tokenizer {
     pub fn load(weights: &Weights, variant: Variant, device: Device, kind: Kind) -> Result<Tokenizer, TokenizeError> {
         let params = weights.tokenizer_params(variant)?;
         let architecture = Architecture::infer(&params, weights.path())?;
-        Ok(Tokenizer::from_params(architecture, &params.to_kind_and_device(kind, device)))
+        Ok(Tokenizer::from_params(architecture, &params.to_kind_and_device(kind, device)).for_inference())
     }
 
-    /// Builds the network over `params`, which [`Architecture::infer`] or [`Architecture::tensors`] vouch for.
+    /// Builds the network over `params`, which [`Architecture::infer`] or [`Architecture::tensors`] vouch for. It computes
+    /// with libtorch's operations, is differentiable, and follows changes of `params`.
     pub fn from_params(architecture: Architecture, params: &Params) -> Tokenizer {
         Tokenizer {
             encoder: Encoder::new(&architecture, params),
             decoder: Decoder::new(&architecture, params),
             architecture,
+        }
+    }
+
+    /// The same network, as fast as it can be without gradients: fp32 on the CPU is computed by kernels of our own, where the
+    /// processor suits them. They copy the weights when they are first used, and do not see changes after that.
+    pub fn for_inference(self) -> Tokenizer {
+        match cpu::Level::detect() {
+            Some(level) if self.encoder.suits_kernels() => Tokenizer {
+                encoder: self.encoder.with_kernels(level),
+                decoder: self.decoder.with_kernels(level),
+                ..self
+            },
+            _ => self,
         }
     }
 

@@ -1,0 +1,72 @@
+//! The network on the CPU in fp32, for inference: kernels of our own instead of libtorch's.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`simd`] | vectors of f32 in the widths that processors have; swish |
+//! | [`gemm`] | the matrix product under every convolution |
+//! | [`winograd`] | 3x3 convolutions, with a quarter of the multiplications |
+//! | [`patches`] | all other convolutions |
+//! | [`norm`] | group norm, its statistics and its application with swish |
+//! | [`network`] | encoder and decoder from these |
+//!
+//! Activations are channels last. One image is computed at a time, by all threads together. Sums have a fixed order and every
+//! operation is rounded as IEEE 754 says, so an image's tokens depend on its pixels and the weights alone: not on the number of
+//! threads, not on the width of the vectors, not on the batch.
+
+mod gemm;
+mod map;
+mod network;
+mod norm;
+mod patches;
+mod simd;
+mod winograd;
+
+#[cfg(test)]
+mod tests;
+
+pub use network::{CpuDecoder, CpuEncoder};
+pub use simd::Level;
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What becomes of a convolution's results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// They replace what was there.
+    Set,
+    /// They are added to it.
+    Add,
+}
+
+/// A thread's memory for what lies between the steps of a convolution.
+#[derive(Debug, Default)]
+struct Scratch {
+    inputs: Vec<f32>,
+    products: Vec<f32>,
+}
+
+impl Scratch {
+    /// Lends this thread's memory to `work`.
+    fn with(work: impl FnOnce(&mut Scratch)) {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = RefCell::default();
+        }
+        SCRATCH.with_borrow_mut(work);
+    }
+}
+
+/// The threads that compute: as many as libtorch was told to use.
+fn threads() -> Arc<rayon::ThreadPool> {
+    static POOL: Mutex<Option<Arc<rayon::ThreadPool>>> = Mutex::new(None);
+    let wanted = tch::get_num_threads().max(1) as usize;
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*pool {
+        Some(pool) if pool.current_num_threads() == wanted => pool.clone(),
+        _ => {
+            let builder = rayon::ThreadPoolBuilder::new().num_threads(wanted);
+            let made = builder.thread_name(|i| format!("model-{i}")).build().expect("threads can be started");
+            pool.insert(Arc::new(made)).clone()
+        }
+    }
+}
