@@ -1,8 +1,8 @@
 //! `bench ...`.
 
+use super::{AccessArgs, SourceArgs};
 #[cfg(feature = "torch")]
 use super::{ConfigArgs, DeviceArgs};
-use super::{AccessArgs, SourceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 

@@ -14,9 +14,9 @@ mod tokenize;
 #[cfg(feature = "torch")]
 mod train;
 
+pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use bench::{BenchEncodeArgs, BenchTrainArgs};
-pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use cache::MadeOfArgs;
 pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, SubsetArgs};
