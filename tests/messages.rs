@@ -149,8 +149,8 @@ mod with_torch {
         std::fs::write(&config, "[train]\npeak_lr = = 3\n").unwrap();
         let message = fails(&["train", "ar", "--config", text(&config)], 2);
         assert!(message.contains("line 2"), "{message}");
-        let message = fails(&["train", "tokenizer", "--data", "x", "--set", "loss.disc_start=1"], 2);
-        assert!(message.contains("`disc_start` is not implemented in this version"), "{message}");
+        let message = fails(&["train", "tokenizer", "--data", "x", "--set", "loss.disc_loss=wgan"], 2);
+        assert!(message.contains("`hinge`, `vanilla` or `non_saturate`"), "{message}");
         let message = fails(&["train", "ar", "--set", "data.access=mmap", "--cache", "x"], 2);
         assert!(message.contains("`map-random`"), "{message}");
         let message = fails(&["train", "ar"], 2);

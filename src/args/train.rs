@@ -64,6 +64,9 @@ pub enum TrainCommand {
         /// Training images: any source, as `ingest` takes it.
         #[arg(long, value_name = "SOURCE")]
         data: Option<String>,
+        /// Images to validate on, any source.
+        #[arg(long, value_name = "SOURCE")]
+        val: Option<String>,
         /// The run's folder. Running the same command again continues from its latest checkpoint.
         #[arg(long, default_value = "runs/tokenizer", value_name = "DIR")]
         out: PathBuf,

@@ -23,8 +23,10 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
             let tokenizer = tokenizer.clone().map(|tokenizer| TokenizerArgs { tokenizer, variant: variant.clone() });
             ar(&config, args, tokenizer.as_ref(), out, global)
         }
-        TrainCommand::Tokenizer { config: args, data, out } => {
-            let Some(config) = resolved(args, &[("data.train", data)], global)? else { return Ok(()) };
+        TrainCommand::Tokenizer { config: args, data, val, out } => {
+            let Some(config) = resolved(args, &[("data.train", data), ("data.val", val)], global)? else {
+                return Ok(());
+            };
             tokenizer(config, args, out, global)
         }
         TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),
@@ -113,12 +115,14 @@ fn ar(
 }
 
 fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
-    let runtime = Runtime::choose(args.device.as_deref(), Precision::Fp32, global.threads.map(usize::from))?;
-    let trainer = TokenizerTrainer::open(config, out, runtime.device, args.overwrite)?;
+    let precision: Precision = config.train.precision.parse()?;
+    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
     let mut meter = Meter::new(global, "steps");
     let summary = trainer.run(signals::flag(), &mut |report| {
+        let val = report.val_psnr.map_or(String::new(), |psnr| format!(", val {psnr:.2} dB"));
         let words = format!(
-            "l1 {:.4}, {:.2} dB, codebook {:.2} nats, {:.1} images/s",
+            "l1 {:.4}, {:.2} dB{val}, codebook {:.2} nats, {:.1} images/s",
             report.reconstruct_loss, report.psnr, report.codebook_entropy, report.images_per_second
         );
         meter.update(report.step, report.steps, &words);

@@ -63,8 +63,9 @@ pub enum TrainError {
     },
     /// The loss, or its gradient, stopped being a number.
     #[error(
-        "loss and gradient are no longer numbers at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: lower `train.peak_lr`, or train \
-         in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
+        "loss and gradient are no longer numbers at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
+         lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and \
+         `train.init_from`"
     )]
     Diverged {
         /// The step.
@@ -90,6 +91,14 @@ pub enum TrainError {
         key: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Weights of the perceptual loss are missing.
+    #[error("perceptual weights {}: {what}", path.display())]
+    Perceptual {
+        /// What was given.
+        path: PathBuf,
+        /// What is missing, under which name it is published, and where to put it.
+        what: String,
     },
     /// Stopped by the user; the state at the last step is in `checkpoints/latest`.
     #[error("stopped; run the same command again to go on")]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`ar`] | the autoregressive model and its trainer |
 //! | [`tokenizer`] | the tokenizer's losses and trainer |
+//! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`optim`] | AdamW over flat buffers, gradient clipping, EMA |
 //! | [`schedule`] | learning rates |
 //! | [`config`] | TOML configurations with presets and suggestions |
@@ -15,6 +16,7 @@ pub mod ar;
 pub mod config;
 pub mod error;
 pub mod optim;
+pub mod perceptual;
 pub mod plot;
 pub mod rng;
 pub mod run;

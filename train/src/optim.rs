@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use tokengrid_tokenize::TokenizeError;
 use tokengrid_tokenize::weights::{Params, Weights, save_safetensors};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
@@ -182,6 +183,12 @@ impl Gradients {
         }
     }
 
+    /// Whether there is neither an infinity nor a NaN among them. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        // 0 times a finite number is 0; the sum of such products tells without a mask in memory.
+        self.0.iter().all(|grad| (grad * 0.0).sum(Kind::Float).double_value(&[]) == 0.0)
+    }
+
     /// Scales to a global 2-norm of at most `max_norm`, by min(1, max_norm / (norm + 1e-6)). The norm before clipping.
     pub fn clip(&mut self, max_norm: f64) -> f64 {
         // Summed in f64: over millions of elements an f32 sum is off in the fifth digit.
@@ -223,15 +230,19 @@ impl Ema {
         parts.map(|(name, part)| (name.to_string(), part)).collect()
     }
 
-    /// Continues from saved averages.
+    /// Continues from saved averages, which `saved` finds by the parameters' names.
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn load(&mut self, optimizer: &AdamW, saved: &Weights) -> Result<(), TrainError> {
+    pub fn load(
+        &mut self,
+        optimizer: &AdamW,
+        saved: impl Fn(&str) -> Result<Tensor, TokenizeError>,
+    ) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
         for (group, flat) in optimizer.groups.iter().zip(&self.flats) {
             for (name, mut part) in group.split(flat) {
-                part.f_copy_(&saved.tensor(name)?)?;
+                part.f_copy_(&saved(name)?)?;
             }
         }
         Ok(())
@@ -298,6 +309,16 @@ mod tests {
         let expected = 4.0 * (1.0 + 4.0 + 9.0 + 0.25 + 16.0 + 25.0f64);
         assert!((grads.clip(1.0) - expected.sqrt()).abs() < 1e-5);
         assert!((grads.clip(2.0) - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn an_infinity_or_a_nan_anywhere_is_noticed() {
+        let (optimizer, params) = quadratic();
+        assert!(optimizer.backward(&loss(&params)).unwrap().is_finite());
+        for factor in [f64::INFINITY, f64::NAN] {
+            let grads = optimizer.backward(&(params.get("b.weight").select(0, 1) * factor + loss(&params))).unwrap();
+            assert!(!grads.is_finite());
+        }
     }
 
     #[test]

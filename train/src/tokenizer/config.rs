@@ -1,8 +1,11 @@
 //! The configuration of a tokenizer's training.
 
+use super::adversarial::DiscLoss;
+use super::discriminator::PatchGan;
 use crate::config::{Config, Reference, TOKENIZER, section};
+use crate::perceptual::Backbone;
 use serde::{Deserialize, Serialize};
-use tokengrid_tokenize::Architecture;
+use tokengrid_tokenize::{Architecture, Precision, Variant};
 
 section! {
     /// Hyper-parameters; the defaults are the reference's `imagenet_256_L`.
@@ -19,10 +22,26 @@ section! {
 }
 
 section! {
-    /// Weights of the loss terms.
+    /// The loss terms and the discriminator.
     LossSection {
         /// Share of the squared error in the reconstruction loss; the rest is absolute error.
         mse_share: f64 = 0.0,
+        /// Weight of the perceptual loss (LPIPS on VGG16).
+        perceptual_weight: f64 = 1.0,
+        /// Its weights; without them the term is left out.
+        perceptual: Option<String> = None,
+        /// Weight of the generator's adversarial term; at 0 there is no discriminator.
+        gen_loss_weight: f64 = 0.1,
+        /// Optimizer steps before the discriminator counts.
+        disc_start: u64 = 0,
+        /// Channels of the discriminator's first layer.
+        disc_ndf: i64 = 64,
+        /// Halvings in the discriminator.
+        disc_num_layers: i64 = 3,
+        /// What the discriminator minimises: `hinge`, `vanilla` or `non_saturate`.
+        disc_loss: String = "hinge".into(),
+        /// Weight of the LeCAM regulariser in the discriminator's loss.
+        lecam_loss_weight: f64 = 0.05,
         /// Weight of the entropy loss.
         codebook_weight: f64 = 0.1,
         /// The entropy loss starts out `1 + codebook_enlarge_ratio` times as heavy ...
@@ -39,22 +58,32 @@ section! {
     TokenizerTrainSection {
         /// Crops a step.
         batch_size: usize = 8,
-        /// Optimizer steps.
-        max_steps: u64 = 100_000,
+        /// Passes over the photographs.
+        epochs: f64 = 270.0,
+        /// Batches of the run; wins over `epochs`.
+        max_steps: Option<u64> = None,
         /// Learning rate.
         lr: f64 = 1e-4,
         /// Steps of linear warm-up.
         warmup_steps: u64 = 0,
         /// Learning rate at the last step, as a fraction of `lr`; the decay is a half cosine.
         lr_end: f64 = 1.0,
+        /// Epochs at whose end the learning rate drops ...
+        lr_drop_epochs: Vec<u64> = vec![200, 250],
+        /// ... to this fraction.
+        lr_drop_rate: f64 = 0.1,
         /// Adam's decay rates.
         betas: [f64; 2] = [0.5, 0.9],
         /// Decay of the averaged weights.
         ema_decay: f64 = 0.999,
+        /// Number format of the networks: `fp32`, `tf32`, `bf16` or `fp16`. Weights and losses are always 32-bit floats.
+        precision: String = "fp32".into(),
         /// Side of the training crops, in pixels.
         image_size: u32 = 256,
         /// Crops come from the photograph resized so that its shorter side is `image_size` times a number in this range.
         scale: [f64; 2] = [1.0, 1.0],
+        /// Whether crops lie at random places; else in the centre.
+        random_crop: bool = true,
         /// Whether crops are mirrored at random.
         flip: bool = false,
         /// Seed of initial weights and crops.
@@ -63,8 +92,16 @@ section! {
         log_every: u64 = 10,
         /// Steps between checkpoints.
         checkpoint_every: u64 = 1000,
+        /// Newest checkpoints kept; 0 keeps all.
+        keep_last: usize = 2,
+        /// Checkpoints at multiples of so many steps stay as well; 0: none.
+        keep_every: u64 = 0,
+        /// Steps between validations on `data.val`; 0: one at the end of every epoch.
+        val_every: u64 = 0,
         /// Weights to start from.
         init_from: Option<String> = None,
+        /// Which of the weights there: `raw` or `ema`.
+        init_variant: String = "raw".into(),
     }
 }
 
@@ -73,6 +110,8 @@ section! {
     TokenizerDataSection {
         /// Photographs.
         train: String = String::new(),
+        /// Others, to validate on.
+        val: Option<String> = None,
     }
 }
 
@@ -112,25 +151,17 @@ impl Config for TokenizerConfig {
         ]
     }
 
-    fn planned() -> &'static [&'static str] {
-        &[
-            "disc_start",
-            "disc_ndf",
-            "disc_num_layers",
-            "disc_loss",
-            "gen_loss_weight",
-            "lecam_loss_weight",
-            "perceptual",
-            "perceptual_weight",
-        ]
-    }
-
     fn preset(name: &str) -> Option<&'static str> {
-        (name == "tiny").then_some(include_str!("presets/tiny.toml"))
+        Some(match name {
+            "imagenet_256_L" => include_str!("presets/imagenet_256_L.toml"),
+            "imagenet_128_L" => include_str!("presets/imagenet_128_L.toml"),
+            "tiny" => include_str!("presets/tiny.toml"),
+            _ => return None,
+        })
     }
 
     fn preset_names() -> &'static str {
-        "`tiny`"
+        "`imagenet_256_L`, `imagenet_128_L` and `tiny`"
     }
 
     fn reference() -> &'static Reference {
@@ -138,29 +169,105 @@ impl Config for TokenizerConfig {
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
-        let model = &self.model;
-        if model.ch < 32 || model.ch % 32 != 0 {
-            return Err(("model.ch", format!("{} is no multiple of 32, the number of groups of every norm", model.ch)));
-        }
-        if model.ch_mult.is_empty() || model.ch_mult.len() > 8 || model.ch_mult.iter().any(|&m| !(1..=16).contains(&m))
-        {
-            return Err(("model.ch_mult", "expected 1 to 8 multipliers from 1 to 16".into()));
-        }
-        if !(1..=24).contains(&model.z_channels) || !(1..=16).contains(&model.num_res_blocks) {
-            return Err(("model.z_channels", "expected 1 to 24 bits, and 1 to 16 num_res_blocks".into()));
-        }
-        let factor = model.architecture().factor();
+        self.model.validate()?;
+        let factor = self.model.architecture().factor();
         if self.train.image_size == 0 || !self.train.image_size.is_multiple_of(factor) {
             let what = format!("{} is no multiple of the downsampling factor {factor}", self.train.image_size);
             return Err(("train.image_size", what));
         }
-        if self.train.batch_size == 0 || self.train.log_every == 0 || self.train.checkpoint_every == 0 {
+        self.loss.validate(i64::from(self.train.image_size))?;
+        self.train.validate()
+    }
+}
+
+impl ModelSection {
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.ch < 32 || self.ch % 32 != 0 {
+            return Err(("model.ch", format!("{} is no multiple of 32, the number of groups of every norm", self.ch)));
+        }
+        if self.ch_mult.is_empty() || self.ch_mult.len() > 8 || self.ch_mult.iter().any(|&m| !(1..=16).contains(&m)) {
+            return Err(("model.ch_mult", "expected 1 to 8 multipliers from 1 to 16".into()));
+        }
+        if !(1..=24).contains(&self.z_channels) || !(1..=16).contains(&self.num_res_blocks) {
+            return Err(("model.z_channels", "expected 1 to 24 bits, and 1 to 16 num_res_blocks".into()));
+        }
+        Ok(())
+    }
+}
+
+impl LossSection {
+    /// The discriminator, where the adversarial term counts.
+    pub fn patch_gan(&self) -> Option<PatchGan> {
+        (self.gen_loss_weight > 0.0).then_some(PatchGan { ndf: self.disc_ndf, num_layers: self.disc_num_layers })
+    }
+
+    /// The weights of the perceptual loss, where it counts.
+    pub fn perceptual_file(&self) -> Option<&str> {
+        self.perceptual.as_deref().filter(|path| self.perceptual_weight > 0.0 && !path.is_empty())
+    }
+
+    fn validate(&self, side: i64) -> Result<(), (&'static str, String)> {
+        let weights = [
+            ("loss.mse_share", self.mse_share),
+            ("loss.perceptual_weight", self.perceptual_weight),
+            ("loss.gen_loss_weight", self.gen_loss_weight),
+            ("loss.lecam_loss_weight", self.lecam_loss_weight),
+            ("loss.codebook_weight", self.codebook_weight),
+            ("loss.codebook_enlarge_ratio", self.codebook_enlarge_ratio),
+            ("loss.commit_weight", self.commit_weight),
+        ];
+        if let Some((key, value)) = weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            return Err((key, format!("{value} is no weight; expected 0 or more")));
+        }
+        self.disc_loss.parse::<DiscLoss>().map_err(|what| ("loss.disc_loss", what))?;
+        if self.disc_ndf < 1 || self.disc_ndf > 1024 || !(1..=8).contains(&self.disc_num_layers) {
+            return Err(("loss.disc_ndf", "expected 1 to 1024 channels, and 1 to 8 disc_num_layers".into()));
+        }
+        if self.patch_gan().is_some_and(|net| net.logits_side(side) < 1) {
+            let what = format!("crops of {side} pixels are too small for {} layers", self.disc_num_layers);
+            return Err(("loss.disc_num_layers", format!("{what}; lower it, or set loss.gen_loss_weight to 0")));
+        }
+        let least = Backbone::Vgg16.min_side();
+        if self.perceptual_file().is_some() && side < least {
+            return Err(("loss.perceptual", format!("needs crops of at least {least} pixels, not {side}")));
+        }
+        Ok(())
+    }
+}
+
+impl TokenizerTrainSection {
+    /// Batches of the run on `photos` photographs.
+    pub fn steps(&self, photos: usize) -> u64 {
+        let from_epochs = (self.epochs * photos as f64 / self.batch_size as f64).ceil() as u64;
+        self.max_steps.unwrap_or(from_epochs).max(1)
+    }
+
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        if self.batch_size == 0 || self.log_every == 0 || self.checkpoint_every == 0 {
             return Err(("train.batch_size", "this, log_every and checkpoint_every must be at least 1".into()));
         }
-        let [low, high] = self.train.scale;
+        let [low, high] = self.scale;
         if !(low >= 1.0 && high >= low && high <= 16.0) {
             return Err(("train.scale", format!("[{low}, {high}] is no range within 1 to 16")));
         }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return Err(("train.lr", format!("{} is no learning rate; expected more than 0", self.lr)));
+        }
+        if !(self.epochs.is_finite() && self.epochs > 0.0) {
+            return Err(("train.epochs", format!("{} is no number of epochs; expected more than 0", self.epochs)));
+        }
+        let shares = [
+            ("train.betas", self.betas[0]),
+            ("train.betas", self.betas[1]),
+            ("train.ema_decay", self.ema_decay),
+            ("train.lr_end", self.lr_end),
+            ("train.lr_drop_rate", self.lr_drop_rate),
+        ];
+        if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            return Err((key, format!("{value} is not within 0 to 1")));
+        }
+        self.precision.parse::<Precision>().map_err(|e| ("train.precision", e.to_string()))?;
+        self.init_variant.parse::<Variant>().map_err(|e| ("train.init_variant", e.to_string()))?;
         Ok(())
     }
 }

@@ -1,21 +1,40 @@
-//! Training of the tokenizer itself: reconstruction, entropy and commitment losses, EMA.
+//! Training of the tokenizer itself (Stage I): a generator and a discriminator in turns, as the reference does it.
 //!
-//! The adversarial and perceptual terms of the reference's recipe are not here yet; a configuration that asks for them
-//! is refused.
+//! | module | what it is for |
+//! |---|---|
+//! | `config` | the configuration and its presets |
+//! | `data` | crops of photographs |
+//! | `losses` | entropy and commitment losses |
+//! | `adversarial`, `discriminator` | the losses of the game, LeCAM, and the PatchGAN |
+//! | `learner` | one batch: both steps and the averages |
+//! | `loss_scale`, `schedule` | fp16's loss scaling, learning rates |
+//! | `init`, `checkpoint` | where weights come from, and the files that they go to |
+//! | `trainer` | the loop over a run's folder |
 
+mod adversarial;
+mod checkpoint;
 mod config;
 mod crop;
 mod data;
+mod discriminator;
 mod init;
+mod learner;
+mod loss_scale;
 mod losses;
+mod schedule;
 mod trainer;
 mod validation;
 
+pub use adversarial::{DiscLoss, LeCam, generator_loss};
 pub use config::{LossSection, ModelSection, TokenizerConfig, TokenizerDataSection, TokenizerTrainSection};
 pub use crop::CropConfig;
 pub use data::{Crops, PhotoSet};
+pub use discriminator::PatchGan;
 pub use init::initial_params;
+pub use learner::{InitialWeights, Learner, Losses};
+pub use loss_scale::LossScale;
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
+pub use schedule::LrSchedule;
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};
 pub use validation::{
     Batch, Batches, Perceptual, Validation, ValidationOptions, ValidationSet, reconstructions, validate,

@@ -3,24 +3,24 @@
 use super::config::TokenizerConfig;
 use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet};
-use super::initial_params;
-use super::losses::{commit_loss, entropy_loss};
+use super::learner::{InitialWeights, Learner, Losses};
+use super::loss_scale::LossScale;
+use super::schedule::LrSchedule;
+use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate};
 use crate::TrainError;
-use crate::optim::{AdamW, AdamWConfig, Ema};
-use crate::run::{Keep, Metrics, RunFolder, State};
-use std::collections::HashMap;
-use std::path::Path;
+use crate::perceptual::{Backbone, Lpips};
+use crate::run::{Keep, Metrics, RunFolder, SpikeWatch, State};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Params, Tokenizer, Weights, lfq, pixels};
+use tokengrid_tokenize::{Precision, Runtime, Variant, pixels};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerReport {
-    /// Steps done.
+    /// Steps (batches) done.
     pub step: u64,
     /// Steps of the run.
     pub steps: u64,
@@ -32,6 +32,8 @@ pub struct TokenizerReport {
     pub codebook_entropy: f64,
     /// Crops a second.
     pub images_per_second: f64,
+    /// Mean PSNR over the validation set with the averaged weights, in dB, in steps that validated.
+    pub val_psnr: Option<f64>,
 }
 
 /// What a finished run leaves.
@@ -42,7 +44,7 @@ pub struct TokenizerSummary {
     /// Photographs trained on.
     pub photos: usize,
     /// The averaged weights: a tokenizer for `--tokenizer`.
-    pub weights: std::path::PathBuf,
+    pub weights: PathBuf,
 }
 
 /// A run in progress.
@@ -50,40 +52,58 @@ pub struct TokenizerTrainer {
     config: TokenizerConfig,
     folder: RunFolder,
     photos: Arc<PhotoSet>,
-    tokenizer: Tokenizer,
-    optimizer: AdamW,
-    ema: Ema,
+    val: Option<ValidationSet>,
+    learner: Learner,
+    schedule: LrSchedule,
     state: State,
+    spikes: SpikeWatch,
     device: Device,
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 5] =
-    ["train.max_steps", "train.log_every", "train.checkpoint_every", "train.init_from", "data.train"];
+const FREE: [&str; 13] = [
+    "loss.perceptual",
+    "train.epochs",
+    "train.max_steps",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.keep_last",
+    "train.keep_every",
+    "train.val_every",
+    "train.init_from",
+    "train.init_variant",
+    "train.precision",
+    "data.train",
+    "data.val",
+];
+
+/// Pictures in a grid of reconstructions.
+const NUM_SAMPLES: usize = 16;
 
 impl TokenizerTrainer {
     /// Opens the data and the run's folder, and continues from its latest checkpoint where it has one.
     ///
     /// # Errors
     /// Missing data, another run's folder, weights that do not fit.
-    pub fn open(config: TokenizerConfig, out: &Path, device: Device, overwrite: bool) -> Result<Self, TrainError> {
+    pub fn open(config: TokenizerConfig, out: &Path, runtime: Runtime, overwrite: bool) -> Result<Self, TrainError> {
         if config.data.train.is_empty() {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
         let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train))?);
+        let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
+        let val = config.data.val.as_ref().map(open_val).transpose()?;
+        let (kind, scale) = compute(runtime);
+        let perceptual = perceptual(&config, runtime.device, kind)?;
         let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
-        let (params, state, checkpoint) = start(&config, &folder)?;
-        let train = &config.train;
-        let adam = AdamWConfig { betas: train.betas, eps: 1e-8, weight_decay: 0.0, weight_decay_on_norms: false };
-        let (mut optimizer, leaves) = AdamW::new(&params, adam, device);
-        let mut ema = Ema::new(&optimizer, train.ema_decay);
+        let (weights, state, checkpoint) = start(&config, &folder)?;
+        let mut learner = Learner::new(&config, weights, perceptual, runtime.device, kind, scale)?;
         if let Some(path) = checkpoint {
-            optimizer.load(&path.join("optimizer.safetensors"))?;
-            ema.load(&optimizer, &Weights::open(&path.join("ema.safetensors"))?)?;
+            learner.load(&path, state.step)?;
         }
-        let tokenizer = Tokenizer::from_params(config.model.architecture(), &leaves);
-        Ok(TokenizerTrainer { config, folder, photos, tokenizer, optimizer, ema, state, device })
+        let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
+        let (spikes, device) = (SpikeWatch::default(), runtime.device);
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, spikes, device })
     }
 
     /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
@@ -95,23 +115,27 @@ impl TokenizerTrainer {
         cancel: &AtomicBool,
         observe: &mut dyn FnMut(&TokenizerReport),
     ) -> Result<TokenizerSummary, TrainError> {
-        let train = self.config.train.clone();
         let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
         let mut metrics = self.folder.metrics(self.state.step)?;
-        let mut since = (Instant::now(), self.state.step);
-        while self.state.step < train.max_steps {
-            let losses = self.step(&crops.next_batch()?)?;
-            if self.state.step.is_multiple_of(train.log_every) || self.state.step == train.max_steps {
-                let steps = (self.state.step - since.1) as f64;
-                let rate = steps * train.batch_size as f64 / since.0.elapsed().as_secs_f64();
-                since = (Instant::now(), self.state.step);
-                observe(&self.report(&losses, rate, &mut metrics)?);
+        let mut since = Since { time: Instant::now(), step: self.state.step };
+        while self.state.step < self.schedule.steps {
+            let (lr, epoch) = (self.lr(), self.epoch() as u64);
+            let batch = crops.next_batch()?;
+            let losses = self.step(&batch, lr)?;
+            let due = self.due(epoch, cancel.load(Ordering::Relaxed));
+            if due.log {
+                let rate = since.rate(self.state.step, self.config.train.batch_size, crops.take_waited());
+                let val = if due.validate { self.validate(&mut metrics)? } else { vec![] };
+                observe(&self.report(&losses, lr, rate, val, &mut metrics)?);
+                // Neither validations nor checkpoints count as time of training.
+                since = Since { time: Instant::now(), step: self.state.step };
             }
-            let stop = cancel.load(Ordering::Relaxed);
-            if stop || self.state.step.is_multiple_of(train.checkpoint_every) || self.state.step == train.max_steps {
-                self.checkpoint()?;
+            if due.checkpoint {
+                let pause = Instant::now();
+                self.checkpoint(&batch, &mut metrics)?;
+                since.time += pause.elapsed();
             }
-            if stop {
+            if due.stop {
                 return Err(TrainError::Cancelled);
             }
         }
@@ -124,7 +148,7 @@ impl TokenizerTrainer {
         CropConfig {
             batch_size: train.batch_size,
             side: train.image_size,
-            random: true,
+            random: train.random_crop,
             scale: train.scale,
             flip: train.flip,
             seed: train.seed as u64,
@@ -132,103 +156,200 @@ impl TokenizerTrainer {
         }
     }
 
-    /// One update on a batch of crops; the losses as a device tensor.
-    fn step(&mut self, crops: &[u8]) -> Result<Tensor, TrainError> {
-        let (train, loss) = (&self.config.train, &self.config.loss);
-        let side = i64::from(train.image_size);
-        let images_bchw = pixels::to_input(crops, train.batch_size as i64, side, side, self.device);
-        let h_bzhw = self.tokenizer.encoder.forward(&images_bchw);
-        let code_bzhw = &h_bzhw + (lfq::signs_of(&h_bzhw) - &h_bzhw).detach();
-        let output_bchw = self.tokenizer.decoder.forward(&code_bzhw);
-        let (absolute, squared) = {
-            let error = &output_bchw - &images_bchw;
-            (error.abs().mean(Kind::Float), error.square().mean(Kind::Float))
-        };
-        let reconstruct = &absolute * (1.0 - loss.mse_share) + &squared * loss.mse_share;
-        let (entropy, commit) = (entropy_loss(&h_bzhw), commit_loss(&h_bzhw));
-        let steps = loss.codebook_enlarge_steps.max(1) as f64;
-        let enlarge = 1.0 + loss.codebook_enlarge_ratio * (1.0 - self.state.step as f64 / steps).max(0.0);
-        let total = reconstruct + entropy.total() * (loss.codebook_weight * enlarge) + &commit * loss.commit_weight;
-        let grads = self.optimizer.backward(&total)?;
-        let lr = self.lr();
-        self.optimizer.step(&grads, lr);
-        self.ema.update(&self.optimizer);
-        self.state.step += 1;
-        self.state.position += self.config.train.batch_size as u64;
-        let parts = [total, absolute, squared, entropy.sample, entropy.codebook, commit].map(|t| t.detach());
-        Ok(Tensor::stack(&parts, 0))
-    }
-
-    /// Linear warm-up, then a half cosine to `lr * lr_end`.
-    fn lr(&self) -> f64 {
+    /// What is to be done after a step that began in `epoch`.
+    fn due(&self, epoch: u64, cancelled: bool) -> Due {
         let (train, step) = (&self.config.train, self.state.step);
-        if step < train.warmup_steps {
-            return train.lr * (step + 1) as f64 / train.warmup_steps as f64;
+        let last = step == self.schedule.steps;
+        let at_validation = match train.val_every {
+            0 => self.epoch() as u64 > epoch,
+            every => step.is_multiple_of(every),
+        };
+        let stop = cancelled && !last;
+        let validate = self.val.is_some() && (at_validation || last) && !stop;
+        Due {
+            log: step.is_multiple_of(train.log_every) || last || stop || validate,
+            validate,
+            checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop,
+            stop,
         }
-        let passed =
-            (step - train.warmup_steps) as f64 / train.max_steps.saturating_sub(train.warmup_steps).max(1) as f64;
-        let cosine = 0.5 * (1.0 + (std::f64::consts::PI * passed.min(1.0)).cos());
-        train.lr * (train.lr_end + (1.0 - train.lr_end) * cosine)
     }
 
-    fn report(&self, losses: &Tensor, rate: f64, metrics: &mut Metrics) -> Result<TokenizerReport, TrainError> {
-        let at = |i: i64| losses.double_value(&[i]);
-        let step = self.state.step;
-        if !at(0).is_finite() {
-            let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
-            return Err(TrainError::Diverged { step, loss: at(0), last });
-        }
-        // The error is on a scale of [-1, 1]: the peak is 2.
-        let psnr = 10.0 * (4.0 / at(2).max(1e-12)).log10();
-        metrics.log(
+    /// Passes over the photographs so far.
+    fn epoch(&self) -> f64 {
+        self.state.position as f64 / self.photos.len().max(1) as f64
+    }
+
+    /// Learning rate of the next step.
+    fn lr(&self) -> f64 {
+        self.schedule.lr(self.state.step, self.epoch() as u64)
+    }
+
+    /// One batch of crops.
+    fn step(&mut self, crops: &[u8], lr: f64) -> Result<Losses, TrainError> {
+        let (batch_size, side) = (self.config.train.batch_size, i64::from(self.config.train.image_size));
+        let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.device);
+        let losses = self.learner.batch(&images_bchw, lr)?;
+        self.state.step += 1;
+        self.state.position += batch_size as u64;
+        Ok(losses)
+    }
+
+    fn report(
+        &mut self,
+        losses: &Losses,
+        lr: f64,
+        rate: Rate,
+        val: Vec<(&'static str, f64)>,
+        metrics: &mut Metrics,
+    ) -> Result<TokenizerReport, TrainError> {
+        let (step, steps) = (self.state.step, self.schedule.steps);
+        let mut values = losses.values();
+        let find = |values: &[(&str, f64)], name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, v)| *v);
+        let get = |name: &str| find(&values, name).unwrap_or(f64::NAN);
+        self.refuse_divergence(get("train/total_loss"))?;
+        let report = TokenizerReport {
             step,
-            &[
-                ("train/total_loss", at(0)),
-                ("train/reconstruct_loss", at(1)),
-                ("train/psnr", psnr),
-                ("train/per_sample_entropy", at(3)),
-                ("train/codebook_entropy", at(4)),
-                ("train/entropy_loss", at(3) - at(4)),
-                ("train/commit_loss", at(5)),
-                ("lr", self.lr()),
-                ("images_per_second", rate),
-            ],
-        )?;
-        let steps = self.config.train.max_steps;
-        let (reconstruct_loss, codebook_entropy) = (at(1), at(4));
-        Ok(TokenizerReport { step, steps, reconstruct_loss, psnr, codebook_entropy, images_per_second: rate })
+            steps,
+            reconstruct_loss: get("train/reconstruct_loss"),
+            psnr: get("train/psnr"),
+            codebook_entropy: get("train/codebook_entropy"),
+            images_per_second: rate.images_per_second,
+            val_psnr: find(&val, "val/psnr"),
+        };
+        let loss = get("train/nll_loss");
+        if let Some(above) = self.spikes.observe(loss) {
+            tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
+            values.push(("train/loss_spike", above));
+        }
+        values.extend([
+            ("epoch", self.epoch()),
+            ("global_step", self.learner.global_step() as f64),
+            ("lr", lr),
+            ("images_per_second", rate.images_per_second),
+            ("data_wait_fraction", rate.data_wait_fraction),
+            ("bad_images", self.photos.num_bad() as f64),
+        ]);
+        let scale = self.learner.loss_scale();
+        if scale.dynamic {
+            let skipped = scale.skipped_steps as f64;
+            values.extend([("train/loss_scale", scale.factor), ("train/skipped_steps", skipped)]);
+        }
+        values.extend(val);
+        metrics.log(step, &values)?;
+        Ok(report)
     }
 
-    fn checkpoint(&self) -> Result<(), TrainError> {
-        self.folder.publish(&self.state, Keep { last: 2, every: 0 }, |path| {
-            save_safetensors(&path.join("model.safetensors"), self.optimizer.leaves(), HashMap::new())?;
-            let ema = self.ema.params(&self.optimizer);
-            save_safetensors(&path.join("ema.safetensors"), ema.iter(), HashMap::new())?;
-            self.optimizer.save(&path.join("optimizer.safetensors"))
-        })?;
+    /// The averaged weights on the validation set: their numbers, and a picture of the first reconstructions.
+    fn validate(&self, metrics: &mut Metrics) -> Result<Vec<(&'static str, f64)>, TrainError> {
+        let Some(set) = &self.val else { return Ok(vec![]) };
+        let lpips = self.learner.perceptual();
+        let distance = lpips.map(|lpips| |a_bchw: &Tensor, b_bchw: &Tensor| lpips.forward(a_bchw, b_bchw));
+        let options = ValidationOptions {
+            batch_size: self.config.train.batch_size,
+            device: self.device,
+            perceptual: distance.as_ref().map(|distance| distance as Perceptual),
+            num_samples: NUM_SAMPLES,
+        };
+        let validation = validate(&self.learner.ema_tokenizer(), set, &options)?;
+        if let Some(picture) = &validation.samples {
+            metrics.picture(self.state.step, "val/reconstructions", picture)?;
+        }
+        Ok(validation.metrics())
+    }
+
+    /// Publishes the state; without a validation set, with a picture of what the averaged weights make of `batch`.
+    fn checkpoint(&self, batch: &[u8], metrics: &mut Metrics) -> Result<(), TrainError> {
+        if self.val.is_none() {
+            let side = self.config.train.image_size;
+            let image_bytes = (side * side * 3) as usize;
+            let few = &batch[..batch.len().min(NUM_SAMPLES * image_bytes)];
+            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.device);
+            metrics.picture(self.state.step, "train/reconstructions", &picture)?;
+        }
+        let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
+        self.folder.publish(&self.state, keep, |path| self.learner.save(path))?;
         Ok(())
+    }
+
+    /// An error when the loss is no number, unless a smaller loss scale may still mend it.
+    fn refuse_divergence(&self, loss: f64) -> Result<(), TrainError> {
+        if loss.is_finite() || !self.learner.loss_scale().is_exhausted() {
+            return Ok(());
+        }
+        let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
+        Err(TrainError::Diverged { step: self.state.step, loss, last })
     }
 }
 
-/// Initial parameters and state: of the latest checkpoint, of `init_from`, or fresh.
-fn start(
-    config: &TokenizerConfig,
-    folder: &RunFolder,
-) -> Result<(Params, State, Option<std::path::PathBuf>), TrainError> {
-    let architecture = config.model.architecture();
-    let load = |path: &Path| -> Result<Params, TrainError> {
-        let params = Weights::open(path)?.tokenizer_params(Default::default())?;
-        params.check(&architecture.tensors(), path, "the tokenizer that [model] describes")?;
-        Ok(params)
+/// What to do after a step.
+struct Due {
+    log: bool,
+    validate: bool,
+    checkpoint: bool,
+    /// Whether the run was cancelled before its end.
+    stop: bool,
+}
+
+/// The beginning of an interval of training.
+struct Since {
+    time: Instant,
+    step: u64,
+}
+
+/// Throughput over an interval.
+struct Rate {
+    images_per_second: f64,
+    /// Share of the time spent waiting for crops.
+    data_wait_fraction: f64,
+}
+
+impl Since {
+    fn rate(&self, step: u64, batch_size: usize, waited: Duration) -> Rate {
+        let seconds = self.time.elapsed().as_secs_f64().max(1e-9);
+        let images = (step - self.step) as f64 * batch_size as f64;
+        Rate { images_per_second: images / seconds, data_wait_fraction: waited.as_secs_f64() / seconds }
+    }
+}
+
+/// What the networks compute in, and whether losses need scaling for it.
+fn compute(runtime: Runtime) -> (Kind, LossScale) {
+    match (runtime.precision, runtime.device) {
+        (Precision::Fp16, Device::Cpu) => {
+            tracing::warn!("training on the CPU in fp32: fp16 is for GPUs only");
+            (Kind::Float, LossScale::OFF)
+        }
+        (Precision::Fp16, _) => (Kind::Half, LossScale::DYNAMIC),
+        (precision, _) => (precision.kind(), LossScale::OFF),
+    }
+}
+
+/// The perceptual net that the configuration asks for.
+fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -> Result<Option<Lpips>, TrainError> {
+    let loss = &config.loss;
+    let Some(file) = loss.perceptual_file() else {
+        if loss.perceptual_weight > 0.0 {
+            tracing::warn!(
+                "training without the perceptual loss: `loss.perceptual` names no weights (`{}` and `{}`, or the \
+                 reference's checkpoint); its weight is taken as 0",
+                Backbone::Vgg16.published_convolutions(),
+                Backbone::Vgg16.published_taps()
+            );
+        }
+        return Ok(None);
     };
+    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(file), device)?.with_kind(kind)))
+}
+
+/// Initial weights and state: of the latest checkpoint, of `init_from`, or fresh.
+fn start(config: &TokenizerConfig, folder: &RunFolder) -> Result<(InitialWeights, State, Option<PathBuf>), TrainError> {
     if let Some(checkpoint) = folder.latest()? {
-        let params = load(&checkpoint.path.join("model.safetensors"))?;
-        return Ok((params, checkpoint.state, Some(checkpoint.path)));
+        let weights = InitialWeights::read(config, &checkpoint.path.join("model.safetensors"), Variant::Raw)?;
+        return Ok((weights, checkpoint.state, Some(checkpoint.path)));
     }
     let state = State { step: 0, position: 0, seed: config.train.seed, tokenizer: String::new() };
-    let params = match &config.train.init_from {
-        Some(path) => load(Path::new(path))?,
-        None => initial_params(&architecture, config.train.seed),
+    let weights = match &config.train.init_from {
+        Some(path) => InitialWeights::read(config, Path::new(path), config.train.init_variant.parse()?)?,
+        None => InitialWeights::fresh(config),
     };
-    Ok((params, state, None))
+    Ok((weights, state, None))
 }

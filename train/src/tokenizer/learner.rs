@@ -1,0 +1,302 @@
+//! Everything that learns, and one batch of it: a generator step (encoder and decoder), a discriminator step on the same
+//! reconstruction, and the averages of both.
+//!
+//! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast anew for every batch,
+//! and the gradients flow back through the cast. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid, `z` bits.
+
+use super::adversarial::{DiscLoss, LeCam, generator_loss};
+use super::config::TokenizerConfig;
+use super::discriminator::PatchGan;
+use super::loss_scale::LossScale;
+use super::losses::{commit_loss, entropy_loss};
+use crate::TrainError;
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients};
+use crate::perceptual::Lpips;
+use tch::{Device, Kind, Tensor};
+use tokengrid_tokenize::{Params, Tokenizer, lfq};
+
+/// The networks in training. Fields are what a checkpoint holds.
+pub struct Learner {
+    pub(super) config: TokenizerConfig,
+    /// Encoder and decoder.
+    pub(super) generator: Player,
+    pub(super) adversary: Option<Adversary>,
+    perceptual: Option<Lpips>,
+    pub(super) scale: LossScale,
+    kind: Kind,
+    /// Batches so far.
+    pub(super) batches: u64,
+}
+
+/// Parameters, their optimizer and their average.
+pub(super) struct Player {
+    pub optimizer: AdamW,
+    pub leaves: Params,
+    pub ema: Ema,
+}
+
+/// The discriminator and what only it needs.
+pub(super) struct Adversary {
+    pub net: PatchGan,
+    pub player: Player,
+    /// Running statistics of its norms.
+    pub running: Params,
+    /// Forward passes so far, as its norms count them.
+    pub forwards: i64,
+    pub lecam: LeCam,
+    loss: DiscLoss,
+}
+
+/// Initial values.
+#[derive(Debug)]
+pub struct InitialWeights {
+    /// `encoder.*` and `decoder.*`.
+    pub generator: Params,
+    /// `loss.discriminator.main.*`: parameters and running statistics, when there is a discriminator.
+    pub discriminator: Option<(Params, Params)>,
+}
+
+/// Named losses of one batch. They stay on the device until somebody asks.
+#[derive(Debug, Default)]
+pub struct Losses {
+    tensors: Vec<(&'static str, Tensor)>,
+    numbers: Vec<(&'static str, f64)>,
+}
+
+impl Losses {
+    fn add(&mut self, name: &'static str, value: &Tensor) {
+        self.tensors.push((name, value.detach()));
+    }
+
+    /// Names and values, after one transfer.
+    pub fn values(&self) -> Vec<(&'static str, f64)> {
+        let tensors: Vec<&Tensor> = self.tensors.iter().map(|(_, tensor)| tensor).collect();
+        let stacked = Tensor::stack(&tensors, 0).to_device(Device::Cpu);
+        let value = |(i, (name, _)): (usize, &(&'static str, Tensor))| (*name, stacked.double_value(&[i as i64]));
+        self.tensors.iter().enumerate().map(value).chain(self.numbers.iter().copied()).collect()
+    }
+}
+
+impl Player {
+    fn new(params: &Params, train: &super::TokenizerTrainSection, device: Device) -> Player {
+        let adam = AdamWConfig { betas: train.betas, eps: 1e-8, weight_decay: 0.0, weight_decay_on_norms: false };
+        let (optimizer, leaves) = AdamW::new(params, adam, device);
+        let ema = Ema::new(&optimizer, train.ema_decay);
+        Player { optimizer, leaves, ema }
+    }
+
+    /// The parameters in `kind`, differentiable.
+    fn cast(&self, kind: Kind) -> Params {
+        self.leaves.iter().map(|(name, leaf)| (name.to_string(), leaf.to_kind(kind))).collect()
+    }
+
+    /// Backpropagates and steps, unless a gradient overflowed.
+    fn learn(&mut self, loss: &Tensor, lr: f64, scale: &mut LossScale) -> Result<(), TrainError> {
+        if !scale.dynamic {
+            let grads: Gradients = self.optimizer.backward(loss)?;
+            self.optimizer.step(&grads, lr);
+            return Ok(());
+        }
+        let mut grads = self.optimizer.backward(&(loss * scale.factor))?;
+        grads.scale(1.0 / scale.factor);
+        let finite = grads.is_finite();
+        if finite {
+            self.optimizer.step(&grads, lr);
+        }
+        scale.update(finite);
+        Ok(())
+    }
+}
+
+impl Adversary {
+    fn new(
+        config: &TokenizerConfig,
+        net: PatchGan,
+        (params, running): (Params, Params),
+        device: Device,
+    ) -> Result<Adversary, TrainError> {
+        let loss = config
+            .loss
+            .disc_loss
+            .parse()
+            .map_err(|what| TrainError::Config { place: "loss.disc_loss".into(), what })?;
+        let player = Player::new(&params, &config.train, device);
+        let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(device).copy())).collect();
+        Ok(Adversary { net, player, running, forwards: 0, lecam: LeCam::new(device), loss })
+    }
+
+    fn logits(&mut self, images_bchw: &Tensor, params: &Params) -> Tensor {
+        self.forwards += 1;
+        self.net.forward(images_bchw, params, &self.running)
+    }
+}
+
+impl Learner {
+    /// Moves everything to `device`. The networks compute in `kind`; `scale` is for fp16.
+    ///
+    /// # Errors
+    /// A discriminator's loss of an unknown name.
+    ///
+    /// # Panics
+    /// When `weights` lack the discriminator that the configuration asks for.
+    pub fn new(
+        config: &TokenizerConfig,
+        weights: InitialWeights,
+        perceptual: Option<Lpips>,
+        device: Device,
+        kind: Kind,
+        scale: LossScale,
+    ) -> Result<Learner, TrainError> {
+        let generator = Player::new(&weights.generator, &config.train, device);
+        let adversary = config.loss.patch_gan().map(|net| {
+            let weights = weights.discriminator.expect("initial weights of the discriminator that the config asks for");
+            Adversary::new(config, net, weights, device)
+        });
+        let adversary = adversary.transpose()?;
+        let config = config.clone();
+        Ok(Learner { config, generator, adversary, perceptual, scale, kind, batches: 0 })
+    }
+
+    /// Optimizer steps so far, those of generator and discriminator counted together.
+    pub fn global_step(&self) -> u64 {
+        self.batches * if self.adversary.is_some() { 2 } else { 1 }
+    }
+
+    /// How loss scaling stands.
+    pub fn loss_scale(&self) -> LossScale {
+        self.scale
+    }
+
+    /// The averaged encoder and decoder; they share memory with the average.
+    pub fn ema_tokenizer(&self) -> Tokenizer {
+        Tokenizer::from_params(self.config.model.architecture(), &self.generator.ema.params(&self.generator.optimizer))
+    }
+
+    /// The perceptual distance of the loss, if there is one.
+    pub fn perceptual(&self) -> Option<&Lpips> {
+        self.perceptual.as_ref()
+    }
+
+    /// One batch: images `[B, 3, H, W]` in [-1, 1] on the learner's device, learning rate `lr`.
+    ///
+    /// # Errors
+    /// The tensor library fails, out of memory for one.
+    pub fn batch(&mut self, images_bchw: &Tensor, lr: f64) -> Result<Losses, TrainError> {
+        let mut losses = Losses::default();
+        // Both steps of a batch see the factor of its beginning.
+        let started = self.global_step() >= self.config.loss.disc_start;
+        let factor = if self.adversary.is_some() && started { 1.0 } else { 0.0 };
+        losses.numbers.push(("train/disc_factor", factor));
+        let output_bchw = self.generator_step(images_bchw, lr, factor, &mut losses)?;
+        self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses)?;
+        self.generator.ema.update(&self.generator.optimizer);
+        if let Some(adversary) = &mut self.adversary {
+            adversary.player.ema.update(&adversary.player.optimizer);
+        }
+        self.batches += 1;
+        Ok(losses)
+    }
+
+    /// Updates encoder and decoder; the reconstruction, cut off from the graph.
+    fn generator_step(
+        &mut self,
+        images_bchw: &Tensor,
+        lr: f64,
+        factor: f64,
+        losses: &mut Losses,
+    ) -> Result<Tensor, TrainError> {
+        let tokenizer = Tokenizer::from_params(self.config.model.architecture(), &self.generator.cast(self.kind));
+        let h_bzhw = tokenizer.encoder.forward(images_bchw);
+        // Straight through: the value of the signs, the gradient of h.
+        let code_bzhw = &h_bzhw + (lfq::signs_of(&h_bzhw) - &h_bzhw).detach();
+        let output_bchw = tokenizer.decoder.forward(&code_bzhw.to_kind(self.kind)).to_kind(Kind::Float);
+        let nll = self.reconstruction_terms(images_bchw, &output_bchw, losses);
+        let codes = self.codebook_terms(&h_bzhw, losses);
+        let total = match self.adversarial_term(&output_bchw, factor, losses) {
+            Some(term) => nll + codes + term,
+            None => nll + codes,
+        };
+        losses.add("train/total_loss", &total);
+        self.generator.learn(&total, lr, &mut self.scale)?;
+        Ok(output_bchw.detach())
+    }
+
+    /// Reconstruction and perceptual loss.
+    fn reconstruction_terms(&self, images_bchw: &Tensor, output_bchw: &Tensor, losses: &mut Losses) -> Tensor {
+        let loss = &self.config.loss;
+        let error_bchw = output_bchw - images_bchw;
+        let (absolute, squared) = (error_bchw.abs().mean(Kind::Float), error_bchw.square().mean(Kind::Float));
+        // The peak of a difference is 2 on a scale of [-1, 1].
+        let psnr = (squared.detach().clamp_min(1e-12) / 4.0).log10() * -10.0;
+        losses.add("train/reconstruct_loss", &absolute);
+        losses.add("train/psnr", &psnr);
+        let pixels = match loss.mse_share {
+            0.0 => absolute,
+            share => absolute * (1.0 - share) + squared * share,
+        };
+        let nll = match &self.perceptual {
+            Some(lpips) => {
+                let distance = lpips.forward(images_bchw, output_bchw).mean(Kind::Float);
+                losses.add("train/perceptual_loss", &distance);
+                pixels + distance * loss.perceptual_weight
+            }
+            None => {
+                losses.numbers.push(("train/perceptual_loss", 0.0));
+                pixels
+            }
+        };
+        losses.add("train/nll_loss", &nll);
+        nll
+    }
+
+    /// Entropy and commitment loss, weighted.
+    fn codebook_terms(&self, h_bzhw: &Tensor, losses: &mut Losses) -> Tensor {
+        let loss = &self.config.loss;
+        let (entropy, commit) = (entropy_loss(h_bzhw), commit_loss(h_bzhw));
+        losses.add("train/per_sample_entropy", &entropy.sample);
+        losses.add("train/codebook_entropy", &entropy.codebook);
+        losses.add("train/entropy_loss", &entropy.total);
+        losses.add("train/commit_loss", &commit);
+        let passed = self.global_step() as f64 / loss.codebook_enlarge_steps.max(1) as f64;
+        let enlarge = 1.0 + loss.codebook_enlarge_ratio * (1.0 - passed).max(0.0);
+        entropy.total * (loss.codebook_weight * enlarge) + commit * loss.commit_weight
+    }
+
+    /// What the discriminator makes of the reconstruction, weighted.
+    fn adversarial_term(&mut self, output_bchw: &Tensor, factor: f64, losses: &mut Losses) -> Option<Tensor> {
+        let weight = self.config.loss.gen_loss_weight;
+        losses.numbers.push(("train/d_weight", weight));
+        let Some(adversary) = &mut self.adversary else {
+            losses.numbers.push(("train/g_loss", 0.0));
+            return None;
+        };
+        let params = adversary.player.cast(self.kind);
+        let term = generator_loss(&adversary.logits(output_bchw, &params)) * (weight * factor);
+        losses.add("train/g_loss", &term);
+        Some(term)
+    }
+
+    /// Updates the discriminator, if there is one.
+    fn discriminator_step(
+        &mut self,
+        images_bchw: &Tensor,
+        output_bchw: &Tensor,
+        lr: f64,
+        factor: f64,
+        losses: &mut Losses,
+    ) -> Result<(), TrainError> {
+        let Some(adversary) = &mut self.adversary else { return Ok(()) };
+        let params = adversary.player.cast(self.kind);
+        let real_b1hw = adversary.logits(images_bchw, &params);
+        let fake_b1hw = adversary.logits(output_bchw, &params);
+        let lecam = adversary.lecam.update(&real_b1hw, &fake_b1hw);
+        let plain = adversary.loss.of(&real_b1hw, &fake_b1hw);
+        let total = (&plain + &lecam * self.config.loss.lecam_loss_weight) * factor;
+        losses.add("train/disc_loss", &total);
+        losses.add("train/logits_real", &real_b1hw.mean(Kind::Float));
+        losses.add("train/logits_fake", &fake_b1hw.mean(Kind::Float));
+        losses.add("train/lecam_loss", &lecam);
+        losses.add("train/non_saturated_d_loss", &plain);
+        adversary.player.learn(&total, lr, &mut self.scale)
+    }
+}

@@ -1,0 +1,75 @@
+//! Loss scaling for fp16: gradients below its smallest number would vanish, so the loss is multiplied before they are
+//! computed and they are divided afterwards. The factor finds itself: it grows while all is well and is halved, and the
+//! step skipped, when a gradient overflows.
+
+/// The factor and its history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// What the loss is multiplied with.
+    pub factor: f64,
+    /// Steps since the factor last changed.
+    pub good_steps: u64,
+    /// Optimizer steps that were left out so far.
+    pub skipped_steps: u64,
+    /// Whether losses are scaled at all, and gradients checked.
+    pub dynamic: bool,
+}
+
+impl LossScale {
+    /// The first factor.
+    pub const INITIAL: f64 = 65536.0;
+    /// Steps without overflow after which the factor is doubled.
+    pub const GROWTH_STEPS: u64 = 2000;
+
+    /// No scaling.
+    pub const OFF: LossScale = LossScale { dynamic: false, ..LossScale::DYNAMIC };
+
+    /// A factor that adapts, starting at [`LossScale::INITIAL`].
+    pub const DYNAMIC: LossScale =
+        LossScale { factor: LossScale::INITIAL, good_steps: 0, skipped_steps: 0, dynamic: true };
+
+    /// Takes note of a step whose gradients were all finite (`true`) or not.
+    pub fn update(&mut self, finite: bool) {
+        if !finite {
+            self.factor /= 2.0;
+            self.good_steps = 0;
+            self.skipped_steps += 1;
+            return;
+        }
+        self.good_steps += 1;
+        if self.good_steps == LossScale::GROWTH_STEPS {
+            self.factor *= 2.0;
+            self.good_steps = 0;
+        }
+    }
+
+    /// Whether the factor fell so far that overflow cannot be its fault.
+    pub fn is_exhausted(&self) -> bool {
+        !self.dynamic || self.factor < 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_halves_on_overflow_and_doubles_after_2000_good_steps() {
+        let mut scale = LossScale::DYNAMIC;
+        scale.update(false);
+        assert_eq!((scale.factor, scale.skipped_steps), (LossScale::INITIAL / 2.0, 1));
+        (0..LossScale::GROWTH_STEPS - 1).for_each(|_| scale.update(true));
+        assert_eq!(scale.factor, LossScale::INITIAL / 2.0);
+        scale.update(true);
+        assert_eq!((scale.factor, scale.good_steps), (LossScale::INITIAL, 0));
+    }
+
+    #[test]
+    fn an_overflow_starts_the_count_anew() {
+        let mut scale = LossScale::DYNAMIC;
+        (0..LossScale::GROWTH_STEPS - 1).for_each(|_| scale.update(true));
+        scale.update(false);
+        scale.update(true);
+        assert_eq!((scale.factor, scale.good_steps), (LossScale::INITIAL / 2.0, 1));
+    }
+}
