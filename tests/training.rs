@@ -155,7 +155,7 @@ fn a_run_that_diverges_stops_and_keeps_what_was_good() {
     let arguments = arguments(&cache, &run, &ruinous);
     let message = fails(&strs(&arguments), 1);
     assert!(message.contains("no longer numbers at step 3"), "{message}");
-    assert!(message.contains("step-00000002") && message.contains("peak_lr"), "{message}");
+    assert!(message.contains("step-00000002") && message.contains("learning rate"), "{message}");
     assert_eq!(names(&run.join("checkpoints")), ["latest", "step-00000001", "step-00000002"]);
     let good = run.join("checkpoints/step-00000001");
     let loss = json(&["eval", "ar", "--checkpoint", text(&good), "--cache", text(&cache), "--device", "cpu"]);

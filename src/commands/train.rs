@@ -24,8 +24,9 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
             ar(&config, args, tokenizer.as_ref(), out, global)
         }
         TrainCommand::Tokenizer { config: args, data, val, out } => {
-            let flags = [("data.train", data), ("data.val", val)];
-            let Some(config) = resolved(args, &flags, global)? else { return Ok(()) };
+            let Some(config) = resolved(args, &[("data.train", data), ("data.val", val)], global)? else {
+                return Ok(());
+            };
             tokenizer(config, args, out, global)
         }
         TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),

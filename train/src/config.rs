@@ -41,11 +41,6 @@ pub trait Config: Serialize + DeserializeOwned {
     /// Section names with their keys.
     fn sections() -> &'static [(&'static str, &'static [&'static str])];
 
-    /// Keys of the reference's recipe that this version does not implement: asking for one is an error that says so.
-    fn planned() -> &'static [&'static str] {
-        &[]
-    }
-
     /// The values that `[model] preset = "..."` stands for, as TOML; `None` for an unknown name.
     fn preset(name: &str) -> Option<&'static str>;
 
@@ -164,10 +159,6 @@ fn check_keys<C: Config>(table: &Table, place: &str) -> Result<(), TrainError> {
         let section_table =
             value.as_table().ok_or_else(|| config_error(place, format!("`{section}` is no section")))?;
         for key in section_table.keys() {
-            if C::planned().contains(&key.as_str()) {
-                let what = format!("`{key}` is not implemented in this version; take it out");
-                return Err(config_error(format!("{place}, [{section}]"), what));
-            }
             let is_preset = section == "model" && key == "preset";
             if !is_preset && !keys.contains(&key.as_str()) {
                 return Err(config_error(format!("{place}, [{section}]"), unknown("key", key, keys.iter().copied())));

@@ -64,7 +64,8 @@ pub enum TrainError {
     /// The loss, or its gradient, stopped being a number.
     #[error(
         "loss and gradient are no longer numbers at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
-         lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and `train.init_from`"
+         lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and \
+         `train.init_from`"
     )]
     Diverged {
         /// The step.
