@@ -167,9 +167,10 @@ impl Learner {
         self.scale
     }
 
-    /// The averaged encoder and decoder; they share memory with the average.
+    /// The averaged encoder and decoder as they are now, for inference.
     pub fn ema_tokenizer(&self) -> Tokenizer {
-        Tokenizer::from_params(self.config.model.architecture(), &self.generator.ema.params(&self.generator.optimizer))
+        let params = self.generator.ema.params(&self.generator.optimizer);
+        Tokenizer::from_params(self.config.model.architecture(), &params).for_inference()
     }
 
     /// The perceptual distance of the loss, if there is one.
