@@ -130,6 +130,10 @@ impl Engine {
 
 /// Kind of matrix products for a runtime.
 fn compute_kind(runtime: &Runtime) -> Result<Kind, TrainError> {
+    if runtime.precision == Precision::Fp16 {
+        let what = "fp16 needs loss scaling, which is not here yet; use bf16 or fp32".into();
+        return Err(TrainError::Config { place: "train.precision".into(), what });
+    }
     if runtime.device == Device::Cpu && runtime.precision != Precision::Fp32 {
         tracing::warn!("training on the CPU in fp32: {} pays on GPUs only", runtime.precision.name());
         return Ok(Kind::Float);
