@@ -223,6 +223,17 @@ fn what_a_cache_lacks_is_added_in_its_place() {
     let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "128", "--out", text(&cache), "--add"];
     let message = fails(&[&fixed[..], &["--views", "random-crop:3"]].concat(), 2);
     assert!(message.contains("has 5 views"), "{message}");
+    // Views of another kind do not go on from these, and nothing is encoded before that is known.
+    let message = fails(&[&fixed[..], &["--views", "center+flip"]].concat(), 2);
+    assert!(message.contains("not the first of"), "{message}");
+    assert!(!beside("adding").exists());
+    let others = dir.join("others");
+    tokenize(&source, &others, &["--views", "center+flip", "--first-view", "1"]);
+    let (centres, both) = (dir.join("centres"), dir.join("both"));
+    tokenize(&source, &centres, &["--views", "random-crop:1"]);
+    let merge = ["cache", "merge", text(&both), text(&centres), text(&others)];
+    let message = fails(&merge, 1);
+    assert!(message.contains("recipe.views"), "{message}");
     let message = fails(&[&fixed[..], &["--views", "random-crop:9", "--seed", "8"]].concat(), 1);
     assert!(message.contains("seed"), "{message}");
     assert_eq!(hash(&cache), hash(&whole), "nothing is changed by what does not fit");

@@ -129,7 +129,7 @@ pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceI
 pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
 pub use margins::{MARGIN_EDGES, Margins};
-pub use merge::{MergeInput, merge};
+pub use merge::{MergeInput, merge, views_extend};
 pub use pack::{pack, packed_bytes};
 pub use permutation::{Permutation, derive_key};
 pub use plan::JobPlan;

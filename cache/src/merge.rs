@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::error::CacheError;
 use crate::group::Row;
 use crate::job::{JobIdentity, JobSpec, SourceInfo, Split, split_of};
@@ -274,6 +276,11 @@ fn widened_job(inputs: &[Input]) -> Result<JobSpec, CacheError> {
         if let Some((field, expected, actual)) = comparable(first).first_difference(&comparable(input)) {
             return Err(input.differs(first, field, expected, actual));
         }
+        if !views_extend(&first.identity.recipe, &input.identity.recipe) {
+            let views = |recipe: &Value| recipe.get("views").map_or("unknown".to_string(), Value::to_string);
+            let expected = format!("what goes on from {}", views(&first.identity.recipe));
+            return Err(input.differs(first, "recipe.views", expected, views(&input.identity.recipe)));
+        }
         if input.identity.first_view != next_view {
             let actual = input.identity.first_view.to_string();
             return Err(input.differs(first, "first_view", next_view.to_string(), actual));
@@ -288,6 +295,17 @@ fn widened_job(inputs: &[Input]) -> Result<JobSpec, CacheError> {
     let last = &inputs[inputs.len() - 1].identity;
     let first_view = first.identity.first_view;
     JobSpec::from_identity(JobIdentity { views: next_view - first_view, first_view, ..last.clone() })
+}
+
+/// Whether the first views by the recipe `more` are those by the recipe `few`: the same kind of views, of which `more` has
+/// more (`random-crop:4` and `random-crop:8`), or one that begins as the other (`center` and `center+flip`).
+pub fn views_extend(few: &Value, more: &Value) -> bool {
+    let kind = |recipe: &Value| {
+        let views = recipe.get("views").and_then(Value::as_str).unwrap_or_default();
+        views.split(':').next().unwrap_or_default().to_string()
+    };
+    let (few, more) = (kind(few), kind(more));
+    more == few || more.strip_prefix(&few).is_some_and(|rest| rest.starts_with('+'))
 }
 
 /// Writes all views of each image, from every input in turn.

@@ -15,7 +15,9 @@ use anyhow::Context;
 use serde_json::json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tokengrid_cache::{MANIFEST_FILE, Manifest, MergeInput, OpenMode, QUARANTINE_FILE, TokenCache, inspect, merge};
+use tokengrid_cache::{
+    MANIFEST_FILE, Manifest, MergeInput, OpenMode, QUARANTINE_FILE, TokenCache, inspect, merge, views_extend,
+};
 use tokengrid_tokenize::Job;
 
 /// Runs the command.
@@ -57,6 +59,16 @@ fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<
                 Err(CheckFailed(text).into())
             }
         };
+    }
+    let recipe = job.recipe.to_string().parse::<serde_json::Value>().unwrap_or_default();
+    if !views_extend(&manifest.recipe, &recipe) {
+        let views = |recipe: &serde_json::Value| recipe["views"].to_string();
+        let text = format!(
+            "{out} has views {}, which are not the first of {}: what is added must be of the same kind",
+            views(&manifest.recipe),
+            views(&recipe)
+        );
+        return Err(Usage(text).into());
     }
     let has = manifest.first_view + manifest.views;
     if job.recipe.num_views() < has {
