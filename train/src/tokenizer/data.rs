@@ -36,6 +36,15 @@ pub struct PhotoSet {
 struct BadPhotos {
     known: HashSet<usize>,
     counter: BadCounter,
+    /// What ended the run: the first refusal, which every thread reports.
+    refused: Option<Refusal>,
+}
+
+#[derive(Debug, Clone)]
+struct Refusal {
+    bad: usize,
+    key: String,
+    reason: String,
 }
 
 impl PhotoSet {
@@ -46,7 +55,7 @@ impl PhotoSet {
     pub fn open(path: &Path) -> Result<PhotoSet, TrainError> {
         let source = Source::open(path, &SourceOptions::default())?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
-        let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter });
+        let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
         Ok(PhotoSet { source, place: path.display().to_string(), bad })
     }
 
@@ -92,8 +101,8 @@ impl PhotoSet {
                 Err(bad) => self.note_bad(index, &bad)?,
             }
         }
-        let (key, reason) = (self.source.key(index), "not one could be read and decoded".into());
-        Err(self.too_many_bad(self.len(), key, reason))
+        let (key, reason) = (self.source.key(index).to_owned(), "not one could be read and decoded".to_owned());
+        Err(self.too_many_bad(Refusal { bad: self.len(), key, reason }))
     }
 
     fn is_known_bad(&self, index: usize) -> bool {
@@ -102,17 +111,25 @@ impl PhotoSet {
 
     fn note_bad(&self, index: usize, bad: &Bad) -> Result<(), TrainError> {
         let mut photos = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = &photos.refused {
+            return Err(self.too_many_bad(refusal.clone()));
+        }
         if !photos.known.insert(index) {
             return Ok(()); // another thread was faster
         }
         let key = self.source.key(index);
         tracing::warn!("cannot {} {key}: {}; the next one takes its place", bad.stage, bad.reason);
-        let refused = photos.counter.bad(key, bad);
-        refused.map_err(|_| self.too_many_bad(photos.counter.bad_count(), key, bad.to_string()))
+        if photos.counter.bad(key, bad).is_ok() {
+            return Ok(());
+        }
+        let refusal = Refusal { bad: photos.counter.bad_count(), key: key.to_owned(), reason: bad.to_string() };
+        photos.refused = Some(refusal.clone());
+        Err(self.too_many_bad(refusal))
     }
 
-    fn too_many_bad(&self, bad: usize, key: &str, reason: String) -> TrainError {
-        TrainError::TooManyBad { place: self.place.clone(), bad, total: self.len(), key: key.into(), reason }
+    fn too_many_bad(&self, refusal: Refusal) -> TrainError {
+        let Refusal { bad, key, reason } = refusal;
+        TrainError::TooManyBad { place: self.place.clone(), bad, total: self.len(), key, reason }
     }
 }
 
