@@ -10,12 +10,13 @@
 //! | [`loss_scale`] | loss scaling for fp16 |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
+//! | [`cpu`] | kernels on the CPU: products of matrices, threads |
 //! | [`rng`] | counter-based random numbers |
 //! | [`plot`] | loss curves |
 
 pub mod ar;
 pub mod config;
-mod cpu;
+pub mod cpu;
 pub mod error;
 pub mod loss_scale;
 pub mod optim;
