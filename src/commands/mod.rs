@@ -18,6 +18,8 @@ mod tokenize;
 #[cfg(feature = "torch")]
 mod train;
 #[cfg(feature = "torch")]
+mod training_memory;
+#[cfg(feature = "torch")]
 mod training_samples;
 #[cfg(feature = "torch")]
 mod weights;

@@ -1,6 +1,6 @@
 //! `tokengrid train ...`.
 
-use super::{plot, training_samples};
+use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::exit::Usage;
 use crate::ranks::ranks;
@@ -82,6 +82,7 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let processes = processes(args)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let foreseen = training_memory::foresee(config, &runtime, global);
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, Box::new(processes), args.config.overwrite)?;
     if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0) {
         let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
@@ -112,7 +113,8 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     if global.json {
         return print_json(&json!({
             "step": summary.step, "loss": median.map(|_| summary.loss), "parameters": params, "seconds": elapsed,
-            "tokens_per_second": median, "checkpoint": summary.checkpoint,
+            "tokens_per_second": median, "checkpoint": summary.checkpoint, "memory_bytes_foreseen": foreseen,
+            "memory_bytes_peak": training_memory::peak_bytes(),
         }));
     }
     match median {

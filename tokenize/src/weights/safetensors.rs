@@ -2,7 +2,8 @@
 
 use super::index::{Entry, Format, Index};
 use crate::TokenizeError;
-use ::safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use ::safetensors::tensor::{Dtype, SafeTensors, View};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -114,22 +115,8 @@ pub fn save_safetensors<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<(), TokenizeError> {
-    let copies: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
-        .map(|(name, tensor)| {
-            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-            let dtype = dtype_of(tensor.kind()).expect("a tensor of a storable kind");
-            let shape = tensor.size().iter().map(|&n| n as usize).collect();
-            let mut bytes = vec![0u8; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-            tensor.copy_data_u8(&mut bytes, tensor.numel());
-            (name.to_string(), dtype, shape, bytes)
-        })
-        .collect();
-    let views = copies.iter().map(|(name, dtype, shape, bytes)| {
-        let view = TensorView::new(*dtype, shape.clone(), bytes).expect("bytes fill the shape");
-        (name.clone(), view)
-    });
-    let bytes = ::safetensors::serialize(views, (!metadata.is_empty()).then_some(metadata))
+    let tensors = tensors.into_iter().map(|(name, tensor)| (name, Stored::of(tensor)));
+    let bytes = ::safetensors::serialize(tensors, (!metadata.is_empty()).then_some(metadata))
         .map_err(|e| TokenizeError::Damaged { path: path.into(), what: e.to_string() })?;
     let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
     let result = write_synced(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, path));
@@ -137,6 +124,41 @@ pub fn save_safetensors<'a>(
         let _ = std::fs::remove_file(&temporary);
     }
     result.map_err(|source| TokenizeError::Write { path: path.into(), source })
+}
+
+/// A tensor whose bytes are copied when it is its turn: besides the file there is never more than one in memory.
+struct Stored<'a> {
+    tensor: &'a Tensor,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl<'a> Stored<'a> {
+    fn of(tensor: &'a Tensor) -> Stored<'a> {
+        let dtype = dtype_of(tensor.kind()).expect("a tensor of a storable kind");
+        Stored { tensor, dtype, shape: tensor.size().iter().map(|&n| n as usize).collect() }
+    }
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

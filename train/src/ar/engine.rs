@@ -6,7 +6,7 @@
 //! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out. Only then does a
 //! step wait for the device.
 
-use super::config::ArConfig;
+use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;
 use super::fused::FusedStep;
 use super::model::ArModel;
@@ -43,6 +43,27 @@ enum Path {
     Recompute,
 }
 
+/// Which way a configuration asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    Fused,
+    Autograd,
+    Recompute,
+}
+
+impl Method {
+    /// With products in `compute` on `device`.
+    pub fn of(train: &TrainSection, device: Device, compute: Kind) -> Method {
+        if train.recompute {
+            Method::Recompute
+        } else if train.fused && device == Device::Cpu && compute == Kind::Float {
+            Method::Fused
+        } else {
+            Method::Autograd
+        }
+    }
+}
+
 /// What stands for one step in everything random: the same name, the same dropout.
 #[derive(Debug, Clone, Copy)]
 pub struct StepName {
@@ -69,12 +90,10 @@ impl Engine {
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
-        let path = if train.recompute {
-            Path::Recompute
-        } else if train.fused && runtime.device == Device::Cpu && kind == Kind::Float {
-            Path::Fused(Box::new(FusedStep::new(&config.model, &leaves, &views, train.batch_size)))
-        } else {
-            Path::Autograd
+        let path = match Method::of(train, runtime.device, kind) {
+            Method::Fused => Path::Fused(Box::new(FusedStep::new(&config.model, &leaves, &views, train.batch_size))),
+            Method::Autograd => Path::Autograd,
+            Method::Recompute => Path::Recompute,
         };
         Ok(Engine { model, optimizer, scale, config: config.clone(), device: runtime.device, path, gradients })
     }

@@ -1,72 +1,202 @@
 //! How much memory a training run takes, before it starts.
+//!
+//! Numbers a position are counted tensor by tensor: for the written-out step what its buffers are, for autograd what the
+//! graph of [`ArModel`](super::ArModel) keeps until the backward pass. Letters: `d` width, `f` inner width of the
+//! feed-forward network, `v` vocabulary.
 
 use super::config::{ArConfig, ModelConfig};
+use super::engine::Method;
+use tch::{Device, Kind};
+use tokengrid_tokenize::Runtime;
 
-/// Bytes of a run, by what they hold.
+/// What libtorch takes as soon as it computes on the CPU, as measured: its code, its workspaces.
+const LIBTORCH_BYTES: u64 = 150_000_000;
+
+/// Bytes of a run at its peak, by what they hold. What a process has before it begins comes on top, and so does what CUDA
+/// takes for itself on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
     /// fp32 weights, their gradients and the optimizer's two moments.
     pub weights_bytes: u64,
     /// Activations that the backward pass needs, of one micro-batch.
     pub activations_bytes: u64,
+    /// What is needed for a moment besides: gradients on their way to the optimizer, moments on their way to a file, pieces
+    /// of products, libtorch's own.
+    pub passing_bytes: u64,
 }
 
 impl MemoryEstimate {
-    /// Everything. libtorch itself, its workspaces and what the allocator wastes come on top.
+    /// Everything.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes + self.activations_bytes
+        self.weights_bytes + self.activations_bytes + self.passing_bytes
     }
 }
 
-/// What `config` takes with activations of `activation_bytes` bytes a number (4 for fp32, 2 for fp16 and bf16).
-pub fn estimate(config: &ArConfig, activation_bytes: u64) -> MemoryEstimate {
-    const WEIGHT_COPIES: u64 = 4;
+/// What `config` takes on a runtime.
+pub fn estimate(config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     let model = &config.model;
-    let positions = config.train.batch_size as u64 * model.block_size as u64;
-    let numbers = if config.train.recompute { recomputed(model) } else { kept(model) };
-    MemoryEstimate {
-        weights_bytes: WEIGHT_COPIES * 4 * model.num_params() as u64,
-        activations_bytes: positions * (numbers * activation_bytes + logits(model) * 4),
+    let positions = (config.train.batch_size as i64 * model.block_size) as u64;
+    let copy = 4 * model.num_params() as u64;
+    let compute = if runtime.device == Device::Cpu { Kind::Float } else { runtime.precision.kind() };
+    let graph = Graph { model, half: compute != Kind::Float, dropout: model.resid_dropout > 0.0 };
+    let (activations_bytes, passing_bytes) = match Method::of(&config.train, runtime.device, compute) {
+        Method::Fused => (4 * positions * fused(model), passing(copy, positions, model)),
+        method => {
+            let kept = match method {
+                Method::Recompute => graph.recomputed(),
+                _ => graph.kept(),
+            };
+            // Matrices are rounded once for all their products in half precision.
+            let rounded = if graph.half { copy / 2 } else { 0 };
+            let activations = positions * kept + rounded;
+            // Gradients come into being while activations go: first by parameter, then side by side. A checkpoint takes as
+            // much, without activations.
+            (activations, (2 * copy).saturating_sub(activations))
+        }
+    };
+    let libtorch = if runtime.device == Device::Cpu { LIBTORCH_BYTES } else { 0 };
+    MemoryEstimate { weights_bytes: 4 * copy, activations_bytes, passing_bytes: passing_bytes + libtorch }
+}
+
+/// The largest `train.batch_size` that takes at most `available` bytes; `None` where not even 1 does.
+pub fn largest_batch(config: &ArConfig, runtime: &Runtime, available: u64) -> Option<usize> {
+    let fits = |batch_size: usize| {
+        let mut config = config.clone();
+        config.train.batch_size = batch_size;
+        estimate(&config, runtime).total_bytes() <= available
+    };
+    let (mut fitting, mut too_large) = (0usize, 1 << 20);
+    while fitting + 1 < too_large {
+        let middle = fitting.midpoint(too_large);
+        if fits(middle) { fitting = middle } else { too_large = middle }
     }
+    (fitting > 0).then_some(fitting)
 }
 
-/// Numbers a position that a block over `elements` sub-tokens keeps: the input of each norm and its result, queries, keys,
-/// values, what attention made of them, and three inner vectors of the feed-forward network.
-fn block(model: &ModelConfig, elements: u64) -> u64 {
-    elements * (8 * model.dim as u64 + 3 * model.ffn_dim() as u64)
+/// Widths of a model.
+fn widths(model: &ModelConfig) -> (u64, u64, u64) {
+    (model.dim as u64, model.ffn_dim() as u64, model.n_head as u64)
 }
 
-fn kept(model: &ModelConfig) -> u64 {
-    model.spatial_n_layer as u64 * block(model, 1) + model.factorized_n_layer as u64 * block(model, 2)
+/// Numbers a position in the buffers of the written-out step.
+fn fused(model: &ModelConfig) -> u64 {
+    let (d, f, heads) = widths(model);
+    // Norms and their factors, queries, keys and values, attention and its denominators, two sums, inner vectors.
+    let spatial = 2 * (d + 1) + 3 * d + (d + heads) + 2 * d + 3 * f;
+    // The same for two elements, of which one has queries and keys.
+    let intra = 4 * (d + 1) + 2 * d + 8 * d + heads + 6 * f;
+    // The embedded sequence, its sub-tokens, their gradient, scratch, the last norm.
+    let ends = d + 3 * 2 * d + 2 * (d + 1);
+    model.spatial_n_layer as u64 * spatial + model.factorized_n_layer as u64 * intra + ends + vocab(model)
 }
 
-/// Inputs of all spatial blocks, and one block at a time.
-fn recomputed(model: &ModelConfig) -> u64 {
-    let inputs = model.spatial_n_layer as u64 * model.dim as u64;
-    inputs + block(model, 1) + model.factorized_n_layer as u64 * block(model, 2)
+/// Bytes that the written-out step takes for a moment: attention's backward pass four gradients and copies of three in
+/// rows, or a checkpoint the optimizer's two moments; and the second factor of a product, packed, as many rows as are
+/// multiplied at once.
+fn passing(copy: u64, positions: u64, model: &ModelConfig) -> u64 {
+    const DEPTH: u64 = 512;
+    let (d, f, _) = widths(model);
+    let panels = DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1]);
+    (2 * copy).max(4 * positions * 7 * d) + 4 * panels
 }
 
-/// Logits of a position and their gradient.
-fn logits(model: &ModelConfig) -> u64 {
-    2 * model.vocab().iter().sum::<i64>() as u64
+fn vocab(model: &ModelConfig) -> u64 {
+    model.vocab().iter().sum::<i64>() as u64
+}
+
+/// What autograd keeps. Bytes a position.
+struct Graph<'a> {
+    model: &'a ModelConfig,
+    /// Whether products are computed in two bytes a number.
+    half: bool,
+    dropout: bool,
+}
+
+impl Graph<'_> {
+    fn compute_bytes(&self) -> u64 {
+        if self.half { 2 } else { 4 }
+    }
+
+    /// Both norms of a block with what comes before and after them, the sums after attention and feed-forward network (in
+    /// fp32), the masks of their dropout, the inner vectors: of one element.
+    fn frame(&self) -> u64 {
+        let (d, f, _) = widths(self.model);
+        // As measured on the CPU: a mask of floats and what it made, each. A GPU's masks are bytes.
+        let masks = match (self.dropout, self.half) {
+            (false, _) => 0,
+            (true, false) => 4 * 4 * d,
+            (true, true) => 2 * d,
+        };
+        self.compute_bytes() * (4 * d + 4 * f) + masks + 4 * 2 * d
+    }
+
+    /// A block over grid positions: queries, keys and values, the first two rotated, and what attention made of them.
+    fn spatial(&self) -> u64 {
+        let (d, _, heads) = widths(self.model);
+        self.frame() + self.compute_bytes() * (3 * d + 2 * d + d) + 4 * heads
+    }
+
+    /// A block over the two sub-tokens: the value of element 0; queries, keys and values of element 1, a difference, a mix.
+    fn intra(&self) -> u64 {
+        let (d, _, heads) = widths(self.model);
+        2 * self.frame() + self.compute_bytes() * (d + 3 * d + 2 * d) + 4 * heads
+    }
+
+    /// Embeddings, the intra stack, heads with their norms; logits, and for a moment two gradients of the larger part.
+    fn rest(&self) -> u64 {
+        let d = widths(self.model).0;
+        let intra = self.model.factorized_n_layer as u64 * self.intra();
+        let logits = 4 * (vocab(self.model) + (2 << self.model.factorized_bits[1]));
+        intra + 4 * 2 * d + self.compute_bytes() * 4 * d + logits
+    }
+
+    fn kept(&self) -> u64 {
+        self.model.spatial_n_layer as u64 * self.spatial() + self.rest()
+    }
+
+    /// Inputs of all spatial blocks, and one part of the model at a time.
+    fn recomputed(&self) -> u64 {
+        let inputs = 4 * (self.model.spatial_n_layer as u64 + 1) * self.model.dim as u64;
+        inputs + self.rest().max(self.spatial())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokengrid_tokenize::Precision;
+
+    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
 
     #[test]
     fn weights_of_b_are_four_copies_of_its_parameters() {
-        let estimate = estimate(&ArConfig::default(), 2);
-        assert_eq!(estimate.weights_bytes, 16 * 343_570_432);
+        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let b = estimate(&ArConfig::default(), &gpu);
+        assert_eq!(b.weights_bytes, 16 * 343_570_432);
+        assert!(b.activations_bytes < estimate(&ArConfig::default(), &CPU).activations_bytes);
     }
 
     #[test]
     fn recomputing_keeps_a_small_part() {
         let mut config = ArConfig::default();
-        let all = estimate(&config, 2).activations_bytes;
+        config.train.fused = false;
+        let all = estimate(&config, &CPU).activations_bytes;
         config.train.recompute = true;
-        let few = estimate(&config, 2).activations_bytes;
+        let few = estimate(&config, &CPU).activations_bytes;
         assert!(few * 3 < all, "{few} of {all}");
+    }
+
+    #[test]
+    fn the_largest_batch_fits_and_one_more_does_not() {
+        for fused in [true, false] {
+            let mut config = ArConfig::default();
+            config.train.fused = fused;
+            let available = 40 << 30;
+            config.train.batch_size = largest_batch(&config, &CPU, available).unwrap();
+            assert!(estimate(&config, &CPU).total_bytes() <= available);
+            config.train.batch_size += 1;
+            assert!(estimate(&config, &CPU).total_bytes() > available);
+        }
+        assert_eq!(largest_batch(&ArConfig::default(), &CPU, 1 << 30), None, "the weights alone take more");
     }
 }

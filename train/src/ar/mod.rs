@@ -19,7 +19,7 @@ pub use data::{HostBatch, Prefetch, Unpacker};
 pub use engine::{Engine, StepName};
 pub use fused::FusedStep;
 pub use intra::IntraBlock;
-pub use memory::{MemoryEstimate, estimate};
+pub use memory::{MemoryEstimate, estimate, largest_batch};
 pub use model::{ArModel, Losses};
 pub use rope::{Rope, rotate};
 pub use trainer::{Evaluation, SampleFn, StepReport, Summary, Trainer, evaluate};

@@ -440,6 +440,13 @@ fn start(
         Some(path) => {
             let weights = ArWeights::open(Path::new(path), Some(config.model.n_head))?;
             weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
+            // Tensors do not tell it, and another number would make another model of them.
+            let (has, wants) = (weights.config.n_head, config.model.n_head);
+            if has != wants {
+                let what =
+                    format!("the model in {} has {has} heads, `model.n_head` is {wants}", weights.path.display());
+                return Err(TrainError::Config { place: "train.init_from".into(), what });
+            }
             weights.params
         }
         None => initial_params(&config.model, config.train.seed),

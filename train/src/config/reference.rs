@@ -212,7 +212,7 @@ impl Converted {
             _ => return self.not(name, value, "set `train.precision`"),
         };
         if half != "fp16" && plain(value).starts_with("16") {
-            self.not(name, value, &format!("{half} takes its place"));
+            self.not(name, value, &format!("{half} takes its place; `train.precision=fp16` is what it asks for"));
         }
         put(&mut self.table, PRECISION, Value::String(precision.into()));
     }

@@ -24,11 +24,8 @@ const ROW_STRIDE: usize = DEPTH + 16;
 const COLUMN_STRIDE: usize = 16;
 
 /// Most floats of a packed strip.
-const STRIP: usize = if ROWS_MAX * ROW_STRIDE > COLUMN_STRIDE * DEPTH {
-    ROWS_MAX * ROW_STRIDE
-} else {
-    COLUMN_STRIDE * DEPTH
-};
+const STRIP: usize =
+    if ROWS_MAX * ROW_STRIDE > COLUMN_STRIDE * DEPTH { ROWS_MAX * ROW_STRIDE } else { COLUMN_STRIDE * DEPTH };
 
 /// A factor as it lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -151,15 +148,7 @@ fn pack_transposed(b: &Factor, slice: Slice, first: usize, columns: usize, to: &
 }
 
 /// The product of one slice of k, cut into tasks of whole strips.
-fn add_slice(
-    level: Level,
-    a: &Factor,
-    slice: Slice,
-    panels: &[f32],
-    c: &Pieces<f32>,
-    n: usize,
-    output: Output,
-) {
+fn add_slice(level: Level, a: &Factor, slice: Slice, panels: &[f32], c: &Pieces<f32>, n: usize, output: Output) {
     let (m, rows) = (a.shape().0, rows_of(level));
     let strips = m.div_ceil(rows);
     let threads = tch::get_num_threads().max(1) as usize;
@@ -257,7 +246,9 @@ impl Block<'_> {
                 let at = row * self.n + panel * PANEL;
                 if columns == PANEL {
                     // SAFETY: the tile lies within `c` (and `output`, which has its shape), the strip within `strips`.
-                    unsafe { tile::<S, ROW, K>(s, rows, a, b, self.c.as_mut_ptr().add(at), self.n, self.output.at(at)) };
+                    unsafe {
+                        tile::<S, ROW, K>(s, rows, a, b, self.c.as_mut_ptr().add(at), self.n, self.output.at(at))
+                    };
                     continue;
                 }
                 let mut whole = [0f32; ROWS_MAX * PANEL];

@@ -1,0 +1,105 @@
+//! What a training run will take, told before it starts, beside what the machine has.
+
+use crate::args::Global;
+use crate::terminal::bytes;
+use tch::Device;
+use tokengrid_tokenize::Runtime;
+use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, largest_batch};
+
+/// Prints what a run of `config` takes, and warns where that is more than the machine has left. The bytes of this process at
+/// its peak; on a GPU, those there.
+pub fn foresee(config: &ArConfig, runtime: &Runtime, global: &Global) -> u64 {
+    let estimate = estimate(config, runtime);
+    // tch does not tell what a GPU has left.
+    let on_cpu = runtime.device == Device::Cpu;
+    let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };
+    let own = if on_cpu { kibibytes("/proc/self/status", "VmRSS:").unwrap_or_default() } else { 0 };
+    if !global.quiet {
+        let has = available.map_or(String::new(), |available| format!(", {} available", bytes(available)));
+        eprintln!("{}{has}", line(&estimate, config));
+    }
+    if let Some(available) = available.filter(|available| estimate.total_bytes() > *available) {
+        tracing::warn!("the run takes more memory than there is: {}", advice(config, runtime, available));
+    }
+    estimate.total_bytes() + own
+}
+
+/// The largest that this process ever was; `None` where the system does not tell.
+pub fn peak_bytes() -> Option<u64> {
+    kibibytes("/proc/self/status", "VmHWM:")
+}
+
+fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
+    let MemoryEstimate { weights_bytes, activations_bytes, passing_bytes } = *estimate;
+    let passing = match passing_bytes {
+        0 => String::new(),
+        passing_bytes => format!("; in passing {}", bytes(passing_bytes)),
+    };
+    format!(
+        "memory: {} (weights, gradients and moments {}; activations {} at batch size {}{passing})",
+        bytes(estimate.total_bytes()),
+        bytes(weights_bytes),
+        bytes(activations_bytes),
+        config.train.batch_size
+    )
+}
+
+/// Which settings make the run fit.
+fn advice(config: &ArConfig, runtime: &Runtime, available: u64) -> String {
+    let train = &config.train;
+    let mut ways = vec![];
+    if let Some(batch_size) = largest_batch(config, runtime, available) {
+        let total = train.batch_size * train.grad_accum;
+        let grad_accum = total.div_ceil(batch_size);
+        ways.push(format!(
+            "`train.batch_size` can be {batch_size} at most (with `train.grad_accum = {grad_accum}` and `train.batch_size = {}`, \
+             steps are of {} sequences)",
+            total.div_ceil(grad_accum),
+            total.div_ceil(grad_accum) * grad_accum
+        ));
+    }
+    if !train.recompute {
+        let mut config = config.clone();
+        config.train.recompute = true;
+        let needed = estimate(&config, runtime).total_bytes();
+        let how = if needed <= available { "which fits" } else { "still too much" };
+        ways.push(format!("with `train.recompute = true` it takes {}, {how}", bytes(needed)));
+    }
+    if ways.is_empty() { "no batch size fits; take a smaller model".into() } else { ways.join("; ") }
+}
+
+/// A size that the system tells in kibibytes, in bytes.
+fn kibibytes(file: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokengrid_tokenize::Precision;
+
+    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+
+    #[test]
+    fn a_run_that_does_not_fit_is_told_what_would() {
+        let mut config = ArConfig::default();
+        config.train.batch_size = 64;
+        let told = advice(&config, &CPU, 20 << 30);
+        let fits = largest_batch(&config, &CPU, 20 << 30).unwrap();
+        assert!(
+            (1..64).contains(&fits) && told.contains(&format!("`train.batch_size` can be {fits} at most")),
+            "{told}"
+        );
+        assert!(told.contains("train.grad_accum = ") && told.contains("train.recompute = true"), "{told}");
+        config.train.recompute = true;
+        assert!(advice(&config, &CPU, 1 << 30).contains("take a smaller model"));
+    }
+
+    #[test]
+    fn the_line_names_the_parts_and_the_batch() {
+        let line = line(&estimate(&ArConfig::default(), &CPU), &ArConfig::default());
+        assert!(line.contains("moments 5.5 GB;") && line.contains("at batch size 24;"), "{line}");
+    }
+}
