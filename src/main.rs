@@ -7,6 +7,8 @@ mod args;
 mod commands;
 mod exit;
 mod files;
+#[cfg(feature = "torch")]
+mod ranks;
 mod signals;
 mod terminal;
 

@@ -30,7 +30,7 @@ pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, Resiz
 #[cfg(feature = "torch")]
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
 #[cfg(feature = "torch")]
-pub use train::{ConfigArgs, TrainArgs, TrainCommand};
+pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 

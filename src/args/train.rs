@@ -32,30 +32,40 @@ pub struct ConfigArgs {
     pub device: Option<String>,
 }
 
+/// `train ar`.
+#[derive(Debug, Args)]
+pub struct TrainArArgs {
+    /// Configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The token cache.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<String>,
+    /// A second cache, for the validation loss.
+    #[arg(long, value_name = "DIR")]
+    pub val_cache: Option<String>,
+    /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
+    #[arg(long, value_name = "WEIGHTS")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the tokenizer's weights: raw, or ema.
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
+    /// The run's folder. Running the same command again continues from its latest checkpoint.
+    #[arg(long, default_value = "runs/ar", value_name = "DIR")]
+    pub out: PathBuf,
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1]. More than one are not possible yet.
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
+}
+
 /// `train ...`.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
     /// Train the autoregressive model straight from a token cache.
-    Ar {
-        /// Configuration.
-        #[command(flatten)]
-        config: ConfigArgs,
-        /// The token cache.
-        #[arg(long, value_name = "DIR")]
-        cache: Option<String>,
-        /// A second cache, for the validation loss.
-        #[arg(long, value_name = "DIR")]
-        val_cache: Option<String>,
-        /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
-        #[arg(long, value_name = "WEIGHTS")]
-        tokenizer: Option<PathBuf>,
-        /// Which copy of the tokenizer's weights: raw, or ema.
-        #[arg(long, default_value = "raw", value_name = "raw|ema")]
-        variant: String,
-        /// The run's folder. Running the same command again continues from its latest checkpoint.
-        #[arg(long, default_value = "runs/ar", value_name = "DIR")]
-        out: PathBuf,
-    },
+    Ar(TrainArArgs),
     /// Train a tokenizer on photographs.
     Tokenizer {
         /// Configuration.

@@ -1,8 +1,9 @@
 //! `tokengrid train ...`.
 
 use super::{plot, training_samples};
-use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainCommand};
+use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::exit::Usage;
+use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde_json::json;
@@ -11,17 +12,18 @@ use std::time::Instant;
 use tokengrid_tokenize::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Trainer};
 use tokengrid_train::config::{Config, Resolved, Typed, resolve_listing, to_toml};
+use tokengrid_train::run::OneProcess;
 use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
 pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        TrainCommand::Ar { config: args, cache, val_cache, tokenizer, variant, out } => {
-            let Some(config) = resolved(args, &[("data.cache", cache), ("data.val_cache", val_cache)], global)? else {
-                return Ok(());
-            };
-            let tokenizer = tokenizer.clone().map(|tokenizer| TokenizerArgs { tokenizer, variant: variant.clone() });
-            ar(&config, args, tokenizer.as_ref(), out, global)
+        TrainCommand::Ar(args) => {
+            let flags = [("data.cache", &args.cache), ("data.val_cache", &args.val_cache)];
+            match resolved(&args.config, &flags, global)? {
+                Some(config) => ar(&config, args, global),
+                None => Ok(()),
+            }
         }
         TrainCommand::Tokenizer { config: args, data, val, out } => {
             let Some(config) = resolved(args, &[("data.train", data), ("data.val", val)], global)? else {
@@ -58,23 +60,32 @@ pub fn resolved<C: Config>(
     Ok(None)
 }
 
-fn ar(
-    config: &ArConfig,
-    args: &ConfigArgs,
-    tokenizer: Option<&TokenizerArgs>,
-    out: &Path,
-    global: &Global,
-) -> anyhow::Result<()> {
-    if config.train.sample_every > 0 && tokenizer.is_none() {
+/// The processes of the run.
+fn processes(args: &TrainArArgs) -> anyhow::Result<OneProcess> {
+    match ranks(args.rank, args.world_size)? {
+        (_, 1) => Ok(OneProcess),
+        (rank, world_size) => Err(Usage(format!(
+            "this is process {rank} of {world_size} (--world-size, or WORLD_SIZE or SLURM_NTASKS in the environment), and \
+             exchange between processes (NCCL) is not in this version: start one, or give --world-size 1 if it is the only \
+             one"
+        ))
+        .into()),
+    }
+}
+
+fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
+    if config.train.sample_every > 0 && args.tokenizer.is_none() {
         let text =
             "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
         return Err(Usage(text.into()).into());
     }
+    let processes = processes(args)?;
     let precision: Precision = config.train.precision.parse()?;
-    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
-    let mut trainer = Trainer::open(config.clone(), out, runtime, args.overwrite)?;
-    if let Some(tokenizer) = tokenizer.filter(|_| config.train.sample_every > 0) {
-        let sample = training_samples::sampler(tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
+    let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let mut trainer = Trainer::open(config.clone(), &args.out, runtime, Box::new(processes), args.config.overwrite)?;
+    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0) {
+        let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
+        let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
     }
     let (params, from, steps) = (trainer.num_params(), trainer.resumed_at(), trainer.steps());

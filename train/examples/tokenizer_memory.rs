@@ -9,8 +9,9 @@
 use tch::{Device, Kind, Tensor};
 use tokengrid_tokenize::{Params, Precision};
 use tokengrid_train::config::{Typed, resolve};
+use tokengrid_train::loss_scale::LossScale;
 use tokengrid_train::perceptual::{Backbone, Lpips};
-use tokengrid_train::tokenizer::{InitialWeights, Learner, LossScale, TokenizerConfig};
+use tokengrid_train::tokenizer::{InitialWeights, Learner, TokenizerConfig};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -75,6 +75,28 @@ pub enum TrainError {
         /// Name of the last checkpoint, or "none yet".
         last: String,
     },
+    /// Gradients overflow in fp16 however little the loss is scaled.
+    #[error(
+        "gradients overflow in fp16 at step {step} even with a loss scale of {factor} (the loss: {loss}); the last checkpoint \
+         ({last}) is intact: run again with `train.precision=bf16` or `fp32` to go on from it, or start anew with a lower \
+         learning rate"
+    )]
+    Overflow {
+        /// The step.
+        step: u64,
+        /// What the loss would be scaled with next.
+        factor: f64,
+        /// The loss.
+        loss: f64,
+        /// Name of the last checkpoint, or "none yet".
+        last: String,
+    },
+    /// One of a run's processes ended before the others.
+    #[error("process {rank} of this run is gone; its own message says why. Start all processes again to go on")]
+    ProcessGone {
+        /// Which one.
+        rank: usize,
+    },
     /// More images of a source are broken than a run puts up with.
     #[error(
         "{place}: {bad} of {total} images are bad (the last one: `{key}`: {reason}); this is hardly the data set that was \

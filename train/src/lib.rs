@@ -7,6 +7,7 @@
 //! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`optim`] | AdamW over flat buffers, gradient clipping, EMA |
 //! | [`schedule`] | learning rates |
+//! | [`loss_scale`] | loss scaling for fp16 |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
 //! | [`cpu`] | kernels on the CPU: products of matrices, threads |
@@ -17,6 +18,7 @@ pub mod ar;
 pub mod config;
 pub mod cpu;
 pub mod error;
+pub mod loss_scale;
 pub mod optim;
 pub mod perceptual;
 pub mod plot;

@@ -298,6 +298,17 @@ impl Gradients {
         }
         norm
     }
+
+    /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
+    pub fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
+        let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
+        let norm = Tensor::stack(&squares, 0).sum(Kind::Double).sqrt();
+        let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0).to_kind(Kind::Float);
+        for grad in &mut self.0 {
+            let _ = grad.g_mul_(&factor);
+        }
+        norm
+    }
 }
 
 /// Exponential moving average of an optimizer's parameters.
@@ -407,6 +418,17 @@ mod tests {
         let expected = 4.0 * (1.0 + 4.0 + 9.0 + 0.25 + 16.0 + 25.0f64);
         assert!((grads.clip(1.0) - expected.sqrt()).abs() < 1e-5);
         assert!((grads.clip(2.0) - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn clipping_unseen_is_the_same() {
+        let (optimizer, params) = quadratic();
+        for max_norm in [1.0, 1e3] {
+            let [mut seen, mut unseen] = [(); 2].map(|()| optimizer.backward(&loss(&params)).unwrap());
+            let (norm, tensor) = (seen.clip(max_norm), unseen.clip_unseen(max_norm));
+            assert!((norm - tensor.double_value(&[])).abs() < 1e-9);
+            assert!(seen.0.iter().zip(&unseen.0).all(|(a, b)| a.allclose(b, 1e-6, 0.0, false)));
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use tokengrid_tokenize::weights::save_safetensors;
 use tokengrid_tokenize::{Params, Precision, Runtime, Tokenizer, Variant, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::config::{Typed, resolve};
+use tokengrid_train::loss_scale::LossScale;
 use tokengrid_train::perceptual::{Backbone, Lpips};
-use tokengrid_train::tokenizer::{InitialWeights, Learner, LossScale, TokenizerConfig, TokenizerTrainer};
+use tokengrid_train::tokenizer::{InitialWeights, Learner, TokenizerConfig, TokenizerTrainer};
 
 const LR: f64 = 1e-4;
 

@@ -6,6 +6,7 @@ mod dry_run;
 use super::{ingest, model};
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
+use crate::ranks::ranks;
 use crate::terminal::{Meter, print_json, seconds};
 use crate::{files, signals};
 use std::path::Path;
@@ -15,7 +16,7 @@ use tokengrid_tokenize::{Drift, Job, Outcome};
 
 /// Runs the command.
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
-    let (rank, world_size) = ranks(args)?;
+    let (rank, world_size) = ranks(args.rank, args.world_size)?;
     if let Some(path) = &args.report {
         files::check_target(path, b"{")?;
     }
@@ -132,25 +133,4 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
         );
     }
     Ok(())
-}
-
-/// Rank and world size: typed, else from the launcher.
-fn ranks(args: &TokenizeArgs) -> anyhow::Result<(u32, u32)> {
-    let from_env = |names: [&str; 2]| -> anyhow::Result<Option<u32>> {
-        let Some((name, text)) = names.iter().find_map(|name| Some((name, std::env::var(name).ok()?))) else {
-            return Ok(None);
-        };
-        let number =
-            text.trim().parse().map_err(|_| Usage(format!("{name}={text} in the environment is no number")))?;
-        Ok(Some(number))
-    };
-    let or_env = |typed: Option<u32>, names| typed.map_or_else(|| from_env(names), |number| Ok(Some(number)));
-    let rank = or_env(args.rank, ["RANK", "SLURM_PROCID"])?.unwrap_or(0);
-    let world_size = or_env(args.world_size, ["WORLD_SIZE", "SLURM_NTASKS"])?.unwrap_or(1);
-    if rank >= world_size {
-        return Err(
-            Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into()
-        );
-    }
-    Ok((rank, world_size))
 }

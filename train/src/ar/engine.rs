@@ -2,6 +2,9 @@
 //!
 //! On the CPU in fp32 the step is [`FusedStep`]; elsewhere it is autograd over [`ArModel`], with the blocks' activations
 //! recomputed in the backward pass where `train.recompute` asks for it.
+//!
+//! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out. Only then does a
+//! step wait for the device.
 
 use super::config::ArConfig;
 use super::data::HostBatch;
@@ -9,6 +12,7 @@ use super::fused::FusedStep;
 use super::model::ArModel;
 use super::recompute::recomputed;
 use crate::TrainError;
+use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::rng::CounterRng;
 use crate::run::Processes;
@@ -22,6 +26,8 @@ pub struct Engine {
     pub model: ArModel,
     /// The optimizer.
     pub optimizer: AdamW,
+    /// How losses are scaled: a power of two in fp16, else not at all.
+    pub scale: LossScale,
     config: ArConfig,
     device: Device,
     path: Path,
@@ -50,7 +56,7 @@ impl Engine {
     /// Moves `params` to the runtime's device.
     ///
     /// # Errors
-    /// A precision that training does not offer.
+    /// None today; the signature leaves room for devices that can fail.
     pub fn new(config: &ArConfig, params: &Params, runtime: &Runtime) -> Result<Engine, TrainError> {
         let train = &config.train;
         let adamw = AdamWConfig {
@@ -60,7 +66,7 @@ impl Engine {
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
         let (optimizer, leaves) = AdamW::new(params, adamw, runtime.device);
-        let kind = compute_kind(runtime)?;
+        let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
         let path = if train.recompute {
@@ -70,7 +76,7 @@ impl Engine {
         } else {
             Path::Autograd
         };
-        Ok(Engine { model, optimizer, config: config.clone(), device: runtime.device, path, gradients })
+        Ok(Engine { model, optimizer, scale, config: config.clone(), device: runtime.device, path, gradients })
     }
 
     /// One update with learning rate `lr`; `next_batch` is called once a micro-batch. Both losses and the norm of the
@@ -86,27 +92,54 @@ impl Engine {
         processes: &dyn Processes,
     ) -> Result<Tensor, TrainError> {
         let grad_accum = self.config.train.grad_accum as u64;
+        let scale = self.loss_factor() / grad_accum as f64;
         self.gradients.zero();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
         for micro in 0..grad_accum {
             let batch = next_batch(micro);
             // Ranks see other samples, so they draw other dropout.
             let draw = [name.seed as u64, 11, name.step, micro, processes.rank() as u64];
-            losses += self.micro_step(&batch, 1.0 / grad_accum as f64, &draw)?;
+            losses += self.micro_step(&batch, scale, &draw)?;
         }
         losses /= grad_accum as f64;
         let mut exchanged = self.gradients.flats_mut();
         exchanged.push(&mut losses);
+        // An overflow in one process is one in the mean: all of them leave the step out.
         processes.mean(&mut exchanged)?;
-        let norm = self.gradients.clip(self.config.train.grad_clip);
+        let norm = self.update(lr);
+        Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
+    }
+
+    /// What the loss is multiplied with before the backward pass.
+    fn loss_factor(&self) -> f64 {
+        if self.scale.dynamic { self.scale.factor } else { 1.0 }
+    }
+
+    /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
+    fn update(&mut self, lr: f64) -> Tensor {
+        if self.scale.dynamic {
+            self.gradients.scale(1.0 / self.scale.factor);
+        }
+        let limit = self.config.train.grad_clip;
+        let norm = match self.device {
+            Device::Cpu => Tensor::from(self.gradients.clip(limit)),
+            _ => self.gradients.clip_unseen(limit),
+        };
+        if self.scale.dynamic {
+            let finite = norm.double_value(&[]).is_finite();
+            self.scale.update(finite);
+            if !finite {
+                return norm;
+            }
+        }
         self.optimizer.step(&self.gradients, lr);
-        Ok(Tensor::cat(&[losses, Tensor::from_slice(&[norm as f32]).to_device(self.device)], 0))
+        norm
     }
 
     /// Adds the gradients of one micro-batch, times `scale`; its two losses.
     fn micro_step(&mut self, batch: &HostBatch, scale: f64, draw: &[u64]) -> Result<Tensor, TrainError> {
         let seed = CounterRng::new(draw).next_u64() as i64;
-        let (losses, mut grads) = match &mut self.path {
+        let (losses, grads) = match &mut self.path {
             Path::Fused(step) => {
                 let losses = step.run(batch, scale, Some(draw));
                 return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)));
@@ -115,28 +148,30 @@ impl Engine {
                 tch::manual_seed(seed);
                 let [pre, post, class] = batch.to_device(self.device);
                 let losses = self.model.losses(&pre, &post, &class, true);
-                let grads = self.optimizer.backward(&losses.total())?;
+                let grads = self.optimizer.backward(&(losses.total() * scale))?;
                 (losses, grads)
             }
-            Path::Recompute => recomputed(&self.model, &self.optimizer, &batch.to_device(self.device), seed)?,
+            Path::Recompute => {
+                let batch = batch.to_device(self.device);
+                recomputed(&self.model, &self.optimizer, &batch, scale, seed)?
+            }
         };
-        if scale != 1.0 {
-            grads.scale(scale);
-        }
         self.gradients.add(&grads);
         Ok(Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0))
     }
 }
 
-/// Kind of matrix products for a runtime.
-fn compute_kind(runtime: &Runtime) -> Result<Kind, TrainError> {
-    if runtime.precision == Precision::Fp16 {
-        let what = "fp16 needs loss scaling, which is not here yet; use bf16 or fp32".into();
-        return Err(TrainError::Config { place: "train.precision".into(), what });
+/// Kind of matrix products for a runtime, and whether losses are scaled for it. A CPU computes in fp32 whatever was asked
+/// for; losses are scaled there all the same, which powers of two do exactly, so that a run in fp16 goes the way that it
+/// will go on a GPU.
+fn compute(runtime: &Runtime) -> (Kind, LossScale) {
+    let Runtime { device, precision } = *runtime;
+    let scale = if precision == Precision::Fp16 { LossScale::DYNAMIC } else { LossScale::OFF };
+    if device != Device::Cpu {
+        return (precision.kind(), scale);
     }
-    if runtime.device == Device::Cpu && runtime.precision != Precision::Fp32 {
-        tracing::warn!("training on the CPU in fp32: {} pays on GPUs only", runtime.precision.name());
-        return Ok(Kind::Float);
+    if precision != Precision::Fp32 {
+        tracing::warn!("training on the CPU in fp32: {} pays on GPUs only", precision.name());
     }
-    Ok(runtime.precision.kind())
+    (Kind::Float, scale)
 }

@@ -7,7 +7,7 @@ use crate::optim::{AdamW, Gradients};
 use std::collections::HashMap;
 use tch::Tensor;
 
-/// Losses and gradients of one batch, `[pre [B, N], post [B, N], class [B]]`. Dropout is drawn from `seed`: each part of the
+/// Losses of one batch, `[pre [B, N], post [B, N], class [B]]`, and their gradients times `scale`. Dropout is drawn from `seed`: each part of the
 /// model draws from a seed of its own, so that it draws the same when it is computed again.
 ///
 /// # Errors
@@ -16,6 +16,7 @@ pub fn recomputed(
     model: &ArModel,
     optimizer: &AdamW,
     batch: &[Tensor; 3],
+    scale: f64,
     seed: i64,
 ) -> Result<(Losses, Gradients), TrainError> {
     let [pre, post, class] = batch;
@@ -29,7 +30,8 @@ pub fn recomputed(
     let mut collected = Collected::new(optimizer);
     let h = inputs.pop().expect("the stack's output").detach().set_requires_grad(true);
     let losses = seeded(seed, -1, || model.losses_of(&h, pre, post, true));
-    let mut dx = collected.backward(&losses.total(), Some(&h), |name| !name.starts_with("spatial_blocks."))?;
+    let mut dx =
+        collected.backward(&(losses.total() * scale), Some(&h), |name| !name.starts_with("spatial_blocks."))?;
     for i in (0..num_blocks).rev() {
         let x = inputs.pop().expect("an input a block").detach().set_requires_grad(true);
         let y = block(i, &x);

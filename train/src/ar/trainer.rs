@@ -3,6 +3,9 @@
 //! Everything random is a function of (seed, step): dropout through libtorch's generator, which is seeded anew each
 //! step, dropped labels through a counter-based generator, the order of samples through the loader's permutation. A
 //! checkpoint therefore holds tensors, a step and a position, and a resumed run repeats the bits of an unbroken one.
+//!
+//! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
+//! make the same updates; the first of them alone writes.
 
 use super::config::{ArConfig, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
@@ -11,12 +14,12 @@ use super::model::ArModel;
 use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
 use crate::rng::CounterRng;
-use crate::run::{Keep, Metrics, OneProcess, RunFolder, SpikeWatch, State};
+use crate::run::{Keep, Metrics, Processes, RunFolder, State};
 use crate::schedule::WarmupLinear;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_tokenize::weights::{Weights, save_safetensors};
@@ -33,7 +36,7 @@ pub struct StepReport {
     pub epoch: f64,
     /// Sum of both losses, nats a token.
     pub loss: f64,
-    /// Throughput of this process.
+    /// Throughput of all processes together.
     pub tokens_per_second: f64,
     /// Validation loss, in steps that validated.
     pub val_loss: Option<f64>,
@@ -58,13 +61,15 @@ pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::erro
 pub struct Trainer {
     config: ArConfig,
     runtime: Runtime,
+    processes: Box<dyn Processes>,
     folder: RunFolder,
     unpacker: Unpacker,
     val: Option<Unpacker>,
     engine: Engine,
     schedule: WarmupLinear,
     state: State,
-    spikes: SpikeWatch,
+    /// Whether a checkpoint was due in a step that none could be made of.
+    overdue: bool,
     sample: Option<SampleFn>,
 }
 
@@ -86,11 +91,18 @@ const FREE: [&str; 13] = [
 ];
 
 impl Trainer {
-    /// Opens cache and run folder, and continues from the latest checkpoint where there is one.
+    /// Opens cache and run folder, and continues from the latest checkpoint where there is one. Every process of the run
+    /// opens a trainer of the same configuration.
     ///
     /// # Errors
-    /// A cache that does not fit the model, another run's folder, weights that do not fit.
-    pub fn open(config: ArConfig, out: &Path, runtime: Runtime, overwrite: bool) -> Result<Trainer, TrainError> {
+    /// A cache that does not fit the model, another run's folder, weights that do not fit; another process is gone.
+    pub fn open(
+        config: ArConfig,
+        out: &Path,
+        runtime: Runtime,
+        processes: Box<dyn Processes>,
+        overwrite: bool,
+    ) -> Result<Trainer, TrainError> {
         if config.data.cache.is_empty() {
             let what = "no token cache: give --cache DIR, or data.cache in the configuration".into();
             return Err(TrainError::Config { place: "data.cache".into(), what });
@@ -98,16 +110,20 @@ impl Trainer {
         let access = access(&config.data.access).unwrap_or_default();
         let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
         let (unpacker, val) = (open(&config.data.cache)?, config.data.val_cache.as_ref().map(open).transpose()?);
-        let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
+        let folder = open_folder(&config, out, &*processes, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
         let mut engine = Engine::new(&config, &params, &runtime)?;
         if let Some(path) = checkpoint {
             engine.optimizer.load(&path.join("optimizer.safetensors"))?;
         }
-        let schedule = schedule(&config, unpacker.cache().num_images());
-        let (spikes, sample) = (SpikeWatch::default(), None);
-        Ok(Trainer { config, runtime, folder, unpacker, val, engine, schedule, state, spikes, sample })
+        // A run may go on in another precision.
+        if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
+            engine.scale = scale;
+        }
+        let schedule = schedule(&config, processes.world_size(), unpacker.cache().num_images());
+        let (overdue, sample) = (false, None);
+        Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
     }
 
     /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
@@ -135,93 +151,127 @@ impl Trainer {
         self.engine.optimizer.num_params()
     }
 
-    /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
+    /// Trains to the end, or until `cancel` is set in any process; a checkpoint is published either way.
     ///
     /// # Errors
-    /// Divergence, a full disk, or [`TrainError::Cancelled`].
+    /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
         let mut batches = Prefetch::start(self.loader()?, self.unpacker.clone());
-        let mut metrics = self.folder.metrics(self.state.step)?;
+        let is_first = self.processes.is_first();
+        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
         let mut loss = f64::NAN;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
             let losses = self.step(&mut batches)?;
-            let (step, train) = (self.state.step, self.config.train.clone());
-            let last = step == self.schedule.total;
-            let stop = cancel.load(Ordering::Relaxed);
-            if step.is_multiple_of(train.log_every) || last || stop {
+            let due = self.due(cancel)?;
+            if due.log {
                 let seconds = since.0.elapsed().as_secs_f64();
-                let steps = step - since.1;
-                let waited = batches.take_waited().as_secs_f64() / seconds;
-                let report = self.log(&losses, steps, seconds, waited, &mut metrics)?;
-                since = (Instant::now(), step);
+                let pace = Pace { steps: self.state.step - since.1, seconds, waited: batches.take_waited() };
+                let report = self.log(&losses, pace, metrics.as_mut())?;
+                since = (Instant::now(), self.state.step);
                 loss = report.loss;
                 observe(&report);
             }
             let pause = Instant::now();
-            if stop || step.is_multiple_of(train.checkpoint_every) || last {
+            if due.checkpoint {
                 self.checkpoint(&losses)?;
             }
-            if stop && !last {
+            if due.stop {
                 return Err(TrainError::Cancelled);
             }
-            if train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last) {
-                self.sample(&mut metrics)?;
+            if let Some(metrics) = metrics.as_mut().filter(|_| due.sample) {
+                self.sample(metrics)?;
             }
             // Throughput is that of training.
             since.0 += pause.elapsed();
         }
+        // Nobody is done before everything is written.
+        self.processes.barrier()?;
         let checkpoint = self.folder.path().join("checkpoints/latest");
         Ok(Summary { step: self.state.step, loss, checkpoint })
     }
 
     fn loader(&self) -> Result<Loader, TrainError> {
         let (seed, batch_size) = (self.config.train.seed as u64, self.config.train.batch_size);
-        let config = LoaderConfig { seed, batch_size, rank: 0, world_size: 1 };
-        let mut loader = Loader::new(self.unpacker.cache().clone(), config)?;
+        let (rank, world_size) = (self.processes.rank(), self.processes.world_size());
+        let mut loader =
+            Loader::new(self.unpacker.cache().clone(), LoaderConfig { seed, batch_size, rank, world_size })?;
         loader.seek(self.state.position);
         Ok(loader)
     }
 
+    /// Samples that all processes together take in one step.
+    fn samples_a_step(&self) -> u64 {
+        samples_a_step(&self.config, self.processes.world_size())
+    }
+
     /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
     fn step(&mut self, batches: &mut Prefetch) -> Result<Tensor, TrainError> {
-        let (config, step) = (&self.config, self.state.step);
+        let (config, step, position) = (&self.config, self.state.step, self.state.position);
+        let (rank, world_size) = (self.processes.rank() as u64, self.processes.world_size() as u64);
         let mut next_batch = |micro: u64| {
             let mut batch = batches.next_batch();
-            drop_labels(config, step, micro, &mut batch);
+            let first = position + (micro * world_size + rank) * config.train.batch_size as u64;
+            drop_labels(config, first, &mut batch);
             batch
         };
         let name = StepName { seed: config.train.seed, step };
-        let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &OneProcess)?;
+        let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &*self.processes)?;
         self.state.step += 1;
-        self.state.position += (config.train.batch_size * config.train.grad_accum) as u64;
+        self.state.position += self.samples_a_step();
         Ok(losses)
     }
 
-    fn log(
-        &mut self,
-        losses: &Tensor,
-        steps: u64,
-        seconds: f64,
-        waited: f64,
-        metrics: &mut Metrics,
-    ) -> Result<StepReport, TrainError> {
-        let step = self.state.step;
+    /// What is to be done after a step, the same in all processes.
+    fn due(&self, cancel: &AtomicBool) -> Result<Due, TrainError> {
+        let (train, step) = (&self.config.train, self.state.step);
+        let last = step == self.schedule.total;
+        // A loss scale that is used up ends the run, in a step that is logged.
+        let logged = step.is_multiple_of(train.log_every) || last || self.overflows();
+        let stop = self.is_cancelled(cancel, logged)?;
+        Ok(Due {
+            log: logged || stop,
+            checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
+            sample: train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last),
+            stop: stop && !last,
+        })
+    }
+
+    /// Whether any process was told to stop. Several ask each other in steps that are logged only: asking waits for the
+    /// device.
+    fn is_cancelled(&self, cancel: &AtomicBool, logged: bool) -> Result<bool, TrainError> {
+        let told = cancel.load(Ordering::Relaxed);
+        if self.processes.world_size() == 1 || !logged {
+            return Ok(told && self.processes.world_size() == 1);
+        }
+        let mut share = Tensor::from(f32::from(told)).to_device(self.runtime.device);
+        self.processes.mean(&mut [&mut share])?;
+        Ok(share.double_value(&[]) > 0.0)
+    }
+
+    /// Whether gradients overflow in fp16 however little the loss is scaled.
+    fn overflows(&self) -> bool {
+        self.engine.scale.dynamic && self.engine.scale.is_exhausted()
+    }
+
+    /// Reports the step that had `losses`; writes it, and validates, where there are metrics to write to.
+    fn log(&mut self, losses: &Tensor, pace: Pace, metrics: Option<&mut Metrics>) -> Result<StepReport, TrainError> {
+        let (step, steps) = (self.state.step, self.schedule.total);
         let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
         let loss = pre + post;
         if let Err(diverged) = self.check_finite(losses) {
-            metrics.log(step, &[("train/loss", loss), ("train/grad_norm", norm)])?;
+            if let Some(metrics) = metrics {
+                let row = [&[("train/loss", loss), ("train/grad_norm", norm)], &self.scale_values()[..]].concat();
+                metrics.log(step, &row)?;
+            }
             return Err(diverged);
         }
-        let sequences = steps as f64 * (self.config.train.batch_size * self.config.train.grad_accum) as f64;
-        let tokens_per_second = sequences * self.config.model.block_size as f64 / seconds;
+        let sequences = pace.steps as f64 * self.samples_a_step() as f64;
+        let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.cache().num_images().max(1) as f64;
-        let every = self.config.train.val_every;
-        let validate = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
-        let val_loss = match &self.val {
-            Some(val) if validate => Some(evaluate(&self.engine.model, val, self.runtime.device, None)?.loss),
-            _ => None,
-        };
+        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
+        let Some(metrics) = metrics else { return Ok(report) };
+        report.val_loss = self.validate()?;
         let mut values = vec![
             ("epoch", epoch),
             ("lr", self.schedule.lr(step - 1)),
@@ -231,30 +281,66 @@ impl Trainer {
             ("train/loss_post", post),
             ("train/grad_norm", norm),
             ("tokens_per_second", tokens_per_second),
-            ("data_wait_fraction", waited),
+            ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
         ];
-        values.extend(val_loss.map(|loss| ("val/loss", loss)));
-        if let Some(above) = self.spikes.observe(loss) {
+        values.extend(self.scale_values());
+        values.extend(report.val_loss.map(|loss| ("val/loss", loss)));
+        if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
         }
         metrics.log(step, &values)?;
-        Ok(StepReport { step, steps: self.schedule.total, epoch, loss, tokens_per_second, val_loss })
+        Ok(report)
     }
 
-    /// Whether the last step's losses and gradient are numbers.
+    /// Loss on the validation cache, in steps that are to be validated.
+    fn validate(&self) -> Result<Option<f64>, TrainError> {
+        let (step, every) = (self.state.step, self.config.train.val_every);
+        let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
+        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
+        Ok(Some(evaluate(&self.engine.model, val, self.runtime.device, None)?.loss))
+    }
+
+    /// What fp16 adds to the metrics.
+    fn scale_values(&self) -> Vec<(&'static str, f64)> {
+        let scale = self.engine.scale;
+        let values = [("train/loss_scale", scale.factor), ("train/skipped_steps", scale.skipped_steps as f64)];
+        values.into_iter().filter(|_| scale.dynamic).collect()
+    }
+
+    /// Whether the last step's losses and gradient are numbers. In fp16 they need not be, as long as a smaller loss scale is
+    /// left to try.
     fn check_finite(&self, losses: &Tensor) -> Result<(), TrainError> {
-        if losses.isfinite().all().int64_value(&[]) == 1 {
+        let finite = losses.isfinite().all().int64_value(&[]) == 1;
+        if finite || (self.engine.scale.dynamic && !self.overflows()) {
             return Ok(());
         }
-        let loss = losses.double_value(&[0]) + losses.double_value(&[1]);
+        Err(self.divergence(losses)?)
+    }
+
+    /// The error that ends a run whose last step had `losses`.
+    fn divergence(&self, losses: &Tensor) -> Result<TrainError, TrainError> {
+        let (step, loss) = (self.state.step, losses.double_value(&[0]) + losses.double_value(&[1]));
         let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
-        Err(TrainError::Diverged { step: self.state.step, loss, last })
+        Ok(match self.overflows() {
+            true => TrainError::Overflow { step, factor: self.engine.scale.factor, loss, last },
+            false => TrainError::Diverged { step, loss, last },
+        })
     }
 
     /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
-    fn checkpoint(&self, losses: &Tensor) -> Result<(), TrainError> {
+    fn checkpoint(&mut self, losses: &Tensor) -> Result<(), TrainError> {
         self.check_finite(losses)?;
+        // In fp16 an infinite gradient leaves the weights as they were; a loss that is no number may come from the weights.
+        self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
+        if self.overdue && self.state.step == self.schedule.total {
+            return Err(self.divergence(losses)?);
+        }
+        if self.overdue || !self.processes.is_first() {
+            return Ok(());
+        }
+        let scale = self.engine.scale;
+        self.state.loss_scale = scale.dynamic.then_some(scale);
         let train = &self.config.train;
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
@@ -273,19 +359,52 @@ impl Trainer {
     }
 }
 
-/// Replaces a share of the classes by "no class".
-fn drop_labels(config: &ArConfig, step: u64, micro: u64, batch: &mut HostBatch) {
-    let mut rng = CounterRng::new(&[config.train.seed as u64, 12, step, micro]);
-    for class in &mut batch.class {
-        if rng.uniform() < config.model.class_dropout {
+/// What to do after a step.
+struct Due {
+    log: bool,
+    checkpoint: bool,
+    sample: bool,
+    /// Whether the run was cancelled before its end.
+    stop: bool,
+}
+
+/// What was done since the last logged step.
+struct Pace {
+    steps: u64,
+    seconds: f64,
+    /// Of these, waiting for tokens.
+    waited: Duration,
+}
+
+/// The run's folder: the first process makes it, the others find it made.
+fn open_folder(
+    config: &ArConfig,
+    out: &Path,
+    processes: &dyn Processes,
+    overwrite: bool,
+) -> Result<RunFolder, TrainError> {
+    let own = processes.is_first().then(|| RunFolder::open(out, config, &FREE, overwrite)).transpose()?;
+    processes.barrier()?;
+    own.map_or_else(|| RunFolder::join(out, config), Ok)
+}
+
+/// Replaces a share of the classes by "no class". `first`: the place of the batch in the stream of samples, on which the
+/// draw depends, so that it is the same for any number of processes.
+fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
+    for (class, sample) in batch.class.iter_mut().zip(first..) {
+        if CounterRng::new(&[config.train.seed as u64, 12, sample]).uniform() < config.model.class_dropout {
             *class = config.model.class_num;
         }
     }
 }
 
-fn schedule(config: &ArConfig, images: usize) -> WarmupLinear {
+fn samples_a_step(config: &ArConfig, world_size: usize) -> u64 {
+    (config.train.batch_size * config.train.grad_accum * world_size) as u64
+}
+
+fn schedule(config: &ArConfig, world_size: usize, images: usize) -> WarmupLinear {
     let train = &config.train;
-    let per_epoch = images as f64 / (train.batch_size * train.grad_accum) as f64;
+    let per_epoch = images as f64 / samples_a_step(config, world_size) as f64;
     WarmupLinear {
         peak_lr: train.peak_lr,
         warmup: train.warmup_steps.unwrap_or((train.warmup_epochs * per_epoch).round() as u64),
@@ -316,7 +435,7 @@ fn start(
         params.check(&config.model.tensors(), &file, "the model of this run")?;
         return Ok((params, checkpoint.state, Some(checkpoint.path)));
     }
-    let state = State { step: 0, position: 0, seed: config.train.seed, tokenizer };
+    let state = State { seed: config.train.seed, tokenizer, ..State::default() };
     let params = match &config.train.init_from {
         Some(path) => {
             let weights = ArWeights::open(Path::new(path), Some(config.model.n_head))?;

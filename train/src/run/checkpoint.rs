@@ -1,13 +1,15 @@
 //! Checkpoints that appear whole or not at all.
 
+use super::SpikeWatch;
 use crate::TrainError;
+use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
 /// the step, so there is no generator to save.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Optimizer steps done.
     pub step: u64,
@@ -18,6 +20,12 @@ pub struct State {
     /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
     #[serde(default)]
     pub tokenizer: String,
+    /// How loss scaling stands, in an autoregressive run in fp16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
+    /// The losses that later ones are compared with.
+    #[serde(default)]
+    pub spikes: SpikeWatch,
 }
 
 /// Which checkpoints stay when a new one is published.
@@ -89,6 +97,20 @@ pub(super) fn publish(
     Ok(path)
 }
 
+/// Removes what a run left that was killed while it wrote a checkpoint.
+pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
+    let entries = fs::read_dir(folder).map_err(TrainError::io("read", folder))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths.filter(|path| is_unfinished(path)).try_for_each(|path| super::remove(&path))
+}
+
+/// Whether `publish` gives its temporary folders such a name.
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"))
+        .is_some_and(|name| step_of(Path::new(name)).is_some())
+}
+
 fn remove_old(folder: &Path, keep: Keep) -> Result<(), TrainError> {
     if keep.last == 0 {
         return Ok(());
@@ -107,7 +129,7 @@ fn fill(
 ) -> Result<(), TrainError> {
     write(temporary)?;
     write_atomically(&temporary.join("config.toml"), config_toml.as_bytes())?;
-    let json = serde_json::to_vec_pretty(state).expect("numbers and a string serialize");
+    let json = serde_json::to_vec_pretty(state).expect("numbers and strings serialize");
     write_atomically(&temporary.join("state.json"), &json)?;
     sync_folder(temporary)
 }
@@ -141,7 +163,7 @@ mod tests {
     use super::*;
 
     fn state(step: u64) -> State {
-        State { step, position: step * 8, seed: 1, tokenizer: String::new() }
+        State { step, position: step * 8, seed: 1, ..State::default() }
     }
 
     fn publish_one(folder: &Path, step: u64) {
@@ -185,6 +207,32 @@ mod tests {
         assert!(Checkpoint::latest(folder.path()).unwrap().is_none());
         publish_one(folder.path(), 900);
         assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 900);
+    }
+
+    #[test]
+    fn what_killed_runs_left_half_written_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        publish_one(folder.path(), 100);
+        let half = folder.path().join(".step-00000200.tmp");
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("model.safetensors"), "half").unwrap();
+        fs::write(folder.path().join(".notes.tmp"), "the user's own").unwrap();
+        remove_unfinished(folder.path()).unwrap();
+        assert!(!half.exists() && folder.path().join(".notes.tmp").exists());
+        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state, state(100));
+    }
+
+    #[test]
+    fn a_state_comes_back_to_the_bit() {
+        let mut spikes = SpikeWatch::default();
+        assert!((0..50).all(|i| spikes.observe(1.0 / f64::from(i + 3)).is_none()));
+        let loss_scale = Some(LossScale { factor: 0.5f64.powi(3), good_steps: 7, skipped_steps: 2, dynamic: true });
+        let state = State { loss_scale, spikes, ..state(5) };
+        let json = serde_json::to_string(&state).unwrap();
+        assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
+        let before = self::state(1);
+        let old = r#"{"step": 1, "position": 8, "seed": 1}"#;
+        assert_eq!(serde_json::from_str::<State>(old).unwrap(), before);
     }
 
     #[test]

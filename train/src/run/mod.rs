@@ -59,8 +59,17 @@ impl RunFolder {
         }
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
+        checkpoint::remove_unfinished(&checkpoints)?;
         checkpoint::write_atomically(&file, config_toml.as_bytes())?;
         Ok(RunFolder { path: path.into(), config_toml })
+    }
+
+    /// The folder of a run that another process has opened: nothing is written.
+    ///
+    /// # Errors
+    /// A configuration that TOML cannot express.
+    pub fn join<C: Config>(path: &Path, config: &C) -> Result<RunFolder, TrainError> {
+        Ok(RunFolder { path: path.into(), config_toml: to_toml(config)? })
     }
 
     /// The folder itself.

@@ -6,7 +6,7 @@
 //! trainer does not know which it is.
 
 use crate::TrainError;
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use tch::Tensor;
 
 /// One process among those of a run.
@@ -58,8 +58,9 @@ impl Processes for OneProcess {
     }
 }
 
-/// Threads that stand for processes and exchange through memory: what a run of several is tested with.
-#[derive(Debug, Clone)]
+/// Threads that stand for processes and exchange through memory: what a run of several is tested with. A thread that is
+/// dropped is gone, and the others are told as soon as they need it.
+#[derive(Debug)]
 pub struct ThreadProcesses {
     rank: usize,
     shared: Arc<Shared>,
@@ -68,17 +69,38 @@ pub struct ThreadProcesses {
 #[derive(Debug)]
 struct Shared {
     world_size: usize,
-    barrier: Barrier,
+    meeting: Mutex<Meeting>,
+    changed: Condvar,
     /// What each rank brought to the exchange at hand.
     brought: Mutex<Vec<Vec<Tensor>>>,
+}
+
+/// The barrier at which the threads meet.
+#[derive(Debug, Default)]
+struct Meeting {
+    /// Threads that wait.
+    arrived: usize,
+    /// Meetings that took place.
+    held: u64,
+    /// The first thread that will never come again.
+    gone: Option<usize>,
 }
 
 impl ThreadProcesses {
     /// One for each of `world_size` threads.
     pub fn group(world_size: usize) -> Vec<ThreadProcesses> {
         let brought = Mutex::new((0..world_size).map(|_| vec![]).collect());
-        let shared = Arc::new(Shared { world_size, barrier: Barrier::new(world_size), brought });
+        let (meeting, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { world_size, meeting, changed, brought });
         (0..world_size).map(|rank| ThreadProcesses { rank, shared: shared.clone() }).collect()
+    }
+}
+
+impl Drop for ThreadProcesses {
+    fn drop(&mut self) {
+        let mut meeting = self.shared.meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.gone.get_or_insert(self.rank);
+        self.shared.changed.notify_all();
     }
 }
 
@@ -93,7 +115,7 @@ impl Processes for ThreadProcesses {
 
     fn mean(&self, tensors: &mut [&mut Tensor]) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
-        let brought = || self.shared.brought.lock().expect("no thread of the group panicked");
+        let brought = || self.shared.brought.lock().unwrap_or_else(PoisonError::into_inner);
         brought()[self.rank] = tensors.iter().map(|tensor| tensor.copy()).collect();
         self.barrier()?;
         {
@@ -110,7 +132,20 @@ impl Processes for ThreadProcesses {
     }
 
     fn barrier(&self) -> Result<(), TrainError> {
-        self.shared.barrier.wait();
+        let Shared { world_size, meeting, changed, .. } = &*self.shared;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = meeting.held;
+        meeting.arrived += 1;
+        if meeting.arrived == *world_size {
+            (meeting.arrived, meeting.held) = (0, number + 1);
+            changed.notify_all();
+        }
+        while meeting.held == number {
+            if let Some(rank) = meeting.gone {
+                return Err(TrainError::ProcessGone { rank });
+            }
+            meeting = changed.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        }
         Ok(())
     }
 }
@@ -137,5 +172,13 @@ mod tests {
         });
         let wanted: Vec<f64> = (0..20).map(|round| f64::from(round) + 1.0).collect();
         assert!(results.iter().all(|result| *result == wanted), "{results:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_process_that_is_gone_is_told() {
+        let [first, second] = ThreadProcesses::group(2).try_into().unwrap();
+        let waiting = std::thread::spawn(move || first.barrier());
+        drop(second);
+        assert!(matches!(waiting.join().unwrap(), Err(TrainError::ProcessGone { rank: 1 })));
     }
 }

@@ -1,28 +1,32 @@
 //! Notices when a loss leaps.
 
+use serde::{Deserialize, Serialize};
+
 /// Share of the past in the running mean and deviation.
-const DECAY: f64 = 0.95;
+const DECAY: f32 = 0.95;
 
 /// Values seen before anything is called a spike.
 const WARM_UP: u32 = 20;
 
 /// So many mean deviations above the running mean is a spike, ...
-const DEVIATIONS: f64 = 8.0;
+const DEVIATIONS: f32 = 8.0;
 
 /// ... if it is also this share of the mean above it: a loss that hardly varies has no spikes.
-const SHARE: f64 = 0.05;
+const SHARE: f32 = 0.05;
 
-/// Compares every logged loss with a running mean of those before it.
-#[derive(Debug, Clone, Default)]
+/// Compares every logged loss with a running mean of those before it. It is part of a run's state: a run that was continued
+/// tells the same spikes. Its numbers are f32, which JSON gives back to the bit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpikeWatch {
-    mean: f64,
-    deviation: f64,
+    mean: f32,
+    deviation: f32,
     seen: u32,
 }
 
 impl SpikeWatch {
     /// Takes note of a loss. By how much it lies above what was usual, if it is a spike.
     pub fn observe(&mut self, loss: f64) -> Option<f64> {
+        let loss = loss as f32;
         if !loss.is_finite() {
             return None;
         }
@@ -35,11 +39,11 @@ impl SpikeWatch {
         // What counts as usual follows a spike only as far as the limit: one leap must not hide the next.
         let step = if spike { limit } else { above };
         // Early on a plain mean of what was seen, later one that forgets.
-        let share = (1.0 / f64::from(self.seen + 1)).max(1.0 - DECAY);
+        let share = (1.0 / (self.seen + 1) as f32).max(1.0 - DECAY);
         self.mean += share * step;
         self.deviation += share * (step.abs() - self.deviation);
         self.seen = self.seen.saturating_add(1);
-        spike.then_some(above)
+        spike.then_some(f64::from(above))
     }
 }
 

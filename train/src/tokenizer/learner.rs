@@ -7,9 +7,9 @@
 use super::adversarial::{DiscLoss, LeCam, generator_loss};
 use super::config::TokenizerConfig;
 use super::discriminator::PatchGan;
-use super::loss_scale::LossScale;
 use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
+use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients};
 use crate::perceptual::Lpips;
 use tch::{Device, Kind, Tensor};

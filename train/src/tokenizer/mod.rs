@@ -7,7 +7,7 @@
 //! | `losses` | entropy and commitment losses |
 //! | `adversarial`, `discriminator` | the losses of the game, LeCAM, and the PatchGAN |
 //! | `learner` | one batch: both steps and the averages |
-//! | `loss_scale`, `schedule` | fp16's loss scaling, learning rates |
+//! | `schedule` | learning rates |
 //! | `init`, `checkpoint` | where weights come from, and the files that they go to |
 //! | `trainer` | the loop over a run's folder |
 
@@ -19,7 +19,6 @@ mod data;
 mod discriminator;
 mod init;
 mod learner;
-mod loss_scale;
 mod losses;
 mod schedule;
 mod trainer;
@@ -32,7 +31,6 @@ pub use data::{Crops, PhotoSet};
 pub use discriminator::PatchGan;
 pub use init::initial_params;
 pub use learner::{InitialWeights, Learner, Losses};
-pub use loss_scale::LossScale;
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
 pub use schedule::LrSchedule;
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};

@@ -4,12 +4,12 @@ use super::config::TokenizerConfig;
 use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet};
 use super::learner::{InitialWeights, Learner, Losses};
-use super::loss_scale::LossScale;
 use super::schedule::LrSchedule;
 use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate};
 use crate::TrainError;
+use crate::loss_scale::LossScale;
 use crate::perceptual::{Backbone, Lpips};
-use crate::run::{Keep, Metrics, RunFolder, SpikeWatch, State};
+use crate::run::{Keep, Metrics, RunFolder, State};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,6 @@ pub struct TokenizerTrainer {
     learner: Learner,
     schedule: LrSchedule,
     state: State,
-    spikes: SpikeWatch,
     device: Device,
 }
 
@@ -102,8 +101,8 @@ impl TokenizerTrainer {
             learner.load(&path, state.step)?;
         }
         let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
-        let (spikes, device) = (SpikeWatch::default(), runtime.device);
-        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, spikes, device })
+        let device = runtime.device;
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, device })
     }
 
     /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
@@ -217,7 +216,7 @@ impl TokenizerTrainer {
             val_psnr: find(&val, "val/psnr"),
         };
         let loss = get("train/nll_loss");
-        if let Some(above) = self.spikes.observe(loss) {
+        if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
         }
@@ -346,7 +345,7 @@ fn start(config: &TokenizerConfig, folder: &RunFolder) -> Result<(InitialWeights
         let weights = InitialWeights::read(config, &checkpoint.path.join("model.safetensors"), Variant::Raw)?;
         return Ok((weights, checkpoint.state, Some(checkpoint.path)));
     }
-    let state = State { step: 0, position: 0, seed: config.train.seed, tokenizer: String::new() };
+    let state = State { seed: config.train.seed, ..State::default() };
     let weights = match &config.train.init_from {
         Some(path) => InitialWeights::read(config, Path::new(path), config.train.init_variant.parse()?)?,
         None => InitialWeights::fresh(config),

@@ -2,8 +2,10 @@
 //! computed and they are divided afterwards. The factor finds itself: it grows while all is well and is halved, and the
 //! step skipped, when a gradient overflows.
 
+use serde::{Deserialize, Serialize};
+
 /// The factor and its history.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
     /// What the loss is multiplied with.
     pub factor: f64,
@@ -20,6 +22,9 @@ impl LossScale {
     pub const INITIAL: f64 = 65536.0;
     /// Steps without overflow after which the factor is doubled.
     pub const GROWTH_STEPS: u64 = 2000;
+
+    /// It grows no further: no gradient of use is so small, and JSON gives every power of two up to it back to the bit.
+    pub const MAX: f64 = (1u64 << 40) as f64;
 
     /// No scaling.
     pub const OFF: LossScale = LossScale { dynamic: false, ..LossScale::DYNAMIC };
@@ -38,7 +43,7 @@ impl LossScale {
         }
         self.good_steps += 1;
         if self.good_steps == LossScale::GROWTH_STEPS {
-            self.factor *= 2.0;
+            self.factor = (self.factor * 2.0).min(LossScale::MAX);
             self.good_steps = 0;
         }
     }
@@ -62,6 +67,13 @@ mod tests {
         assert_eq!(scale.factor, LossScale::INITIAL / 2.0);
         scale.update(true);
         assert_eq!((scale.factor, scale.good_steps), (LossScale::INITIAL, 0));
+    }
+
+    #[test]
+    fn it_grows_to_its_maximum_and_no_further() {
+        let mut scale = LossScale { factor: LossScale::MAX / 2.0, ..LossScale::DYNAMIC };
+        (0..3 * LossScale::GROWTH_STEPS).for_each(|_| scale.update(true));
+        assert_eq!(scale.factor, LossScale::MAX);
     }
 
     #[test]
