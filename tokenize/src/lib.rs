@@ -8,6 +8,7 @@
 //! | [`picture`] | PNG files and grids of pictures |
 //! | [`pixels`] | bytes to model input and back |
 //! | [`runtime`] | device, precision and thread settings shared by everything that computes |
+//! | [`simd`] | vectors of f32 in the widths that processors have, for kernels on the CPU |
 //! | [`job`] | the tokenize job: images in, cache out |
 //! | [`tiny`] | the small tokenizer that is shipped with the program |
 //!
@@ -20,6 +21,7 @@ pub mod model;
 pub mod picture;
 pub mod pixels;
 pub mod runtime;
+pub mod simd;
 pub mod tiny;
 pub mod weights;
 

@@ -9,12 +9,13 @@
 //! | [`schedule`] | learning rates |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
+//! | [`cpu`] | kernels on the CPU: products of matrices, threads |
 //! | [`rng`] | counter-based random numbers |
 //! | [`plot`] | loss curves |
 
 pub mod ar;
 pub mod config;
-mod cpu;
+pub mod cpu;
 pub mod error;
 pub mod optim;
 pub mod perceptual;

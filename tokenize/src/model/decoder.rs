@@ -2,7 +2,8 @@
 
 use super::Architecture;
 use super::blocks::{Conv, NormSwish, ResBlock, Scope, plain_norm, run};
-use super::cpu::{CpuDecoder, Level};
+use super::cpu::CpuDecoder;
+use crate::simd::Level;
 use crate::weights::Params;
 use std::sync::OnceLock;
 use tch::{Kind, Tensor};

@@ -2,7 +2,8 @@
 
 use super::Architecture;
 use super::blocks::{Conv, NormSwish, ResBlock, Scope, run};
-use super::cpu::{CpuEncoder, Level};
+use super::cpu::CpuEncoder;
+use crate::simd::Level;
 use crate::weights::Params;
 use std::sync::OnceLock;
 use tch::Tensor;

@@ -50,7 +50,7 @@ impl Tokenizer {
     /// The same network, as fast as it can be without gradients: fp32 on the CPU is computed by kernels of our own, where the
     /// processor suits them. They copy the weights when they are first used, and do not see changes after that.
     pub fn for_inference(self) -> Tokenizer {
-        match cpu::Level::detect() {
+        match crate::simd::Level::detect() {
             Some(level) if self.encoder.suits_kernels() => Tokenizer {
                 encoder: self.encoder.with_kernels(level),
                 decoder: self.decoder.with_kernels(level),

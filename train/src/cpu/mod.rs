@@ -2,8 +2,10 @@
 //!
 //! | module | what it is for |
 //! |---|---|
+//! | [`gemm`] | products of matrices |
 //! | [`simd`] | functions compiled for several instruction sets |
 //! | [`threads`] | work on libtorch's own threads |
 
+pub mod gemm;
 pub mod simd;
 pub mod threads;

@@ -76,6 +76,7 @@ pub struct Pieces<'a, T> {
 unsafe impl<T: Send> Sync for Pieces<'_, T> {}
 
 impl<'a, T> Pieces<'a, T> {
+    /// All of `slice`, to be cut.
     pub fn of(slice: &'a mut [T]) -> Pieces<'a, T> {
         Pieces { start: slice.as_mut_ptr(), len: slice.len(), _slice: std::marker::PhantomData }
     }

@@ -3,7 +3,7 @@
 //! Each result is one sum over k in ascending order with fused multiplication, whatever the width of the vectors and
 //! however many rows there are: its bits depend on its own operands alone.
 
-use super::simd::{Simd, VECTORS};
+use crate::simd::{Simd, VECTORS};
 
 /// Output channels of a panel. Weights are stored panel by panel, `[k][PANEL]`, so that the inner loop reads them in order.
 pub const PANEL: usize = 32;

@@ -2,7 +2,6 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`simd`] | vectors of f32 in the widths that processors have; swish |
 //! | [`gemm`] | the matrix product under every convolution |
 //! | [`winograd`] | 3x3 convolutions, with a quarter of the multiplications |
 //! | [`patches`] | all other convolutions |
@@ -18,14 +17,12 @@ mod map;
 mod network;
 mod norm;
 mod patches;
-mod simd;
 mod winograd;
 
 #[cfg(test)]
 mod tests;
 
 pub use network::{CpuDecoder, CpuEncoder};
-pub use simd::Level;
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -5,7 +5,7 @@ use super::super::{Decoder, Encoder};
 use super::map::Map;
 use super::norm::Affine;
 use super::patches::Patches;
-use super::simd::Level;
+use crate::simd::Level;
 use super::winograd::{Four, Two, Winograd};
 use super::{Output, threads};
 use std::sync::{Mutex, PoisonError};

@@ -1,7 +1,7 @@
 //! Group norm, alone or followed by swish, from sums that the convolution before it kept.
 
 use super::map::Map;
-use super::simd::{self, Kernel, Level, Simd};
+use crate::simd::{self, Kernel, Level, Simd};
 use rayon::prelude::*;
 
 const GROUPS: usize = 32;

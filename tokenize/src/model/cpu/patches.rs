@@ -3,7 +3,7 @@
 
 use super::gemm::{self, PANEL};
 use super::map::Map;
-use super::simd::{Kernel, Level, Simd};
+use crate::simd::{Kernel, Level, Simd};
 use super::{Output, Scratch};
 use rayon::prelude::*;
 

@@ -10,7 +10,7 @@
 
 use super::gemm::{self, PANEL};
 use super::map::Map;
-use super::simd::{Kernel, LANES_MAX, Level, Simd};
+use crate::simd::{Kernel, LANES_MAX, Level, Simd};
 use super::{Output, Scratch};
 use rayon::prelude::*;
 

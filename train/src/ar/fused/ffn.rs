@@ -66,8 +66,7 @@ impl Ffn {
 /// `out = x + dropout(y w^T)`: how attention and feed-forward network join the residual stream.
 pub fn add_projection(x_pd: &Matrix, y_pf: &Matrix, w: &Weight, out_pd: &mut Matrix, mask: Option<Mask>) {
     if mask.is_none() {
-        out_pd.copy_from(x_pd);
-        out_pd.add_linear(y_pf, &w.value);
+        out_pd.linear_plus(x_pd, y_pf, &w.value);
         return;
     }
     out_pd.linear(y_pf, &w.value);

@@ -1,6 +1,7 @@
-//! Row-major fp32 matrices that libtorch multiplies and kernels read.
+//! Row-major fp32 matrices.
 
 use super::kernels::{Mask, drop};
+use crate::cpu::gemm::{Factor, Output, multiply};
 use crate::cpu::threads::{Pieces, for_each, for_rows};
 use tch::{Device, Kind, Tensor};
 
@@ -39,10 +40,6 @@ impl Matrix {
         Matrix::over(tensor.detach().view([1, -1]))
     }
 
-    pub fn tensor(&self) -> &Tensor {
-        &self.tensor
-    }
-
     /// Rows `from .. from + rows`, sharing memory.
     pub fn part(&self, from: usize, rows: usize) -> Matrix {
         Matrix::over(self.tensor.narrow(0, from as i64, rows as i64))
@@ -66,29 +63,33 @@ impl Matrix {
         &self.values()[row * self.columns..(row + 1) * self.columns]
     }
 
-    /// `self = x w^T`: a linear layer of weight `w [out, in]`.
-    pub fn linear(&mut self, x: &Matrix, w: &Matrix) {
-        let _ = x.tensor.mm_out(&self.tensor, &w.tensor.tr());
+    fn factor(&self) -> Factor<'_> {
+        Factor::new(self.values(), self.rows, self.columns)
     }
 
-    /// `self += x w^T`.
-    pub fn add_linear(&mut self, x: &Matrix, w: &Matrix) {
-        let _ = self.tensor.addmm_(&x.tensor, &w.tensor.tr());
+    /// `self = x w^T`: a linear layer of weight `w [out, in]`.
+    pub fn linear(&mut self, x: &Matrix, w: &Matrix) {
+        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::Set);
+    }
+
+    /// `self = base + x w^T`.
+    pub fn linear_plus(&mut self, base: &Matrix, x: &Matrix, w: &Matrix) {
+        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::Plus(base.values()));
     }
 
     /// `self = dy w`: the gradient of a linear layer's input.
     pub fn linear_backward(&mut self, dy: &Matrix, w: &Matrix) {
-        let _ = dy.tensor.mm_out(&self.tensor, &w.tensor);
+        multiply(dy.factor(), w.factor(), self.values_mut(), Output::Set);
     }
 
     /// `self += dy w`.
     pub fn add_linear_backward(&mut self, dy: &Matrix, w: &Matrix) {
-        let _ = self.tensor.addmm_(&dy.tensor, &w.tensor);
+        multiply(dy.factor(), w.factor(), self.values_mut(), Output::Add);
     }
 
     /// `self += dy^T x`: the gradient of a linear layer's weight.
     pub fn add_weight_grad(&mut self, dy: &Matrix, x: &Matrix) {
-        let _ = self.tensor.addmm_(&dy.tensor.tr(), &x.tensor);
+        multiply(dy.factor().transposed(), x.factor(), self.values_mut(), Output::Add);
     }
 
     /// Work on the rows of this matrix, several at a time: `work(row, its values)`.
