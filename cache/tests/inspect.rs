@@ -13,7 +13,7 @@ use tokengrid_cache::{
     RowMeta, StoredAt, TokenCache, diff, find_rows, write_synthetic_cache,
 };
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// One image: its label, the name of its folder, and what becomes of its tokens.
 type Image<'a> = (i32, &'a str, Box<dyn Fn(&mut [u32]) + 'a>);
