@@ -14,7 +14,7 @@
 
 use crate::SampleError;
 use tch::{Device, Kind, Tensor};
-use tokengrid_train::ar::{ArModel, ModelConfig};
+use tokengrid_train::ar::{ArModel, HostDecoder, ModelConfig};
 
 /// A model that is asked for one token at a time.
 pub trait Decoder {
@@ -155,6 +155,30 @@ impl Decoder for TorchDecoder<'_> {
     fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
         let _no_grad = tch::no_grad_guard();
         self.accept_tensors(&self.to_device(pre_c), &self.to_device(post_c));
+    }
+}
+
+/// On the CPU in fp32: kernels of our own.
+impl Decoder for HostDecoder {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError> {
+        self.start(class_c);
+        Ok(())
+    }
+
+    fn pre_logits(&mut self) -> Result<&[f32], SampleError> {
+        Ok(self.pre_logits())
+    }
+
+    fn post_logits(&mut self, pre_c: &[u32]) -> Result<&[f32], SampleError> {
+        Ok(self.post_logits(pre_c))
+    }
+
+    fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
+        self.accept(pre_c, post_c);
     }
 }
 

@@ -115,8 +115,9 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// Settings out of range.
     pub fn new(model: &'a ArModel, config: SamplerConfig, device: Device) -> Result<Sampler<'a>, SampleError> {
-        match device {
-            Device::Cpu => Sampler::over(Box::new(TorchDecoder::new(model, device)), config),
+        match (device, model.host_decoder()) {
+            (Device::Cpu, Some(decoder)) => Sampler::over(Box::new(decoder), config),
+            (Device::Cpu, None) => Sampler::over(Box::new(TorchDecoder::new(model, device)), config),
             _ => Sampler::on_device(model, config, device),
         }
     }

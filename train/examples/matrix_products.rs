@@ -22,7 +22,8 @@ fn main() {
 }
 
 fn compare(layout: &str, [m, k, n]: [usize; 3]) {
-    let random = |rows: usize, columns: usize| Tensor::rand([rows as i64, columns as i64], (Kind::Float, tch::Device::Cpu));
+    let random =
+        |rows: usize, columns: usize| Tensor::rand([rows as i64, columns as i64], (Kind::Float, tch::Device::Cpu));
     let (a, b) = if layout == "weight" { (random(k, m), random(k, n)) } else { (random(m, k), random(k, n)) };
     let b = if layout == "forward" { random(n, k) } else { b };
     let (mut ours, theirs) = (vec![0f32; m * n], Tensor::zeros([m as i64, n as i64], (Kind::Float, tch::Device::Cpu)));
@@ -34,7 +35,8 @@ fn compare(layout: &str, [m, k, n]: [usize; 3]) {
         let (rows, columns) = tensor.size2().unwrap();
         Factor::new(values, rows as usize, columns as usize)
     };
-    let (mut fa, mut fb, mut ta, mut tb) = (factor(a_values, &a), factor(b_values, &b), a.shallow_clone(), b.shallow_clone());
+    let (mut fa, mut fb, mut ta, mut tb) =
+        (factor(a_values, &a), factor(b_values, &b), a.shallow_clone(), b.shallow_clone());
     if layout == "weight" {
         (fa, ta) = (fa.transposed(), ta.tr());
     }

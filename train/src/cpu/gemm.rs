@@ -26,11 +26,8 @@ const ROW_STRIDE: usize = DEPTH + 16;
 const COLUMN_STRIDE: usize = 16;
 
 /// Most floats of a packed strip.
-const STRIP: usize = if ROWS_MAX * ROW_STRIDE > COLUMN_STRIDE * DEPTH {
-    ROWS_MAX * ROW_STRIDE
-} else {
-    COLUMN_STRIDE * DEPTH
-};
+const STRIP: usize =
+    if ROWS_MAX * ROW_STRIDE > COLUMN_STRIDE * DEPTH { ROWS_MAX * ROW_STRIDE } else { COLUMN_STRIDE * DEPTH };
 
 /// A factor as it lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +125,40 @@ impl Panels {
         }
     }
 
+    /// Room for a factor `[depth, columns]` that is filled in later, all zeros.
+    pub(crate) fn zeros(depth: usize, columns: usize) -> Panels {
+        Panels { values: vec![0.0; columns.div_ceil(PANEL) * PANEL * depth], depth }
+    }
+
+    /// Replaces column `column`.
+    pub(crate) fn set_column(&mut self, column: usize, values: &[f32]) {
+        let panel = &mut self.values[column / PANEL * self.depth * PANEL..][..self.depth * PANEL];
+        for (row, &value) in panel.chunks_exact_mut(PANEL).zip(values) {
+            row[column % PANEL] = value;
+        }
+    }
+
+    /// Replaces row `row`.
+    pub(crate) fn set_row(&mut self, row: usize, values: &[f32]) {
+        let panels = self.values.chunks_exact_mut(self.depth * PANEL);
+        for (panel, values) in panels.zip(values.chunks(PANEL)) {
+            panel[row * PANEL..][..values.len()].copy_from_slice(values);
+        }
+    }
+
+    /// `c = a b`, or with `add` `c += a b`, by all threads: `rows` rows of `a`, `a_stride` floats apart, to rows of `c` that lie
+    /// `n` apart and have room for whole panels.
+    pub(crate) fn multiply_all(&self, rows: usize, a: &[f32], a_stride: usize, c: &mut [f32], n: usize, add: bool) {
+        let count = self.values.len() / (self.depth * PANEL).max(1);
+        assert!(n >= count * PANEL && c.len() >= rows * n, "{rows} rows of {} panels in rows of {n}", count);
+        let pieces = Pieces::of(c);
+        for_each(count, &|panel| {
+            let b = &self.values[panel * self.depth * PANEL..][..self.depth * PANEL];
+            let output = if add { At::Add } else { At::Set };
+            level().run(OnePanel { rows, a, a_stride, b, c: pieces.pointer(panel * PANEL), n, output });
+        });
+    }
+
     /// `c = a b` over `ks` and the columns that `c` is wide enough for: `rows` rows, at most as many as the registers hold.
     /// Element (row, k) of `a`, k counted from the start of `ks`, lies at `row * strides[0] + k * strides[1]`; rows of `c`
     /// lie `n` apart and take `columns`, rounded up to whole panels.
@@ -150,6 +181,29 @@ impl Panels {
             let b = &b[ks.start * PANEL..ks.end * PANEL];
             // SAFETY: `c` was checked.
             unsafe { tile(s, rows, a, strides, b, c.as_mut_ptr().add(panel * PANEL), n, At::Set) };
+        }
+    }
+}
+
+/// Some rows by one panel.
+struct OnePanel<'a> {
+    rows: usize,
+    a: &'a [f32],
+    a_stride: usize,
+    b: &'a [f32],
+    /// Where the panel's columns of `c` begin.
+    c: *mut f32,
+    n: usize,
+    output: At,
+}
+
+impl Kernel for OnePanel<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in (0..self.rows).step_by(S::ROWS) {
+            let (rows, a) = (S::ROWS.min(self.rows - row), &self.a[row * self.a_stride..]);
+            // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
+            unsafe { tile(s, rows, a, [self.a_stride, 1], self.b, self.c.add(row * self.n), self.n, self.output) };
         }
     }
 }
@@ -211,15 +265,7 @@ fn pack_transposed(b: &Factor, slice: Slice, first: usize, columns: usize, to: &
 }
 
 /// The product of one slice of k, cut into tasks of whole strips.
-fn add_slice(
-    level: Level,
-    a: &Factor,
-    slice: Slice,
-    panels: &[f32],
-    c: &Pieces<f32>,
-    n: usize,
-    output: Output,
-) {
+fn add_slice(level: Level, a: &Factor, slice: Slice, panels: &[f32], c: &Pieces<f32>, n: usize, output: Output) {
     let (m, rows) = (a.shape().0, rows_of(level));
     let strips = m.div_ceil(rows);
     let threads = tch::get_num_threads().max(1) as usize;

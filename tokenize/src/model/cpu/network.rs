@@ -5,9 +5,9 @@ use super::super::{Decoder, Encoder};
 use super::map::Map;
 use super::norm::Affine;
 use super::patches::Patches;
-use crate::simd::Level;
 use super::winograd::{Four, Two, Winograd};
 use super::{Output, threads};
+use crate::simd::Level;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 

@@ -3,8 +3,8 @@
 
 use super::gemm::{self, PANEL};
 use super::map::Map;
-use crate::simd::{Kernel, Level, Simd};
 use super::{Output, Scratch};
+use crate::simd::{Kernel, Level, Simd};
 use rayon::prelude::*;
 
 /// Pixels that go through the matrix product together.

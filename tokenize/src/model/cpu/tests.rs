@@ -4,11 +4,11 @@
 use super::map::Map;
 use super::norm::Affine;
 use super::patches::Patches;
-use crate::simd::{self, Kernel, Simd};
 use super::winograd::{Four, Two, Winograd};
 use super::{CpuDecoder, CpuEncoder, Output};
-use crate::simd::Level;
 use crate::model::{Architecture, Tokenizer, formula_params, formula_pixels};
+use crate::simd::Level;
+use crate::simd::{self, Kernel, Simd};
 use crate::{lfq, pixels};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};

@@ -10,8 +10,8 @@
 
 use super::gemm::{self, PANEL};
 use super::map::Map;
-use crate::simd::{Kernel, LANES_MAX, Level, Simd};
 use super::{Output, Scratch};
+use crate::simd::{Kernel, LANES_MAX, Level, Simd};
 use rayon::prelude::*;
 
 /// Tiles that go through the matrix product together.

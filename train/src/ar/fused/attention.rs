@@ -74,9 +74,8 @@ impl Attention {
             let head = Head::new(shape, width, task);
             let mut scratch = SCRATCH.take();
             // SAFETY: a task has these columns of its rows to itself.
-            let piece = |row: usize, part: usize| unsafe {
-                qkv.piece(row * 3 * width + head.columns(part).start, head.hd)
-            };
+            let piece =
+                |row: usize, part: usize| unsafe { qkv.piece(row * 3 * width + head.columns(part).start, head.hd) };
             scratch.gather(&head, rotation, &|row, part| &*piece(row, part));
             scratch.gather_gradient(&head, dy_pd);
             let log_sums = &self.log_sums[task * head.t..][..head.t];
@@ -190,7 +189,7 @@ impl Kernel for Forward<'_> {
 
 /// Replaces the first `len` scores by their softmax after scaling, and the others by 0; the logarithm of the denominator.
 #[inline(always)]
-fn softmax(scores: &mut [f32], len: usize, scale: f32) -> f32 {
+pub fn softmax(scores: &mut [f32], len: usize, scale: f32) -> f32 {
     let (seen, masked) = scores.split_at_mut(len);
     let top = max(seen);
     for score in seen.iter_mut() {

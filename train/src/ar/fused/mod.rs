@@ -1,4 +1,4 @@
-//! One training step on the CPU: forward and backward written out, in fp32.
+//! The model on the CPU, written out in fp32: a training step, forward and backward, and the steps of a sampler.
 //!
 //! libtorch's autograd runs a step of this model as some hundred operations, and on a CPU half of its time goes to those
 //! that are no matrix product: norms, rotations, gates, cross entropy, their backward passes and the memory of all of them.
@@ -9,6 +9,7 @@
 //! | file | what it is for |
 //! |---|---|
 //! | `model` | the step, top to bottom: embeddings, stacks, heads, and back |
+//! | `decode` | one position of each sequence, with keys and values of the earlier ones |
 //! | `spatial` | the block over grid positions |
 //! | `intra` | the block over the two sub-tokens of a position |
 //! | `attention` | causal attention with rotary positions, head by head |
@@ -20,6 +21,7 @@
 //! suffixes: `b` batch, `t` positions, `p` = b * t, `h` heads, `d` width, `f` inner width, `v` vocabulary.
 
 mod attention;
+mod decode;
 mod ffn;
 mod intra;
 mod kernels;
@@ -29,4 +31,5 @@ mod norm;
 mod spatial;
 mod weight;
 
+pub use decode::HostDecoder;
 pub use model::FusedStep;

@@ -227,7 +227,7 @@ fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f6
 }
 
 /// The rotary table of [`Rope`] as plain numbers.
-fn rotation(config: &ModelConfig) -> Rotation {
+pub fn rotation(config: &ModelConfig) -> Rotation {
     let factors = Rope::new(config.side(), config.head_dim(), Device::Cpu).rows(0, config.block_size).view_as_real();
     let part = |i: i64| -> Vec<f32> {
         let values = factors.select(-1, i).contiguous().to_kind(Kind::Float).view([-1]);

@@ -1,7 +1,7 @@
 //! The block over grid positions: rotary attention, then the feed-forward network.
 
-use super::ffn::{Ffn, add_projection, dropped};
 use super::attention::Attention;
+use super::ffn::{Ffn, add_projection, dropped};
 use super::kernels::Mask;
 use super::matrix::Matrix;
 use super::norm::Norm;
