@@ -38,11 +38,13 @@ fn is_cancelled(_: &Error) -> bool {
 
 #[cfg(feature = "torch")]
 fn is_cancelled(error: &Error) -> bool {
+    use tokengrid_cache::CacheError;
     use tokengrid_sample::SampleError;
     use tokengrid_tokenize::TokenizeError;
     use tokengrid_train::TrainError;
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(CacheError::Cancelled))
             || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
             || matches!(cause.downcast_ref(), Some(SampleError::Cancelled | SampleError::Stopped))
             || cause.downcast_ref::<signals::Stopped>().is_some()

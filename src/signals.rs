@@ -29,7 +29,6 @@ pub fn install() {
 }
 
 /// The flag that long work looks at.
-#[cfg(feature = "torch")]
 pub fn flag() -> &'static AtomicBool {
     &CANCEL
 }

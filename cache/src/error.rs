@@ -171,6 +171,9 @@ pub enum CacheError {
     #[error("the cache {} does not fit: {field} is {actual}, expected {expected}", path.display())]
     Requirement { path: PathBuf, field: &'static str, expected: String, actual: String },
 
+    #[error("stopped before it was done")]
+    Cancelled,
+
     // ---- requests --------------------------------------------------------------------------------------------------
     #[error("row {row} does not exist: the cache has rows 0..{num_rows}")]
     RowOutOfRange { row: usize, num_rows: usize },

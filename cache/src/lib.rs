@@ -44,7 +44,7 @@
 //! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] |
 //! | mend it | [`repair()`], [`RepairReport`] |
-//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`] |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] |
 //! | make one of others | [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
@@ -96,6 +96,7 @@ mod grid;
 mod group;
 mod hash;
 mod info;
+mod inspect;
 mod job;
 mod loader;
 mod manifest;
@@ -125,6 +126,10 @@ pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
 pub use group::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row};
 pub use info::{CacheInfo, ShardInfo, inspect};
+pub use inspect::{
+    CacheDiff, ClassIndex, FoundRows, INSPECTION_FILE, Inspection, LabelConflict, LabelConflicts, NearDuplicates,
+    NearPair, RowDiff, RowFilter, SameGrid, StoredAt, diff, find_rows,
+};
 pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, Split, TokenizerInfo, VIEWS_MAX};
 pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
 pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};

@@ -183,6 +183,15 @@ impl TokenCache {
         Some(images_below(split.images[0])..images_below(split.images[1]))
     }
 
+    /// The images of a shard, by its place in the manifest; none where there is no such shard.
+    pub fn shard_images(&self, shard: usize) -> Range<usize> {
+        let images = |shards: &[crate::manifest::ShardEntry]| {
+            shards.iter().map(|shard| shard.rows).sum::<usize>() / self.num_views().max(1)
+        };
+        let shards = &self.manifest.shards;
+        images(&shards[..shard.min(shards.len())])..images(&shards[..shard.saturating_add(1).min(shards.len())])
+    }
+
     /// The rows of an image, `0..num_images`: its views in order.
     pub fn image_rows(&self, image: usize) -> Range<usize> {
         let views = self.num_views();
@@ -324,6 +333,30 @@ impl TokenCache {
         Ok(())
     }
 
+    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each: by position from the files,
+    /// so that rows that are read once do not stay in this program's memory as mapped pages do.
+    ///
+    /// # Errors
+    /// [`CacheError::RowOutOfRange`]; the file cannot be read.
+    pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
+        if rows.end > self.num_rows() {
+            return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
+        }
+        out.resize(rows.len() * self.row_bytes, 0);
+        let mut rest = out.as_mut_slice();
+        let mut next = rows.start;
+        while next < rows.end {
+            let group = self.groups.find(next);
+            let end = group.rows.end.min(rows.end);
+            let (part, more) = rest.split_at_mut((end - next) * self.row_bytes);
+            let start = (next - group.rows.start) * self.row_bytes;
+            let (shard, bytes) = &self.shards[group.place.0];
+            shard.read_tokens(bytes, group.place.1, start, part)?;
+            (rest, next) = (more, end);
+        }
+        Ok(())
+    }
+
     /// Calls `visit` with the number and the key of each of `images`.
     pub(crate) fn visit_keys(
         &self,
@@ -335,8 +368,11 @@ impl TokenCache {
         while next < images.end {
             let group = self.groups.find(next * views);
             let end = (group.rows.end / views).min(images.end);
-            for (image, meta) in (next..end).zip(self.metas(next * views..end * views)?.iter().step_by(views)) {
-                visit(image, &meta.key)?;
+            let (shard, bytes) = &self.shards[group.place.0];
+            let keys =
+                shard.keys(bytes, group.place.1, next * views - group.rows.start..end * views - group.rows.start)?;
+            for (image, key) in (next..end).zip(keys.iter().step_by(views)) {
+                visit(image, shard.key_text(group.place.1, key)?)?;
             }
             next = end;
         }

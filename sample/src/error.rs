@@ -24,6 +24,15 @@ pub enum SampleError {
         /// What is accepted.
         expected: String,
     },
+    /// A model that computes nonsense.
+    #[error(
+        "the model's logits at position {position} are no numbers (NaN or infinite): the checkpoint is damaged, or \
+         --precision fp16 is too narrow for it (try bf16 or fp32)"
+    )]
+    NotLogits {
+        /// Position in the grid, raster order.
+        position: usize,
+    },
     /// Model and tokenizer do not fit.
     #[error("checkpoint and tokenizer do not fit: {what}")]
     Misfit {

@@ -1,39 +1,72 @@
-//! Which tokens may be sampled: top-k, then top-p. Shape suffixes: `b` batch, `v` vocabulary.
+//! Which tokens may be drawn, on a row of logits: top-k, then top-p. What is dropped becomes minus infinity.
 
-use tch::{Kind, Tensor};
-
-/// Sets logits `[B, V]` below the k-th largest to minus infinity; ties stay, `k` is capped at V, 0 is off.
-pub fn top_k(logits_bv: Tensor, k: i64) -> Tensor {
-    let vocab = logits_bv.size()[1];
-    if k <= 0 || k >= vocab {
-        return logits_bv;
-    }
-    let (largest_bk, _) = logits_bv.topk(k, -1, true, true);
-    let threshold_b1 = largest_bk.narrow(1, k - 1, 1);
-    logits_bv.masked_fill(&logits_bv.lt_tensor(&threshold_b1), f64::NEG_INFINITY)
+/// Memory that filters use again for every row.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    values: Vec<f32>,
+    order: Vec<u32>,
 }
 
-/// Keeps the most likely tokens until their probability exceeds `p`; the rest becomes minus infinity. 1 is off.
-pub fn top_p(logits_bv: Tensor, p: f64) -> Tensor {
-    if p >= 1.0 {
-        return logits_bv;
+/// Drops logits below the k-th largest; ties stay, 0 and k from V on are off.
+pub fn top_k(logits_v: &mut [f32], k: usize, scratch: &mut Scratch) {
+    if k == 0 || k >= logits_v.len() {
+        return;
     }
-    let (sorted_bv, order_bv) = logits_bv.sort(-1, true);
-    let mass_bv = sorted_bv.softmax(-1, Kind::Float).cumsum(-1, Kind::Float);
-    // The first token beyond the threshold stays: what counts is the mass before a token.
-    let vocab = logits_bv.size()[1];
-    let beyond_bv = mass_bv.gt(p).narrow(1, 0, vocab - 1);
-    let first_b1 = Tensor::zeros([logits_bv.size()[0], 1], (Kind::Bool, logits_bv.device()));
-    let drop_bv = Tensor::cat(&[first_b1, beyond_bv], 1);
-    let drop_bv = drop_bv.zeros_like().scatter(1, &order_bv, &drop_bv);
-    logits_bv.masked_fill(&drop_bv, f64::NEG_INFINITY)
+    scratch.values.clear();
+    scratch.values.extend_from_slice(logits_v);
+    let (_, &mut threshold, _) = scratch.values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    for logit in logits_v.iter_mut().filter(|logit| **logit < threshold) {
+        *logit = f32::NEG_INFINITY;
+    }
+}
+
+/// Keeps the most likely tokens until their probability exceeds `p`; 1 is off. The first token beyond stays: what counts is
+/// the probability before a token. `max` is the largest logit.
+///
+/// Only as much of the row is sorted as is kept, nearly: a distribution's mass lies in few tokens.
+pub fn top_p(logits_v: &mut [f32], p: f64, max: f32, scratch: &mut Scratch) {
+    const FIRST_SORTED: usize = 64;
+    if p >= 1.0 {
+        return;
+    }
+    let weight = |logit: f32| f64::from((logit - max).exp());
+    let total: f64 = logits_v.iter().map(|&logit| weight(logit)).sum();
+    let order = &mut scratch.order;
+    order.clear();
+    order.extend(0..logits_v.len() as u32);
+    // The more likely first; of equals, the lower index.
+    let by_likelihood =
+        |a: &u32, b: &u32| logits_v[*b as usize].total_cmp(&logits_v[*a as usize]).then_with(|| a.cmp(b));
+    let (mut sorted, mut mass, mut kept) = (0, 0.0, 0);
+    while kept == sorted && sorted < order.len() {
+        let rest = &mut order[sorted..];
+        let chunk = rest.len().min(if sorted == 0 { FIRST_SORTED } else { 3 * sorted });
+        if chunk < rest.len() {
+            rest.select_nth_unstable_by(chunk, by_likelihood);
+        }
+        rest[..chunk].sort_unstable_by(by_likelihood);
+        sorted += chunk;
+        while kept < sorted && mass <= p * total {
+            mass += weight(logits_v[order[kept] as usize]);
+            kept += 1;
+        }
+    }
+    for &dropped in &order[kept..] {
+        logits_v[dropped as usize] = f32::NEG_INFINITY;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use tch::Kind;
     use tokengrid_test_support::golden;
     use tokengrid_tokenize::Weights;
+
+    fn max(logits_v: &[f32]) -> f32 {
+        logits_v.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
 
     #[test]
     fn golden_cases_equal_to_the_bit() {
@@ -41,8 +74,40 @@ mod tests {
         for case in 0..6 {
             let get = |name: &str| data.tensor(&format!("{case}.{name}")).unwrap();
             let (k, p) = (get("k").int64_value(&[]), get("p").double_value(&[]));
-            let ours = top_p(top_k(get("in"), k), p);
-            assert!(ours.equal(&get("out")), "case {case}: k = {k}, p = {p}");
+            let rows = |name: &str| Vec::<Vec<f32>>::try_from(get(name).to_kind(Kind::Float)).unwrap();
+            for (row, (mut ours, want)) in rows("in").into_iter().zip(rows("out")).enumerate() {
+                let mut scratch = Scratch::default();
+                top_k(&mut ours, k as usize, &mut scratch);
+                let max = max(&ours);
+                top_p(&mut ours, p, max, &mut scratch);
+                assert_eq!(ours, want, "case {case}, row {row}: k = {k}, p = {p}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_sorted_row_says_the_same(
+            logits in prop::collection::vec(-8f32..8.0, 1..700),
+            spread in 0f32..3.0,
+            p in 0.01f64..1.0,
+        ) {
+            let row: Vec<f32> = logits.iter().map(|logit| logit * spread).collect();
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            let weight = |i: usize| f64::from((row[i] - max(&row)).exp());
+            let total: f64 = (0..row.len()).map(weight).sum();
+            let mut before = 0.0;
+            let mut want = row.clone();
+            for i in order {
+                if before > p * total {
+                    want[i] = f32::NEG_INFINITY;
+                }
+                before += weight(i);
+            }
+            let mut ours = row.clone();
+            top_p(&mut ours, p, max(&row), &mut Scratch::default());
+            prop_assert_eq!(ours, want);
         }
     }
 }

@@ -5,13 +5,13 @@
 
 use crate::SampleError;
 use crate::arrays::{Dtype, NpzImages, write_npy};
-use crate::reconstruct::decode;
+use crate::reconstruct::{decode, tokens_tensor};
 use crate::sampler::{Sampler, SamplerConfig, Wanted};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 use tokengrid_train::ar::ArModel;
 
@@ -80,13 +80,13 @@ impl SampleJob<'_> {
         let started = Instant::now();
         self.check()?;
         self.claim(out)?;
-        let sampler = Sampler::new(self.model, self.config.clone(), self.runtime.device)?;
+        let mut sampler = Sampler::new(self.model, self.config.clone(), self.runtime.device)?;
         let all = self.wanted();
         let missing: Vec<Wanted> = all.iter().copied().filter(|image| !files(out, image).exist()).collect();
         observe(all.len() - missing.len(), all.len());
         let mut done = all.len() - missing.len();
         for batch in missing.chunks(self.batch_size) {
-            self.sample_batch(&sampler, batch, out)?;
+            self.sample_batch(&mut sampler, batch, out)?;
             done += batch.len();
             observe(done, all.len());
             if cancel.load(Ordering::Relaxed) && done < all.len() {
@@ -152,20 +152,16 @@ impl SampleJob<'_> {
         self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| Wanted { class, index })).collect()
     }
 
-    fn sample_batch(&self, sampler: &Sampler, batch: &[Wanted], out: &Path) -> Result<(), SampleError> {
-        let [pre, post] = sampler.sample(batch)?;
-        let low_bits = i64::from(self.model.config.factorized_bits[0]);
-        let tokens_bn = pre + post.bitwise_left_shift_tensor_scalar(low_bits);
-        let side = self.model.config.side();
-        let pictures = decode(self.tokenizer, &tokens_bn.view([-1, side, side]));
-        let tokens_bn = tokens_bn.to_device(Device::Cpu).to_kind(Kind::Int);
-        for (i, (image, picture)) in batch.iter().zip(&pictures).enumerate() {
+    fn sample_batch(&self, sampler: &mut Sampler, batch: &[Wanted], out: &Path) -> Result<(), SampleError> {
+        let tokens = sampler.sample(batch)?;
+        let (side, n) = (self.model.config.side(), self.model.config.block_size as usize);
+        let pictures = decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device));
+        for ((image, tokens_n), picture) in batch.iter().zip(tokens.chunks_exact(n)).zip(&pictures) {
             let files = files(out, image);
             for folder in [&files.picture, &files.tokens].into_iter().filter_map(|file| file.parent()) {
                 std::fs::create_dir_all(folder).map_err(SampleError::io("create", folder))?;
             }
-            let row = Vec::<i32>::try_from(&tokens_bn.get(i as i64)).expect("tokens copy to the host");
-            let bytes: Vec<u8> = row.iter().flat_map(|token| token.to_le_bytes()).collect();
+            let bytes: Vec<u8> = tokens_n.iter().flat_map(|token| token.to_le_bytes()).collect();
             write_npy(&files.tokens, Dtype::I32, &[side as usize, side as usize], &bytes)?;
             picture.save(&files.picture)?;
         }

@@ -3,20 +3,30 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`sampler`] | classes in, token grids out: key-value cache, guidance, sampling |
-//! | [`filter`] | temperature, top-k, top-p |
+//! | [`decoder`] | one token of a batch: the model as the sampler sees it |
+//! | [`guidance`] | with and without a class, and how strongly |
+//! | [`draw`], [`filter`] | a row of logits in, a token out: temperature, top-k, top-p, inverse distribution |
+//! | `host`, `device` | the loop over positions; tokens drawn on the host, or where the logits are |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
 //! | [`eval`] | FID, inception score, PSNR, SSIM, LPIPS, use of the codebook |
 //! | [`arrays`] | `.npy` and `.npz` files |
 //! | [`reconstruct`] | images through the tokenizer and back |
 
 pub mod arrays;
+pub mod decoder;
+mod device;
+pub mod draw;
 pub mod error;
 pub mod eval;
 pub mod filter;
+pub mod guidance;
+mod host;
 pub mod job;
 pub mod reconstruct;
 pub mod sampler;
 
+pub use decoder::{Decoder, TorchDecoder};
 pub use error::SampleError;
+pub use guidance::Schedule;
 pub use job::{SampleJob, SampleOutcome};
 pub use sampler::{Sampler, SamplerConfig};

@@ -107,6 +107,12 @@ fn cut(picture: &Picture, width: usize, height: usize) -> Picture {
     Picture::new(width, height, rows.flat_map(|row| &row[..width * 3]).copied().collect())
 }
 
+/// Grids of tokens, row-major, as [`decode`] takes them: int64 `[B, side, side]` on `device`.
+pub fn tokens_tensor(tokens: &[u32], side: i64, device: Device) -> Tensor {
+    let tokens: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+    Tensor::from_slice(&tokens).view([-1, side, side]).to_device(device)
+}
+
 /// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one: it costs nothing there, and a picture is then the
 /// same to the bit whatever else is in the batch.
 pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor) -> Vec<Picture> {

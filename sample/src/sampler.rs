@@ -4,20 +4,28 @@
 //! on the batch or process that it is sampled in. A token is drawn by inverting the cumulative distribution at one
 //! uniform number.
 //!
-//! Shape suffixes: `b` batch (images), `c` = 2b with guidance (conditional half first), `d` width, `v` vocabulary.
+//! On the CPU tokens are drawn on the host, from a [`Decoder`]'s logits; on a GPU where the logits are.
+//!
+//! Shape suffixes: `b` batch (images), `c` sequences (2b with guidance, conditional half first), `n` positions.
 
 use crate::SampleError;
-use crate::filter::{top_k, top_p};
+use crate::decoder::{Decoder, TorchDecoder};
+use crate::draw::Rule;
+use crate::guidance::{Halves, Schedule};
+use crate::{device, host};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
-use tokengrid_train::ar::ArModel;
+use tch::{Device, Tensor};
+use tokengrid_train::ar::{ArModel, ModelConfig};
 use tokengrid_train::rng::CounterRng;
 
 /// How to sample; two values where low and high bits may differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplerConfig {
-    /// Guidance scale: logits = uncond + scale * (cond - uncond), where above 1.
+    /// Guidance scale: logits = uncond + scale * (cond - uncond). 1: the class alone; 0: no class.
     pub cfg_scale: [f64; 2],
+    /// How the guidance scale grows over the positions.
+    #[serde(default)]
+    pub cfg_schedule: Schedule,
     /// Logits are divided by it.
     pub temperature: [f64; 2],
     /// Most likely tokens that stay; 0: all.
@@ -31,7 +39,14 @@ pub struct SamplerConfig {
 impl Default for SamplerConfig {
     fn default() -> Self {
         let one = [1.0, 1.0];
-        SamplerConfig { cfg_scale: one, temperature: one, top_k: [0, 0], top_p: one, seed: 0 }
+        SamplerConfig {
+            cfg_scale: one,
+            cfg_schedule: Schedule::Constant,
+            temperature: one,
+            top_k: [0, 0],
+            top_p: one,
+            seed: 0,
+        }
     }
 }
 
@@ -62,8 +77,14 @@ impl SamplerConfig {
         Ok(())
     }
 
-    fn guided(&self) -> bool {
-        self.cfg_scale.iter().any(|&scale| scale > 1.0)
+    /// How sub-token `part` is drawn at `position` of `positions`.
+    pub fn rule(&self, part: usize, position: i64, positions: i64) -> Rule {
+        Rule {
+            cfg_scale: self.cfg_schedule.at(self.cfg_scale[part], position, positions),
+            temperature: self.temperature[part],
+            top_k: self.top_k[part],
+            top_p: self.top_p[part],
+        }
     }
 }
 
@@ -78,9 +99,14 @@ pub struct Wanted {
 
 /// Samples batches from a model.
 pub struct Sampler<'a> {
-    model: &'a ArModel,
     config: SamplerConfig,
-    device: Device,
+    source: Source<'a>,
+}
+
+/// Where logits come from, and so where tokens are drawn.
+enum Source<'a> {
+    Host(Box<dyn Decoder + 'a>),
+    Device(TorchDecoder<'a>, Device),
 }
 
 impl<'a> Sampler<'a> {
@@ -89,80 +115,71 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// Settings out of range.
     pub fn new(model: &'a ArModel, config: SamplerConfig, device: Device) -> Result<Sampler<'a>, SampleError> {
-        config.validate(model.config.vocab())?;
-        Ok(Sampler { model, config, device })
+        match (device, model.host_decoder()) {
+            (Device::Cpu, Some(decoder)) => Sampler::over(Box::new(decoder), config),
+            (Device::Cpu, None) => Sampler::over(Box::new(TorchDecoder::new(model, device)), config),
+            _ => Sampler::on_device(model, config, device),
+        }
     }
 
-    /// Samples all of `wanted` in one batch: low bits and high bits, int64 `[B, N]` each.
+    /// A sampler that draws where the model is.
+    pub(crate) fn on_device(
+        model: &'a ArModel,
+        config: SamplerConfig,
+        device: Device,
+    ) -> Result<Sampler<'a>, SampleError> {
+        config.validate(model.config.vocab())?;
+        Ok(Sampler { config, source: Source::Device(TorchDecoder::new(model, device), device) })
+    }
+
+    /// A sampler that draws on the host from the logits of `decoder`.
     ///
     /// # Errors
-    /// A class out of range.
-    pub fn sample(&self, wanted: &[Wanted]) -> Result<[Tensor; 2], SampleError> {
-        let class_num = self.model.config.class_num;
+    /// Settings out of range.
+    pub fn over(decoder: Box<dyn Decoder + 'a>, config: SamplerConfig) -> Result<Sampler<'a>, SampleError> {
+        config.validate(decoder.config().vocab())?;
+        Ok(Sampler { config, source: Source::Host(decoder) })
+    }
+
+    fn model(&self) -> &ModelConfig {
+        match &self.source {
+            Source::Host(decoder) => decoder.config(),
+            Source::Device(decoder, _) => decoder.config(),
+        }
+    }
+
+    /// Samples all of `wanted` in one batch: tokens `[B, N]`, row-major.
+    ///
+    /// # Errors
+    /// A class out of range, no memory for the batch, logits that are no numbers.
+    pub fn sample(&mut self, wanted: &[Wanted]) -> Result<Vec<u32>, SampleError> {
+        let (class_num, n) = (self.model().class_num, self.model().block_size);
         if let Some(image) = wanted.iter().find(|image| !(0..=class_num).contains(&image.class)) {
             return Err(SampleError::Class { class: image.class, class_num });
         }
-        let _no_grad = tch::no_grad_guard();
-        let n = self.model.config.block_size;
-        let uniform_bnp = self.uniform(wanted, n);
-        let classes: Vec<i64> = wanted.iter().map(|image| image.class).collect();
-        let mut class_c = Tensor::from_slice(&classes).to_device(self.device);
-        if self.config.guided() {
-            class_c = Tensor::cat(&[&class_c, &class_c.full_like(class_num)], 0);
+        let halves = Halves::of(self.config.cfg_scale, self.config.cfg_schedule);
+        let class_b: Vec<i64> = wanted.iter().map(|image| image.class).collect();
+        let class_c = halves.classes(&class_b, class_num);
+        let uniform_bnp = uniform(self.config.seed, wanted, n);
+        match &mut self.source {
+            Source::Host(decoder) => {
+                decoder.start(&class_c)?;
+                host::sample(decoder.as_mut(), &self.config, halves, &uniform_bnp)
+            }
+            Source::Device(decoder, device) => {
+                decoder.start(&class_c)?;
+                let uniform_bnp = Tensor::from_slice(&uniform_bnp).view([-1, n, 2]).to_device(*device);
+                Ok(device::sample(decoder, &self.config, halves, &uniform_bnp))
+            }
         }
-        let caches = self.model.empty_caches(class_c.size()[0]);
-        let (mut pre_all, mut post_all) = (vec![], vec![]);
-        let mut x_c1d = self.model.embed_class(&class_c);
-        for t in 0..n {
-            let h_cd = self.model.step(x_c1d, t, &caches);
-            let (logits_cv, values) = self.model.pre_logits(&h_cd);
-            let pre_b = self.draw(0, logits_cv, &uniform_bnp.select(1, t).select(1, 0));
-            let pre_c = self.both(&pre_b);
-            let logits_cv = self.model.post_logits(&pre_c, &values);
-            let post_b = self.draw(1, logits_cv, &uniform_bnp.select(1, t).select(1, 1));
-            x_c1d = self.model.embed(&pre_c, &self.both(&post_b)).unsqueeze(1);
-            pre_all.push(pre_b);
-            post_all.push(post_b);
-        }
-        Ok([Tensor::stack(&pre_all, 1), Tensor::stack(&post_all, 1)])
     }
+}
 
-    /// Both halves of a guided batch go on with the same tokens.
-    fn both(&self, token_b: &Tensor) -> Tensor {
-        if self.config.guided() { Tensor::cat(&[token_b, token_b], 0) } else { token_b.shallow_clone() }
-    }
-
-    /// Guidance, temperature, filters, and one token an image.
-    fn draw(&self, part: usize, logits_cv: Tensor, uniform_b: &Tensor) -> Tensor {
-        let logits_bv = self.guide(part, logits_cv) / self.config.temperature[part].max(1e-5);
-        let logits_bv = top_p(top_k(logits_bv, self.config.top_k[part]), self.config.top_p[part]);
-        if self.config.top_k[part] == 1 {
-            return logits_bv.argmax(-1, false);
-        }
-        let mass_bv = logits_bv.to_kind(Kind::Double).softmax(-1, Kind::Double).cumsum(-1, Kind::Double);
-        let total_b1 = mass_bv.narrow(1, -1, 1);
-        // Strictly beyond u of the mass, so a token of probability 0 is never drawn.
-        let target_b1 = uniform_b.unsqueeze(-1) * total_b1;
-        mass_bv.le_tensor(&target_b1).sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64)
-    }
-
-    fn guide(&self, part: usize, logits_cv: Tensor) -> Tensor {
-        if !self.config.guided() {
-            return logits_cv;
-        }
-        let halves = logits_cv.chunk(2, 0);
-        let (cond, uncond) = (&halves[0], &halves[1]);
-        let scale = self.config.cfg_scale[part];
-        if scale > 1.0 { uncond + (cond - uncond) * scale } else { cond.shallow_clone() }
-    }
-
-    /// Uniform numbers f64 `[B, N, 2]`, each image's own.
-    fn uniform(&self, wanted: &[Wanted], n: i64) -> Tensor {
-        let numbers = wanted.iter().flat_map(|image| {
-            let mut rng = CounterRng::new(&[self.config.seed, 21, image.class as u64, image.index]);
-            (0..2 * n).map(move |_| rng.uniform())
-        });
-        let numbers: Vec<f64> = numbers.collect();
-        Tensor::from_slice(&numbers).view([wanted.len() as i64, n, 2]).to_device(self.device)
-    }
+/// Uniform numbers `[B, N, 2]`, each image's own.
+fn uniform(seed: u64, wanted: &[Wanted], n: i64) -> Vec<f64> {
+    let numbers = wanted.iter().flat_map(|image| {
+        let mut rng = CounterRng::new(&[seed, 21, image.class as u64, image.index]);
+        (0..2 * n).map(move |_| rng.uniform())
+    });
+    numbers.collect()
 }

@@ -4,8 +4,9 @@
     python3 scripts/peers/train.py [--dim 384 --heads 6 --spatial 6 --factorized 2 --batch 8] [--threads 2]
 
 The PyTorch model is the published architecture as it is usually written: length-2 sequences through the same blocks as the
-long ones, one tensor a parameter, torch's AdamW. Both have fp32, the same shapes and synthetic tokens, and a loss at the
-start of ln 64 + ln 4096, since the heads start at zero. Contestants take turns; each figure is tokens a second of a round.
+long ones, one tensor a parameter, torch's AdamW. Both have fp32, dropout at the same rate (`--dropout`; the recipe has 0.1),
+the same shapes and synthetic tokens, and a loss at the start of ln 64 + ln 4096, since the heads start at zero. Contestants
+take turns; each figure is tokens a second of a round.
 """
 
 import json
@@ -34,6 +35,9 @@ def build(args):
             wide = x.float()
             return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-5)).type_as(x) * self.weight
 
+    def dropped(x):
+        return functional.dropout(x, args.dropout) if args.dropout > 0 else x
+
     def linear(inner, outer):
         return nn.Linear(inner, outer, bias=False)
 
@@ -58,9 +62,9 @@ def build(args):
             q, k, v = rotated(parts[:, :, 0], table), rotated(parts[:, :, 1], table), parts[:, :, 2]
             q, k, v = (t.transpose(1, 2) for t in (q, k, v))
             y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.wo(y.transpose(1, 2).reshape(batch, length, dim))
+            x = x + dropped(self.wo(y.transpose(1, 2).reshape(batch, length, dim)))
             n = self.ffn_norm(x)
-            return x + self.w2(functional.silu(self.w1(n)) * self.w3(n))
+            return x + dropped(self.w2(functional.silu(self.w1(n)) * self.w3(n)))
 
     class Model(nn.Module):
         def __init__(self):
@@ -81,7 +85,7 @@ def build(args):
 
         def forward(self, pre, post, label):
             tokens = self.pre(pre[:, :-1]) + self.post(post[:, :-1])
-            x = torch.cat([self.classes(label)[:, None], tokens], 1)
+            x = dropped(torch.cat([self.classes(label)[:, None], tokens], 1))
             for block in self.spatial:
                 x = block(x, self.table[: x.shape[1]])
             batch, length, dim = x.shape
@@ -150,7 +154,10 @@ def ours(args, found):
         "train.batch_size": args.batch,
     }
     settings = [word for key, value in shape.items() for word in ("--set", f"{key}={value}")]
-    command = [args.program, "bench", "train", "--device", "cpu", "--threads", args.threads, "--steps", args.steps, "--json"]
+    rates = ("token_drop", "resid_dropout", "ffn_dropout")
+    settings += [word for rate in rates for word in ("--set", f"model.{rate}={args.dropout}")]
+    command = [args.program, "bench", "train", "--device", "cpu", "--threads", args.threads, "--steps", args.steps]
+    command += ["--dropout", "--json"]
 
     def timed():
         output = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, check=True).stdout
@@ -168,6 +175,7 @@ def main():
     parser = arguments(__doc__.splitlines()[0])
     for flag, default in (("dim", 384), ("heads", 6), ("spatial", 6), ("factorized", 2), ("batch", 8), ("threads", 2), ("steps", 3)):
         parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--dropout", type=float, default=0.0, help="the recipe's is 0.1 after every branch")
     args = parser.parse_args()
     inside(args.env, PACKAGES)
     found = {}

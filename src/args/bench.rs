@@ -90,7 +90,7 @@ pub struct BenchLoaderArgs {
 #[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct BenchTrainArgs {
-    /// Configuration, as for `train ar`; dropout is turned off.
+    /// Configuration, as for `train ar`; dropout is turned off unless --dropout is given.
     #[command(flatten)]
     pub config: ConfigArgs,
     /// The token cache [default: synthetic tokens].
@@ -108,6 +108,9 @@ pub struct BenchTrainArgs {
     /// Also measure the step that autograd computes.
     #[arg(long)]
     pub autograd: bool,
+    /// Keep the configuration's dropout, as in training.
+    #[arg(long, conflicts_with = "autograd")]
+    pub dropout: bool,
     /// Steps that are measured, after one that warms up.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub steps: u32,

@@ -24,21 +24,46 @@ pub enum CacheCommand {
         /// The cache's folder.
         dir: PathBuf,
     },
-    /// One row: label, key, view, crop, tokens.
-    Show {
+    /// One row: label, key, view, crop, tokens; with a tokenizer also its picture.
+    Show(ShowArgs),
+    /// The first rows.
+    Head {
         /// The cache's folder.
         dir: PathBuf,
-        /// The row, counted from 0.
-        #[arg(long, default_value_t = 0, value_name = "ROW")]
-        index: usize,
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
+        rows: usize,
     },
-    /// Codebook use, balance of the bits, dead bits, rows a class, duplicates.
+    /// Rows of a class, of a part of a key, of a view.
+    Find(FindArgs),
+    /// Codebook use, balance of the bits, dead bits, rows a class, duplicates. Counted once, kept in the cache's folder.
     Stats {
         /// The cache's folder.
         dir: PathBuf,
         /// Draw code use, bit balance and class sizes to a picture.
         #[arg(long, value_name = "FILE.png")]
         plot: Option<PathBuf>,
+    },
+    /// Rows and token entropy of every class.
+    Classes {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// What comes first: `label`, the largest class (`rows`), or the poorest one (`entropy`).
+        #[arg(long, default_value = "label", value_name = "ORDER")]
+        sort: ClassOrder,
+        /// Draw class sizes and entropies to a picture.
+        #[arg(long, value_name = "FILE.png")]
+        plot: Option<PathBuf>,
+    },
+    /// Two caches row by row: keys, labels, crops, and how many bits agree. Exit status 1 when they differ.
+    Diff {
+        /// One cache's folder.
+        a: PathBuf,
+        /// The other's.
+        b: PathBuf,
+        /// Rows that are listed, of those that differ.
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        limit: usize,
     },
     /// A cache out of token arrays.
     Import(ImportArgs),
@@ -90,6 +115,76 @@ pub enum CacheCommand {
         #[arg(long, default_value_t = 0, value_name = "S")]
         seed: u64,
     },
+}
+
+/// `cache show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The cache's folder.
+    pub dir: PathBuf,
+    /// The row, counted from 0.
+    #[arg(long, default_value_t = 0, value_name = "ROW")]
+    pub index: usize,
+    /// Print the picture that the tokens stand for, in the way that the terminal knows.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "auto", requires = "tokenizer")]
+    pub image: Option<ImageArg>,
+    /// Tokenizer that decodes it: weights, or `tiny`.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "WEIGHTS", requires = "image")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the weights: raw, or ema (their moving average).
+    #[cfg(feature = "torch")]
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
+    /// Device.
+    #[cfg(feature = "torch")]
+    #[command(flatten)]
+    pub device: super::DeviceArgs,
+}
+
+/// `--image`.
+#[cfg(feature = "torch")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImageArg {
+    /// By what the environment says of the terminal; half blocks where that is nothing.
+    Auto,
+    /// The protocol of kitty, WezTerm and Ghostty: all pixels.
+    Kitty,
+    /// Sixels (foot, mlterm, xterm -ti vt340): all pixels, 256 colours.
+    Sixel,
+    /// Half blocks in 24-bit colours: two pixels a character, in nearly every terminal.
+    Blocks,
+}
+
+/// `cache find`.
+#[derive(Debug, Args)]
+pub struct FindArgs {
+    /// The cache's folder.
+    pub dir: PathBuf,
+    /// Class, by name or index; -1 for rows without one.
+    #[arg(long, value_name = "CLASS", allow_hyphen_values = true)]
+    pub class: Option<String>,
+    /// Text that is part of the key.
+    #[arg(long, value_name = "TEXT")]
+    pub key: Option<String>,
+    /// View.
+    #[arg(long, value_name = "N")]
+    pub view: Option<u32>,
+    /// Rows that are listed, of those that are found.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: usize,
+}
+
+/// `--sort` of `cache classes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ClassOrder {
+    /// By index.
+    Label,
+    /// The largest first.
+    Rows,
+    /// The lowest entropy first.
+    Entropy,
 }
 
 /// `cache import`.

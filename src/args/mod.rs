@@ -17,9 +17,11 @@ mod train;
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
 pub use bench::{BenchEncodeArgs, BenchTrainArgs};
+pub use cache::{
+    AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
+};
 #[cfg(feature = "torch")]
-pub use cache::MadeOfArgs;
-pub use cache::{AccessArgs, CacheArgs, CacheCommand, ExportFormat, ImportArgs, SubsetArgs};
+pub use cache::{ImageArg, MadeOfArgs};
 #[cfg(feature = "torch")]
 pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SizeArg};
 #[cfg(feature = "torch")]

@@ -3,6 +3,8 @@
 mod bench;
 mod cache;
 #[cfg(feature = "torch")]
+mod decoder;
+#[cfg(feature = "torch")]
 mod eval;
 mod ingest;
 #[cfg(feature = "torch")]

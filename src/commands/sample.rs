@@ -6,12 +6,13 @@ use crate::exit::{CheckFailed, Usage};
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use tokengrid_sample::job::model_fingerprint;
-use tokengrid_sample::{SampleJob, SamplerConfig};
+use tokengrid_sample::{SampleJob, SamplerConfig, Schedule};
 
 /// Runs the command.
 pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let config = SamplerConfig {
         cfg_scale: pair("--cfg-scale", &args.cfg_scale)?,
+        cfg_schedule: Schedule::Constant,
         temperature: pair("--temperature", &args.temperature)?,
         top_k: pair("--top-k", &args.top_k)?,
         top_p: pair("--top-p", &args.top_p)?,

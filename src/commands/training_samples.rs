@@ -3,7 +3,7 @@
 use super::model;
 use crate::args::TokenizerArgs;
 use crate::exit::CheckFailed;
-use tokengrid_sample::reconstruct::decode;
+use tokengrid_sample::reconstruct::{decode, tokens_tensor};
 use tokengrid_sample::sampler::Wanted;
 use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
 use tokengrid_tokenize::{Picture, Precision, Runtime, Tokenizer};
@@ -54,8 +54,7 @@ fn picture(
     wanted: &[Wanted],
     runtime: &Runtime,
 ) -> Result<Picture, SampleError> {
-    let [pre, post] = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;
-    let tokens_bn = pre + post.bitwise_left_shift_tensor_scalar(i64::from(model.config.factorized_bits[0]));
+    let tokens = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;
     let side = model.config.side();
-    Ok(Picture::grid(&decode(tokenizer, &tokens_bn.view([-1, side, side])), IMAGES_A_CLASS as usize))
+    Ok(Picture::grid(&decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device)), IMAGES_A_CLASS as usize))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::data_type::{BoolType, ByteArrayType, DataType, Int32Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::file::metadata::ParquetMetaData;
 
 use self::file::{check_expected, check_footer, check_magic, read_at, read_metadata};
@@ -223,11 +223,10 @@ impl Shard {
         let crop_x = self.int_column(file, group, CROP_X, rows.clone())?;
         let crop_y = self.int_column(file, group, CROP_Y, rows.clone())?;
         let flips = self.column::<BoolType>(file, group, FLIP, rows.clone())?;
-        let keys = self.column::<ByteArrayType>(file, group, KEY, rows)?;
+        let keys = self.keys(file, group, rows)?;
         let mut metas = Vec::with_capacity(labels.len());
         for (i, key) in keys.iter().enumerate() {
-            let key = std::str::from_utf8(key.data())
-                .map_err(|_| self.value_error(group, KEY, "UTF-8 text", "other bytes".to_owned()))?;
+            let key = self.key_text(group, key)?;
             let view = u32::try_from(views[i])
                 .map_err(|_| self.value_error(group, VIEW, "at least 0", views[i].to_string()))?;
             metas.push(RowMeta {
@@ -240,6 +239,43 @@ impl Shard {
             });
         }
         Ok(metas)
+    }
+
+    /// The keys of rows `rows` of a group, after verifying the column; [`Shard::key_text`] makes text of them.
+    pub(crate) fn keys(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        rows: Range<usize>,
+    ) -> Result<Vec<ByteArray>, CacheError> {
+        self.column::<ByteArrayType>(file, group, KEY, rows)
+    }
+
+    pub(crate) fn key_text<'a>(&self, group: usize, key: &'a ByteArray) -> Result<&'a str, CacheError> {
+        let bytes = key.data();
+        std::str::from_utf8(bytes).map_err(|_| self.value_error(group, KEY, "UTF-8 text", "other bytes".to_owned()))
+    }
+
+    /// Fills `out` with the token bytes of a group from its byte `start` on, by position where the system can.
+    pub(crate) fn read_tokens(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        start: usize,
+        out: &mut [u8],
+    ) -> Result<(), CacheError> {
+        let offset = self.token_range(group).start + start;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileExt;
+            let _ = file;
+            self.file.read_exact_at(out, offset as u64).map_err(io_error("read", &self.path))
+        }
+        #[cfg(not(unix))]
+        {
+            out.copy_from_slice(&file[offset..offset + out.len()]);
+            Ok(())
+        }
     }
 
     /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.

@@ -69,10 +69,12 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let Some(mut config) = resolved::<ArConfig>(&args.config, &[("data.cache", &args.cache)], global)? else {
         return Ok(());
     };
-    // What a step costs does not depend on dropout, and without it all contestants must agree.
-    config.model.token_drop = 0.0;
-    config.model.resid_dropout = 0.0;
-    config.model.ffn_dropout = 0.0;
+    // The paths draw different dropout; without it they must come to the same losses.
+    if !args.dropout {
+        config.model.token_drop = 0.0;
+        config.model.resid_dropout = 0.0;
+        config.model.ffn_dropout = 0.0;
+    }
     let (Some(source), Some(tokenizer), Some(cache)) = (&args.source, &args.tokenizer, &args.cache) else {
         return compare(&config, None, args, global);
     };

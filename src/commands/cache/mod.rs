@@ -1,8 +1,13 @@
 //! `tokengrid cache ...`: one function a command.
 
 mod bridge;
+mod inspect;
 mod look;
+#[cfg(feature = "torch")]
+mod picture;
 mod plot;
+mod rows;
+mod table;
 #[cfg(feature = "torch")]
 mod trust;
 
@@ -16,8 +21,12 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         CacheCommand::Info { dir } => look::info(dir, global),
         CacheCommand::Verify { dir } => look::check(dir, global),
-        CacheCommand::Show { dir, index } => look::show(dir, *index, global),
-        CacheCommand::Stats { dir, plot } => look::stats(dir, plot.as_deref(), global),
+        CacheCommand::Show(args) => rows::show(args, global),
+        CacheCommand::Head { dir, rows } => rows::head(dir, *rows, global),
+        CacheCommand::Find(args) => rows::find(args, global),
+        CacheCommand::Stats { dir, plot } => inspect::stats(dir, plot.as_deref(), global),
+        CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
+        CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
         CacheCommand::Import(args) => bridge::import(args, global),
         CacheCommand::Export { dir, format, out } => bridge::export(dir, *format, out, global),
         CacheCommand::Merge { out, inputs, overwrite } => bridge::merge(out, inputs, *overwrite, global),

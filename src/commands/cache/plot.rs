@@ -1,10 +1,10 @@
-//! The picture of `cache stats --plot`.
+//! The pictures of `cache stats --plot` and `cache classes --plot`.
 
 use crate::files::write_whole;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
-use tokengrid_cache::CacheStats;
+use tokengrid_cache::{CacheStats, ClassRows};
 
 /// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
 static FONT: &[u8] = include_bytes!("../../../train/assets/DejaVuSans-ascii.ttf");
@@ -14,12 +14,23 @@ const BLUE_GRAY: RGBColor = RGBColor(70, 110, 160);
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
+type DrawError = Box<dyn std::error::Error>;
+
 /// Draws how often codes are used, how balanced the bits are, and how large the classes are, one below the other.
 pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
+    save(path, &|rgb| draw_stats(stats, rgb))
+}
+
+/// Draws how many rows the classes have, and their entropies, in the order given.
+pub fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
+    save(path, &|rgb| draw_classes(classes, rgb))
+}
+
+fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyhow::Result<()> {
     // Registering it twice is no error that matters.
     let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
-    draw(stats, &mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
+    draw(&mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Rgb);
@@ -28,7 +39,20 @@ pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
     write_whole(path, &file)
 }
 
-fn draw(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), Box<dyn std::error::Error>> {
+fn draw_classes(classes: &[ClassRows], rgb: &mut [u8]) -> Result<(), DrawError> {
+    let root = BitMapBackend::with_buffer(rgb, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let panels = root.split_evenly((2, 1));
+    let rows: Vec<f64> = classes.iter().map(|class| class.rows as f64).collect();
+    let entropies: Vec<f64> = classes.iter().map(|class| class.code_entropy_bits).collect();
+    let label = |bar: usize| classes.get(bar).map_or(String::new(), |class| class.label.to_string());
+    bars(&panels[0], "rows a class", "class", &rows, None, &label)?;
+    bars(&panels[1], "entropy of the codes in a class, in bits a token", "class", &entropies, None, &label)?;
+    root.present()?;
+    Ok(())
+}
+
+fn draw_stats(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), DrawError> {
     let root = BitMapBackend::with_buffer(rgb, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let panels = root.split_evenly((3, 1));
@@ -73,7 +97,7 @@ fn bars(
     values: &[f64],
     top: Option<f64>,
     name: &dyn Fn(usize) -> String,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), DrawError> {
     let highest = values.iter().copied().fold(0.0, f64::max);
     let top = top.unwrap_or(highest * 1.05).max(1e-9);
     let mut chart = ChartBuilder::on(area)

@@ -17,7 +17,7 @@ pub use block::{Block, Dropout, rms_norm};
 pub use config::{ArConfig, DataSection, ModelConfig, TrainSection};
 pub use data::{HostBatch, Prefetch, Unpacker};
 pub use engine::{Engine, StepName};
-pub use fused::FusedStep;
+pub use fused::{FusedStep, HostDecoder};
 pub use intra::IntraBlock;
 pub use memory::{MemoryEstimate, estimate, largest_batch};
 pub use model::{ArModel, Losses};

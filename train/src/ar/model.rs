@@ -7,6 +7,7 @@
 
 use super::block::{Block, Dropout, drop, linear, rms_norm};
 use super::config::ModelConfig;
+use super::fused::HostDecoder;
 use super::intra::IntraBlock;
 use super::rope::Rope;
 use super::weights::Scope;
@@ -27,6 +28,7 @@ pub struct ArModel {
     norm: Tensor,
     head: [Tensor; 2],
     rope: Rope,
+    params: Params,
 }
 
 /// Mean cross entropies of the two sub-tokens.
@@ -63,7 +65,16 @@ impl ArModel {
             rope: Rope::new(config.side(), config.head_dim(), device),
             config: config.clone(),
             compute,
+            params: params.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect(),
         }
+    }
+
+    /// A decoder with kernels of our own, where the model is one for the CPU in fp32. It has the weights of this moment.
+    pub fn host_decoder(&self) -> Option<HostDecoder> {
+        let fits =
+            |tensor: &Tensor| (tensor.device(), tensor.kind()) == (Device::Cpu, Kind::Float) && tensor.is_contiguous();
+        let ours = self.compute == Kind::Float && self.params.iter().all(|(_, tensor)| fits(tensor));
+        ours.then(|| HostDecoder::new(&self.config, &self.params))
     }
 
     /// Teacher forcing. `pre`, `post` int64 `[B, N]`, `class` int64 `[B]` (`class_num` = none); fp32 logits `[B, N, 2^6]`

@@ -11,13 +11,15 @@ use std::sync::OnceLock;
 use tokengrid_tokenize::simd::{Kernel, LANES_MAX, Level, Simd, VECTORS};
 
 /// Columns of a panel of `b`.
-const PANEL: usize = VECTORS * LANES_MAX;
+pub(crate) const PANEL: usize = VECTORS * LANES_MAX;
 /// Most of k that is multiplied at once: a panel then stays in the second-level cache.
 const DEPTH: usize = 512;
 /// Strips of rows that a task takes at most: a task's part of `a` then stays in the second-level cache.
 const STRIPS: usize = 12;
 /// Most rows that the registers of any instruction set hold.
 const ROWS_MAX: usize = 14;
+/// Rows this many floats apart lie in the same few lines of the first-level cache.
+const CONFLICT: usize = 256;
 /// Floats from row to row of a packed strip of rows; no power of two, which would put all rows into the same cache lines.
 const ROW_STRIDE: usize = DEPTH + 16;
 /// Floats from k to k of a packed strip of columns.
@@ -73,7 +75,8 @@ pub fn multiply(a: Factor, b: Factor, c: &mut [f32], output: Output) {
     multiply_at(level(), a, b, c, output);
 }
 
-fn level() -> Level {
+/// The instruction set of this processor.
+pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| Level::detect().unwrap_or(Level::Portable))
 }
@@ -103,6 +106,108 @@ fn multiply_at(level: Level, a: Factor, b: Factor, c: &mut [f32], output: Output
     PANELS.set(panels);
 }
 
+/// A small factor `b [K, N]`, packed whole, for tasks that multiply strips of their own.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    values: Vec<f32>,
+    depth: usize,
+}
+
+impl Panels {
+    /// Replaces what was there by `b`; takes memory only when `b` is larger than ever before.
+    #[inline(always)]
+    pub(crate) fn pack(&mut self, b: Factor) {
+        self.depth = b.shape().0;
+        let (size, count) = (self.depth * PANEL, b.shape().1.div_ceil(PANEL));
+        self.values.resize(size * count, 0.0);
+        for (panel, to) in self.values.chunks_exact_mut(size).enumerate() {
+            pack_panel(&b, Slice { start: 0, depth: self.depth }, panel * PANEL, to);
+        }
+    }
+
+    /// Room for a factor `[depth, columns]` that is filled in later, all zeros.
+    pub(crate) fn zeros(depth: usize, columns: usize) -> Panels {
+        Panels { values: vec![0.0; columns.div_ceil(PANEL) * PANEL * depth], depth }
+    }
+
+    /// Replaces column `column`.
+    pub(crate) fn set_column(&mut self, column: usize, values: &[f32]) {
+        let panel = &mut self.values[column / PANEL * self.depth * PANEL..][..self.depth * PANEL];
+        for (row, &value) in panel.chunks_exact_mut(PANEL).zip(values) {
+            row[column % PANEL] = value;
+        }
+    }
+
+    /// Replaces row `row`.
+    pub(crate) fn set_row(&mut self, row: usize, values: &[f32]) {
+        let panels = self.values.chunks_exact_mut(self.depth * PANEL);
+        for (panel, values) in panels.zip(values.chunks(PANEL)) {
+            panel[row * PANEL..][..values.len()].copy_from_slice(values);
+        }
+    }
+
+    /// `c = a b`, or with `add` `c += a b`, by all threads: `rows` rows of `a`, `a_stride` floats apart, to rows of `c` that lie
+    /// `n` apart and have room for whole panels.
+    pub(crate) fn multiply_all(&self, rows: usize, a: &[f32], a_stride: usize, c: &mut [f32], n: usize, add: bool) {
+        let count = self.values.len() / (self.depth * PANEL).max(1);
+        assert!(n >= count * PANEL && c.len() >= rows * n, "{rows} rows of {} panels in rows of {n}", count);
+        let pieces = Pieces::of(c);
+        for_each(count, &|panel| {
+            let b = &self.values[panel * self.depth * PANEL..][..self.depth * PANEL];
+            let output = if add { At::Add } else { At::Set };
+            level().run(OnePanel { rows, a, a_stride, b, c: pieces.pointer(panel * PANEL), n, output });
+        });
+    }
+
+    /// `c = a b` over `ks` and the columns that `c` is wide enough for: `rows` rows, at most as many as the registers hold.
+    /// Element (row, k) of `a`, k counted from the start of `ks`, lies at `row * strides[0] + k * strides[1]`; rows of `c`
+    /// lie `n` apart and take `columns`, rounded up to whole panels.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn multiply<S: Simd>(
+        &self,
+        s: S,
+        rows: usize,
+        a: &[f32],
+        strides: [usize; 2],
+        ks: std::ops::Range<usize>,
+        columns: usize,
+        c: &mut [f32],
+        n: usize,
+    ) {
+        let count = columns.div_ceil(PANEL);
+        assert!(n >= count * PANEL && c.len() >= (rows - 1) * n + count * PANEL, "{rows} rows of {columns}");
+        for (panel, b) in self.values.chunks_exact(self.depth * PANEL).take(count).enumerate() {
+            let b = &b[ks.start * PANEL..ks.end * PANEL];
+            // SAFETY: `c` was checked.
+            unsafe { tile(s, rows, a, strides, b, c.as_mut_ptr().add(panel * PANEL), n, At::Set) };
+        }
+    }
+}
+
+/// Some rows by one panel.
+struct OnePanel<'a> {
+    rows: usize,
+    a: &'a [f32],
+    a_stride: usize,
+    b: &'a [f32],
+    /// Where the panel's columns of `c` begin.
+    c: *mut f32,
+    n: usize,
+    output: At,
+}
+
+impl Kernel for OnePanel<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in (0..self.rows).step_by(S::ROWS) {
+            let (rows, a) = (S::ROWS.min(self.rows - row), &self.a[row * self.a_stride..]);
+            // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
+            unsafe { tile(s, rows, a, [self.a_stride, 1], self.b, self.c.add(row * self.n), self.n, self.output) };
+        }
+    }
+}
+
 /// A range of k.
 #[derive(Debug, Clone, Copy)]
 struct Slice {
@@ -112,24 +217,36 @@ struct Slice {
 
 /// `b`'s slice as panels `[N / PANEL, rounded up][depth][PANEL]`; missing columns are 0.
 fn pack_panels(b: &Factor, slice: Slice, panels: &mut [f32]) {
-    let (size, n) = (slice.depth * PANEL, b.shape().1);
+    let size = slice.depth * PANEL;
     let pieces = Pieces::of(panels);
-    for_each(n.div_ceil(PANEL), &|panel| {
+    for_each(b.shape().1.div_ceil(PANEL), &|panel| {
         // SAFETY: a task has a panel of its own.
-        let to = unsafe { pieces.piece(panel * size, size) };
-        let first = panel * PANEL;
-        let columns = PANEL.min(n - first);
-        if columns < PANEL {
-            to.fill(0.0);
-        }
-        if b.transposed {
-            pack_transposed(b, slice, first, columns, to);
-        } else {
-            for (k, to) in (slice.start..).zip(to.chunks_exact_mut(PANEL)) {
-                to[..columns].copy_from_slice(&b.values[k * b.columns + first..][..columns]);
-            }
-        }
+        pack_panel(b, slice, panel * PANEL, unsafe { pieces.piece(panel * size, size) });
     });
+}
+
+/// Columns from `first` on.
+#[inline(always)]
+fn pack_panel(b: &Factor, slice: Slice, first: usize, to: &mut [f32]) {
+    let columns = PANEL.min(b.shape().1 - first);
+    if columns < PANEL {
+        to.fill(0.0);
+    }
+    if b.transposed {
+        return pack_transposed(b, slice, first, columns, to);
+    }
+    for (k, to) in (slice.start..).zip(to.chunks_exact_mut(PANEL)) {
+        copy::<PANEL>(&b.values[k * b.columns + first..][..columns], to);
+    }
+}
+
+/// Copies `from`; when it has the usual `LEN`, without a call.
+#[inline(always)]
+fn copy<const LEN: usize>(from: &[f32], to: &mut [f32]) {
+    match <&[f32; LEN]>::try_from(from) {
+        Ok(from) => to[..LEN].copy_from_slice(from),
+        Err(_) => to[..from.len()].copy_from_slice(from),
+    }
 }
 
 /// A panel of a `b` that lies transposed, in squares that stay in the first-level cache.
@@ -194,18 +311,24 @@ struct Block<'a> {
     c: &'a mut [f32],
     n: usize,
     output: Output<'a>,
+    /// This thread's memory for packed strips.
     strips: &'a mut [f32],
 }
 
 impl Kernel for Block<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        if self.a.transposed {
-            self.pack_columns(S::ROWS);
-            self.multiply::<S, 1, COLUMN_STRIDE>(s, COLUMN_STRIDE * DEPTH);
+        let Factor { values, columns, transposed, .. } = *self.a;
+        let strips = std::mem::take(&mut self.strips);
+        if transposed {
+            self.pack_columns(S::ROWS, strips);
+            self.multiply(s, strips, [1, COLUMN_STRIDE], COLUMN_STRIDE * DEPTH);
+        } else if columns.is_multiple_of(CONFLICT) {
+            self.pack_rows(strips);
+            self.multiply(s, strips, [ROW_STRIDE, 1], ROW_STRIDE * S::ROWS);
         } else {
-            self.pack_rows();
-            self.multiply::<S, ROW_STRIDE, 1>(s, ROW_STRIDE * S::ROWS);
+            let in_place = &values[self.first * columns + self.slice.start..];
+            self.multiply(s, in_place, [columns, 1], columns * S::ROWS);
         }
     }
 }
@@ -213,47 +336,45 @@ impl Kernel for Block<'_> {
 impl Block<'_> {
     /// Strips `[row][k]` of an `a` that lies row by row.
     #[inline(always)]
-    fn pack_rows(&mut self) {
+    fn pack_rows(&self, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;
         for row in 0..self.rows {
             let from = &self.a.values[(self.first + row) * self.a.columns + start..][..depth];
-            self.strips[row * ROW_STRIDE..][..depth].copy_from_slice(from);
+            strips[row * ROW_STRIDE..][..depth].copy_from_slice(from);
         }
     }
 
     /// Strips `[k][row]` of an `a` that lies column by column.
     #[inline(always)]
-    fn pack_columns(&mut self, rows: usize) {
+    fn pack_columns(&self, rows: usize, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;
         for (strip, row) in (0..self.rows).step_by(rows).enumerate() {
-            let to = &mut self.strips[strip * COLUMN_STRIDE * DEPTH..][..COLUMN_STRIDE * depth];
+            let to = &mut strips[strip * COLUMN_STRIDE * DEPTH..][..COLUMN_STRIDE * depth];
             let count = rows.min(self.rows - row);
             for (k, to) in (start..).zip(to.chunks_exact_mut(COLUMN_STRIDE)) {
-                to[..count].copy_from_slice(&self.a.values[k * self.a.columns + self.first + row..][..count]);
+                copy::<ROWS_MAX>(&self.a.values[k * self.a.columns + self.first + row..][..count], to);
             }
         }
     }
 
-    /// All rows by all panels; strips lie `strip` floats apart.
+    /// All rows by all panels; strips of `a` lie `strip` floats apart.
     #[inline(always)]
-    fn multiply<S: Simd, const ROW: usize, const K: usize>(self, s: S, strip: usize) {
+    fn multiply<S: Simd>(&mut self, s: S, a: &[f32], strides: [usize; 2], strip: usize) {
         let depth = self.slice.depth;
         for (panel, b) in self.panels.chunks_exact(depth * PANEL).enumerate() {
             let columns = PANEL.min(self.n - panel * PANEL);
             for (number, row) in (0..self.rows).step_by(S::ROWS).enumerate() {
                 let rows = S::ROWS.min(self.rows - row);
-                let a = &self.strips[number * strip..];
+                let a = &a[number * strip..];
                 let at = row * self.n + panel * PANEL;
                 if columns == PANEL {
                     // SAFETY: the tile lies within `c` (and `output`, which has its shape), the strip within `strips`.
-                    unsafe {
-                        tile::<S, ROW, K>(s, rows, a, b, self.c.as_mut_ptr().add(at), self.n, self.output.at(at))
-                    };
+                    unsafe { tile(s, rows, a, strides, b, self.c.as_mut_ptr().add(at), self.n, self.output.at(at)) };
                     continue;
                 }
                 let mut whole = [0f32; ROWS_MAX * PANEL];
                 // SAFETY: `whole` holds a tile.
-                unsafe { tile::<S, ROW, K>(s, rows, a, b, whole.as_mut_ptr(), PANEL, At::Set) };
+                unsafe { tile(s, rows, a, strides, b, whole.as_mut_ptr(), PANEL, At::Set) };
                 for row in 0..rows {
                     let at = at + row * self.n;
                     let sums = &whole[row * PANEL..][..columns];
@@ -297,16 +418,17 @@ impl Output<'_> {
 /// # Safety
 /// `c` (and what [`At`] points to) holds `rows` rows of [`PANEL`] at a distance of `n`.
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROW: usize, const K: usize>(
+unsafe fn tile<S: Simd>(
     s: S,
     rows: usize,
     a: &[f32],
+    strides: [usize; 2],
     b: &[f32],
     c: *mut f32,
     n: usize,
     output: At,
 ) {
-    assert!(rows <= S::ROWS && a.len() > (rows - 1) * ROW + (b.len() / PANEL - 1) * K);
+    assert!(rows <= S::ROWS && a.len() > (rows - 1) * strides[0] + (b.len() / PANEL - 1) * strides[1]);
     for column in (0..PANEL).step_by(VECTORS * S::LANES) {
         let output = match output {
             // SAFETY: the caller's promise.
@@ -318,7 +440,7 @@ unsafe fn tile<S: Simd, const ROW: usize, const K: usize>(
                 match rows {
                     // SAFETY: the caller's promise and the sizes asserted above.
                     $($count if $count <= S::ROWS => unsafe {
-                        sums::<S, $count, ROW, K>(s, a.as_ptr(), b, column, c.add(column), n, output);
+                        sums::<S, $count>(s, a.as_ptr(), strides, b, column, c.add(column), n, output);
                     },)*
                     _ => unreachable!("at most 14 rows"),
                 }
@@ -333,9 +455,10 @@ unsafe fn tile<S: Simd, const ROW: usize, const K: usize>(
 /// # Safety
 /// As for [`tile`]; element (row, k) of `a` lies at `row * ROW + k * K`, for all k of the panel `b`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize, const ROW: usize, const K: usize>(
+unsafe fn sums<S: Simd, const R: usize>(
     s: S,
     a: *const f32,
+    [row_stride, k_stride]: [usize; 2],
     b: &[f32],
     column: usize,
     c: *mut f32,
@@ -349,7 +472,7 @@ unsafe fn sums<S: Simd, const R: usize, const ROW: usize, const K: usize>(
             let b = b.as_ptr().add(column);
             let b: [S::V; VECTORS] = [s.load(b), s.load(b.add(S::LANES))];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let a = s.splat(*a.add(row * ROW + k * K));
+                let a = s.splat(*a.add(row * row_stride + k * k_stride));
                 for (sum, b) in sums.iter_mut().zip(b) {
                     *sum = s.fma(a, b, *sum);
                 }

@@ -77,6 +77,18 @@ pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     total(lanes)
 }
 
+/// The largest of some numbers; not for NaN.
+#[inline(always)]
+pub fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in values.chunks(LANES) {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b))
+}
+
 /// e^x to within 2 units in the last place for -87 <= x <= 88; outside, the value at the nearer end.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {

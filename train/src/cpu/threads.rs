@@ -81,6 +81,16 @@ impl<'a, T> Pieces<'a, T> {
         Pieces { start: slice.as_mut_ptr(), len: slice.len(), _slice: std::marker::PhantomData }
     }
 
+    /// Where element `from` lies, for tasks whose parts are no ranges.
+    ///
+    /// # Panics
+    /// When it is not within the slice.
+    pub fn pointer(&self, from: usize) -> *mut T {
+        assert!(from < self.len);
+        // SAFETY: within the slice.
+        unsafe { self.start.add(from) }
+    }
+
     /// Elements `from .. from + len`.
     ///
     /// # Safety

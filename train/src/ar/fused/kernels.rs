@@ -4,7 +4,7 @@
 //! memory many times. Rows are vectors of the model's width unless said otherwise. Each is checked against libtorch's
 //! own operations in `tests`.
 
-use crate::cpu::simd::{exp, multiversion, sigmoid, sum2};
+use crate::cpu::simd::{exp, max, multiversion, sigmoid, sum2};
 
 /// What is added to a mean of squares before its root is taken.
 pub const NORM_EPS: f32 = 1e-5;
@@ -99,13 +99,7 @@ multiversion! {
 multiversion! {
     /// Cross entropy of one row of logits, which are replaced by their gradient times `scale`; returns the loss.
     pub fn cross_entropy(logits: &mut [f32], target: usize, scale: f32) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        for chunk in logits.chunks(16) {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane = if x > *lane { x } else { *lane };
-            }
-        }
-        let max = lanes.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        let max = max(logits);
         let correct = logits[target] - max;
         for x in logits.iter_mut() {
             *x = exp(*x - max);

@@ -40,10 +40,6 @@ impl Matrix {
         Matrix::over(tensor.detach().view([1, -1]))
     }
 
-    pub fn tensor(&self) -> &Tensor {
-        &self.tensor
-    }
-
     /// Rows `from .. from + rows`, sharing memory.
     pub fn part(&self, from: usize, rows: usize) -> Matrix {
         Matrix::over(self.tensor.narrow(0, from as i64, rows as i64))

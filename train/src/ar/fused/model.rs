@@ -6,7 +6,6 @@ use super::matrix::{Matrix, ROWS};
 use super::norm::Norm;
 use super::spatial::{Masks, Rotation, Shape, Spatial};
 use super::weight::{Weight, Weights};
-use crate::TrainError;
 use crate::ar::config::ModelConfig;
 use crate::ar::data::HostBatch;
 use crate::ar::rope::Rope;
@@ -70,28 +69,25 @@ impl FusedStep {
     /// Mean cross entropies of both sub-tokens, nats; adds their gradients times `scale`. Dropout is a function of `name`;
     /// `None` turns it off.
     ///
-    /// # Errors
-    /// libtorch's attention fails.
-    ///
     /// # Panics
     /// When the batch has another size.
-    pub fn run(&mut self, batch: &HostBatch, scale: f64, name: Option<&[u64]>) -> Result<[f64; 2], TrainError> {
+    pub fn run(&mut self, batch: &HostBatch, scale: f64, name: Option<&[u64]>) -> [f64; 2] {
         let _no_grad = tch::no_grad_guard();
         assert_eq!(batch.class.len(), self.batch, "the step was built for another batch size");
         let dropout = Dropout { config: &self.config.clone(), name };
-        self.forward(batch, &dropout)?;
+        self.forward(batch, &dropout);
         let losses = self.losses(batch, scale);
-        self.backward(batch, &dropout)?;
-        Ok(losses)
+        self.backward(batch, &dropout);
+        losses
     }
 
-    fn forward(&mut self, batch: &HostBatch, dropout: &Dropout) -> Result<(), TrainError> {
+    fn forward(&mut self, batch: &HostBatch, dropout: &Dropout) {
         self.embed(batch);
         self.x_pd.drop(dropout.of_tokens());
         for i in 0..self.spatial.len() {
             let (done, rest) = self.spatial.split_at_mut(i);
             let x_pd = done.last().map_or(&self.x_pd, Spatial::output);
-            rest[0].forward(x_pd, &self.rotation, dropout.of_block(i))?;
+            rest[0].forward(x_pd, &self.rotation, dropout.of_block(i));
         }
         self.sub_tokens(batch);
         for i in 0..self.intra.len() {
@@ -99,7 +95,6 @@ impl FusedStep {
             let sub_pd = done.last().map_or(&self.sub_pd, Intra::output);
             rest[0].forward(sub_pd, dropout.of_block(self.spatial.len() + i));
         }
-        Ok(())
     }
 
     /// Heads and cross entropies, forward and backward: leaves the gradient of the intra stack's output in `dsub`.
@@ -124,7 +119,7 @@ impl FusedStep {
         losses
     }
 
-    fn backward(&mut self, batch: &HostBatch, dropout: &Dropout) -> Result<(), TrainError> {
+    fn backward(&mut self, batch: &HostBatch, dropout: &Dropout) {
         let rows = self.x_pd.rows;
         for i in (0..self.intra.len()).rev() {
             let (before, rest) = self.intra.split_at_mut(i);
@@ -138,11 +133,10 @@ impl FusedStep {
         for i in (0..self.spatial.len()).rev() {
             let (before, rest) = self.spatial.split_at_mut(i);
             let x_pd = before.last().map_or(&self.x_pd, Spatial::output);
-            rest[0].backward(x_pd, &mut dx_pd, &mut scratch_pd, &self.rotation, dropout.of_block(i))?;
+            rest[0].backward(x_pd, &mut dx_pd, &mut scratch_pd, &self.rotation, dropout.of_block(i));
         }
         dx_pd.drop(dropout.of_tokens());
         self.embed_backward(batch, &dx_pd);
-        Ok(())
     }
 
     /// The class, then the tokens before each position.
@@ -233,7 +227,7 @@ fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f6
 }
 
 /// The rotary table of [`Rope`] as plain numbers.
-fn rotation(config: &ModelConfig) -> Rotation {
+pub fn rotation(config: &ModelConfig) -> Rotation {
     let factors = Rope::new(config.side(), config.head_dim(), Device::Cpu).rows(0, config.block_size).view_as_real();
     let part = |i: i64| -> Vec<f32> {
         let values = factors.select(-1, i).contiguous().to_kind(Kind::Float).view([-1]);

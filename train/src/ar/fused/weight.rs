@@ -17,31 +17,50 @@ impl Weight {
     }
 }
 
-/// A part of the parameter names.
+/// A part of the parameter names, with gradients.
 pub struct Weights<'a> {
-    values: &'a Params,
-    grads: &'a Params,
-    prefix: String,
+    values: Values<'a>,
+    grads: Values<'a>,
 }
 
 impl<'a> Weights<'a> {
     pub fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
-        Weights { values, grads, prefix: String::new() }
+        Weights { values: Values::new(values), grads: Values::new(grads) }
     }
 
     pub fn block(&self, stack: &str, number: i64) -> Weights<'a> {
-        Weights { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
+        Weights { values: self.values.block(stack, number), grads: self.grads.block(stack, number) }
     }
 
     pub fn matrix(&self, name: &str) -> Weight {
-        let name = format!("{}{name}", self.prefix);
-        let of = |params: &Params| Matrix::over(params.get(&name).detach());
-        Weight { value: of(self.values), grad: of(self.grads) }
+        Weight { value: self.values.matrix(name), grad: self.grads.matrix(name) }
     }
 
     pub fn vector(&self, name: &str) -> Weight {
-        let name = format!("{}{name}", self.prefix);
-        let of = |params: &Params| Matrix::vector(params.get(&name));
-        Weight { value: of(self.values), grad: of(self.grads) }
+        Weight { value: self.values.vector(name), grad: self.grads.vector(name) }
+    }
+}
+
+/// A part of the parameter names, without gradients.
+pub struct Values<'a> {
+    values: &'a Params,
+    prefix: String,
+}
+
+impl<'a> Values<'a> {
+    pub fn new(values: &'a Params) -> Values<'a> {
+        Values { values, prefix: String::new() }
+    }
+
+    pub fn block(&self, stack: &str, number: i64) -> Values<'a> {
+        Values { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
+    }
+
+    pub fn matrix(&self, name: &str) -> Matrix {
+        Matrix::over(self.values.get(&format!("{}{name}", self.prefix)).detach())
+    }
+
+    pub fn vector(&self, name: &str) -> Matrix {
+        Matrix::vector(self.values.get(&format!("{}{name}", self.prefix)))
     }
 }

@@ -1,0 +1,127 @@
+//! Rows by class, view, shard and a part of their key.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::classes::ClassIndex;
+use crate::error::CacheError;
+use crate::parallel::{self, num_threads};
+use crate::reader::TokenCache;
+
+/// Images that a thread takes at a time.
+const BLOCK_IMAGES: usize = 65_536;
+
+/// What rows must have; `None` means any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RowFilter {
+    /// Class index, -1 for rows without a class.
+    pub label: Option<i32>,
+    /// View, as rows number it.
+    pub view: Option<u32>,
+    /// Shard, by its place in the manifest.
+    pub shard: Option<usize>,
+    /// Text that is part of the key.
+    pub key: Option<String>,
+}
+
+/// Rows that a filter found, in row order. Only a filter by key takes memory for each image; the rows of any other are
+/// computed.
+#[derive(Clone, Debug)]
+pub struct FoundRows {
+    images: Images,
+    /// Of each image, by their places among its views.
+    views: Range<usize>,
+    views_of_image: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Images {
+    Range(Range<usize>),
+    List(Vec<u32>),
+}
+
+impl FoundRows {
+    /// How many.
+    pub fn len(&self) -> usize {
+        let images = match &self.images {
+            Images::Range(range) => range.len(),
+            Images::List(list) => list.len(),
+        };
+        images * self.views.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row at a place in the list, in constant time; `None` behind the last one.
+    pub fn get(&self, place: usize) -> Option<usize> {
+        if place >= self.len() {
+            return None;
+        }
+        let (nth, view) = (place / self.views.len(), self.views.start + place % self.views.len());
+        let image = match &self.images {
+            Images::Range(range) => range.start + nth,
+            Images::List(list) => list[nth] as usize,
+        };
+        Some(image * self.views_of_image + view)
+    }
+}
+
+/// Finds the rows that `filter` lets through. Labels are in memory; a filter by key reads every key, on all cores.
+///
+/// # Errors
+/// [`CacheError::Cancelled`]; the keys are damaged. A view, shard or class that the cache does not have finds nothing.
+pub fn find_rows(
+    cache: &TokenCache,
+    index: &ClassIndex,
+    filter: &RowFilter,
+    cancel: &AtomicBool,
+) -> Result<FoundRows, CacheError> {
+    let (num_views, first_view) = (cache.num_views(), cache.manifest().first_view as usize);
+    let views = match filter.view.map(|view| (view as usize).checked_sub(first_view)) {
+        None => 0..num_views,
+        Some(Some(view)) if view < num_views => view..view + 1,
+        Some(_) => 0..0,
+    };
+    let range = match filter.shard {
+        None => 0..cache.num_images(),
+        Some(shard) => cache.shard_images(shard),
+    };
+    let images = match (filter.label, &filter.key) {
+        (label, Some(key)) => Images::List(by_key(cache, range, label, key, cancel)?),
+        (None, None) => Images::Range(range),
+        (Some(label), None) => {
+            let is_inside = |image: &&u32| range.contains(&(**image as usize));
+            Images::List(index.images(label).iter().filter(is_inside).copied().collect())
+        }
+    };
+    Ok(FoundRows { images, views, views_of_image: num_views })
+}
+
+fn by_key(
+    cache: &TokenCache,
+    images: Range<usize>,
+    label: Option<i32>,
+    text: &str,
+    cancel: &AtomicBool,
+) -> Result<Vec<u32>, CacheError> {
+    let blocks = images.len().div_ceil(BLOCK_IMAGES);
+    let found = parallel::map(num_threads(), blocks, &mut |_| {}, |block, _| {
+        let start = images.start + block * BLOCK_IMAGES;
+        let mut found = Vec::new();
+        cache.visit_keys(start..(start + BLOCK_IMAGES).min(images.end), &mut |image, key| {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(CacheError::Cancelled);
+            }
+            let is_of_class = label.is_none_or(|label| cache.image_label(image) == label);
+            if is_of_class && key.contains(text) {
+                found.push(u32::try_from(image).expect("fewer than 2^32 images"));
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    })?;
+    Ok(found.concat())
+}

@@ -1,0 +1,214 @@
+//! One token of a batch of sequences, whoever computes it.
+//!
+//! The sampler knows classes, logits and tokens; a [`Decoder`] knows the model. The loop over a batch is
+//!
+//! ```text
+//! start(classes)
+//! for every position: pre_logits() -> draw -> post_logits(pre) -> draw -> accept(pre, post)
+//! ```
+//!
+//! and every sequence's logits depend on nothing but that sequence. With guidance a batch holds every image twice, and
+//! both of its sequences are given the same tokens.
+//!
+//! Shape suffixes: `c` sequences of a batch, `d` width, `v` vocabulary.
+
+use crate::SampleError;
+use tch::{Device, Kind, Tensor};
+use tokengrid_train::ar::{ArModel, HostDecoder, ModelConfig};
+
+/// A model that is asked for one token at a time.
+pub trait Decoder {
+    /// Shape of the model.
+    fn config(&self) -> &ModelConfig;
+
+    /// Begins a batch of sequences with these classes (`class_num`: none), at position 0.
+    ///
+    /// # Errors
+    /// No memory for so many sequences.
+    fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError>;
+
+    /// Logits `[C, 2^6]` of the low bits at this position, row-major.
+    ///
+    /// # Errors
+    /// The computation fails.
+    fn pre_logits(&mut self) -> Result<&[f32], SampleError>;
+
+    /// Logits `[C, 2^12]` of the high bits at this position, given the low ones.
+    ///
+    /// # Errors
+    /// The computation fails.
+    fn post_logits(&mut self, pre_c: &[u32]) -> Result<&[f32], SampleError>;
+
+    /// Takes this position's token of every sequence and goes on to the next position. Not called after the last one.
+    fn accept(&mut self, pre_c: &[u32], post_c: &[u32]);
+}
+
+/// On the CPU, batches are filled up to a multiple of so many sequences: libtorch multiplies fewer rows another way, with
+/// other roundings, and an image would depend on the size of its batch.
+const CPU_MULTIPLE: usize = 8;
+
+/// [`ArModel`] by libtorch, on any device and in any precision.
+pub struct TorchDecoder<'a> {
+    model: &'a ArModel,
+    device: Device,
+    /// Keys and values of every spatial block; taken once and used again for batches of the same size.
+    caches: Vec<(Tensor, Tensor)>,
+    /// Sequences asked for, and with those that fill up the batch.
+    sequences: i64,
+    filled: i64,
+    position: i64,
+    /// What enters the spatial stack, `[C, 1, D]`.
+    x_c1d: Tensor,
+    /// What the high bits attend to, a factorized block each.
+    values: Vec<Tensor>,
+    /// The last logits, on the host.
+    logits_cv: Vec<f32>,
+}
+
+impl<'a> TorchDecoder<'a> {
+    /// A decoder over `model`, whose parameters lie on `device`.
+    pub fn new(model: &'a ArModel, device: Device) -> TorchDecoder<'a> {
+        let none = Tensor::new();
+        TorchDecoder {
+            model,
+            device,
+            caches: vec![],
+            sequences: 0,
+            filled: 0,
+            position: 0,
+            x_c1d: none,
+            values: vec![],
+            logits_cv: vec![],
+        }
+    }
+
+    /// [`Decoder::pre_logits`] where they were computed, fp32 `[C, V]`.
+    pub fn pre_tensor(&mut self) -> Tensor {
+        let h_cd = self.model.step(self.x_c1d.shallow_clone(), self.position, &self.caches);
+        let (logits_cv, values) = self.model.pre_logits(&h_cd);
+        self.values = values;
+        logits_cv.narrow(0, 0, self.sequences)
+    }
+
+    /// [`Decoder::post_logits`] where they were computed; `pre_c` int64 `[C]`.
+    pub fn post_tensor(&mut self, pre_c: &Tensor) -> Tensor {
+        self.model.post_logits(&self.fill(pre_c), &self.values).narrow(0, 0, self.sequences)
+    }
+
+    /// [`Decoder::accept`] of tokens int64 `[C]` on the device.
+    pub fn accept_tensors(&mut self, pre_c: &Tensor, post_c: &Tensor) {
+        self.x_c1d = self.model.embed(&self.fill(pre_c), &self.fill(post_c)).unsqueeze(1);
+        self.position += 1;
+    }
+
+    /// Tokens or classes of the whole batch; those that fill it up are 0, and what becomes of them is dropped.
+    fn fill(&self, c: &Tensor) -> Tensor {
+        c.constant_pad_nd([0, self.filled - self.sequences])
+    }
+
+    fn on_host(&mut self, logits_cv: &Tensor) -> &[f32] {
+        let logits_cv = logits_cv.to_device(Device::Cpu).contiguous();
+        self.logits_cv.resize(logits_cv.numel(), 0.0);
+        logits_cv.copy_data(&mut self.logits_cv, logits_cv.numel());
+        &self.logits_cv
+    }
+
+    fn to_device(&self, token_c: &[u32]) -> Tensor {
+        let token_c: Vec<i64> = token_c.iter().map(|&token| i64::from(token)).collect();
+        Tensor::from_slice(&token_c).to_device(self.device)
+    }
+}
+
+impl Decoder for TorchDecoder<'_> {
+    fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+
+    fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let multiple = if self.device == Device::Cpu { CPU_MULTIPLE } else { 1 };
+        let filled = class_c.len().next_multiple_of(multiple) as i64;
+        if filled != self.filled {
+            // First out with the old ones: both may not fit.
+            self.caches.clear();
+            self.caches = self.model.empty_caches(filled);
+            self.filled = filled;
+        }
+        self.sequences = class_c.len() as i64;
+        self.x_c1d = self.model.embed_class(&self.fill(&Tensor::from_slice(class_c).to_device(self.device)));
+        self.position = 0;
+        Ok(())
+    }
+
+    fn pre_logits(&mut self) -> Result<&[f32], SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let logits_cv = self.pre_tensor().to_kind(Kind::Float);
+        Ok(self.on_host(&logits_cv))
+    }
+
+    fn post_logits(&mut self, pre_c: &[u32]) -> Result<&[f32], SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let logits_cv = self.post_tensor(&self.to_device(pre_c)).to_kind(Kind::Float);
+        Ok(self.on_host(&logits_cv))
+    }
+
+    fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
+        let _no_grad = tch::no_grad_guard();
+        self.accept_tensors(&self.to_device(pre_c), &self.to_device(post_c));
+    }
+}
+
+/// On the CPU in fp32: kernels of our own.
+impl Decoder for HostDecoder {
+    fn config(&self) -> &ModelConfig {
+        self.config()
+    }
+
+    fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError> {
+        self.start(class_c);
+        Ok(())
+    }
+
+    fn pre_logits(&mut self) -> Result<&[f32], SampleError> {
+        Ok(self.pre_logits())
+    }
+
+    fn post_logits(&mut self, pre_c: &[u32]) -> Result<&[f32], SampleError> {
+        Ok(self.post_logits(pre_c))
+    }
+
+    fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
+        self.accept(pre_c, post_c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokengrid_test_support::golden;
+    use tokengrid_train::ar::ArWeights;
+
+    #[test]
+    fn a_sequence_has_the_same_logits_in_every_batch() {
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        weights.config.block_size = 16;
+        let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
+        // Logits of the first sequence at three positions; the other sequences have other classes and tokens.
+        let first = |sequences: u32| {
+            let mut decoder = TorchDecoder::new(&model, Device::Cpu);
+            decoder.start(&(0..i64::from(sequences)).map(|c| (c + 3) % 10).collect::<Vec<_>>()).unwrap();
+            let mut logits = vec![];
+            for t in 0..3 {
+                let token_c: Vec<u32> = (0..sequences).map(|c| (7 * t + 11 * c) % 64).collect();
+                logits.extend_from_slice(&decoder.pre_logits().unwrap()[..64]);
+                logits.extend_from_slice(&decoder.post_logits(&token_c).unwrap()[..4096]);
+                decoder.accept(&token_c, &token_c);
+            }
+            logits
+        };
+        let alone = first(1);
+        for sequences in [2, 3, 5, 9, 64] {
+            assert!(first(sequences) == alone, "in a batch of {sequences}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Batches whose tokens are drawn where the logits are, by tensor operations: a GPU never waits for the host.
+//!
+//! Shape suffixes: `b` batch (images), `c` sequences, `n` positions, `p` the two parts of a token, `v` vocabulary.
+
+use crate::decoder::{Decoder, TorchDecoder};
+use crate::draw::Rule;
+use crate::guidance::Halves;
+use crate::sampler::SamplerConfig;
+use tch::{Device, Kind, Tensor};
+
+/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` f64 `[B, N, 2]` on the device.
+pub fn sample(decoder: &mut TorchDecoder, config: &SamplerConfig, halves: Halves, uniform_bnp: &Tensor) -> Vec<u32> {
+    let _no_grad = tch::no_grad_guard();
+    let (n, low_bits) = (decoder.config().block_size, decoder.config().factorized_bits[0]);
+    let draw_c = |part: usize, t: i64, logits_cv: Tensor| {
+        let rule = config.rule(part, t, n);
+        let (cond_bv, uncond_bv) = split(&logits_cv, halves);
+        let token_b = draw(&cond_bv, uncond_bv.as_ref(), &rule, &uniform_bnp.select(1, t).select(1, part as i64));
+        token_b.repeat([halves.count() as i64])
+    };
+    let mut tokens_n = vec![];
+    for t in 0..n {
+        let pre_c = draw_c(0, t, decoder.pre_tensor());
+        let post_c = draw_c(1, t, decoder.post_tensor(&pre_c));
+        if t + 1 < n {
+            decoder.accept_tensors(&pre_c, &post_c);
+        }
+        tokens_n.push(pre_c + post_c.bitwise_left_shift_tensor_scalar(i64::from(low_bits)));
+    }
+    let tokens_bn = Tensor::stack(&tokens_n, 1).narrow(0, 0, uniform_bnp.size()[0]).to_device(Device::Cpu);
+    let tokens = Vec::<i64>::try_from(&tokens_bn.contiguous().view([-1])).expect("tokens copy to the host");
+    tokens.into_iter().map(|token| token as u32).collect()
+}
+
+/// The conditional half of a batch, and the other where there is one.
+fn split(logits_cv: &Tensor, halves: Halves) -> (Tensor, Option<Tensor>) {
+    match halves {
+        Halves::Both => {
+            let batch = logits_cv.size()[0] / 2;
+            (logits_cv.narrow(0, 0, batch), Some(logits_cv.narrow(0, batch, batch)))
+        }
+        _ => (logits_cv.shallow_clone(), None),
+    }
+}
+
+/// Tokens int64 `[B]` at uniform numbers f64 `[B]`, from logits `[B, V]`.
+fn draw(cond_bv: &Tensor, uncond_bv: Option<&Tensor>, rule: &Rule, uniform_b: &Tensor) -> Tensor {
+    let logits_bv = guide(cond_bv, uncond_bv, rule.cfg_scale);
+    if rule.is_greedy() {
+        return logits_bv.argmax(-1, false);
+    }
+    let logits_bv = top_p(top_k(logits_bv / rule.temperature, rule.top_k), rule.top_p);
+    let mass_bv = logits_bv.to_kind(Kind::Double).softmax(-1, Kind::Double).cumsum(-1, Kind::Double);
+    let (vocab, total_b1) = (mass_bv.size()[1], mass_bv.narrow(1, -1, 1));
+    // Strictly beyond u of the mass, so a token of probability 0 is never drawn.
+    let target_b1 = uniform_b.unsqueeze(-1) * total_b1;
+    let below_b = mass_bv.le_tensor(&target_b1).sum_dim_intlist([-1i64].as_slice(), false, Kind::Int64);
+    below_b.clamp_max(vocab - 1)
+}
+
+fn guide(cond_bv: &Tensor, uncond_bv: Option<&Tensor>, scale: f64) -> Tensor {
+    match uncond_bv {
+        Some(uncond_bv) if scale != 1.0 => uncond_bv + (cond_bv - uncond_bv) * scale,
+        _ => cond_bv.shallow_clone(),
+    }
+}
+
+/// [`crate::filter::top_k`] of every row.
+fn top_k(logits_bv: Tensor, k: i64) -> Tensor {
+    let vocab = logits_bv.size()[1];
+    if k <= 0 || k >= vocab {
+        return logits_bv;
+    }
+    let (largest_bk, _) = logits_bv.topk(k, -1, true, true);
+    let threshold_b1 = largest_bk.narrow(1, k - 1, 1);
+    logits_bv.masked_fill(&logits_bv.lt_tensor(&threshold_b1), f64::NEG_INFINITY)
+}
+
+/// [`crate::filter::top_p`] of every row.
+fn top_p(logits_bv: Tensor, p: f64) -> Tensor {
+    if p >= 1.0 {
+        return logits_bv;
+    }
+    let (sorted_bv, order_bv) = logits_bv.sort(-1, true);
+    let mass_bv = sorted_bv.softmax(-1, Kind::Float).cumsum(-1, Kind::Float);
+    let vocab = logits_bv.size()[1];
+    let beyond_bv = mass_bv.gt(p).narrow(1, 0, vocab - 1);
+    let first_b1 = Tensor::zeros([logits_bv.size()[0], 1], (Kind::Bool, logits_bv.device()));
+    let drop_bv = Tensor::cat(&[first_b1, beyond_bv], 1);
+    let drop_bv = drop_bv.zeros_like().scatter(1, &order_bv, &drop_bv);
+    logits_bv.masked_fill(&drop_bv, f64::NEG_INFINITY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::RowDraw;
+    use crate::guidance::Schedule;
+    use crate::sampler::{Sampler, Wanted};
+    use tokengrid_test_support::golden;
+    use tokengrid_tokenize::Weights;
+    use tokengrid_train::ar::{ArModel, ArWeights};
+    use tokengrid_train::rng::CounterRng;
+
+    #[test]
+    fn golden_cases_equal_to_the_bit() {
+        let data = Weights::open(&golden("filtering.safetensors")).unwrap();
+        for case in 0..6 {
+            let get = |name: &str| data.tensor(&format!("{case}.{name}")).unwrap();
+            let (k, p) = (get("k").int64_value(&[]), get("p").double_value(&[]));
+            let ours = top_p(top_k(get("in"), k), p);
+            assert!(ours.equal(&get("out")), "case {case}: k = {k}, p = {p}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_the_tokens_of_the_host() {
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        weights.config.block_size = 16;
+        let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
+        let wanted: Vec<Wanted> = (0..3).map(|i| Wanted { class: i, index: 5 }).collect();
+        for cfg_scale in [[1.0, 1.0], [0.0, 0.0], [1.5, 0.0]] {
+            let config = SamplerConfig { cfg_scale, cfg_schedule: Schedule::Linear, ..SamplerConfig::default() };
+            let on_host = Sampler::new(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted).unwrap();
+            let on_device = Sampler::on_device(&model, config, Device::Cpu).unwrap().sample(&wanted).unwrap();
+            assert_eq!(on_host, on_device, "{cfg_scale:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_draws_the_same_tokens() {
+        const ROWS: usize = 64;
+        const VOCAB: usize = 300;
+        let mut rng = CounterRng::new(&[5]);
+        let mut numbers =
+            |n: usize| -> Vec<f32> { (0..n).map(|_| (rng.uniform() + rng.uniform() - 1.0) as f32 * 9.0).collect() };
+        let (cond, uncond) = (numbers(ROWS * VOCAB), numbers(ROWS * VOCAB));
+        let tensor = |x: &[f32]| Tensor::from_slice(x).view([ROWS as i64, VOCAB as i64]).to_device(Device::Cpu);
+        let uniform: Vec<f64> = (0..ROWS).map(|_| rng.uniform()).collect();
+        for (cfg_scale, top_k, top_p, temperature) in
+            [(1.0, 0, 1.0, 1.0), (1.9, 20, 0.9, 1.1), (0.0, 0, 0.5, 0.7), (3.0, 1, 1.0, 1.0), (2.0, 7, 1.0, 0.0)]
+        {
+            let rule = Rule { cfg_scale, temperature, top_k, top_p };
+            let tokens = draw(&tensor(&cond), Some(&tensor(&uncond)), &rule, &Tensor::from_slice(&uniform));
+            let mut host = RowDraw::default();
+            let rows = cond.chunks(VOCAB).zip(uncond.chunks(VOCAB)).zip(&uniform);
+            let ours: Vec<i64> =
+                rows.map(|((cond, uncond), u)| host.draw(cond, Some(uncond), &rule, *u).unwrap().into()).collect();
+            assert_eq!(ours, Vec::<i64>::try_from(tokens).unwrap(), "{rule:?}");
+        }
+    }
+}

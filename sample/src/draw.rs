@@ -1,0 +1,143 @@
+//! A row of logits in, a token out, on the host: guidance and temperature in one pass, filters, and the inverse of the
+//! cumulative distribution at one uniform number. No tensor operations.
+//!
+//! Shape suffix: `v` vocabulary.
+
+use crate::filter::{Scratch, top_k, top_p};
+
+/// Temperatures below it are 0: dividing by less overflows.
+const COLDEST: f64 = 1e-5;
+
+/// How a sub-token is drawn at one position.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// Guidance scale at this position.
+    pub cfg_scale: f64,
+    /// Logits are divided by it; 0 takes the most likely token.
+    pub temperature: f64,
+    /// Most likely tokens that stay; 0: all.
+    pub top_k: i64,
+    /// Probability mass that stays; 1: all.
+    pub top_p: f64,
+}
+
+impl Rule {
+    /// Whether the most likely token is taken, whatever the random number.
+    pub fn is_greedy(&self) -> bool {
+        self.top_k == 1 || self.temperature < COLDEST
+    }
+}
+
+/// Draws from rows; its memory is used again for every row.
+#[derive(Debug, Default)]
+pub struct RowDraw {
+    logits_v: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl RowDraw {
+    /// The token at `uniform` (0 <= uniform < 1). `uncond_v` is the row without a class, where there is guidance. `None`
+    /// when the logits are no numbers, so that there is no distribution.
+    pub fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
+        let temperature = if rule.is_greedy() { 1.0 } else { rule.temperature };
+        let max = self.guide(cond_v, uncond_v, rule.cfg_scale as f32, temperature as f32);
+        // Minus infinity is a probability of 0 and welcome; NaN spreads to the sum, infinity is the maximum.
+        if !max.is_finite() || self.logits_v.iter().sum::<f32>().is_nan() {
+            return None;
+        }
+        if rule.is_greedy() {
+            return self.logits_v.iter().position(|&logit| logit == max).map(|token| token as u32);
+        }
+        top_k(&mut self.logits_v, rule.top_k as usize, &mut self.scratch);
+        top_p(&mut self.logits_v, rule.top_p, max, &mut self.scratch);
+        Some(self.invert(max, uniform))
+    }
+
+    /// Guided logits over the temperature, and the largest of them.
+    fn guide(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, scale: f32, temperature: f32) -> f32 {
+        self.logits_v.clear();
+        match uncond_v {
+            // At 1 the sum below is the conditional row only up to rounding.
+            Some(uncond_v) if scale != 1.0 => {
+                let guided = cond_v.iter().zip(uncond_v).map(|(c, u)| (u + (c - u) * scale) / temperature);
+                self.logits_v.extend(guided);
+            }
+            _ => self.logits_v.extend(cond_v.iter().map(|c| c / temperature)),
+        }
+        self.logits_v.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+
+    /// The first token at which the cumulative probability exceeds `uniform`: one of probability 0 is never drawn.
+    fn invert(&mut self, max: f32, uniform: f64) -> u32 {
+        let mut total = 0.0;
+        for logit in &mut self.logits_v {
+            *logit = (*logit - max).exp();
+            total += f64::from(*logit);
+        }
+        let target = uniform * total;
+        let (mut mass, mut last) = (0.0, 0);
+        for (token, &weight) in self.logits_v.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            mass += f64::from(weight);
+            last = token as u32;
+            if mass > target {
+                break;
+            }
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Rule = Rule { cfg_scale: 1.0, temperature: 1.0, top_k: 0, top_p: 1.0 };
+
+    fn draw(cond: &[f32], uncond: Option<&[f32]>, rule: Rule, uniform: f64) -> Option<u32> {
+        RowDraw::default().draw(cond, uncond, &rule, uniform)
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_they_are_likely() {
+        let logits: Vec<f32> = [0.1f32, 0.0, 0.4, 0.3, 0.2].iter().map(|p| p.ln()).collect();
+        let mut counts = [0; 5];
+        for i in 0..1000 {
+            counts[draw(&logits, None, PLAIN, (f64::from(i) + 0.5) / 1000.0).unwrap() as usize] += 1;
+        }
+        assert_eq!(counts, [100, 0, 400, 300, 200]);
+        assert_eq!(draw(&logits, None, PLAIN, 1.0 - 2f64.powi(-53)), Some(4));
+        assert_eq!(draw(&logits, None, PLAIN, 0.0), Some(0));
+    }
+
+    #[test]
+    fn guidance_leads_from_no_class_to_more_than_the_class() {
+        let (cond, uncond) = ([1.0f32, 2.0, 0.0], [3.0f32, 2.0, 1.9]);
+        let greedy = |cfg_scale| draw(&cond, Some(&uncond), Rule { cfg_scale, top_k: 1, ..PLAIN }, 0.9);
+        assert_eq!(greedy(0.0), Some(0));
+        assert_eq!(greedy(1.0), Some(1));
+        assert_eq!(greedy(0.4), Some(0));
+        assert_eq!(greedy(3.0), Some(1));
+        // What a scale of 1 draws is what the class alone draws.
+        assert_eq!(draw(&cond, Some(&uncond), PLAIN, 0.3), draw(&cond, None, PLAIN, 0.3));
+    }
+
+    #[test]
+    fn temperature_flattens_and_zero_is_greedy() {
+        let logits = [0.0f32, 4.0, 0.0];
+        let count = |temperature| {
+            let rule = Rule { temperature, ..PLAIN };
+            (0..100).filter(|i| draw(&logits, None, rule, f64::from(*i) / 100.0) == Some(1)).count()
+        };
+        assert_eq!(count(0.0), 100);
+        assert!(count(1.0) > count(4.0) && count(4.0) > 33, "{} {}", count(1.0), count(4.0));
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_give_no_token() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            assert_eq!(draw(&[0.0, bad, 1.0], None, PLAIN, 0.5), None);
+        }
+        assert_eq!(draw(&[f32::NEG_INFINITY; 3], None, PLAIN, 0.5), None);
+        assert_eq!(draw(&[f32::NEG_INFINITY, 0.0], None, PLAIN, 0.5), Some(1));
+    }
+}

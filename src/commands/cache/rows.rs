@@ -1,0 +1,122 @@
+//! Looking at single rows of a cache: `cache show`, `head`, `find`.
+
+use super::table::Table;
+use crate::args::{FindArgs, Global, ShowArgs};
+use crate::exit::Usage;
+use crate::signals;
+use crate::terminal::print_json;
+use serde_json::{Value, json};
+use std::path::Path;
+use tokengrid_cache::{ClassIndex, RowFilter, RowMeta, TokenCache, find_rows};
+
+pub fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
+    let (dir, index) = (&args.dir, args.index);
+    let cache = TokenCache::open(dir)?;
+    if index >= cache.num_rows() {
+        let rows = cache.num_rows();
+        return Err(Usage(format!("--index {index}: {} has {rows} rows, counted from 0", dir.display())).into());
+    }
+    let (meta, grid) = (cache.meta(index)?, cache.grid());
+    let mut tokens = vec![0u32; grid.num_tokens()];
+    cache.tokens_into(index, &mut tokens);
+    let rows: Vec<&[u32]> = tokens.chunks(grid.width as usize).collect();
+    if global.json {
+        let mut object = entry(&cache, index, &meta);
+        object["tokens"] = json!(rows);
+        return print_json(&object);
+    }
+    println!("row {index}: {}", meta.key);
+    println!("  label {} ({})", meta.label, class_name(&cache, meta.label).unwrap_or("unknown"));
+    println!("  view {}, crop at {}", meta.view, crop(&meta));
+    #[cfg(feature = "torch")]
+    if let (Some(how), Some(tokenizer)) = (args.image, &args.tokenizer) {
+        let weights = crate::args::TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
+        return super::picture::print(&cache, &tokens, how, &weights, &args.device, global);
+    }
+    let digits = (1u64 << grid.bits).saturating_sub(1).to_string().len();
+    for row in rows {
+        println!("  {}", row.iter().map(|token| format!("{token:>digits$}")).collect::<Vec<_>>().join(" "));
+    }
+    Ok(())
+}
+
+fn crop(meta: &RowMeta) -> String {
+    format!("({}, {}){}", meta.crop_x, meta.crop_y, if meta.flip { ", mirrored" } else { "" })
+}
+
+fn class_name(cache: &TokenCache, label: i32) -> Option<&str> {
+    cache.manifest().classes.get(usize::try_from(label).ok()?).map(String::as_str)
+}
+
+/// One row for scripts, without its tokens.
+fn entry(cache: &TokenCache, row: usize, meta: &RowMeta) -> Value {
+    json!({
+        "index": row, "key": meta.key, "label": meta.label, "class": class_name(cache, meta.label), "view": meta.view,
+        "crop_x": meta.crop_x, "crop_y": meta.crop_y, "flip": meta.flip,
+    })
+}
+
+pub fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
+    let cache = TokenCache::open(dir)?;
+    let metas = cache.metas(0..rows.min(cache.num_rows()))?;
+    let rows: Vec<(usize, RowMeta)> = metas.into_iter().enumerate().collect();
+    if global.json {
+        let entries: Vec<_> = rows.iter().map(|(row, meta)| entry(&cache, *row, meta)).collect();
+        return print_json(&json!({ "rows": entries }));
+    }
+    print_rows(&cache, &rows);
+    Ok(())
+}
+
+pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
+    let cache = TokenCache::open(&args.dir)?;
+    let label = args.class.as_deref().map(|class| label_of(&cache, class, &args.dir)).transpose()?;
+    let filter = RowFilter { label, view: args.view, key: args.key.clone(), ..RowFilter::default() };
+    let found = find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?;
+    let listed = (0..found.len().min(args.limit)).filter_map(|place| found.get(place));
+    let rows: Vec<(usize, RowMeta)> = with_metas(&cache, listed)?;
+    if global.json {
+        let entries: Vec<_> = rows.iter().map(|(row, meta)| entry(&cache, *row, meta)).collect();
+        return print_json(&json!({ "found": found.len(), "rows": entries }));
+    }
+    print_rows(&cache, &rows);
+    if rows.len() < found.len() {
+        println!("{} of {} rows; --limit N lists more", rows.len(), found.len());
+    } else {
+        println!("{} rows", found.len());
+    }
+    Ok(())
+}
+
+/// Reads what is known of rows in ascending order; neighbours are read together.
+fn with_metas(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::Result<Vec<(usize, RowMeta)>> {
+    let rows: Vec<usize> = rows.collect();
+    let mut found = Vec::with_capacity(rows.len());
+    for run in rows.chunk_by(|a, b| a + 1 == *b) {
+        found.extend((run[0]..).zip(cache.metas(run[0]..run[0] + run.len())?));
+    }
+    Ok(found)
+}
+
+/// A class by name or index.
+fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> {
+    let classes = &cache.manifest().classes;
+    let by_name = classes.iter().position(|name| name == class).map(|label| label as i32);
+    let label = by_name.or_else(|| class.parse().ok().filter(|label| *label >= -1));
+    let refuse =
+        || Usage(format!("--class {class}: {} has no class of this name; {} are listed", dir.display(), classes.len()));
+    label.ok_or_else(|| refuse().into())
+}
+
+fn print_rows(cache: &TokenCache, rows: &[(usize, RowMeta)]) {
+    let mut table = Table::new(&["#row", "key", "label", "#view", "crop", "first tokens"]);
+    let mut tokens = vec![0; cache.grid().num_tokens()];
+    for (row, meta) in rows {
+        cache.tokens_into(*row, &mut tokens);
+        let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
+        let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
+        let label = format!("{}{name}", meta.label);
+        table.push(vec![row.to_string(), meta.key.clone(), label, meta.view.to_string(), crop(meta), first.join(" ")]);
+    }
+    table.print();
+}

@@ -1,0 +1,95 @@
+//! Tables that fit the terminal.
+
+/// Columns of a table that is not printed to a terminal: nothing is cut there.
+const UNBOUNDED: usize = usize::MAX;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// Rows of text under a heading.
+pub struct Table {
+    heading: Vec<&'static str>,
+    /// Whether a column holds numbers, which stand to the right.
+    is_number: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A heading; names that begin with `#` are of columns of numbers.
+    pub fn new(heading: &[&'static str]) -> Table {
+        Table {
+            is_number: heading.iter().map(|name| name.starts_with('#')).collect(),
+            heading: heading.iter().map(|name| name.trim_start_matches('#')).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// One more row.
+    pub fn push(&mut self, row: Vec<String>) {
+        self.rows.push(row);
+    }
+
+    /// Prints it, as wide as the terminal: what does not fit is taken from the widest column, in the middle of its texts.
+    pub fn print(&self) {
+        self.lines(terminal_columns()).iter().for_each(|line| println!("{line}"));
+    }
+
+    fn lines(&self, columns: usize) -> Vec<String> {
+        let heading: Vec<String> = self.heading.iter().map(|name| (*name).to_owned()).collect();
+        let all = || std::iter::once(&heading).chain(&self.rows);
+        let widest = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let mut widths: Vec<usize> = (0..heading.len()).map(widest).collect();
+        let gaps = GAP.len() * widths.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > columns {
+            match widths.iter_mut().max() {
+                Some(width) if *width > 4 => *width -= 1,
+                _ => break,
+            }
+        }
+        all().map(|row| self.line(row, &widths)).collect()
+    }
+
+    fn line(&self, row: &[String], widths: &[usize]) -> String {
+        let cell = |(column, text): (usize, &String)| {
+            let (text, width) = (shortened(text, widths[column]), widths[column]);
+            if self.is_number[column] { format!("{text:>width$}") } else { format!("{text:<width$}") }
+        };
+        row.iter().enumerate().map(cell).collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    }
+}
+
+/// `text` in at most `width` characters: the beginning and the end of it.
+fn shortened(text: &str, width: usize) -> String {
+    // A key may hold anything; a table stays a table.
+    let characters: Vec<char> = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if characters.len() <= width {
+        return characters.into_iter().collect();
+    }
+    let (start, end) = ((width - 1) / 2, width - 1 - (width - 1) / 2);
+    let left = characters[..start].iter();
+    left.chain(&['…']).chain(&characters[characters.len() - end..]).collect()
+}
+
+/// Columns of the terminal on stdout; what goes elsewhere is not bounded.
+pub fn terminal_columns() -> usize {
+    terminal_size::terminal_size_of(std::io::stdout()).map_or(UNBOUNDED, |(width, _)| usize::from(width.0).max(20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_and_keeps_its_numbers() {
+        let mut table = Table::new(&["#row", "key", "label"]);
+        table.push(vec!["0".into(), "n01440764/n01440764_10026.JPEG".into(), "0 (tench)".into()]);
+        table.push(vec!["1281166".into(), "a\nb".into(), "-1".into()]);
+        for columns in [20, 30, 40, 79, usize::MAX] {
+            let lines = table.lines(columns);
+            assert_eq!(lines.len(), 3);
+            assert!(lines.iter().all(|line| line.chars().count() <= columns && !line.contains('\n')), "{lines:?}");
+            assert!(columns < 30 || lines[2].starts_with("1281166  a\u{fffd}b"), "{lines:?}");
+        }
+        assert_eq!(table.lines(40)[1], "      0  n01440764…10026.JPEG  0 (tench)");
+    }
+}

@@ -1,0 +1,91 @@
+//! Linear layers whose weights stay as they are, packed once: few rows at a time, at the speed of memory.
+
+use super::gemm::{Factor, PANEL, Panels};
+
+/// Rows of activations. A row has room for whole panels, and no power of two from one to the next.
+#[derive(Debug)]
+pub struct Rows {
+    values: Vec<f32>,
+    width: usize,
+    stride: usize,
+    count: usize,
+}
+
+impl Rows {
+    /// No rows yet, of `width` values each.
+    pub fn new(width: usize) -> Rows {
+        Rows { values: vec![], width, stride: width.next_multiple_of(PANEL) + 16, count: 0 }
+    }
+
+    /// Makes room for `count` rows; what they hold is left open.
+    pub fn resize(&mut self, count: usize) {
+        self.values.resize(count * self.stride, 0.0);
+        self.count = count;
+    }
+
+    /// Number of rows.
+    #[allow(clippy::len_without_is_empty, reason = "a batch has rows")]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Row `row`.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.stride..][..self.width]
+    }
+
+    /// Row `row`, to be written.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.stride..][..self.width]
+    }
+
+    /// All rows, to be written.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        let width = self.width;
+        self.values.chunks_exact_mut(self.stride).take(self.count).map(move |row| &mut row[..width])
+    }
+
+    /// All values with the gaps between rows, and the distance from row to row.
+    pub fn parts_mut(&mut self) -> (&mut [f32], usize) {
+        (&mut self.values, self.stride)
+    }
+}
+
+/// `y = x W^T` for a weight `[out, in]`. Each result is one sum in ascending order: a row's bits depend on that row alone.
+#[derive(Debug)]
+pub struct Linear {
+    panels: Panels,
+    inner: usize,
+    outer: usize,
+}
+
+impl Linear {
+    /// Packs `weight`, row by row, of `outer` rows.
+    pub fn new(weight: &[f32], outer: usize) -> Linear {
+        let inner = weight.len() / outer;
+        let mut panels = Panels::default();
+        panels.pack(Factor::new(weight, outer, inner).transposed());
+        Linear { panels, inner, outer }
+    }
+
+    /// Values of a result.
+    pub fn outer(&self) -> usize {
+        self.outer
+    }
+
+    /// `y = x W^T`.
+    pub fn set(&self, x: &Rows, y: &mut Rows) {
+        y.resize(x.count);
+        self.apply(x, y, false);
+    }
+
+    /// `y += x W^T`.
+    pub fn add(&self, x: &Rows, y: &mut Rows) {
+        self.apply(x, y, true);
+    }
+
+    fn apply(&self, x: &Rows, y: &mut Rows, add: bool) {
+        assert!((x.width, y.width, x.count) == (self.inner, self.outer, y.count), "rows that fit the layer");
+        self.panels.multiply_all(x.count, &x.values, x.stride, &mut y.values, y.stride, add);
+    }
+}
