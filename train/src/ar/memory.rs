@@ -40,7 +40,7 @@ pub fn estimate(config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     let compute = if runtime.device == Device::Cpu { Kind::Float } else { runtime.precision.kind() };
     let graph = Graph { model, half: compute != Kind::Float, dropout: model.resid_dropout > 0.0 };
     let (activations_bytes, passing_bytes) = match Method::of(&config.train, runtime.device, compute) {
-        Method::Fused => (4 * positions * fused(model), passing(copy, positions, model)),
+        Method::Fused => (4 * positions * fused(model), passing(copy, model)),
         method => {
             let kept = match method {
                 Method::Recompute => graph.recomputed(),
@@ -90,14 +90,12 @@ fn fused(model: &ModelConfig) -> u64 {
     model.spatial_n_layer as u64 * spatial + model.factorized_n_layer as u64 * intra + ends + vocab(model)
 }
 
-/// Bytes that the written-out step takes for a moment: attention's backward pass four gradients and copies of three in
-/// rows, or a checkpoint the optimizer's two moments; and the second factor of a product, packed, as many rows as are
-/// multiplied at once.
-fn passing(copy: u64, positions: u64, model: &ModelConfig) -> u64 {
+/// Bytes that the written-out step takes for a moment: a checkpoint the optimizer's two moments, and the second factor of a
+/// product, packed, as many rows as are multiplied at once.
+fn passing(copy: u64, model: &ModelConfig) -> u64 {
     const DEPTH: u64 = 512;
     let (d, f, _) = widths(model);
-    let panels = DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1]);
-    (2 * copy).max(4 * positions * 7 * d) + 4 * panels
+    2 * copy + 4 * DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1])
 }
 
 fn vocab(model: &ModelConfig) -> u64 {
