@@ -32,7 +32,7 @@ fn compare(layout: &str, [m, k, n]: [usize; 3]) {
         unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), tensor.numel()) }
     });
     let factor = |values, tensor: &Tensor| {
-        let (rows, columns) = tensor.size2().unwrap();
+        let (rows, columns) = tensor.size2().expect("a matrix");
         Factor::new(values, rows as usize, columns as usize)
     };
     let (mut fa, mut fb, mut ta, mut tb) =

@@ -1,7 +1,7 @@
 //! Products of matrices in fp32, on libtorch's threads.
 //!
 //! `c = a b` for `a [M, K]` and `b [K, N]`, either of which may lie transposed in memory. Slices of K are packed: `b` into panels
-//! of [`PANEL`] columns by all threads together, `a` into strips of as many rows as the registers hold, by the thread that
+//! of 32 columns by all threads together, `a` into strips of as many rows as the registers hold, by the thread that
 //! needs them. Each element of `c` is a sum over k in ascending order, slice by slice, with fused multiplication: its bits do
 //! not depend on the number of threads or the width of the vectors.
 
@@ -159,30 +159,42 @@ impl Panels {
         });
     }
 
-    /// `c = a b` over `ks` and the columns that `c` is wide enough for: `rows` rows, at most as many as the registers hold.
-    /// Element (row, k) of `a`, k counted from the start of `ks`, lies at `row * strides[0] + k * strides[1]`; rows of `c`
-    /// lie `n` apart and take `columns`, rounded up to whole panels.
+    /// `c = a b` over `ks` and the columns that `c` is asked for, rounded up to whole panels; `a`'s k counts from the start of
+    /// `ks`, and rows of `c` lie `n` apart.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn multiply<S: Simd>(
         &self,
         s: S,
-        rows: usize,
-        a: &[f32],
-        strides: [usize; 2],
+        a: Strip,
         ks: std::ops::Range<usize>,
         columns: usize,
         c: &mut [f32],
         n: usize,
     ) {
         let count = columns.div_ceil(PANEL);
-        assert!(n >= count * PANEL && c.len() >= (rows - 1) * n + count * PANEL, "{rows} rows of {columns}");
+        assert!(n >= count * PANEL && c.len() >= (a.rows - 1) * n + count * PANEL, "{} rows of {columns}", a.rows);
         for (panel, b) in self.values.chunks_exact(self.depth * PANEL).take(count).enumerate() {
             let b = &b[ks.start * PANEL..ks.end * PANEL];
             // SAFETY: `c` was checked.
-            unsafe { tile(s, rows, a, strides, b, c.as_mut_ptr().add(panel * PANEL), n, At::Set) };
+            unsafe { tile(s, a, b, Place { c: c.as_mut_ptr().add(panel * PANEL), n, output: At::Set }) };
         }
     }
+}
+
+/// Rows of `a`, at most as many as the registers hold. Element (row, k) lies at `row * strides[0] + k * strides[1]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Strip<'a> {
+    pub rows: usize,
+    pub values: &'a [f32],
+    pub strides: [usize; 2],
+}
+
+/// Where a tile of results goes: rows of [`PANEL`], `n` apart.
+#[derive(Clone, Copy)]
+struct Place {
+    c: *mut f32,
+    n: usize,
+    output: At,
 }
 
 /// Some rows by one panel.
@@ -201,9 +213,10 @@ impl Kernel for OnePanel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         for row in (0..self.rows).step_by(S::ROWS) {
-            let (rows, a) = (S::ROWS.min(self.rows - row), &self.a[row * self.a_stride..]);
+            let rows = S::ROWS.min(self.rows - row);
+            let a = Strip { rows, values: &self.a[row * self.a_stride..], strides: [self.a_stride, 1] };
             // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
-            unsafe { tile(s, rows, a, [self.a_stride, 1], self.b, self.c.add(row * self.n), self.n, self.output) };
+            unsafe { tile(s, a, self.b, Place { c: self.c.add(row * self.n), n: self.n, output: self.output }) };
         }
     }
 }
@@ -365,18 +378,18 @@ impl Block<'_> {
             let columns = PANEL.min(self.n - panel * PANEL);
             for (number, row) in (0..self.rows).step_by(S::ROWS).enumerate() {
                 let rows = S::ROWS.min(self.rows - row);
-                let a = &a[number * strip..];
-                let at = row * self.n + panel * PANEL;
+                let a = Strip { rows, values: &a[number * strip..], strides };
+                let (at, n) = (row * self.n + panel * PANEL, self.n);
                 if columns == PANEL {
-                    // SAFETY: the tile lies within `c` (and `output`, which has its shape), the strip within `strips`.
-                    unsafe { tile(s, rows, a, strides, b, self.c.as_mut_ptr().add(at), self.n, self.output.at(at)) };
+                    // SAFETY: the tile lies within `c` (and `output`, which has its shape), the strip within `a`.
+                    unsafe { tile(s, a, b, Place { c: self.c.as_mut_ptr().add(at), n, output: self.output.at(at) }) };
                     continue;
                 }
                 let mut whole = [0f32; ROWS_MAX * PANEL];
                 // SAFETY: `whole` holds a tile.
-                unsafe { tile(s, rows, a, strides, b, whole.as_mut_ptr(), PANEL, At::Set) };
+                unsafe { tile(s, a, b, Place { c: whole.as_mut_ptr(), n: PANEL, output: At::Set }) };
                 for row in 0..rows {
-                    let at = at + row * self.n;
+                    let at = at + row * n;
                     let sums = &whole[row * PANEL..][..columns];
                     put(&mut self.c[at..at + columns], sums, self.output, at);
                 }
@@ -413,35 +426,20 @@ impl Output<'_> {
     }
 }
 
-/// `rows` rows by one panel.
+/// A strip by one panel.
 ///
 /// # Safety
-/// `c` (and what [`At`] points to) holds `rows` rows of [`PANEL`] at a distance of `n`.
+/// `to` (and what [`At`] points to) holds the strip's rows of [`PANEL`].
 #[inline(always)]
-unsafe fn tile<S: Simd>(
-    s: S,
-    rows: usize,
-    a: &[f32],
-    strides: [usize; 2],
-    b: &[f32],
-    c: *mut f32,
-    n: usize,
-    output: At,
-) {
-    assert!(rows <= S::ROWS && a.len() > (rows - 1) * strides[0] + (b.len() / PANEL - 1) * strides[1]);
+unsafe fn tile<S: Simd>(s: S, a: Strip, b: &[f32], to: Place) {
+    let (rows, last_k) = (a.rows, b.len() / PANEL - 1);
+    assert!(rows <= S::ROWS && a.values.len() > (rows - 1) * a.strides[0] + last_k * a.strides[1]);
     for column in (0..PANEL).step_by(VECTORS * S::LANES) {
-        let output = match output {
-            // SAFETY: the caller's promise.
-            At::Plus(base) => At::Plus(unsafe { base.add(column) }),
-            output => output,
-        };
         macro_rules! choose {
             ($($count:literal)*) => {
                 match rows {
                     // SAFETY: the caller's promise and the sizes asserted above.
-                    $($count if $count <= S::ROWS => unsafe {
-                        sums::<S, $count>(s, a.as_ptr(), strides, b, column, c.add(column), n, output);
-                    },)*
+                    $($count if $count <= S::ROWS => unsafe { sums::<S, $count>(s, a, b, column, to) },)*
                     _ => unreachable!("at most 14 rows"),
                 }
             };
@@ -450,21 +448,13 @@ unsafe fn tile<S: Simd>(
     }
 }
 
-/// `R` rows of sums in registers.
+/// `R` rows of sums in registers, from `column` of the panel on.
 ///
 /// # Safety
-/// As for [`tile`]; element (row, k) of `a` lies at `row * ROW + k * K`, for all k of the panel `b`.
+/// As for [`tile`]; `a` has elements for `R` rows and all k of the panel `b`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize>(
-    s: S,
-    a: *const f32,
-    [row_stride, k_stride]: [usize; 2],
-    b: &[f32],
-    column: usize,
-    c: *mut f32,
-    n: usize,
-    output: At,
-) {
+unsafe fn sums<S: Simd, const R: usize>(s: S, a: Strip, b: &[f32], column: usize, to: Place) {
+    let (values, [row_stride, k_stride]) = (a.values.as_ptr(), a.strides);
     let mut sums = [[s.splat(0.0); VECTORS]; R];
     for (k, b) in b.chunks_exact(PANEL).enumerate() {
         // SAFETY: the caller's promise; `column + VECTORS * LANES <= PANEL`.
@@ -472,7 +462,7 @@ unsafe fn sums<S: Simd, const R: usize>(
             let b = b.as_ptr().add(column);
             let b: [S::V; VECTORS] = [s.load(b), s.load(b.add(S::LANES))];
             for (row, sums) in sums.iter_mut().enumerate() {
-                let a = s.splat(*a.add(row * row_stride + k * k_stride));
+                let a = s.splat(*values.add(row * row_stride + k * k_stride));
                 for (sum, b) in sums.iter_mut().zip(b) {
                     *sum = s.fma(a, b, *sum);
                 }
@@ -481,15 +471,15 @@ unsafe fn sums<S: Simd, const R: usize>(
     }
     for (row, sums) in sums.iter().enumerate() {
         for (vector, &sum) in sums.iter().enumerate() {
-            let at = row * n + vector * S::LANES;
+            let at = row * to.n + column + vector * S::LANES;
             // SAFETY: the caller's promise.
             unsafe {
-                let sum = match output {
+                let sum = match to.output {
                     At::Set => sum,
-                    At::Add => s.add(s.load(c.add(at)), sum),
+                    At::Add => s.add(s.load(to.c.add(at)), sum),
                     At::Plus(base) => s.add(s.load(base.add(at)), sum),
                 };
-                s.store(c.add(at), sum);
+                s.store(to.c.add(at), sum);
             }
         }
     }

@@ -9,7 +9,7 @@
 use super::kernels::{rotate, rotate_backward};
 use super::matrix::Matrix;
 use super::spatial::{Rotation, Shape};
-use crate::cpu::gemm::{Factor, PANEL, Panels, level};
+use crate::cpu::gemm::{Factor, PANEL, Panels, Strip, level};
 use crate::cpu::simd::{exp, max, sum2};
 use crate::cpu::threads::{Pieces, for_each};
 use std::cell::Cell;
@@ -159,6 +159,11 @@ impl Scratch {
     }
 }
 
+#[inline(always)]
+fn strip(rows: usize, values: &[f32], strides: [usize; 2]) -> Strip<'_> {
+    Strip { rows, values, strides }
+}
+
 struct Forward<'a> {
     head: Head,
     scratch: &'a mut Scratch,
@@ -178,11 +183,11 @@ impl Kernel for Forward<'_> {
         out.resize(t * out_stride, 0.0);
         for (first, rows) in head.strips(S::ROWS) {
             let seen = first + rows;
-            keys.multiply(s, rows, &q[first * hd..], [hd, 1], 0..hd, seen, p, stride);
+            keys.multiply(s, strip(rows, &q[first * hd..], [hd, 1]), 0..hd, seen, p, stride);
             for (row, scores) in p.chunks_exact_mut(stride).take(rows).enumerate() {
                 self.log_sums[first + row] = softmax(&mut scores[..seen], first + row + 1, head.scale);
             }
-            values.multiply(s, rows, p, [stride, 1], 0..seen, hd, &mut out[first * out_stride..], out_stride);
+            values.multiply(s, strip(rows, p, [stride, 1]), 0..seen, hd, &mut out[first * out_stride..], out_stride);
         }
     }
 }
@@ -227,19 +232,26 @@ impl Kernel for Backward<'_> {
         [&mut *dq, &mut *dk, &mut *dv].into_iter().for_each(|out| out.resize(t * out_stride, 0.0));
         for (first, rows) in head.strips(S::ROWS) {
             let (seen, at) = (first + rows, first * stride);
-            keys_t.multiply(s, rows, &q[first * hd..], [hd, 1], 0..hd, seen, &mut p[at..], stride);
-            values_t.multiply(s, rows, &dy[first * hd..], [hd, 1], 0..hd, seen, &mut ds[at..], stride);
-            let strip = p[at..].chunks_exact_mut(stride).zip(ds[at..].chunks_exact_mut(stride)).take(rows);
-            for (row, (p, ds)) in strip.enumerate() {
+            keys_t.multiply(s, strip(rows, &q[first * hd..], [hd, 1]), 0..hd, seen, &mut p[at..], stride);
+            values_t.multiply(s, strip(rows, &dy[first * hd..], [hd, 1]), 0..hd, seen, &mut ds[at..], stride);
+            let scores = p[at..].chunks_exact_mut(stride).zip(ds[at..].chunks_exact_mut(stride)).take(rows);
+            for (row, (p, ds)) in scores.enumerate() {
                 softmax_backward(&mut p[..seen], &mut ds[..seen], first + row + 1, scale, self.log_sums[first + row]);
             }
-            keys.multiply(s, rows, &ds[at..], [stride, 1], 0..seen, hd, &mut dq[first * out_stride..], out_stride);
+            keys.multiply(
+                s,
+                strip(rows, &ds[at..], [stride, 1]),
+                0..seen,
+                hd,
+                &mut dq[first * out_stride..],
+                out_stride,
+            );
         }
         // Of a strip of keys: they are seen by the queries from its first on.
         for (first, rows) in head.strips(S::ROWS) {
             let (at, out) = (first * stride + first, first * out_stride);
-            queries.multiply(s, rows, &ds[at..], [1, stride], first..t, hd, &mut dk[out..], out_stride);
-            dys.multiply(s, rows, &p[at..], [1, stride], first..t, hd, &mut dv[out..], out_stride);
+            queries.multiply(s, strip(rows, &ds[at..], [1, stride]), first..t, hd, &mut dk[out..], out_stride);
+            dys.multiply(s, strip(rows, &p[at..], [1, stride]), first..t, hd, &mut dv[out..], out_stride);
         }
     }
 }

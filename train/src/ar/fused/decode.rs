@@ -13,7 +13,7 @@ use super::model::rotation;
 use super::spatial::Rotation;
 use super::weight::Values;
 use crate::ar::config::ModelConfig;
-use crate::cpu::gemm::{Panels, level};
+use crate::cpu::gemm::{PANEL, Panels, Strip, level};
 use crate::cpu::linear::{Linear, Rows};
 use crate::cpu::threads::{Pieces, for_each};
 use tokengrid_tokenize::Params;
@@ -252,8 +252,8 @@ impl SpatialLayer {
         let cache = || HeadCache {
             keys: Panels::zeros(hd, positions),
             values: Panels::zeros(positions, hd),
-            scores: vec![0.0; positions.next_multiple_of(crate::cpu::gemm::PANEL)],
-            out: vec![0.0; hd.next_multiple_of(crate::cpu::gemm::PANEL)],
+            scores: vec![0.0; positions.next_multiple_of(PANEL)],
+            out: vec![0.0; hd.next_multiple_of(PANEL)],
         };
         let count = (sequences * self.heads).max(self.caches.len());
         self.caches.resize_with(count, cache);
@@ -302,9 +302,10 @@ impl Kernel for AttendOne<'_> {
         let HeadCache { keys, values, scores, out } = self.cache;
         let (hd, seen) = (self.q.len(), self.position + 1);
         let (score_stride, out_stride) = (scores.len(), out.len());
-        keys.multiply(s, 1, self.q, [hd, 1], 0..hd, seen, scores, score_stride);
+        let one = |values, stride| Strip { rows: 1, values, strides: [stride, 1] };
+        keys.multiply(s, one(self.q, hd), 0..hd, seen, scores, score_stride);
         softmax(&mut scores[..seen], seen, (hd as f32).sqrt().recip());
-        values.multiply(s, 1, scores, [score_stride, 1], 0..seen, hd, out, out_stride);
+        values.multiply(s, one(scores, score_stride), 0..seen, hd, out, out_stride);
     }
 }
 
