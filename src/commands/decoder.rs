@@ -28,7 +28,7 @@ impl TokenDecoder {
         let runtime = model::runtime(device, global)?;
         let (tokenizer, info) = model::tokenizer(weights, &runtime)?;
         let (grid, bits) = (manifest.grid_spec(), tokenizer.architecture.z_channels);
-        if i64::from(grid.bits) != bits as i64 {
+        if i64::from(grid.bits) != bits {
             let text = format!("the tokenizer {} has tokens of {bits} bits, the cache of {}", info.name, grid.bits);
             return Err(CheckFailed(text).into());
         }
