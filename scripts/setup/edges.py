@@ -12,10 +12,12 @@ ALLOWED = {
     "tokengrid-tokenize": {"tokengrid-ingest", "tokengrid-cache"},
     "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-tokenize"},
     "tokengrid-sample": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-tokenize", "tokengrid-train"},
+    "tokengrid-view": {"tokengrid-ingest", "tokengrid-cache"},
 }
 WITHOUT_LIBTORCH = (
     ["--package", "tokengrid-ingest"],
     ["--package", "tokengrid-cache"],
+    ["--package", "tokengrid-view"],
     ["--package", "tokengrid", "--no-default-features"],
 )
 
@@ -60,7 +62,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as drawn; ingest, cache and --no-default-features do without libtorch")
+        print("edges: as drawn; ingest, cache, view and --no-default-features do without libtorch")
     return 1 if found else 0
 
 

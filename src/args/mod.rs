@@ -13,6 +13,7 @@ mod source;
 mod tokenize;
 #[cfg(feature = "torch")]
 mod train;
+mod view;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
@@ -33,6 +34,7 @@ pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, Resiz
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
 #[cfg(feature = "torch")]
 pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
+pub use view::ViewArgs;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -75,6 +77,8 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Look at a token cache, and check it.
     Cache(CacheArgs),
+    /// Look at a token cache in a browser.
+    View(ViewArgs),
     /// Measure the speed of one stage on this machine.
     Bench(BenchArgs),
     /// The main job: images in, token cache out.

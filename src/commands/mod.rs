@@ -23,6 +23,7 @@ mod train;
 mod training_memory;
 #[cfg(feature = "torch")]
 mod training_samples;
+mod view;
 #[cfg(feature = "torch")]
 mod weights;
 
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Ingest(args) => ingest::run(&args, global),
         Command::Cache(args) => cache::run(&args.command, global),
+        Command::View(args) => view::run(&args, global),
         Command::Bench(args) => bench::run(&args.command, global),
         #[cfg(feature = "torch")]
         Command::Tokenize(args) => tokenize::run(&args, global),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheDiff, CacheStats, ClassRows, Inspection, TokenCache};
 
 /// Where inspections are kept of caches in folders that cannot be written to: the user's cache folder.
-fn inspection_folder() -> Option<PathBuf> {
+pub fn inspection_folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(caches.join("tokengrid/inspect"))

@@ -14,6 +14,8 @@ mod trust;
 #[cfg(feature = "torch")]
 pub use trust::with_job;
 
+pub use inspect::inspection_folder;
+
 use crate::args::{CacheCommand, Global};
 
 /// Runs the command.

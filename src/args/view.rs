@@ -1,0 +1,35 @@
+//! `view`.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// `view`.
+#[derive(Debug, Args)]
+pub struct ViewArgs {
+    /// The cache's folder.
+    pub dir: PathBuf,
+    /// Tokenizer that turns tokens into pictures: weights, or `tiny`, which is built in.
+    #[cfg(feature = "torch")]
+    #[arg(long, value_name = "WEIGHTS")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the weights: raw, or ema (their moving average).
+    #[cfg(feature = "torch")]
+    #[arg(long, default_value = "raw", value_name = "raw|ema", requires = "tokenizer")]
+    pub variant: String,
+    /// Device.
+    #[cfg(feature = "torch")]
+    #[command(flatten)]
+    pub device: super::DeviceArgs,
+    /// The images that the cache was made of, to show beside their tokens.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<PathBuf>,
+    /// The labels that were given with it.
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub labels: Option<PathBuf>,
+    /// The port; 0 takes any that is free.
+    #[arg(long, default_value_t = 8080, value_name = "N")]
+    pub port: u16,
+    /// The address to listen at. The default lets nobody in but this machine; anybody who reaches another one sees the cache.
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub host: String,
+}

@@ -1,0 +1,124 @@
+// The frame: which page, navigation, keys.
+
+import { about, get } from "./api.js";
+import { h } from "./dom.js";
+import * as overview from "./overview.js";
+import * as grid from "./grid.js";
+import * as sample from "./sample.js";
+import * as codebook from "./codebook.js";
+import * as classes from "./classes.js";
+import * as duplicates from "./duplicates.js";
+import * as quarantine from "./quarantine.js";
+
+const PAGES = [
+  { path: "/", name: "Overview", key: "o", page: overview },
+  { path: "/grid", name: "Grid", key: "g", page: grid },
+  { path: "/sample", name: "Sample", key: "s", page: sample },
+  { path: "/codebook", name: "Codebook", key: "b", page: codebook },
+  { path: "/classes", name: "Classes", key: "c", page: classes },
+  { path: "/duplicates", name: "Duplicates", key: "d", page: duplicates },
+  { path: "/quarantine", name: "Quarantine", key: "q", page: quarantine },
+];
+
+const main = document.getElementById("page");
+const help = document.getElementById("help");
+let current = null;
+
+const entryOf = (path) => PAGES.find((entry) => entry.path !== "/" && (path === entry.path || path.startsWith(`${entry.path}/`))) ?? PAGES[0];
+
+/** Shows the page of the address. Whatever the one before still waits for is given up. */
+async function show() {
+  current?.abort.abort();
+  current = { abort: new AbortController(), keys: {} };
+  const mine = current;
+  const entry = entryOf(location.pathname);
+  for (const link of document.querySelectorAll("#nav a")) link.toggleAttribute("aria-current", link.pathname === entry.path);
+  document.title = `${entry.name} · tokengrid`;
+  main.classList.toggle("wide", entry.page.isWide === true);
+  main.replaceChildren(h("p", { class: "soft" }, "…"));
+  const context = {
+    main,
+    signal: mine.abort.signal,
+    path: location.pathname.split("/").slice(2),
+    query: new URLSearchParams(location.search),
+    keys: mine.keys,
+    go,
+    // Changes the address without showing the page anew.
+    remember: (address) => history.replaceState(null, "", address),
+  };
+  try {
+    about.overview ??= await get("/api/overview");
+    await entry.page.show(context);
+  } catch (error) {
+    if (!mine.abort.signal.aborted) main.replaceChildren(h("h1", {}, entry.name), h("p", { class: "note bad", role: "alert" }, error.message));
+  }
+}
+
+function go(address) {
+  history.pushState(null, "", address);
+  scrollTo(0, 0);
+  return show();
+}
+
+function navigation() {
+  document.getElementById("nav").replaceChildren(...PAGES.map(({ path, name, key }) => {
+    const few = path === "/quarantine" && about.overview?.info.quarantined;
+    return h("a", { href: path, title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, few) : null);
+  }));
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+  const address = link && new URL(link.href.baseVal ?? link.href, location.href);
+  const isPage = address && address.origin === location.origin && !/^\/(api|picture|assets)\//.test(address.pathname) && !address.hash;
+  if (isPlain && isPage && !link.hasAttribute("download")) {
+    event.preventDefault();
+    go(address.pathname + address.search);
+  }
+});
+
+document.getElementById("jump").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const row = document.getElementById("jump-row").value.trim();
+  if (/^\d+$/.test(row)) go(`/sample/${row}`);
+});
+
+// Pictures that cannot be had are left out, not shown as broken.
+document.addEventListener("error", (event) => event.target.tagName === "IMG" && event.target.classList.add("broken"), true);
+addEventListener("popstate", show);
+
+function showHelp() {
+  const keys = (...names) => names.map((name, i) => [i ? " " : "", h("kbd", {}, name)]);
+  help.replaceChildren(
+    h("h2", {}, "Keys"),
+    h("table", {}, [
+      ...PAGES.map(({ name, key }) => [keys("g", key), name]),
+      [keys("r"), "Go to a row"], [keys("/"), "Filter the grid by key"],
+      [keys("←", "→"), "The row, or the part of a list, before and after"], [keys("↑", "↓"), "In the grid: a line up and down"],
+      [keys("↵"), "In the grid: open the row"], [keys("?"), "This list"],
+    ].map(([key, text]) => h("tr", {}, h("td", {}, key), h("td", {}, text)))),
+    h("form", { method: "dialog", class: "pager" }, h("button", {}, "Close")));
+  help.showModal();
+}
+
+let isAfterG = false;
+document.addEventListener("keydown", (event) => {
+  const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+  if (isTyping || event.metaKey || event.ctrlKey || event.altKey || help.open) return;
+  const entry = isAfterG && PAGES.find(({ key }) => key === event.key);
+  isAfterG = event.key === "g" && !isAfterG;
+  if (entry) go(entry.path);
+  else if (event.key === "?") showHelp();
+  else if (event.key === "r") document.getElementById("jump-row").focus();
+  else if (event.key === "/") current?.keys["/"] ? current.keys["/"]() : go("/grid?focus=key");
+  else if (current?.keys[event.key]) current.keys[event.key]();
+  else if (document.querySelector(`[data-key="${CSS.escape(event.key)}"]:enabled`)) document.querySelector(`[data-key="${CSS.escape(event.key)}"]`).click();
+  else return;
+  event.preventDefault();
+});
+
+navigation();
+show().then(navigation).then(() => {
+  for (const link of document.querySelectorAll("#nav a")) link.toggleAttribute("aria-current", link.pathname === entryOf(location.pathname).path);
+});

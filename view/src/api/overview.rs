@@ -1,0 +1,78 @@
+//! The cache as a whole: what the manifest says, whether it is whole, what was left out.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokengrid_cache::{VerifyReport, read_quarantine};
+
+use super::{expect_list, list};
+use crate::background::State;
+use crate::query::Query;
+use crate::reply::{Answer, json as json_reply};
+use crate::state::Shared;
+
+/// Everything that the manifest says: no row is read for it.
+pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
+    query.expect(&[])?;
+    let manifest = &shared.manifest;
+    let shard_margins: Vec<_> = manifest.shards.iter().map(|shard| &shard.margins.counts).collect();
+    let source =
+        shared.source.as_ref().map(|source| progress(&source.state(), &|source| json!({ "images": source.len() })));
+    Ok(json_reply(&json!({
+        "id": shared.id,
+        "dir": shared.dir,
+        "version": env!("CARGO_PKG_VERSION"),
+        "info": shared.info,
+        "first_view": manifest.first_view,
+        "splits": manifest.splits,
+        "class_names": manifest.classes,
+        "margin_edges": tokengrid_cache::MARGIN_EDGES,
+        "shard_margins": shard_margins,
+        "pictures": shared.tokenizer,
+        "source": source,
+        "cache": progress(&shared.cache.state(), &|_| json!({})),
+        "statistics": progress(&shared.inspection.state(), &|_| json!({})),
+        "health": progress(&shared.health.state(), &report),
+    })))
+}
+
+/// How far background work is: `state` is `idle`, `running`, `done` or `failed`.
+pub(super) fn progress<T>(state: &State<T>, value: &dyn Fn(&T) -> Value) -> Value {
+    match state {
+        State::Idle => json!({ "state": "idle" }),
+        State::Running { done, total } => json!({ "state": "running", "done": done, "total": total }),
+        State::Failed(why) => json!({ "state": "failed", "error": why }),
+        State::Done(found) => {
+            let mut object = value(found);
+            object["state"] = "done".into();
+            object
+        }
+    }
+}
+
+fn report(report: &VerifyReport) -> Value {
+    json!({ "ok": report.is_ok(), "rows": report.rows, "bytes": report.bytes, "problems": report.problems })
+}
+
+/// Whether every byte is what was written, as far as that is known.
+pub(super) fn health(shared: &Arc<Shared>, query: &Query) -> Answer {
+    query.expect(&[])?;
+    Ok(json_reply(&progress(&shared.health.state(), &report)))
+}
+
+/// Begins to verify.
+pub(super) fn verify(shared: &Arc<Shared>, query: &Query) -> Answer {
+    query.expect(&[])?;
+    shared.verify();
+    health(shared, query)
+}
+
+/// Inputs without rows.
+pub(super) fn quarantine(shared: &Arc<Shared>, query: &Query) -> Answer {
+    expect_list(query, &[])?;
+    let records = read_quarantine(&shared.dir, &shared.manifest)?;
+    list("quarantine", records.len(), Value::Null, query, &|places| {
+        let record = |r: &tokengrid_cache::QuarantineRecord| json!({ "index": r.index, "key": r.key, "stage": r.stage, "reason": r.reason });
+        Ok(records[places].iter().map(record).collect())
+    })
+}

@@ -1,0 +1,39 @@
+//! The page: files that are part of the program.
+
+use crate::reply::{Reply, asset};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+/// Name, type, content.
+static FILES: &[(&str, &str, &str)] = &[
+    ("style.css", CSS, include_str!("../assets/style.css")),
+    ("app.js", JS, include_str!("../assets/app.js")),
+    ("dom.js", JS, include_str!("../assets/dom.js")),
+    ("api.js", JS, include_str!("../assets/api.js")),
+    ("charts.js", JS, include_str!("../assets/charts.js")),
+    ("tokens.js", JS, include_str!("../assets/tokens.js")),
+    ("counting.js", JS, include_str!("../assets/counting.js")),
+    ("overview.js", JS, include_str!("../assets/overview.js")),
+    ("grid.js", JS, include_str!("../assets/grid.js")),
+    ("sample.js", JS, include_str!("../assets/sample.js")),
+    ("codebook.js", JS, include_str!("../assets/codebook.js")),
+    ("classes.js", JS, include_str!("../assets/classes.js")),
+    ("duplicates.js", JS, include_str!("../assets/duplicates.js")),
+    ("quarantine.js", JS, include_str!("../assets/quarantine.js")),
+    ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
+];
+
+/// First parts of the addresses of pages, all of which are the same document: its script shows the right one.
+pub const PAGES: &[&str] = &["grid", "sample", "codebook", "classes", "duplicates", "quarantine"];
+
+/// The document.
+pub fn page() -> Reply {
+    asset(HTML, include_str!("../assets/index.html"))
+}
+
+/// A file by its name.
+pub fn file(name: &str) -> Option<Reply> {
+    FILES.iter().find(|(known, ..)| *known == name).map(|(_, kind, text)| asset(kind, text))
+}

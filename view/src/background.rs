@@ -1,0 +1,136 @@
+//! Work that goes on while requests are answered: opening the cache, counting, verifying.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A value that is being made, with its progress.
+#[derive(Debug)]
+pub struct Background<T> {
+    inner: Arc<Inner<T>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub enum State<T> {
+    /// Nobody asked for it yet.
+    Idle,
+    /// Being made: so much is done, of so much.
+    Running {
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 where that is not known.
+        total: u64,
+    },
+    /// Here it is.
+    Done(Arc<T>),
+    /// It could not be made; the text says why.
+    Failed(String),
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> State<T> {
+        match self {
+            State::Idle => State::Idle,
+            State::Running { done, total } => State::Running { done: *done, total: *total },
+            State::Done(value) => State::Done(Arc::clone(value)),
+            State::Failed(why) => State::Failed(why.clone()),
+        }
+    }
+}
+
+impl<T> Default for Background<T> {
+    fn default() -> Background<T> {
+        let inner = Inner { state: Mutex::new(State::Idle), changed: Condvar::new() };
+        Background { inner: Arc::new(inner), worker: Mutex::default() }
+    }
+}
+
+impl<T> Inner<T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn set(&self, state: State<T>) {
+        *self.state() = state;
+        self.changed.notify_all();
+    }
+}
+
+impl<T: Send + Sync + 'static> Background<T> {
+    /// How far it is.
+    pub fn state(&self) -> State<T> {
+        self.inner.state().clone()
+    }
+
+    /// Begins to make it on a thread of its own, unless that is going on. `again`: also where it is done already.
+    /// `make` tells its progress by (done, total).
+    pub fn start(
+        &self,
+        again: bool,
+        make: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, String> + Send + 'static,
+    ) {
+        let mut state = self.inner.state();
+        let may_start = match &*state {
+            State::Idle => true,
+            State::Running { .. } => false,
+            State::Done(_) | State::Failed(_) => again,
+        };
+        if !may_start {
+            return;
+        }
+        *state = State::Running { done: 0, total: 0 };
+        drop(state);
+        let inner = Arc::clone(&self.inner);
+        let work = move || {
+            let made = make(&mut |done, total| *inner.state() = State::Running { done, total });
+            inner.set(made.map_or_else(State::Failed, |value| State::Done(Arc::new(value))));
+        };
+        *self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(std::thread::spawn(work));
+    }
+
+    /// The value, waiting for it no longer than `patience`.
+    pub fn wait(&self, patience: Duration) -> State<T> {
+        let is_running = |state: &mut State<T>| matches!(state, State::Running { .. });
+        let waited = self.inner.changed.wait_timeout_while(self.inner.state(), patience, is_running);
+        let (state, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        state.clone()
+    }
+
+    /// Waits for the end of the work, if there is any.
+    pub fn join(&self) {
+        let worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(worker) = worker {
+            // A panic was reported when it happened.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_made_once_and_again_on_request() {
+        let value = Background::<u32>::default();
+        assert!(matches!(value.state(), State::Idle));
+        value.start(false, |progress| {
+            progress(1, 2);
+            Ok(7)
+        });
+        assert!(matches!(value.wait(Duration::from_secs(60)), State::Done(seven) if *seven == 7));
+        value.start(false, |_| Ok(8));
+        assert!(matches!(value.wait(Duration::from_secs(60)), State::Done(seven) if *seven == 7));
+        value.start(true, |_| Err("no".into()));
+        assert!(matches!(value.wait(Duration::from_secs(60)), State::Failed(why) if why == "no"));
+        value.join();
+    }
+}

@@ -1,0 +1,30 @@
+//! Why the inspector cannot be served.
+
+use std::io;
+use std::path::PathBuf;
+use tokengrid_cache::CacheError;
+
+/// An error that ends the program; what goes wrong with a single request is answered to whoever asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The texts are the documentation; fields are named after what they hold.
+pub enum ViewError {
+    #[error(
+        "port {port} of {host} is taken by another program: give another one with --port, or --port 0 for any that is free"
+    )]
+    PortTaken { host: String, port: u16 },
+
+    #[error("port {port} of {host} is only for the system's administrator: give one from 1024 on with --port")]
+    PortForbidden { host: String, port: u16 },
+
+    #[error(
+        "{host} is no address of this machine: --host expects 127.0.0.1, localhost, 0.0.0.0 (all networks) or such"
+    )]
+    NoSuchHost { host: String, source: io::Error },
+
+    #[error("cannot serve on {host}:{port}")]
+    Serve { host: String, port: u16, source: io::Error },
+
+    #[error("cannot look at {}", path.display())]
+    Cache { path: PathBuf, source: CacheError },
+}

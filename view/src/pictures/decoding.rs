@@ -1,0 +1,135 @@
+//! Tokens to pictures, on one thread: a decoder has all cores to itself, and its tensors stay where they are.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use super::Picture;
+use super::recent::Recent;
+use crate::reply::Refusal;
+
+/// Pictures that wait for the decoder; who comes later is told to come again.
+const QUEUE: usize = 256;
+
+/// Memory for decoded pictures: some 300 of 256 x 256.
+const RECENT_BYTES: usize = 64 << 20;
+
+/// What turns a grid into a picture: a tokenizer's decoder.
+pub trait Decode: Send {
+    /// The picture of a grid, tokens in raster order. Every grid gives a picture of the same size.
+    fn decode(&mut self, tokens: &[u32]) -> Picture;
+}
+
+/// A decoder at work.
+#[derive(Debug)]
+pub struct Decoding {
+    queue: Mutex<Option<SyncSender<Job>>>,
+    recent: Arc<Mutex<Recent>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Job {
+    row: usize,
+    tokens: Vec<u32>,
+    /// Set when nobody waits for the picture any more.
+    is_unwanted: Arc<AtomicBool>,
+    answer: SyncSender<Arc<Picture>>,
+}
+
+impl Decoding {
+    /// Starts the thread, where `open` makes the decoder: it may take seconds.
+    pub fn start(open: impl FnOnce() -> Box<dyn Decode> + Send + 'static) -> Decoding {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let recent = Arc::new(Mutex::new(Recent::new(RECENT_BYTES)));
+        let worker = std::thread::spawn({
+            let recent = Arc::clone(&recent);
+            move || work(open(), &jobs, &recent)
+        });
+        Decoding { queue: Mutex::new(Some(queue)), recent, worker: Mutex::new(Some(worker)) }
+    }
+
+    /// The picture of a row, whose tokens `tokens` reads where they are needed.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when too many wait; [`Refusal::Unavailable`] when it was given up.
+    pub fn picture(
+        &self,
+        row: usize,
+        tokens: impl FnOnce() -> Vec<u32>,
+        is_unwanted: &Arc<AtomicBool>,
+    ) -> Result<Arc<Picture>, Refusal> {
+        if let Some(picture) = lock(&self.recent).get(row) {
+            return Ok(picture);
+        }
+        let (answer, picture) = sync_channel(1);
+        let job = Job { row, tokens: tokens(), is_unwanted: Arc::clone(is_unwanted), answer };
+        let sent = lock(&self.queue).as_ref().map(|queue| queue.try_send(job));
+        match sent {
+            Some(Ok(())) => picture.recv().map_err(|_| Refusal::Unavailable("the picture was given up".into())),
+            Some(Err(TrySendError::Full(_))) => Err(Refusal::Busy),
+            Some(Err(TrySendError::Disconnected(_))) | None => {
+                Err(Refusal::Unavailable("the decoder has ended".into()))
+            }
+        }
+    }
+
+    /// Ends the thread after the picture in hand.
+    pub fn end(&self) {
+        lock(&self.queue).take();
+        if let Some(worker) = lock(&self.worker).take() {
+            // A panic was reported when it happened.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn work(mut decoder: Box<dyn Decode>, jobs: &Receiver<Job>, recent: &Mutex<Recent>) {
+    for job in jobs {
+        if job.is_unwanted.load(Ordering::Relaxed) {
+            continue;
+        }
+        // Others may have waited for the same one.
+        let known = lock(recent).get(job.row);
+        let picture = known.unwrap_or_else(|| Arc::new(decoder.decode(&job.tokens)));
+        lock(recent).insert(job.row, Arc::clone(&picture));
+        // Whoever asked may have gone.
+        let _ = job.answer.try_send(picture);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    static DECODED: AtomicUsize = AtomicUsize::new(0);
+
+    struct Gray;
+
+    impl Decode for Gray {
+        fn decode(&mut self, tokens: &[u32]) -> Picture {
+            DECODED.fetch_add(1, Ordering::Relaxed);
+            Picture { width: 1, height: 1, rgb: vec![tokens[0] as u8; 3] }
+        }
+    }
+
+    #[test]
+    fn a_row_is_decoded_once_and_nothing_for_those_who_left() {
+        let decoding = Decoding::start(|| Box::new(Gray));
+        let (wanted, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
+        for _ in 0..3 {
+            assert_eq!(decoding.picture(5, || vec![9], &wanted).unwrap().rgb, [9, 9, 9]);
+        }
+        assert_eq!(DECODED.load(Ordering::Relaxed), 1);
+        assert!(decoding.picture(6, || vec![1], &left).is_err());
+        decoding.end();
+        assert!(matches!(decoding.picture(7, || vec![1], &wanted), Err(Refusal::Unavailable(_))));
+        assert!(decoding.picture(5, || vec![9], &wanted).is_ok(), "it is still known");
+        assert_eq!(DECODED.load(Ordering::Relaxed), 1);
+    }
+}

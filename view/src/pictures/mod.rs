@@ -1,0 +1,96 @@
+//! Pictures: of tokens, of the source's images, and what is made of both.
+
+mod decoding;
+mod recent;
+mod source;
+
+pub use decoding::{Decode, Decoding};
+pub use source::SourceImages;
+
+/// An RGB picture, row-major.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// `height * width * 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Differences are shown this many times as large, or nobody would see them.
+const DIFFERENCE_GAIN: u32 = 4;
+
+impl Picture {
+    /// The bytes of a PNG file.
+    pub fn to_png(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        // Pictures go over the loopback interface as a rule: speed counts more than size.
+        encoder.set_compression(png::Compression::Fast);
+        let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.rgb));
+        written.expect("a picture that is not empty fits into memory");
+        bytes
+    }
+
+    /// How much two pictures of one size differ, value by value, [`DIFFERENCE_GAIN`] times; `None` for two sizes.
+    pub fn difference(&self, other: &Picture) -> Option<Picture> {
+        let gained = |(a, b): (&u8, &u8)| (u32::from(a.abs_diff(*b)) * DIFFERENCE_GAIN).min(255) as u8;
+        let rgb = || self.rgb.iter().zip(&other.rgb).map(gained).collect();
+        self.fits(other).then(|| Picture { rgb: rgb(), ..*self })
+    }
+
+    /// Peak signal-to-noise ratio of two pictures of one size, in dB; `None` for two sizes, infinite for equal pictures.
+    pub fn psnr(&self, other: &Picture) -> Option<f64> {
+        let squares: u64 = self.rgb.iter().zip(&other.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
+        let mean = squares as f64 / self.rgb.len() as f64;
+        self.fits(other).then(|| 10.0 * (255.0 * 255.0 / mean).log10())
+    }
+
+    fn fits(&self, other: &Picture) -> bool {
+        (self.width, self.height) == (other.width, other.height)
+    }
+
+    /// The part that begins at (left, top), cut at the picture's edges.
+    pub fn part(&self, (left, top): (usize, usize), (width, height): (usize, usize)) -> Picture {
+        let (right, bottom) = ((left + width).min(self.width), (top + height).min(self.height));
+        let row = |y: usize| &self.rgb[(y * self.width + left) * 3..(y * self.width + right) * 3];
+        Picture { width: right - left, height: bottom - top, rgb: (top..bottom).flat_map(row).copied().collect() }
+    }
+
+    /// The mean of pictures of one size; `None` of none.
+    pub fn mean(pictures: &[std::sync::Arc<Picture>]) -> Option<Picture> {
+        let first = pictures.first()?;
+        let mean = |i: usize| {
+            let sum: usize = pictures.iter().map(|picture| usize::from(picture.rgb[i])).sum();
+            ((sum + pictures.len() / 2) / pictures.len()) as u8
+        };
+        Some(Picture { rgb: (0..first.rgb.len()).map(mean).collect(), width: first.width, height: first.height })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn gray(value: u8) -> Picture {
+        Picture { width: 3, height: 2, rgb: vec![value; 18] }
+    }
+
+    #[test]
+    fn pictures_are_compared_cut_and_averaged() {
+        assert_eq!(gray(10).difference(&gray(30)), Some(gray(80)));
+        assert_eq!(gray(0).difference(&gray(200)), Some(gray(255)));
+        assert_eq!(gray(0).psnr(&gray(255)), Some(0.0));
+        assert_eq!(gray(7).psnr(&gray(7)), Some(f64::INFINITY));
+        let small = Picture { width: 1, height: 1, rgb: vec![1, 2, 3] };
+        assert_eq!((gray(0).psnr(&small), gray(0).difference(&small)), (None, None));
+        let numbered = Picture { rgb: (0..18).collect(), ..gray(0) };
+        assert_eq!(numbered.part((1, 1), (9, 9)), Picture { width: 2, height: 1, rgb: vec![12, 13, 14, 15, 16, 17] });
+        assert_eq!(Picture::mean(&[Arc::new(gray(10)), Arc::new(gray(21))]), Some(gray(16)));
+        assert!(gray(3).to_png().starts_with(b"\x89PNG"));
+    }
+}

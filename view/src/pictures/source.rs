@@ -1,0 +1,121 @@
+//! The source's images as the cache saw them.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use tokengrid_cache::{Manifest, RowMeta};
+use tokengrid_ingest::{
+    Limits, Orientation, Recipe, Region, Resampler, Source, View, decode_rgb, target_size, views_of_file,
+};
+
+use super::Picture;
+use crate::reply::{Refusal, with_causes};
+
+/// A resized image larger than this is not shown as a whole: a panorama may be a hundred times as long as it is high.
+const RESIZED_PIXELS_MAX: u64 = 1 << 24;
+
+/// A source, opened beside a cache that was made of it.
+#[derive(Debug)]
+pub struct SourceImages {
+    source: Source,
+    recipe: Recipe,
+    /// Key to place in the source; made when a row is not where it was when the cache was made.
+    by_key: OnceLock<HashMap<String, usize>>,
+}
+
+/// What the source says of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Label by the source.
+    pub label: i32,
+    /// Width and height of the resized image that the crop was cut from; `None` where it is not known.
+    pub resized: Option<(u32, u32)>,
+}
+
+impl SourceImages {
+    /// Goes with a cache; the recipe comes from its manifest.
+    ///
+    /// # Errors
+    /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
+    pub fn new(source: Source, manifest: &Manifest) -> Result<SourceImages, String> {
+        let recipe = Recipe::from_json(&manifest.recipe.to_string())
+            .map_err(|_| "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned())?;
+        Ok(SourceImages { source, recipe, by_key: OnceLock::new() })
+    }
+
+    /// Images of the source.
+    pub fn len(&self) -> usize {
+        self.source.len()
+    }
+
+    /// The place of an image in the source: as a rule near the one that it has in the cache.
+    fn place(&self, key: &str, image: usize) -> Result<usize, Refusal> {
+        if image < self.source.len() && self.source.key(image) == key {
+            return Ok(image);
+        }
+        let all = || (0..self.source.len()).map(|place| (self.source.key(place).to_owned(), place)).collect();
+        let found = self.by_key.get_or_init(all).get(key).copied();
+        found.ok_or_else(|| Refusal::Missing(format!("the source has no image `{key}`")))
+    }
+
+    fn read(&self, meta: &RowMeta, image: usize) -> Result<(usize, Vec<u8>), Refusal> {
+        let place = self.place(&meta.key, image)?;
+        let mut bytes = Vec::new();
+        let read = self.source.read(place, &mut bytes);
+        read.map_err(|error| Refusal::Unavailable(format!("{} cannot be read: {error}", meta.key)))?;
+        Ok((place, bytes))
+    }
+
+    /// The pixels that a row's tokens were made of.
+    ///
+    /// # Errors
+    /// The source has no such image, or it cannot be decoded.
+    pub fn view(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
+        let (_, bytes) = self.read(meta, image)?;
+        let views = views_of_file(&bytes, &meta.key, &self.recipe, &Limits::default())
+            .map_err(|bad| Refusal::Unavailable(format!("{}: {bad}", meta.key)))?;
+        let view = views.into_iter().find(|view| view.view == meta.view);
+        let View { pixels, .. } =
+            view.ok_or_else(|| Refusal::Missing(format!("the recipe has no view {}", meta.view)))?;
+        let size = self.recipe.size as usize;
+        Ok(Picture { width: size, height: size, rgb: pixels })
+    }
+
+    /// The whole resized image that a row's crop was cut from.
+    ///
+    /// # Errors
+    /// As [`SourceImages::view`]; the recipe turns images, so that the crop's place is that in a turned one.
+    pub fn resized(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
+        let (_, bytes) = self.read(meta, image)?;
+        let decoded = decode_rgb(&bytes, &Limits::default())
+            .map_err(|error| Refusal::Unavailable(format!("{}: {}", meta.key, with_causes(&error))))?;
+        let size = self.resized_size(decoded.width, decoded.height);
+        let (width, height) = size.ok_or_else(|| Refusal::Unavailable("the image is too long to be shown".into()))?;
+        let mut rgb = Vec::new();
+        let whole = Region { left: 0, top: 0, width, height };
+        Resampler::default().resize_region(&decoded, (width, height), whole, &mut rgb);
+        Ok(Picture { width: width as usize, height: height as usize, rgb })
+    }
+
+    fn resized_size(&self, width: u32, height: u32) -> Option<(u32, u32)> {
+        let (width, height) = target_size(width, height, self.recipe.shorter_side())?;
+        let is_shown = u64::from(width) * u64::from(height) <= RESIZED_PIXELS_MAX;
+        (is_shown && self.recipe.orientation == Orientation::Ignore).then_some((width, height))
+    }
+
+    /// What the source says of a row.
+    ///
+    /// # Errors
+    /// As [`SourceImages::view`].
+    pub fn origin(&self, meta: &RowMeta, image: usize) -> Result<Origin, Refusal> {
+        let (place, bytes) = self.read(meta, image)?;
+        let decoded = decode_rgb(&bytes, &Limits::default()).ok();
+        let resized = decoded.and_then(|image| self.resized_size(image.width, image.height));
+        Ok(Origin { label: self.source.label(place), resized })
+    }
+
+    /// Pixels of a side of a view.
+    pub fn size(&self) -> u32 {
+        self.recipe.size
+    }
+}
