@@ -10,7 +10,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tch::Tensor;
-use tokengrid_sample::arrays::{Dtype, NpzImages, write_npy};
+use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
+use tokengrid_sample::eval::array_file::Npz;
 use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
 use tokengrid_tokenize::Weights;
 use tokengrid_tokenize::weights::save_safetensors;
@@ -186,8 +187,30 @@ fn samples_are_compared_as_folder_npz_and_saved_statistics_alike() {
     // Made-up weights: a feature's range is small, and so is every distance.
     assert!(number(&limited, "fid") > 1e-4 && number(&limited, "sfid") > 1e-2, "{limited}");
     assert!(limited["reference_images"].is_null(), "statistics do not say of how many");
+    // As the ADM suite's reference files are: statistics of all pictures, and some of the pictures.
+    let reference = dir.join("reference.npz");
+    adm_reference(&stats, &reference, side);
+    let with_pictures = samples(&[pictures, text(&reference), "--limit", "3"]);
+    for key in ["fid", "sfid"] {
+        assert_eq!(with_pictures[key], limited[key], "{key} is of the saved statistics");
+    }
     let alone = samples(&[pictures, "--limit", "2"]);
     assert!(alone["fid"].is_null() && alone["inception_score"].is_number());
+}
+
+/// The statistics of a file beside two black pictures.
+fn adm_reference(stats: &Path, path: &Path, side: usize) {
+    let mut npz = Npz::open(stats).unwrap();
+    let mut array = |name: &'static str| {
+        let mut reader = npz.array(name).unwrap();
+        let (shape, count) = (reader.shape.clone(), reader.shape.iter().product());
+        let bytes = reader.read_values(count).unwrap().iter().flat_map(|value| value.to_le_bytes()).collect();
+        NamedArray { name, dtype: Dtype::F64, shape, bytes }
+    };
+    let mut arrays: Vec<NamedArray> = ["mu", "sigma", "mu_s", "sigma_s"].into_iter().map(&mut array).collect();
+    let black = vec![0; 2 * side * side * 3];
+    arrays.push(NamedArray { name: "arr_0", dtype: Dtype::U8, shape: vec![2, side, side, 3], bytes: black });
+    write_npz(path, &arrays).unwrap();
 }
 
 #[test]

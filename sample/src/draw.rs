@@ -28,6 +28,18 @@ impl Rule {
     }
 }
 
+/// What a token was drawn from. All of it is about the distribution after guidance and temperature (1 where the
+/// temperature is 0), before filters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Facts {
+    /// Entropy in nats.
+    pub entropy: f64,
+    /// Probability of all tokens that the filters leave.
+    pub kept: f64,
+    /// Probability of the token that was drawn.
+    pub chosen: f64,
+}
+
 /// Draws from rows; its memory is used again for every row.
 #[derive(Debug, Default)]
 pub struct RowDraw {
@@ -39,22 +51,46 @@ impl RowDraw {
     /// The token at `uniform` (0 <= uniform < 1). `uncond_v` is the row without a class, where there is guidance. `None`
     /// when the logits are no numbers, so that there is no distribution.
     pub fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
-        let temperature = if rule.is_greedy() { 1.0 } else { rule.temperature };
-        let max = self.guide(cond_v, uncond_v, rule.cfg_scale as f32, temperature as f32);
-        // Minus infinity is a probability of 0 and welcome; NaN spreads to the sum, infinity is the maximum.
-        if !max.is_finite() || self.logits_v.iter().sum::<f32>().is_nan() {
-            return None;
-        }
+        let max = self.guide(cond_v, uncond_v, rule)?;
+        Some(self.pick(max, rule, uniform))
+    }
+
+    /// [`RowDraw::draw`], and what the token was drawn from.
+    pub fn draw_with_facts(
+        &mut self,
+        cond_v: &[f32],
+        uncond_v: Option<&[f32]>,
+        rule: &Rule,
+        uniform: f64,
+    ) -> Option<(u32, Facts)> {
+        let max = self.guide(cond_v, uncond_v, rule)?;
+        let weights_v: Vec<f64> = self.logits_v.iter().map(|&logit| f64::from(logit - max).exp()).collect();
+        let total: f64 = weights_v.iter().sum();
+        let share = |weight: &f64| weight / total;
+        let entropy = -weights_v.iter().map(share).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>();
+        let token = self.pick(max, rule, uniform);
+        let chosen = share(&weights_v[token as usize]);
+        // Filters leave minus infinity, and inverting turns it to 0.
+        let is_kept = |kept: f32| if rule.is_greedy() { kept == max } else { kept > 0.0 };
+        let kept_v = weights_v.iter().zip(&self.logits_v).filter(|(_, kept)| is_kept(**kept));
+        let kept = kept_v.map(|(weight, _)| share(weight)).sum();
+        Some((token, Facts { entropy, kept, chosen }))
+    }
+
+    /// The token out of guided logits, whose largest is `max`.
+    fn pick(&mut self, max: f32, rule: &Rule, uniform: f64) -> u32 {
         if rule.is_greedy() {
-            return self.logits_v.iter().position(|&logit| logit == max).map(|token| token as u32);
+            return self.logits_v.iter().position(|&logit| logit == max).map_or(0, |token| token as u32);
         }
         top_k(&mut self.logits_v, rule.top_k as usize, &mut self.scratch);
         top_p(&mut self.logits_v, rule.top_p, max, &mut self.scratch);
-        Some(self.invert(max, uniform))
+        self.invert(max, uniform)
     }
 
-    /// Guided logits over the temperature, and the largest of them.
-    fn guide(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, scale: f32, temperature: f32) -> f32 {
+    /// Guided logits over the temperature; the largest of them, if they are numbers.
+    fn guide(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule) -> Option<f32> {
+        let scale = rule.cfg_scale as f32;
+        let temperature = if rule.is_greedy() { 1.0 } else { rule.temperature as f32 };
         self.logits_v.clear();
         match uncond_v {
             // At 1 the sum below is the conditional row only up to rounding.
@@ -64,7 +100,9 @@ impl RowDraw {
             }
             _ => self.logits_v.extend(cond_v.iter().map(|c| c / temperature)),
         }
-        self.logits_v.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+        let max = self.logits_v.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        // Minus infinity is a probability of 0 and welcome; NaN spreads to the sum, infinity is the maximum.
+        (max.is_finite() && !self.logits_v.iter().sum::<f32>().is_nan()).then_some(max)
     }
 
     /// The first token at which the cumulative probability exceeds `uniform`: one of probability 0 is never drawn.
@@ -130,6 +168,24 @@ mod tests {
         };
         assert_eq!(count(0.0), 100);
         assert!(count(1.0) > count(4.0) && count(4.0) > 33, "{} {}", count(1.0), count(4.0));
+    }
+
+    #[test]
+    fn facts_are_of_the_distribution_before_filters() {
+        let logits: Vec<f32> = [0.5f32, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect();
+        let facts = |rule: Rule, uniform| RowDraw::default().draw_with_facts(&logits, None, &rule, uniform).unwrap();
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
+        let (token, all) = facts(PLAIN, 0.6);
+        near(all.entropy, 1.75 * std::f64::consts::LN_2);
+        near(all.kept, 1.0);
+        near(all.chosen, 0.25);
+        assert_eq!(Some(token), draw(&logits, None, PLAIN, 0.6));
+        let (_, two) = facts(Rule { top_k: 2, ..PLAIN }, 0.9);
+        near(two.kept, 0.75);
+        near(two.chosen, 0.25);
+        let (_, greedy) = facts(Rule { top_k: 1, ..PLAIN }, 0.9);
+        near(greedy.kept, 0.5);
+        near(greedy.chosen, 0.5);
     }
 
     #[test]

@@ -24,6 +24,21 @@ pub enum SampleError {
         /// What is accepted.
         expected: String,
     },
+    /// A batch for which there is no memory.
+    #[error(
+        "a batch of {images} images takes {} of memory, and {} is free: {}",
+        gib(*needed_bytes), gib(*free_bytes), advice(*fits)
+    )]
+    Memory {
+        /// Images of the batch.
+        images: usize,
+        /// What they take.
+        needed_bytes: u64,
+        /// What is there.
+        free_bytes: u64,
+        /// Images that would fit.
+        fits: u64,
+    },
     /// A model that computes nonsense.
     #[error(
         "the model's logits at position {position} are no numbers (NaN or infinite): the checkpoint is damaged, or \
@@ -140,5 +155,16 @@ impl SampleError {
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> SampleError {
         let path = path.into();
         move |source| SampleError::Io { action, path, source }
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
+
+fn advice(fits: u64) -> String {
+    match fits {
+        0 => "not even one image fits".into(),
+        fits => format!("--batch-size {fits} would fit"),
     }
 }

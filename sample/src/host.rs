@@ -4,11 +4,12 @@
 
 use crate::SampleError;
 use crate::decoder::Decoder;
-use crate::draw::RowDraw;
+use crate::draw::{Facts, RowDraw};
 use crate::guidance::Halves;
 use crate::sampler::SamplerConfig;
 
-/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` `[B, N, 2]`.
+/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` `[B, N, 2]`. `facts_bn`, where
+/// they are wanted, become those of every token: low bits, then high bits.
 ///
 /// # Errors
 /// The decoder's, and logits that are no numbers.
@@ -17,10 +18,15 @@ pub fn sample(
     config: &SamplerConfig,
     halves: Halves,
     uniform_bnp: &[f64],
+    facts_bn: Option<&mut Vec<[Facts; 2]>>,
 ) -> Result<Vec<u32>, SampleError> {
     let (n, low_bits) = (decoder.config().block_size as usize, decoder.config().factorized_bits[0]);
     let batch = uniform_bnp.len() / (2 * n);
-    let mut drawing = Drawing { config, halves, uniform_bnp, batch, n, drawer: RowDraw::default() };
+    let facts_bn = facts_bn.map(|facts_bn| {
+        facts_bn.resize(batch * n, Default::default());
+        facts_bn.as_mut_slice()
+    });
+    let mut drawing = Drawing { config, halves, uniform_bnp, batch, n, drawer: RowDraw::default(), facts_bn };
     let mut tokens_bn = vec![0; batch * n];
     for t in 0..n {
         let pre_c = drawing.draw_c(0, t, decoder.pre_logits()?)?;
@@ -42,6 +48,7 @@ struct Drawing<'a> {
     batch: usize,
     n: usize,
     drawer: RowDraw,
+    facts_bn: Option<&'a mut [[Facts; 2]]>,
 }
 
 impl Drawing<'_> {
@@ -55,7 +62,16 @@ impl Drawing<'_> {
         for image in 0..self.batch {
             let uncond_v = (self.halves == Halves::Both).then(|| row(self.batch + image));
             let uniform = self.uniform_bnp[(image * self.n + t) * 2 + part];
-            let token = self.drawer.draw(row(image), uncond_v, &rule, uniform);
+            let token = match &mut self.facts_bn {
+                None => self.drawer.draw(row(image), uncond_v, &rule, uniform),
+                Some(facts_bn) => {
+                    let drawn = self.drawer.draw_with_facts(row(image), uncond_v, &rule, uniform);
+                    drawn.map(|(token, facts)| {
+                        facts_bn[image * self.n + t][part] = facts;
+                        token
+                    })
+                }
+            };
             token_c.push(token.ok_or(SampleError::NotLogits { position: t })?);
         }
         token_c.extend_from_within(..sequences - self.batch);

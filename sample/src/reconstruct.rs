@@ -113,11 +113,14 @@ pub fn tokens_tensor(tokens: &[u32], side: i64, device: Device) -> Tensor {
     Tensor::from_slice(&tokens).view([-1, side, side]).to_device(device)
 }
 
+/// Pictures that a GPU decodes at a time: enough to be busy, and no more memory for larger batches.
+const GPU_CHUNK: i64 = 16;
+
 /// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one: it costs nothing there, and a picture is then the
 /// same to the bit whatever else is in the batch.
 pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor) -> Vec<Picture> {
     let _no_grad = tch::no_grad_guard();
-    let chunk = if tokens_bhw.device() == Device::Cpu { 1 } else { tokens_bhw.size()[0] };
+    let chunk = if tokens_bhw.device() == Device::Cpu { 1 } else { GPU_CHUNK };
     let pictures = |tokens_bhw: &Tensor| {
         let output = tokenizer.decode(tokens_bhw);
         Picture::batch(&pixels::to_bytes(&output), output.size()[2] as usize)

@@ -10,7 +10,7 @@
 
 use crate::SampleError;
 use crate::decoder::{Decoder, TorchDecoder};
-use crate::draw::Rule;
+use crate::draw::{Facts, Rule};
 use crate::guidance::{Halves, Schedule};
 use crate::{device, host};
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,25 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// A class out of range, no memory for the batch, logits that are no numbers.
     pub fn sample(&mut self, wanted: &[Wanted]) -> Result<Vec<u32>, SampleError> {
+        self.run(wanted, None)
+    }
+
+    /// [`Sampler::sample`]; `facts_bn` becomes what every token was drawn from, `[B, N]`, low bits and high bits.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    ///
+    /// # Panics
+    /// When tokens are drawn on a GPU: make the sampler with [`Sampler::over`].
+    pub fn sample_with_facts(
+        &mut self,
+        wanted: &[Wanted],
+        facts_bn: &mut Vec<[Facts; 2]>,
+    ) -> Result<Vec<u32>, SampleError> {
+        self.run(wanted, Some(facts_bn))
+    }
+
+    fn run(&mut self, wanted: &[Wanted], facts_bn: Option<&mut Vec<[Facts; 2]>>) -> Result<Vec<u32>, SampleError> {
         let (class_num, n) = (self.model().class_num, self.model().block_size);
         if let Some(image) = wanted.iter().find(|image| !(0..=class_num).contains(&image.class)) {
             return Err(SampleError::Class { class: image.class, class_num });
@@ -164,9 +183,10 @@ impl<'a> Sampler<'a> {
         match &mut self.source {
             Source::Host(decoder) => {
                 decoder.start(&class_c)?;
-                host::sample(decoder.as_mut(), &self.config, halves, &uniform_bnp)
+                host::sample(decoder.as_mut(), &self.config, halves, &uniform_bnp, facts_bn)
             }
             Source::Device(decoder, device) => {
+                assert!(facts_bn.is_none(), "facts are taken on the host");
                 decoder.start(&class_c)?;
                 let uniform_bnp = Tensor::from_slice(&uniform_bnp).view([-1, n, 2]).to_device(*device);
                 Ok(device::sample(decoder, &self.config, halves, &uniform_bnp))

@@ -27,6 +27,9 @@ pub enum BenchCommand {
     /// Time of a training step: written out and by autograd, from the cache and with images encoded in every step.
     #[cfg(feature = "torch")]
     Train(Box<BenchTrainArgs>),
+    /// Images a second out of an autoregressive model, at several batch sizes.
+    #[cfg(feature = "torch")]
+    Sample(Box<BenchSampleArgs>),
 }
 
 /// `bench ingest`.
@@ -114,4 +117,38 @@ pub struct BenchTrainArgs {
     /// Steps that are measured, after one that warms up.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub steps: u32,
+}
+
+/// `bench sample`.
+#[cfg(feature = "torch")]
+#[derive(Debug, Args)]
+pub struct BenchSampleArgs {
+    /// Without --checkpoint: the model, as for `train ar`, with fresh weights.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// A trained model, as for `sample`.
+    #[arg(long, value_name = "FILE|DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
+    #[arg(long, value_name = "N")]
+    pub n_head: Option<i64>,
+    /// fp32, tf32, bf16 or fp16.
+    #[arg(long, default_value = "fp32")]
+    pub precision: String,
+    /// Images a batch; several sizes take turns.
+    #[arg(long, default_value = "8", value_name = "N,...", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: Vec<u32>,
+    /// Guidance for low and high bits; 1 is off, and half the work.
+    #[arg(long, default_value = "2,2", value_name = "A,B")]
+    pub cfg_scale: String,
+    /// Most likely tokens to choose from, for low and high bits; 0 is all.
+    #[arg(long, default_value = "0,0", value_name = "A,B")]
+    pub top_k: String,
+    /// Probability mass to choose from, for low and high bits; 1 is all.
+    #[arg(long, default_value = "1,1", value_name = "A,B")]
+    pub top_p: String,
+    /// Times that everything is measured, after one that warms up; the median is what counts.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
 }

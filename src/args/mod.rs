@@ -17,7 +17,7 @@ mod view;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
 #[cfg(feature = "torch")]
-pub use bench::{BenchEncodeArgs, BenchTrainArgs};
+pub use bench::{BenchEncodeArgs, BenchSampleArgs, BenchTrainArgs};
 pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
@@ -28,7 +28,7 @@ pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSa
 #[cfg(feature = "torch")]
 pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
-pub use sample::SampleArgs;
+pub use sample::{SampleArgs, SamplePresetArg};
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
 #[cfg(feature = "torch")]
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
@@ -95,7 +95,7 @@ pub enum Command {
     Train(TrainArgs),
     /// Sample images from a trained autoregressive model.
     #[cfg(feature = "torch")]
-    Sample(SampleArgs),
+    Sample(Box<SampleArgs>),
     /// Measure how good a model is.
     #[cfg(feature = "torch")]
     Eval(EvalArgs),

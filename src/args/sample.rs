@@ -1,8 +1,41 @@
 //! `sample`.
 
 use super::{DeviceArgs, TokenizerArgs};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use tokengrid_sample::Schedule;
+
+/// `--preset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SamplePresetArg {
+    /// 343 million parameters.
+    B,
+    /// 804 million parameters.
+    L,
+    /// 1.5 billion parameters.
+    Xl,
+}
+
+/// `--cfg-schedule`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleArg {
+    /// The full value everywhere.
+    Constant,
+    /// In equal steps.
+    Linear,
+    /// Half a cosine: slow at both ends.
+    Cosine,
+}
+
+impl From<ScheduleArg> for Schedule {
+    fn from(typed: ScheduleArg) -> Schedule {
+        match typed {
+            ScheduleArg::Constant => Schedule::Constant,
+            ScheduleArg::Linear => Schedule::Linear,
+            ScheduleArg::Cosine => Schedule::Cosine,
+        }
+    }
+}
 
 /// `sample`.
 #[derive(Debug, Args)]
@@ -22,18 +55,24 @@ pub struct SampleArgs {
     /// Images a class.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub num_per_class: u32,
-    /// Classifier-free guidance for low and high bits; 1 is off.
-    #[arg(long, default_value = "1,1", value_name = "A,B")]
-    pub cfg_scale: String,
-    /// Temperature for low and high bits.
-    #[arg(long, default_value = "1,1", value_name = "A,B")]
-    pub temperature: String,
-    /// Most likely tokens to choose from, for low and high bits; 0 is all, 1,1 is greedy.
-    #[arg(long, default_value = "0,0", value_name = "A,B")]
-    pub top_k: String,
-    /// Probability mass to choose from, for low and high bits; 1 is all.
-    #[arg(long, default_value = "1,1", value_name = "A,B")]
-    pub top_p: String,
+    /// Guidance and temperature of the published results of this model; what is typed beside it wins.
+    #[arg(long, value_name = "B|L|XL", ignore_case = true)]
+    pub preset: Option<SamplePresetArg>,
+    /// Classifier-free guidance for low and high bits: 1 is the class alone, 0 no class [default: 1,1].
+    #[arg(long, value_name = "A,B")]
+    pub cfg_scale: Option<String>,
+    /// How the guidance scale goes from 1 at the first token to its full value at the last.
+    #[arg(long, default_value = "constant", value_name = "constant|linear|cosine")]
+    pub cfg_schedule: ScheduleArg,
+    /// Temperature for low and high bits; 0 is greedy [default: 1,1].
+    #[arg(long, value_name = "A,B")]
+    pub temperature: Option<String>,
+    /// Most likely tokens to choose from, for low and high bits; 0 is all, 1,1 is greedy [default: 0,0].
+    #[arg(long, value_name = "A,B")]
+    pub top_k: Option<String>,
+    /// Probability mass to choose from, for low and high bits; 1 is all [default: 1,1].
+    #[arg(long, value_name = "A,B")]
+    pub top_p: Option<String>,
     /// An image depends on the seed, its class and its number, not on the batch.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
@@ -52,6 +91,22 @@ pub struct SampleArgs {
     /// Also write all tokens as one array, int32 [N, H*W], class by class.
     #[arg(long, value_name = "FILE.npy")]
     pub tokens: Option<PathBuf>,
+    /// Also make a token cache of all tokens: a folder, as `tokenize` makes it.
+    #[arg(long, value_name = "DIR")]
+    pub cache_out: Option<PathBuf>,
+    /// Names of the classes for the grid, a line each [default: those of the cache that the run was trained on, if it is
+    /// still there].
+    #[arg(long, value_name = "FILE")]
+    pub class_names: Option<PathBuf>,
+    /// Also write what every token was drawn from: entropy and probabilities as a picture and as JSON beside each image.
+    #[arg(long)]
+    pub diagnostics: bool,
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes that share the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
     /// Replace the images of another run in the folder.
     #[arg(long)]
     pub overwrite: bool,

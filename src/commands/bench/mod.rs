@@ -7,6 +7,8 @@ mod ingest;
 mod loader;
 mod machine;
 #[cfg(feature = "torch")]
+mod sample;
+#[cfg(feature = "torch")]
 mod train;
 
 use crate::args::{BenchCommand, Global};
@@ -20,5 +22,7 @@ pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
         BenchCommand::Loader(args) => loader::run(args, global),
         #[cfg(feature = "torch")]
         BenchCommand::Train(args) => train::run(args, global),
+        #[cfg(feature = "torch")]
+        BenchCommand::Sample(args) => sample::run(args, global),
     }
 }

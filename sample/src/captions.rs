@@ -1,0 +1,54 @@
+//! Words on pictures.
+
+use plotters::prelude::*;
+use std::sync::Once;
+use tokengrid_tokenize::Picture;
+
+/// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
+static FONT: &[u8] = include_bytes!("../../train/assets/DejaVuSans-ascii.ttf");
+
+const FAMILY: &str = "tokengrid";
+
+/// Height of the strip that the words stand on, and of the letters, in pixels.
+const STRIP: usize = 18;
+const LETTERS: i32 = 12;
+
+/// `picture` below a strip with `text`, which is cut off at the picture's width.
+pub fn captioned(picture: &Picture, text: &str) -> Picture {
+    let height = picture.height + STRIP;
+    let mut rgb = vec![255; picture.width * height * 3];
+    rgb[picture.width * STRIP * 3..].copy_from_slice(&picture.rgb);
+    write(&mut rgb[..picture.width * STRIP * 3], picture.width, text);
+    Picture::new(picture.width, height, rgb)
+}
+
+/// Draws `text` on the strip. A strip without it is still a picture, so a failure is none of the caller's.
+fn write(strip: &mut [u8], width: usize, text: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, FONT);
+    });
+    let area = BitMapBackend::with_buffer(strip, (width as u32, STRIP as u32)).into_drawing_area();
+    let style = (FAMILY, LETTERS).into_font().color(&BLACK);
+    if let Err(error) = area.draw(&Text::new(text.to_string(), (2, 3), style)).and_then(|()| area.present()) {
+        tracing::warn!("cannot write {text:?} on a picture: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stand_above_the_picture_and_differ() {
+        let gray = Picture::new(64, 8, vec![128; 64 * 8 * 3]);
+        let [one, two] = ["207 cat", "88 dog"].map(|text| captioned(&gray, text));
+        assert_eq!((one.width, one.height), (64, 8 + STRIP));
+        assert_eq!(one.rgb[64 * STRIP * 3..], gray.rgb);
+        let ink = |picture: &Picture| picture.rgb[..64 * STRIP * 3].iter().filter(|byte| **byte < 128).count();
+        assert!(ink(&one) > 30 && ink(&two) > 30, "{} {}", ink(&one), ink(&two));
+        assert_ne!(one, two);
+        // Wider than the picture: cut off.
+        captioned(&gray, &"w".repeat(100));
+    }
+}

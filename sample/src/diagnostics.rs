@@ -1,0 +1,123 @@
+//! What tokens were drawn from, as pictures and numbers: for people who tune temperature, filters and guidance.
+//!
+//! Beside the image lie six maps, a cell a token. Above: low bits; below: high bits. From left to right: entropy from 0 to
+//! that of a uniform distribution, probability of the tokens that the filters leave, probability of the token that was
+//! drawn, both from 0 to 1. Dark is little, bright is much.
+
+use crate::SampleError;
+use crate::captions::captioned;
+use crate::draw::Facts;
+use std::path::{Path, PathBuf};
+use tokengrid_tokenize::Picture;
+
+/// Least width of a map, in pixels: its words need room.
+const LEAST_WIDTH: usize = 160;
+
+/// Colours from little to much, evenly spaced; between them in a straight line. Brightness alone tells them apart, too.
+const COLOURS: [[u8; 3]; 5] = [[20, 11, 52], [100, 26, 128], [202, 62, 114], [253, 149, 98], [252, 253, 191]];
+
+/// Writes the maps (PNG) and the numbers (JSON) of one image, whose tokens had `facts_n`, in raster order.
+pub fn write(
+    files: &[PathBuf; 2],
+    picture: &Picture,
+    facts_n: &[[Facts; 2]],
+    vocab: [i64; 2],
+) -> Result<(), SampleError> {
+    let [png, json] = files;
+    write_json(json, facts_n)?;
+    Ok(maps(picture, facts_n, vocab).save(png)?)
+}
+
+/// One object, with lists in raster order.
+fn write_json(path: &Path, facts_n: &[[Facts; 2]]) -> Result<(), SampleError> {
+    let part = |part: usize| {
+        let list = |value: fn(&Facts) -> f64| facts_n.iter().map(|facts| value(&facts[part])).collect::<Vec<f64>>();
+        let [entropy, kept, chosen] = [list(|f| f.entropy), list(|f| f.kept), list(|f| f.chosen)];
+        serde_json::json!({ "entropy_nats": entropy, "kept": kept, "chosen": chosen })
+    };
+    let text = serde_json::json!({ "low_bits": part(0), "high_bits": part(1) }).to_string();
+    let temporary = path.with_extension("json.tmp");
+    let write = || std::fs::write(&temporary, &text).and_then(|()| std::fs::rename(&temporary, path));
+    write().map_err(SampleError::io("write", path))
+}
+
+fn maps(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> Picture {
+    let side = facts_n.len().isqrt().max(1);
+    let cell = picture.width.max(LEAST_WIDTH).div_ceil(side);
+    let enlarged = enlarged(picture, side * cell);
+    let mut panels = vec![];
+    for (part, name) in ["low bits", "high bits"].into_iter().enumerate() {
+        let most = (vocab[part] as f64).ln();
+        let mean = |value: &dyn Fn(&Facts) -> f64| {
+            facts_n.iter().map(|facts| value(&facts[part])).sum::<f64>() / facts_n.len().max(1) as f64
+        };
+        let map = |value: &dyn Fn(&Facts) -> f64, full: f64, text: String| {
+            captioned(&heat_map(facts_n.iter().map(|facts| value(&facts[part]) / full), side, cell), &text)
+        };
+        panels.push(captioned(&enlarged, name));
+        panels.push(map(&|f| f.entropy, most, format!("entropy, mean {:.2} nats", mean(&|f| f.entropy))));
+        panels.push(map(&|f| f.kept, 1.0, format!("kept, mean {:.3}", mean(&|f| f.kept))));
+        panels.push(map(&|f| f.chosen, 1.0, format!("chosen, mean {:.3}", mean(&|f| f.chosen))));
+    }
+    Picture::grid(&panels, panels.len() / 2)
+}
+
+/// `side * side` values from 0 to 1 as squares of `cell` pixels.
+fn heat_map(values: impl Iterator<Item = f64>, side: usize, cell: usize) -> Picture {
+    let colours: Vec<[u8; 3]> = values.map(colour).collect();
+    let width = side * cell;
+    let pixels = (0..width * width).map(|i| colours[i / width / cell * side + i % width / cell]);
+    Picture::new(width, width, pixels.flatten().collect())
+}
+
+/// The colour of a value from 0 to 1.
+fn colour(value: f64) -> [u8; 3] {
+    let place = value.clamp(0.0, 1.0) * (COLOURS.len() - 1) as f64;
+    let low = (place as usize).min(COLOURS.len() - 2);
+    let share = place - low as f64;
+    std::array::from_fn(|i| {
+        let (a, b) = (f64::from(COLOURS[low][i]), f64::from(COLOURS[low + 1][i]));
+        (a + (b - a) * share).round() as u8
+    })
+}
+
+/// The picture at another size, nearest pixels.
+fn enlarged(picture: &Picture, width: usize) -> Picture {
+    let mut rgb = Vec::with_capacity(width * width * 3);
+    for y in 0..width {
+        for x in 0..width {
+            let from = (y * picture.height / width * picture.width + x * picture.width / width) * 3;
+            rgb.extend_from_slice(&picture.rgb[from..from + 3]);
+        }
+    }
+    Picture::new(width, width, rgb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_brighter() {
+        let brightness = |value| colour(value).iter().map(|&byte| u32::from(byte)).sum::<u32>();
+        assert!((0..100).all(|i| brightness(f64::from(i) / 100.0) <= brightness(f64::from(i + 1) / 100.0)));
+        assert_eq!((colour(-1.0), colour(0.25), colour(2.0)), (COLOURS[0], COLOURS[1], COLOURS[4]));
+    }
+
+    #[test]
+    fn a_cell_a_token_and_the_numbers_beside() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a.png", "a.json"].map(|name| folder.path().join(name));
+        let fact = |i: usize| Facts { entropy: i as f64, kept: 1.0, chosen: 0.5 };
+        let facts: Vec<[Facts; 2]> = (0..4).map(|i| [fact(i), fact(i)]).collect();
+        let picture = Picture::new(8, 8, vec![7; 8 * 8 * 3]);
+        write(&files, &picture, &facts, [64, 4096]).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&files[1]).unwrap()).unwrap();
+        assert_eq!(json["low_bits"]["entropy_nats"], serde_json::json!([0.0, 1.0, 2.0, 3.0]));
+        assert_eq!(json["high_bits"]["chosen"][3], 0.5);
+        assert!(files[0].is_file());
+        let map = heat_map([0.0, 1.0, 0.25, 0.5].into_iter(), 2, 3);
+        let at = |x: usize, y: usize| &map.rgb[(y * 6 + x) * 3..][..3];
+        assert_eq!((at(0, 0), at(5, 2), at(2, 5)), (&COLOURS[0][..], &COLOURS[4][..], &COLOURS[1][..]));
+    }
+}

@@ -1,0 +1,201 @@
+//! Many images: batches through the sampler, pictures and tokens to disk.
+//!
+//! Images are numbered class-major: image i of the run is index `i % per_class` of class `classes[i / per_class]`. Each
+//! image is a file of its own that appears whole; a run that was stopped samples only the images that are missing.
+//!
+//! Several processes share a run through its folder: rank r of W samples every W-th image, beginning with image r. Whoever
+//! sees at its end that no image is missing makes the joined files. Two that end in the same moment both do, with the same
+//! bytes.
+
+mod folder;
+mod joined;
+
+use crate::arrays::{Dtype, write_npy};
+use crate::decoder::TorchDecoder;
+use crate::guidance::Halves;
+use crate::reconstruct::{decode, tokens_tensor};
+use crate::sampler::{Sampler, SamplerConfig, Wanted};
+use crate::{SampleError, diagnostics, memory};
+use folder::ImageFiles;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tch::{Device, Kind, Tensor};
+use tokengrid_tokenize::{Runtime, Tokenizer};
+use tokengrid_train::ar::ArModel;
+
+/// Everything that a run needs.
+pub struct SampleJob<'a> {
+    /// The model.
+    pub model: &'a ArModel,
+    /// The decoder.
+    pub tokenizer: &'a Tokenizer,
+    /// How to sample.
+    pub config: SamplerConfig,
+    /// Which classes.
+    pub classes: Vec<i64>,
+    /// Images a class.
+    pub per_class: usize,
+    /// Images a batch.
+    pub batch_size: usize,
+    /// Device.
+    pub runtime: Runtime,
+    /// Hash of the model's weights, so that a folder is not continued by another model.
+    pub model_fingerprint: String,
+    /// Replace images of earlier runs.
+    pub overwrite: bool,
+    /// Which preset the settings began with, for the record.
+    pub preset: Option<String>,
+    /// Names of classes by index, as far as they are known.
+    pub class_names: Vec<String>,
+    /// Also write what every token was drawn from.
+    pub diagnostics: bool,
+    /// This process among `world_size`.
+    pub rank: u32,
+    /// Processes that share the run.
+    pub world_size: u32,
+}
+
+/// Where results go.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// The run's folder.
+    pub out: PathBuf,
+    /// All pictures as one `.npz` file.
+    pub npz: Option<PathBuf>,
+    /// All tokens as one `.npy` file.
+    pub tokens: Option<PathBuf>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct SampleOutcome {
+    /// Images of the run, those of all ranks.
+    pub images: usize,
+    /// Images sampled by this call; the others were there.
+    pub images_now: usize,
+    /// Whether all images are there, and so the joined files.
+    pub complete: bool,
+    /// Images that other ranks have still to make.
+    pub waiting_for: usize,
+    /// Seconds of this call.
+    pub seconds: f64,
+    /// Seconds a sampled image.
+    pub seconds_per_image: f64,
+    /// The picture of all images (of the first 100).
+    pub grid: Option<PathBuf>,
+}
+
+impl SampleJob<'_> {
+    /// Samples what this rank lacks, and makes the joined files when nothing is missing any more. `observe` is told
+    /// images of this rank that are done, and all of them.
+    ///
+    /// # Errors
+    /// Model and tokenizer that do not fit, settings out of range, no memory, another run's folder, a full disk.
+    pub fn run(
+        &self,
+        outputs: &Outputs,
+        cancel: &AtomicBool,
+        observe: &mut dyn FnMut(usize, usize),
+    ) -> Result<SampleOutcome, SampleError> {
+        let started = Instant::now();
+        self.check()?;
+        let mut sampler = self.sampler()?;
+        folder::claim(self, &outputs.out)?;
+        let all = self.wanted();
+        let exists = |image: &Wanted| ImageFiles::new(&outputs.out, image).exist(self.diagnostics);
+        let ours: Vec<Wanted> =
+            all.iter().copied().skip(self.rank as usize).step_by(self.world_size.max(1) as usize).collect();
+        let missing: Vec<Wanted> = ours.iter().copied().filter(|image| !exists(image)).collect();
+        let mut done = ours.len() - missing.len();
+        observe(done, ours.len());
+        for batch in missing.chunks(self.batch_size) {
+            self.sample_batch(&mut sampler, batch, &outputs.out)?;
+            done += batch.len();
+            observe(done, ours.len());
+            if cancel.load(Ordering::Relaxed) && done < ours.len() {
+                return Err(SampleError::Cancelled);
+            }
+        }
+        let sampling_seconds = started.elapsed().as_secs_f64();
+        let waiting_for = all.iter().filter(|image| !exists(image)).count();
+        let grid = if waiting_for == 0 { Some(self.join(outputs, &all)?) } else { None };
+        Ok(SampleOutcome {
+            images: all.len(),
+            images_now: missing.len(),
+            complete: waiting_for == 0,
+            waiting_for,
+            seconds: started.elapsed().as_secs_f64(),
+            seconds_per_image: sampling_seconds / missing.len().max(1) as f64,
+            grid,
+        })
+    }
+
+    /// Model, tokenizer and classes fit together, and the batch into memory.
+    fn check(&self) -> Result<(), SampleError> {
+        let (model, bits) = (&self.model.config, self.tokenizer.architecture.z_channels);
+        if i64::from(model.bits()) != bits {
+            let what = format!("the model's tokens have {} bits, the tokenizer's {bits}", model.bits());
+            return Err(SampleError::Misfit { what });
+        }
+        let class_num = model.class_num;
+        if let Some(&class) = self.classes.iter().find(|class| !(0..class_num).contains(*class)) {
+            return Err(SampleError::Class { class, class_num });
+        }
+        self.config.validate(model.vocab())?;
+        let sequences = Halves::of(self.config.cfg_scale, self.config.cfg_schedule).count();
+        let images = self.batch_size.min(self.classes.len() * self.per_class);
+        memory::check(model, self.runtime.device, self.runtime.precision.kind(), images, sequences)
+    }
+
+    fn sampler(&self) -> Result<Sampler<'_>, SampleError> {
+        if self.diagnostics && self.runtime.device != Device::Cpu {
+            // What is drawn from is looked at on the host.
+            let decoder = TorchDecoder::new(self.model, self.runtime.device);
+            return Sampler::over(Box::new(decoder), self.config.clone());
+        }
+        Sampler::new(self.model, self.config.clone(), self.runtime.device)
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let per_class = self.per_class as u64;
+        self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| Wanted { class, index })).collect()
+    }
+
+    fn sample_batch(&self, sampler: &mut Sampler, batch: &[Wanted], out: &Path) -> Result<(), SampleError> {
+        let mut facts = vec![];
+        let tokens = match self.diagnostics {
+            true => sampler.sample_with_facts(batch, &mut facts)?,
+            false => sampler.sample(batch)?,
+        };
+        let (side, n) = (self.model.config.side(), self.model.config.block_size as usize);
+        let pictures = decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device));
+        for (i, ((image, tokens_n), picture)) in batch.iter().zip(tokens.chunks_exact(n)).zip(&pictures).enumerate() {
+            let files = ImageFiles::new(out, image);
+            files.make_folders(self.diagnostics)?;
+            if self.diagnostics {
+                let image_facts = &facts[i * n..(i + 1) * n];
+                diagnostics::write(&files.diagnostics, picture, image_facts, self.model.config.vocab())?;
+            }
+            let bytes: Vec<u8> = tokens_n.iter().flat_map(|token| token.to_le_bytes()).collect();
+            write_npy(&files.tokens, Dtype::I32, &[side as usize, side as usize], &bytes)?;
+            picture.save(&files.picture)?;
+        }
+        Ok(())
+    }
+}
+
+/// A hash of all weights of a model, to tell models apart.
+pub fn model_fingerprint(params: &tokengrid_tokenize::Params) -> String {
+    // Sums of the tensors and of their squares: enough to tell two checkpoints apart, cheap for gigabytes.
+    let text: String = params
+        .iter()
+        .map(|(name, tensor)| {
+            let wide: Tensor = tensor.to_kind(Kind::Double);
+            let (sum, squares) = (wide.sum(Kind::Double), wide.square().sum(Kind::Double));
+            format!("{name} {:e} {:e}\n", sum.double_value(&[]), squares.double_value(&[]))
+        })
+        .collect();
+    format!("{:016x}", tokengrid_train::rng::hash(text.as_bytes()))
+}

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Sampling from the autoregressive model: ours beside the reference's algorithm in PyTorch eager.
+
+    python3 scripts/peers/sample.py [--dim 384 --heads 6 --spatial 6 --factorized 2 --batch 8] [--scale 2.0] [--threads 2]
+
+The algorithm is the reference's as its published description has it: the batch is doubled for guidance; one position at a
+time goes through the spatial blocks with caches of keys and values; then a length-2 sequence goes through the factorized
+blocks, whose caches are made anew for every token: first the low bits' element, then, as a second call, the high bits'.
+Logits are guided, and a token is drawn by softmax and `multinomial`. Where the description leaves it open, the faster way is
+taken: attention reads the filled part of a cache only. Both have fp32, the same shapes and random weights, and make token
+grids only. Contestants take turns; each figure is images a second of a round.
+"""
+
+import json
+import subprocess
+import time
+
+from common import Rounds, arguments, inside, record
+from train import BITS, BLOCK, CLASSES, PACKAGES, build
+
+
+def sampler(args):
+    """A function that samples a batch of token grids [B, N] in PyTorch eager."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    model = build(args).eval()
+    for head in model.heads:
+        torch.nn.init.normal_(head.weight, std=0.02)
+
+    def caches(blocks, sequences, length):
+        shape = (sequences, args.heads, length, args.dim // args.heads)
+        return [(torch.zeros(shape), torch.zeros(shape)) for _ in blocks]
+
+    def step(block, x, at, cache):
+        """One position `x` [C, 1, D] through a block, with the keys and values before it."""
+        sequences, _, dim = x.shape
+        parts = block.wqkv(block.attention_norm(x)).view(sequences, 1, 3, args.heads, -1)
+        row = model.table[at : at + 1]
+        q, k = (turned(parts[:, :, i], row) for i in (0, 1))
+        q, k, v = (t.transpose(1, 2) for t in (q, k, parts[:, :, 2]))
+        keys, values = cache
+        keys[:, :, at : at + 1], values[:, :, at : at + 1] = k, v
+        y = functional.scaled_dot_product_attention(q, keys[:, :, : at + 1], values[:, :, : at + 1])
+        x = x + block.wo(y.transpose(1, 2).reshape(sequences, 1, dim))
+        n = block.ffn_norm(x)
+        return x + block.w2(functional.silu(block.w1(n)) * block.w3(n))
+
+    def turned(x, row):
+        real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+        cos, sin = row[None, :, None].unbind(-1)
+        return torch.stack([real * cos - imaginary * sin, imaginary * cos + real * sin], -1).flatten(-2)
+
+    def draw(logits):
+        cond, uncond = logits.chunk(2)
+        probabilities = functional.softmax(uncond + (cond - uncond) * args.scale, -1)
+        token = torch.multinomial(probabilities, 1)
+        return torch.cat([token, token])
+
+    @torch.no_grad()
+    def sample(label):
+        both = torch.cat([label, torch.full_like(label, CLASSES)])
+        spatial = caches(model.spatial, len(both), BLOCK)
+        x = model.classes(both)[:, None]
+        tokens = []
+        for at in range(BLOCK):
+            for block, cache in zip(model.spatial, spatial):
+                x = step(block, x, at, cache)
+            intra = caches(model.factorized, len(both), 2)
+            for element, head in enumerate(model.heads):
+                y = x if element == 0 else model.pre(pre)
+                for block, cache in zip(model.factorized, intra):
+                    y = step(block, y, element, cache)
+                drawn = draw(head(model.norm(y))[:, 0])
+                if element == 0:
+                    pre = drawn
+            x = model.pre(pre) + model.post(drawn)
+            tokens.append((pre + (drawn << BITS[0]))[: len(label), 0])
+        return torch.stack(tokens, 1)
+
+    return sample
+
+
+def eager(args):
+    """Batches in PyTorch eager; images a second."""
+    import torch
+
+    sample = sampler(args)
+    label = torch.arange(args.batch) % CLASSES
+
+    def timed():
+        start = time.perf_counter()
+        tokens = sample(label)
+        seconds = time.perf_counter() - start
+        assert tokens.shape == (args.batch, BLOCK) and int(tokens.max()) < 1 << sum(BITS)
+        return args.batch / seconds
+
+    return timed
+
+
+def ours(args, found):
+    """`bench sample` on the same shapes; images a second of the one measured round after its warm-up."""
+    shape = {
+        "model.dim": args.dim,
+        "model.n_head": args.heads,
+        "model.spatial_n_layer": args.spatial,
+        "model.factorized_n_layer": args.factorized,
+    }
+    settings = [word for key, value in shape.items() for word in ("--set", f"{key}={value}")]
+    fixed = ["bench", "sample", "--device", "cpu", "--threads", args.threads, "--rounds", 1, "--json"]
+    command = [args.program, *fixed, "--batch-size", args.batch, "--cfg-scale", args.scale]
+
+    def timed():
+        output = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, check=True).stdout
+        report = json.loads(output)
+        found.update(parameters=report["parameters"])
+        return report["batches"][0]["images_per_second"]
+
+    return timed
+
+
+def main():
+    parser = arguments(__doc__.splitlines()[0], rounds=3)
+    for flag, default in (("dim", 384), ("heads", 6), ("spatial", 6), ("factorized", 2), ("batch", 8), ("threads", 2)):
+        parser.add_argument(f"--{flag}", type=int, default=default)
+    parser.add_argument("--scale", type=float, default=2.0, help="guidance scale (default 2.0)")
+    args = parser.parse_args()
+    inside(args.env, PACKAGES)
+    found = {}
+    figures = Rounds({"tokengrid": ours(args, found), "the reference's algorithm": eager(args)}, args.rounds).run()
+    notes = [f"{found['parameters']} parameters, {args.threads} threads, batches of {args.batch}, guidance {args.scale}"]
+    record(args, "images a second", figures, "tokengrid", notes)
+
+
+if __name__ == "__main__":
+    main()

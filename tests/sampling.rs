@@ -1,0 +1,255 @@
+//! `sample` as a user runs it: several processes, kills, what is written, what is refused.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{fails, json, sorted, text};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tch::{Device, Kind};
+use tokengrid_test_support::formula;
+use tokengrid_tokenize::weights::save_safetensors;
+use tokengrid_train::ar::{ArWeights, ModelConfig};
+
+const SIDE: usize = 4;
+
+/// A model that fits the tiny tokenizer: 4 x 4 tokens, three classes, random weights (heads included) that depend on
+/// nothing but their names.
+fn model(folder: &Path) -> PathBuf {
+    model_of(folder, [6, 12])
+}
+
+fn model_of(folder: &Path, factorized_bits: [u32; 2]) -> PathBuf {
+    let config = ModelConfig {
+        factorized_bits,
+        dim: 64,
+        n_head: 4,
+        spatial_n_layer: 2,
+        factorized_n_layer: 1,
+        block_size: (SIDE * SIDE) as i64,
+        class_num: 3,
+        ..ModelConfig::default()
+    };
+    let params = config.tensors().into_iter().map(|(name, shape)| {
+        let values = formula("sampling:", &name, &shape, 3.0);
+        (name, tch::Tensor::from_slice(&values).view(shape.as_slice()).to_kind(Kind::Float).to_device(Device::Cpu))
+    });
+    let weights = ArWeights { params: params.collect(), path: PathBuf::new(), tokenizer: None, config: config.clone() };
+    let path = folder.join("model.safetensors");
+    let tensors = weights.params.iter();
+    save_safetensors(&path, tensors, weights.metadata()).unwrap();
+    path
+}
+
+/// The command without its outputs.
+fn sample<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    let fixed =
+        ["sample", "--checkpoint", text(model), "--tokenizer", "tiny", "--threads", "1", "--cfg-scale", "1.5,2"];
+    [&fixed[..], more].concat()
+}
+
+fn start(arguments: &[&str]) -> Child {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+    for name in ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Every picture and every token file below the folder, by name.
+fn images(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let classes = ["images", "tokens"].into_iter().flat_map(|kind| sorted(&out.join(kind)));
+    let files = classes.flat_map(|class| sorted(&class));
+    files.map(|file| (file.strip_prefix(out).unwrap().to_path_buf(), std::fs::read(&file).unwrap())).collect()
+}
+
+#[test]
+fn batches_ranks_and_kills_change_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path());
+    let dir = |name: &str| folder.path().join(name);
+    let many = ["--num-per-class", "20"];
+    let (whole, npz, tokens) = (dir("whole"), dir("whole.npz"), dir("whole.npy"));
+    let joined = ["--npz", text(&npz), "--tokens", text(&tokens), "--out", text(&whole)];
+    let outcome = json(&[&sample(&model, &many)[..], &["--batch-size", "64"], &joined].concat());
+    assert_eq!((outcome["images"].as_u64(), outcome["complete"].as_bool()), (Some(60), Some(true)));
+
+    for batch_size in ["1", "7"] {
+        let out = dir(batch_size);
+        json(&[&sample(&model, &many)[..], &["--batch-size", batch_size, "--out", text(&out)]].concat());
+        assert!(images(&out) == images(&whole), "batches of {batch_size}");
+    }
+
+    let (parts, parts_npz, parts_tokens) = (dir("parts"), dir("parts.npz"), dir("parts.npy"));
+    let joined = ["--npz", text(&parts_npz), "--tokens", text(&parts_tokens), "--out", text(&parts)];
+    let ranked = |rank: &'static str| {
+        let ranks = ["--batch-size", "1", "--rank", rank, "--world-size", "2"];
+        [&sample(&model, &many)[..], &ranks, &joined].concat()
+    };
+    let mut children = [start(&ranked("0")), start(&ranked("1"))];
+    // Killed once it has begun to write.
+    while !parts.join("images").exists() && children[1].try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    children[1].kill().unwrap();
+    children[1].wait().unwrap();
+    assert!(children[0].wait().unwrap().success());
+    let last = json(&ranked("1"));
+    assert_eq!(last["complete"], true, "{last}");
+    assert!(images(&parts) == images(&whole), "two processes");
+    let same = |a: &Path, b: &Path| assert!(std::fs::read(a).unwrap() == std::fs::read(b).unwrap(), "{}", a.display());
+    same(&parts_npz, &npz);
+    same(&parts_tokens, &tokens);
+    same(&parts.join("grid.png"), &whole.join("grid.png"));
+}
+
+#[test]
+fn a_rank_that_is_first_says_who_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let npz = folder.path().join("all.npz");
+    let ranked = |rank| {
+        let more = ["--rank", rank, "--world-size", "2", "--out", text(&out), "--npz", text(&npz)];
+        json(&[&sample(&model, &[])[..], &more].concat())
+    };
+    let first = ranked("0");
+    assert_eq!((first["complete"].as_bool(), first["waiting_for"].as_u64()), (Some(false), Some(1)));
+    assert!(!npz.exists() && first["grid"].is_null());
+    assert_eq!(ranked("1")["complete"], true);
+    assert!(npz.is_file());
+    let both = ["--overwrite", "--rank", "0", "--world-size", "2", "--out", text(&out)];
+    assert!(fails(&[&sample(&model, &[])[..], &both].concat(), 2).contains("--overwrite"));
+}
+
+#[test]
+fn python_reads_the_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let (npz, npy) = (folder.path().join("all.npz"), folder.path().join("all.npy"));
+    let outputs = ["--classes", "2,0", "--out", text(&out), "--npz", text(&npz), "--tokens", text(&npy)];
+    json(&[&sample(&model, &["--num-per-class", "2"])[..], &outputs].concat());
+    let script = "import sys, numpy; p = numpy.load(sys.argv[1]); t = numpy.load(sys.argv[2]); \
+                  f = numpy.load(sys.argv[3]); assert p.files == ['arr_0']; \
+                  print(p['arr_0'].shape, p['arr_0'].dtype, t.shape, t.dtype, (t[2] == f.ravel()).all())";
+    let first_of_0 = out.join("tokens/0000/00000.npy");
+    let python = Command::new("python3").args(["-c", script, text(&npz), text(&npy), text(&first_of_0)]).output();
+    let numpy = Command::new("python3").args(["-c", "import numpy"]).output();
+    if !numpy.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3 has no numpy");
+        return;
+    }
+    let output = python.unwrap();
+    let answer = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(answer.trim(), "(4, 64, 64, 3) uint8 (4, 16) int32 True", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn tokens_go_straight_into_a_cache_that_can_be_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let (cache, names) = (folder.path().join("cache"), folder.path().join("names.txt"));
+    std::fs::write(&names, "cat\ndog\ncow\n").unwrap();
+    let outputs = ["--classes", "2,0", "--out", text(&out), "--cache-out", text(&cache), "--class-names", text(&names)];
+    let command = [&sample(&model, &["--num-per-class", "2"])[..], &outputs].concat();
+    json(&command);
+    json(&["cache", "verify", text(&cache)]);
+    let row = json(&["cache", "show", text(&cache), "--index", "0"]);
+    assert_eq!(
+        (row["key"].as_str(), row["label"].as_i64(), row["class"].as_str()),
+        (Some("0002/00000"), Some(2), Some("cow"))
+    );
+    let info = json(&["cache", "info", text(&cache)]);
+    assert_eq!((info["rows"].as_u64(), info["bits"].as_u64()), (Some(4), Some(18)));
+    // The same again is no error, and changes nothing.
+    json(&command);
+    assert_eq!(json(&["cache", "info", text(&cache)])["content_hash"], info["content_hash"]);
+    let small = ["--set", "model.preset=tiny", "--set", "model.block_size=16", "--set", "model.class_num=3"];
+    let run = folder.path().join("run");
+    let fixed = ["train", "ar", "--cache", text(&cache), "--out", text(&run), "--set", "train.max_steps=1"];
+    let trained = json(&[&fixed[..], &small, &["--set", "train.batch_size=2"]].concat());
+    assert_eq!(trained["step"], 1);
+}
+
+#[test]
+fn presets_are_recorded_and_what_is_typed_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let fixed = ["sample", "--checkpoint", text(&model), "--tokenizer", "tiny", "--out", text(&out), "--classes", "1"];
+    let more = ["--preset", "XL", "--temperature", "1,0.9", "--cfg-schedule", "cosine"];
+    json(&[&fixed[..], &more].concat());
+    let recorded: Value = serde_json::from_slice(&std::fs::read(out.join("sample.json")).unwrap()).unwrap();
+    let config = &recorded["config"];
+    assert_eq!(recorded["preset"], "XL");
+    assert_eq!(config["cfg_scale"], serde_json::json!([1.75, 1.85]));
+    assert_eq!(config["temperature"], serde_json::json!([1.0, 0.9]));
+    assert_eq!(config["cfg_schedule"], "cosine");
+    let message = fails(&[&fixed[..], &["--preset", "L"]].concat(), 1);
+    assert!(message.contains("sampling settings"), "{message}");
+}
+
+#[test]
+fn diagnostics_lie_beside_each_image_and_change_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(folder.path());
+    let (plain, told) = (folder.path().join("plain"), folder.path().join("told"));
+    let settings = ["--top-k", "8,100", "--top-p", "0.9,0.8", "--temperature", "0.9,1.1"];
+    json(&[&sample(&model, &settings)[..], &["--out", text(&plain)]].concat());
+    json(&[&sample(&model, &settings)[..], &["--out", text(&told), "--diagnostics"]].concat());
+    assert!(images(&plain) == images(&told));
+    let json: Value =
+        serde_json::from_slice(&std::fs::read(told.join("diagnostics/0001/00000.json")).unwrap()).unwrap();
+    for (part, vocab) in [("low_bits", 64f64), ("high_bits", 4096.0)] {
+        let list = |key: &str| -> Vec<f64> {
+            json[part][key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+        };
+        let (entropy, kept, chosen) = (list("entropy_nats"), list("kept"), list("chosen"));
+        assert_eq!([entropy.len(), kept.len(), chosen.len()], [SIDE * SIDE; 3]);
+        assert!(entropy.iter().all(|&nats| nats > 0.0 && nats <= vocab.ln()), "{entropy:?}");
+        assert!(kept.iter().zip(&chosen).all(|(kept, chosen)| chosen <= kept && *kept <= 1.0), "{kept:?} {chosen:?}");
+        assert!(kept.iter().any(|&kept| kept < 0.95), "filters drop something: {kept:?}");
+    }
+    assert!(told.join("diagnostics/0001/00000.png").is_file());
+}
+
+#[test]
+fn the_benchmark_measures_every_batch_size() {
+    let shape = [
+        "model.dim=64",
+        "model.n_head=4",
+        "model.spatial_n_layer=1",
+        "model.factorized_n_layer=1",
+        "model.block_size=16",
+    ];
+    let settings: Vec<&str> = shape.iter().flat_map(|key| ["--set", key]).collect();
+    let fixed = ["bench", "sample", "--device", "cpu", "--threads", "1", "--rounds", "2", "--batch-size", "1,3"];
+    let found = json(&[&fixed[..], &settings].concat());
+    assert_eq!((found["unit"].as_str(), found["tokens_per_image"].as_u64()), (Some("images"), Some(16)));
+    let batches = found["batches"].as_array().unwrap();
+    assert_eq!(batches.iter().map(|batch| batch["batch_size"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
+    for batch in batches {
+        let number = |key: &str| batch[key].as_f64().unwrap();
+        assert_eq!(batch["rounds"].as_array().unwrap().len(), 2);
+        assert!((number("images_per_second") * number("seconds_per_image") - 1.0).abs() < 1e-9);
+        assert!((number("tokens_per_second") / number("images_per_second") - 16.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let refused = |more: &[&str], code: i32| {
+        let fixed = ["sample", "--checkpoint", text(&model), "--tokenizer", "tiny", "--out", text(&out)];
+        fails(&[&fixed[..], more].concat(), code)
+    };
+    assert!(refused(&["--classes", "0,3"], 2).contains("classes 0 to 2"));
+    assert!(refused(&["--classes", "1,1"], 2).contains("twice"));
+    let message = refused(&["--top-k", "65,0"], 2);
+    assert!(message.contains("65") && message.contains("64"), "{message}");
+    assert!(!out.exists(), "nothing is written by a run that is refused");
+    let narrow = model_of(folder.path(), [6, 10]);
+    let message = fails(&["sample", "--checkpoint", text(&narrow), "--tokenizer", "tiny", "--out", text(&out)], 1);
+    assert!(message.contains("do not fit") && message.contains("16 bits") && message.contains("18"), "{message}");
+}
