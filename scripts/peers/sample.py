@@ -3,12 +3,14 @@
 
     python3 scripts/peers/sample.py [--dim 384 --heads 6 --spatial 6 --factorized 2 --batch 8] [--scale 2.0] [--threads 2]
 
-The algorithm is the reference's as its published description has it: the batch is doubled for guidance; one position at a
-time goes through the spatial blocks with caches of keys and values; then a length-2 sequence goes through the factorized
-blocks, whose caches are made anew for every token: first the low bits' element, then, as a second call, the high bits'.
-Logits are guided, and a token is drawn by softmax and `multinomial`. Where the description leaves it open, the faster way is
-taken: attention reads the filled part of a cache only. Both have fp32, the same shapes and random weights, and make token
-grids only. Contestants take turns; each figure is images a second of a round.
+The algorithm is that of the reference's published code: the batch is doubled for guidance; one position at a time goes
+through the spatial blocks with caches of keys and values; then a length-2 sequence goes through the factorized blocks, first
+the low bits' element, then, as a second call, the high bits'. All caches have room for the whole sequence; those of the
+factorized blocks are made anew for every token; every attention copies the whole cache (heads are repeated for grouped
+queries, here once) and looks at all of it under a mask. Logits are guided, and a token is drawn by softmax and `multinomial`.
+`--lean` measures a sampler beside it that does without this waste: caches of the factorized blocks hold 2 positions, and
+attention reads the filled part only. All have fp32, the same shapes and random weights, and make token grids only.
+Contestants take turns; each figure is images a second of a round.
 """
 
 import json
@@ -19,7 +21,7 @@ from common import Rounds, arguments, inside, record
 from train import BITS, BLOCK, CLASSES, PACKAGES, build
 
 
-def sampler(args):
+def sampler(args, lean):
     """A function that samples a batch of token grids [B, N] in PyTorch eager."""
     import torch
     from torch.nn import functional
@@ -29,6 +31,9 @@ def sampler(args):
     model = build(args).eval()
     for head in model.heads:
         torch.nn.init.normal_(head.weight, std=0.02)
+
+    room = -(-(BLOCK + 1) // 8) * 8
+    seen = torch.ones(room, room, dtype=torch.bool).tril().repeat(2 * args.batch, 1, 1)
 
     def caches(blocks, sequences, length):
         shape = (sequences, args.heads, length, args.dim // args.heads)
@@ -43,7 +48,11 @@ def sampler(args):
         q, k, v = (t.transpose(1, 2) for t in (q, k, parts[:, :, 2]))
         keys, values = cache
         keys[:, :, at : at + 1], values[:, :, at : at + 1] = k, v
-        y = functional.scaled_dot_product_attention(q, keys[:, :, : at + 1], values[:, :, : at + 1])
+        if lean:
+            y = functional.scaled_dot_product_attention(q, keys[:, :, : at + 1], values[:, :, : at + 1])
+        else:
+            keys, values = (t.repeat_interleave(1, dim=1) for t in cache)
+            y = functional.scaled_dot_product_attention(q, keys, values, attn_mask=seen[:sequences, None, at : at + 1])
         x = x + block.wo(y.transpose(1, 2).reshape(sequences, 1, dim))
         n = block.ffn_norm(x)
         return x + block.w2(functional.silu(block.w1(n)) * block.w3(n))
@@ -62,13 +71,13 @@ def sampler(args):
     @torch.no_grad()
     def sample(label):
         both = torch.cat([label, torch.full_like(label, CLASSES)])
-        spatial = caches(model.spatial, len(both), BLOCK)
+        spatial = caches(model.spatial, len(both), room)
         x = model.classes(both)[:, None]
         tokens = []
         for at in range(BLOCK):
             for block, cache in zip(model.spatial, spatial):
                 x = step(block, x, at, cache)
-            intra = caches(model.factorized, len(both), 2)
+            intra = caches(model.factorized, len(both), 2 if lean else room)
             for element, head in enumerate(model.heads):
                 y = x if element == 0 else model.pre(pre)
                 for block, cache in zip(model.factorized, intra):
@@ -83,11 +92,11 @@ def sampler(args):
     return sample
 
 
-def eager(args):
+def eager(args, lean=False):
     """Batches in PyTorch eager; images a second."""
     import torch
 
-    sample = sampler(args)
+    sample = sampler(args, lean)
     label = torch.arange(args.batch) % CLASSES
 
     def timed():
@@ -126,10 +135,14 @@ def main():
     for flag, default in (("dim", 384), ("heads", 6), ("spatial", 6), ("factorized", 2), ("batch", 8), ("threads", 2)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--scale", type=float, default=2.0, help="guidance scale (default 2.0)")
+    parser.add_argument("--lean", action="store_true", help="also a sampler in PyTorch without the waste")
     args = parser.parse_args()
     inside(args.env, PACKAGES)
     found = {}
-    figures = Rounds({"tokengrid": ours(args, found), "the reference's algorithm": eager(args)}, args.rounds).run()
+    contestants = {"tokengrid": ours(args, found), "the reference's algorithm": eager(args)}
+    if args.lean:
+        contestants["without its waste"] = eager(args, lean=True)
+    figures = Rounds(contestants, args.rounds).run()
     notes = [f"{found['parameters']} parameters, {args.threads} threads, batches of {args.batch}, guidance {args.scale}"]
     record(args, "images a second", figures, "tokengrid", notes)
 
