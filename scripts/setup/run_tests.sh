@@ -36,6 +36,11 @@ python_for_tests() {
         "$environment/bin/python" -m pip install --quiet --disable-pip-version-check 'pillow>=13' ||
             echo 'Pillow 13 cannot be installed: the tests that need it are skipped' >&2
     fi
+    # For the examples of docs/src/sql.md.
+    if ! "$environment/bin/python" -c 'import datasets, duckdb, polars' 2>/dev/null; then
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check datasets duckdb polars ||
+            echo 'duckdb, polars or datasets cannot be installed: the examples that need them are skipped' >&2
+    fi
     printf '%s\n' "$PWD/$environment/bin/python"
 }
 

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Makes the pictures of docs/src/inspector.md: starts `tokengrid view` over the bundled photographs and lets a Chromium that
+runs without a window look at its pages. Look at the results with your own eyes.
+
+    scripts/screenshots.py [--program target/release/tokengrid] [--out docs/src/images]
+
+Without a Chromium nothing is made, and the reason is printed. With Pillow the files become a third as large.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DARK = "--blink-settings=preferredColorScheme=0"
+
+# Name, address, height, more arguments.
+WIDTH = 1120
+PAGES = (
+    ("overview", "/", 800, ()),
+    ("grid", "/grid?view=0&size=130&row=24", 590, ()),
+    ("sample", "/sample/46", 800, ()),
+    ("codebook", "/codebook", 800, ()),
+    ("classes", "/classes?sort=rows", 700, (DARK,)),
+    ("duplicates", "/duplicates?kind=near", 520, ()),
+)
+
+
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def tokenize(program, folder):
+    # Relative paths: they are seen on the pictures.
+    (folder / "data").symlink_to(ROOT / "data")
+    arguments = ["tokenize", "data/photos", "--tokenizer", "tiny", "--views", "center+flip", "--out", "photos-tokens"]
+    subprocess.run([program, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def serve(program, folder):
+    """Starts the server; the process and its address."""
+    command = [program, "view", "photos-tokens", "--tokenizer", "tiny", "--source", "data/photos", "--port", "0"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    return process, process.stdout.readline().split()[0]
+
+
+def warm_up(address):
+    """Counts the rows before anybody looks: a picture of a wait tells nothing."""
+    while json.load(urllib.request.urlopen(f"{address}/api/statistics"))["state"] == "running":
+        pass
+
+
+def shoot(browser, url, path, profile, height, more):
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},{height}"]
+    # Virtual time goes on only when nothing is under way, so pictures are complete.
+    command += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={path}", *more, url]
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def shrink(path):
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    image = Image.open(path).convert("RGB")
+    image.quantize(colors=256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--program", default=str(ROOT / "target/release/tokengrid"))
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/src/images")
+    arguments = parser.parse_args()
+    browser = chromium()
+    if browser is None:
+        print("skipped: there is no Chromium (Debian: apt-get install chromium)", file=sys.stderr)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        program = pathlib.Path(arguments.program).resolve()
+        tokenize(program, folder)
+        process, address = serve(program, folder)
+        try:
+            warm_up(address)
+            for name, page, height, more in PAGES:
+                path = arguments.out.resolve() / f"view-{name}.png"
+                shoot(browser, address + page, path, folder / "profile", height, more)
+                shrink(path)
+                print(f"{path}  {path.stat().st_size // 1000} KB")
+        finally:
+            process.terminate()
+            process.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

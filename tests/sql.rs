@@ -1,0 +1,69 @@
+//! The examples of docs/src/sql.md, run as they stand there, over a real cache.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{json, photos, repository, text};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// The Python blocks of a page, in order.
+fn blocks(page: &str) -> Vec<&str> {
+    page.split("```python\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+fn python(python: &str, code: &str, folder: &Path) -> Output {
+    let settings = [("HF_HUB_OFFLINE", "1"), ("PYTHONIOENCODING", "utf-8"), ("HF_HOME", "hf-home")];
+    Command::new(python).args(["-c", code]).current_dir(folder).envs(settings).output().unwrap()
+}
+
+#[test]
+fn the_examples_of_the_page_run_and_print_what_is_there() {
+    let Ok(interpreter) = std::env::var("TOKENGRID_PYTHON") else {
+        assert!(std::env::var_os("CI").is_none(), "CI sets TOKENGRID_PYTHON");
+        eprintln!("skipped: TOKENGRID_PYTHON names no Python (`make test` sets it)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 3, 3);
+    let first = common::sorted(&common::sorted(&source)[0])[0].clone();
+    std::fs::copy(&first, first.with_file_name("copy.JPEG")).unwrap();
+    let cache = folder.path().join("cache");
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    let page = std::fs::read_to_string(repository("docs/src/sql.md")).unwrap();
+    // What each block printed; nothing where a package is missing.
+    let mut printed = Vec::new();
+    for block in blocks(&page) {
+        let output = python(&interpreter, block, folder.path());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let missing = stderr.lines().find(|line| line.starts_with("ModuleNotFoundError"));
+        if let Some(missing) = missing {
+            eprintln!("skipped: {missing}");
+        }
+        assert!(output.status.success() || missing.is_some(), "{block}\n{stderr}");
+        printed.push(missing.is_none().then(|| String::from_utf8(output.stdout).unwrap()));
+    }
+    let [duckdb, numbers, polars, datasets] = printed.try_into().expect("the page has four blocks");
+    let expect = |printed: &Option<String>, text: &str| {
+        assert!(printed.as_ref().is_none_or(|printed| printed.contains(text)), "{text} in {printed:?}");
+    };
+    expect(&duckdb, "copy.JPEG");
+    expect(&duckdb, "tokengrid.grid");
+    if numbers.is_some() {
+        // Four images of class 0, and the most frequent code as our own reader counts it.
+        expect(&numbers, "(4, 4, 4)");
+        let mut counts = std::collections::BTreeMap::<u64, usize>::new();
+        for row in 0..4 {
+            let shown = json(&["cache", "show", text(&cache), "--index", &row.to_string()]);
+            for token in shown["tokens"].as_array().unwrap().iter().flat_map(|line| line.as_array().unwrap()) {
+                *counts.entry(token.as_u64().unwrap()).or_default() += 1;
+            }
+        }
+        let most = *counts.values().max().unwrap();
+        let code = counts.iter().find(|(_, count)| **count == most).unwrap().0;
+        expect(&numbers, &format!("the most frequent code of class 0: {code}\n"));
+    }
+    expect(&polars, "images");
+    expect(&datasets, "36 bytes");
+}

@@ -1,0 +1,399 @@
+//! The inspector as a browser meets it: the real program on a free port, asked over HTTP.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+
+use common::{fails, json, photos, sorted, text};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
+
+/// Longer than anything here takes, so that a hang is a failure and not a wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, answering; killed when the test ends.
+struct Viewer {
+    child: Child,
+    address: String,
+}
+
+impl Viewer {
+    fn start(cache: &Path, more: &[&str]) -> Viewer {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tokengrid"))
+            .args([&["view", text(cache), "--port", "0", "--json"], more].concat())
+            // Nothing of this test is kept in anybody's own folders.
+            .env("XDG_CACHE_HOME", cache.join(".user-cache"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut object = String::new();
+        for line in lines {
+            object += &line;
+            if line == "}" {
+                break;
+            }
+        }
+        let printed: Value = serde_json::from_str(&object).expect("one JSON object with the address");
+        let address = printed["address"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+        Viewer { child, address }
+    }
+
+    /// Sends a request as it is; status, head, body.
+    fn send(&self, request: &str) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer in time");
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head, answer[end + 4..].to_vec())
+    }
+
+    fn get(&self, target: &str) -> (u16, String, Vec<u8>) {
+        self.send(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
+    }
+
+    /// An answer that must be JSON, whatever its status.
+    fn ask(&self, target: &str) -> (u16, Value) {
+        let (status, _, body) = self.get(target);
+        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{target}: no JSON")))
+    }
+
+    #[track_caller]
+    fn json(&self, target: &str) -> Value {
+        let (status, value) = self.ask(target);
+        assert_eq!(status, 200, "{target}: {value}");
+        value
+    }
+
+    /// Asks until the work behind an address is done.
+    #[track_caller]
+    fn wait_for(&self, target: &str) -> Value {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            let value = self.json(target);
+            match value["state"].as_str() {
+                Some("idle" | "running") => std::thread::sleep(Duration::from_millis(20)),
+                _ => return value,
+            }
+        }
+        panic!("{target} is still running");
+    }
+
+    fn verified(&self) -> Value {
+        let host = &self.address;
+        let start =
+            format!("POST /api/health HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        assert_eq!(self.send(&start).0, 200);
+        self.wait_for("/api/health")
+    }
+
+    fn counted(&self) -> Value {
+        self.wait_for("/api/statistics")
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A cache of 4 x 4 grids of 18 bits in 3 classes, with what the arguments change.
+fn made_cache(dir: &Path, images: usize, change: impl Fn(usize, &mut [u32], &mut i32)) {
+    let mut job = JobSpec::new(GridSpec { height: 4, width: 4, bits: 18 }, images, 1);
+    job.classes = ["cat", "dog", "fish"].map(str::to_owned).to_vec();
+    (job.rows_per_group, job.groups_per_shard) = (8, 2);
+    let mut writer = CacheWriter::open(dir, job, OpenMode::Resume).unwrap();
+    for image in 0..images {
+        let noise = |i: usize| ((image * 16 + i + 1) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut tokens: Vec<u32> = (0..16).map(|i| (noise(i) >> 40) as u32 & 0x3FFFF).collect();
+        let class = image % 3;
+        let mut label = class as i32;
+        change(image, &mut tokens, &mut label);
+        let key = format!("{}/{image}.jpg", ["cat", "dog", "fish"][class]);
+        let row = Row { tokens: &tokens, label, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false };
+        writer.push_image(image, &[row]).unwrap();
+    }
+    assert!(writer.finish().unwrap().published);
+}
+
+#[test]
+fn a_real_cache_with_pictures_and_originals() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 3, 4);
+    std::fs::write(sorted(&source)[1].join("broken.jpg"), "<html>").unwrap();
+    let cache = temp.path().join("cache");
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--views", "center+flip"];
+    json(&[&fixed[..], &["--out", text(&cache)]].concat());
+    let viewer = Viewer::start(&cache, &["--tokenizer", "tiny", "--source", text(&source)]);
+
+    // The pages are one document, whose parts are all here.
+    let (status, head, page) = viewer.get("/sample/3?x=y");
+    assert!(status == 200 && head.contains("text/html") && head.contains("default-src 'self'"), "{head}");
+    let page = String::from_utf8(page).unwrap();
+    assert!(!page.contains("://"), "nothing is fetched from elsewhere");
+    for asset in ["style.css", "app.js", "dom.js", "grid.js", "icon.svg"] {
+        let (status, _, body) = viewer.get(&format!("/assets/{asset}"));
+        assert!(status == 200 && body.len() > 100, "{asset}");
+    }
+
+    let overview = viewer.json("/api/overview");
+    assert_eq!((&overview["info"]["rows"], &overview["info"]["quarantined"]), (&24.into(), &1.into()));
+    assert_eq!((&overview["pictures"], &overview["class_names"].as_array().unwrap().len()), (&"tiny".into(), &3));
+
+    let rows = viewer.json("/api/rows?class=1&view=1&offset=1&limit=2");
+    assert_eq!((&rows["total"], rows["items"].as_array().unwrap().len()), (&4.into(), 2));
+    assert!(rows["items"].as_array().unwrap().iter().all(|row| row["label"] == 1 && row["view"] == 1));
+    assert_eq!(viewer.json("/api/rows?key=_1.JPEG")["total"], 6);
+    let first = rows["items"][0]["row"].as_u64().unwrap();
+    let shown = json(&["cache", "show", text(&cache), "--index", &first.to_string()]);
+    let row = viewer.json(&format!("/api/row/{first}"));
+    assert_eq!((&row["tokens"], &row["key"]), (&shown["tokens"], &shown["key"]));
+    assert_eq!(
+        (&row["origin"]["label"], &row["origin"]["size"], row["origin"]["resized"][1].as_u64()),
+        (&1.into(), &64.into(), row["origin"]["resized"][1].as_u64())
+    );
+
+    for picture in
+        ["decoded/5.png", "original/5.png", "difference/5.png", "resized/5.png", "patch/5/3.png", "class/1.png"]
+    {
+        let (status, head, body) = viewer.get(&format!("/picture/{picture}"));
+        assert!(status == 200 && head.contains("image/png") && body.starts_with(b"\x89PNG"), "{picture}: {head}");
+    }
+    // The pictures are those of `ingest` and of the tokenizer: alike, and not equal.
+    let psnr = viewer.json("/picture/compare/5")["psnr"].as_f64().unwrap();
+    assert!(psnr > 12.0 && psnr < 60.0, "{psnr}");
+
+    let found = viewer.counted();
+    assert_eq!(found["figures"]["rows"], 24);
+    assert!(cache.join("inspect.json").is_file());
+    let codes = viewer.json("/api/codes?limit=3");
+    assert!(codes["items"][0]["count"].as_u64() >= codes["items"][2]["count"].as_u64());
+    assert_eq!(viewer.json(&format!("/api/code/{}", codes["items"][0]["code"]))["count"], codes["items"][0]["count"]);
+    assert_eq!(viewer.json("/api/classes?sort=entropy")["total"], 3);
+    let quarantined = viewer.json("/api/quarantine");
+    assert!(
+        quarantined["total"] == 1 && quarantined["items"][0]["key"].as_str().unwrap().contains("broken"),
+        "{quarantined}"
+    );
+    let (_, head, table) = viewer.get("/api/codes?format=csv");
+    assert!(head.contains("codes.csv") && table.starts_with(b"code,count,position,row\r\n"), "{head}");
+    assert_eq!(viewer.verified()["ok"], true);
+
+    #[cfg(unix)]
+    ends_by_a_signal_with_130(viewer);
+}
+
+#[cfg(unix)]
+fn ends_by_a_signal_with_130(mut viewer: Viewer) {
+    let id = viewer.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    assert_eq!(viewer.child.wait().unwrap().code(), Some(130));
+}
+
+/// What no page asks for, but somebody might: every answer is a message, none is an error of the server, none hangs.
+#[test]
+fn requests_that_make_no_sense() {
+    let temp = tempfile::tempdir().unwrap();
+    made_cache(temp.path(), 40, |_, _, _| {});
+    let viewer = Viewer::start(temp.path(), &[]);
+    viewer.counted();
+    let numbers = [
+        "-1",
+        "99999999999999999999999",
+        "NaN",
+        "1e9",
+        "0x10",
+        "1.5",
+        "%31%00",
+        "%F0%9F%A6%A6",
+        "..%2f..%2fetc%2fpasswd",
+        "%",
+        "%zz",
+        "'",
+        "%3Cscript%3E",
+    ];
+    let lists = ["rows", "codes", "classes", "duplicates", "near-duplicates", "label-conflicts", "quarantine"];
+    let mut bad: Vec<String> = Vec::new();
+    for number in numbers {
+        for list in lists {
+            bad.extend(["offset", "limit"].map(|name| format!("/api/{list}?{name}={number}")));
+        }
+        for name in ["view", "shard"] {
+            bad.push(format!("/api/rows?{name}={number}"));
+        }
+        bad.push(format!("/api/near-duplicates?least={number}"));
+    }
+    bad.extend(["NaN", "-2", "unicorn", "99999999999", "%ff"].map(|class| format!("/api/rows?class={class}")));
+    bad.extend([
+        "/api/codes?sort=sideways".to_owned(),
+        "/api/classes?format=xml".to_owned(),
+        "/api/rows?limit=501".to_owned(),
+        "/api/rows?colour=red".to_owned(),
+        "/api/rows?limit=1&limit=2".to_owned(),
+        "/api/overview?x".to_owned(),
+        format!("/api/rows?key={}", "x".repeat(2000)),
+        format!("/{}", "x".repeat(5000)),
+        "/api/row/-1".to_owned(),
+        "/api/row/one".to_owned(),
+        "/picture/decoded/NaN.png".to_owned(),
+        "/picture/class/x.png".to_owned(),
+        "/api/code/262144".to_owned(),
+    ]);
+    for target in &bad {
+        let (status, answer) = viewer.ask(target);
+        let message = answer["error"].as_str().unwrap_or_default();
+        assert!(status == 400 && !message.is_empty() && !message.contains('\0'), "{target}: {status} {answer}");
+    }
+    for target in [
+        "/api/row/40",
+        "/api/row/9223372036854775807",
+        "/picture/decoded/1",
+        "/picture/nothing/1.png",
+        "/nothing",
+        "/api",
+        "/assets/../manifest.json",
+        "/assets/..%2f..%2fmanifest.json",
+        "/assets/%2e%2e/inspect.json",
+        "/manifest.json",
+        "/picture/decoded/../../x.png",
+        "/picture/class/7.png",
+        "/picture/decoded/1.png",
+        "/picture/original/1.png",
+    ] {
+        let (status, answer) = viewer.ask(target);
+        assert!(status == 404 && answer["error"].as_str().is_some(), "{target}: {status} {answer}");
+    }
+    for target in [
+        "/api/rows?class=2147483647",
+        "/api/rows?shard=99",
+        "/api/rows?view=4294967295",
+        "/api/rows?key=%C3%A9",
+        "/api/rows?offset=9223372036854775807",
+    ] {
+        assert_eq!(viewer.json(target)["items"], serde_json::json!([]), "{target}");
+    }
+    let host = &viewer.address;
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".to_owned(), 403),
+        ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(), 400),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nHost: localhost:{}\r\nConnection: close\r\n\r\n",
+                host.rsplit(':').next().unwrap()
+            ),
+            200,
+        ),
+        (
+            format!(
+                "POST /api/health HTTP/1.1\r\nHost: {host}\r\nOrigin: http://evil.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            ),
+            403,
+        ),
+        (format!("DELETE /api/rows HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"), 405),
+        ("no HTTP at all\r\n\r\n".to_owned(), 400),
+    ] {
+        assert_eq!(viewer.send(&request).0, status, "{request}");
+    }
+    assert_eq!(viewer.json("/api/rows?limit=0")["total"], 40, "it still answers");
+}
+
+#[test]
+fn faults_show_up_where_a_user_would_look() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = |name: &str| temp.path().join(name);
+    let first_tokens = std::cell::RefCell::new(vec![]);
+    made_cache(&folder("odd"), 40, |image, tokens, label| {
+        tokens.iter_mut().for_each(|token| *token |= 1 << 7);
+        match image {
+            3 => *first_tokens.borrow_mut() = tokens.to_vec(),
+            20 => tokens.copy_from_slice(&first_tokens.borrow()),
+            30 => tokens[..12].copy_from_slice(&first_tokens.borrow()[..12]),
+            9 => *label = 2,
+            10 => *label = 0,
+            _ => {}
+        }
+    });
+    let viewer = Viewer::start(&folder("odd"), &[]);
+    let figures = viewer.counted()["figures"].clone();
+    assert_eq!(figures["dead_bits"], serde_json::json!([7]));
+    let duplicates = viewer.json("/api/duplicates");
+    assert_eq!(
+        (&duplicates["rows"], &duplicates["items"][0]["first"]["row"], &duplicates["items"][0]["row"]["row"]),
+        (&1.into(), &3.into(), &20.into())
+    );
+    let near = viewer.json("/api/near-duplicates?least=12");
+    let pairs: Vec<_> = near["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|pair| (pair["first"]["row"].as_u64(), pair["row"]["row"].as_u64()))
+        .collect();
+    assert!(pairs.contains(&(Some(3), Some(30))) && pairs.iter().all(|(_, row)| *row == Some(30)), "{near}");
+    assert_eq!(viewer.json("/api/near-duplicates?least=16")["total"], 0);
+    let conflicts = viewer.json("/api/label-conflicts");
+    let rows: Vec<_> =
+        conflicts["items"].as_array().unwrap().iter().map(|item| item["row"].as_u64().unwrap()).collect();
+    assert_eq!((rows, &conflicts["items"][0]["folder_class"]), (vec![9, 10], &"cat".into()));
+    let row = viewer.json("/api/row/20");
+    assert_eq!((&row["related"]["same"][0], row["counts"].as_array().unwrap().len()), (&3.into(), 16));
+    assert_eq!(viewer.json("/api/row/9")["related"]["folder"], 0);
+
+    // A flipped bit in a shard: found by the check, with its row group.
+    let damage = |cache: &Path, at: fn(usize) -> usize| -> PathBuf {
+        let shard = sorted(cache).into_iter().rfind(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
+        let mut bytes = std::fs::read(&shard).unwrap();
+        let place = at(bytes.len());
+        bytes[place] ^= 4;
+        std::fs::write(&shard, bytes).unwrap();
+        shard
+    };
+    made_cache(&folder("flipped"), 40, |_, _, _| {});
+    let shard = damage(&folder("flipped"), |_| 100);
+    let viewer = Viewer::start(&folder("flipped"), &[]);
+    let health = viewer.verified();
+    let problem = &health["problems"][0];
+    assert_eq!((&health["ok"], &problem["row_group"]), (&false.into(), &0.into()));
+    assert_eq!(problem["shard"], shard.file_name().unwrap().to_str().unwrap());
+
+    // A damaged footer: the cache cannot be opened, the page can, and says why.
+    made_cache(&folder("footer"), 40, |_, _, _| {});
+    let shard = damage(&folder("footer"), |length| length - 20);
+    let viewer = Viewer::start(&folder("footer"), &[]);
+    let (status, answer) = viewer.ask("/api/rows");
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    assert!(status == 503 && answer["error"].as_str().unwrap().contains(name), "{answer}");
+    let overview = viewer.json("/api/overview");
+    assert!(
+        overview["cache"]["error"].as_str().unwrap().contains(name) && overview["info"]["rows"] == 40,
+        "{overview}"
+    );
+    assert_eq!(viewer.verified()["ok"], false);
+}
+
+#[test]
+fn what_cannot_be_served_is_said_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let (cache, none) = (temp.path().join("cache"), temp.path().join("none"));
+    made_cache(&cache, 4, |_, _, _| {});
+    let viewer = Viewer::start(&cache, &[]);
+    let port = viewer.address.rsplit(':').next().unwrap();
+    let message = fails(&["view", text(&cache), "--port", port], 1);
+    assert!(message.contains("taken") && message.contains("--port"), "{message}");
+    std::fs::create_dir(&none).unwrap();
+    let message = fails(&["view", text(&none), "--port", "0"], 1);
+    assert!(message.contains("manifest.json"), "{message}");
+    let message = fails(&["view", text(&cache), "--port", "0", "--host", "256.256.256.256"], 1);
+    assert!(message.contains("--host"), "{message}");
+    assert_eq!(fails(&["view", text(&cache), "--port", "65536"], 2).lines().count() > 0, true);
+}
