@@ -18,7 +18,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Differences are shown this many times as large, or nobody would see them.
+/// Differences are shown this many times as large, or nobody would see them. The page says so, too.
 const DIFFERENCE_GAIN: u32 = 4;
 
 impl Picture {
@@ -35,7 +35,7 @@ impl Picture {
         bytes
     }
 
-    /// How much two pictures of one size differ, value by value, enlarged so that small differences show; `None` for two sizes.
+    /// How much two pictures of one size differ, value by value, four times as much; `None` for two sizes.
     pub fn difference(&self, other: &Picture) -> Option<Picture> {
         let gained = |(a, b): (&u8, &u8)| (u32::from(a.abs_diff(*b)) * DIFFERENCE_GAIN).min(255) as u8;
         let rgb = || self.rgb.iter().zip(&other.rgb).map(gained).collect();
