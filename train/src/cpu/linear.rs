@@ -1,6 +1,7 @@
 //! Linear layers whose weights stay as they are, packed once: few rows at a time, at the speed of memory.
 
-use super::gemm::{Factor, PANEL, Panels};
+use super::panels::{Factor, Panels};
+use super::tile::PANEL;
 
 /// Rows of activations. A row has room for whole panels, and no power of two from one to the next.
 #[derive(Debug)]

@@ -9,9 +9,11 @@
 use super::kernels::{rotate, rotate_backward};
 use super::matrix::Matrix;
 use super::spatial::{Rotation, Shape};
-use crate::cpu::gemm::{Factor, PANEL, Panels, Strip, level};
+use crate::cpu::gemm::level;
+use crate::cpu::panels::{Factor, Panels};
 use crate::cpu::simd::{exp, max, sum2};
 use crate::cpu::threads::{Pieces, for_each};
+use crate::cpu::tile::{PANEL, Strip};
 use std::cell::Cell;
 use tokengrid_tokenize::simd::{Kernel, Simd};
 

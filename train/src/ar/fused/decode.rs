@@ -13,9 +13,11 @@ use super::model::rotation;
 use super::spatial::Rotation;
 use super::weight::Values;
 use crate::ar::config::ModelConfig;
-use crate::cpu::gemm::{PANEL, Panels, Strip, level};
+use crate::cpu::gemm::level;
 use crate::cpu::linear::{Linear, Rows};
+use crate::cpu::panels::Panels;
 use crate::cpu::threads::{Pieces, for_each};
+use crate::cpu::tile::{PANEL, Strip};
 use tokengrid_tokenize::Params;
 use tokengrid_tokenize::simd::{Kernel, Simd};
 
