@@ -23,6 +23,24 @@ def arguments(description, **defaults):
     return parser
 
 
+def model_arguments(parser, **more):
+    """The sizes of an autoregressive model, and other flags that take a whole number."""
+    sizes = {"dim": 384, "heads": 6, "spatial": 6, "factorized": 2, "batch": 8, "threads": 2}
+    for flag, default in {**sizes, **more}.items():
+        parser.add_argument(f"--{flag}", type=int, default=default)
+
+
+def model_settings(args):
+    """The same sizes as `--set` arguments of our program."""
+    keys = {"dim": args.dim, "n_head": args.heads, "spatial_n_layer": args.spatial, "factorized_n_layer": args.factorized}
+    return [word for key, value in keys.items() for word in ("--set", f"model.{key}={value}")]
+
+
+def report_of(command):
+    """What our program prints as JSON."""
+    return json.loads(subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout)
+
+
 def inside(environment, packages):
     """Makes sure that this script runs in `environment` with the packages of {import name: requirement}.
 

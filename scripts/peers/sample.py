@@ -13,11 +13,9 @@ attention reads the filled part only. All have fp32, the same shapes and random 
 Contestants take turns; each figure is images a second of a round.
 """
 
-import json
-import subprocess
 import time
 
-from common import Rounds, arguments, inside, record
+from common import Rounds, arguments, inside, model_arguments, model_settings, record, report_of
 from train import BITS, BLOCK, CLASSES, PACKAGES, build
 
 
@@ -111,19 +109,11 @@ def eager(args, lean=False):
 
 def ours(args, found):
     """`bench sample` on the same shapes; images a second of the one measured round after its warm-up."""
-    shape = {
-        "model.dim": args.dim,
-        "model.n_head": args.heads,
-        "model.spatial_n_layer": args.spatial,
-        "model.factorized_n_layer": args.factorized,
-    }
-    settings = [word for key, value in shape.items() for word in ("--set", f"{key}={value}")]
     fixed = ["bench", "sample", "--device", "cpu", "--threads", args.threads, "--rounds", 1, "--json"]
-    command = [args.program, *fixed, "--batch-size", args.batch, "--cfg-scale", args.scale]
+    command = [args.program, *fixed, "--batch-size", args.batch, "--cfg-scale", args.scale, *model_settings(args)]
 
     def timed():
-        output = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, check=True).stdout
-        report = json.loads(output)
+        report = report_of(command)
         found.update(parameters=report["parameters"])
         return report["batches"][0]["images_per_second"]
 
@@ -132,8 +122,7 @@ def ours(args, found):
 
 def main():
     parser = arguments(__doc__.splitlines()[0], rounds=3)
-    for flag, default in (("dim", 384), ("heads", 6), ("spatial", 6), ("factorized", 2), ("batch", 8), ("threads", 2)):
-        parser.add_argument(f"--{flag}", type=int, default=default)
+    model_arguments(parser)
     parser.add_argument("--scale", type=float, default=2.0, help="guidance scale (default 2.0)")
     parser.add_argument("--lean", action="store_true", help="also a sampler in PyTorch without the waste")
     args = parser.parse_args()

@@ -9,12 +9,10 @@ the same shapes and synthetic tokens, and a loss at the start of ln 64 + ln 4096
 take turns; each figure is tokens a second of a round.
 """
 
-import json
 import math
-import subprocess
 import time
 
-from common import Rounds, arguments, inside, record
+from common import Rounds, arguments, inside, model_arguments, model_settings, record, report_of
 
 PACKAGES = {"torch": "torch==2.11.0", "numpy": "numpy"}
 CLASSES, BITS, BLOCK = 1000, (6, 12), 256
@@ -146,22 +144,14 @@ def eager(args):
 
 def ours(args, found):
     """`bench train` on the same shapes; tokens a second."""
-    shape = {
-        "model.dim": args.dim,
-        "model.n_head": args.heads,
-        "model.spatial_n_layer": args.spatial,
-        "model.factorized_n_layer": args.factorized,
-        "train.batch_size": args.batch,
-    }
-    settings = [word for key, value in shape.items() for word in ("--set", f"{key}={value}")]
     rates = ("token_drop", "resid_dropout", "ffn_dropout")
-    settings += [word for rate in rates for word in ("--set", f"model.{rate}={args.dropout}")]
+    settings = [word for rate in rates for word in ("--set", f"model.{rate}={args.dropout}")]
+    settings += ["--set", f"train.batch_size={args.batch}", *model_settings(args)]
     command = [args.program, "bench", "train", "--device", "cpu", "--threads", args.threads, "--steps", args.steps]
-    command += ["--dropout", "--json"]
+    command += ["--dropout", "--json", *settings]
 
     def timed():
-        output = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, check=True).stdout
-        report = json.loads(output)
+        report = report_of(command)
         found.update(parameters=report["parameters"])
         step = report["steps"]["synthetic tokens"]
         expected = math.log(1 << BITS[0]) + math.log(1 << BITS[1])
@@ -173,8 +163,7 @@ def ours(args, found):
 
 def main():
     parser = arguments(__doc__.splitlines()[0])
-    for flag, default in (("dim", 384), ("heads", 6), ("spatial", 6), ("factorized", 2), ("batch", 8), ("threads", 2), ("steps", 3)):
-        parser.add_argument(f"--{flag}", type=int, default=default)
+    model_arguments(parser, steps=3)
     parser.add_argument("--dropout", type=float, default=0.0, help="the recipe's is 0.1 after every branch")
     args = parser.parse_args()
     inside(args.env, PACKAGES)
