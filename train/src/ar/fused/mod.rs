@@ -3,8 +3,8 @@
 //! libtorch's autograd runs a step of this model as some hundred operations, and on a CPU half of its time goes to those
 //! that are no matrix product: norms, rotations, gates, cross entropy, their backward passes and the memory of all of them.
 //! Here each of these is one kernel, matrix products and attention are our own ([`crate::cpu::gemm`]: libtorch's library does
-//! not use what all processors have), weight gradients are written where the optimizer reads them, and all memory is taken
-//! once.
+//! not use what all processors have), weight gradients are written where the optimizer reads them, and activations have their
+//! memory once and for all.
 //!
 //! | file | what it is for |
 //! |---|---|

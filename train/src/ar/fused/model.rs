@@ -14,7 +14,7 @@ use crate::rng::CounterRng;
 use tch::{Device, Kind};
 use tokengrid_tokenize::Params;
 
-/// Forward and backward over batches of one size. Owns all memory that a step needs.
+/// Forward and backward over batches of one size. Owns the memory of all activations.
 #[derive(Debug)]
 pub struct FusedStep {
     config: ModelConfig,
