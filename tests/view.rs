@@ -127,6 +127,22 @@ fn made_cache(dir: &Path, images: usize, change: impl Fn(usize, &mut [u32], &mut
     assert!(writer.finish().unwrap().published);
 }
 
+/// 40 rows with a dead bit 7, row 20 equal to row 3, row 30 nearly so, and rows 9 and 10 with the labels of other classes.
+fn odd_cache(dir: &Path) {
+    let first_tokens = std::cell::RefCell::new(vec![]);
+    made_cache(dir, 40, |image, tokens, label| {
+        tokens.iter_mut().for_each(|token| *token |= 1 << 7);
+        match image {
+            3 => *first_tokens.borrow_mut() = tokens.to_vec(),
+            20 => tokens.copy_from_slice(&first_tokens.borrow()),
+            30 => tokens[..12].copy_from_slice(&first_tokens.borrow()[..12]),
+            9 => *label = 2,
+            10 => *label = 0,
+            _ => {}
+        }
+    });
+}
+
 #[test]
 fn a_real_cache_with_pictures_and_originals() {
     let temp = tempfile::tempdir().unwrap();
@@ -159,10 +175,9 @@ fn a_real_cache_with_pictures_and_originals() {
     let shown = json(&["cache", "show", text(&cache), "--index", &first.to_string()]);
     let row = viewer.json(&format!("/api/row/{first}"));
     assert_eq!((&row["tokens"], &row["key"]), (&shown["tokens"], &shown["key"]));
-    assert_eq!(
-        (&row["origin"]["label"], &row["origin"]["size"], row["origin"]["resized"][1].as_u64()),
-        (&1.into(), &64.into(), row["origin"]["resized"][1].as_u64())
-    );
+    assert_eq!((&row["origin"]["label"], &row["origin"]["size"]), (&1.into(), &64.into()));
+    let resized = [0, 1].map(|side| row["origin"]["resized"][side].as_u64().unwrap());
+    assert!(resized[0].min(resized[1]) == 64 && resized[0].max(resized[1]) < 200, "{resized:?}");
 
     for picture in
         ["decoded/5.png", "original/5.png", "difference/5.png", "resized/5.png", "patch/5/3.png", "class/1.png"]
@@ -312,18 +327,7 @@ fn requests_that_make_no_sense() {
 fn faults_show_up_where_a_user_would_look() {
     let temp = tempfile::tempdir().unwrap();
     let folder = |name: &str| temp.path().join(name);
-    let first_tokens = std::cell::RefCell::new(vec![]);
-    made_cache(&folder("odd"), 40, |image, tokens, label| {
-        tokens.iter_mut().for_each(|token| *token |= 1 << 7);
-        match image {
-            3 => *first_tokens.borrow_mut() = tokens.to_vec(),
-            20 => tokens.copy_from_slice(&first_tokens.borrow()),
-            30 => tokens[..12].copy_from_slice(&first_tokens.borrow()[..12]),
-            9 => *label = 2,
-            10 => *label = 0,
-            _ => {}
-        }
-    });
+    odd_cache(&folder("odd"));
     let viewer = Viewer::start(&folder("odd"), &[]);
     let figures = viewer.counted()["figures"].clone();
     assert_eq!(figures["dead_bits"], serde_json::json!([7]));
@@ -396,4 +400,80 @@ fn what_cannot_be_served_is_said_at_once() {
     let message = fails(&["view", text(&cache), "--port", "0", "--host", "256.256.256.256"], 1);
     assert!(message.contains("--host"), "{message}");
     assert!(fails(&["view", text(&cache), "--port", "65536"], 2).contains("65536"));
+}
+
+/// A Chromium that runs here, or why there is none.
+fn chromium(profile: &Path) -> Result<Browser, String> {
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut programs = std::env::split_paths(&paths).flat_map(|folder| names.map(|name| folder.join(name)));
+    let program =
+        programs.find(|path| path.is_file()).ok_or("there is no Chromium (Debian: apt-get install chromium)")?;
+    let browser = Browser { program, profile: profile.into() };
+    match browser.page("data:text/html,<p>it%20runs</p>") {
+        Some(page) if page.contains("it runs") => Ok(browser),
+        _ => Err(format!("{} shows no page here", browser.program.display())),
+    }
+}
+
+struct Browser {
+    program: PathBuf,
+    profile: PathBuf,
+}
+
+impl Browser {
+    /// What a page has become when its scripts have nothing more to do.
+    fn page(&self, url: &str) -> Option<String> {
+        let dom = self.profile.with_extension("html");
+        let mut child = Command::new(&self.program)
+            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"])
+            .arg(format!("--user-data-dir={}", text(&self.profile)))
+            .arg(url)
+            .stdout(std::fs::File::create(&dom).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let started = Instant::now();
+        while child.try_wait().ok()?.is_none() {
+            if started.elapsed() > PATIENCE {
+                child.kill().ok()?;
+                child.wait().ok()?;
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::fs::read_to_string(dom).ok()
+    }
+}
+
+#[test]
+fn pages_show_their_data_in_a_browser() {
+    let temp = tempfile::tempdir().unwrap();
+    let browser = match chromium(&temp.path().join("profile")) {
+        Ok(browser) => browser,
+        Err(reason) => return eprintln!("skipped: {reason}"),
+    };
+    let cache = temp.path().join("cache");
+    odd_cache(&cache);
+    let viewer = Viewer::start(&cache, &[]);
+    viewer.counted();
+    for (page, expected) in [
+        ("/", &["What it is made of", "tokens of 18 bits", "Verify now"][..]),
+        ("/grid", &["cat/0.jpg", "dog/1.jpg"]),
+        ("/sample/20", &["The same grid:", "/sample/3\""]),
+        ("/sample/9", &["The folder is called like", "fish"]),
+        ("/codebook", &["Dead bits: 7", "Correlation of the bits"]),
+        ("/classes", &["cat", "dog", "fish"]),
+        ("/duplicates", &["/sample/3\"", "/sample/20\""]),
+        ("/duplicates?kind=near", &["/sample/30\"", "75"]),
+        ("/duplicates?kind=labels", &["/sample/9\"", "/sample/10\""]),
+        ("/quarantine", &["Inputs without rows"]),
+    ] {
+        let shown = browser.page(&format!("http://{}{page}", viewer.address)).expect("a page in time");
+        for expected in expected {
+            assert!(shown.contains(expected), "{page} lacks {expected}: {shown}");
+        }
+    }
+    let shown = browser.page(&format!("http://{}/sample/4711", viewer.address)).expect("a page in time");
+    assert!(shown.contains("role=\"alert\"") && shown.contains("4711"), "{shown}");
 }
