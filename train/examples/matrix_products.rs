@@ -1,10 +1,12 @@
 //! Products of matrices: ours beside libtorch's, in turns. `cargo run --release --example matrix_products -p tokengrid-train`
 //!
 //! The shapes are those of a training step at width 384 with batches of 8 x 256 tokens: layers forward, backward to their
-//! input, and backward to their weights. Figures are medians in GFLOP a second.
+//! input, and backward to their weights. Figures are medians in GFLOP a second. The first is what multiplications in registers
+//! alone reach, without any memory: the most that a product could.
 
 use std::time::Instant;
 use tch::{Kind, Tensor};
+use tokengrid_tokenize::simd::{Kernel, Level, Simd};
 use tokengrid_train::cpu::gemm::{Factor, Output, multiply};
 
 const ROUNDS: usize = 15;
@@ -12,6 +14,7 @@ const ROUNDS: usize = 15;
 fn main() {
     let threads = std::env::args().nth(1).and_then(|arg| arg.parse().ok()).unwrap_or(2);
     tch::set_num_threads(threads);
+    println!("registers alone: {:.0}", registers_alone(threads as usize));
     println!("{threads} threads\n  M     K     N  layout    ours  libtorch  times as fast");
     let _no_grad = tch::no_grad_guard();
     for [m, k, n] in [[2048, 384, 1152], [2048, 384, 1024], [2048, 1024, 384], [4096, 384, 1024], [2048, 384, 4096]] {
@@ -59,4 +62,37 @@ fn compare(layout: &str, [m, k, n]: [usize; 3]) {
         2.0 * (m * k * n) as f64 / times[ROUNDS / 2] / 1e9
     });
     println!("{m:5} {k:5} {n:5}  {layout:8} {ours:5.0}     {theirs:5.0}  {:.2}", ours / theirs);
+}
+
+/// Twelve sums of vectors, which hide the latency of an instruction.
+struct Sums<'a>(&'a mut f64);
+
+impl Kernel for Sums<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        const STEPS: usize = 50_000_000;
+        let (a, b) = (s.splat(std::hint::black_box(0.999)), s.splat(std::hint::black_box(0.001)));
+        let mut sums: [S::V; 12] = std::array::from_fn(|i| s.splat(i as f32));
+        for _ in 0..STEPS {
+            sums.iter_mut().for_each(|sum| *sum = s.fma(*sum, a, b));
+        }
+        std::hint::black_box(sums);
+        *self.0 = (STEPS * sums.len() * S::LANES * 2) as f64;
+    }
+}
+
+/// GFLOP a second of so many threads.
+fn registers_alone(threads: usize) -> f64 {
+    let level = Level::detect().unwrap_or(Level::Portable);
+    let start = Instant::now();
+    let work = || {
+        let mut flops = 0.0;
+        level.run(Sums(&mut flops));
+        flops
+    };
+    let total: f64 = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|thread| thread.join().expect("it only computes")).sum()
+    });
+    total / start.elapsed().as_secs_f64() / 1e9
 }

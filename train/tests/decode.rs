@@ -1,8 +1,11 @@
 //! Decoding with kernels of our own against teacher forcing of the model by libtorch.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod common;
+
+use common::formula_params;
 use tch::{Device, Kind, Tensor};
-use tokengrid_test_support::{formula, golden};
+use tokengrid_test_support::golden;
 use tokengrid_train::ar::{ArModel, ArWeights, ModelConfig};
 
 /// Sizes that divide no vector length evenly.
@@ -17,11 +20,7 @@ fn small() -> ArModel {
         class_num: 7,
         ..ModelConfig::default()
     };
-    let tensor = |(name, shape): (String, Vec<i64>)| {
-        let tensor = Tensor::from_slice(&formula("decode", &name, &shape, 3.0)).view(shape.as_slice());
-        (name, tensor)
-    };
-    let params = config.tensors().into_iter().map(tensor).collect();
+    let params = formula_params(&config, "decode");
     ArModel::new(&config, &params, Device::Cpu, Kind::Float)
 }
 

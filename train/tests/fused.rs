@@ -2,9 +2,12 @@
 //! of the reference.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod common;
+
+use common::formula_params;
 use tch::{Device, Kind, Tensor};
-use tokengrid_test_support::{formula, golden, golden_json};
-use tokengrid_tokenize::{Params, Weights};
+use tokengrid_test_support::{golden, golden_json};
+use tokengrid_tokenize::Weights;
 use tokengrid_train::ar::{ArModel, FusedStep, HostBatch, ModelConfig};
 use tokengrid_train::optim::{AdamW, AdamWConfig};
 use tokengrid_train::schedule::WarmupLinear;
@@ -24,14 +27,6 @@ fn small() -> ModelConfig {
         class_num: 7,
         ..ModelConfig::default()
     }
-}
-
-fn formula_params(config: &ModelConfig, salt: &str) -> Params {
-    let tensor = |(name, shape): (String, Vec<i64>)| {
-        let tensor = Tensor::from_slice(&formula(salt, &name, &shape, 3.0)).view(shape.as_slice());
-        (name, tensor)
-    };
-    config.tensors().into_iter().map(tensor).collect()
 }
 
 fn batch(config: &ModelConfig, size: usize) -> HostBatch {
