@@ -3,8 +3,8 @@
 #
 #     scripts/fuzz.sh CRATE TARGET SECONDS        scripts/fuzz.sh ingest png 180
 #
-# Starts from CRATE/fuzz/corpus/TARGET and the files that CRATE/fuzz/seeds.txt names, and leaves a minimised corpus in
-# CRATE/fuzz/corpus/TARGET. A crash is left in CRATE/fuzz/artifacts, and the exit status is not 0. No cargo-fuzz is needed.
+# Starts from CRATE/fuzz/corpus/TARGET.tar.gz and the files that CRATE/fuzz/seeds.txt names, and leaves a minimised corpus
+# in that archive. A crash is left in CRATE/fuzz/artifacts, and the exit status is not 0. No cargo-fuzz is needed.
 # With a nightly toolchain the code runs under AddressSanitizer, stable does without. With clang the C libraries are
 # instrumented too, so that the fuzzer sees their branches; gcc cannot do that.
 set -euo pipefail
@@ -41,7 +41,7 @@ program=${CARGO_TARGET_DIR:-target}/fuzz/$host/release/$target
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/found" "$work/minimal" "$fuzz/corpus/$target" "$fuzz/artifacts"
+mkdir -p "$work/found" "$work/minimal" "$work/kept" "$fuzz/corpus" "$fuzz/artifacts"
 while read -r name pattern; do
     if [ "$name" = "$target" ]; then
         # The pattern is meant to be expanded.
@@ -49,7 +49,10 @@ while read -r name pattern; do
         find $crate/$pattern -size -"$((max_len / 1024 + 1))"k -exec cp {} "$work/found/" \;
     fi
 done <"$fuzz/seeds.txt"
-cp -r "$fuzz/corpus/$target/." "$work/found/"
+archive=$fuzz/corpus/$target.tar.gz
+if [ -e "$archive" ]; then
+    tar -xzf "$archive" -C "$work/found"
+fi
 
 limits=(-max_len="$max_len" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$fuzz/artifacts/$target-")
 "$program" "$work/found" "${limits[@]}" -max_total_time="$seconds" -print_final_stats=1 -verbosity=1 2>&1 |
@@ -57,12 +60,12 @@ limits=(-max_len="$max_len" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$fu
 
 "$program" "$work/minimal" "$work/found" -max_len="$max_len" -merge=1 -set_cover_merge=1 2>/dev/null
 # Smallest first, as many as fit.
-rm -rf "${fuzz:?}/corpus/$target"
-mkdir -p "$fuzz/corpus/$target"
 total=0
 while read -r size path; do
     total=$((total + size))
     [ "$total" -le "$max_corpus_bytes" ] || break
-    cp "$path" "$fuzz/corpus/$target/"
+    cp "$path" "$work/kept/"
 done < <(find "$work/minimal" -type f -printf '%s %p\n' | sort -n)
-printf '%s: %s files in %s\n' "$target" "$(find "$fuzz/corpus/$target" -type f | wc -l)" "$fuzz/corpus/$target"
+# The same files give the same archive.
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --format=ustar -C "$work/kept" -cf - . | gzip -9n >"$archive"
+printf '%s: %s files in %s\n' "$target" "$(find "$work/kept" -type f | wc -l)" "$archive"

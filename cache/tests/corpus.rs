@@ -9,21 +9,18 @@ use std::path::PathBuf;
 use common::*;
 use tokengrid_cache::{OpenMode, export_npy, fuzzing};
 
-fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files: Vec<_> = names(&dir).into_iter().map(|name| dir.join(name)).collect();
-    assert!(!files.is_empty(), "{} is empty", dir.display());
-    files.into_iter().map(|path| (path.clone(), fs::read(&path).unwrap())).collect()
+fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
+    tokengrid_test_support::corpus(env!("CARGO_MANIFEST_DIR"), target)
 }
 
 #[test]
 fn the_corpus_of_every_target_is_read() {
     for (path, bytes) in corpus("footer") {
-        println!("{}", path.display());
+        println!("{path}");
         fuzzing::footer(tempfile::tempdir().unwrap().path(), &bytes);
     }
     for (path, bytes) in corpus("npy") {
-        println!("{}", path.display());
+        println!("{path}");
         fuzzing::npy(tempfile::tempdir().unwrap().path(), &bytes);
     }
     corpus("manifest").iter().for_each(|(_, bytes)| fuzzing::manifest(bytes));

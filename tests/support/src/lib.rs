@@ -1,6 +1,7 @@
-//! What several test suites share: where the golden fixtures lie, and the formula that fills weights of any size
-//! without shipping them.
+//! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
+//! shipping them, and the kept inputs of the fuzzers.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 /// A file of `tests/fixtures/golden`.
@@ -51,4 +52,28 @@ pub fn formula(salt: &str, name: &str, shape: &[i64], gain: f64) -> Vec<f32> {
         (false, false) => 0.1 * v,
     };
     stream(&format!("{salt}{name}"), count).map(|v| value(v) as f32).collect()
+}
+
+/// Names and bytes of the files in `fuzz/corpus/<target>.tar.gz` below `crate_dir`, sorted by name.
+///
+/// # Panics
+/// When the archive is missing, broken or empty: the test cannot go on.
+pub fn corpus(crate_dir: &str, target: &str) -> Vec<(String, Vec<u8>)> {
+    let path = PathBuf::from(crate_dir).join("fuzz/corpus").join(format!("{target}.tar.gz"));
+    let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut files = Vec::new();
+    for entry in archive.entries().expect("a tar archive") {
+        let mut entry = entry.expect("an entry of the corpus");
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = entry.path().expect("a name").display().to_string();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).expect("a file of the corpus");
+        files.push((name, bytes));
+    }
+    assert!(!files.is_empty(), "{} is empty", path.display());
+    files.sort();
+    files
 }
