@@ -8,8 +8,10 @@ import re
 import sys
 from dataclasses import dataclass
 
-import pins
 from messages import SetupError, say
+
+LIBTORCH_VERSION = "2.11.0"
+LIBTORCH_SERIES = "2.11"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def from_environment(environment):
     try:
         return usable(root, include_root, lib_root, "LIBTORCH")
     except SetupError as error:
-        way_out = f"Point LIBTORCH to libtorch {pins.LIBTORCH_SERIES}, or unset it and let setup provide one"
+        way_out = f"Point LIBTORCH to libtorch {LIBTORCH_SERIES}, or unset it and let setup provide one"
         raise SetupError(f"LIBTORCH={root}: {error}.\n{way_out}") from error
 
 
@@ -76,8 +78,8 @@ def usable(root, include_root, lib_root, origin):
         if not os.path.exists(path):
             raise SetupError(f"{path} is missing")
     version = version_of(root, include_root)
-    if version is None or not re.match(re.escape(pins.LIBTORCH_SERIES) + r"(\.|$)", version):
-        raise SetupError(f"it is version {version or 'unknown'}, tokengrid needs {pins.LIBTORCH_SERIES}")
+    if version is None or not re.match(re.escape(LIBTORCH_SERIES) + r"(\.|$)", version):
+        raise SetupError(f"it is version {version or 'unknown'}, tokengrid needs {LIBTORCH_SERIES}")
     return Libtorch(root, include_root, lib_root, version, origin)
 
 

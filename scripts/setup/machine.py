@@ -6,11 +6,12 @@ import platform
 import shutil
 import subprocess
 
-import pins
+from existing import LIBTORCH_SERIES, LIBTORCH_VERSION
 from messages import SetupError, say
 
 PROCESSORS = ("x86_64", "aarch64")
 GLIBC_MIN = (2, 28)  # of the manylinux_2_28 wheel
+CUDA_DRIVER_MIN = 13000  # as cuDriverGetVersion counts: 13.0
 WITHOUT_LIBTORCH = "Without libtorch there are `ingest` and `cache`: cargo build --release --no-default-features"
 
 
@@ -24,15 +25,15 @@ def check_platform():
     processor = platform.machine()
     if processor not in PROCESSORS:
         raise SetupError(
-            f"there is no ready-made libtorch {pins.LIBTORCH_VERSION} for {processor}, only for "
+            f"there is no ready-made libtorch {LIBTORCH_VERSION} for {processor}, only for "
             f"{' and '.join(PROCESSORS)}.\n"
-            f"Point LIBTORCH to a libtorch {pins.LIBTORCH_SERIES} of your own. {WITHOUT_LIBTORCH}"
+            f"Point LIBTORCH to a libtorch {LIBTORCH_SERIES} of your own. {WITHOUT_LIBTORCH}"
         )
     libc = libc_version()
     if libc is None or libc < GLIBC_MIN:
         have = "another C library (musl?)" if libc is None else f"glibc {libc[0]}.{libc[1]}"
         raise SetupError(
-            f"libtorch {pins.LIBTORCH_VERSION} needs glibc {GLIBC_MIN[0]}.{GLIBC_MIN[1]} or newer (Debian 10, "
+            f"libtorch {LIBTORCH_VERSION} needs glibc {GLIBC_MIN[0]}.{GLIBC_MIN[1]} or newer (Debian 10, "
             f"Ubuntu 20.04); this system has {have}.\n{WITHOUT_LIBTORCH}"
         )
     return processor
@@ -54,8 +55,8 @@ def has_cuda():
     except OSError:
         return os.path.exists("/dev/nvidia0") or shutil.which("nvidia-smi") is not None
     version = ctypes.c_int(0)
-    if driver.cuDriverGetVersion(ctypes.byref(version)) == 0 and 0 < version.value < pins.CUDA_DRIVER_MIN:
-        have, need = (f"{number // 1000}.{number % 1000 // 10}" for number in (version.value, pins.CUDA_DRIVER_MIN))
+    if driver.cuDriverGetVersion(ctypes.byref(version)) == 0 and 0 < version.value < CUDA_DRIVER_MIN:
+        have, need = (f"{number // 1000}.{number % 1000 // 10}" for number in (version.value, CUDA_DRIVER_MIN))
         say(
             f"the NVIDIA driver supports CUDA {have}, libtorch needs {need}: setting up for the CPU. "
             "Update the driver (580 or newer) to use the GPU"

