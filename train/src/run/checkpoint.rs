@@ -1,14 +1,13 @@
 //! Checkpoints that appear whole or not at all.
 
 use super::SpikeWatch;
-use super::cleanup::{entries, remove_checkpoint, remove_file};
+use super::cleanup::{remove_checkpoint, remove_file};
+use super::newest::{newest_in, published, step_of};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tokengrid_tokenize::Weights;
-
 /// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
 /// the step, so there is no generator to save.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -49,62 +48,25 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The newest one below `folder` that can be read. Others were damaged after they were published: a later one that is
-    /// passed over is told.
+    /// The newest whole one below `folder`.
     pub(super) fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
-        for path in published(folder)?.into_iter().rev() {
-            match Checkpoint::read(&path) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => tracing::warn!("{error}; the one before it is taken"),
-            }
-        }
-        Ok(None)
-    }
-
-    /// What makes a folder a checkpoint: its state, of the step in its name, and a model whose file is whole.
-    fn read(path: &Path) -> Result<Checkpoint, TrainError> {
+        let Some(path) = newest_in(folder).map_err(TrainError::io("read", folder))? else { return Ok(None) };
         let file = path.join("state.json");
         let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
-        let broken = |what: String| TrainError::Checkpoint { path: file.clone(), what };
-        let state: State = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
-        if Some(state.step) != step_of(path) {
-            return Err(broken(format!("its step is {}", state.step)));
-        }
-        Weights::open(&path.join("model.safetensors"))?;
-        Ok(Checkpoint { path: path.into(), state })
+        let state = serde_json::from_str(&text)
+            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to go on") })?;
+        Ok(Some(Checkpoint { path, state }))
     }
 }
 
-/// The folder of the newest valid checkpoint of a run, or of a run's `checkpoints`. A link `latest` does not count: a run
-/// that was killed between a checkpoint and its link left an older one there.
-pub fn newest_checkpoint(folder: &Path) -> Option<PathBuf> {
-    let folders = [folder.join("checkpoints"), folder.to_path_buf()];
-    let newest = |folder: &PathBuf| Checkpoint::latest(folder).ok().flatten();
-    folders.iter().find_map(newest).map(|checkpoint| checkpoint.path)
-}
-
-/// Points `latest` at the newest valid checkpoint.
+/// Points `latest` at the newest whole checkpoint.
 pub(super) fn repair_latest(folder: &Path) -> Result<(), TrainError> {
-    let newest = Checkpoint::latest(folder)?;
-    let Some(name) = newest.as_ref().and_then(|checkpoint| checkpoint.path.file_name()) else { return Ok(()) };
+    let newest = newest_in(folder).map_err(TrainError::io("read", folder))?;
+    let Some(name) = newest.as_ref().and_then(|path| path.file_name()) else { return Ok(()) };
     if fs::read_link(folder.join("latest")).is_ok_and(|link| link == Path::new(name)) {
         return Ok(());
     }
     point_latest_at(folder, &name.to_string_lossy())
-}
-
-/// Published checkpoints, oldest first.
-fn published(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let mut paths: Vec<PathBuf> = entries(folder)?.into_iter().filter(|path| step_of(path).is_some()).collect();
-    paths.retain(|path| path.join("state.json").is_file());
-    paths.sort_by_key(|path| step_of(path));
-    Ok(paths)
-}
-
-/// The step in a checkpoint's name.
-pub(super) fn step_of(path: &Path) -> Option<u64> {
-    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
-    if digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
 pub(super) fn publish(
@@ -136,7 +98,7 @@ fn remove_old(folder: &Path, keep: Keep) -> Result<(), TrainError> {
         return Ok(());
     }
     let stays = |path: &Path| keep.every > 0 && step_of(path).is_some_and(|step| step.is_multiple_of(keep.every));
-    let all = published(folder)?;
+    let all = published(folder).map_err(TrainError::io("read", folder))?;
     let old = all.iter().rev().skip(keep.last).filter(|path| !stays(path));
     old.into_iter().try_for_each(|path| remove_checkpoint(path))
 }
@@ -186,7 +148,9 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::newest_checkpoint;
     use super::*;
+    use tokengrid_tokenize::Weights;
 
     fn state(step: u64) -> State {
         State { step, position: step * 8, seed: 1, ..State::default() }

@@ -1,8 +1,8 @@
 //! What in a run's folder is the program's own, and may be removed: by exact names, never a folder with all that is in it.
 
-use super::checkpoint::step_of;
 use super::events::event_files;
 use super::lock::LOCK;
+use super::newest::step_of;
 use crate::TrainError;
 use std::fs;
 use std::path::{Path, PathBuf};

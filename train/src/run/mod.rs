@@ -15,11 +15,13 @@ mod cleanup;
 mod events;
 mod lock;
 mod metrics;
+mod newest;
 mod processes;
 mod spikes;
 
-pub use checkpoint::{Checkpoint, Keep, State, newest_checkpoint};
+pub use checkpoint::{Checkpoint, Keep, State};
 pub use metrics::{Metrics, read_metrics};
+pub use newest::newest_checkpoint;
 pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
