@@ -8,6 +8,7 @@ use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
+
 /// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
 /// the step, so there is no generator to save.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
