@@ -167,7 +167,7 @@ mod with_torch {
             let fixed = ["train", "ar", "--cache", text(&cache), "--out", text(&out), "--set", "model.preset=tiny"];
             fails(&[&fixed[..], more].concat(), code)
         };
-        let message = train(&[], 1);
+        let message = train(&["--set", "model.block_size=256"], 1);
         assert!(message.contains("the grid is 2x2") && message.contains("16x16"), "{message}");
         let message = train(&["--set", "model.block_size=4", "--set", "model.factorized_bits=[6,6]"], 1);
         assert!(message.contains("bits a token is 18") && message.contains("12"), "{message}");

@@ -181,7 +181,7 @@ fn a_trainer_that_resumes_equals_one_that_never_stopped() {
         .args(steps)
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&resumed.stderr).contains("resumed at step 8"));
+    assert!(String::from_utf8_lossy(&resumed.stderr).contains("resuming at step 8 of 10"));
     for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
         let read = |run: &Path| std::fs::read(run.join("checkpoints/step-00000010").join(file)).unwrap();
         assert!(read(&whole) == read(&parts), "{file} differs");

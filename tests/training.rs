@@ -175,7 +175,7 @@ fn a_run_that_diverges_stops_and_keeps_what_was_good() {
     let ruinous = ["max_steps=50", "peak_lr=1e36", "wp0=0.0", "warmup_steps=20", "checkpoint_every=1", "log_every=50"];
     let arguments = arguments(&cache, &run, &ruinous);
     let message = fails(&strs(&arguments), 1);
-    assert!(message.contains("no longer numbers at step 3"), "{message}");
+    assert!(message.contains("not finite at step 3"), "{message}");
     assert!(message.contains("step-00000002") && message.contains("learning rate"), "{message}");
     assert_eq!(names(&run.join("checkpoints")), ["latest", "step-00000001", "step-00000002"]);
     let good = run.join("checkpoints/step-00000001");
@@ -335,4 +335,152 @@ fn memory_is_foreseen_within_a_third() {
         let share = made["memory_bytes_foreseen"].as_f64().unwrap() / peak;
         assert!((0.75..1.33).contains(&share), "{fused}: {share} of {peak}");
     }
+}
+
+#[test]
+fn of_several_starts_on_one_folder_one_runs_and_the_others_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 12, 4, 18, 3), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=40", "checkpoint_every=10", "batch_size=4"]);
+    let start = || {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+        command.args(&arguments).arg("--quiet").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let starts: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut refused = 0;
+    for child in starts {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => {}
+            Some(1) => {
+                assert!(said.contains("is in use: process ") && said.contains("--out"), "{said}");
+                refused += 1;
+            }
+            other => panic!("{other:?}: {said}"),
+        }
+    }
+    assert!(refused < 4, "one of them trains");
+    json(&strs(&arguments));
+    let steps: Vec<u64> = rows(&run).iter().map(|row| row["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, (1..=40).collect::<Vec<_>>(), "each step once");
+    assert!(!run.join(".lock").exists());
+}
+
+#[test]
+fn only_what_a_run_has_written_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=2", "batch_size=2", "checkpoint_every=1"]);
+    let overwriting = [&strs(&arguments)[..], &["--overwrite"]].concat();
+    // Another program's folder, whatever its names are.
+    std::fs::create_dir_all(run.join("checkpoints/step-00000001")).unwrap();
+    std::fs::create_dir_all(run.join("samples")).unwrap();
+    let foreign = ["config.toml", "metrics.jsonl", "checkpoints/step-00000001/state.json", "samples/step-00000001.png"];
+    for name in foreign {
+        std::fs::write(run.join(name), "[server]\nport = 1\n").unwrap();
+    }
+    let message = fails(&overwriting, 1);
+    assert!(message.contains("holds no run") && message.contains("config.toml"), "{message}");
+    assert!(foreign.iter().all(|name| run.join(name).is_file()) && !run.join(".lock").exists());
+    std::fs::remove_dir_all(&run).unwrap();
+    // A run with a user's notes in it.
+    json(&strs(&arguments));
+    let notes = ["notes.txt", "checkpoints/notes.txt", "samples/notes.txt", "checkpoints/step-00000001/notes.txt"];
+    std::fs::create_dir_all(run.join("samples")).unwrap();
+    for name in notes {
+        std::fs::write(run.join(name), "mine").unwrap();
+    }
+    std::fs::write(run.join("events.out.tfevents.1700000000.elsewhere"), "mine").unwrap();
+    json(&overwriting);
+    assert!(notes.iter().all(|name| run.join(name).is_file()));
+    assert!(run.join("events.out.tfevents.1700000000.elsewhere").is_file());
+    assert_eq!(rows(&run).len(), 2);
+}
+
+#[test]
+fn a_start_that_was_killed_early_blocks_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=1", "batch_size=2"]);
+    // As versions left it that made the folder of checkpoints first, and as a file system does.
+    for name in ["checkpoints", "lost+found"] {
+        std::fs::create_dir_all(run.join(name)).unwrap();
+    }
+    for name in ["config.toml.tmp", "config.tmp", ".lock", ".DS_Store", ".nfs0001"] {
+        std::fs::write(run.join(name), "").unwrap();
+    }
+    json(&strs(&arguments));
+    let left = names(&run);
+    assert!(!left.iter().any(|name| name.ends_with(".tmp") || name == ".lock"), "{left:?}");
+    std::fs::create_dir(run.join("samples")).unwrap();
+    for name in ["metrics.jsonl.tmp", "samples/step-00000001.png.tmp", "checkpoints/.latest.tmp"] {
+        std::fs::write(run.join(name), "half").unwrap();
+    }
+    json(&strs(&arguments));
+    assert!(names(&run.join("samples")).is_empty() && !run.join("metrics.jsonl.tmp").exists());
+    assert_eq!(names(&run.join("checkpoints")), ["latest", "step-00000001"]);
+}
+
+#[test]
+fn the_newest_checkpoint_decides_whatever_the_link_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let arguments =
+        arguments(&cache, &run, &["max_steps=4", "batch_size=2", "checkpoint_every=2", "peak_lr=1e-2", "wp0=1.0"]);
+    json(&strs(&arguments));
+    let latest = run.join("checkpoints/latest");
+    let evaluated = |checkpoint: &Path| {
+        json(&["eval", "ar", "--checkpoint", text(checkpoint), "--cache", text(&cache), "--device", "cpu"])["loss"]
+            .clone()
+    };
+    let newest = evaluated(&run.join("checkpoints/step-00000004"));
+    assert_ne!(newest, evaluated(&run.join("checkpoints/step-00000002")));
+    // What a kill leaves between a checkpoint and its link.
+    std::fs::remove_file(&latest).unwrap();
+    std::os::unix::fs::symlink("step-00000002", &latest).unwrap();
+    for checkpoint in [&run, &run.join("checkpoints"), &latest] {
+        assert_eq!(evaluated(checkpoint), newest, "{}", checkpoint.display());
+    }
+    json(&strs(&arguments));
+    assert_eq!(std::fs::read_link(&latest).unwrap(), Path::new("step-00000004"), "the next start mends it");
+}
+
+#[test]
+fn classes_and_grid_come_from_the_cache_and_sizes_beyond_the_machine_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let fixed = ["train", "ar", "--cache", text(&cache), "--out", text(&run), "--device", "cpu", "--set"];
+    let printed = json(&[&fixed[..], &["model.preset=B", "--print-config"]].concat());
+    assert_eq!((&printed["model"]["class_num"], &printed["model"]["block_size"]), (&3.into(), &16.into()));
+    for (setting, key) in [
+        ("train.batch_size=1000000000", "train.batch_size"),
+        ("train.batch_size=1000000", "train.batch_size"),
+        ("train.grad_accum=1000000000", "train.grad_accum"),
+        ("model.dim=16777216", "model.dim"),
+        ("model.spatial_n_layer=16777216", "model.spatial_n_layer"),
+    ] {
+        let message = fails(&[&fixed[..], &[setting]].concat(), 2);
+        assert!(message.contains(key), "{setting}: {message}");
+    }
+    let source = repository("data/photos");
+    let stage_i = ["train", "tokenizer", "--data", text(&source), "--out", text(&run), "--device", "cpu", "--set"];
+    for setting in ["train.batch_size=1000000000", "train.batch_size=65536"] {
+        assert!(fails(&[&stage_i[..], &[setting]].concat(), 2).contains("train.batch_size"));
+    }
+    assert!(!run.exists(), "nothing is begun");
+}
+
+#[test]
+fn a_run_of_another_length_says_that_its_schedule_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let with = |steps: &str| {
+        let arguments = arguments(&cache, &run, &[steps, "batch_size=2"]);
+        printed(&strs(&arguments)).1
+    };
+    with("max_steps=2");
+    let said = with("max_steps=4");
+    assert!(said.contains("now ends at step 4 instead of 2") && said.contains("resuming at step 2 of 4"), "{said}");
+    assert!(!with("max_steps=4").contains("instead of"), "it is as it was");
 }

@@ -42,7 +42,7 @@ pub struct TokenizeArgs {
     pub report: Option<PathBuf>,
     /// Add what the cache in --out lacks: more views of its images, or, with --split, another split. It is encoded beside the
     /// cache and merged with it; the new cache then takes the old one's place.
-    #[arg(long, conflicts_with_all = ["overwrite", "first_view", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["overwrite", "first_view"])]
     pub add: bool,
     /// The split that the images belong to: train, val, ...
     #[arg(long, value_name = "NAME")]

@@ -1,5 +1,6 @@
 //! `train ...`.
 
+use super::PresetArg;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -41,9 +42,16 @@ pub struct TrainArArgs {
     /// The token cache.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<String>,
+    /// The split of the cache to train on; `all` takes every image [default: `train` where the cache has it, else all].
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
     /// A second cache, for the validation loss.
     #[arg(long, value_name = "DIR")]
     pub val_cache: Option<String>,
+    /// The split to validate on, of the second cache where there is one [default: `val` where there is such a split and it is
+    /// not trained on].
+    #[arg(long, value_name = "NAME")]
+    pub val_split: Option<String>,
     /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
@@ -74,6 +82,12 @@ pub enum TrainCommand {
         /// Training images: any source, as `ingest` takes it.
         #[arg(long, value_name = "SOURCE")]
         data: Option<String>,
+        /// `open-magvit2`: leave out the image that the reference leaves out (n06596364_9591.JPEG).
+        #[arg(long, value_name = "NAME")]
+        preset: Option<PresetArg>,
+        /// Leave out training images of this key or file name; may be repeated.
+        #[arg(long, value_name = "NAME")]
+        exclude: Vec<String>,
         /// Images to validate on, any source.
         #[arg(long, value_name = "SOURCE")]
         val: Option<String>,
@@ -89,7 +103,8 @@ pub enum TrainCommand {
         /// Which value of metrics.jsonl.
         #[arg(long, default_value = "train/loss")]
         key: String,
-        /// Weight of the past in the running mean that is drawn, 0 (the values themselves) to 0.999.
+        /// How smooth the curve is that is drawn: the weight of a value in that of its neighbour, 0 (the values themselves) to
+        /// 0.999.
         #[arg(long, default_value_t = 0.9, value_name = "WEIGHT", value_parser = weight)]
         smooth: f64,
         /// The picture.

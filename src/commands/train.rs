@@ -1,5 +1,6 @@
 //! `tokengrid train ...`.
 
+use super::ingest::excluded;
 use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::exit::Usage;
@@ -10,8 +11,8 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tokengrid_tokenize::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Trainer};
-use tokengrid_train::config::{Config, Resolved, Typed, resolve_listing, to_toml};
+use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache};
+use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
 use tokengrid_train::run::OneProcess;
 use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
 
@@ -19,37 +20,71 @@ use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
 pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         TrainCommand::Ar(args) => {
-            let flags = [("data.cache", &args.cache), ("data.val_cache", &args.val_cache)];
-            match resolved(&args.config, &flags, global)? {
+            let flags = [
+                ("data.cache", &args.cache),
+                ("data.split", &args.split),
+                ("data.val_cache", &args.val_cache),
+                ("data.val_split", &args.val_split),
+            ];
+            let run = Some(&*args.out).filter(|_| args.config.print_config.is_none() && !args.config.overwrite);
+            match resolved_ar(&args.config, texts(&flags), run, global)? {
                 Some(config) => ar(&config, args, global),
                 None => Ok(()),
             }
         }
-        TrainCommand::Tokenizer { config: args, data, val, out } => {
-            let Some(config) = resolved(args, &[("data.train", data), ("data.val", val)], global)? else {
-                return Ok(());
-            };
+        TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out } => {
+            let mut flags = texts(&[("data.train", data), ("data.val", val)]);
+            let exclude = excluded(*preset, exclude);
+            if !exclude.is_empty() {
+                flags.push(("data.exclude", exclude.into()));
+            }
+            let Some(config) = resolved(args, flags, global)? else { return Ok(()) };
             tokenizer(config, args, out, global)
         }
         TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),
     }
 }
 
+/// The flags that were typed, as keys with values.
+pub fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> {
+    flags.iter().filter_map(|(key, value)| Some((*key, Value::from(value.as_deref()?)))).collect()
+}
+
 /// File, `--set` and flags, resolved; `None` when they were to be printed only.
-pub fn resolved<C: Config>(
+pub fn resolved<C: Config>(args: &ConfigArgs, flags: Vec<(&str, Value)>, global: &Global) -> anyhow::Result<Option<C>> {
+    let resolved = resolve::<C>(args, flags)?;
+    unless_printed(resolved.config, args, global)
+}
+
+/// As [`resolved`]; what was not typed and depends on the cache is the cache's, or that of the run in the folder `run`.
+pub fn resolved_ar(
     args: &ConfigArgs,
-    flags: &[(&str, &Option<String>)],
+    flags: Vec<(&str, Value)>,
+    run: Option<&Path>,
     global: &Global,
-) -> anyhow::Result<Option<C>> {
-    let mut flags: Vec<_> = flags.iter().filter_map(|(key, value)| Some((*key, (*value).clone()?))).collect();
+) -> anyhow::Result<Option<ArConfig>> {
+    let mut resolved = resolve::<ArConfig>(args, flags)?;
+    for line in complete_from_cache(&mut resolved, run)? {
+        if !global.quiet {
+            eprintln!("{line}");
+        }
+    }
+    unless_printed(resolved.config, args, global)
+}
+
+fn resolve<C: Config>(args: &ConfigArgs, mut flags: Vec<(&str, Value)>) -> anyhow::Result<Resolved<C>> {
     let preset = args.print_config.clone().flatten();
-    flags.extend(preset.map(|preset| ("model.preset", preset)));
+    flags.extend(preset.map(|preset| ("model.preset", Value::from(preset))));
     let typed = Typed { file: args.config.as_deref(), set: &args.set, flags };
-    let Resolved { config, not_honoured } = resolve_listing::<C>(&typed)?;
+    let resolved = resolve_listing::<C>(&typed)?;
     let file = args.config.as_deref().unwrap_or(Path::new("")).display();
-    for line in not_honoured {
+    for line in &resolved.not_honoured {
         eprintln!("tokengrid: {file}, not honoured: {line}");
     }
+    Ok(resolved)
+}
+
+fn unless_printed<C: Config>(config: C, args: &ConfigArgs, global: &Global) -> anyhow::Result<Option<C>> {
     if args.print_config.is_none() {
         return Ok(Some(config));
     }
@@ -58,6 +93,19 @@ pub fn resolved<C: Config>(
         false => print!("{}", to_toml(&config)?),
     }
     Ok(None)
+}
+
+/// The first lines of a run's log: what computes it, with which settings, and where it goes on.
+fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u64), global: &Global) {
+    if global.quiet {
+        return;
+    }
+    let (device, precision, threads) = (runtime.device, runtime.precision.name(), tch::get_num_threads());
+    eprintln!("{what}; {device:?}, {precision}, {threads} threads; settings in {}", out.join("config.toml").display());
+    match from {
+        0 => eprintln!("{steps} steps"),
+        _ => eprintln!("resuming at step {from} of {steps}"),
+    }
 }
 
 /// The processes of the run.
@@ -82,18 +130,16 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let processes = processes(args)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
-    let foreseen = training_memory::foresee(config, &runtime, global);
+    let foreseen = training_memory::foresee(config, &runtime, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, Box::new(processes), args.config.overwrite)?;
     if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0) {
         let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
         let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
     }
-    let (params, from, steps) = (trainer.num_params(), trainer.resumed_at(), trainer.steps());
-    if !global.quiet {
-        let resumed = if from > 0 { format!(", resumed at step {from}") } else { String::new() };
-        eprintln!("{params} parameters, {steps} steps{resumed}");
-    }
+    let params = trainer.num_params();
+    let steps = (trainer.resumed_at(), trainer.steps());
+    print_start(&args.out, &format!("{params} parameters"), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
     let started = Instant::now();
     let mut rates = vec![];
@@ -130,7 +176,11 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
 fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
     let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
+    let (photos, excluded) = trainer.num_photos();
+    let steps = (trainer.resumed_at(), trainer.steps());
+    print_start(out, &format!("{photos} photographs, {excluded} excluded"), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
     let summary = trainer.run(signals::flag(), &mut |report| {
         let val = report.val_psnr.map_or(String::new(), |psnr| format!(", val {psnr:.2} dB"));

@@ -4,16 +4,24 @@ use crate::args::Global;
 use crate::terminal::bytes;
 use tch::Device;
 use tokengrid_tokenize::Runtime;
+use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, largest_batch};
+use tokengrid_train::tokenizer::TokenizerConfig;
 
 /// Prints what a run of `config` takes, and warns where that is more than the machine has left. The bytes of this process at
 /// its peak; on a GPU, those there.
-pub fn foresee(config: &ArConfig, runtime: &Runtime, global: &Global) -> u64 {
+///
+/// # Errors
+/// The run takes more than the whole machine has.
+pub fn foresee(config: &ArConfig, runtime: &Runtime, global: &Global) -> anyhow::Result<u64> {
     let estimate = estimate(config, runtime);
     // tch does not tell what a GPU has left.
     let on_cpu = runtime.device == Device::Cpu;
     let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };
     let own = if on_cpu { kibibytes("/proc/self/status", "VmRSS:").unwrap_or_default() } else { 0 };
+    if let Some(machine) = machine_bytes().filter(|_| on_cpu) {
+        refuse_impossible("train.batch_size", estimate.total_bytes(), machine, || advice(config, runtime, machine))?;
+    }
     if !global.quiet {
         let has = available.map_or(String::new(), |available| format!(", {} available", bytes(available)));
         eprintln!("{}{has}", line(&estimate, config));
@@ -21,7 +29,31 @@ pub fn foresee(config: &ArConfig, runtime: &Runtime, global: &Global) -> u64 {
     if let Some(available) = available.filter(|available| estimate.total_bytes() > *available) {
         tracing::warn!("the run takes more memory than there is: {}", advice(config, runtime, available));
     }
-    estimate.total_bytes() + own
+    Ok(estimate.total_bytes() + own)
+}
+
+/// Refuses what a tokenizer's training cannot have: the activations of the finest level alone are too much.
+///
+/// # Errors
+/// They take more than the whole machine has.
+pub fn refuse_impossible_tokenizer(config: &TokenizerConfig, runtime: &Runtime) -> anyhow::Result<()> {
+    let Some(machine) = machine_bytes().filter(|_| runtime.device == Device::Cpu) else { return Ok(()) };
+    let needed = config.train.activation_bytes_min(&config.model);
+    refuse_impossible("train.batch_size", needed, machine, || "lower `train.batch_size` or `train.image_size`".into())
+}
+
+/// Estimates are right within a third.
+fn refuse_impossible(key: &str, needed: u64, machine: u64, advice: impl Fn() -> String) -> anyhow::Result<()> {
+    if needed as f64 <= 1.34 * machine as f64 {
+        return Ok(());
+    }
+    let what = format!("the run takes {}, this machine has {}: {}", bytes(needed), bytes(machine), advice());
+    Err(TrainError::Config { place: key.into(), what }.into())
+}
+
+/// Memory and swap space of the machine; `None` where the system does not tell.
+fn machine_bytes() -> Option<u64> {
+    Some(kibibytes("/proc/meminfo", "MemTotal:")? + kibibytes("/proc/meminfo", "SwapTotal:").unwrap_or_default())
 }
 
 /// The largest that this process ever was; `None` where the system does not tell.
@@ -95,6 +127,14 @@ mod tests {
         assert!(told.contains("train.grad_accum = ") && told.contains("train.recompute = true"), "{told}");
         config.train.recompute = true;
         assert!(advice(&config, &CPU, 1 << 30).contains("take a smaller model"));
+    }
+
+    #[test]
+    fn what_no_machine_holds_is_refused_and_what_may_fit_is_not() {
+        let refused = |needed: u64| refuse_impossible("train.batch_size", needed, 1000, || "take less".into());
+        assert!(refused(1300).is_ok());
+        let message = refused(1400).unwrap_err().to_string();
+        assert!(message.contains("train.batch_size") && message.contains("take less"), "{message}");
     }
 
     #[test]

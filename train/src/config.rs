@@ -4,15 +4,18 @@
 //! What a run uses is the fully resolved configuration, which is written into its folder.
 
 mod reference;
+mod rules;
 
-pub use reference::{AR, Reference, Rule, TOKENIZER};
+pub use reference::{Reference, Rule};
+pub use rules::{AR, TOKENIZER};
+pub use toml::Value;
 
 use crate::TrainError;
 use reference::Converted;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
-use toml::{Table, Value};
+use toml::Table;
 
 /// Defines a section of a configuration file: a documented struct, its defaults, and the list of its keys.
 macro_rules! section {
@@ -65,7 +68,7 @@ pub struct Typed<'a> {
     /// `--set section.key=value`, in order.
     pub set: &'a [String],
     /// Flags such as `--cache`: key and value, which win.
-    pub flags: Vec<(&'a str, String)>,
+    pub flags: Vec<(&'a str, Value)>,
 }
 
 /// A complete, checked configuration.
@@ -73,8 +76,18 @@ pub struct Typed<'a> {
 pub struct Resolved<C> {
     /// The configuration.
     pub config: C,
+    /// What was typed, and what the preset says; all else has its default.
+    typed: Table,
     /// What a YAML file of the reference asks for that is not honoured, one line each.
     pub not_honoured: Vec<String>,
+}
+
+impl<C> Resolved<C> {
+    /// Whether `section.key` was typed, in the file, by flag or by preset.
+    pub fn is_typed(&self, key: &str) -> bool {
+        let (section, key) = key.split_once('.').unwrap_or((key, ""));
+        self.typed.get(section).and_then(Value::as_table).is_some_and(|section| section.contains_key(key))
+    }
 }
 
 /// [`resolve_listing`] for files that are known to be TOML.
@@ -100,16 +113,17 @@ pub fn resolve_listing<C: Config>(typed: &Typed) -> Result<Resolved<C>, TrainErr
             .map_err(|what| config_error(format!("--set {assignment}"), what))?;
     }
     for (key, value) in &typed.flags {
-        insert(&mut table, key, Value::String(value.clone())).map_err(|what| config_error(key.to_string(), what))?;
+        insert(&mut table, key, value.clone()).map_err(|what| config_error(key.to_string(), what))?;
     }
     check_keys::<C>(&table, &place)?;
     let table = apply_preset::<C>(table, &place)?;
+    let typed = table.clone();
     let config: C = table.try_into().map_err(|e: toml::de::Error| config_error(place.clone(), e.message()))?;
     config.validate().map_err(|(key, what)| {
         place = format!("{place}, `{key}`");
         config_error(place.clone(), what)
     })?;
-    Ok(Resolved { config, not_honoured })
+    Ok(Resolved { config, typed, not_honoured })
 }
 
 fn config_error(place: impl Into<String>, what: impl Into<String>) -> TrainError {
@@ -200,6 +214,16 @@ fn apply_preset<C: Config>(mut table: Table, place: &str) -> Result<Table, Train
 /// Values that TOML cannot express.
 pub fn to_toml<C: Config>(config: &C) -> Result<String, TrainError> {
     toml::to_string_pretty(config).map_err(|e| config_error("configuration", e.to_string()))
+}
+
+/// A configuration that [`to_toml`] has written, maybe an earlier version: with today's keys, those that it lacks at their
+/// defaults. `None` for anything else.
+pub(crate) fn recorded<C: Config>(text: &str) -> Option<Table> {
+    let table: Table = text.parse().ok()?;
+    let is_complete = C::sections().iter().all(|(section, _)| table.contains_key(*section));
+    check_keys::<C>(&table, "").ok().filter(|()| is_complete)?;
+    let config: C = table.try_into().ok()?;
+    to_toml(&config).ok()?.parse().ok()
 }
 
 /// The first key whose value differs between two resolved configurations, with both values; keys in `free` may differ.

@@ -41,6 +41,14 @@ pub enum TrainError {
         /// The value now.
         now: String,
     },
+    /// Another process trains in the run's folder.
+    #[error("{} is in use: {holder} trains in it; wait for its end, or choose another --out", path.display())]
+    InUse {
+        /// The run's folder.
+        path: PathBuf,
+        /// Who holds it.
+        holder: String,
+    },
     /// A checkpoint's file is broken.
     #[error("{} is not a checkpoint of this program: {what}", path.display())]
     Checkpoint {
@@ -61,9 +69,9 @@ pub enum TrainError {
         /// The value of the model.
         model: String,
     },
-    /// The loss, or its gradient, stopped being a number.
+    /// The loss, a gradient or a weight stopped being finite.
     #[error(
-        "loss and gradient are no longer numbers at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
+        "loss, gradient or weights are not finite at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
          lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and \
          `train.init_from`"
     )]

@@ -73,6 +73,12 @@ impl AdamW {
         self.groups.iter().map(|group| group.flat.numel()).sum()
     }
 
+    /// Whether all parameters and both moments are finite. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        let tensors = self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq]);
+        tensors.into_iter().all(all_finite)
+    }
+
     /// Backpropagates `loss` and returns the gradients of all leaves.
     ///
     /// # Errors
@@ -311,6 +317,17 @@ impl Gradients {
     }
 }
 
+/// Whether a tensor has only finite numbers. A sum of finite absolute values may overflow, a maximum does not: NaN and
+/// infinities stay what they are in it, and no mask as large as the tensor is made.
+pub(crate) fn all_finite(tensor: &Tensor) -> bool {
+    let _no_grad = tch::no_grad_guard();
+    if tensor.numel() == 0 {
+        return true;
+    }
+    let [low, high] = [tensor.min(), tensor.max()].map(|end| end.double_value(&[]));
+    low.is_finite() && high.is_finite()
+}
+
 /// Exponential moving average of an optimizer's parameters.
 #[derive(Debug)]
 pub struct Ema {
@@ -331,6 +348,11 @@ impl Ema {
         for (ema, group) in self.flats.iter_mut().zip(&optimizer.groups) {
             let _ = ema.lerp_(&group.flat, 1.0 - self.decay);
         }
+    }
+
+    /// Whether all averages are finite. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        self.flats.iter().all(all_finite)
     }
 
     /// The averaged parameters under their names; they share memory with the average.

@@ -1,7 +1,7 @@
 //! Loss curves as PNG.
 
 use crate::TrainError;
-use crate::run::read_metrics;
+use crate::run::{read_metrics, write_atomically};
 use plotters::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -36,15 +36,64 @@ pub fn curve(metrics: &Path, key: &str, name: &str) -> Result<Curve, TrainError>
 }
 
 impl Curve {
-    /// The running mean in which every earlier value counts `weight` times as much as the next, 0 (nothing changes) to
-    /// below 1. The first values are means of what there is, not drawn towards zero.
+    /// The curve without its noise: at every point the value there of the straight line that fits the values best (least
+    /// squares), where one that lies `n` points away counts `weight^n` as much; 0 (nothing changes) to below 1. Unlike a mean
+    /// of the past it neither lags behind a falling curve nor leaves a straight line, at the ends either.
     pub fn smoothed(&self, weight: f64) -> Curve {
-        let (mut sum, mut total) = (0.0, 0.0);
-        let mean = |&(step, value): &(f64, f64)| {
-            (sum, total) = (sum * weight + value, total * weight + 1.0);
-            (step, sum / total)
+        let values: Vec<f64> = self.points.iter().map(|point| point.1).collect();
+        let before = Moments::of(values.iter().copied(), weight);
+        let mut after = Moments::of(values.iter().rev().copied(), weight);
+        after.reverse();
+        let both = before.iter().zip(&after).zip(&values);
+        let fitted = both.map(|((before, after), value)| before.joined(after, *value).line_at_0());
+        let points = self.points.iter().zip(fitted).map(|(point, value)| (point.0, value)).collect();
+        Curve { name: self.name.clone(), points }
+    }
+}
+
+/// Weighted sums over values `y` at distances `d` from one of them: of 1, d, d^2, y and d y.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moments {
+    one: f64,
+    d: f64,
+    dd: f64,
+    y: f64,
+    dy: f64,
+}
+
+impl Moments {
+    /// Those over each value and all before it, whose distances are negative.
+    fn of(values: impl Iterator<Item = f64>, weight: f64) -> Vec<Moments> {
+        let next = |sums: &mut Moments, value: f64| {
+            let Moments { one, d, dd, y, dy } = *sums;
+            // One step on, every distance is one less.
+            *sums = Moments {
+                one: weight * one + 1.0,
+                d: weight * (d - one),
+                dd: weight * (dd - 2.0 * d + one),
+                y: weight * y + value,
+                dy: weight * (dy - y),
+            };
+            Some(*sums)
         };
-        Curve { name: self.name.clone(), points: self.points.iter().map(mean).collect() }
+        values.scan(Moments::default(), next).collect()
+    }
+
+    /// With those over the values behind, seen from there; the value itself is in both.
+    fn joined(&self, after: &Moments, value: f64) -> Moments {
+        Moments {
+            one: self.one + after.one - 1.0,
+            d: self.d - after.d,
+            dd: self.dd + after.dd,
+            y: self.y + after.y - value,
+            dy: self.dy - after.dy,
+        }
+    }
+
+    /// The fitted line at distance 0; the mean where there is one value only.
+    fn line_at_0(&self) -> f64 {
+        let determinant = self.one * self.dd - self.d * self.d;
+        if determinant > 0.0 { (self.dd * self.y - self.d * self.dy) / determinant } else { self.y / self.one }
     }
 }
 
@@ -165,14 +214,12 @@ fn register_font() {
 }
 
 fn save(path: &Path, rgb: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-    let temporary = path.with_extension("png.tmp");
-    let file = std::io::BufWriter::new(std::fs::File::create(&temporary)?);
-    let mut encoder = png::Encoder::new(file, WIDTH, HEIGHT);
+    let mut bytes = vec![];
+    let mut encoder = png::Encoder::new(&mut bytes, WIDTH, HEIGHT);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(rgb)?;
-    std::fs::rename(&temporary, path)?;
-    Ok(())
+    Ok(write_atomically(path, &bytes)?)
 }
 
 #[cfg(test)]
@@ -200,15 +247,38 @@ mod tests {
         assert!(smooth > 600 && raw > 3 * smooth, "{raw} and {smooth} pixels");
     }
 
+    fn curve_of(values: impl IntoIterator<Item = f64>) -> Curve {
+        let points = values.into_iter().enumerate().map(|(i, value)| (i as f64, value)).collect();
+        Curve { name: String::new(), points }
+    }
+
     #[test]
-    fn smoothing_starts_at_the_first_value_and_keeps_a_constant() {
-        let curve = |values: &[f64]| Curve {
-            name: String::new(),
-            points: values.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect(),
-        };
-        assert_eq!(curve(&[4.0, 4.0, 4.0]).smoothed(0.9).points, curve(&[4.0, 4.0, 4.0]).points);
-        assert_eq!(curve(&[4.0, 1.0]).smoothed(0.5).points, curve(&[4.0, 2.0]).points);
-        assert_eq!(curve(&[4.0, 1.0]).smoothed(0.0).points, curve(&[4.0, 1.0]).points);
+    fn smoothing_leaves_straight_lines_where_they_are() {
+        for weight in [0.0, 0.5, 0.9, 0.999] {
+            for (slope, length) in [(0.0, 3), (-0.01, 400), (2.5, 2), (1.0, 1)] {
+                let line = curve_of((0..length).map(|i| 7.0 + slope * f64::from(i)));
+                for (smooth, value) in line.smoothed(weight).points.iter().zip(&line.points) {
+                    assert!((smooth.1 - value.1).abs() < 1e-9, "{weight} {slope}: {} {}", smooth.1, value.1);
+                }
+            }
+        }
+        let rough = curve_of([4.0, 1.0, 9.0]);
+        assert_eq!(rough.smoothed(0.0).points, rough.points);
+    }
+
+    #[test]
+    fn a_smoothed_loss_lies_in_the_middle_of_its_noise() {
+        let mut rng = crate::rng::CounterRng::new(&[3]);
+        let falling = |i: f64| 8.0 + 4.0 * (-i / 60.0).exp();
+        let noisy = curve_of((0..600).map(|i| falling(f64::from(i)) + rng.uniform() - 0.5));
+        let smooth = noisy.smoothed(0.9);
+        let above: Vec<f64> = smooth.points.iter().map(|point| point.1 - falling(point.0)).collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        // A mean of the past would lie 0.3 above at the beginning.
+        assert!(mean(&above[10..60]).abs() < 0.08, "{}", mean(&above[10..60]));
+        assert!(mean(&above).abs() < 0.02, "{}", mean(&above));
+        let largest = above.iter().fold(0.0f64, |largest, above| largest.max(above.abs()));
+        assert!(largest < 0.35, "{largest}: less than the noise");
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn four_steps_of_the_reference() {
             assert!((value - want).abs() <= limit, "step {step}, {name}: {value}, not {want}");
         }
     }
-    assert_eq!(learner.global_step(), 8);
+    assert_eq!(learner.global_step(), 4, "batches; steps of the discriminator do not count");
     learner.save(folder.path()).unwrap();
     let saved = Weights::open(&folder.path().join("model.safetensors")).unwrap();
     let data = Weights::open(&golden("tok_train.safetensors")).unwrap();
@@ -162,7 +162,12 @@ fn before_disc_start_the_discriminator_neither_learns_nor_counts() {
     assert_eq!((values["train/disc_factor"], values["train/g_loss"], values["train/disc_loss"]), (0.0, 0.0, 0.0));
     assert!(values["train/non_saturated_d_loss"] > 0.0);
     assert!(weight.equal(golden_start(false).get("loss.discriminator.main.0.weight")));
-    // Two optimizer steps later it is the discriminator's turn.
+    // The second batch: the discriminator learns, since its loss comes after the generator's step; the generator does not hear
+    // of it yet.
+    let (values, weight) = first();
+    assert_eq!((values["train/disc_factor"], values["train/g_loss"]), (0.0, 0.0));
+    assert!(values["train/disc_loss"] > 0.0);
+    assert!(!weight.equal(golden_start(false).get("loss.discriminator.main.0.weight")));
     let (values, weight) = first();
     assert!(values["train/disc_factor"] == 1.0 && values["train/g_loss"] > 0.0);
     assert!(!weight.equal(golden_start(false).get("loss.discriminator.main.0.weight")));
@@ -174,7 +179,7 @@ fn the_entropy_term_is_enlarged_at_the_beginning() {
     let start = save(&folder.path().join("start.safetensors"), &golden_start(false));
     let total = |ratio: f64| -> [f64; 2] {
         let mut config = golden_config();
-        (config.loss.codebook_enlarge_ratio, config.loss.codebook_enlarge_steps) = (ratio, 4);
+        (config.loss.codebook_enlarge_ratio, config.loss.codebook_enlarge_steps) = (ratio, 2);
         let mut learner = learner(&config, &start, Kind::Float, LossScale::OFF);
         [0, 1].map(|_| {
             let values: HashMap<&str, f64> =
@@ -183,7 +188,7 @@ fn the_entropy_term_is_enlarged_at_the_beginning() {
         })
     };
     let (plain, enlarged) = (total(0.0), total(3.0));
-    // 0.1 * (1 + 3) at the first step, 0.1 * (1 + 3 / 2) two optimizer steps later.
+    // 0.1 * (1 + 3) at the first step, 0.1 * (1 + 3 / 2) a batch later.
     assert!((enlarged[0] - plain[0] - 0.3).abs() < 1e-4, "{plain:?} {enlarged:?}");
     assert!((enlarged[1] - plain[1] - 0.15).abs() < 1e-4, "{plain:?} {enlarged:?}");
 }
@@ -294,7 +299,100 @@ fn metrics_carry_the_names_of_the_reference() {
     for name in golden_json("tok_train.json")["losses_per_step"][0].as_object().unwrap().keys() {
         assert!(row[name].is_number(), "{name} is missing");
     }
-    assert_eq!((row["step"].as_u64(), row["global_step"].as_f64(), row["lr"].as_f64()), (Some(1), Some(2.0), Some(LR)));
+    assert_eq!((row["step"].as_u64(), row["global_step"].as_f64(), row["lr"].as_f64()), (Some(1), Some(1.0), Some(LR)));
+}
+
+/// The checkpoint's `learner.safetensors` as versions wrote it that counted two steps per batch.
+fn forget_how_steps_are_counted(run: &Path) {
+    let file = run.join("checkpoints/latest/learner.safetensors");
+    let stored = Weights::open(&file).unwrap();
+    let kept = stored.names().filter(|name| *name != "global_step.per_batch");
+    let kept: Params = kept.map(|name| (name.to_string(), stored.tensor(name).unwrap().copy())).collect();
+    assert_eq!(kept.len() + 1, stored.names().count());
+    save(&file, &kept);
+}
+
+#[test]
+fn a_run_of_an_earlier_version_goes_on_counting_as_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    let global_step = |run: &Path| traces(run).0.last().unwrap()["global_step"].as_f64();
+    for run in [&old, &new] {
+        open(run_config(1), run).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+    }
+    forget_how_steps_are_counted(&old);
+    for (steps, expected) in [(2, 4.0), (3, 6.0)] {
+        open(run_config(steps), &old).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+        assert_eq!(global_step(&old), Some(expected));
+    }
+    open(run_config(2), &new).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+    assert_eq!(global_step(&new), Some(2.0));
+}
+
+/// Steps of the checkpoints of a run.
+fn checkpoints(out: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_is_not_finite_is_never_published() {
+    // Nothing but the last step is logged: checkpoints look for themselves.
+    let folder = tempfile::tempdir().unwrap();
+    let quiet = |steps: u64| {
+        let mut config = run_config(steps);
+        (config.train.checkpoint_every, config.train.log_every, config.train.keep_last) = (1, 1000, 1);
+        config
+    };
+    // A learning rate that ruins the generator.
+    let ruined = folder.path().join("ruined");
+    let mut config = quiet(8);
+    config.train.lr = 1e37;
+    let error = open(config, &ruined).run(&AtomicBool::new(false), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    for name in checkpoints(&ruined).iter().filter(|name| name.starts_with("step-")) {
+        let weights = Weights::open(&ruined.join("checkpoints").join(name).join("model.safetensors")).unwrap();
+        let finite = |name: &str| weights.tensor(name).unwrap().isfinite().all().int64_value(&[]) == 1;
+        assert!(weights.names().all(finite), "{name}");
+    }
+    // A discriminator whose weights are not finite, beside a generator that does not hear of it.
+    let out = folder.path().join("adversary");
+    let mut config = quiet(1);
+    config.loss.disc_start = 100;
+    open(config.clone(), &out).run(&AtomicBool::new(false), &mut |_| {}).unwrap();
+    let model = out.join("checkpoints/latest/model.safetensors");
+    let stored = Weights::open(&model).unwrap();
+    let spoilt: Params = stored
+        .names()
+        .map(|name| {
+            let tensor = stored.tensor(name).unwrap().copy();
+            let is_its = name == "loss.discriminator.main.0.weight";
+            (name.to_string(), if is_its { tensor.full_like(f64::NAN) } else { tensor })
+        })
+        .collect();
+    drop(stored);
+    save(&model, &spoilt);
+    config.train.max_steps = Some(3);
+    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let ended = TokenizerTrainer::open(config, &out, runtime, false)
+        .and_then(|trainer| trainer.run(&AtomicBool::new(false), &mut |_| {}));
+    assert!(ended.is_err(), "an infinite discriminator is noticed");
+    assert_eq!(checkpoints(&out), ["latest", "step-00000001"], "and nothing is rotated out");
+}
+
+#[test]
+fn excluded_photographs_are_not_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = run_config(1);
+    let all = open(config.clone(), &folder.path().join("all")).num_photos();
+    let photos = PathBuf::from(&config.data.train);
+    let class = std::fs::read_dir(&photos).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+    let photo = std::fs::read_dir(class.unwrap()).unwrap().next().unwrap().unwrap().file_name();
+    config.data.exclude = vec![photo.into_string().unwrap()];
+    let fewer = open(config, &folder.path().join("fewer")).num_photos();
+    assert_eq!((fewer.0 + 1, fewer.1), (all.0, 1));
 }
 
 /// The rows of a run's metrics, and the names of its pictures.

@@ -87,7 +87,7 @@ fn model_of(args: &BenchSampleArgs, runtime: &Runtime, global: &Global) -> anyho
         let (model, weights) = model::ar_model(path, args.n_head, runtime)?;
         return Ok(Some((model, weights.path.display().to_string())));
     }
-    let Some(config) = resolved::<ArConfig>(&args.config, &[], global)? else { return Ok(None) };
+    let Some(config) = resolved::<ArConfig>(&args.config, vec![], global)? else { return Ok(None) };
     let (kind, device) = (runtime.precision.kind(), runtime.device);
     let params = initial_params(&config.model, config.train.seed).to_kind_and_device(kind, device);
     Ok(Some((ArModel::new(&config.model, &params, device, kind), "fresh".into())))

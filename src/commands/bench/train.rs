@@ -7,13 +7,15 @@ use super::clock::{Took, median, time};
 use super::machine::{Machine, machine};
 use crate::args::{BenchTrainArgs, DeviceArgs, Global, MadeOfArgs, TokenizerArgs};
 use crate::commands::cache::with_job;
-use crate::commands::train::resolved;
-use crate::exit::CheckFailed;
+use crate::commands::train::{resolved_ar, texts};
+use crate::commands::training_memory;
+use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use tch::Device;
 use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
 use tokengrid_tokenize::{Job, Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker, initial_params};
@@ -66,9 +68,8 @@ struct Contestant<'a> {
 
 /// Runs the command.
 pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
-    let Some(mut config) = resolved::<ArConfig>(&args.config, &[("data.cache", &args.cache)], global)? else {
-        return Ok(());
-    };
+    let flags = texts(&[("data.cache", &args.cache)]);
+    let Some(mut config) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
     // The paths draw different dropout; without it they must come to the same losses.
     if !args.dropout {
         config.model.token_drop = 0.0;
@@ -78,6 +79,12 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let (Some(source), Some(tokenizer), Some(cache)) = (&args.source, &args.tokenizer, &args.cache) else {
         return compare(&config, None, args, global);
     };
+    if config.train.precision == Precision::Tf32.name() {
+        // What libraries of the GPU compute products in is settled for the whole process when they are loaded.
+        let text = "--source encodes in fp32, which one process cannot do beside tf32; leave it out, or take another \
+                    train.precision";
+        return Err(Usage(text.into()).into());
+    }
     let made_of = MadeOfArgs {
         source: source.clone(),
         labels: None,
@@ -94,6 +101,7 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
 fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    training_memory::foresee(config, &runtime, global)?;
     let mut contestants = contestants(config, job, args, &runtime)?;
     let mut loader = loader(config)?;
     let mut rows = vec![];
@@ -251,7 +259,7 @@ fn figures(config: &ArConfig, runtime: &Runtime, contestants: &[Contestant]) -> 
     Figures {
         machine: machine(),
         device: format!("{:?}", runtime.device),
-        precision: runtime.precision.name(),
+        precision: if runtime.device == Device::Cpu { Precision::Fp32.name() } else { runtime.precision.name() },
         threads: tch::get_num_threads(),
         parameters: contestants.first().map_or(0, |first| first.engine.optimizer.num_params()),
         batch_size: config.train.batch_size,

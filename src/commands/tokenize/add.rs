@@ -16,7 +16,7 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{
-    MANIFEST_FILE, Manifest, MergeInput, OpenMode, QUARANTINE_FILE, TokenCache, inspect, merge, views_extend,
+    JobPlan, MANIFEST_FILE, Manifest, MergeInput, OpenMode, QUARANTINE_FILE, TokenCache, inspect, merge, views_extend,
 };
 use tokengrid_tokenize::Job;
 
@@ -39,6 +39,28 @@ pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()>
     let rows = TokenCache::open(&folders.merged)?.num_rows();
     folders.exchange()?;
     report(&folders.cache, rows - manifest.rows, global)
+}
+
+/// What `--add` would do.
+pub struct Plan<'a> {
+    /// The job for what the cache lacks.
+    pub job: Job<'a>,
+    /// Where it writes.
+    pub adding: PathBuf,
+    /// Size of the new cache, which lies beside the old one and the new parts before they are exchanged.
+    pub merged_bytes: u64,
+}
+
+/// What would be done, without doing it; `None` if the cache lacks nothing.
+pub fn plan<'a>(job: Job<'a>, out: &Path) -> anyhow::Result<Option<Plan<'a>>> {
+    let folders = Folders::of(out)?;
+    let info = inspect(&folders.cache)?;
+    let job = missing(job, &Manifest::read(&folders.cache)?, out)?;
+    let bytes_of = |job: &Job| -> anyhow::Result<u64> {
+        let keys = (0..job.source.len().min(1000)).map(|index| job.source.key(index));
+        Ok(JobPlan::new(&job.spec()?, keys)?.bytes)
+    };
+    job.map(|job| Ok(Plan { merged_bytes: info.bytes + bytes_of(&job)?, adding: folders.adding, job })).transpose()
 }
 
 /// The job for what the cache lacks; `None` if it lacks nothing.
@@ -79,7 +101,7 @@ fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<
     Ok((job.recipe.num_views() > has).then_some(Job { first_view: has, ..job }))
 }
 
-fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()> {
+pub fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()> {
     let info = inspect(cache)?;
     if global.json {
         return print_json(&json!({

@@ -1,11 +1,16 @@
 //! `tokenize --dry-run`: what a job will come to, before anything is written.
 
+use super::add;
 use crate::args::{Global, TokenizeArgs};
+use crate::commands::training_memory::peak_bytes;
+use crate::exit::CheckFailed;
 use crate::files;
 use crate::terminal::{bytes, print_json, seconds};
 use serde_json::json;
+use std::path::Path;
 use std::time::{Duration, Instant};
-use tokengrid_cache::JobPlan;
+use tch::Device;
+use tokengrid_cache::{JobPlan, images_done};
 use tokengrid_ingest::{Recipe, Views};
 use tokengrid_tokenize::{Job, TokenizeError};
 
@@ -17,43 +22,122 @@ const TRIAL: Duration = Duration::from_secs(5);
 const TRIAL_KEYS: usize = 10_000;
 
 /// What would be written, without writing it.
-pub fn run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+///
+/// # Errors
+/// There is not enough disk for it.
+pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+    if !args.add {
+        return tell(&job, &args.out, 0, args, global);
+    }
+    match add::plan(job, &args.out)? {
+        Some(add::Plan { job, adding, merged_bytes }) => tell(&job, &adding, merged_bytes, args, global),
+        None => add::report(&args.out, 0, global),
+    }
+}
+
+/// `work`: where the job writes; `more_bytes`: what it needs on disk besides.
+fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (grid, source) = (job.grid()?, &job.source);
     let keys = (0..source.len().min(TRIAL_KEYS)).map(|index| source.key(index));
-    let plan = JobPlan::new(&job.spec()?, keys)?;
-    let views_per_second = trial_rate(job)?;
-    let rate = views_per_second.map(|rate| rate / f64::from(job.num_views()));
-    let hours = rate.map(|rate| source.len() as f64 / rate / 3600.0 / f64::from(job.world_size));
-    let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
-    let memory = plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
-    let free = files::free_bytes(&args.out);
+    let spec = job.spec()?;
+    let plan = JobPlan::new(&spec, keys)?;
+    let done = if args.overwrite { 0 } else { images_done(work, &spec) };
+    let time = Time::measure(job, source.len() - done)?;
+    let memory = memory_bytes(job, &plan);
+    let (needed, free) = (needed_bytes(&plan, done) + more_bytes, files::free_bytes(&args.out));
+    let short = free.filter(|free| *free < needed);
     if global.json {
-        return print_json(&json!({
+        print_json(&json!({
             "images": source.len(), "excluded": source.excluded(), "classes": source.classes().len(),
-            "rows": plan.rows, "files": plan.files, "shards": plan.shards, "grid": [grid.height, grid.width],
-            "bits": grid.bits, "estimated_bytes": plan.bytes, "peak_bytes": plan.peak_bytes, "memory_bytes": memory,
-            "free_bytes": free, "images_per_second": rate, "hours": hours,
-        }));
-    }
-    let (classes, excluded) = (source.classes().len(), source.excluded());
-    println!("{} images ({classes} classes, {excluded} excluded), {} rows", source.len(), plan.rows);
-    println!("grid {grid} of {} bits: {} in {} files", grid.bits, bytes(plan.bytes), plan.files);
-    match free {
-        Some(free) if free < plan.peak_bytes => {
-            println!("free disk {}: NOT ENOUGH, {} are needed while it runs", bytes(free), bytes(plan.peak_bytes));
+            "images_done": done, "rows": plan.rows, "files": plan.files, "shards": plan.shards,
+            "grid": [grid.height, grid.width], "bits": grid.bits, "estimated_bytes": plan.bytes,
+            "peak_bytes": plan.peak_bytes + more_bytes, "needed_bytes": needed, "memory_bytes": memory, "free_bytes": free,
+            "images_per_second": time.rate, "hours": time.hours, "processes": job.world_size,
+            "processes_per_machine": time.per_machine,
+        }))?;
+    } else {
+        let (classes, excluded) = (source.classes().len(), source.excluded());
+        println!("{} images ({classes} classes, {excluded} excluded), {} rows", source.len(), plan.rows);
+        if done > 0 {
+            println!("{done} images are done already");
         }
-        Some(free) => println!("free disk {} ({} are needed while it runs)", bytes(free), bytes(plan.peak_bytes)),
-        None => {}
+        println!("grid {grid} of {} bits: {} in {} files", grid.bits, bytes(plan.bytes), plan.files);
+        if let Some(free) = free {
+            println!("disk: {} are needed while it runs, {} are free", bytes(needed), bytes(free));
+        }
+        println!("memory: {} per process", bytes(memory));
+        time.print(job);
     }
-    println!("memory {} a process, besides the model", bytes(memory));
-    if let (Some(rate), Some(hours)) = (rate, hours) {
-        let processes = job.world_size;
-        println!(
-            "{} at {rate:.1} images/s a process, {processes} processes (measured just now)",
-            seconds(hours * 3600.0)
-        );
+    match short {
+        None => Ok(()),
+        Some(free) => {
+            let text = format!(
+                "not enough disk for {}: {} are needed, {} are free",
+                args.out.display(),
+                bytes(needed),
+                bytes(free)
+            );
+            Err(CheckFailed(text).into())
+        }
     }
-    Ok(())
+}
+
+/// What is still to be written, and what lies beside it while a shard is made of its parts.
+fn needed_bytes(plan: &JobPlan, done: usize) -> u64 {
+    let left = 1.0 - done as f64 / plan.images.max(1) as f64;
+    (plan.bytes as f64 * left) as u64 + plan.peak_bytes.saturating_sub(plan.bytes)
+}
+
+/// Memory of one process on the CPU: what this one took at its peak, model and trial batches included, and what the cache's
+/// writer and the batches between decoder and encoder come to.
+fn memory_bytes(job: &Job, plan: &JobPlan) -> u64 {
+    let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
+    let in_flight = 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
+    plan.memory_bytes + in_flight + peak_bytes().unwrap_or_default()
+}
+
+/// How long a job takes.
+struct Time {
+    /// Images per second of a process that has this machine to itself.
+    rate: Option<f64>,
+    hours: Option<f64>,
+    /// Processes that share this machine.
+    per_machine: u32,
+}
+
+impl Time {
+    /// The rest of a job: `left` images.
+    fn measure(job: &Job, left: usize) -> anyhow::Result<Time> {
+        let rate = trial_rate(job)?.map(|rate| rate / f64::from(job.num_views()));
+        let per_machine = processes_here(job.world_size);
+        // A GPU is a process's own; processors are shared, and so is what a machine does with them.
+        let sharing = if job.runtime.device == Device::Cpu { per_machine } else { 1 };
+        let at_once = f64::from(job.world_size) / f64::from(sharing);
+        let hours = rate.map(|rate| left as f64 / (rate * at_once) / 3600.0);
+        Ok(Time { rate, hours, per_machine })
+    }
+
+    fn print(&self, job: &Job) {
+        let (Some(rate), Some(hours)) = (self.rate, self.hours) else { return };
+        let (processes, per_machine) = (job.world_size, self.per_machine);
+        let time = seconds(hours * 3600.0);
+        match (processes, job.runtime.device == Device::Cpu) {
+            (1, _) => println!("time: {time} at {rate:.1} images/s (measured just now)"),
+            (_, true) => println!(
+                "time: {time} at {rate:.1} images/s per machine, {processes} processes, {per_machine} of them on each machine \
+                 (measured just now, with this one alone)"
+            ),
+            (_, false) => println!(
+                "time: {time} at {rate:.1} images/s per process, {processes} processes with a GPU each (measured just now)"
+            ),
+        }
+    }
+}
+
+/// Processes of the job on this machine, where the launcher says so; else all of them, which is never too optimistic.
+fn processes_here(world_size: u32) -> u32 {
+    let told = std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|text| text.trim().parse().ok());
+    told.unwrap_or(world_size).clamp(1, world_size)
 }
 
 /// Views a second, tried on one view of some images from all over the source. `None` when there are fewer than two.

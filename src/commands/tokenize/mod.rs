@@ -58,7 +58,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         .into());
     }
     if args.dry_run {
-        return dry_run::run(&job, args, global);
+        return dry_run::run(job, args, global);
     }
     if args.add {
         return add::run(job, args, global);

@@ -92,12 +92,20 @@ section! {
     DataSection {
         /// The token cache.
         cache: String = String::new(),
+        /// The split of the cache to train on; without it all images.
+        split: Option<String> = None,
         /// A second cache, for the validation loss.
         val_cache: Option<String> = None,
+        /// The split to validate on, of the second cache where there is one.
+        val_split: Option<String> = None,
         /// How caches are read: `map`, `map-random` (larger than memory), `preload` (all of it at once), `copy` (no map).
         access: String = "map".into(),
     }
 }
+
+/// The largest batch size and number of micro-batches: far more than any device holds, and few enough for every product of
+/// sizes to be a number.
+const COUNT_MAX: usize = 1 << 20;
 
 /// `data.access` as the cache's reader knows it.
 pub fn access(name: &str) -> Option<Access> {
@@ -158,6 +166,14 @@ impl Config for ArConfig {
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".into()));
         }
+        let counts = [("train.batch_size", train.batch_size), ("train.grad_accum", train.grad_accum)];
+        if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
+            return Err((key, format!("{value} is more than {COUNT_MAX}")));
+        }
+        let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
+        if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
+            return Err((key, format!("{value} is no number of epochs")));
+        }
         if train.peak_lr.is_nan() || train.peak_lr <= 0.0 {
             return Err(("train.peak_lr", format!("{} is not above 0", train.peak_lr)));
         }
@@ -203,15 +219,15 @@ impl ModelConfig {
     /// The key and what would be right.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         let positive = [
-            ("model.dim", self.dim),
-            ("model.n_head", self.n_head),
-            ("model.spatial_n_layer", self.spatial_n_layer),
-            ("model.factorized_n_layer", self.factorized_n_layer),
-            ("model.block_size", self.block_size),
-            ("model.class_num", self.class_num),
+            ("model.dim", self.dim, 1 << 16),
+            ("model.n_head", self.n_head, 1 << 14),
+            ("model.spatial_n_layer", self.spatial_n_layer, 1 << 10),
+            ("model.factorized_n_layer", self.factorized_n_layer, 1 << 10),
+            ("model.block_size", self.block_size, 1 << 20),
+            ("model.class_num", self.class_num, 1 << 24),
         ];
-        if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value < 1 || *value > 1 << 24) {
-            return Err((key, format!("{value} is out of range")));
+        if let Some((key, value, most)) = positive.into_iter().find(|(_, value, most)| *value < 1 || value > most) {
+            return Err((key, format!("{value} is out of range: 1 to {most}")));
         }
         if self.dim % self.n_head != 0 || self.head_dim() % 4 != 0 {
             let what = format!("{} does not divide dim {} into heads of a multiple of 4", self.n_head, self.dim);

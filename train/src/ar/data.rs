@@ -4,12 +4,13 @@ use super::config::ModelConfig;
 use crate::TrainError;
 use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
-use tokengrid_cache::{Access, Loader, TokenCache, unpack_factorized};
+use tokengrid_cache::{Access, Loader, Manifest, TokenCache, unpack_factorized};
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ impl HostBatch {
 #[derive(Debug, Clone)]
 pub struct Unpacker {
     cache: Arc<TokenCache>,
+    /// The images that count: all, or those of a split.
+    images: Range<usize>,
     low_bits: u32,
     class_num: i64,
 }
@@ -73,7 +76,38 @@ impl Unpacker {
             let classes = format!("at most {} (model.class_num)", model.class_num);
             return mismatch("the number of classes", (largest + 1).to_string(), classes);
         }
-        Ok(Unpacker { cache: Arc::new(cache), low_bits: model.factorized_bits[0], class_num: model.class_num })
+        let (images, low_bits) = (0..cache.num_images(), model.factorized_bits[0]);
+        Ok(Unpacker { cache: Arc::new(cache), images, low_bits, class_num: model.class_num })
+    }
+
+    /// The same cache, of which only the images of a split count; all of them for `None`.
+    ///
+    /// # Errors
+    /// There is no such split.
+    pub fn of_split(&self, split: Option<&str>) -> Result<Unpacker, TrainError> {
+        let all = 0..self.cache.num_images();
+        let images = match split {
+            None => Some(all),
+            Some(name) => self.cache.split_images(name),
+        };
+        let images = images.ok_or_else(|| TrainError::CacheMismatch {
+            path: self.cache.dir().into(),
+            field: "the split",
+            cache: splits(self.cache.manifest()),
+            model: format!("`{}` (data.split, data.val_split)", split.unwrap_or_default()),
+        })?;
+        Ok(Unpacker { images, ..self.clone() })
+    }
+
+    /// The images that count, by their place in the cache.
+    pub fn images(&self) -> Range<usize> {
+        self.images.clone()
+    }
+
+    /// Their rows.
+    pub fn rows(&self) -> Range<usize> {
+        let views = self.cache.num_views();
+        self.images.start * views..self.images.end * views
     }
 
     /// The cache.
@@ -95,6 +129,12 @@ impl Unpacker {
         };
         HostBatch { pre, post, class: rows.iter().map(class).collect() }
     }
+}
+
+/// Names of a cache's splits, for messages.
+pub(super) fn splits(manifest: &Manifest) -> String {
+    let names: Vec<String> = manifest.splits.iter().map(|split| format!("`{}`", split.name)).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// A loader whose batches are unpacked by a thread of their own, two ahead.

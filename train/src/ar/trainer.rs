@@ -109,7 +109,13 @@ impl Trainer {
         }
         let access = access(&config.data.access).unwrap_or_default();
         let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
-        let (unpacker, val) = (open(&config.data.cache)?, config.data.val_cache.as_ref().map(open).transpose()?);
+        let whole = open(&config.data.cache)?;
+        let unpacker = whole.of_split(config.data.split.as_deref())?;
+        let val_split = config.data.val_split.as_deref();
+        let val = match &config.data.val_cache {
+            Some(path) => Some(open(path)?.of_split(val_split)?),
+            None => val_split.map(|split| whole.of_split(Some(split))).transpose()?,
+        };
         let folder = open_folder(&config, out, &*processes, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
@@ -121,7 +127,12 @@ impl Trainer {
         if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
             engine.scale = scale;
         }
-        let schedule = schedule(&config, processes.world_size(), unpacker.cache().num_images());
+        let schedule = schedule(&config, processes.world_size(), unpacker.images().len());
+        let before = folder.before::<ArConfig>().filter(|_| state.step > 0);
+        if let Some(before) = before {
+            let before = self::schedule(&before, processes.world_size(), unpacker.images().len());
+            tell_other_schedule(&before, &schedule, state.step);
+        }
         let (overdue, sample) = (false, None);
         Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
     }
@@ -194,8 +205,8 @@ impl Trainer {
     fn loader(&self) -> Result<Loader, TrainError> {
         let (seed, batch_size) = (self.config.train.seed as u64, self.config.train.batch_size);
         let (rank, world_size) = (self.processes.rank(), self.processes.world_size());
-        let mut loader =
-            Loader::new(self.unpacker.cache().clone(), LoaderConfig { seed, batch_size, rank, world_size })?;
+        let config = LoaderConfig { seed, batch_size, rank, world_size };
+        let mut loader = Loader::over(self.unpacker.cache().clone(), config, self.unpacker.images())?;
         loader.seek(self.state.position);
         Ok(loader)
     }
@@ -268,7 +279,7 @@ impl Trainer {
         }
         let sequences = pace.steps as f64 * self.samples_a_step() as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
-        let epoch = self.state.position as f64 / self.unpacker.cache().num_images().max(1) as f64;
+        let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
         let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
         let Some(metrics) = metrics else { return Ok(report) };
         report.val_loss = self.validate()?;
@@ -338,6 +349,10 @@ impl Trainer {
         }
         if self.overdue || !self.processes.is_first() {
             return Ok(());
+        }
+        // Losses are of the weights before the step.
+        if !self.engine.optimizer.is_finite() {
+            return Err(self.divergence(losses)?);
         }
         let scale = self.engine.scale;
         self.state.loss_scale = scale.dynamic.then_some(scale);
@@ -414,6 +429,20 @@ fn schedule(config: &ArConfig, world_size: usize, images: usize) -> WarmupLinear
     }
 }
 
+/// Says so where a run that goes on has another schedule from here on.
+fn tell_other_schedule(before: &WarmupLinear, now: &WarmupLinear, step: u64) {
+    if before != now {
+        tracing::warn!(
+            "the run now ends at step {} instead of {}: the learning rate goes on at {:.3e} where it would have been {:.3e}, \
+             so the result is not that of a run of this length from the start",
+            now.total,
+            before.total,
+            now.lr(step),
+            before.lr(step)
+        );
+    }
+}
+
 /// Initial parameters and state: of the latest checkpoint, of `init_from`, or fresh.
 fn start(
     config: &ArConfig,
@@ -467,7 +496,7 @@ pub struct Evaluation {
     pub tokens: u64,
 }
 
-/// Mean losses of `model` over every row of a cache (or the first `limit`), in the cache's order.
+/// Mean losses of `model` over every row of a cache or split (or the first `limit`), in the cache's order.
 ///
 /// # Errors
 /// None today; the signature leaves room for readers that can fail.
@@ -479,7 +508,7 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();
-    let rows: Vec<usize> = (0..cache.cache().num_rows().min(limit.unwrap_or(usize::MAX))).collect();
+    let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
     let (mut pre_sum, mut post_sum) = (0.0, 0.0);
     for chunk in rows.chunks(BATCH) {
         let [pre, post, class] = cache.unpack(chunk).to_device(device);

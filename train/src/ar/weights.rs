@@ -2,6 +2,7 @@
 
 use super::config::{ArConfig, ModelConfig};
 use crate::TrainError;
+use crate::run::newest_checkpoint;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -206,11 +207,18 @@ fn prefix_of(weights: &Weights) -> &'static str {
     if weights.names().any(|name| name.starts_with(AR_PREFIX)) { AR_PREFIX } else { "" }
 }
 
-/// The checkpoint folder meant by `path`: itself, or the latest one of a run.
+/// The checkpoint folder meant by `path`: itself, or the newest valid one of a run. A link `latest` stands for the newest, too:
+/// where it points to is older after a kill at the wrong moment.
 fn checkpoint_in(path: &Path) -> Result<PathBuf, TrainError> {
-    let candidates = [path.to_path_buf(), path.join("checkpoints/latest"), path.join("latest")];
-    candidates.into_iter().find(|folder| folder.join("model.safetensors").is_file()).ok_or_else(|| {
-        let what = "expected model.safetensors in it, or in checkpoints/latest below it".to_string();
-        TrainError::Checkpoint { path: path.into(), what }
-    })
+    let is_latest = path.file_name().is_some_and(|name| name == "latest");
+    let run = if is_latest && path.is_symlink() { path.parent().unwrap_or(path) } else { path };
+    let is_checkpoint = |folder: &PathBuf| folder.join("model.safetensors").is_file();
+    let itself = Some(run.to_path_buf()).filter(is_checkpoint);
+    itself.or_else(|| newest_checkpoint(run)).or_else(|| Some(path.to_path_buf()).filter(is_checkpoint)).ok_or_else(
+        || {
+            let what =
+                "expected model.safetensors in it, or in a checkpoint below its folder `checkpoints`".to_string();
+            TrainError::Checkpoint { path: path.into(), what }
+        },
+    )
 }

@@ -1,20 +1,25 @@
 //! Configurations of the reference: its YAML files, as far as their keys have a counterpart here.
 //!
-//! A file is flattened to leaves with dotted names. A rule says what becomes of each; a leaf without one is reported, so
-//! that nothing that a file asks for is dropped in silence.
+//! A file is flattened to leaves with dotted names. A rule (module `rules`) says what becomes of each; a leaf without one is
+//! reported, so that nothing that a file asks for is dropped in silence. What would train another model is refused.
 
+use super::rules::{COMMON, KINDS, NOT_HERE};
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use toml::{Table, Value};
 
 /// Which files of the reference a configuration can be made from.
 #[derive(Debug)]
 pub struct Reference {
-    /// End of `model.class_path`.
+    /// `model.class_path`, or its end.
     pub class: &'static str,
     /// The command that takes it.
     pub command: &'static str,
     /// What becomes of its leaves: the first that fits.
     pub rules: &'static [(&'static str, Rule)],
+    /// Leaves that stand for what is not here where they are missing.
+    pub required: &'static [&'static str],
+    /// Leaves whose defaults in the reference are not those here: leaf, key, and the reference's value as TOML.
+    pub defaults: &'static [(&'static str, &'static str, &'static str)],
 }
 
 /// What becomes of a leaf, or, if the name ends in `.*`, of all leaves below.
@@ -24,137 +29,20 @@ pub enum Rule {
     Key(&'static str),
     /// The precision: half precision becomes the one that is given here.
     Precision(&'static str),
-    /// What happens in any case, if this is its value.
+    /// What happens in any case, if this is its value; else it is reported.
     Always(&'static str),
+    /// What happens in any case, if this is its value; else another model, loss or schedule is asked for, and the file is
+    /// refused.
+    Only(&'static str),
     /// Not honoured, for this reason.
     Not(&'static str),
+    /// The file is refused, for this reason.
+    Refused(&'static str),
 }
 
 const CLASS_PATH: &str = "model.class_path";
 const PRECISION: &str = "train.precision";
 const FAMILY: &str = "Open_MAGVIT2";
-
-const ONE_PROCESS: &str = "a run is one process, and the batch size that of a process";
-const FOLDER: &str = "checkpoints and metrics are written to the run's folder";
-const PROGRESS: &str = "learning rate and all metrics are always logged";
-
-/// Rules for what both kinds of files say about the trainer.
-const COMMON: &[(&str, Rule)] = &[
-    (CLASS_PATH, Rule::Not("")),
-    ("trainer.max_epochs", Rule::Key("train.epochs")),
-    ("trainer.log_every_n_steps", Rule::Key("train.log_every")),
-    ("data.init_args.batch_size", Rule::Key("train.batch_size")),
-    ("seed_everything", Rule::Key("train.seed")),
-    ("trainer.accelerator", Rule::Not("`--device` chooses it")),
-    ("trainer.strategy", Rule::Not(ONE_PROCESS)),
-    ("trainer.devices", Rule::Not(ONE_PROCESS)),
-    ("trainer.num_nodes", Rule::Not(ONE_PROCESS)),
-    ("trainer.callbacks.*", Rule::Not(FOLDER)),
-    ("trainer.logger.*", Rule::Not(PROGRESS)),
-    ("trainer.num_sanity_val_steps", Rule::Not("nothing is validated before the first step")),
-    ("data.init_args.num_workers", Rule::Not("there is a decoding thread for every core")),
-    ("data.class_path", Rule::Always("main.DataModuleFromConfig")),
-    ("ckpt_path", Rule::Not("a run continues from its folder; `train.init_from` starts from weights")),
-];
-
-/// `imagenet_conditional_llama_*.yaml`.
-pub static AR: Reference = Reference {
-    class: "Net2NetTransformer",
-    command: "train ar",
-    rules: &[
-        ("model.init_args.learning_rate", Rule::Key("train.peak_lr")),
-        ("model.init_args.weight_decay", Rule::Key("train.weight_decay")),
-        ("model.init_args.wp", Rule::Key("train.warmup_epochs")),
-        ("model.init_args.wp0", Rule::Key("train.wp0")),
-        ("model.init_args.wpe", Rule::Key("train.wpe")),
-        // The decay at the end; 0 leaves it constant.
-        ("model.init_args.twde", Rule::Always("0")),
-        ("model.init_args.first_stage_key", Rule::Always("image")),
-        ("model.init_args.cond_stage_key", Rule::Always("class_label")),
-        ("model.init_args.token_factorization", Rule::Always("true")),
-        ("model.init_args.transformer_config.target", Rule::Always("src.Open_MAGVIT2.modules.transformer.gpt.GPT")),
-        ("model.init_args.transformer_config.params.dim", Rule::Key("model.dim")),
-        ("model.init_args.transformer_config.params.n_head", Rule::Key("model.n_head")),
-        ("model.init_args.transformer_config.params.spatial_n_layer", Rule::Key("model.spatial_n_layer")),
-        ("model.init_args.transformer_config.params.factorized_n_layer", Rule::Key("model.factorized_n_layer")),
-        ("model.init_args.transformer_config.params.factorized_bits", Rule::Key("model.factorized_bits")),
-        ("model.init_args.transformer_config.params.block_size", Rule::Key("model.block_size")),
-        ("model.init_args.transformer_config.params.class_num", Rule::Key("model.class_num")),
-        ("model.init_args.transformer_config.params.token_drop", Rule::Key("model.token_drop")),
-        ("model.init_args.transformer_config.params.resid_dropout_p", Rule::Key("model.resid_dropout")),
-        ("model.init_args.transformer_config.params.ffn_dropout_p", Rule::Key("model.ffn_dropout")),
-        ("model.init_args.transformer_config.params.token_factorization", Rule::Always("true")),
-        (
-            "model.init_args.transformer_config.params.vocab_size",
-            Rule::Not("`model.factorized_bits` are the vocabularies"),
-        ),
-        ("model.init_args.transformer_config.params.cond_dim", Rule::Not("classes are embedded at `model.dim`")),
-        ("model.init_args.first_stage_config.*", Rule::Not("the tokenizer is that of the cache")),
-        ("model.init_args.cond_stage_config.*", Rule::Not("labels are those of the cache")),
-        ("model.init_args.permuter_config.*", Rule::Not("the class has an embedding of its own")),
-        ("data.init_args.train.*", Rule::Not("tokens come from `--cache`")),
-        ("data.init_args.validation.*", Rule::Not("tokens come from `--val-cache`")),
-        ("data.init_args.test.*", Rule::Not("see `eval ar`")),
-        ("trainer.max_steps", Rule::Key("train.max_steps")),
-        ("trainer.accumulate_grad_batches", Rule::Key("train.grad_accum")),
-        ("trainer.gradient_clip_val", Rule::Key("train.grad_clip")),
-        ("trainer.precision", Rule::Precision("bf16")),
-        ("trainer.check_val_every_n_epoch", Rule::Not("see `train.val_every`")),
-    ],
-};
-
-/// `imagenet_lfqgan_*.yaml`.
-pub static TOKENIZER: Reference = Reference {
-    class: "VQModel",
-    command: "train tokenizer",
-    rules: &[
-        ("model.init_args.ddconfig.ch", Rule::Key("model.ch")),
-        ("model.init_args.ddconfig.ch_mult", Rule::Key("model.ch_mult")),
-        ("model.init_args.ddconfig.num_res_blocks", Rule::Key("model.num_res_blocks")),
-        ("model.init_args.ddconfig.z_channels", Rule::Key("model.z_channels")),
-        ("model.init_args.ddconfig.double_z", Rule::Always("false")),
-        ("model.init_args.ddconfig.in_channels", Rule::Always("3")),
-        ("model.init_args.ddconfig.out_ch", Rule::Always("3")),
-        ("model.init_args.ddconfig.resolution", Rule::Not("the network takes any size; see `train.image_size`")),
-        (
-            "model.init_args.lossconfig.target",
-            Rule::Always("src.Open_MAGVIT2.modules.losses.vqperceptual.VQLPIPSWithDiscriminator"),
-        ),
-        ("model.init_args.lossconfig.params.disc_conditional", Rule::Always("false")),
-        ("model.init_args.lossconfig.params.disc_in_channels", Rule::Always("3")),
-        ("model.init_args.lossconfig.params.disc_start", Rule::Key("loss.disc_start")),
-        ("model.init_args.lossconfig.params.disc_num_layers", Rule::Key("loss.disc_num_layers")),
-        ("model.init_args.lossconfig.params.disc_ndf", Rule::Key("loss.disc_ndf")),
-        ("model.init_args.lossconfig.params.disc_loss", Rule::Key("loss.disc_loss")),
-        (
-            "model.init_args.lossconfig.params.disc_weight",
-            Rule::Not("the adversarial loss has the weight `loss.gen_loss_weight`"),
-        ),
-        ("model.init_args.lossconfig.params.gen_loss_weight", Rule::Key("loss.gen_loss_weight")),
-        ("model.init_args.lossconfig.params.lecam_loss_weight", Rule::Key("loss.lecam_loss_weight")),
-        ("model.init_args.lossconfig.params.perceptual_weight", Rule::Key("loss.perceptual_weight")),
-        ("model.init_args.lossconfig.params.codebook_weight", Rule::Key("loss.codebook_weight")),
-        ("model.init_args.lossconfig.params.commit_weight", Rule::Key("loss.commit_weight")),
-        ("model.init_args.lossconfig.params.codebook_enlarge_ratio", Rule::Key("loss.codebook_enlarge_ratio")),
-        ("model.init_args.lossconfig.params.codebook_enlarge_steps", Rule::Key("loss.codebook_enlarge_steps")),
-        ("model.init_args.n_embed", Rule::Not("the codebook has 2^`model.z_channels` codes")),
-        ("model.init_args.embed_dim", Rule::Not("it is `model.z_channels`")),
-        ("model.init_args.learning_rate", Rule::Key("train.lr")),
-        ("model.init_args.lr_drop_epoch", Rule::Key("train.lr_drop_epochs")),
-        ("model.init_args.lr_drop_rate", Rule::Key("train.lr_drop_rate")),
-        ("model.init_args.sample_minimization_weight", Rule::Always("1")),
-        ("model.init_args.batch_maximization_weight", Rule::Always("1")),
-        ("model.init_args.scheduler_type", Rule::Always("None")),
-        ("model.init_args.use_ema", Rule::Always("true")),
-        ("data.init_args.train.params.config.size", Rule::Key("train.image_size")),
-        ("data.init_args.train.*", Rule::Not("images come from `--data`")),
-        ("data.init_args.validation.*", Rule::Not("images come from `--val`, at `train.image_size`")),
-        ("data.init_args.test.*", Rule::Not("see `eval reconstruction`")),
-        ("trainer.max_steps", Rule::Not("it counts two a batch; set `train.max_steps`, which counts batches")),
-        ("trainer.precision", Rule::Precision("fp16")),
-        ("trainer.check_val_every_n_epoch", Rule::Always("1")),
-    ],
-};
 
 /// What a file became.
 #[derive(Debug, Default)]
@@ -181,14 +69,26 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
     let mut leaves = vec![];
     flatten("", document, &mut leaves)?;
     check_class(&leaves, reference)?;
+    let is_there = |name: &str| leaves.iter().any(|(leaf, _)| leaf == name);
+    if let Some(name) = reference.required.iter().find(|name| !is_there(name)) {
+        return Err(format!("`{name}` is not given, and what the reference does without it is not here"));
+    }
     let mut converted = Converted::default();
+    for (_, key, value) in reference.defaults.iter().filter(|(name, ..)| !is_there(name)) {
+        put(&mut converted.table, key, super::parse_value(value));
+    }
     for (name, value) in &leaves {
         match rule_for(name, reference) {
+            Some((_, Rule::Key(key))) if is_unlimited(key, value) => converted.unlimited(name, key, value),
             Some((_, Rule::Key(key))) if knows(key) && fits(key, value) => {
                 put(&mut converted.table, key, value.clone())
             }
             Some((_, Rule::Precision(half))) if knows(PRECISION) => converted.precision(name, value, half),
-            Some((_, Rule::Always(expected))) if plain(value) == expected => {}
+            Some((_, Rule::Always(expected) | Rule::Only(expected))) if plain(value) == expected => {}
+            Some((_, Rule::Only(expected))) => {
+                return Err(format!("`{name}` is {}: only {expected} can be trained here", plain(value)));
+            }
+            Some((_, Rule::Refused(reason))) => return Err(format!("`{name}` is {}: {reason}", plain(value))),
             Some((_, Rule::Not(""))) => {}
             Some((pattern, Rule::Not(reason))) => converted.not(pattern, value, reason),
             Some((_, Rule::Key(key))) if knows(key) => {
@@ -200,10 +100,33 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
             }
         }
     }
+    converted.note_two_ends();
     Ok(converted)
 }
 
 impl Converted {
+    /// A limit of -1: there is none. The number of epochs always has a default here.
+    fn unlimited(&mut self, name: &str, key: &str, value: &Value) {
+        if key == EPOCHS {
+            self.not(
+                name,
+                value,
+                "a run has an end: it is that of `train.max_steps`, or the default of `train.epochs`",
+            );
+        }
+    }
+
+    /// The reference ends a run at whichever limit comes first.
+    fn note_two_ends(&mut self) {
+        let train = self.table.get("train").and_then(Value::as_table);
+        let Some((epochs, steps)) = train.and_then(|train| Some((train.get("epochs")?, train.get("max_steps")?)))
+        else {
+            return;
+        };
+        let line = format!("trainer.max_epochs = {epochs}: the run ends at `trainer.max_steps`, {steps}");
+        self.not_honoured.push(line);
+    }
+
     fn precision(&mut self, name: &str, value: &Value, half: &str) {
         let precision = match plain(value).as_str() {
             "16-mixed" | "16-true" | "16" => half,
@@ -237,11 +160,19 @@ fn check_class(leaves: &[(String, Value)], reference: &Reference) -> Result<(), 
     if !class.contains(FAMILY) {
         return Err(format!("`{class}` is no model of Open-MAGVIT2, the only ones that there are here"));
     }
-    match [&AR, &TOKENIZER].into_iter().find(|known| class.ends_with(known.class)) {
+    if let Some((_, reason)) = NOT_HERE.iter().find(|(name, _)| is_class(&class, name)) {
+        return Err(format!("`{class}` is {reason}, which cannot be trained here"));
+    }
+    match KINDS.iter().find(|known| is_class(&class, known.class)) {
         Some(known) if known.class == reference.class => Ok(()),
         Some(known) => Err(format!("it configures `{class}`: use `{}`", known.command)),
         None => Err(format!("`{class}` is a model that is not here")),
     }
+}
+
+/// Whether `path` is the class `name`, under whichever package.
+fn is_class(path: &str, name: &str) -> bool {
+    path.strip_suffix(name).is_some_and(|package| package.is_empty() || package.ends_with('.'))
 }
 
 fn rule_for(name: &str, reference: &Reference) -> Option<(&'static str, Rule)> {
@@ -250,6 +181,13 @@ fn rule_for(name: &str, reference: &Reference) -> Option<(&'static str, Rule)> {
         None => name == pattern,
     };
     reference.rules.iter().chain(COMMON).copied().find(|(pattern, _)| fits(pattern))
+}
+
+const EPOCHS: &str = "train.epochs";
+
+/// Whether this is how the reference writes that there is no limit.
+fn is_unlimited(key: &str, value: &Value) -> bool {
+    [EPOCHS, "train.max_steps"].contains(&key) && value.as_integer() == Some(-1)
 }
 
 /// A seed may be `true`, which asks for any; numbers and lists fit everywhere else, and are checked with the configuration.

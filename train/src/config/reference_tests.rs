@@ -15,7 +15,7 @@ fn resolved<C: Config>(file: &Path) -> Result<Resolved<C>, String> {
 
 #[test]
 fn an_autoregressive_configuration_is_converted() {
-    let Resolved { config, not_honoured } = resolved::<ArConfig>(&fixture("reference_ar.yaml")).unwrap();
+    let Resolved { config, not_honoured, .. } = resolved::<ArConfig>(&fixture("reference_ar.yaml")).unwrap();
     let ArConfig { model, train, .. } = &config;
     assert_eq!((model.dim, model.n_head, model.block_size, model.class_num), (128, 4, 64, 10));
     assert_eq!((model.spatial_n_layer, model.factorized_n_layer, model.factorized_bits), (6, 2, [6, 12]));
@@ -45,7 +45,8 @@ fn an_autoregressive_configuration_is_converted() {
 
 #[test]
 fn a_tokenizers_configuration_is_converted_as_far_as_its_keys_exist() {
-    let Resolved { config, not_honoured } = resolved::<TokenizerConfig>(&fixture("reference_tokenizer.yaml")).unwrap();
+    let Resolved { config, not_honoured, .. } =
+        resolved::<TokenizerConfig>(&fixture("reference_tokenizer.yaml")).unwrap();
     let TokenizerConfig { model, loss, train, .. } = &config;
     assert_eq!((model.ch, &model.ch_mult, model.num_res_blocks, model.z_channels), (64, &vec![1, 2, 4], 2, 14));
     assert_eq!((loss.codebook_weight, loss.commit_weight), (0.3, 0.15));
@@ -97,8 +98,89 @@ fn a_file_of_another_kind_is_refused_with_the_command_that_takes_it() {
         assert!(error.contains(part), "{text:?}: {error}");
     }
     let class = "model:\n  class_path: src.Open_MAGVIT2.models.cond_transformer_gpt.Net2NetTransformer\n  init_args:\n";
+    let class = format!("{class}    token_factorization: True\n");
     let error = refused(&format!("{class}    learning_rate: fast\n"));
     assert!(error.contains("x.yml") && error.contains("invalid type"), "{error}");
-    let error = refused(&format!("{class}    transformer_config:\n      params:\n        n_head: 7\n"));
+    let error = refused(&format!(
+        "{class}    learning_rate: 1e-4\n    transformer_config:\n      params:\n        n_head: 7\n"
+    ));
     assert!(error.contains("model.n_head"), "{error}");
+}
+
+/// A fixture with parts of its text replaced, under a name of its own.
+fn changed(folder: &Path, name: &str, changes: &[(&str, &str)]) -> PathBuf {
+    let mut text = std::fs::read_to_string(fixture(name)).unwrap();
+    for (old, new) in changes {
+        assert!(text.contains(old), "{name} has no {old:?}");
+        text = text.replace(old, new);
+    }
+    let path = folder.join("changed.yaml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn what_would_train_another_model_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["reference_pretrain.yaml", "reference_video.yaml"] {
+        let error = resolved::<TokenizerConfig>(&fixture(name)).unwrap_err();
+        assert!(error.contains("cannot be trained here") && error.contains("VQModel"), "{name}: {error}");
+        assert!(resolved::<ArConfig>(&fixture(name)).is_err(), "{name}");
+    }
+    let (ar, tokenizer) = ("reference_ar.yaml", "reference_tokenizer.yaml");
+    for (name, old, new, part) in [
+        (ar, "src.Open_MAGVIT2.models", "src.IBQ.models", "no model of Open-MAGVIT2"),
+        (tokenizer, "src.Open_MAGVIT2.models.lfqgan.VQModel", "src.IBQ.models.ibqgan.IBQ", "no model of Open-MAGVIT2"),
+        (tokenizer, "models.lfqgan.VQModel", "models.other_lfqgan.VQModel", "not here"),
+        (tokenizer, "use_ema: True", "sche_type: cos", "`model.init_args.sche_type` is cos"),
+        (tokenizer, "use_ema: True", "lr_drop_iter: [8, 9]", "`model.init_args.lr_drop_iter` is [8, 9]"),
+        (tokenizer, "resume_lr:", "resume_lr: 1e-5", "resume_lr"),
+        (tokenizer, "disc_weight: 0.8", "use_blur: True", "use_blur` is true: only false"),
+        (tokenizer, "in_channels: 3", "in_channels: 4", "in_channels` is 4: only 3"),
+        (tokenizer, "scheduler_type: \"None\"", "scheduler_type: linear-warmup", "only None"),
+        (tokenizer, "scheduler_type: \"None\"", "monitor: x", "scheduler_type` is not given"),
+        (tokenizer, "gen_loss_weight: 0.2", "disc_factor: 1.0", "gen_loss_weight` is not given"),
+        (tokenizer, "losses.vqperceptual", "losses.video_vqperceptual", "lossconfig.target"),
+        (ar, "modules.transformer.gpt.GPT", "modules.transformer.llama.GPT", "transformer_config.target"),
+        (ar, "twde: 0", "twde: 0.5", "twde` is 0.5: only 0"),
+    ] {
+        let file = changed(folder.path(), name, &[(old, new)]);
+        let error = match name == ar {
+            true => resolved::<ArConfig>(&file).map(|_| ()).unwrap_err(),
+            false => resolved::<TokenizerConfig>(&file).map(|_| ()).unwrap_err(),
+        };
+        assert!(error.contains(part), "{new:?}: {error}");
+    }
+}
+
+#[test]
+fn steps_count_batches_in_both_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |max_epochs: &str| {
+        let file = changed(folder.path(), "reference_tokenizer.yaml", &[("max_epochs: 9", max_epochs)]);
+        let Resolved { config, not_honoured, .. } = resolved::<TokenizerConfig>(&file).unwrap();
+        (config.train.max_steps, config.train.epochs, not_honoured.join("\n"))
+    };
+    let (steps, _, listed) = train("max_steps: 1234");
+    assert_eq!(steps, Some(1234));
+    assert!(!listed.contains("max_steps"), "{listed}");
+    let (steps, _, listed) = train("max_epochs: 9\n  max_steps: 1234");
+    assert_eq!(steps, Some(1234));
+    assert!(listed.contains("trainer.max_epochs = 9: the run ends at `trainer.max_steps`, 1234"), "{listed}");
+    let (steps, epochs, _) = train("max_epochs: 9\n  max_steps: -1");
+    assert_eq!((steps, epochs), (None, 9.0));
+}
+
+#[test]
+fn what_a_file_leaves_out_has_the_references_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes =
+        [("codebook_weight: 0.3", "novelty: 1"), ("lr_drop_epoch: [5, 7]", ""), ("codebook_enlarge_ratio: 1\n", "\n")];
+    let file = changed(folder.path(), "reference_tokenizer.yaml", &changes);
+    let TokenizerConfig { loss, train, .. } = resolved(&file).unwrap().config;
+    assert_eq!((loss.codebook_weight, loss.codebook_enlarge_ratio), (1.0, 3.0));
+    assert!(train.lr_drop_epochs.is_empty());
+    let changes = [("wp: 3", ""), ("gradient_clip_val: 0.5", "")];
+    let ArConfig { train, .. } = resolved(&changed(folder.path(), "reference_ar.yaml", &changes)).unwrap().config;
+    assert_eq!((train.warmup_epochs, train.grad_clip), (0.0, f64::INFINITY));
 }

@@ -1,6 +1,8 @@
 //! Checkpoints that appear whole or not at all.
 
 use super::SpikeWatch;
+use super::cleanup::{remove_checkpoint, remove_file};
+use super::newest::{newest_in, published, step_of};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
@@ -47,9 +49,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The newest one below `folder`.
+    /// The newest whole one below `folder`.
     pub(super) fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
-        let Some(path) = published(folder)?.pop() else { return Ok(None) };
+        let Some(path) = newest_in(folder).map_err(TrainError::io("read", folder))? else { return Ok(None) };
         let file = path.join("state.json");
         let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
         let state = serde_json::from_str(&text)
@@ -58,19 +60,14 @@ impl Checkpoint {
     }
 }
 
-/// Published checkpoints, oldest first.
-fn published(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
-    let entries = fs::read_dir(folder).map_err(TrainError::io("read", folder))?;
-    let mut paths: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| step_of(path).is_some()).collect();
-    paths.sort_by_key(|path| step_of(path));
-    Ok(paths)
-}
-
-/// The step in a checkpoint's name.
-fn step_of(path: &Path) -> Option<u64> {
-    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
-    if digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+/// Points `latest` at the newest whole checkpoint.
+pub(super) fn repair_latest(folder: &Path) -> Result<(), TrainError> {
+    let newest = newest_in(folder).map_err(TrainError::io("read", folder))?;
+    let Some(name) = newest.as_ref().and_then(|path| path.file_name()) else { return Ok(()) };
+    if fs::read_link(folder.join("latest")).is_ok_and(|link| link == Path::new(name)) {
+        return Ok(());
+    }
+    point_latest_at(folder, &name.to_string_lossy())
 }
 
 pub(super) fn publish(
@@ -82,14 +79,14 @@ pub(super) fn publish(
 ) -> Result<PathBuf, TrainError> {
     let name = format!("step-{:08}", state.step);
     let (path, temporary) = (folder.join(&name), folder.join(format!(".{name}.tmp")));
-    super::remove(&temporary)?;
+    remove_checkpoint(&temporary)?;
     fs::create_dir(&temporary).map_err(TrainError::io("create", &temporary))?;
     let result = fill(&temporary, state, config_toml, write);
     if result.is_err() {
         let _ = fs::remove_dir_all(&temporary);
     }
     result?;
-    super::remove(&path)?;
+    remove_checkpoint(&path)?;
     fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
     point_latest_at(folder, &name)?;
     sync_folder(folder)?;
@@ -97,28 +94,14 @@ pub(super) fn publish(
     Ok(path)
 }
 
-/// Removes what a run left that was killed while it wrote a checkpoint.
-pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
-    let entries = fs::read_dir(folder).map_err(TrainError::io("read", folder))?;
-    let paths = entries.flatten().map(|entry| entry.path());
-    paths.filter(|path| is_unfinished(path)).try_for_each(|path| super::remove(&path))
-}
-
-/// Whether `publish` gives its temporary folders such a name.
-fn is_unfinished(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"))
-        .is_some_and(|name| step_of(Path::new(name)).is_some())
-}
-
 fn remove_old(folder: &Path, keep: Keep) -> Result<(), TrainError> {
     if keep.last == 0 {
         return Ok(());
     }
     let stays = |path: &Path| keep.every > 0 && step_of(path).is_some_and(|step| step.is_multiple_of(keep.every));
-    let all = published(folder)?;
+    let all = published(folder).map_err(TrainError::io("read", folder))?;
     let old = all.iter().rev().skip(keep.last).filter(|path| !stays(path));
-    old.into_iter().try_for_each(|path| super::remove(path))
+    old.into_iter().try_for_each(|path| remove_checkpoint(path))
 }
 
 fn fill(
@@ -136,22 +119,28 @@ fn fill(
 
 fn point_latest_at(folder: &Path, name: &str) -> Result<(), TrainError> {
     let (link, temporary) = (folder.join("latest"), folder.join(".latest.tmp"));
-    super::remove(&temporary)?;
+    remove_file(&temporary)?;
     std::os::unix::fs::symlink(name, &temporary).map_err(TrainError::io("create", &temporary))?;
     fs::rename(&temporary, &link).map_err(TrainError::io("publish", &link))
 }
 
-/// Writes by way of a temporary file that is synced and renamed.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+/// Writes by way of a temporary file that is synced and renamed; then the folder is synced.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     use std::io::Write;
-    let temporary = path.with_extension("tmp");
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(TrainError::io("write", path))
+    write().map_err(TrainError::io("write", path)).inspect_err(|_| {
+        // What is left of it is of no use, and may be what fills the disk.
+        let _ = fs::remove_file(&temporary);
+    })?;
+    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), TrainError> {
@@ -160,7 +149,9 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::newest_checkpoint;
     use super::*;
+    use tokengrid_tokenize::Weights;
 
     fn state(step: u64) -> State {
         State { step, position: step * 8, seed: 1, ..State::default() }
@@ -172,9 +163,21 @@ mod tests {
 
     fn publish_with(folder: &Path, step: u64, keep: Keep) {
         publish(folder, &state(step), "", keep, |dir| {
-            fs::write(dir.join("model"), step.to_string()).map_err(TrainError::io("write", dir))
+            save_model(dir, step);
+            Ok(())
         })
         .unwrap();
+    }
+
+    fn save_model(dir: &Path, step: u64) {
+        let tensor = tch::Tensor::from(step as i64);
+        let tensors = std::iter::once(("step", &tensor));
+        tokengrid_tokenize::weights::save_safetensors(&dir.join("model.safetensors"), tensors, Default::default())
+            .unwrap();
+    }
+
+    fn step_at(path: &Path) -> i64 {
+        Weights::open(&path.join("model.safetensors")).unwrap().tensor("step").unwrap().int64_value(&[])
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
         (1..=4).for_each(|step| publish_one(folder.path(), step * 100));
         let latest = Checkpoint::latest(folder.path()).unwrap().unwrap();
         assert_eq!(latest.state, state(400));
-        assert_eq!(fs::read_to_string(folder.path().join("latest/model")).unwrap(), "400");
+        assert_eq!(step_at(&folder.path().join("latest")), 400);
         assert_eq!(published(folder.path()).unwrap().len(), 2);
     }
 
@@ -210,16 +213,33 @@ mod tests {
     }
 
     #[test]
-    fn what_killed_runs_left_half_written_is_removed_and_nothing_else() {
+    fn the_newest_that_is_whole_decides_whatever_the_link_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path();
+        let checkpoints = run.join("checkpoints");
+        fs::create_dir(&checkpoints).unwrap();
+        [100, 200].into_iter().for_each(|step| publish_one(&checkpoints, step));
+        point_latest_at(&checkpoints, "step-00000100").unwrap();
+        let newest = Some(checkpoints.join("step-00000200"));
+        assert_eq!((newest_checkpoint(run), newest_checkpoint(&checkpoints)), (newest.clone(), newest.clone()));
+        repair_latest(&checkpoints).unwrap();
+        assert_eq!(step_at(&checkpoints.join("latest")), 200);
+        // Damaged after it was published: the one before it.
+        let model = newest.unwrap().join("model.safetensors");
+        let bytes = fs::read(&model).unwrap();
+        fs::write(&model, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(newest_checkpoint(run), Some(checkpoints.join("step-00000100")));
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
         publish_one(folder.path(), 100);
-        let half = folder.path().join(".step-00000200.tmp");
-        fs::create_dir(&half).unwrap();
-        fs::write(half.join("model.safetensors"), "half").unwrap();
-        fs::write(folder.path().join(".notes.tmp"), "the user's own").unwrap();
-        remove_unfinished(folder.path()).unwrap();
-        assert!(!half.exists() && folder.path().join(".notes.tmp").exists());
-        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state, state(100));
+        let notes = folder.path().join("step-00000100/notes.txt");
+        fs::write(&notes, "the user's own").unwrap();
+        [200, 300].into_iter().for_each(|step| publish_one(folder.path(), step));
+        assert_eq!(fs::read_dir(notes.parent().unwrap()).unwrap().count(), 1, "the notes, and no weights");
+        assert_eq!(published(folder.path()).unwrap().len(), 2);
     }
 
     #[test]

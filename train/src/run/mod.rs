@@ -11,57 +11,69 @@
 //! ```
 
 mod checkpoint;
+mod cleanup;
 mod events;
+mod lock;
 mod metrics;
+mod newest;
 mod processes;
 mod spikes;
 
 pub use checkpoint::{Checkpoint, Keep, State};
 pub use metrics::{Metrics, read_metrics};
+pub use newest::newest_checkpoint;
 pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
+pub(crate) use checkpoint::write_atomically;
+
 use crate::TrainError;
-use crate::config::{Config, first_difference, to_toml};
+use crate::config::{Config, first_difference, recorded, to_toml};
 use std::path::{Path, PathBuf};
 
-/// The folder of one run.
+/// Name of the resolved configuration in a run's folder.
+const CONFIG: &str = "config.toml";
+
+/// The folder of one run, which no other process opens while this value lives.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
     config_toml: String,
+    /// The configuration that was in the folder.
+    before: Option<String>,
+    _lock: Option<lock::RunLock>,
 }
 
 impl RunFolder {
     /// Creates the folder, or continues the run in it: then the configuration must be the same but for the keys in
-    /// `free`.
+    /// `free`. With `overwrite` the run in it is removed first.
     ///
     /// # Errors
-    /// A folder that cannot be written to, that holds something else, or another run.
+    /// A folder that cannot be written to, that holds something else, another run, or one that another process trains.
     pub fn open<C: Config>(path: &Path, config: &C, free: &[&str], overwrite: bool) -> Result<RunFolder, TrainError> {
         let config_toml = to_toml(config)?;
-        let file = path.join("config.toml");
-        if overwrite && file.is_file() {
-            events::event_files(path)?.iter().try_for_each(|old| remove(old))?;
-            for old in ["checkpoints", "samples", "metrics.jsonl", "config.toml"] {
-                remove(&path.join(old))?;
-            }
+        refuse_foreign::<C>(path)?;
+        std::fs::create_dir_all(path).map_err(TrainError::io("create", path))?;
+        let lock = lock::RunLock::take(path)?;
+        // Once more: what was looked at before the lock may have been another process's beginning.
+        refuse_foreign::<C>(path)?;
+        if overwrite && path.join(CONFIG).is_file() {
+            cleanup::remove_run(path)?;
         }
-        if file.is_file() {
-            let text = std::fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
-            let (was, now) = (text.parse().unwrap_or_default(), config_toml.parse().unwrap_or_default());
+        let before = read_record(path)?;
+        if let Some(was) = &before {
+            let (was, now) = (recorded::<C>(was).unwrap_or_default(), config_toml.parse().unwrap_or_default());
             if let Some((key, was, now)) = first_difference(&was, &now, free) {
                 return Err(TrainError::OtherRun { path: path.into(), key, was, now });
             }
-        } else if path.is_dir() && path.read_dir().map_err(TrainError::io("read", path))?.next().is_some() {
-            let what = "the folder is not empty and holds no run; choose another --out".to_string();
-            return Err(TrainError::Checkpoint { path: path.into(), what });
         }
+        cleanup::remove_unfinished(path)?;
+        // The record comes first: a folder with anything else in it and no record is nobody's run.
+        write_atomically(&path.join(CONFIG), config_toml.as_bytes())?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
-        checkpoint::remove_unfinished(&checkpoints)?;
-        checkpoint::write_atomically(&file, config_toml.as_bytes())?;
-        Ok(RunFolder { path: path.into(), config_toml })
+        checkpoint::repair_latest(&checkpoints)?;
+        Ok(RunFolder { path: path.into(), config_toml, before, _lock: Some(lock) })
     }
 
     /// The folder of a run that another process has opened: nothing is written.
@@ -69,7 +81,12 @@ impl RunFolder {
     /// # Errors
     /// A configuration that TOML cannot express.
     pub fn join<C: Config>(path: &Path, config: &C) -> Result<RunFolder, TrainError> {
-        Ok(RunFolder { path: path.into(), config_toml: to_toml(config)? })
+        Ok(RunFolder { path: path.into(), config_toml: to_toml(config)?, before: None, _lock: None })
+    }
+
+    /// The configuration that the run had until now; `None` for a new one.
+    pub fn before<C: Config>(&self) -> Option<C> {
+        recorded::<C>(self.before.as_deref()?)?.try_into().ok()
     }
 
     /// The folder itself.
@@ -77,10 +94,10 @@ impl RunFolder {
         &self.path
     }
 
-    /// The newest checkpoint, if there is one.
+    /// The newest valid checkpoint, if there is one.
     ///
     /// # Errors
-    /// A checkpoint whose state cannot be read.
+    /// The folder cannot be read.
     pub fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
         Checkpoint::latest(&self.path.join("checkpoints"))
     }
@@ -108,10 +125,34 @@ impl RunFolder {
     }
 }
 
-fn remove(path: &Path) -> Result<(), TrainError> {
-    let result = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io("remove", path)(e)),
-        _ => Ok(()),
+/// The configuration of the run in `folder`, if there is one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn configuration<C: Config>(folder: &Path) -> Result<Option<C>, TrainError> {
+    Ok(read_record(folder)?.and_then(|text| recorded::<C>(&text)?.try_into().ok()))
+}
+
+fn read_record(folder: &Path) -> Result<Option<String>, TrainError> {
+    let file = folder.join(CONFIG);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    std::fs::read_to_string(&file).map(Some).map_err(TrainError::io("read", &file))
+}
+
+/// Refuses a folder that holds something else than a run of this kind.
+fn refuse_foreign<C: Config>(path: &Path) -> Result<(), TrainError> {
+    let refuse = |found: &str| {
+        let what = format!("the folder is not empty and holds no run ({found}); choose another --out");
+        Err(TrainError::Checkpoint { path: path.into(), what })
+    };
+    match read_record(path)? {
+        Some(text) if recorded::<C>(&text).is_some() => Ok(()),
+        Some(_) => refuse("its config.toml is of another program or another kind of run"),
+        None => match cleanup::foreign_entry(path)? {
+            Some(entry) => refuse(&entry.file_name().unwrap_or_default().to_string_lossy()),
+            None => Ok(()),
+        },
     }
 }

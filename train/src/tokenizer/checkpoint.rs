@@ -5,7 +5,7 @@
 //! ema.safetensors                       the averaged encoder.* and decoder.*: the tokenizer to use
 //! optimizer.safetensors                 Adam's moments of encoder and decoder
 //! discriminator_optimizer.safetensors   the same of the discriminator
-//! learner.safetensors                   LeCAM's averages, loss scale
+//! learner.safetensors                   LeCAM's averages, loss scale, how steps are counted
 //! ```
 
 use super::adversarial::LeCam;
@@ -103,6 +103,7 @@ impl Learner {
             ("loss_scale.factor".to_string(), Tensor::from(self.scale.factor)),
             ("loss_scale.good_steps".to_string(), Tensor::from(self.scale.good_steps as i64)),
             ("loss_scale.skipped_steps".to_string(), Tensor::from(self.scale.skipped_steps as i64)),
+            (STEPS_PER_BATCH.to_string(), Tensor::from(self.steps_per_batch as i64)),
         ];
         if let Some(adversary) = &self.adversary {
             model.extend(adversary.tensors());
@@ -126,6 +127,10 @@ impl Learner {
         let model = Weights::open(&folder.join("model.safetensors"))?;
         let state = Weights::open(&folder.join("learner.safetensors"))?;
         self.batches = batches;
+        self.steps_per_batch = match state.contains(STEPS_PER_BATCH) {
+            true => state.tensor(STEPS_PER_BATCH)?.int64_value(&[]).max(1) as u64,
+            false => self.earlier_steps_per_batch(folder),
+        };
         self.generator.load(&folder.join("optimizer.safetensors"), &model)?;
         self.scale.factor = state.tensor("loss_scale.factor")?.double_value(&[]);
         self.scale.good_steps = state.tensor("loss_scale.good_steps")?.int64_value(&[]) as u64;
@@ -142,6 +147,29 @@ impl Learner {
         Ok(())
     }
 }
+
+impl Learner {
+    /// What a batch added to the global step before checkpoints told: both optimizers' steps were counted. The run goes on
+    /// as it was begun.
+    fn earlier_steps_per_batch(&self, folder: &Path) -> u64 {
+        let loss = &self.config.loss;
+        if self.adversary.is_none() {
+            return 1;
+        }
+        let enlarges = loss.codebook_enlarge_ratio > 0.0 && 2 * self.batches < loss.codebook_enlarge_steps;
+        if enlarges || 2 * self.batches < loss.disc_start {
+            tracing::warn!(
+                "{} is of an earlier version: in this run `loss.disc_start` and `loss.codebook_enlarge_steps` go on to \
+                 count two steps per batch",
+                folder.display()
+            );
+        }
+        2
+    }
+}
+
+/// Name in `learner.safetensors` of what a batch adds to the global step; missing in files of earlier versions.
+const STEPS_PER_BATCH: &str = "global_step.per_batch";
 
 impl Adversary {
     /// Everything that the reference keeps under `loss.discriminator.`, and its averages.

@@ -32,7 +32,7 @@ section! {
         perceptual: Option<String> = None,
         /// Weight of the generator's adversarial term; at 0 there is no discriminator.
         gen_loss_weight: f64 = 0.1,
-        /// Optimizer steps before the discriminator counts.
+        /// Batches before the discriminator counts.
         disc_start: u64 = 0,
         /// Channels of the discriminator's first layer.
         disc_ndf: i64 = 64,
@@ -46,7 +46,7 @@ section! {
         codebook_weight: f64 = 0.1,
         /// The entropy loss starts out `1 + codebook_enlarge_ratio` times as heavy ...
         codebook_enlarge_ratio: f64 = 0.0,
-        /// ... and reaches its own weight after this many steps.
+        /// ... and reaches its own weight after this many batches.
         codebook_enlarge_steps: u64 = 2000,
         /// Weight of the commitment loss.
         commit_weight: f64 = 0.25,
@@ -110,6 +110,8 @@ section! {
     TokenizerDataSection {
         /// Photographs.
         train: String = String::new(),
+        /// Photographs that are left out of them, by key or file name.
+        exclude: Vec<String> = vec![],
         /// Others, to validate on.
         val: Option<String> = None,
     }
@@ -235,7 +237,19 @@ impl LossSection {
     }
 }
 
+/// The largest batch and crop, far beyond what any device holds.
+const BATCH_MAX: usize = 1 << 16;
+const SIDE_MAX: u32 = 1 << 13;
+
 impl TokenizerTrainSection {
+    /// A lower bound of the memory that a step takes: two activations of the finest level, in half precision, kept
+    /// for the backward pass of every residual block there, in encoder and decoder.
+    pub fn activation_bytes_min(&self, model: &ModelSection) -> u64 {
+        let pixels = self.batch_size as u64 * u64::from(self.image_size).pow(2);
+        let channels = (model.ch * model.ch_mult.first().copied().unwrap_or(1)) as u64;
+        2 * pixels * channels * 2 * 2 * model.num_res_blocks as u64
+    }
+
     /// Batches of the run on `photos` photographs.
     pub fn steps(&self, photos: usize) -> u64 {
         let from_epochs = (self.epochs * photos as f64 / self.batch_size as f64).ceil() as u64;
@@ -245,6 +259,10 @@ impl TokenizerTrainSection {
     fn validate(&self) -> Result<(), (&'static str, String)> {
         if self.batch_size == 0 || self.log_every == 0 || self.checkpoint_every == 0 {
             return Err(("train.batch_size", "this, log_every and checkpoint_every must be at least 1".into()));
+        }
+        if self.batch_size > BATCH_MAX || self.image_size > SIDE_MAX {
+            let what = format!("expected at most {BATCH_MAX}, and crops of at most {SIDE_MAX} pixels");
+            return Err(("train.batch_size", what));
         }
         let [low, high] = self.scale;
         if !(low >= 1.0 && high >= low && high <= 16.0) {

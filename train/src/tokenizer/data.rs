@@ -48,12 +48,12 @@ struct Refusal {
 }
 
 impl PhotoSet {
-    /// Lists the photographs of any source; none is read.
+    /// Lists the photographs of any source but those of a key or file name in `exclude`; none is read.
     ///
     /// # Errors
     /// No such source, or nothing in it.
-    pub fn open(path: &Path) -> Result<PhotoSet, TrainError> {
-        let source = Source::open(path, &SourceOptions::default())?;
+    pub fn open(path: &Path, exclude: &[String]) -> Result<PhotoSet, TrainError> {
+        let source = Source::open(path, &SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() })?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
         Ok(PhotoSet { source, place: path.display().to_string(), bad })
@@ -68,6 +68,11 @@ impl PhotoSet {
     /// One line for people: what kind of source it is, and how many images it has.
     pub fn describe(&self) -> String {
         self.source.describe()
+    }
+
+    /// Photographs that were left out.
+    pub fn excluded(&self) -> usize {
+        self.source.excluded()
     }
 
     /// Photographs that turned out to be broken so far.

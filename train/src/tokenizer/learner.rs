@@ -10,7 +10,7 @@ use super::discriminator::PatchGan;
 use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
 use crate::perceptual::Lpips;
 use tch::{Device, Kind, Tensor};
 use tokengrid_tokenize::{Params, Tokenizer, lfq};
@@ -26,6 +26,8 @@ pub struct Learner {
     kind: Kind,
     /// Batches so far.
     pub(super) batches: u64,
+    /// What a batch adds to [`Learner::global_step`].
+    pub(super) steps_per_batch: u64,
 }
 
 /// Parameters, their optimizer and their average.
@@ -83,6 +85,10 @@ impl Player {
         let (optimizer, leaves) = AdamW::new(params, adam, device);
         let ema = Ema::new(&optimizer, train.ema_decay);
         Player { optimizer, leaves, ema }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.optimizer.is_finite() && self.ema.is_finite()
     }
 
     /// The parameters in `kind`, differentiable.
@@ -154,17 +160,35 @@ impl Learner {
         });
         let adversary = adversary.transpose()?;
         let config = config.clone();
-        Ok(Learner { config, generator, adversary, perceptual, scale, kind, batches: 0 })
+        Ok(Learner { config, generator, adversary, perceptual, scale, kind, batches: 0, steps_per_batch: 1 })
     }
 
-    /// Optimizer steps so far, those of generator and discriminator counted together.
+    /// The reference's `global_step`: batches so far, whose discriminator steps it does not count. (A run that an earlier
+    /// version began counts them until its end.)
     pub fn global_step(&self) -> u64 {
-        self.batches * if self.adversary.is_some() { 2 } else { 1 }
+        self.batches * self.steps_per_batch
+    }
+
+    /// 1 from `loss.disc_start` on, 0 before it and without a discriminator.
+    fn disc_factor(&self, global_step: u64) -> f64 {
+        let counts = self.adversary.is_some() && global_step >= self.config.loss.disc_start;
+        if counts { 1.0 } else { 0.0 }
     }
 
     /// How loss scaling stands.
     pub fn loss_scale(&self) -> LossScale {
         self.scale
+    }
+
+    /// Whether everything that a checkpoint holds is finite: weights, averages, moments, running statistics. Waits for the
+    /// device.
+    pub fn is_finite(&self) -> bool {
+        let adversary = self.adversary.as_ref();
+        let running = adversary.is_none_or(|adversary| {
+            let LeCam { real, fake } = &adversary.lecam;
+            adversary.running.iter().map(|(_, tensor)| tensor).chain([real, fake]).all(all_finite)
+        });
+        self.generator.is_finite() && running && adversary.is_none_or(|adversary| adversary.player.is_finite())
     }
 
     /// The averaged encoder and decoder as they are now, for inference.
@@ -184,11 +208,11 @@ impl Learner {
     /// The tensor library fails, out of memory for one.
     pub fn batch(&mut self, images_bchw: &Tensor, lr: f64) -> Result<Losses, TrainError> {
         let mut losses = Losses::default();
-        // Both steps of a batch see the factor of its beginning.
-        let started = self.global_step() >= self.config.loss.disc_start;
-        let factor = if self.adversary.is_some() && started { 1.0 } else { 0.0 };
+        let factor = self.disc_factor(self.global_step());
         losses.numbers.push(("train/disc_factor", factor));
         let output_bchw = self.generator_step(images_bchw, lr, factor, &mut losses)?;
+        // As in the reference, the generator's step counts by the time the discriminator's loss is computed.
+        let factor = self.disc_factor(self.global_step() + 1);
         self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses)?;
         self.generator.ema.update(&self.generator.optimizer);
         if let Some(adversary) = &mut self.adversary {

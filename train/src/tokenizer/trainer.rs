@@ -56,6 +56,8 @@ pub struct TokenizerTrainer {
     learner: Learner,
     schedule: LrSchedule,
     state: State,
+    /// Whether a checkpoint was due in a step that none could be made of.
+    overdue: bool,
     device: Device,
 }
 
@@ -89,7 +91,7 @@ impl TokenizerTrainer {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
-        let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train))?);
+        let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
         let (kind, scale) = compute(runtime);
@@ -101,8 +103,27 @@ impl TokenizerTrainer {
             learner.load(&path, state.step)?;
         }
         let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
-        let device = runtime.device;
-        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, device })
+        if let Some(before) = folder.before::<TokenizerConfig>().filter(|_| state.step > 0) {
+            let before = LrSchedule::new(&before.train, before.train.steps(photos.len()));
+            tell_other_schedule(&before, &schedule, state.step);
+        }
+        let (device, overdue) = (runtime.device, false);
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device })
+    }
+
+    /// Steps of the whole run.
+    pub fn steps(&self) -> u64 {
+        self.schedule.steps
+    }
+
+    /// Steps done before this process started.
+    pub fn resumed_at(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Photographs of the training set, and how many were left out of it.
+    pub fn num_photos(&self) -> (usize, usize) {
+        (self.photos.len(), self.photos.excluded())
     }
 
     /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
@@ -131,7 +152,7 @@ impl TokenizerTrainer {
             }
             if due.checkpoint {
                 let pause = Instant::now();
-                self.checkpoint(&batch, &mut metrics)?;
+                self.checkpoint(&losses, &batch, &mut metrics)?;
                 since.time += pause.elapsed();
             }
             if due.stop {
@@ -168,7 +189,7 @@ impl TokenizerTrainer {
         Due {
             log: step.is_multiple_of(train.log_every) || last || stop || validate,
             validate,
-            checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop,
+            checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
             stop,
         }
     }
@@ -205,7 +226,10 @@ impl TokenizerTrainer {
         let mut values = losses.values();
         let find = |values: &[(&str, f64)], name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, v)| *v);
         let get = |name: &str| find(&values, name).unwrap_or(f64::NAN);
-        self.refuse_divergence(get("train/total_loss"))?;
+        if let Err(diverged) = self.check_finite(&values) {
+            metrics.log(step, &values)?;
+            return Err(diverged);
+        }
         let report = TokenizerReport {
             step,
             steps,
@@ -256,8 +280,20 @@ impl TokenizerTrainer {
         Ok(validation.metrics())
     }
 
-    /// Publishes the state; without a validation set, with a picture of what the averaged weights make of `batch`.
-    fn checkpoint(&self, batch: &[u8], metrics: &mut Metrics) -> Result<(), TrainError> {
+    /// Publishes the state after the step that had `losses`, never one that is beyond repair, which would push out good ones.
+    /// Without a validation set, with a picture of what the averaged weights make of `batch`.
+    fn checkpoint(&mut self, losses: &Losses, batch: &[u8], metrics: &mut Metrics) -> Result<(), TrainError> {
+        let values = losses.values();
+        self.check_finite(&values)?;
+        // In fp16 a loss that is not finite leaves the weights as they were, but may come from them: the next step tells.
+        self.overdue = first_not_finite(&values).is_some();
+        if self.overdue && self.state.step < self.schedule.steps {
+            return Ok(());
+        }
+        // Losses are of the weights before the step.
+        if self.overdue || !self.learner.is_finite() {
+            return Err(self.divergence(&values)?);
+        }
         if self.val.is_none() {
             let side = self.config.train.image_size;
             let image_bytes = (side * side * 3) as usize;
@@ -270,13 +306,40 @@ impl TokenizerTrainer {
         Ok(())
     }
 
-    /// An error when the loss is no number, unless a smaller loss scale may still mend it.
-    fn refuse_divergence(&self, loss: f64) -> Result<(), TrainError> {
-        if loss.is_finite() || !self.learner.loss_scale().is_exhausted() {
-            return Ok(());
+    /// An error when a loss of either network is not finite, unless a smaller loss scale may still mend it.
+    fn check_finite(&self, values: &[(&'static str, f64)]) -> Result<(), TrainError> {
+        match first_not_finite(values) {
+            Some(_) if self.learner.loss_scale().is_exhausted() => Err(self.divergence(values)?),
+            _ => Ok(()),
         }
+    }
+
+    /// The error that ends a run whose last step had these losses.
+    fn divergence(&self, values: &[(&'static str, f64)]) -> Result<TrainError, TrainError> {
+        let total = values.iter().find(|(name, _)| *name == "train/total_loss").map_or(f64::NAN, |(_, loss)| *loss);
+        let loss = first_not_finite(values).map_or(total, |(_, loss)| loss);
         let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
-        Err(TrainError::Diverged { step: self.state.step, loss, last })
+        Ok(TrainError::Diverged { step: self.state.step, loss, last })
+    }
+}
+
+/// The first of some losses that is not finite.
+fn first_not_finite<'a>(values: &[(&'a str, f64)]) -> Option<(&'a str, f64)> {
+    values.iter().find(|(_, value)| !value.is_finite()).copied()
+}
+
+/// Says so where a run that goes on has another schedule from here on.
+fn tell_other_schedule(before: &LrSchedule, now: &LrSchedule, step: u64) {
+    // A constant rate with drops at epochs does not depend on the length of the run.
+    if before.steps != now.steps && now.lr_end != 1.0 {
+        tracing::warn!(
+            "the run now ends at step {} instead of {}: the learning rate goes on at {:.3e} where it would have been {:.3e}, \
+             so the result is not that of a run of this length from the start",
+            now.steps,
+            before.steps,
+            now.lr(step, 0),
+            before.lr(step, 0)
+        );
     }
 }
 

@@ -1,0 +1,119 @@
+//! What in a run's folder is the program's own, and may be removed: by exact names, never a folder with all that is in it.
+
+use super::events::event_files;
+use super::lock::LOCK;
+use super::newest::step_of;
+use crate::TrainError;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What file systems and desktops put into folders by themselves.
+const SYSTEM: [&str; 3] = ["lost+found", ".DS_Store", ".directory"];
+
+/// Files that are being written, under the names that this version and earlier ones give them.
+const TEMPORARY: [&str; 4] = ["config.toml.tmp", "metrics.jsonl.tmp", "config.tmp", "metrics.tmp"];
+
+/// Removes everything that a run has written into `folder` but the folder itself.
+pub(super) fn remove_run(folder: &Path) -> Result<(), TrainError> {
+    let own_events = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tokengrid");
+    event_files(folder)?.iter().filter(|path| own_events(path)).try_for_each(|path| remove_file(path))?;
+    let checkpoints = folder.join("checkpoints");
+    remove_unfinished(folder)?;
+    for path in entries(&checkpoints)?.iter().filter(|path| step_of(path).is_some()) {
+        remove_checkpoint(path)?;
+    }
+    if fs::symlink_metadata(checkpoints.join("latest")).is_ok_and(|link| link.is_symlink()) {
+        remove_file(&checkpoints.join("latest"))?;
+    }
+    let samples = folder.join("samples");
+    let is_picture = |path: &&PathBuf| is_named(path, "step-", ".png");
+    entries(&samples)?.iter().filter(is_picture).try_for_each(|path| remove_file(path))?;
+    for empty in [checkpoints, samples] {
+        // Fails where somebody else's files are left in it, as it should.
+        let _ = fs::remove_dir(empty);
+    }
+    // The record of the run goes last: until then the same command goes on with this.
+    ["metrics.jsonl", "config.toml"].iter().try_for_each(|name| remove_file(&folder.join(name)))
+}
+
+/// Removes what a run left that was killed while it wrote.
+pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
+    TEMPORARY.iter().try_for_each(|name| remove_file(&folder.join(name)))?;
+    let is_temporary = |path: &&PathBuf| is_named(path, "step-", ".png.tmp") || is_named(path, "step-", ".tmp");
+    entries(&folder.join("samples"))?.iter().filter(is_temporary).try_for_each(|path| remove_file(path))?;
+    for path in entries(&folder.join("checkpoints"))? {
+        match path.file_name().and_then(|name| name.to_str()) {
+            Some(".latest.tmp") => remove_file(&path)?,
+            Some(name) if unfinished_step(name) => remove_checkpoint(&path)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether `publish` gives its temporary folders such a name.
+fn unfinished_step(name: &str) -> bool {
+    name.strip_prefix('.')
+        .and_then(|name| name.strip_suffix(".tmp"))
+        .is_some_and(|name| step_of(Path::new(name)).is_some())
+}
+
+/// Removes a checkpoint's files, and its folder if nothing else lies in it.
+pub(super) fn remove_checkpoint(path: &Path) -> Result<(), TrainError> {
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    let mut foreign = 0;
+    // `state.json` makes it a checkpoint: a removal that is cut short leaves none.
+    remove_file(&path.join("state.json"))?;
+    for file in entries(path)? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_own = name == "config.toml" || name.ends_with(".safetensors") || name.ends_with(".tmp");
+        match is_own && file.is_file() {
+            true => remove_file(&file)?,
+            false => foreign += 1,
+        }
+    }
+    if foreign > 0 {
+        tracing::warn!("{} stays: {foreign} files in it are not of this program", path.display());
+        return Ok(());
+    }
+    fs::remove_dir(path).map_err(TrainError::io("remove", path))
+}
+
+/// The first entry of a folder without a run that is neither this program's start of one nor the system's.
+pub(super) fn foreign_entry(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let foreign = |path: &PathBuf| match path.file_name().and_then(|name| name.to_str()) {
+        Some("checkpoints") => !path.is_dir() || entries(path).is_ok_and(|inside| !inside.is_empty()),
+        Some(name) => {
+            !(name == LOCK || TEMPORARY.contains(&name) || SYSTEM.contains(&name) || name.starts_with(".nfs"))
+        }
+        None => true,
+    };
+    Ok(entries(folder)?.into_iter().find(foreign))
+}
+
+/// The paths in a folder by name; none where there is no folder.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let read = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        other => other.map_err(TrainError::io("read", folder))?,
+    };
+    let mut paths: Vec<PathBuf> = read.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_named(path: &Path, start: &str, end: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let digits = name.and_then(|name| name.strip_prefix(start)?.strip_suffix(end));
+    digits.is_some_and(|digits| digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove_file(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
