@@ -51,3 +51,25 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args.command, global),
     }
 }
+
+/// Whether a command is a job that may take hours, whose log is worth a heading.
+pub fn is_long(command: &Command) -> bool {
+    match command {
+        Command::Ingest(_) => true,
+        #[cfg(feature = "torch")]
+        Command::Tokenize(_) | Command::Train(_) | Command::Sample(_) | Command::Eval(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether a command that is stopped finishes the work in hand and keeps it.
+pub fn keeps_its_work(command: &Command) -> bool {
+    match command {
+        Command::Ingest(_) => true,
+        #[cfg(feature = "torch")]
+        Command::Cache(args) => matches!(args.command, crate::args::CacheCommand::Repair { .. }),
+        #[cfg(feature = "torch")]
+        Command::Tokenize(_) | Command::Train(_) | Command::Sample(_) => true,
+        _ => false,
+    }
+}
