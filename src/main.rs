@@ -35,6 +35,8 @@ fn main() {
 fn run(mut cli: args::Cli) -> u8 {
     output::expect_json(cli.global.json);
     log::init(&cli.global);
+    #[cfg(target_os = "linux")]
+    files::leave_deleted_folder();
     cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
     if commands::is_long(&cli.command) {

@@ -2,7 +2,7 @@
 //!
 //! GNU's OpenMP library, which libtorch brings along, lets a thread that has nothing to do spin for 300,000 rounds before it
 //! sleeps, several milliseconds. While another process wants the same cores, these threads take the time that the work
-//! needs: on a busy machine two threads were ten times slower than one. Spinning for a fraction of a millisecond bridges the
+//! needs: on a busy machine two threads were ten times slower than one. Spinning for a twentieth of a millisecond bridges the
 //! gaps between products nearly as well, and costs little when somebody else waits for the core.
 //!
 //! The library reads its settings when it is loaded, which is before anything of this program runs, so the environment
@@ -16,7 +16,7 @@ unsafe extern "C" {
 }
 
 /// What `GOMP_SPINCOUNT` is where the user says nothing.
-const SPINS: &CStr = c"5000";
+const SPINS: &CStr = c"1000";
 
 /// The C library's `getenv`, apart from the default above. Every library in the process calls this one.
 ///
