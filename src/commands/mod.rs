@@ -67,8 +67,6 @@ pub fn keeps_its_work(command: &Command) -> bool {
     match command {
         Command::Ingest(_) => true,
         #[cfg(feature = "torch")]
-        Command::Cache(args) => matches!(args.command, crate::args::CacheCommand::Repair { .. }),
-        #[cfg(feature = "torch")]
         Command::Tokenize(_) | Command::Train(_) | Command::Sample(_) => true,
         _ => false,
     }
