@@ -56,7 +56,7 @@ fn a_log_that_cannot_be_written_changes_nothing() {
 
 #[test]
 fn a_signal_is_obeyed_although_the_log_cannot_be_written() {
-    let child = program().args(["bench", "loader"]).stderr(full()).spawn().unwrap();
+    let child = program().args(["bench", "loader", "--rounds", "1000"]).stderr(full()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1000));
     signal(&child, "TERM");
     assert_eq!(wait_at_most(child, Duration::from_secs(10)).code(), Some(143));
@@ -67,7 +67,7 @@ fn an_answer_that_cannot_be_written_is_an_error_unless_the_reader_has_gone() {
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 1, 1);
     for more in [&[][..], &["--json"]] {
-        let ingest = [&["ingest", text(&source), "--quiet"], more].concat();
+        let ingest = [&["ingest", text(&source), "--quiet"][..], more].concat();
         let output = program().args(&ingest).stdout(full()).stderr(Stdio::piped()).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -109,7 +109,7 @@ fn control_characters_in_names_do_not_reach_the_terminal() {
     let name = "class/a\x1b]0;title\x07\x1b[31m\u{9b}2J\u{202e}.jpg";
     std::fs::write(source.join(name), b"no picture").unwrap();
     for more in [&[][..], &["-vv"], &["--json"], &["--on-bad", "fail"]] {
-        let output = tokengrid().args([&["ingest", text(&source)], more].concat()).output().unwrap();
+        let output = tokengrid().args([&["ingest", text(&source)][..], more].concat()).output().unwrap();
         let shown = [output.stdout.clone(), output.stderr].concat();
         let shown = String::from_utf8(shown).unwrap();
         assert!(shown.contains("title"), "the name is shown: {shown}");
