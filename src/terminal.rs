@@ -42,13 +42,25 @@ impl Meter {
         Meter { bar, what, plain, started: Instant::now(), last: Instant::now(), first_done: None }
     }
 
+    /// Begins where an earlier call of the same job ended: `done` of `total`. Rates count from here.
+    pub fn start(&mut self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.begin_at(done);
+        if self.plain && done > 0 {
+            eprintln!("{}resuming at {done} of {total} {}", log::stamp(), self.what);
+        }
+    }
+
+    fn begin_at(&mut self, done: u64) -> u64 {
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.first_done = Some(done);
+        done
+    }
+
     /// `done` of `total`, with a few more words.
     pub fn update(&mut self, done: u64, total: u64, words: &str) {
-        let first = *self.first_done.get_or_insert_with(|| {
-            self.bar.set_position(done);
-            self.bar.reset_eta();
-            done
-        });
+        let first = self.first_done.unwrap_or_else(|| self.begin_at(done));
         self.bar.set_length(total);
         self.bar.set_position(done);
         self.bar.set_message(printable::lines(words).into_owned());

@@ -135,6 +135,27 @@ fn the_log_of_a_long_job_says_when_and_what() {
     assert!(rest.ends_with("--size 64"), "{first}");
 }
 
+#[cfg(feature = "torch")]
+#[test]
+fn a_job_that_goes_on_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 6);
+    let names = common::sorted(&source.join("n01616086"));
+    let (whole, out) = (std::fs::read(&names[4]).unwrap(), folder.path().join("cache"));
+    std::fs::write(&names[4], b"no picture").unwrap();
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)];
+    let tokenize = || {
+        let more = ["--on-bad", "fail", "--rows-per-group", "2", "--batch-size", "1"];
+        tokengrid().args([&fixed[..], &more].concat()).output().unwrap()
+    };
+    assert_eq!(tokenize().status.code(), Some(1));
+    std::fs::write(&names[4], whole).unwrap();
+    let output = tokenize();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("Z resuming at 4 of 6 images\n"), "{stderr}");
+}
+
 #[test]
 fn absurd_numbers_of_threads_are_bounded_with_a_warning() {
     let folder = tempfile::tempdir().unwrap();
