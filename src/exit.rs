@@ -1,8 +1,11 @@
 //! Exit codes: 0 done, 1 the work failed or a check did not hold, 2 wrong usage, 130 / 143 stopped by a signal.
 
-use crate::signals;
+use crate::output::{self, StdoutFailed};
+use crate::{panics, signals};
 use anyhow::Error;
-use std::process::ExitCode;
+use std::any::Any;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A check that did not hold; the findings were printed already.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +17,65 @@ pub struct CheckFailed(pub String);
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Prints the error as one line with its causes, and picks the exit code.
-pub fn report(error: &Error) -> ExitCode {
-    if is_cancelled(error) {
-        eprintln!("tokengrid: {error}");
-        return ExitCode::from(signals::exit_code());
+/// Runs a command, reports how it failed if it did, and gives the exit code. A panic that nobody else caught ends here.
+pub fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
+    let ended = match catch_unwind(AssertUnwindSafe(command)) {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => ended_by_error(&error),
+        Err(payload) => ended_by_panic(payload),
+    };
+    if let Some(message) = &ended.message {
+        output::print_failure(message, ended.code);
     }
-    let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
-    eprintln!("tokengrid: {}", one_line(causes));
-    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+    ended.code
+}
+
+/// Ends the process. libtorch's and OpenMP's threads may be at work: destructors of C++ statics, which an ordinary exit
+/// runs, would pull their data from under them, and the process would end by a signal instead of with its code.
+pub fn leave(code: u8) -> ! {
+    // What was printed is on its way already, but for the rest of a line.
+    let _ = std::io::stdout().flush();
+    leave_at_once(code)
+}
+
+/// Ends the process without waiting for anybody, not even for who is printing.
+pub fn leave_at_once(code: u8) -> ! {
+    // SAFETY: `_exit` ends the process; it runs no code of this program and takes no lock.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// How a command ended.
+struct Ended {
+    code: u8,
+    message: Option<String>,
+}
+
+/// Prints the error as one line with its causes, and picks the exit code.
+fn ended_by_error(error: &Error) -> Ended {
+    let (code, message) = if is_cancelled(error) {
+        (signals::exit_code(), error.to_string())
+    } else {
+        let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
+        (if is_usage(error) { 2 } else { 1 }, one_line(causes))
+    };
+    eprintln!("tokengrid: {message}");
+    Ended { code, message: Some(message) }
+}
+
+/// The hook has printed a panic's line already.
+fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
+    match payload.downcast::<StdoutFailed>() {
+        // The reader of a pipe has gone: that is its right. Whatever else keeps the answer from being written is not.
+        Ok(failed) if failed.0.kind() == std::io::ErrorKind::BrokenPipe => Ended { code: 0, message: None },
+        Ok(failed) => {
+            eprintln!("tokengrid: cannot write the answer to stdout: {}", failed.0);
+            Ended { code: 1, message: None }
+        }
+        Err(payload) => {
+            let message = panics::last_message().unwrap_or_else(|| panics::text_of(&*payload));
+            Ended { code: 1, message: Some(message) }
+        }
+    }
 }
 
 /// Joins an error with its causes; a transparent wrapper repeats its cause's text, which is said once.
@@ -67,28 +120,4 @@ fn is_usage(error: &Error) -> bool {
             || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
             || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))
     })
-}
-
-/// A panic is a defect of ours, or memory that ran out inside libtorch. Either way: one line, no backtrace, exit code 1.
-pub fn one_line_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let payload = info.payload();
-        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-        let text = text.unwrap_or("unknown").lines().next().unwrap_or_default().to_string();
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        if text.contains("failed printing to stdout") {
-            // The reader of a pipe has gone: that is its right. Whatever else keeps the answer from being written is not.
-            let is_pipe = text.contains("Broken pipe");
-            if !is_pipe {
-                eprintln!(
-                    "tokengrid: {}",
-                    text.replace("failed printing to stdout", "cannot write the answer to stdout")
-                );
-            }
-            std::process::exit(i32::from(!is_pipe));
-        }
-        let advice = if text.contains("alloc") { "try a smaller --batch-size" } else { "please report this" };
-        eprintln!("tokengrid: internal error at {place}: {text}; {advice}");
-        std::process::exit(1);
-    }));
 }

@@ -3,25 +3,60 @@
 //! This package is the command line only: what was typed ([`args`]) is checked and handed to the libraries by one module a
 //! command ([`commands`]). Answers go to stdout, progress and logs to stderr.
 
+// First, since its macros take the place of the standard ones in every module that follows.
+#[macro_use]
+mod output;
+
 mod args;
 mod commands;
 mod exit;
 mod files;
-#[cfg(feature = "torch")]
+mod log;
+#[cfg(all(feature = "torch", target_os = "linux", target_env = "gnu"))]
+mod openmp;
+mod panics;
+mod printable;
 mod ranks;
 mod signals;
 mod terminal;
+mod threads;
 
 use clap::Parser;
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    let cli = args::Cli::parse();
-    terminal::init(&cli.global);
-    exit::one_line_panics();
+fn main() {
+    panics::install();
+    let code = match args::Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(refusal) => refuse(&refusal),
+    };
+    exit::leave(code)
+}
+
+fn run(mut cli: args::Cli) -> u8 {
+    output::expect_json(cli.global.json);
+    log::init(&cli.global);
+    #[cfg(target_os = "linux")]
+    files::leave_deleted_folder();
+    cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
-    match commands::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => exit::report(&error),
+    if commands::is_long(&cli.command) {
+        log::heading(&cli.global);
     }
+    if commands::keeps_its_work(&cli.command) {
+        signals::keep_work();
+    }
+    exit::code_of(|| commands::run(cli))
+}
+
+/// Prints what is wrong with the line that was typed, or the help that was asked for.
+fn refuse(refusal: &clap::Error) -> u8 {
+    let _ = refusal.print();
+    let code = refusal.exit_code() as u8;
+    if code != 0 {
+        output::expect_json(std::env::args_os().any(|word| word == "--json"));
+        let text = refusal.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        output::print_failure(first.trim_start_matches("error: "), code);
+    }
+    code
 }

@@ -1,29 +1,209 @@
-//! Which of several processes this one is.
+//! Which of several processes this one is, as the launcher says in the environment.
 
 use crate::exit::Usage;
+use crate::log;
 
-/// This process and how many there are: typed, else as `torchrun` or SLURM set them, else the only one.
+/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
+const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
+
+/// This process and how many there are: typed, else as `torchrun` or a step of SLURM set them, else the only one.
 ///
 /// # Errors
-/// A variable that is no number, or a rank that is not below the world size.
+/// A variable that is no number, one of the two without the other, or a rank that is not below the world size.
 pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
-    let from_env = |names: [&str; 2]| -> anyhow::Result<Option<u32>> {
-        let Some((name, text)) = names.iter().find_map(|name| Some((name, std::env::var(name).ok()?))) else {
-            return Ok(None);
-        };
-        let number =
-            text.trim().parse().map_err(|_| Usage(format!("{name}={text} in the environment is no number")))?;
-        Ok(Some(number))
-    };
-    let or_env = |typed: Option<u32>, names| typed.map_or_else(|| from_env(names), |number| Ok(Some(number)));
-    // Who says that there is one process is not asked which one it is.
-    let rank = if world_size == Some(1) { rank.or(Some(0)) } else { rank };
-    let rank = or_env(rank, ["RANK", "SLURM_PROCID"])?.unwrap_or(0);
-    let world_size = or_env(world_size, ["WORLD_SIZE", "SLURM_NTASKS"])?.unwrap_or(1);
-    if rank >= world_size {
-        return Err(
-            Usage(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")).into()
+    let variable = |name: &str| std::env::var(name).ok();
+    let launched = Launched::from(&variable);
+    let (rank, world_size) = launched.ranks(rank, world_size)?;
+    if let (None, 1, Some(tasks)) = (launched.launcher(), world_size, launched.tasks_outside_steps()) {
+        tracing::warn!(
+            "SLURM_NTASKS={tasks}, but no step of SLURM is running here: this is one process and does all of the work; \
+             `srun tokengrid ...` starts {tasks}"
         );
     }
+    log::set_rank(rank, world_size);
     Ok((rank, world_size))
+}
+
+/// How many processes of this job run on this machine, as far as the launcher says.
+pub fn local_world_size() -> usize {
+    Launched::from(&|name| std::env::var(name).ok()).local_world_size()
+}
+
+/// Where ranks come from: the names of the rank and of the world size.
+type Names = (&'static str, &'static str);
+
+const TORCHRUN: Names = ("RANK", "WORLD_SIZE");
+const SLURM: Names = ("SLURM_PROCID", "SLURM_NTASKS");
+
+/// The environment of a process that a launcher may have started.
+struct Launched<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl<'a> Launched<'a> {
+    fn from(variable: &'a dyn Fn(&str) -> Option<String>) -> Launched<'a> {
+        Launched { variable }
+    }
+
+    /// A variable; one that is empty counts as unset, as shells leave it.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    fn number(&self, name: &str) -> anyhow::Result<Option<u32>> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(Usage(format!("{name}={text} in the environment is no number")).into()),
+        }
+    }
+
+    /// The launcher that counts.
+    fn launcher(&self) -> Option<Names> {
+        let is_set = |name| self.text(name).is_some();
+        if is_set(TORCHRUN.0) || is_set(TORCHRUN.1) {
+            return Some(TORCHRUN);
+        }
+        (self.is_slurm_step() && is_set(SLURM.0)).then_some(SLURM)
+    }
+
+    /// Whether `srun` started this process. The variables of an allocation (`salloc`, a batch script) speak of tasks that
+    /// nobody started: whoever believed them would do a part of the work, and nobody the rest.
+    fn is_slurm_step(&self) -> bool {
+        let step = self.text("SLURM_STEP_ID").and_then(|step| step.parse::<u32>().ok());
+        step.is_some_and(|step| step < FIRST_SPECIAL_STEP)
+    }
+
+    /// Tasks of an allocation of SLURM that is no step, if there are several.
+    fn tasks_outside_steps(&self) -> Option<u32> {
+        let tasks = self.text("SLURM_NTASKS").and_then(|tasks| tasks.parse().ok());
+        tasks.filter(|&tasks| tasks > 1 && !self.is_slurm_step())
+    }
+
+    fn ranks(&self, rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
+        let (launched_rank, launched_size) = match self.launcher() {
+            Some(SLURM) => (self.number(SLURM.0)?, self.slurm_tasks()?),
+            Some((rank, world_size)) => (self.number(rank)?, self.number(world_size)?),
+            None => (None, None),
+        };
+        // Who says that there is one process is not asked which one it is.
+        let is_alone = world_size == Some(1);
+        let rank = if is_alone { rank.or(Some(0)) } else { rank.or(launched_rank) };
+        let world_size = world_size.or(launched_size);
+        match (rank, world_size) {
+            (None, None | Some(1)) => Ok((0, 1)),
+            (Some(rank), Some(world_size)) if rank < world_size => Ok((rank, world_size)),
+            (Some(rank), Some(world_size)) => {
+                Err(refusal(format!("rank {rank} does not exist among {world_size} processes: ranks count from 0")))
+            }
+            (Some(0), None) => Ok((0, 1)),
+            (Some(rank), None) => Err(refusal(format!(
+                "rank {rank} does not exist in a job of one process: ranks count from 0; give --world-size as well (or \
+                 WORLD_SIZE in the environment)"
+            ))),
+            (None, Some(world_size)) => Err(refusal(format!(
+                "which of the {world_size} processes is this? give --rank (or RANK in the environment)"
+            ))),
+        }
+    }
+
+    fn slurm_tasks(&self) -> anyhow::Result<Option<u32>> {
+        let of_step = self.number("SLURM_STEP_NUM_TASKS")?;
+        of_step.map_or_else(|| self.number(SLURM.1), |tasks| Ok(Some(tasks)))
+    }
+
+    fn local_world_size(&self) -> usize {
+        let tasks = if let Some(tasks) = self.text("LOCAL_WORLD_SIZE") {
+            tasks.parse().ok()
+        } else if self.launcher() == Some(SLURM) {
+            self.slurm_tasks_on_node()
+        } else {
+            None
+        };
+        tasks.unwrap_or(1).max(1)
+    }
+
+    /// `SLURM_STEP_TASKS_PER_NODE` is like `4(x2),3`: four tasks on each of two nodes, three on the next.
+    fn slurm_tasks_on_node(&self) -> Option<usize> {
+        let node: usize = self.text("SLURM_NODEID")?.parse().ok()?;
+        let tasks_per_node = self.text("SLURM_STEP_TASKS_PER_NODE")?;
+        let mut first_node = 0;
+        for part in tasks_per_node.split(',') {
+            let (tasks, nodes) = part.split_once("(x").unwrap_or((part, "1)"));
+            first_node += nodes.trim_end_matches(')').parse::<usize>().ok()?;
+            if node < first_node {
+                return tasks.parse().ok();
+            }
+        }
+        None
+    }
+}
+
+fn refusal(text: String) -> anyhow::Error {
+    Usage(text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The answer under these variables, `NAME=value`, separated by spaces.
+    fn with<T>(variables: &str, ask: impl Fn(&Launched) -> T) -> T {
+        let variable = |name: &str| {
+            let pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
+            pairs.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).next()
+        };
+        ask(&Launched::from(&variable))
+    }
+
+    fn found(variables: &str) -> (u32, u32) {
+        with(variables, |launched| launched.ranks(None, None).unwrap())
+    }
+
+    #[test]
+    fn launchers_in_their_order() {
+        assert_eq!(found(""), (0, 1));
+        assert_eq!(found("RANK=2 WORLD_SIZE=4"), (2, 4));
+        let step = "SLURM_STEP_ID=0 SLURM_PROCID=3 SLURM_NTASKS=8 SLURM_STEP_NUM_TASKS=4";
+        assert_eq!(found(step), (3, 4), "the step's own number of tasks");
+        assert_eq!(found(&format!("{step} RANK=0 WORLD_SIZE=2")), (0, 2), "both from one launcher");
+        assert_eq!(found(&format!("{step} RANK= WORLD_SIZE=")), (3, 4), "empty is unset");
+    }
+
+    #[test]
+    fn an_allocation_of_slurm_is_no_step() {
+        let salloc = "SLURM_JOB_ID=7 SLURM_NTASKS=4";
+        let batch = "SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0";
+        let interactive = "SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_STEP_ID=4294967290 SLURM_STEP_NUM_TASKS=1";
+        for variables in [salloc, batch, interactive] {
+            assert_eq!(found(variables), (0, 1), "{variables}");
+            assert_eq!(with(variables, Launched::tasks_outside_steps), Some(4), "{variables}");
+        }
+        assert_eq!(with("SLURM_NTASKS=4 SLURM_STEP_ID=2 SLURM_PROCID=1", Launched::tasks_outside_steps), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        for (variables, word) in [
+            ("RANK=a WORLD_SIZE=2", "RANK=a"),
+            ("RANK=2 WORLD_SIZE=2", "does not exist"),
+            ("RANK=1", "--world-size"),
+            ("WORLD_SIZE=2", "--rank"),
+        ] {
+            let refused = with(variables, |launched| launched.ranks(None, None).unwrap_err().to_string());
+            assert!(refused.contains(word), "{variables}: {refused}");
+        }
+        assert_eq!(with("RANK=3 WORLD_SIZE=4", |launched| launched.ranks(None, Some(1)).unwrap()), (0, 1));
+        assert_eq!(with("RANK=3 WORLD_SIZE=4", |launched| launched.ranks(Some(1), None).unwrap()), (1, 4));
+    }
+
+    #[test]
+    fn processes_on_this_machine() {
+        let local = |variables| with(variables, Launched::local_world_size);
+        assert_eq!(local(""), 1);
+        assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4"), 4);
+        let step = "SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_STEP_NUM_TASKS=11 SLURM_STEP_TASKS_PER_NODE=4(x2),3";
+        assert_eq!([0, 1, 2].map(|node| local(&format!("{step} SLURM_NODEID={node}"))), [4, 4, 3]);
+        assert_eq!(local("SLURM_NTASKS=4 SLURM_STEP_TASKS_PER_NODE=4 SLURM_NODEID=0"), 1, "no step");
+    }
 }

@@ -1,38 +1,14 @@
-//! What people see while a command works: logs and progress on stderr, answers on stdout.
+//! What people see while a command works: progress on stderr, and how numbers are shown.
 
 use crate::args::Global;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+pub use crate::output::print_json;
+use crate::{log, printable};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
-use tracing_subscriber::EnvFilter;
 
 /// Between two plain progress lines, where stderr is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-
-/// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
-pub fn init(global: &Global) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, _) => "debug",
-    };
-    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let color = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(color)
-        .with_target(false)
-        .without_time()
-        .init();
-}
-
-/// Prints the one JSON object that `--json` promises.
-pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
 
 /// Progress of something countable: a bar on a terminal, else a line every few seconds.
 pub struct Meter {
@@ -54,42 +30,67 @@ impl Meter {
             ProgressDrawTarget::stderr_with_hz(5)
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        let template = "{bar:30} {pos}/{len} {prefix} {per_sec:>9} eta {eta} {msg}";
+        let template = "{bar:30} {pos}/{len} {prefix} {rate:>9} eta {eta} {msg}";
+        let show_rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = text.write_str(&rate(state.per_sec()));
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", show_rate));
         }
         bar.set_prefix(what);
         let plain = !global.quiet && !terminal;
         Meter { bar, what, plain, started: Instant::now(), last: Instant::now(), first_done: None }
     }
 
+    /// Begins where an earlier call of the same job ended: `done` of `total`. Rates count from here.
+    pub fn start(&mut self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.begin_at(done);
+        if self.plain && done > 0 {
+            eprintln!("{}resuming at {done} of {total} {}", log::stamp(), self.what);
+        }
+    }
+
+    fn begin_at(&mut self, done: u64) -> u64 {
+        self.bar.set_position(done);
+        self.bar.reset_eta();
+        self.first_done = Some(done);
+        done
+    }
+
     /// `done` of `total`, with a few more words.
     pub fn update(&mut self, done: u64, total: u64, words: &str) {
-        let first = *self.first_done.get_or_insert_with(|| {
-            self.bar.set_position(done);
-            self.bar.reset_eta();
-            done
-        });
+        let first = self.first_done.unwrap_or_else(|| self.begin_at(done));
         self.bar.set_length(total);
         self.bar.set_position(done);
-        self.bar.set_message(words.to_string());
+        self.bar.set_message(printable::lines(words).into_owned());
         if !self.plain || (self.last.elapsed() < PLAIN_EVERY && done < total) {
             return;
         }
         self.last = Instant::now();
-        let rate = (done - first.min(done)) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        let eta = if rate > 0.0 {
-            format!(", {} left", seconds((total - done.min(total)) as f64 / rate))
+        let per_sec = (done - first.min(done)) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let eta = if per_sec > 0.0 {
+            format!(", {} left", seconds((total - done.min(total)) as f64 / per_sec))
         } else {
             String::new()
         };
-        eprintln!("{done}/{total} {} ({rate:.1}/s{eta}) {words}", self.what);
+        eprintln!("{}{done}/{total} {} ({}{eta}) {words}", log::stamp(), self.what, rate(per_sec));
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// A speed for people: three digits at least where there are three, also below one a second.
+fn rate(per_sec: f64) -> String {
+    match per_sec {
+        r if r >= 99.95 => format!("{r:.0}/s"),
+        r if r >= 9.995 => format!("{r:.1}/s"),
+        r if r >= 0.1 || r == 0.0 => format!("{r:.2}/s"),
+        r => format!("{:.2}/min", 60.0 * r),
     }
 }
 
@@ -113,4 +114,15 @@ pub fn bytes(count: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_the_digits_that_people_read() {
+        let shown = [0.0, 0.004_2, 0.771_708_325, 9.994, 12.345, 771.708_325, 98_765.4].map(rate);
+        assert_eq!(shown, ["0.00/s", "0.25/min", "0.77/s", "9.99/s", "12.3/s", "772/s", "98765/s"]);
+    }
 }

@@ -220,7 +220,14 @@ fn several_processes_are_refused_and_one_among_a_launchers_variables_is_not() {
     assert!(message.contains("process 1 of 2") && message.contains("NCCL"), "{message}");
     let launched = |more: &[&str]| {
         let mut command = tokengrid();
-        command.env("SLURM_PROCID", "3").env("SLURM_NTASKS", "4").args(&arguments).args(more).output().unwrap()
+        command
+            .env("SLURM_STEP_ID", "0")
+            .env("SLURM_PROCID", "3")
+            .env("SLURM_NTASKS", "4")
+            .args(&arguments)
+            .args(more)
+            .output()
+            .unwrap()
     };
     let output = launched(&[]);
     assert_eq!(output.status.code(), Some(2));

@@ -15,7 +15,7 @@ pub enum IngestError {
         path: PathBuf,
     },
     /// The operating system refuses to read a file or folder.
-    #[error("{path}: cannot be read; check its permissions and try again", path = .path.display())]
+    #[error("{path}: cannot be read", path = .path.display())]
     Unreadable {
         /// The file or folder.
         path: PathBuf,

@@ -65,7 +65,7 @@ pub struct Global {
     /// More log lines on stderr (twice: everything).
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// CPU threads to use [default: one a core].
+    /// CPU threads to use, at most four per core [default: one per core, shared among the processes of a job].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
 }

@@ -51,3 +51,21 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(&args.command, global),
     }
 }
+
+/// Whether a command is a job that may take hours, whose log is worth a heading.
+pub fn is_long(command: &Command) -> bool {
+    #[cfg(feature = "torch")]
+    if matches!(command, Command::Eval(_)) {
+        return true;
+    }
+    keeps_its_work(command)
+}
+
+/// Whether a command that is stopped finishes the work in hand and keeps it.
+pub fn keeps_its_work(command: &Command) -> bool {
+    #[cfg(feature = "torch")]
+    if matches!(command, Command::Tokenize(_) | Command::Train(_) | Command::Sample(_)) {
+        return true;
+    }
+    matches!(command, Command::Ingest(_))
+}

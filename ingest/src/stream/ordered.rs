@@ -20,7 +20,7 @@ pub(super) trait Work: Send + 'static {
     /// What is made of it.
     type Output: Send + 'static;
 
-    /// Works on one position. Must not panic.
+    /// Works on one position. A panic ends the stream: the consumer gets it.
     fn work(&mut self, index: usize, ticket: Self::Ticket) -> Self::Output;
 }
 
@@ -73,7 +73,7 @@ impl<W: Work> Ordered<W> {
     /// The next result; `None` when the order is exhausted.
     ///
     /// # Panics
-    /// Passes on a panic of the order's iterator.
+    /// Passes on a panic of the order's iterator or of a worker.
     pub(super) fn next(&mut self) -> Option<W::Output> {
         if let Some(worker) = &mut self.inline {
             self.shared.work_once(worker);
@@ -135,7 +135,7 @@ struct State<W: Work> {
     slots: VecDeque<Slot<W::Output>>,
     first: u64,
     cancelled: bool,
-    /// A panic of the order's iterator, for the consumer.
+    /// A panic of the order's iterator or of a worker, for the consumer.
     panic: Option<Box<dyn Any + Send>>,
 }
 
@@ -160,9 +160,26 @@ impl<W: Work> Shared<W> {
     /// Claims and delivers one position; false when there is none left.
     fn work_once(&self, worker: &mut W) -> bool {
         let Some(Claim { number, index, ticket }) = self.claim() else { return false };
-        let output = worker.work(index, ticket);
-        self.deliver(number, output);
-        true
+        match catch_unwind(AssertUnwindSafe(|| worker.work(index, ticket))) {
+            Ok(output) => {
+                self.deliver(number, output);
+                true
+            }
+            // The position would stay undelivered, and the consumer would wait for it for ever.
+            Err(panic) => {
+                let mut state = self.lock();
+                self.end(&mut state, Some(panic));
+                false
+            }
+        }
+    }
+
+    /// Ends the claiming; a panic goes to the consumer.
+    fn end(&self, state: &mut State<W>, panic: Option<Box<dyn Any + Send>>) {
+        state.claims = None;
+        state.panic = panic.or(state.panic.take());
+        self.ready.notify_all();
+        self.room.notify_all();
     }
 
     /// Claims the next position, waiting for room.
@@ -184,13 +201,9 @@ impl<W: Work> Shared<W> {
                 state.slots.push_back(Slot::Working);
                 return Some(Claim { number, index, ticket });
             }
-            Ok(None) => {}
-            Err(panic) => state.panic = Some(panic),
+            Ok(None) => self.end(&mut state, None),
+            Err(panic) => self.end(&mut state, Some(panic)),
         }
-        state.claims = None;
-        drop(state);
-        self.ready.notify_all();
-        self.room.notify_all();
         None
     }
 
@@ -201,6 +214,34 @@ impl<W: Work> Shared<W> {
         drop(state);
         if place == 0 {
             self.ready.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Breaking;
+
+    impl Work for Breaking {
+        type Ticket = ();
+        type Output = usize;
+
+        fn work(&mut self, index: usize, (): ()) -> usize {
+            assert!(index != 3, "the worker is broken");
+            index
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_worker_reaches_the_consumer() {
+        for threads in [1, 4] {
+            let claims = Claims { order: Box::new(0..100), tickets: Box::new(|| ()) };
+            let mut results = Ordered::spawn(claims, || Breaking, threads, 8, Arc::default());
+            let consume = AssertUnwindSafe(|| while results.next().is_some() {});
+            let panic = catch_unwind(consume).expect_err("the panic is passed on");
+            assert_eq!(panic.downcast_ref::<&str>(), Some(&"the worker is broken"));
         }
     }
 }

@@ -87,6 +87,10 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
 fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
     let mut meter = Meter::new(global, "images");
     let progress = &mut |progress: &tokengrid_tokenize::Progress| {
+        if progress.images_now == 0 {
+            meter.start(progress.images as u64, progress.images_total as u64);
+            return;
+        }
         meter.update(progress.images as u64, progress.images_total as u64, &format!("{} bad", progress.bad));
     };
     Ok(job.run(out, signals::flag(), progress)?)

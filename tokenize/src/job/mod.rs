@@ -111,7 +111,8 @@ impl Job<'_> {
         Ok(spec)
     }
 
-    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called after every batch.
+    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called at the beginning, and
+    /// after every image.
     ///
     /// # Errors
     /// A folder of another job, a full disk, too many bad inputs, or [`TokenizeError::Cancelled`]; what was finished by
@@ -134,6 +135,7 @@ impl Job<'_> {
         }
         let stream = self.stream(writer.next_image()..writer.images().end);
         let stages = stream.counters();
+        progress(&counters.progress());
         let (sender, receiver) = bounded(WRITER_QUEUE);
         let source = &*self.source;
         let (encoded, finished) = std::thread::scope(|scope| {

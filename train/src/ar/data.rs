@@ -5,6 +5,7 @@ use crate::TrainError;
 use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
 use std::ops::Range;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -164,13 +165,17 @@ impl Prefetch {
     /// The next batch.
     ///
     /// # Panics
-    /// When the unpacking thread died.
+    /// Passes on a panic of the unpacking thread.
     pub fn next_batch(&mut self) -> HostBatch {
         let started = Instant::now();
         let batches = self.batches.as_ref().expect("the receiver lives as long as the prefetcher");
-        let batch = batches.recv().expect("the unpacking thread runs until its receiver is gone");
+        let batch = batches.recv();
         self.waited += started.elapsed();
-        batch
+        batch.unwrap_or_else(|_| {
+            // The thread runs until its receiver is gone, so it panicked.
+            let ended = self.worker.take().map(JoinHandle::join);
+            resume_unwind(ended.and_then(Result::err).expect("the unpacking thread ends by a panic only"))
+        })
     }
 
     /// Time spent waiting for data since the last call.

@@ -5,9 +5,11 @@
 //! So the kernels run on the same team, through the entry point that compilers use for `#pragma omp parallel`. Where the
 //! OpenMP library is another one, threads of our own take its place.
 
+use std::any::Any;
 use std::ffi::c_void;
-use std::sync::OnceLock;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// `GOMP_parallel(function, data, num_threads, flags)` of GNU's OpenMP library.
 type GompParallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
@@ -27,10 +29,19 @@ struct Tasks<'a> {
     next: AtomicUsize,
     count: usize,
     work: &'a (dyn Fn(usize) + Sync),
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Tasks<'_> {
+    /// Works until no task is left. A panic is kept for the caller: it must not cross the OpenMP library.
     fn drain(&self) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work_on())) {
+            self.next.store(self.count, Ordering::Relaxed);
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic);
+        }
+    }
+
+    fn work_on(&self) {
         loop {
             let task = self.next.fetch_add(1, Ordering::Relaxed);
             if task >= self.count {
@@ -41,7 +52,7 @@ impl Tasks<'_> {
     }
 }
 
-/// Entered by every thread of the team. A panic cannot cross it: the process ends with the panic's message.
+/// Entered by every thread of the team.
 extern "C" fn enter(tasks: *mut c_void) {
     // SAFETY: `for_each` passes a `Tasks` that outlives the team's work, and threads only share it.
     unsafe { &*tasks.cast::<Tasks>() }.drain();
@@ -49,8 +60,11 @@ extern "C" fn enter(tasks: *mut c_void) {
 
 /// Calls `work(0) .. work(count - 1)`, each once, in any order and on any thread; returns when all are done. What a task
 /// computes must not depend on which thread runs it.
+///
+/// # Panics
+/// Passes on a panic of `work`, when every thread has ended its task.
 pub fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
-    let tasks = Tasks { next: AtomicUsize::new(0), count, work };
+    let tasks = Tasks { next: AtomicUsize::new(0), count, work, panic: Mutex::default() };
     let threads = (tch::get_num_threads().max(1) as usize).min(count);
     match gomp_parallel() {
         _ if threads <= 1 => tasks.drain(),
@@ -62,6 +76,9 @@ pub fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
             }
             tasks.drain();
         }),
+    }
+    if let Some(panic) = tasks.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        resume_unwind(panic);
     }
 }
 
@@ -127,6 +144,13 @@ mod tests {
             for_each(count, &|task| unsafe { pieces.piece(task, 1)[0] += 1 });
             assert!(marks.iter().all(|&mark| mark == 1));
         }
+    }
+
+    #[test]
+    fn a_panic_of_a_task_reaches_the_caller() {
+        let broken = || for_each(100, &|task| assert!(task != 7, "the task is broken"));
+        let panic = catch_unwind(broken).expect_err("the panic is passed on");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the task is broken"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::crop::{CropConfig, Cutter};
 use crate::TrainError;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashSet;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -183,17 +184,23 @@ impl Crops {
     /// Too many photographs are broken. Nothing comes after that.
     ///
     /// # Panics
-    /// When it is called after an error.
+    /// Passes on a panic of a thread; when it is called after an error.
     pub fn next_batch(&mut self) -> Result<Vec<u8>, TrainError> {
         let started = Instant::now();
         let mut batch = Vec::with_capacity(self.batch_bytes);
         for _ in 0..self.batch_size {
-            let crop = self.queues[self.next].recv().expect("a thread ends after an error only");
+            let Ok(crop) = self.queues[self.next].recv() else { self.pass_on_panic() };
             batch.extend_from_slice(&crop?);
             self.next = (self.next + 1) % self.queues.len();
         }
         self.waited += started.elapsed();
         Ok(batch)
+    }
+
+    /// The thread whose turn it is has ended.
+    fn pass_on_panic(&mut self) -> ! {
+        let ended = self.threads.swap_remove(self.next).join();
+        resume_unwind(ended.expect_err("a thread ends after an error or a panic only"))
     }
 
     /// Time spent waiting for crops since the last call.

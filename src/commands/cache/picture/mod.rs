@@ -31,7 +31,7 @@ pub fn print(
             blocks::text(&picture, if columns == usize::MAX { COLUMNS } else { columns })
         }
     };
-    println!("{text}");
+    crate::output::print_raw(&format!("{text}\n"));
     Ok(())
 }
 

@@ -1,0 +1,59 @@
+//! Text that may be shown on a terminal, whatever it came from.
+
+use std::borrow::Cow;
+
+/// Control characters, which start escape sequences, and the characters that turn the direction of writing, which make text
+/// look like another.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text of several lines; what is unsafe becomes `\u{1b}`.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'), |c| format!("\\u{{{:x}}}", u32::from(c)))
+}
+
+/// A JSON text; what is unsafe stands inside strings only, and becomes JSON's own escape.
+pub fn json(text: &str) -> Cow<'_, str> {
+    replaced(text, |c| is_unsafe(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(&is_replaced) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_replaced(c) {
+            shown.push_str(&escape(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_made_visible() {
+        assert_eq!(lines("a\x1b[31mred\x07\u{9b}2J\u{202e}b"), "a\\u{1b}[31mred\\u{7}\\u{9b}2J\\u{202e}b");
+        assert_eq!(lines("rolled\rback"), "rolled\\u{d}back");
+    }
+
+    #[test]
+    fn ordinary_text_stays() {
+        let text = "two\tcolumns\nn01440764_10026.JPEG  été 猫 שלום 🐈";
+        assert!(matches!(lines(text), Cow::Borrowed(same) if same == text));
+    }
+
+    #[test]
+    fn json_stays_json_and_keeps_its_meaning() {
+        let value = serde_json::json!({ "key": "a\x1b\x7f\u{9b}\u{202e}\nb" });
+        let shown = json(&serde_json::to_string_pretty(&value).unwrap()).into_owned();
+        assert!(!shown.chars().any(|c| is_unsafe(c) && c != '\n'), "{shown:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
+}
