@@ -111,7 +111,7 @@ impl Job<'_> {
         Ok(spec)
     }
 
-    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called after every batch.
+    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called after every image.
     ///
     /// # Errors
     /// A folder of another job, a full disk, too many bad inputs, or [`TokenizeError::Cancelled`]; what was finished by
