@@ -41,7 +41,7 @@ pub enum SampleError {
     },
     /// A model that computes nonsense.
     #[error(
-        "the model's logits at position {position} are no numbers (NaN or infinite): the checkpoint is damaged, or \
+        "the model's logits at position {position} are not finite (NaN or infinite): the checkpoint is damaged, or \
          --precision fp16 is too narrow for it (try bf16 or fp32)"
     )]
     NotLogits {
@@ -157,7 +157,7 @@ pub enum SampleError {
         b: usize,
     },
     /// Features with infinities or NaN.
-    #[error("the features hold values that are no numbers (NaN or infinite)")]
+    #[error("the features hold values that are not finite (NaN or infinite)")]
     NotFinite,
     /// An image could not be decoded, or too many of them.
     #[error(transparent)]

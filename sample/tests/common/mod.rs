@@ -1,5 +1,5 @@
 //! Networks with golden weights, for several test files.
-#![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
+#![allow(clippy::unwrap_used, dead_code, missing_docs)] // in a test, a panic is the report
 
 use tch::{Device, Tensor};
 use tokengrid_sample::eval::Inception;
