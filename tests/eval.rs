@@ -256,3 +256,74 @@ fn a_stopped_evaluation_writes_nothing_and_exits_with_130() {
     assert_eq!(output.status.code(), Some(130), "{rest}");
     assert!(output.stdout.is_empty() && !out.exists() && rest.contains("stopped"), "{rest}");
 }
+
+#[test]
+fn averaged_weights_are_measured_where_the_file_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 1);
+    let checkpoint = repository("tests/fixtures/golden/tok_f4.ckpt");
+    let run = |more: &[&str]| {
+        let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", text(&checkpoint), "--size", "32"];
+        json(&[&fixed[..], more].concat())
+    };
+    let (untold, ema, raw) = (run(&[]), run(&["--variant", "ema"]), run(&["--variant", "raw"]));
+    assert_eq!((untold["variant"].as_str(), raw["variant"].as_str()), (Some("ema"), Some("raw")));
+    assert_eq!(untold["psnr"], ema["psnr"]);
+    assert_ne!(untold["psnr"], raw["psnr"]);
+    assert_eq!(reconstruction(&source, &[])["variant"], "raw", "the small tokenizer has no averages");
+}
+
+#[test]
+fn one_picture_has_one_psnr_whichever_command_measures_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, out) = (folder.path().join("source"), folder.path().join("out"));
+    std::fs::create_dir(&source).unwrap();
+    let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
+    tokengrid_tokenize::Picture::new(50, 39, noise).save(&source.join("noise.png")).unwrap();
+    let fixed = ["--tokenizer", "tiny", "--size", "original"];
+    let evaluated = json(&[&["eval", "reconstruction", text(&source)][..], &fixed].concat());
+    let shown = json(&[&["reconstruct", text(&source), "--out", text(&out)][..], &fixed].concat());
+    assert_eq!(shown["images"][0]["psnr"], evaluated["psnr"]);
+    // A margin is on both sides, in both: 4 x 3 tokens.
+    assert_eq!((shown["images"][0]["tokens"].as_u64(), evaluated["tokens"].as_u64()), (Some(12), Some(12)));
+}
+
+#[test]
+fn more_splits_than_pictures_and_sizes_beyond_reason_are_no_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 2);
+    let network = inception(folder.path());
+    let fixed = ["eval", "samples", text(&source), "--inception", text(&network), "--threads", "1", "--limit", "2"];
+    let answer = json(&[&fixed[..], &["--splits", "1000000000000"]].concat());
+    assert_eq!(answer["splits"], 2);
+    let out = folder.path().join("out");
+    let size = ["reconstruct", text(&source), "--tokenizer", "tiny", "--out", text(&out), "--size", "4000000000"];
+    assert!(fails(&size, 2).contains("--size"));
+}
+
+#[test]
+fn a_file_is_replaced_only_where_this_program_made_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 2);
+    let network = inception(folder.path());
+    let (stats, look) = (folder.path().join("stats.npz"), folder.path().join("look"));
+    let samples = ["eval", "samples", text(&source), "--inception", text(&network), "--threads", "1"];
+    let samples = [&samples[..], &["--save-stats", text(&stats)]].concat();
+    let reconstruction = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32"];
+    let reconstruction = [&reconstruction[..], &["--out", text(&look), "--pairs", "1"]].concat();
+    std::fs::create_dir(&look).unwrap();
+    for (command, file) in [(&samples, &stats), (&reconstruction, &look.join("best-00.png"))] {
+        json(command);
+        json(command);
+        // Of the same kind, and not ours.
+        let mut foreign = vec![];
+        match file == &stats {
+            true => foreign.extend(b"PK\x05\x06 and eighteen bytes more"),
+            false => foreign.extend(b"\x89PNG\r\n\x1a\n of a camera"),
+        }
+        std::fs::write(file, &foreign).unwrap();
+        let message = fails(command, 1);
+        assert!(message.contains("not one that this program made"), "{message}");
+        assert_eq!(std::fs::read(file).unwrap(), foreign);
+    }
+}

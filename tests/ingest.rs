@@ -100,7 +100,10 @@ fn pngs_are_continued_and_never_mixed() {
     let message = fails(&["ingest", text(&source), "--out", text(&source.join("png"))], 2);
     assert!(message.contains("lies in the source"), "{message}");
     let message = fails(&["ingest", text(&source), "--report", text(&foreign.join("diary.txt"))], 1);
-    assert!(message.contains("another kind"), "{message}");
+    assert!(message.contains("this program made"), "{message}");
+    std::fs::write(foreign.join("mine.json"), "{\"mine\": 1}").unwrap();
+    let message = fails(&["ingest", text(&source), "--report", text(&foreign.join("mine.json"))], 1);
+    assert!(message.contains("this program made"), "{message}");
     let message = fails(&["ingest", text(&source), "--report", text(&foreign.join("no/r.json"))], 1);
     assert!(message.contains("no folder"), "{message}");
     assert_eq!(std::fs::read_to_string(foreign.join("diary.txt")).unwrap(), "mine");

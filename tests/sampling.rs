@@ -123,6 +123,245 @@ fn a_rank_that_is_first_says_who_is_missing() {
     assert!(fails(&[&sample(&model, &[])[..], &both].concat(), 2).contains("--overwrite"));
 }
 
+/// Inception scores by the rule of the ADM suite, from the probabilities of consecutive pictures: cut into runs, the mean of
+/// the scores of the runs.
+fn adm_inception_score(probabilities: &[Vec<f64>], run: usize) -> f64 {
+    let scores: Vec<f64> = probabilities.chunks(run).map(score_of_run).collect();
+    scores.iter().sum::<f64>() / scores.len() as f64
+}
+
+/// `exp` of the mean of `KL(p(y|x) || p(y))`.
+fn score_of_run(run: &[Vec<f64>]) -> f64 {
+    let mean = |class: usize| run.iter().map(|p| p[class]).sum::<f64>() / run.len() as f64;
+    let means: Vec<f64> = (0..run[0].len()).map(mean).collect();
+    let terms = run.iter().flat_map(|p| p.iter().zip(&means)).filter(|(p, _)| **p > 0.0);
+    (terms.map(|(p, mean)| p * (p / mean).ln()).sum::<f64>() / run.len() as f64).exp()
+}
+
+/// The pictures of an `.npz` file.
+fn npz_pictures(path: &Path) -> Vec<Vec<u8>> {
+    let mut npz = tokengrid_sample::eval::array_file::Npz::open(path).unwrap();
+    let mut array = npz.array("arr_0").unwrap();
+    let bytes = array.shape[1..].iter().product();
+    let mut next = || {
+        let mut picture = vec![0; bytes];
+        array.read_bytes(&mut picture).unwrap();
+        picture
+    };
+    (0..array_len(path)).map(|_| next()).collect()
+}
+
+fn array_len(path: &Path) -> usize {
+    tokengrid_sample::eval::array_file::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
+}
+
+/// The pixels of a run's picture.
+fn pixels(out: &Path, class: usize, index: usize) -> Vec<u8> {
+    let bytes = std::fs::read(out.join(format!("images/{class:04}/{index:05}.png"))).unwrap();
+    tokengrid_ingest::decode_rgb(&bytes, &Default::default()).unwrap().pixels
+}
+
+#[test]
+fn the_npz_is_in_an_order_that_gives_the_adm_suite_its_inception_score() {
+    const CLASSES: usize = 3;
+    const PER_CLASS: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out, npz) = (model(folder.path()), folder.path().join("out"), folder.path().join("all.npz"));
+    let outputs = ["--num-per-class", "40", "--batch-size", "64", "--out", text(&out), "--npz", text(&npz)];
+    json(&[&sample(&model, &[])[..], &outputs].concat());
+    let recorded: Value = serde_json::from_slice(&std::fs::read(out.join("sample.json")).unwrap()).unwrap();
+    let order: Vec<usize> =
+        recorded["npz_order"].as_array().unwrap().iter().map(|index| index.as_u64().unwrap() as usize).collect();
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    assert!(sorted.into_iter().eq(0..CLASSES * PER_CLASS), "{order:?}");
+    // A classifier that is sure of every picture.
+    let sure = |image: usize| (0..CLASSES).map(|class| f64::from(image / PER_CLASS == class)).collect::<Vec<f64>>();
+    let pictures = npz_pictures(&npz);
+    assert_eq!(pictures.len(), CLASSES * PER_CLASS);
+    let mut probabilities = vec![];
+    for (picture, &image) in pictures.iter().zip(&order) {
+        assert!(
+            *picture == pixels(&out, image / PER_CLASS, image % PER_CLASS),
+            "image {image} is where the record says"
+        );
+        probabilities.push(sure(image));
+    }
+    let by_class: Vec<Vec<f64>> = (0..CLASSES * PER_CLASS).map(sure).collect();
+    assert!((adm_inception_score(&by_class, PER_CLASS) - 1.0).abs() < 1e-9, "what class by class would give");
+    let score = adm_inception_score(&probabilities, PER_CLASS);
+    assert!(score > 2.7, "{score} of {CLASSES}");
+}
+
+#[test]
+fn images_of_other_settings_are_never_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out, npz) = (model(folder.path()), folder.path().join("out"), folder.path().join("all.npz"));
+    let run = |seed: &str, per_class: &str, out: &Path, more: &[&str]| {
+        let fixed = ["--seed", seed, "--num-per-class", per_class, "--out", text(out)];
+        json(&[&sample(&model, &[])[..], &fixed, more].concat())
+    };
+    let refused = |seed: &str, more: &[&str]| {
+        let fixed = ["--seed", seed, "--num-per-class", "6", "--out", text(&out)];
+        fails(&[&sample(&model, &[])[..], &fixed, more].concat(), 1)
+    };
+    let fresh = folder.path().join("fresh");
+    run("2", "6", &fresh, &[]);
+    run("1", "6", &out, &[]);
+    run("1", "2", &out, &[]);
+    let overwritten = run("2", "2", &out, &["--overwrite"]);
+    assert_eq!(overwritten["images_now"], 6);
+    let grown = run("2", "6", &out, &["--npz", text(&npz)]);
+    assert_eq!((grown["images"].as_u64(), grown["images_now"].as_u64()), (Some(18), Some(12)));
+    assert!(images(&out) == images(&fresh), "no image of the first seed is left");
+
+    // A record that is lost or damaged lets none of them in either.
+    for damage in [Some(&b""[..]), Some(b"{\"model\": "), None] {
+        match damage {
+            Some(bytes) => std::fs::write(out.join("sample.json"), bytes).unwrap(),
+            None => std::fs::remove_file(out.join("sample.json")).unwrap(),
+        }
+        let message = refused("3", &[]);
+        assert!(message.contains("--overwrite"), "{message}");
+        if damage.is_some() {
+            assert!(message.contains("sample.json is damaged"), "{message}");
+        } else {
+            assert!(message.contains("image of other settings"), "{message}");
+        }
+    }
+    assert!(images(&out) == images(&fresh), "nothing was touched");
+    // The images of the same settings are still known.
+    assert_eq!(run("2", "6", &out, &["--overwrite"])["images_now"], 0);
+}
+
+#[test]
+fn what_a_crash_left_empty_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let command = [&sample(&model, &["--diagnostics", "--num-per-class", "2"])[..], &["--out", text(&out)]].concat();
+    json(&command);
+    let before = images(&out);
+    let victims = [
+        ("images/0000/00000.png", 0),
+        ("images/0000/00001.png", 4096),
+        ("tokens/0001/00000.npy", 0),
+        ("tokens/0001/00001.npy", 192),
+        ("diagnostics/0002/00000.json", 0),
+    ];
+    for (name, zeros) in victims {
+        std::fs::write(out.join(name), vec![0; zeros]).unwrap();
+    }
+    assert_eq!(json(&command)["images_now"], victims.len());
+    assert!(images(&out) == before);
+    assert_eq!(json(&command)["images_now"], 0);
+    let leftovers = std::fs::read_dir(&out)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".tmp"));
+    assert_eq!(leftovers.count(), 0);
+}
+
+#[test]
+fn files_that_the_run_did_not_write_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let (npz, npy) = (folder.path().join("all.npz"), folder.path().join("all.npy"));
+    let command = |more: &[&'static str]| {
+        let outputs = ["--npz", text(&npz), "--tokens", text(&npy), "--out", text(&out)];
+        [&sample(&model, more)[..], &outputs].concat().into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let run = |more: &[&'static str]| json(&command(more).iter().map(String::as_str).collect::<Vec<_>>());
+    let refused = |more: &[&'static str]| fails(&command(more).iter().map(String::as_str).collect::<Vec<_>>(), 1);
+    for mine in [&npz, &npy] {
+        std::fs::write(mine, "mine").unwrap();
+        let message = refused(&[]);
+        let name = mine.file_name().unwrap().to_str().unwrap();
+        assert!(message.contains(name) && message.contains("--overwrite"), "{message}");
+        assert!(!out.exists(), "refused before the first image");
+        assert_eq!(std::fs::read_to_string(mine).unwrap(), "mine");
+        std::fs::remove_file(mine).unwrap();
+    }
+    run(&[]);
+    // What the run wrote itself it may write again, also with more images.
+    run(&["--num-per-class", "2"]);
+    assert_eq!(array_len(&npz), 6);
+    std::fs::write(&npy, "mine").unwrap();
+    refused(&["--num-per-class", "2"]);
+    run(&["--num-per-class", "2", "--overwrite"]);
+    assert!(std::fs::read(&npy).unwrap().starts_with(b"\x93NUMPY"));
+    std::fs::write(out.join("grid.png"), "mine").unwrap();
+    assert!(refused(&["--num-per-class", "2"]).contains("grid.png"));
+}
+
+#[test]
+fn what_would_fail_at_the_end_is_refused_at_the_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let (names, cache) = (folder.path().join("names.txt"), folder.path().join("cache"));
+    let nowhere = folder.path().join("nowhere/all");
+    let refused = |more: &[&str]| {
+        let message = fails(&[&sample(&model, &["--out", text(&out)])[..], more].concat(), 1);
+        assert!(!out.exists(), "before the first image: {message}");
+        message
+    };
+    for flag in ["--npz", "--tokens"] {
+        assert!(refused(&[flag, text(&nowhere)]).contains("no folder"));
+        assert!(refused(&[flag, text(folder.path())]).contains("it is a folder"));
+        assert!(refused(&[flag, "/dev/null"]).contains("device"));
+    }
+    std::fs::write(&names, "cat\ndog\n").unwrap();
+    let with_names = ["--cache-out", text(&cache), "--class-names", text(&names)];
+    assert!(refused(&with_names).contains("class 2 has none"));
+    std::fs::write(&names, format!("cat\n{}\ncow\n", "d".repeat(50_000_000))).unwrap();
+    let message = refused(&with_names);
+    assert!(message.contains("line 2") && message.len() < 1000, "{message}");
+    std::fs::create_dir(&cache).unwrap();
+    std::fs::write(cache.join("diary.txt"), "mine").unwrap();
+    assert!(refused(&["--cache-out", text(&cache)]).contains("diary.txt"));
+    assert!(refused(&["--cache-out", text(&cache.join("diary.txt/cache"))]).contains("not a folder"));
+    // More images than a list can hold.
+    let many = ["--num-per-class", "4000000000", "--out", text(&out)];
+    assert!(fails(&[&sample(&model, &[])[..], &many].concat(), 2).contains("number of images"));
+    fails(&[&sample(&model, &[])[..], &["--batch-size", "1000000000", "--out", text(&out)]].concat(), 2);
+}
+
+#[test]
+fn a_cache_of_other_samples_is_not_taken_for_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out, cache) = (model(folder.path()), folder.path().join("out"), folder.path().join("cache"));
+    let run = |seed: &'static str, more: &[&str]| {
+        json(&[&sample(&model, &["--seed", seed, "--out", text(&out)])[..], more].concat())
+    };
+    let hash = || json(&["cache", "info", text(&cache)])["content_hash"].clone();
+    // No folder for temporary files is needed.
+    let mut command = common::tokengrid();
+    command.env("TMPDIR", "/nowhere").args(sample(&model, &["--seed", "1", "--out", text(&out)]));
+    command.args(["--cache-out", text(&cache)]).assert().success();
+    let first = hash();
+    run("2", &["--overwrite"]);
+    let arguments =
+        [&sample(&model, &["--seed", "2", "--out", text(&out)])[..], &["--cache-out", text(&cache)]].concat();
+    let message = fails(&arguments, 1);
+    assert!(message.contains("cache of other tokens") && message.contains("--overwrite"), "{message}");
+    assert_eq!(hash(), first);
+    run("2", &["--cache-out", text(&cache), "--overwrite"]);
+    assert_ne!(hash(), first);
+    let row = json(&["cache", "show", text(&cache), "--index", "1"]);
+    let tokens: Vec<u64> = row["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|token| token.as_u64().unwrap())
+        .collect();
+    let file = std::fs::read(out.join("tokens/0001/00000.npy")).unwrap();
+    let (stored, _) = file[file.len() - 4 * SIDE * SIDE..].as_chunks::<4>();
+    assert!(
+        stored.iter().map(|token| u64::from(u32::from_le_bytes(*token))).eq(tokens),
+        "the tokens of the second seed"
+    );
+}
+
 #[test]
 fn python_reads_the_arrays() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::atomic::sync_folder;
 use crate::error::CacheError;
 
 /// Turns an I/O error into ours, naming the path and giving the two failures that have a remedy their own variants.
@@ -18,8 +19,7 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
 
 /// Makes renames and creations in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), CacheError> {
-    // Only Unix lets a folder be opened and synced; elsewhere the rename itself is all there is.
-    if cfg!(unix) { File::open(dir).and_then(|d| d.sync_all()).map_err(io_error("sync folder", dir)) } else { Ok(()) }
+    sync_folder(dir).map_err(io_error("sync folder", dir))
 }
 
 /// A file under a temporary name. Dropped without [`TempFile::publish`], it is removed.
@@ -144,8 +144,9 @@ impl Lock {
     }
 }
 
+/// Whether an open file is still the one at `path`.
 #[cfg(unix)]
-fn is_same_file(file: &File, path: &Path) -> bool {
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     match (file.metadata(), fs::metadata(path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -154,6 +155,6 @@ fn is_same_file(file: &File, path: &Path) -> bool {
 }
 
 #[cfg(not(unix))]
-fn is_same_file(_: &File, path: &Path) -> bool {
+pub(crate) fn is_same_file(_: &File, path: &Path) -> bool {
     path.exists()
 }

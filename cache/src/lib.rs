@@ -48,6 +48,7 @@
 //! | make one of others | [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
+//! | write any other file safely | [`AtomicFile`], [`write_atomically`] |
 //! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] |
 //!
 //! # Example
@@ -82,6 +83,7 @@
 //! # Ok(()) }
 //! ```
 
+mod atomic;
 mod bench;
 mod bridge;
 mod check;
@@ -120,6 +122,7 @@ mod unpack;
 mod verify;
 mod writer;
 
+pub use atomic::{AtomicFile, write_atomically};
 pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
 pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet};
 pub use check::{CheckReport, CheckedImage, CheckedView, Disagreement, EncodeSample, Mismatch, check, check_job};

@@ -1,9 +1,9 @@
 //! NumPy's file formats, written: `.npy`, and `.npz` with uncompressed members. Module `eval::array_file` reads them.
 
 use crate::SampleError;
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use tokengrid_cache::AtomicFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -42,20 +42,19 @@ fn npy_header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
     header
 }
 
-/// Writes a whole array, by way of a temporary file.
+/// The bytes of a `.npy` file.
+pub fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+    let mut file = npy_header(dtype, shape);
+    file.extend_from_slice(bytes);
+    file
+}
+
+/// Writes a whole array; the file appears whole.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_npy(path: &Path, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Result<(), SampleError> {
-    let temporary = path.with_extension("npy.tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = BufWriter::new(File::create(&temporary)?);
-        file.write_all(&npy_header(dtype, shape))?;
-        file.write_all(bytes)?;
-        file.flush()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().map_err(SampleError::io("write", path))
+    tokengrid_cache::write_atomically(path, &npy(dtype, shape, bytes)).map_err(SampleError::io("write", path))
 }
 
 /// An array of an `.npz` file.
@@ -71,35 +70,33 @@ pub struct NamedArray {
     pub bytes: Vec<u8>,
 }
 
-/// Writes arrays to an `.npz` file, by way of a temporary file.
+/// The comment of an archive by which it is known as one that this program made, so that it may be replaced.
+const COMMENT: &str = "tokengrid";
+
+/// Writes arrays to an `.npz` file, which appears whole.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), SampleError> {
-    let temporary = path.with_extension("npz.tmp");
     let write = || -> std::io::Result<()> {
-        let mut zip = ZipWriter::new(BufWriter::new(File::create(&temporary)?));
+        let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+        zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         for array in arrays {
             zip.start_file(format!("{}.npy", array.name), options).map_err(std::io::Error::other)?;
             zip.write_all(&npy_header(array.dtype, &array.shape))?;
             zip.write_all(&array.bytes)?;
         }
-        zip.finish().map_err(std::io::Error::other)?.flush()?;
-        std::fs::rename(&temporary, path)
+        zip.finish().map_err(std::io::Error::other)?.publish()
     };
-    write().map_err(SampleError::io("write", path)).inspect_err(|_| {
-        // What is left of it is of no use.
-        let _ = std::fs::remove_file(&temporary);
-    })
+    write().map_err(SampleError::io("write", path))
 }
 
 /// An `.npz` file with the member `arr_0`, bytes `[N, H, W, 3]`, written image by image: nothing is held in memory. This
 /// is what the ADM evaluation suite reads.
 pub struct NpzImages {
     path: PathBuf,
-    temporary: PathBuf,
-    zip: ZipWriter<BufWriter<File>>,
+    zip: ZipWriter<AtomicFile>,
 }
 
 impl NpzImages {
@@ -108,9 +105,9 @@ impl NpzImages {
     /// # Errors
     /// The file cannot be created.
     pub fn create(path: &Path, count: usize, side: usize) -> Result<NpzImages, SampleError> {
-        let temporary = path.with_extension("npz.tmp");
-        let start = || -> std::io::Result<ZipWriter<BufWriter<File>>> {
-            let mut zip = ZipWriter::new(BufWriter::new(File::create(&temporary)?));
+        let start = || -> std::io::Result<ZipWriter<AtomicFile>> {
+            let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+            zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
             // More than 4 GiB are normal here: 50,000 images of 256 x 256 are 9.8 GB.
             let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
             zip.start_file("arr_0.npy", options).map_err(std::io::Error::other)?;
@@ -118,7 +115,7 @@ impl NpzImages {
             Ok(zip)
         };
         let zip = start().map_err(SampleError::io("create", path))?;
-        Ok(NpzImages { path: path.into(), temporary, zip })
+        Ok(NpzImages { path: path.into(), zip })
     }
 
     /// Appends the pixels of one image.
@@ -134,11 +131,7 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn finish(self) -> Result<(), SampleError> {
-        let close = || -> std::io::Result<()> {
-            let mut file = self.zip.finish().map_err(std::io::Error::other)?;
-            file.flush()?;
-            std::fs::rename(&self.temporary, &self.path)
-        };
+        let close = || self.zip.finish().map_err(std::io::Error::other)?.publish();
         close().map_err(SampleError::io("write", &self.path))
     }
 }

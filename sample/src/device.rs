@@ -2,6 +2,7 @@
 //!
 //! Shape suffixes: `b` batch (images), `c` sequences, `n` positions, `p` the two parts of a token, `v` vocabulary.
 
+use crate::SampleError;
 use crate::decoder::{Decoder, TorchDecoder};
 use crate::draw::Rule;
 use crate::guidance::Halves;
@@ -9,13 +10,25 @@ use crate::sampler::SamplerConfig;
 use tch::{Device, Kind, Tensor};
 
 /// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` f64 `[B, N, 2]` on the device.
-pub fn sample(decoder: &mut TorchDecoder, config: &SamplerConfig, halves: Halves, uniform_bnp: &Tensor) -> Vec<u32> {
+///
+/// # Errors
+/// Logits that are not finite. They are looked for at every position, and found at the end: nobody waits for the device in
+/// between.
+pub fn sample(
+    decoder: &mut TorchDecoder,
+    config: &SamplerConfig,
+    halves: Halves,
+    uniform_bnp: &Tensor,
+) -> Result<Vec<u32>, SampleError> {
     let _no_grad = tch::no_grad_guard();
     let (n, low_bits) = (decoder.config().block_size, decoder.config().factorized_bits[0]);
-    let draw_c = |part: usize, t: i64, logits_cv: Tensor| {
+    let mut sound_np = vec![];
+    let mut draw_c = |part: usize, t: i64, logits_cv: Tensor| {
         let rule = config.rule(part, t, n);
         let (cond_bv, uncond_bv) = split(&logits_cv, halves);
-        let token_b = draw(&cond_bv, uncond_bv.as_ref(), &rule, &uniform_bnp.select(1, t).select(1, part as i64));
+        let logits_bv = guide(&cond_bv, uncond_bv.as_ref(), rule.cfg_scale);
+        sound_np.push(is_sound(&logits_bv));
+        let token_b = draw(logits_bv, &rule, &uniform_bnp.select(1, t).select(1, part as i64));
         token_b.repeat([halves.count() as i64])
     };
     let mut tokens_n = vec![];
@@ -27,9 +40,23 @@ pub fn sample(decoder: &mut TorchDecoder, config: &SamplerConfig, halves: Halves
         }
         tokens_n.push(pre_c + post_c.bitwise_left_shift_tensor_scalar(i64::from(low_bits)));
     }
-    let tokens_bn = Tensor::stack(&tokens_n, 1).narrow(0, 0, uniform_bnp.size()[0]).to_device(Device::Cpu);
-    let tokens = Vec::<i64>::try_from(&tokens_bn.contiguous().view([-1])).expect("tokens copy to the host");
-    tokens.into_iter().map(|token| token as u32).collect()
+    let sound_np = host_values(&Tensor::stack(&sound_np, 0).to_kind(Kind::Int64));
+    if let Some(draw) = sound_np.iter().position(|&is_sound| is_sound == 0) {
+        return Err(SampleError::NotLogits { position: draw / 2 });
+    }
+    let tokens_bn = Tensor::stack(&tokens_n, 1).narrow(0, 0, uniform_bnp.size()[0]);
+    Ok(host_values(&tokens_bn).into_iter().map(|token| token as u32).collect())
+}
+
+/// Values of an int64 tensor, row-major.
+fn host_values(tensor: &Tensor) -> Vec<i64> {
+    Vec::<i64>::try_from(&tensor.to_device(Device::Cpu).contiguous().view([-1])).expect("integers copy to the host")
+}
+
+/// Whether every row of guided logits is a distribution, a truth value on the device: as on the host, minus infinity is a
+/// probability of 0, and a row of nothing else, infinity or NaN are not logits. The maximum takes over a NaN of its row.
+fn is_sound(logits_bv: &Tensor) -> Tensor {
+    logits_bv.amax([-1i64].as_slice(), false).isfinite().all()
 }
 
 /// The conditional half of a batch, and the other where there is one.
@@ -43,9 +70,8 @@ fn split(logits_cv: &Tensor, halves: Halves) -> (Tensor, Option<Tensor>) {
     }
 }
 
-/// Tokens int64 `[B]` at uniform numbers f64 `[B]`, from logits `[B, V]`.
-fn draw(cond_bv: &Tensor, uncond_bv: Option<&Tensor>, rule: &Rule, uniform_b: &Tensor) -> Tensor {
-    let logits_bv = guide(cond_bv, uncond_bv, rule.cfg_scale);
+/// Tokens int64 `[B]` at uniform numbers f64 `[B]`, from guided logits `[B, V]`.
+fn draw(logits_bv: Tensor, rule: &Rule, uniform_b: &Tensor) -> Tensor {
     if rule.is_greedy() {
         return logits_bv.argmax(-1, false);
     }
@@ -128,6 +154,41 @@ mod tests {
     }
 
     #[test]
+    fn logits_that_are_not_finite_are_an_error_as_on_the_host() {
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        weights.config.block_size = 16;
+        // Of one class only: the other image of the batch is sound.
+        let _ = weights.params.get("class_emb.embedding_table.weight").get(1).get(0).fill_(f64::NAN);
+        let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
+        let wanted = [Wanted { class: 0, index: 0 }, Wanted { class: 1, index: 0 }];
+        for temperature in [[1.0, 1.0], [0.0, 0.0]] {
+            let config = SamplerConfig { temperature, ..SamplerConfig::default() };
+            let on_device = Sampler::on_device(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted);
+            let on_host = Sampler::new(&model, config, Device::Cpu).unwrap().sample(&wanted);
+            for result in [on_device, on_host] {
+                assert!(matches!(result, Err(SampleError::NotLogits { position: 0 })), "{result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_is_sound_when_its_largest_logit_is_finite() {
+        let minus = f32::NEG_INFINITY;
+        for (row, want) in [
+            ([0.0, minus, 1.0], true),
+            ([minus, minus, minus], false),
+            ([0.0, f32::NAN, 1.0], false),
+            ([0.0, f32::INFINITY, 1.0], false),
+        ] {
+            let rows_bv = Tensor::stack(&[Tensor::from_slice(&[0.0f32, 1.0, 2.0]), Tensor::from_slice(&row)], 0);
+            assert_eq!(is_sound(&rows_bv).int64_value(&[]) == 1, want, "{row:?}");
+            let rule = Rule { cfg_scale: 1.0, temperature: 1.0, top_k: 0, top_p: 1.0 };
+            let host = RowDraw::default().draw(&row, None, &rule, 0.5);
+            assert_eq!(host.is_some(), want, "{row:?}");
+        }
+    }
+
+    #[test]
     fn the_host_draws_the_same_tokens() {
         const ROWS: usize = 64;
         const VOCAB: usize = 300;
@@ -141,7 +202,8 @@ mod tests {
             [(1.0, 0, 1.0, 1.0), (1.9, 20, 0.9, 1.1), (0.0, 0, 0.5, 0.7), (3.0, 1, 1.0, 1.0), (2.0, 7, 1.0, 0.0)]
         {
             let rule = Rule { cfg_scale, temperature, top_k, top_p };
-            let tokens = draw(&tensor(&cond), Some(&tensor(&uncond)), &rule, &Tensor::from_slice(&uniform));
+            let logits_bv = guide(&tensor(&cond), Some(&tensor(&uncond)), cfg_scale);
+            let tokens = draw(logits_bv, &rule, &Tensor::from_slice(&uniform));
             let mut host = RowDraw::default();
             let rows = cond.chunks(VOCAB).zip(uncond.chunks(VOCAB)).zip(&uniform);
             let ours: Vec<i64> =

@@ -4,10 +4,8 @@
 //! that of a uniform distribution, probability of the tokens that the filters leave, probability of the token that was
 //! drawn, both from 0 to 1. Dark is little, bright is much.
 
-use crate::SampleError;
 use crate::captions::captioned;
 use crate::draw::Facts;
-use std::path::{Path, PathBuf};
 use tokengrid_tokenize::Picture;
 
 /// Least width of a map, in pixels: its words need room.
@@ -16,29 +14,19 @@ const LEAST_WIDTH: usize = 160;
 /// Colours from little to much, evenly spaced; between them in a straight line. Brightness alone tells them apart, too.
 const COLOURS: [[u8; 3]; 5] = [[20, 11, 52], [100, 26, 128], [202, 62, 114], [253, 149, 98], [252, 253, 191]];
 
-/// Writes the maps (PNG) and the numbers (JSON) of one image, whose tokens had `facts_n`, in raster order.
-pub fn write(
-    files: &[PathBuf; 2],
-    picture: &Picture,
-    facts_n: &[[Facts; 2]],
-    vocab: [i64; 2],
-) -> Result<(), SampleError> {
-    let [png, json] = files;
-    write_json(json, facts_n)?;
-    Ok(maps(picture, facts_n, vocab).save(png)?)
+/// The maps and the numbers (JSON) of one image, whose tokens had `facts_n`, in raster order.
+pub fn draw(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> (Picture, String) {
+    (maps(picture, facts_n, vocab), numbers(facts_n))
 }
 
 /// One object, with lists in raster order.
-fn write_json(path: &Path, facts_n: &[[Facts; 2]]) -> Result<(), SampleError> {
+fn numbers(facts_n: &[[Facts; 2]]) -> String {
     let part = |part: usize| {
         let list = |value: fn(&Facts) -> f64| facts_n.iter().map(|facts| value(&facts[part])).collect::<Vec<f64>>();
         let [entropy, kept, chosen] = [list(|f| f.entropy), list(|f| f.kept), list(|f| f.chosen)];
         serde_json::json!({ "entropy_nats": entropy, "kept": kept, "chosen": chosen })
     };
-    let text = serde_json::json!({ "low_bits": part(0), "high_bits": part(1) }).to_string();
-    let temporary = path.with_extension("json.tmp");
-    let write = || std::fs::write(&temporary, &text).and_then(|()| std::fs::rename(&temporary, path));
-    write().map_err(SampleError::io("write", path))
+    serde_json::json!({ "low_bits": part(0), "high_bits": part(1) }).to_string()
 }
 
 fn maps(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> Picture {
@@ -106,16 +94,14 @@ mod tests {
 
     #[test]
     fn a_cell_a_token_and_the_numbers_beside() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = ["a.png", "a.json"].map(|name| folder.path().join(name));
         let fact = |i: usize| Facts { entropy: i as f64, kept: 1.0, chosen: 0.5 };
         let facts: Vec<[Facts; 2]> = (0..4).map(|i| [fact(i), fact(i)]).collect();
         let picture = Picture::new(8, 8, vec![7; 8 * 8 * 3]);
-        write(&files, &picture, &facts, [64, 4096]).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&files[1]).unwrap()).unwrap();
+        let (drawn, numbers) = draw(&picture, &facts, [64, 4096]);
+        let json: serde_json::Value = serde_json::from_str(&numbers).unwrap();
         assert_eq!(json["low_bits"]["entropy_nats"], serde_json::json!([0.0, 1.0, 2.0, 3.0]));
         assert_eq!(json["high_bits"]["chosen"][3], 0.5);
-        assert!(files[0].is_file());
+        assert!(drawn.width > 4 * LEAST_WIDTH);
         let map = heat_map([0.0, 1.0, 0.25, 0.5].into_iter(), 2, 3);
         let at = |x: usize, y: usize| &map.rgb[(y * 6 + x) * 3..][..3];
         assert_eq!((at(0, 0), at(5, 2), at(2, 5)), (&COLOURS[0][..], &COLOURS[4][..], &COLOURS[1][..]));

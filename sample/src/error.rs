@@ -41,7 +41,7 @@ pub enum SampleError {
     },
     /// A model that computes nonsense.
     #[error(
-        "the model's logits at position {position} are no numbers (NaN or infinite): the checkpoint is damaged, or \
+        "the model's logits at position {position} are not finite (NaN or infinite): the checkpoint is damaged, or \
          --precision fp16 is too narrow for it (try bf16 or fp32)"
     )]
     NotLogits {
@@ -56,14 +56,43 @@ pub enum SampleError {
     },
     /// The output folder holds another run.
     #[error(
-        "{} holds images of other settings ({field} differs); choose another --out, or add --overwrite to replace them",
+        "{} holds images of other settings: {field}; choose another --out, or add --overwrite to replace them",
         path.display()
     )]
     OtherRun {
         /// The folder.
         path: PathBuf,
-        /// The first differing setting.
+        /// The first difference.
         field: String,
+    },
+    /// An image in the place of one of ours.
+    #[error(
+        "{} is an image of other settings, or one that was not made by `sample`; choose another --out, or add --overwrite to \
+         replace it",
+        path.display()
+    )]
+    ForeignImage {
+        /// The picture.
+        path: PathBuf,
+    },
+    /// The record of a folder cannot be read, so that it is not known what its images are.
+    #[error(
+        "{} is damaged, so that it is not known what the images beside it were made with; choose another --out, or add \
+         --overwrite, which keeps images of these settings and replaces all others",
+        path.display()
+    )]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file that would be replaced.
+    #[error("{} exists, and this run did not write it; choose another name, or add --overwrite", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
     },
     /// A file could not be written or read.
     #[error("cannot {action} {}", path.display())]
@@ -128,7 +157,7 @@ pub enum SampleError {
         b: usize,
     },
     /// Features with infinities or NaN.
-    #[error("the features hold values that are no numbers (NaN or infinite)")]
+    #[error("the features hold values that are not finite (NaN or infinite)")]
     NotFinite,
     /// An image could not be decoded, or too many of them.
     #[error(transparent)]

@@ -12,7 +12,7 @@ use crate::sampler::SamplerConfig;
 /// they are wanted, become those of every token: low bits, then high bits.
 ///
 /// # Errors
-/// The decoder's, and logits that are no numbers.
+/// The decoder's, and logits that are not finite.
 pub fn sample(
     decoder: &mut dyn Decoder,
     config: &SamplerConfig,

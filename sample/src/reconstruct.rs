@@ -2,8 +2,8 @@
 
 use crate::SampleError;
 use std::path::Path;
-use tch::{Device, Tensor};
-use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, views_of};
+use tch::{Device, Kind, Tensor};
+use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, psnr, views_of};
 use tokengrid_tokenize::{Picture, Runtime, TokenizeError, Tokenizer, pixels};
 
 /// Which pixels of an image go through the tokenizer.
@@ -11,15 +11,82 @@ use tokengrid_tokenize::{Picture, Runtime, TokenizeError, Tokenizer, pixels};
 pub enum Extent {
     /// The shorter side resized to so many pixels, then the centre's square, as the reference does.
     Square(u32),
-    /// All of them as they are. Where a side is no multiple of the downsampling factor, its last line is repeated for the
-    /// tokenizer, and the result cut back.
+    /// All of them as they are, with a margin that [`pass`] adds and cuts off.
     Original,
+}
+
+/// Pictures of one size on their way through the tokenizer and back, as the reference evaluates them.
+#[derive(Debug)]
+pub struct Pass {
+    /// The pictures as the tokenizer's input, f32 `[B, 3, H, W]` in [-1, 1], without margin.
+    pub original_bchw: Tensor,
+    /// What came back, f32 of the same shape, clamped to [-1, 1].
+    pub reconstruction_bchw: Tensor,
+    /// Tokens, `[B, h, w]`, those of the margin included.
+    pub tokens_bhw: Tensor,
+}
+
+/// Takes pictures of one size through the tokenizer. Sides that are no multiples of the downsampling factor get a margin of
+/// mid-grey (0 in the tokenizer's input): half of it, rounded down, above and at the left, the rest below and at the right.
+///
+/// # Panics
+/// When there is no picture, or the pictures have different sizes.
+pub fn pass(pictures: &[&Picture], tokenizer: &Tokenizer, device: Device) -> Pass {
+    let _no_grad = tch::no_grad_guard();
+    let factor = i64::from(tokenizer.architecture.factor());
+    let (width, height) = (pictures[0].width as i64, pictures[0].height as i64);
+    let bytes: Vec<u8> = pictures.iter().flat_map(|picture| &picture.rgb).copied().collect();
+    let original_bchw = pixels::to_input(&bytes, pictures.len() as i64, height, width, device);
+    let ([left, right], [top, bottom]) = (margins(width, factor), margins(height, factor));
+    let padded_bchw = match [left, right, top, bottom] {
+        [0, 0, 0, 0] => original_bchw.shallow_clone(),
+        margins => original_bchw.constant_pad_nd(margins),
+    };
+    let tokens_bhw = tokenizer.encode(&padded_bchw);
+    let decoded_bchw = tokenizer.decode(&tokens_bhw).to_kind(Kind::Float).clamp(-1.0, 1.0);
+    let reconstruction_bchw = decoded_bchw.narrow(2, top, height).narrow(3, left, width).contiguous();
+    Pass { original_bchw, reconstruction_bchw, tokens_bhw }
+}
+
+/// Pixels before and after a side of `size` that make it a multiple of `factor`.
+fn margins(size: i64, factor: i64) -> [i64; 2] {
+    let margin = (factor - size % factor) % factor;
+    [margin / 2, margin - margin / 2]
+}
+
+impl Pass {
+    /// The originals with 8 bits a value, truncated as the reconstructions are: 95 of the 256 levels lose one. PSNR and SSIM
+    /// are measured between these.
+    pub fn originals(&self) -> Vec<Picture> {
+        truncated(&self.original_bchw)
+    }
+
+    /// The reconstructions with 8 bits a value.
+    pub fn reconstructions(&self) -> Vec<Picture> {
+        truncated(&self.reconstruction_bchw)
+    }
+
+    /// All tokens, in raster order.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn tokens(&self) -> Result<Vec<i64>, SampleError> {
+        let host = self.tokens_bhw.to_device(Device::Cpu).to_kind(Kind::Int64).contiguous().view([-1]);
+        Ok(Vec::<i64>::try_from(&host).map_err(TokenizeError::torch("copying tokens"))?)
+    }
+}
+
+fn truncated(images_bchw: &Tensor) -> Vec<Picture> {
+    let size = images_bchw.size();
+    let (height, width) = (size[2] as usize, size[3] as usize);
+    let bytes = pixels::to_bytes(images_bchw);
+    bytes.chunks_exact(width * height * 3).map(|rgb| Picture::new(width, height, rgb.to_vec())).collect()
 }
 
 /// An image beside what its tokens say.
 #[derive(Debug)]
 pub struct Reconstruction {
-    /// What the tokenizer saw, without padding.
+    /// The image, without margin.
     pub original: Picture,
     /// What came back.
     pub reconstruction: Picture,
@@ -27,7 +94,7 @@ pub struct Reconstruction {
     pub grid: [usize; 2],
     /// Tokens, raster order.
     pub tokens: Vec<i64>,
-    /// Peak signal-to-noise ratio in dB, on 8-bit values.
+    /// Peak signal-to-noise ratio in dB, between [`Pass::originals`] and [`Pass::reconstructions`]; infinite for equal ones.
     pub psnr: f64,
 }
 
@@ -53,7 +120,7 @@ pub fn reconstruct(
             Picture::new(size as usize, size as usize, views.remove(0).pixels)
         }
     };
-    Ok(through(original, tokenizer, runtime))
+    through(original, tokenizer, runtime)
 }
 
 /// Whether the tokenizer can divide such pictures into a grid.
@@ -74,37 +141,13 @@ fn picture(image: RgbImage) -> Picture {
     Picture::new(image.width as usize, image.height as usize, image.pixels)
 }
 
-fn through(original: Picture, tokenizer: &Tokenizer, runtime: &Runtime) -> Reconstruction {
-    let _no_grad = tch::no_grad_guard();
-    let factor = tokenizer.architecture.factor() as usize;
-    let padded = padded(&original, factor);
-    let (height, width) = (padded.height as i64, padded.width as i64);
-    let tokens_bhw = tokenizer.encode(&pixels::to_input(&padded.rgb, 1, height, width, runtime.device));
-    let back = pixels::to_bytes(&tokenizer.decode(&tokens_bhw));
-    let reconstruction = cut(&Picture::new(padded.width, padded.height, back), original.width, original.height);
-    let tokens = Vec::<i64>::try_from(&tokens_bhw.to_device(Device::Cpu).to_kind(tch::Kind::Int64).view([-1]))
-        .expect("tokens copy to the host");
-    let psnr = psnr(&original.rgb, &reconstruction.rgb);
-    Reconstruction { original, reconstruction, grid: [padded.height / factor, padded.width / factor], tokens, psnr }
-}
-
-/// `picture` with its last column and row repeated up to the next multiple of `factor`.
-fn padded(picture: &Picture, factor: usize) -> Picture {
-    let (width, height) = (picture.width.next_multiple_of(factor), picture.height.next_multiple_of(factor));
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        let y = y.min(picture.height - 1);
-        let row = &picture.rgb[y * picture.width * 3..(y + 1) * picture.width * 3];
-        rgb.extend_from_slice(row);
-        rgb.extend(row[row.len() - 3..].iter().cycle().take((width - picture.width) * 3));
-    }
-    Picture::new(width, height, rgb)
-}
-
-/// The upper left part of `picture`.
-fn cut(picture: &Picture, width: usize, height: usize) -> Picture {
-    let rows = picture.rgb.chunks_exact(picture.width * 3).take(height);
-    Picture::new(width, height, rows.flat_map(|row| &row[..width * 3]).copied().collect())
+fn through(original: Picture, tokenizer: &Tokenizer, runtime: &Runtime) -> Result<Reconstruction, SampleError> {
+    let pass = pass(&[&original], tokenizer, runtime.device);
+    let reconstruction = pass.reconstructions().remove(0);
+    let psnr = psnr(&pass.originals()[0].rgb, &reconstruction.rgb);
+    let grid = pass.tokens_bhw.size();
+    let grid = [grid[1] as usize, grid[2] as usize];
+    Ok(Reconstruction { original, reconstruction, grid, tokens: pass.tokens()?, psnr })
 }
 
 /// Grids of tokens, row-major, as [`decode`] takes them: int64 `[B, side, side]` on `device`.
@@ -128,25 +171,42 @@ pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor) -> Vec<Picture> {
     tokens_bhw.split(chunk, 0).iter().flat_map(pictures).collect()
 }
 
-/// Peak signal-to-noise ratio of two 8-bit images, in dB.
-pub fn psnr(a: &[u8], b: &[u8]) -> f64 {
-    let squares: f64 = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum();
-    let mean = squares / a.len().max(1) as f64;
-    10.0 * (255.0 * 255.0 / mean.max(1e-12)).log10()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokengrid_tokenize::{Variant, tiny};
 
     #[test]
-    fn padding_repeats_the_last_line_and_cutting_takes_it_away() {
-        let picture = Picture::new(3, 2, (0..18).collect());
-        let wide = padded(&picture, 4);
-        assert_eq!((wide.width, wide.height), (4, 4));
-        assert_eq!(&wide.rgb[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8]);
-        assert_eq!(wide.rgb[36..], wide.rgb[12..24]);
-        assert_eq!(cut(&wide, 3, 2), picture);
-        assert_eq!(padded(&wide, 4), wide);
+    fn margins_make_multiples_with_the_larger_half_behind() {
+        for (size, want) in [(16, [0, 0]), (15, [0, 1]), (13, [1, 2]), (17, [7, 8]), (257, [7, 8]), (259, [6, 7])] {
+            assert_eq!(margins(size, 16), want, "{size}");
+        }
+    }
+
+    #[test]
+    fn the_margin_is_mid_grey_on_all_sides_and_is_cut_off_again() {
+        let tiny = tiny::open_named("tiny".as_ref()).unwrap();
+        let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
+        let picture = Picture::new(21, 13, (0..21 * 13 * 3).map(|i| (i * 7 % 256) as u8).collect());
+        let small = pass(&[&picture], &tokenizer, Device::Cpu);
+        let input_bchw = pixels::to_input(&picture.rgb, 1, 13, 21, Device::Cpu);
+        let grey_bchw = Tensor::zeros([1, 3, 16, 32], (Kind::Float, Device::Cpu));
+        grey_bchw.narrow(2, 1, 13).narrow(3, 5, 21).copy_(&input_bchw);
+        assert!(small.tokens_bhw.equal(&tokenizer.encode(&grey_bchw)));
+        let decoded_bchw = tokenizer.decode(&small.tokens_bhw).clamp(-1.0, 1.0);
+        assert!(small.reconstruction_bchw.equal(&decoded_bchw.narrow(2, 1, 13).narrow(3, 5, 21)));
+        assert_eq!(small.reconstructions()[0].rgb.len(), picture.rgb.len());
+    }
+
+    #[test]
+    fn originals_are_truncated_as_reconstructions_are() {
+        let tiny = tiny::open_named("tiny".as_ref()).unwrap();
+        let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
+        let all: Vec<u8> = (0..=255).flat_map(|value| [value; 3]).collect();
+        let picture = Picture::new(16, 16, all.clone());
+        let truncated = pass(&[&picture], &tokenizer, Device::Cpu).originals().remove(0);
+        let lowered = all.iter().zip(&truncated.rgb).filter(|(was, is)| **was != **is).count();
+        assert_eq!(lowered, 95 * 3);
+        assert!(all.iter().zip(&truncated.rgb).all(|(was, is)| was - is <= 1));
     }
 }

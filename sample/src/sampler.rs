@@ -151,7 +151,7 @@ impl<'a> Sampler<'a> {
     /// Samples all of `wanted` in one batch: tokens `[B, N]`, row-major.
     ///
     /// # Errors
-    /// A class out of range, no memory for the batch, logits that are no numbers.
+    /// A class out of range, no memory for the batch, logits that are not finite.
     pub fn sample(&mut self, wanted: &[Wanted]) -> Result<Vec<u32>, SampleError> {
         self.run(wanted, None)
     }
@@ -189,7 +189,7 @@ impl<'a> Sampler<'a> {
                 assert!(facts_bn.is_none(), "facts are taken on the host");
                 decoder.start(&class_c)?;
                 let uniform_bnp = Tensor::from_slice(&uniform_bnp).view([-1, n, 2]).to_device(*device);
-                Ok(device::sample(decoder, &self.config, halves, &uniform_bnp))
+                device::sample(decoder, &self.config, halves, &uniform_bnp)
             }
         }
     }

@@ -1,8 +1,12 @@
 //! Evaluation against numbers of the reference's tools: FID, PSNR, SSIM, Inception features and score.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+mod common;
+
+use common::inception;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use tokengrid_ingest::psnr;
 use tokengrid_sample::arrays::{Dtype, NamedArray, write_npy, write_npz};
 use tokengrid_sample::eval::array_file::Npz;
 use tokengrid_sample::eval::collect::{Collected, Collector, Wanted};
@@ -10,8 +14,7 @@ use tokengrid_sample::eval::inception::{FILE_NAME, SPATIAL};
 use tokengrid_sample::eval::ssim::ssim;
 use tokengrid_sample::eval::statistics::{Saved, of_features};
 use tokengrid_sample::eval::{Inception, Protocol, frechet_distance};
-use tokengrid_sample::reconstruct::psnr;
-use tokengrid_test_support::{formula, golden, golden_json, shapes};
+use tokengrid_test_support::{golden, golden_json};
 use tokengrid_tokenize::Picture;
 use tokengrid_tokenize::{Params, Weights};
 
@@ -68,27 +71,6 @@ fn psnr_and_ssim_of_given_pictures() {
         let difference = (ssim(&a.rgb, &b.rgb, a.width, a.height).unwrap() - want("ssim")).abs();
         assert!(difference < 1e-5, "ssim {i}: {difference:e}");
     }
-}
-
-/// The golden network: weights by the formula, means halved, variances positive.
-fn inception_params(json: &serde_json::Value) -> Params {
-    let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
-    let tensor = |(name, shape): (String, Vec<i64>)| {
-        let values = Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
-        let values = match name.rsplit('.').next() {
-            Some("running_mean") => values * 0.5,
-            Some("running_var") => values.abs(),
-            _ => values,
-        };
-        (name, values)
-    };
-    shapes(&json["tensors"]).into_iter().map(tensor).collect()
-}
-
-fn inception(json: &serde_json::Value) -> Inception {
-    // On a busy machine threads wait for each other longer than they work.
-    tch::set_num_threads(1);
-    Inception::from_params(&inception_params(json), "the golden network".as_ref(), Device::Cpu).unwrap()
 }
 
 fn collect(inception: &Inception, pictures: &[Picture], batch_size: usize) -> Collected {
@@ -171,7 +153,7 @@ fn statistics_are_written_and_read_back_also_deflated_ones() {
     for (arrays, word) in [
         (vec![("mu", &[2usize][..], &[1.0, 2.0][..])], "sigma"),
         (vec![("mu", &[2], &[1.0, 2.0]), ("sigma", &[4], &[1.0; 4])], "[D, D]"),
-        (vec![("mu", &[1], &[f64::NAN]), ("sigma", &[1, 1], &[1.0])], "no numbers"),
+        (vec![("mu", &[1], &[f64::NAN]), ("sigma", &[1, 1], &[1.0])], "not finite"),
     ] {
         deflated(&path, &arrays);
         let error = read().unwrap_err().to_string();

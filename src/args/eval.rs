@@ -1,7 +1,7 @@
 //! `eval ...`.
 
 use super::source::at_least_one;
-use super::{BadArgs, DeviceArgs, TokenizerArgs};
+use super::{BadArgs, DeviceArgs};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -42,10 +42,13 @@ pub enum SizeArg {
     Pixels(u32),
 }
 
+/// Longest side that images are resized to.
+pub const SIZE_MAX: u32 = 16_384;
+
 fn size(text: &str) -> Result<SizeArg, String> {
-    let pixels = || text.parse().ok().filter(|pixels| (1..=16_384).contains(pixels)).map(SizeArg::Pixels);
+    let pixels = || text.parse().ok().filter(|pixels| (1..=SIZE_MAX).contains(pixels)).map(SizeArg::Pixels);
     if text == "original" { Some(SizeArg::Original) } else { pixels() }
-        .ok_or_else(|| "expected `original` or a number of pixels from 1 to 16384".into())
+        .ok_or_else(|| format!("expected `original` or a number of pixels from 1 to {SIZE_MAX}"))
 }
 
 /// `eval reconstruction`.
@@ -53,14 +56,18 @@ fn size(text: &str) -> Result<SizeArg, String> {
 pub struct EvalReconstructionArgs {
     /// Images: any source, as `tokenize` takes it.
     pub source: PathBuf,
-    /// Tokenizer.
-    #[command(flatten)]
-    pub tokenizer: TokenizerArgs,
+    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
+    #[arg(long, value_name = "WEIGHTS")]
+    pub tokenizer: PathBuf,
+    /// Which copy of the weights: raw, or ema (their moving average) [default: ema where the file has it, as in the published
+    /// results].
+    #[arg(long, value_name = "raw|ema")]
+    pub variant: Option<String>,
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Side of the square that is cut out of every image, in pixels; or `original`: whole images in their own size,
-    /// mirrored at the right and at the bottom up to a multiple of the tokenizer's factor, measured without that margin.
+    /// Side of the square that is cut out of every image, in pixels; or `original`: whole images in their own size, with a
+    /// mid-grey margin on all sides up to a multiple of the tokenizer's factor, measured without that margin.
     #[arg(long, default_value = "256", value_name = "PIXELS|original", value_parser = size)]
     pub size: SizeArg,
     /// For rFID: the published pt_inception-2015-12-05-6726825d.pth.

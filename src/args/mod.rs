@@ -24,7 +24,9 @@ pub use cache::{
 #[cfg(feature = "torch")]
 pub use cache::{ImageArg, MadeOfArgs};
 #[cfg(feature = "torch")]
-pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SizeArg};
+pub use eval::{
+    EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
+};
 #[cfg(feature = "torch")]
 pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]

@@ -85,7 +85,8 @@ pub struct SampleArgs {
     /// Folder for pictures, tokens and the grid. Running the same command again continues.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Also write all images as one npz (`arr_0`, bytes [N, H, W, 3]) for the ADM evaluation suite.
+    /// Also write all images as one npz (`arr_0`, bytes [N, H, W, 3]) for the ADM evaluation suite, in a random order that
+    /// depends on the seed and is recorded in sample.json.
     #[arg(long, value_name = "FILE")]
     pub npz: Option<PathBuf>,
     /// Also write all tokens as one array, int32 [N, H*W], class by class.
@@ -107,7 +108,7 @@ pub struct SampleArgs {
     /// Processes that share the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
     #[arg(long, value_name = "W")]
     pub world_size: Option<u32>,
-    /// Replace the images of another run in the folder.
+    /// Replace the images of another run in the folder, and the files of --npz, --tokens and --cache-out.
     #[arg(long)]
     pub overwrite: bool,
 }

@@ -67,7 +67,8 @@ pub struct ReconstructArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Side of the square that the centre is resized to, or `original`: all pixels as they are.
+    /// Side of the square that the centre is resized to, or `original`: all pixels as they are, with a mid-grey margin for the
+    /// tokenizer where a side is no multiple of its factor.
     #[arg(long, default_value = "256", value_name = "PIXELS|original")]
     pub size: String,
     /// Folder for the pictures: original left, reconstruction right.

@@ -1,7 +1,7 @@
 //! `tokengrid reconstruct`: images through a tokenizer and back.
 
 use super::model;
-use crate::args::{Global, ReconstructArgs};
+use crate::args::{Global, ReconstructArgs, SIZE_MAX};
 use crate::exit::{CheckFailed, Usage};
 use crate::signals;
 use crate::terminal::print_json;
@@ -62,9 +62,10 @@ fn extent(size: &str) -> anyhow::Result<Extent> {
     if size == "original" {
         return Ok(Extent::Original);
     }
-    let pixels =
-        size.parse().map_err(|_| Usage(format!("--size {size}: expected a number of pixels, or `original`")))?;
-    Ok(Extent::Square(pixels))
+    // Larger squares would be made of nothing but interpolation, and fill the memory.
+    let pixels = size.parse().ok().filter(|pixels| (1..=SIZE_MAX).contains(pixels));
+    let refuse = || Usage(format!("--size {size}: expected a number of pixels from 1 to {SIZE_MAX}, or `original`"));
+    Ok(Extent::Square(pixels.ok_or_else(refuse)?))
 }
 
 /// An image, and the picture that it becomes.
@@ -123,8 +124,10 @@ fn check_targets(jobs: &[Job], args: &ReconstructArgs) -> anyhow::Result<()> {
 
 fn entry(image: &Path, picture: &Path, result: &Reconstruction) -> Value {
     let size = [result.original.height, result.original.width];
+    // Equal pictures have an infinite one, which JSON has no number for.
+    let psnr = Some(result.psnr).filter(|psnr| psnr.is_finite());
     json!({
-        "image": image, "picture": picture, "psnr": result.psnr, "size": size, "grid": result.grid,
+        "image": image, "picture": picture, "psnr": psnr, "size": size, "grid": result.grid,
         "tokens": result.tokens.len(),
     })
 }

@@ -1,15 +1,19 @@
 //! `tokengrid sample`.
 
+mod cache;
+
 use super::model::{self, pair};
 use crate::args::{Global, SampleArgs, SamplePresetArg};
 use crate::exit::{CheckFailed, Usage};
+use crate::files::existing_target;
 use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use anyhow::Context;
+use cache::TokensToCache;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use tokengrid_cache::{ImportOptions, OpenMode, TokenCache, TokenizerInfo, import_npy};
-use tokengrid_sample::arrays::{Dtype, write_npy};
+use tokengrid_cache::TokenCache;
 use tokengrid_sample::job::model_fingerprint;
 use tokengrid_sample::presets::preset;
 use tokengrid_sample::{Outputs, SampleJob, SampleOutcome, SamplerConfig};
@@ -19,6 +23,9 @@ use tokengrid_train::config::{Typed, resolve};
 /// Runs the command.
 pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let config = settings(args)?;
+    for path in [&args.npz, &args.tokens].into_iter().flatten() {
+        existing_target(path)?;
+    }
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     if args.overwrite && world_size > 1 {
         let text =
@@ -52,7 +59,8 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         rank,
         world_size,
     };
-    let outcome = sample(&job, args, info, global)?;
+    let cache = args.cache_out.as_deref().map(|dir| TokensToCache::new(&job, info, dir, args.overwrite)).transpose()?;
+    let outcome = sample(&job, args, cache, global)?;
     if global.json {
         return print_json(&outcome);
     }
@@ -61,45 +69,20 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Samples, and makes the cache once all tokens are there.
-fn sample(job: &SampleJob, args: &SampleArgs, info: TokenizerInfo, global: &Global) -> anyhow::Result<SampleOutcome> {
-    // A cache is made of the array of all tokens, and records where that was: not in a temporary folder.
-    let of_cache = args.cache_out.as_ref().map(|_| args.out.join("tokens.npy"));
-    let outputs = Outputs { out: args.out.clone(), npz: args.npz.clone(), tokens: args.tokens.clone().or(of_cache) };
+fn sample(
+    job: &SampleJob,
+    args: &SampleArgs,
+    cache: Option<TokensToCache>,
+    global: &Global,
+) -> anyhow::Result<SampleOutcome> {
+    let outputs = Outputs { out: args.out.clone(), npz: args.npz.clone(), tokens: args.tokens.clone() };
     let mut meter = Meter::new(global, "images");
     let outcome = job.run(&outputs, signals::flag(), &mut |done, all| meter.update(done as u64, all as u64, ""))?;
     drop(meter);
-    if let (Some(dir), Some(tokens), true) = (&args.cache_out, &outputs.tokens, outcome.complete) {
-        make_cache(job, info, tokens, dir, args.overwrite)?;
+    if let Some(cache) = cache.filter(|_| outcome.complete) {
+        cache.write(job, &args.out)?;
     }
     Ok(outcome)
-}
-
-/// A cache of sampled tokens: labels are the classes, keys the images' names in the folder.
-fn make_cache(
-    job: &SampleJob,
-    tokenizer: TokenizerInfo,
-    tokens: &Path,
-    out: &Path,
-    overwrite: bool,
-) -> anyhow::Result<()> {
-    let images = job.classes.iter().flat_map(|&class| (0..job.per_class).map(move |index| (class, index)));
-    let labels: Vec<u8> = images.clone().flat_map(|(class, _)| (class as i32).to_le_bytes()).collect();
-    let keys: String = images.map(|(class, index)| format!("{class:04}/{index:05}\n")).collect();
-    let scratch = tempfile::tempdir().context("no temporary folder")?;
-    let (labels_file, keys_file) = (scratch.path().join("labels.npy"), scratch.path().join("keys.txt"));
-    write_npy(&labels_file, Dtype::I32, &[labels.len() / 4], &labels)?;
-    std::fs::write(&keys_file, keys).with_context(|| format!("cannot write {}", keys_file.display()))?;
-    let side = job.model.config.side() as u32;
-    let options = ImportOptions {
-        grid: (side, side),
-        bits: Some(job.model.config.bits()),
-        views: 1,
-        tokenizer,
-        classes: job.class_names.clone(),
-    };
-    let mode = if overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
-    import_npy(tokens, Some(&labels_file), Some(&keys_file), &options, out, mode)?;
-    Ok(())
 }
 
 fn print(outcome: &SampleOutcome, job: &SampleJob) {
@@ -142,14 +125,41 @@ fn preset_name(typed: SamplePresetArg) -> &'static str {
 /// Names of classes by index: of the file, else of the cache that the checkpoint's run was trained on.
 fn class_names(file: Option<&Path>, checkpoint: &Path) -> anyhow::Result<Vec<String>> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(text.lines().map(str::to_string).collect());
+        return read_names(path);
     }
     // Names are a nicety: a cache that has moved is no error.
     Ok(training_cache(checkpoint)
         .and_then(|cache| TokenCache::open(&cache).ok())
         .map(|cache| cache.manifest().classes.clone())
         .unwrap_or_default())
+}
+
+/// Names longer than that are not names.
+const CLASS_NAME_BYTES_MAX: usize = 4096;
+/// A file of the longest names for more classes than any data set has.
+const CLASS_NAMES_BYTES_MAX: u64 = 64 << 20;
+
+/// One name per line.
+fn read_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut text = String::new();
+    let read = file.take(CLASS_NAMES_BYTES_MAX + 1).read_to_string(&mut text);
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    if text.len() as u64 > CLASS_NAMES_BYTES_MAX {
+        let most = CLASS_NAMES_BYTES_MAX >> 20;
+        return Err(CheckFailed(format!("{} is larger than {most} MiB: not class names", path.display())).into());
+    }
+    let names = text.trim_start_matches('\u{feff}').lines().map(str::to_string).collect::<Vec<_>>();
+    if let Some(line) = names.iter().position(|name| name.len() > CLASS_NAME_BYTES_MAX) {
+        let (path, bytes) = (path.display(), names[line].len());
+        let text = format!(
+            "{path}, line {}: a class name of {bytes} bytes; expected one name per line, of at most {CLASS_NAME_BYTES_MAX} \
+             bytes",
+            line + 1
+        );
+        return Err(CheckFailed(text).into());
+    }
+    Ok(names)
 }
 
 /// The cache that the configuration beside a checkpoint names.

@@ -2,6 +2,7 @@
 
 use crate::TokenizeError;
 use std::path::Path;
+use tokengrid_cache::write_atomically;
 
 /// An RGB picture, row-major.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub struct Picture {
 /// Space between the pictures of a grid, and its colour.
 const GAP: usize = 4;
 const BACKGROUND: u8 = 255;
+
+/// The text chunk by which a picture is known as one that this program made, so that it may be replaced.
+const SOFTWARE: (&str, &str) = ("Software", "tokengrid");
 
 impl Picture {
     /// A picture over given pixels.
@@ -58,28 +62,49 @@ impl Picture {
         }
     }
 
-    /// The bytes of a PNG file.
+    /// The bytes of a PNG file, which names this program in its text.
     ///
     /// # Panics
     /// When the picture is empty.
     pub fn to_png(&self) -> Vec<u8> {
+        self.to_png_with(&[])
+    }
+
+    /// [`Picture::to_png`] with more text chunks: keyword (1 to 79 characters) and text, both Latin-1.
+    ///
+    /// # Panics
+    /// When the picture is empty, or the text is not Latin-1.
+    pub fn to_png_with(&self, texts: &[(&str, &str)]) -> Vec<u8> {
         let mut bytes = vec![];
         let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
+        for (keyword, text) in [SOFTWARE].iter().chain(texts) {
+            encoder.add_text_chunk(keyword.to_string(), text.to_string()).expect("text is added before the header");
+        }
         let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.rgb));
         written.expect("a picture that is not empty fits into memory");
         bytes
     }
 
-    /// Writes a PNG, by way of a temporary file.
+    /// Writes a PNG that appears whole.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TokenizeError> {
-        let temporary = path.with_extension("png.tmp");
-        let write = || std::fs::write(&temporary, self.to_png()).and_then(|()| std::fs::rename(&temporary, path));
-        write().map_err(|source| TokenizeError::Write { path: path.into(), source })
+        self.save_with(path, &[])
+    }
+
+    /// [`Picture::save`] with text chunks.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    ///
+    /// # Panics
+    /// When the text is not Latin-1.
+    pub fn save_with(&self, path: &Path, texts: &[(&str, &str)]) -> Result<(), TokenizeError> {
+        write_atomically(path, &self.to_png_with(texts))
+            .map_err(|source| TokenizeError::Write { path: path.into(), source })
     }
 }
 

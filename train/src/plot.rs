@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Once;
+use tokengrid_tokenize::Picture;
 
 /// The reader of a picture needs letters on machines without fonts, too: DejaVu Sans, reduced to ASCII.
 static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");
@@ -214,12 +215,8 @@ fn register_font() {
 }
 
 fn save(path: &Path, rgb: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-    let mut bytes = vec![];
-    let mut encoder = png::Encoder::new(&mut bytes, WIDTH, HEIGHT);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(rgb)?;
-    Ok(write_atomically(path, &bytes)?)
+    let picture = Picture::new(WIDTH as usize, HEIGHT as usize, rgb.to_vec());
+    Ok(tokengrid_cache::write_atomically(path, &picture.to_png())?)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl CodeCounter {
     }
 
     /// Counts tokens, each below 2^bits.
-    pub fn push(&mut self, tokens: &[i32]) {
+    pub fn push(&mut self, tokens: &[i64]) {
         tokens.iter().for_each(|&token| self.counts[token as usize] += 1);
     }
 

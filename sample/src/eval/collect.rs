@@ -1,5 +1,6 @@
 //! Pictures through the Inception network, into the sums that the figures need.
 
+use super::BATCH_BYTES_MAX;
 use super::inception::{Features, Inception, POOL3, Protocol, SPATIAL};
 use super::moments::Moments;
 use super::score::{Score, Scorer};
@@ -63,7 +64,18 @@ impl<'a> Collector<'a> {
             self.size = size;
         }
         self.pending.extend(&picture.rgb);
-        if self.pending.len() >= self.batch_size * picture.rgb.len() { self.flush() } else { Ok(()) }
+        let is_full = self.pending.len() >= (self.batch_size * picture.rgb.len()).min(BATCH_BYTES_MAX);
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    /// Takes images that are floats already, f32 `[B, 3, H, W]` in [-1, 1], by the protocol of pytorch-fid.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn push_input(&mut self, input_bchw: &Tensor) -> Result<(), SampleError> {
+        self.flush()?;
+        let features = self.inception.features_of_input(input_bchw)?;
+        self.collected.add(&features)
     }
 
     fn flush(&mut self) -> Result<(), SampleError> {

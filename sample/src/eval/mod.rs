@@ -36,6 +36,9 @@ pub mod score;
 pub mod ssim;
 pub mod statistics;
 
+/// Bytes of pictures that wait for a call, at most, whatever the size of a batch: large pictures would fill the memory.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+
 pub use frechet::frechet_distance;
 pub use inception::{Inception, Protocol};
 pub use moments::{Gaussian, Moments};

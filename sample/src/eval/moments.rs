@@ -106,7 +106,7 @@ impl Moments {
     /// Mean and covariance.
     ///
     /// # Errors
-    /// Fewer than two vectors have no covariance; values that are no numbers.
+    /// Fewer than two vectors have no covariance; values that are not finite.
     pub fn finish(mut self) -> Result<Gaussian, SampleError> {
         self.flush();
         if self.count < 2 {
@@ -125,7 +125,7 @@ impl Gaussian {
     }
 
     /// # Errors
-    /// Infinities, or values that are no numbers.
+    /// Values that are not finite.
     pub fn check_finite(&self) -> Result<(), SampleError> {
         let is_finite = |values: &Tensor| -> Result<bool, TokenizeError> {
             let all =

@@ -1,8 +1,10 @@
 //! A tokenizer over a data set: images to tokens and back, and how much is lost.
 //!
 //! Images are decoded by threads while the model works; pictures of one size go through it in batches. Nothing is kept but
-//! sums, and a few pairs at either end of the scale. All figures are of 8-bit pictures, the reconstruction truncated as the
-//! reference does. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid.
+//! sums, and a few pairs at either end of the scale.
+//!
+//! The figures are those of the reference: Inception and LPIPS see floats, the tokenizer's input and its clamped output; PSNR
+//! and SSIM see both truncated to 8 bits. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid.
 
 use super::codebook::{CodeCounter, CodebookUse};
 use super::collect::{Collector, Wanted};
@@ -12,16 +14,15 @@ use super::perceptual::{LpipsSum, Net};
 use super::pictures::Pictures;
 use super::progress::{BadImage, Watch, each_good};
 use super::ssim::ssim;
-use super::{Inception, Protocol};
+use super::{BATCH_BYTES_MAX, Inception, Protocol};
 use crate::SampleError;
-use crate::reconstruct::psnr;
+use crate::reconstruct::{Pass, pass};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
 use std::time::Instant;
-use tch::{Device, Kind};
-use tokengrid_ingest::BadPolicy;
-use tokengrid_tokenize::Picture;
-use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, pixels};
+use tch::Device;
+use tokengrid_ingest::{BadPolicy, psnr};
+use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 use tokengrid_train::perceptual::Backbone;
 
 /// Codes of more bits would need more than 2 GB of counters.
@@ -55,7 +56,7 @@ pub struct ReconstructionReport {
     /// Frechet distance of the reconstructions' features to the images'.
     pub rfid: Option<f64>,
     /// Peak signal-to-noise ratio in dB: of each image, then the mean.
-    pub psnr: f64,
+    pub psnr: Option<f64>,
     /// Structural similarity, up to 1; the mean over images.
     pub ssim: Option<f64>,
     /// Perceptual distance by VGG16; the mean over images.
@@ -86,13 +87,17 @@ impl ReconstructionJob<'_> {
         let started = Instant::now();
         let mut sums = Sums::new(self)?;
         let mut batch: Vec<(String, Picture)> = vec![];
+        let is_full = |batch: &[(String, Picture)]| {
+            let bytes: usize = batch.iter().map(|(_, picture)| picture.rgb.len()).sum();
+            batch.len() >= self.batch_size || bytes >= BATCH_BYTES_MAX
+        };
         let bad = each_good(&self.pictures, self.bad_policy, watch, &mut |key, picture| {
             let size = |picture: &Picture| (picture.width, picture.height);
             if batch.first().is_some_and(|(_, first)| size(first) != size(&picture)) {
                 self.measure(std::mem::take(&mut batch), &mut sums)?;
             }
             batch.push((key, picture));
-            if batch.len() >= self.batch_size { self.measure(std::mem::take(&mut batch), &mut sums) } else { Ok(()) }
+            if is_full(&batch) { self.measure(std::mem::take(&mut batch), &mut sums) } else { Ok(()) }
         })?;
         self.measure(batch, &mut sums)?;
         if sums.images == 0 {
@@ -107,61 +112,13 @@ impl ReconstructionJob<'_> {
     fn measure(&self, batch: Vec<(String, Picture)>, sums: &mut Sums) -> Result<(), SampleError> {
         // On the CPU one by one: libraries choose their algorithms by the size of a batch, and their roundings differ.
         let calls = if self.runtime.device == Device::Cpu { 1 } else { batch.len().max(1) };
-        let originals: Vec<&Picture> = batch.iter().map(|(_, picture)| picture).collect();
-        let mut reconstructions = Vec::with_capacity(batch.len());
-        for pictures in originals.chunks(calls) {
-            reconstructions.extend(self.through(pictures, &mut sums.codes)?);
+        for named in batch.chunks(calls) {
+            let pictures: Vec<&Picture> = named.iter().map(|(_, picture)| picture).collect();
+            let pass = pass(&pictures, self.tokenizer, self.runtime.device);
+            sums.add(named.iter().map(|(key, _)| key.clone()), &pass)?;
         }
-        let pairs: Vec<Pair> = batch
-            .into_iter()
-            .zip(reconstructions)
-            .map(|((key, original), reconstruction)| {
-                let psnr = psnr(&original.rgb, &reconstruction.rgb);
-                Pair { key, psnr, original, reconstruction }
-            })
-            .collect();
-        sums.add(&pairs)
+        Ok(())
     }
-
-    /// Pictures of one size to tokens, which are counted, and back.
-    fn through(&self, pictures: &[&Picture], codes: &mut CodeCounter) -> Result<Vec<Picture>, SampleError> {
-        let _no_grad = tch::no_grad_guard();
-        let factor = self.tokenizer.architecture.factor() as usize;
-        let padded: Vec<Picture> = pictures.iter().map(|picture| padded(picture, factor)).collect();
-        let Some(first) = padded.first() else { return Ok(vec![]) };
-        let (width, height) = (first.width, first.height);
-        let bytes: Vec<u8> = padded.iter().flat_map(|picture| &picture.rgb).copied().collect();
-        let images_bchw =
-            pixels::to_input(&bytes, padded.len() as i64, height as i64, width as i64, self.runtime.device);
-        let tokens_bhw = self.tokenizer.encode(&images_bchw);
-        let host = tokens_bhw.to_device(Device::Cpu).to_kind(Kind::Int).contiguous().view([-1]);
-        codes.push(&Vec::<i32>::try_from(&host).map_err(TokenizeError::torch("copying tokens"))?);
-        let back = pixels::to_bytes(&self.tokenizer.decode(&tokens_bhw));
-        let cropped = back.chunks_exact(width * height * 3).zip(pictures).map(|(rgb, picture)| {
-            let rows = rgb.chunks_exact(width * 3).take(picture.height);
-            Picture::new(
-                picture.width,
-                picture.height,
-                rows.flat_map(|row| &row[..picture.width * 3]).copied().collect(),
-            )
-        });
-        Ok(cropped.collect())
-    }
-}
-
-/// A picture whose sides are multiples of `factor`: what is missing at the right and at the bottom is a mirror image.
-fn padded(picture: &Picture, factor: usize) -> Picture {
-    let (width, height) = (picture.width.next_multiple_of(factor), picture.height.next_multiple_of(factor));
-    let mirrored =
-        |place: usize, size: usize| if place < size { place } else { (2 * (size - 1)).saturating_sub(place) };
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    for y in 0..height {
-        let row = &picture.rgb[mirrored(y, picture.height) * picture.width * 3..][..picture.width * 3];
-        for x in 0..width {
-            rgb.extend(&row[mirrored(x, picture.width) * 3..][..3]);
-        }
-    }
-    Picture::new(width, height, rgb)
 }
 
 /// Everything that is added up over the images.
@@ -194,31 +151,31 @@ impl<'a> Sums<'a> {
             without_ssim: 0,
             codes: CodeCounter::new(bits),
             features: job.inception.map(|inception| [collector(inception), collector(inception)]),
-            lpips: job.lpips.iter().map(|net| LpipsSum::new(*net, job.runtime.device)).collect(),
+            lpips: job.lpips.iter().map(|net| LpipsSum::new(*net)).collect(),
             extremes: Extremes::new(job.kept_pairs),
         })
     }
 
-    fn add(&mut self, pairs: &[Pair]) -> Result<(), SampleError> {
-        let similar = |pair: &Pair| {
-            let Picture { width, height, ref rgb } = pair.original;
-            ssim(rgb, &pair.reconstruction.rgb, width, height)
-        };
-        for sum in &mut self.lpips {
-            sum.add(pairs)?;
+    fn add(&mut self, keys: impl Iterator<Item = String>, pass: &Pass) -> Result<(), SampleError> {
+        self.codes.push(&pass.tokens()?);
+        if let Some([originals, reconstructions]) = &mut self.features {
+            originals.push_input(&pass.original_bchw)?;
+            reconstructions.push_input(&pass.reconstruction_bchw)?;
         }
-        let ssims: Vec<Option<f64>> = pairs.par_iter().map(similar).collect();
+        for sum in &mut self.lpips {
+            sum.add(&pass.original_bchw, &pass.reconstruction_bchw)?;
+        }
+        let pictures: Vec<(Picture, Picture)> = pass.originals().into_iter().zip(pass.reconstructions()).collect();
+        let similar = |(a, b): &(Picture, Picture)| ssim(&a.rgb, &b.rgb, a.width, a.height);
+        let ssims: Vec<Option<f64>> = pictures.par_iter().map(similar).collect();
         // Added up image by image: the sums do not depend on where a batch ends.
-        for (pair, ssim) in pairs.iter().zip(ssims) {
+        for ((key, (original, reconstruction)), ssim) in keys.zip(pictures).zip(ssims) {
+            let psnr = psnr(&original.rgb, &reconstruction.rgb);
             self.images += 1;
-            self.psnr += pair.psnr;
+            self.psnr += psnr;
             self.ssim += ssim.unwrap_or(0.0);
             self.without_ssim += usize::from(ssim.is_none());
-            self.extremes.push(pair);
-            if let Some([originals, reconstructions]) = &mut self.features {
-                originals.push(&pair.original)?;
-                reconstructions.push(&pair.reconstruction)?;
-            }
+            self.extremes.push(&Pair { key, psnr, original, reconstruction });
         }
         Ok(())
     }
@@ -226,6 +183,10 @@ impl<'a> Sums<'a> {
     fn finish(self, bad: Vec<BadImage>) -> Result<ReconstructionReport, SampleError> {
         let images = self.images as f64;
         let mut absent = vec![];
+        let psnr = Some(self.psnr / images).filter(|psnr| psnr.is_finite());
+        if psnr.is_none() {
+            absent.push(("psnr", "it is infinite: at least one image came back without any difference".into()));
+        }
         let ssim = (self.without_ssim == 0).then_some(self.ssim / images);
         if ssim.is_none() {
             absent.push(("ssim", format!("{} images are smaller than its window of 7 x 7 pixels", self.without_ssim)));
@@ -235,7 +196,7 @@ impl<'a> Sums<'a> {
         Ok(ReconstructionReport {
             images: self.images,
             rfid: rfid(self.features, self.images, &mut absent)?,
-            psnr: self.psnr / images,
+            psnr,
             ssim,
             lpips_vgg,
             lpips_alex,
@@ -279,18 +240,4 @@ fn rfid(
     let originals = originals.finish()?.pool3.finish()?;
     let reconstructions = reconstructions.finish()?.pool3.finish()?;
     frechet_distance(&originals, &reconstructions).map(Some)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn padding_mirrors_and_stops_at_the_edge() {
-        let picture = Picture::new(3, 1, vec![1, 1, 1, 2, 2, 2, 3, 3, 3]);
-        let padded = padded(&picture, 4);
-        assert_eq!((padded.width, padded.height), (4, 4));
-        let red: Vec<u8> = padded.rgb.iter().step_by(3).copied().collect();
-        assert_eq!(red, [1, 2, 3, 2].repeat(4));
-    }
 }

@@ -130,7 +130,8 @@ impl SamplesJob<'_> {
         want_score: bool,
         watch: &mut Watch,
     ) -> Result<(Collected, Vec<BadImage>), SampleError> {
-        let splits = self.splits.unwrap_or_else(|| usual_splits(pictures.len()));
+        // More splits than pictures stay empty, and each takes memory.
+        let splits = self.splits.unwrap_or_else(|| usual_splits(pictures.len())).min(pictures.len());
         let wanted =
             Wanted { spatial: want_spatial, splits: want_score.then_some(splits), features: self.precision_recall };
         let mut collector = Collector::new(self.inception, self.protocol, self.batch_size, wanted);

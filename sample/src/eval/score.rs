@@ -11,7 +11,7 @@ const SPLIT_IMAGES: usize = 5000;
 
 /// Sums over the pictures of each split.
 ///
-/// Picture i belongs to split i mod S. Files that hold one class after the other (as `sample` writes them) would give splits
+/// Picture i belongs to split i mod S. Folders that hold one class after the other (as `sample` writes them) would give splits
 /// of a few classes each if they were cut into runs, and a score that is far too low.
 #[derive(Debug)]
 pub struct Scorer {

@@ -19,7 +19,7 @@ const DIMS_MAX: usize = 16_384;
 /// Mean and covariance of the rows of a matrix `[N, D]` in a `.npy` file.
 ///
 /// # Errors
-/// Unreadable, no matrix of floats, too few rows, values that are no numbers.
+/// Unreadable, no matrix of floats, too few rows, values that are not finite.
 pub fn of_features(path: &Path) -> Result<Gaussian, SampleError> {
     let mut array = ArrayReader::open(path)?;
     let [rows, dims] = *array.shape.as_slice() else {
@@ -52,7 +52,7 @@ impl Saved {
     /// Reads the statistics of an `.npz` file; `None` when it has none.
     ///
     /// # Errors
-    /// Half of a pair, wrong shapes, values that are no numbers.
+    /// Half of a pair, wrong shapes, values that are not finite.
     pub fn read(npz: &mut Npz) -> Result<Option<Saved>, SampleError> {
         let Some(pool3) = read_pair(npz, "mu", "sigma")? else { return Ok(None) };
         Ok(Some(Saved { pool3, spatial: read_pair(npz, "mu_s", "sigma_s")? }))

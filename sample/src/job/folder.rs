@@ -1,14 +1,20 @@
 //! The folder of a run: where an image's files are, and what the images were made with.
 
-use super::SampleJob;
+use super::record::{self, Found};
+use super::{Outputs, SampleJob};
 use crate::SampleError;
 use crate::sampler::{SamplerConfig, Wanted};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tokengrid_cache::write_atomically;
 
 /// `sample.json`: what a folder's images were made with, and which they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Recorded {
+    /// [`settings_of`] the run.
+    #[serde(default)]
+    settings: String,
     model: String,
     #[serde(default)]
     precision: Option<String>,
@@ -17,47 +23,217 @@ struct Recorded {
     config: SamplerConfig,
     classes: Vec<i64>,
     per_class: usize,
+    /// Which image is the i-th of the `.npz` file: images are counted class by class, in the order of `classes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    npz_order: Option<Vec<u64>>,
+    /// BLAKE3 of the joined files that were written outside of the folder, by absolute path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    files: BTreeMap<String, String>,
 }
 
-/// Makes the folder ours: records the settings, or checks that they are the recorded ones.
-pub fn claim(job: &SampleJob, out: &Path) -> Result<(), SampleError> {
-    std::fs::create_dir_all(out).map_err(SampleError::io("create", out))?;
-    let file = out.join("sample.json");
-    let now = Recorded {
-        model: job.model_fingerprint.clone(),
-        precision: Some(job.runtime.precision.name().into()),
-        preset: job.preset.clone(),
-        config: job.config.clone(),
-        classes: job.classes.clone(),
-        per_class: job.per_class,
-    };
-    let recorded = std::fs::read_to_string(&file).ok().and_then(|text| serde_json::from_str::<Recorded>(&text).ok());
-    let differing = recorded.as_ref().and_then(|was| differing(was, &now));
-    match (recorded, differing) {
-        (Some(_), Some(field)) if !job.overwrite => {
-            return Err(SampleError::OtherRun { path: out.into(), field: field.into() });
+/// The images of one run's settings in a folder.
+pub struct Images {
+    /// The folder.
+    pub out: PathBuf,
+    /// [`settings_of`] the run.
+    pub settings: String,
+}
+
+impl Images {
+    /// What is there of an image, whose files must all be of these settings.
+    pub fn find(&self, image: &Wanted, diagnostics: bool) -> Found {
+        let ImageFiles { picture, tokens, diagnostics: [maps, numbers] } = ImageFiles::new(&self.out, image);
+        if diagnostics && !matches!(record::find(&maps, &numbers, &self.settings), Found::Whole { .. }) {
+            // A foreign picture is still foreign.
+            let is_foreign = matches!(record::find(&picture, &tokens, &self.settings), Found::Foreign);
+            return if is_foreign { Found::Foreign } else { Found::Missing };
         }
-        (Some(was), Some(_)) => remove_images(out, &was)?,
-        // The number of images may grow; what an image looks like may not change.
-        _ => {}
+        record::find(&picture, &tokens, &self.settings)
     }
-    let json = serde_json::to_vec_pretty(&now).expect("settings serialize");
-    // Other ranks write the same file.
-    let temporary = out.join(format!("sample.json.{}.tmp", job.rank));
-    let write = || std::fs::write(&temporary, json).and_then(|()| std::fs::rename(&temporary, &file));
-    write().map_err(SampleError::io("write", &file))
+
+    /// The picture of all images.
+    pub fn grid(&self) -> PathBuf {
+        self.out.join("grid.png")
+    }
 }
 
-/// What makes the images of one run others than those of another.
-fn differing(was: &Recorded, now: &Recorded) -> Option<&'static str> {
-    if was.model != now.model {
-        return Some("the checkpoint or the tokenizer");
+/// A folder that belongs to a run.
+pub struct Folder {
+    /// Its images.
+    pub images: Images,
+    recorded: Recorded,
+    /// Whether the folder says otherwise, or nothing.
+    is_new: bool,
+}
+
+impl Folder {
+    /// Checks that the folder is this run's, or can become it. Nothing is written yet.
+    ///
+    /// # Errors
+    /// Another run's folder, a damaged record, or files that would be replaced, without `overwrite`.
+    pub fn open(job: &SampleJob, outputs: &Outputs, npz_order: Option<Vec<u64>>) -> Result<Folder, SampleError> {
+        let out = &outputs.out;
+        let settings = settings_of(job);
+        let was = read(out).or_else(|error| if job.overwrite { Ok(None) } else { Err(error) })?;
+        let difference = was.as_ref().and_then(|was| differing(was, job, &settings));
+        if let Some(field) = difference.clone().filter(|_| !job.overwrite) {
+            return Err(SampleError::OtherRun { path: out.into(), field });
+        }
+        // The number of images may grow; what an image looks like may not change.
+        let kept = was.clone().filter(|_| difference.is_none());
+        let (order_was, files) = kept.map_or_else(Default::default, |was| (was.npz_order, was.files));
+        let same_images = |was: &Recorded| (&was.classes, was.per_class) == (&job.classes, job.per_class);
+        let recorded = Recorded {
+            settings: settings.clone(),
+            model: job.model_fingerprint.clone(),
+            precision: Some(job.runtime.precision.name().into()),
+            preset: job.preset.clone(),
+            config: job.config.clone(),
+            classes: job.classes.clone(),
+            per_class: job.per_class,
+            npz_order: npz_order.or(order_was.filter(|_| was.as_ref().is_some_and(same_images))),
+            files,
+        };
+        // Other ranks may be adding to a record that is ours already: it is left alone then.
+        let is_new = was.as_ref() != Some(&recorded);
+        let images = Images { out: out.clone(), settings };
+        let folder = Folder { images, recorded, is_new };
+        if !job.overwrite {
+            folder.check_targets(outputs)?;
+        }
+        Ok(folder)
     }
-    if was.config != now.config {
-        return Some("the sampling settings");
+
+    /// Makes the folder this run's: removes images of other settings with `overwrite`, and records the settings.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn claim(&self, overwrite: bool) -> Result<(), SampleError> {
+        let out = &self.images.out;
+        std::fs::create_dir_all(out).map_err(SampleError::io("create", out))?;
+        if overwrite {
+            self.remove_others()?;
+        }
+        if self.is_new { self.write() } else { Ok(()) }
+    }
+
+    /// Adds joined files to the record, so that a later call may replace them.
+    pub fn record_files(mut self, outputs: &Outputs) -> Result<(), SampleError> {
+        for path in [&outputs.npz, &outputs.tokens].into_iter().flatten() {
+            self.recorded.files.insert(absolute(path), hash_of(path).map_err(SampleError::io("read", path))?);
+        }
+        self.write()
+    }
+
+    /// Refuses to replace files that this run did not write.
+    fn check_targets(&self, outputs: &Outputs) -> Result<(), SampleError> {
+        for path in [&outputs.npz, &outputs.tokens].into_iter().flatten().filter(|path| path.exists()) {
+            let recorded = self.recorded.files.get(&absolute(path));
+            let is_ours = recorded.is_some_and(|hash| hash_of(path).is_ok_and(|found| found == *hash));
+            if !is_ours {
+                return Err(SampleError::Exists { path: path.clone() });
+            }
+        }
+        let grid = self.images.grid();
+        if record::is_foreign(&grid) { Err(SampleError::Exists { path: grid }) } else { Ok(()) }
+    }
+
+    fn write(&self) -> Result<(), SampleError> {
+        let file = record_file(&self.images.out);
+        let json = serde_json::to_vec_pretty(&self.recorded).expect("settings serialize");
+        write_atomically(&file, &json).map_err(SampleError::io("write", &file))
+    }
+
+    /// Removes images of other settings, all of them: those that are not replaced now would otherwise enter a later run of
+    /// more images. Only files that say of themselves that a run made them.
+    fn remove_others(&self) -> Result<(), SampleError> {
+        let Images { out, settings } = &self.images;
+        for (kind, beside, ending) in [("images", "tokens", "npy"), ("diagnostics", "diagnostics", "json")] {
+            for picture in pictures_below(&out.join(kind)) {
+                if record::settings_of(&picture).is_none_or(|found| found == *settings) {
+                    continue;
+                }
+                let Ok(inner) = picture.strip_prefix(out.join(kind)) else { continue };
+                remove(&out.join(beside).join(inner).with_extension(ending))?;
+                // Last: it is what says that the other file is ours.
+                remove(&picture)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn record_file(out: &Path) -> PathBuf {
+    out.join("sample.json")
+}
+
+/// The record of a folder; `None` where there is none. A damaged one is an error: what the images are is not known then.
+fn read(out: &Path) -> Result<Option<Recorded>, SampleError> {
+    let path = record_file(out);
+    let text = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(SampleError::io("read", &path))?,
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|source| SampleError::Record { path, source })
+}
+
+/// A hash of all that decides what an image looks like, but its class and number.
+pub fn settings_of(job: &SampleJob) -> String {
+    let model = &job.model.config;
+    let all = serde_json::json!({
+        "model": job.model_fingerprint, "n_head": model.n_head, "block_size": model.block_size,
+        "precision": job.runtime.precision.name(), "config": job.config,
+    });
+    blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// What makes the images of one run others than those of another, with both values where they are short.
+fn differing(was: &Recorded, job: &SampleJob, settings: &str) -> Option<String> {
+    if was.model != job.model_fingerprint {
+        return Some("the checkpoint or the tokenizer differs".into());
+    }
+    let fields = |config: &SamplerConfig| serde_json::to_value(config).unwrap_or_default();
+    let (old, new) = (fields(&was.config), fields(&job.config));
+    let names = new.as_object().into_iter().flat_map(|fields| fields.keys());
+    let differs = names.filter(|name| old[*name] != new[*name]).map(|name| {
+        format!("the sampling settings differ: {} was {}, and is {}", name.replace('_', "-"), old[name], new[name])
+    });
+    if let Some(difference) = differs.into_iter().next() {
+        return Some(difference);
     }
     // Folders of earlier versions do not say.
-    (was.precision.is_some() && was.precision != now.precision).then_some("the precision")
+    let precision = job.runtime.precision.name();
+    if let Some(was) = was.precision.as_ref().filter(|was| *was != precision) {
+        return Some(format!("the precision was {was}, and is {precision}"));
+    }
+    let is_other_shape = !was.settings.is_empty() && was.settings != settings;
+    is_other_shape.then(|| "the heads or the grid of the model differ".into())
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.into()).to_string_lossy().into_owned()
+}
+
+fn hash_of(path: &Path) -> std::io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path)?)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// `*/*.png` below a folder.
+fn pictures_below(folder: &Path) -> Vec<PathBuf> {
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    let files = inside(folder).into_iter().flat_map(|class| inside(&class));
+    files.filter(|file| file.extension().is_some_and(|ending| ending == "png")).collect()
+}
+
+fn remove(path: &Path) -> Result<(), SampleError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SampleError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Files of one image.
@@ -80,12 +256,6 @@ impl ImageFiles {
         }
     }
 
-    /// Whether the image is done.
-    pub fn exist(&self, diagnostics: bool) -> bool {
-        let more = self.diagnostics.iter().filter(|_| diagnostics);
-        [&self.picture, &self.tokens].into_iter().chain(more).all(|file| file.is_file())
-    }
-
     /// Makes the folders that the files lie in.
     pub fn make_folders(&self, diagnostics: bool) -> Result<(), SampleError> {
         let more = self.diagnostics.iter().filter(|_| diagnostics);
@@ -94,21 +264,4 @@ impl ImageFiles {
         }
         Ok(())
     }
-}
-
-fn remove_images(out: &Path, recorded: &Recorded) -> Result<(), SampleError> {
-    for class in &recorded.classes {
-        for index in 0..recorded.per_class as u64 {
-            let ImageFiles { picture, tokens, diagnostics } = ImageFiles::new(out, &Wanted { class: *class, index });
-            for path in [picture, tokens].into_iter().chain(diagnostics) {
-                match std::fs::remove_file(&path) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(SampleError::io("remove", path)(e));
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -1,54 +1,75 @@
 //! What is made of all images once they are there: the grid, one array of pictures, one of tokens.
 //!
-//! Images are read back one by one, so a run of any size takes the memory of one.
+//! Images are read back one by one, so a run of any size takes the memory of one. Each is checked once more: another
+//! process may have written to the folder meanwhile.
 
-use super::folder::ImageFiles;
+use super::folder::{Folder, ImageFiles, Images, settings_of};
+use super::record::{self, Found};
 use super::{Outputs, SampleJob};
 use crate::SampleError;
 use crate::arrays::{Dtype, NpzImages, write_npy};
 use crate::captions::captioned;
 use crate::sampler::Wanted;
 use std::path::{Path, PathBuf};
+use tokengrid_cache::{Permutation, derive_key};
 use tokengrid_tokenize::Picture;
 
 /// Pictures in the grid at most.
 const GRID_MAX: usize = 100;
 
-/// Makes `path` by way of a temporary file that no other rank writes.
-fn whole(path: &Path, rank: u32, write: impl FnOnce(&Path) -> Result<(), SampleError>) -> Result<(), SampleError> {
-    let mut name = std::ffi::OsString::from(format!("rank{rank}-"));
-    name.push(path.file_name().unwrap_or_default());
-    let temporary = path.with_file_name(name);
-    write(&temporary).inspect_err(|_| {
-        // What is left of it is of no use.
-        let _ = std::fs::remove_file(&temporary);
-    })?;
-    std::fs::rename(&temporary, path).map_err(SampleError::io("write", path))
+/// What the key of [`npz_order`] is for, so that it is not that of anything else with the same seed.
+const NPZ_ORDER: u64 = 0x6e70_7a5f_6f72_6465;
+
+/// Which of `images` images (counted class by class) comes at each place of the `.npz` file.
+///
+/// The ADM suite cuts the inception score into runs of 5,000 consecutive pictures. Class by class, such a run would hold a
+/// few classes only, and its score would be far too low.
+pub fn npz_order(seed: u64, images: usize) -> Vec<u64> {
+    let images = images as u64;
+    let permutation = Permutation::new(derive_key(seed, NPZ_ORDER, images), images.max(1));
+    (0..images).map(|place| permutation.apply(place)).collect()
 }
 
 impl SampleJob<'_> {
     /// All joined files; the path of the grid.
-    pub(super) fn join(&self, outputs: &Outputs, all: &[Wanted]) -> Result<PathBuf, SampleError> {
-        let grid = self.write_grid(&outputs.out, all)?;
-        if let Some(path) = &outputs.npz {
-            whole(path, self.rank, |path| self.write_npz(path, &outputs.out, all))?;
+    pub(super) fn join(
+        &self,
+        folder: Folder,
+        outputs: &Outputs,
+        all: &[Wanted],
+        order: Option<&[u64]>,
+    ) -> Result<PathBuf, SampleError> {
+        let images = &folder.images;
+        let grid = self.write_grid(images, all)?;
+        if let (Some(path), Some(order)) = (&outputs.npz, order) {
+            self.write_npz(path, images, all, order)?;
         }
         if let Some(path) = &outputs.tokens {
-            whole(path, self.rank, |path| self.write_tokens(path, &outputs.out, all))?;
+            self.write_tokens(path, images, all)?;
         }
+        folder.record_files(outputs)?;
         Ok(grid)
     }
 
-    fn write_grid(&self, out: &Path, all: &[Wanted]) -> Result<PathBuf, SampleError> {
-        let path = out.join("grid.png");
+    /// Tokens of every image of a run that is complete, in raster order, class by class.
+    pub fn tokens(&self, out: &Path) -> impl Iterator<Item = Result<(Wanted, Vec<u32>), SampleError>> {
+        let images = Images { out: out.into(), settings: settings_of(self) };
+        self.wanted().into_iter().map(move |image| {
+            let bytes = self.token_bytes(&images, &image)?;
+            Ok((image, bytes.as_chunks().0.iter().map(|token| u32::from_le_bytes(*token)).collect()))
+        })
+    }
+
+    fn write_grid(&self, images: &Images, all: &[Wanted]) -> Result<PathBuf, SampleError> {
         let columns = grid_columns(self.classes.len(), self.per_class);
-        let picture = |image: &Wanted| -> Result<Picture, SampleError> {
-            let picture = load(&ImageFiles::new(out, image).picture)?;
-            Ok(captioned(&picture, &self.caption(image.class)))
-        };
-        let pictures: Result<Vec<Picture>, SampleError> = all.iter().take(GRID_MAX).map(picture).collect();
-        let grid = Picture::grid(&pictures?, columns);
-        whole(&path, self.rank, |path| std::fs::write(path, grid.to_png()).map_err(SampleError::io("write", path)))?;
+        let mut pictures = vec![];
+        for image in all.iter().take(GRID_MAX) {
+            let (picture, _) = load(images, image)?;
+            pictures.push(captioned(&picture, &self.caption(image.class)));
+        }
+        let path = images.grid();
+        let text = record::text(&images.settings, &[]);
+        Picture::grid(&pictures, columns).save_with(&path, &[(record::KEYWORD, &text)])?;
         Ok(path)
     }
 
@@ -60,33 +81,34 @@ impl SampleJob<'_> {
         }
     }
 
-    fn write_npz(&self, path: &Path, out: &Path, all: &[Wanted]) -> Result<(), SampleError> {
+    fn write_npz(&self, path: &Path, images: &Images, all: &[Wanted], order: &[u64]) -> Result<(), SampleError> {
         let side = (self.model.config.side() as usize) * self.tokenizer.architecture.factor() as usize;
         let mut npz = NpzImages::create(path, all.len(), side)?;
-        for image in all {
-            npz.push(&load(&ImageFiles::new(out, image).picture)?.rgb)?;
+        for &index in order {
+            npz.push(&load(images, &all[index as usize])?.0.rgb)?;
         }
         npz.finish()
     }
 
-    fn write_tokens(&self, path: &Path, out: &Path, all: &[Wanted]) -> Result<(), SampleError> {
+    fn write_tokens(&self, path: &Path, images: &Images, all: &[Wanted]) -> Result<(), SampleError> {
         let n = self.model.config.block_size as usize;
         let mut bytes = Vec::with_capacity(all.len() * n * 4);
         for image in all {
-            bytes.extend_from_slice(&token_bytes(&ImageFiles::new(out, image).tokens, n)?);
+            bytes.extend_from_slice(&self.token_bytes(images, image)?);
         }
         write_npy(path, Dtype::I32, &[all.len(), n], &bytes)
     }
-}
 
-/// The tokens of one image, int32 little-endian. The header of our own files is one block; the rest is the tokens.
-fn token_bytes(file: &Path, n: usize) -> Result<Vec<u8>, SampleError> {
-    let mut npy = std::fs::read(file).map_err(SampleError::io("read", file))?;
-    let header = npy.len().checked_sub(n * 4).ok_or_else(|| SampleError::Array {
-        path: file.into(),
-        what: format!("it is too short for {n} tokens; remove it, and run again"),
-    })?;
-    Ok(npy.split_off(header))
+    /// The tokens of one image, int32 little-endian. The header of our own files is one block; the rest is the tokens.
+    fn token_bytes(&self, images: &Images, image: &Wanted) -> Result<Vec<u8>, SampleError> {
+        let (_, mut npy) = load(images, image)?;
+        let bytes = self.model.config.block_size as usize * 4;
+        let header = npy.len().checked_sub(bytes).ok_or_else(|| SampleError::Array {
+            path: ImageFiles::new(&images.out, image).tokens,
+            what: format!("it is too short for {bytes} bytes of tokens; remove it, and run again"),
+        })?;
+        Ok(npy.split_off(header))
+    }
 }
 
 /// Pictures a row of the grid: whole classes side by side, about as wide as a screen.
@@ -99,9 +121,35 @@ fn grid_columns(classes: usize, per_class: usize) -> usize {
     }
 }
 
-fn load(path: &Path) -> Result<Picture, SampleError> {
-    let refuse = |reason: String| SampleError::Picture { path: path.into(), reason };
-    let bytes = std::fs::read(path).map_err(SampleError::io("read", path))?;
-    let image = tokengrid_ingest::decode_rgb(&bytes, &Default::default()).map_err(|e| refuse(e.to_string()))?;
-    Ok(Picture::new(image.width as usize, image.height as usize, image.pixels))
+/// Picture and token file of a finished image.
+fn load(images: &Images, image: &Wanted) -> Result<(Picture, Vec<u8>), SampleError> {
+    let path = || ImageFiles::new(&images.out, image).picture;
+    match images.find(image, false) {
+        Found::Whole { picture, beside } => Ok((picture, beside)),
+        Found::Foreign => Err(SampleError::ForeignImage { path: path() }),
+        Found::Missing => Err(SampleError::Picture {
+            path: path(),
+            reason: "it was removed or damaged while the run went on; run the same command again".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_is_a_permutation_that_tears_classes_apart() {
+        let order = npz_order(0, 50_000);
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert!(sorted.iter().copied().eq(0..50_000));
+        // 50 images of a class: a run of 5,000 holds nearly all of the 1,000 classes.
+        let classes: std::collections::BTreeSet<u64> = order[..5000].iter().map(|image| image / 50).collect();
+        assert!(classes.len() > 950, "{}", classes.len());
+        // Forever: files that were written must be told apart by their records later.
+        assert_eq!(npz_order(7, 5), npz_order(7, 5));
+        assert_ne!(npz_order(7, 50), npz_order(8, 50));
+        assert!(npz_order(0, 0).is_empty());
+    }
 }

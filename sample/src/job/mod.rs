@@ -1,7 +1,8 @@
 //! Many images: batches through the sampler, pictures and tokens to disk.
 //!
 //! Images are numbered class-major: image i of the run is index `i % per_class` of class `classes[i / per_class]`. Each
-//! image is a file of its own that appears whole; a run that was stopped samples only the images that are missing.
+//! image is a file of its own that appears whole and says which settings it is of (`record.rs`); a run that was stopped samples
+//! only the images that are missing, and counts none of another run.
 //!
 //! Several processes share a run through its folder: rank r of W samples every W-th image, beginning with image r. Whoever
 //! sees at its end that no image is missing makes the joined files. Two that end in the same moment both do, with the same
@@ -9,21 +10,28 @@
 
 mod folder;
 mod joined;
+mod record;
 
-use crate::arrays::{Dtype, write_npy};
+use crate::arrays::{Dtype, npy};
 use crate::decoder::TorchDecoder;
 use crate::guidance::Halves;
 use crate::reconstruct::{decode, tokens_tensor};
 use crate::sampler::{Sampler, SamplerConfig, Wanted};
 use crate::{SampleError, diagnostics, memory};
-use folder::ImageFiles;
+use folder::{Folder, ImageFiles, Images, settings_of};
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use record::Found;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Runtime, Tokenizer};
+use tokengrid_cache::write_atomically;
+use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 use tokengrid_train::ar::ArModel;
+
+/// Images of a run at most: a list of them is held in memory.
+pub const IMAGES_MAX: usize = 1 << 24;
 
 /// Everything that a run needs.
 pub struct SampleJob<'a> {
@@ -102,16 +110,17 @@ impl SampleJob<'_> {
         let started = Instant::now();
         self.check()?;
         let mut sampler = self.sampler()?;
-        folder::claim(self, &outputs.out)?;
         let all = self.wanted();
-        let exists = |image: &Wanted| ImageFiles::new(&outputs.out, image).exist(self.diagnostics);
+        let order = outputs.npz.as_ref().map(|_| joined::npz_order(self.config.seed, all.len()));
+        let folder = Folder::open(self, outputs, order.clone())?;
         let ours: Vec<Wanted> =
             all.iter().copied().skip(self.rank as usize).step_by(self.world_size.max(1) as usize).collect();
-        let missing: Vec<Wanted> = ours.iter().copied().filter(|image| !exists(image)).collect();
+        let missing = self.missing(&folder.images, &ours)?;
+        folder.claim(self.overwrite)?;
         let mut done = ours.len() - missing.len();
         observe(done, ours.len());
         for batch in missing.chunks(self.batch_size) {
-            self.sample_batch(&mut sampler, batch, &outputs.out)?;
+            self.sample_batch(&mut sampler, batch, &folder.images)?;
             done += batch.len();
             observe(done, ours.len());
             if cancel.load(Ordering::Relaxed) && done < ours.len() {
@@ -119,8 +128,9 @@ impl SampleJob<'_> {
             }
         }
         let sampling_seconds = started.elapsed().as_secs_f64();
-        let waiting_for = all.iter().filter(|image| !exists(image)).count();
-        let grid = if waiting_for == 0 { Some(self.join(outputs, &all)?) } else { None };
+        // Images of this rank are there.
+        let waiting_for = if self.world_size > 1 { self.missing(&folder.images, &all)?.len() } else { 0 };
+        let grid = if waiting_for == 0 { Some(self.join(folder, outputs, &all, order.as_deref())?) } else { None };
         Ok(SampleOutcome {
             images: all.len(),
             images_now: missing.len(),
@@ -130,6 +140,12 @@ impl SampleJob<'_> {
             seconds_per_image: sampling_seconds / missing.len().max(1) as f64,
             grid,
         })
+    }
+
+    /// A hash by which this run is known: of its settings, and of which images it makes.
+    pub fn identity(&self) -> String {
+        let all = serde_json::json!([settings_of(self), self.classes, self.per_class]);
+        blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
     }
 
     /// Model, tokenizer and classes fit together, and the batch into memory.
@@ -143,9 +159,14 @@ impl SampleJob<'_> {
         if let Some(&class) = self.classes.iter().find(|class| !(0..class_num).contains(*class)) {
             return Err(SampleError::Class { class, class_num });
         }
+        let images = self.classes.len().saturating_mul(self.per_class);
+        if !(1..=IMAGES_MAX).contains(&images) {
+            let expected = format!("1 to {IMAGES_MAX}, which is the number of classes times the images of each");
+            return Err(SampleError::Setting { what: "number of images", value: images.to_string(), expected });
+        }
         self.config.validate(model.vocab())?;
         let sequences = Halves::of(self.config.cfg_scale, self.config.cfg_schedule).count();
-        let images = self.batch_size.min(self.classes.len() * self.per_class);
+        let images = self.batch_size.min(images);
         memory::check(model, self.runtime.device, self.runtime.precision.kind(), images, sequences)
     }
 
@@ -163,7 +184,22 @@ impl SampleJob<'_> {
         self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| Wanted { class, index })).collect()
     }
 
-    fn sample_batch(&self, sampler: &mut Sampler, batch: &[Wanted], out: &Path) -> Result<(), SampleError> {
+    /// Those of `images` that have to be made. A foreign image in the place of one is refused, or counts as missing and is
+    /// replaced.
+    fn missing(&self, folder: &Images, images: &[Wanted]) -> Result<Vec<Wanted>, SampleError> {
+        let (diagnostics, overwrite) = (self.diagnostics, self.overwrite);
+        let look = |image: &Wanted| match folder.find(image, diagnostics) {
+            Found::Whole { .. } => Ok(None),
+            Found::Foreign if !overwrite => {
+                Err(SampleError::ForeignImage { path: ImageFiles::new(&folder.out, image).picture })
+            }
+            Found::Foreign | Found::Missing => Ok(Some(*image)),
+        };
+        let found: Result<Vec<Option<Wanted>>, SampleError> = images.par_iter().map(look).collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    fn sample_batch(&self, sampler: &mut Sampler, batch: &[Wanted], folder: &Images) -> Result<(), SampleError> {
         let mut facts = vec![];
         let tokens = match self.diagnostics {
             true => sampler.sample_with_facts(batch, &mut facts)?,
@@ -172,18 +208,32 @@ impl SampleJob<'_> {
         let (side, n) = (self.model.config.side(), self.model.config.block_size as usize);
         let pictures = decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device));
         for (i, ((image, tokens_n), picture)) in batch.iter().zip(tokens.chunks_exact(n)).zip(&pictures).enumerate() {
-            let files = ImageFiles::new(out, image);
+            let files = ImageFiles::new(&folder.out, image);
             files.make_folders(self.diagnostics)?;
             if self.diagnostics {
                 let image_facts = &facts[i * n..(i + 1) * n];
-                diagnostics::write(&files.diagnostics, picture, image_facts, self.model.config.vocab())?;
+                let (maps, numbers) = diagnostics::draw(picture, image_facts, self.model.config.vocab());
+                write_pair(&files.diagnostics[0], &maps, &files.diagnostics[1], numbers.as_bytes(), folder)?;
             }
             let bytes: Vec<u8> = tokens_n.iter().flat_map(|token| token.to_le_bytes()).collect();
-            write_npy(&files.tokens, Dtype::I32, &[side as usize, side as usize], &bytes)?;
-            picture.save(&files.picture)?;
+            let tokens_file = npy(Dtype::I32, &[side as usize, side as usize], &bytes);
+            write_pair(&files.picture, picture, &files.tokens, &tokens_file, folder)?;
         }
         Ok(())
     }
+}
+
+/// Writes a picture and the file that belongs to it. The picture comes last: its record makes both count.
+fn write_pair(
+    path: &Path,
+    picture: &Picture,
+    beside_path: &Path,
+    beside: &[u8],
+    folder: &Images,
+) -> Result<(), SampleError> {
+    write_atomically(beside_path, beside).map_err(SampleError::io("write", beside_path))?;
+    let text = record::text(&folder.settings, beside);
+    Ok(picture.save_with(path, &[(record::KEYWORD, &text)])?)
 }
 
 /// A hash of all weights of a model, to tell models apart.

@@ -4,7 +4,7 @@ use super::plot;
 use super::table::Table;
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
-use crate::files::check_target;
+use crate::files::{OwnFile, check_target};
 use crate::signals;
 use crate::terminal::{Meter, print_json};
 use serde_json::json;
@@ -30,7 +30,7 @@ fn inspection(dir: &Path, global: &Global) -> anyhow::Result<Inspection> {
 
 pub fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, b"\x89PNG")?;
+        check_target(path, OwnFile::Png)?;
     }
     let stats = inspection(dir, global)?.stats;
     if let Some(path) = picture {
@@ -92,7 +92,7 @@ fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()>
 
 pub fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, b"\x89PNG")?;
+        check_target(path, OwnFile::Png)?;
     }
     let stats = inspection(dir, global)?.stats;
     let mut classes = stats.classes.clone();

@@ -35,6 +35,7 @@ fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyho
     let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_text_chunk("Software".into(), "tokengrid".into())?;
     encoder.write_header()?.write_image_data(&rgb)?;
     write_whole(path, &file)
 }

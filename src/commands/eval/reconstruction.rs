@@ -1,19 +1,22 @@
 //! `tokengrid eval reconstruction`: how much a tokenizer loses.
 
 use super::{cut, show, tell_absent, tell_bad};
-use crate::args::{EvalReconstructionArgs, Global, SizeArg};
+use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::{ingest, model};
+use crate::files::{OwnFile, check_target};
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde::Serialize;
+use std::path::Path;
 use std::sync::Arc;
+use tokengrid_cache::TokenizerInfo;
 use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions};
 use tokengrid_sample::eval::Inception;
 use tokengrid_sample::eval::perceptual::Net;
 use tokengrid_sample::eval::pictures::Pictures;
 use tokengrid_sample::eval::progress::Watch;
 use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
-use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer};
+use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, Variant, tiny};
 use tokengrid_train::TrainError;
 use tokengrid_train::perceptual::{Backbone, Lpips};
 
@@ -33,8 +36,12 @@ struct Answer<'a> {
 /// Runs the command.
 pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
-    let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
+    let weights = weights(args)?;
+    let (tokenizer, info) = model::tokenizer(&weights, &runtime)?;
     check_size(args.size, &tokenizer)?;
+    if let Some(out) = &args.out {
+        check_looks(out, args.pairs)?;
+    }
     let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
     let nets = perceptual_nets(args, &runtime)?;
     let job = ReconstructionJob {
@@ -55,10 +62,29 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     }
     tell_absent(&report.absent, global);
     if global.json {
-        return print_json(&answer(&report, args, &runtime, &info.name));
+        return print_json(&answer(&report, args, &runtime, &info));
     }
     print(&report, args);
     Ok(())
+}
+
+/// The weights as typed, or, as in the published results, their averages where the file has them.
+fn weights(args: &EvalReconstructionArgs) -> anyhow::Result<TokenizerArgs> {
+    let variant = match &args.variant {
+        Some(typed) => typed.clone(),
+        None if tiny::open_named(&args.tokenizer)?.has_ema() => Variant::Ema.name().into(),
+        None => Variant::Raw.name().into(),
+    };
+    Ok(TokenizerArgs { tokenizer: args.tokenizer.clone(), variant })
+}
+
+/// Whether the pictures of the best and the worst can be written to `out` later.
+fn check_looks(out: &Path, pairs: u32) -> anyhow::Result<()> {
+    if !out.exists() {
+        return Ok(());
+    }
+    let names = ["worst", "best"].into_iter().flat_map(|name| (0..pairs).map(move |i| format!("{name}-{i:02}.png")));
+    names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, OwnFile::Png))
 }
 
 /// Whole pictures can be so large that one fills the memory.
@@ -89,15 +115,15 @@ fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pi
 
 fn answer<'a>(
     report: &'a ReconstructionReport,
-    args: &'a EvalReconstructionArgs,
+    args: &EvalReconstructionArgs,
     runtime: &Runtime,
-    tokenizer: &'a str,
+    info: &'a TokenizerInfo,
 ) -> Answer<'a> {
     Answer {
         report,
         images_per_second: report.images as f64 / report.seconds.max(1e-9),
-        tokenizer,
-        variant: &args.tokenizer.variant,
+        tokenizer: &info.name,
+        variant: &info.variant,
         size: size_name(args.size),
         precision: runtime.precision.name(),
         device: format!("{:?}", runtime.device).to_lowercase(),
@@ -119,7 +145,7 @@ fn print(report: &ReconstructionReport, args: &EvalReconstructionArgs) {
     };
     println!("{} images, size {}, {}", report.images, size_name(args.size), seconds(report.seconds));
     figure("rFID", report.rfid, "");
-    figure("PSNR", Some(report.psnr), " dB");
+    figure("PSNR", report.psnr, " dB");
     figure("SSIM", report.ssim, "");
     figure("LPIPS vgg", report.lpips_vgg, "");
     figure("LPIPS alex", report.lpips_alex, "");

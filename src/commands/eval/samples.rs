@@ -37,7 +37,7 @@ struct Answer<'a> {
 /// Runs the command.
 pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.save_stats {
-        files::check_target(path, b"PK")?;
+        files::check_target(path, files::OwnFile::Npz)?;
     }
     let started = Instant::now();
     let runtime = model::runtime(&args.device, global)?;

@@ -5,7 +5,7 @@ mod report;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
 use crate::exit::Usage;
-use crate::files::{check_target, write_json};
+use crate::files::{OwnFile, check_target, write_json};
 use crate::signals::{self, Stopped};
 use crate::terminal::{Meter, print_json};
 use pngs::PngFolder;
@@ -74,7 +74,7 @@ pub fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
 /// Runs the command.
 pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        check_target(path, b"{")?;
+        check_target(path, OwnFile::Json)?;
     }
     let (source, recipe) = open(&args.source)?;
     if let Some(out) = &args.out {

@@ -18,7 +18,7 @@ use tokengrid_tokenize::{Drift, Job, Outcome};
 pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     if let Some(path) = &args.report {
-        files::check_target(path, b"{")?;
+        files::check_target(path, files::OwnFile::Json)?;
     }
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;

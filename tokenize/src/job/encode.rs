@@ -52,10 +52,10 @@ impl<'a> ViewEncoder<'a> {
     /// Encodes the views at the places `wanted` of `batch`, bytes `[n][side][side][3]`, in that order.
     ///
     /// # Errors
-    /// [`TokenizeError::Torch`] when the device fails.
+    /// [`TokenizeError::Torch`] when the result cannot be copied to the host.
     ///
     /// # Panics
-    /// When a place is not in the batch.
+    /// When a place is not in the batch, and when the device fails, out of memory for one.
     pub fn encode(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Result<Tokens, TokenizeError> {
         self.begin(batch, wanted, want_uncertain).finish()
     }
@@ -63,7 +63,7 @@ impl<'a> ViewEncoder<'a> {
     /// As [`ViewEncoder::encode`], but a GPU is only given its work.
     ///
     /// # Panics
-    /// When a place is not in the batch.
+    /// When a place is not in the batch, and when the device fails, out of memory for one.
     pub fn begin(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Encoding {
         let _no_grad = tch::no_grad_guard();
         let parts = if self.runtime.device == Device::Cpu {
@@ -108,7 +108,10 @@ impl Encoding {
     /// Waits for the device and takes the results from it.
     ///
     /// # Errors
-    /// [`TokenizeError::Torch`] when the device fails.
+    /// [`TokenizeError::Torch`] when a result cannot be copied to the host.
+    ///
+    /// # Panics
+    /// When the device failed.
     pub fn finish(self) -> Result<Tokens, TokenizeError> {
         let mut done = Tokens::default();
         for part in self.parts {

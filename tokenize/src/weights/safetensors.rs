@@ -118,12 +118,7 @@ pub fn save_safetensors<'a>(
     let tensors = tensors.into_iter().map(|(name, tensor)| (name, Stored::of(tensor)));
     let bytes = ::safetensors::serialize(tensors, (!metadata.is_empty()).then_some(metadata))
         .map_err(|e| TokenizeError::Damaged { path: path.into(), what: e.to_string() })?;
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-    let result = write_synced(&temporary, &bytes).and_then(|()| std::fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result.map_err(|source| TokenizeError::Write { path: path.into(), source })
+    tokengrid_cache::write_atomically(path, &bytes).map_err(|source| TokenizeError::Write { path: path.into(), source })
 }
 
 /// A tensor whose bytes are copied when it is its turn: besides the file there is never more than one in memory.
@@ -159,11 +154,4 @@ impl View for Stored<'_> {
     fn data_len(&self) -> usize {
         self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
     }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut file = std::fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }

@@ -3,8 +3,8 @@
 //! On the CPU in fp32 the step is [`FusedStep`]; elsewhere it is autograd over [`ArModel`], with the blocks' activations
 //! recomputed in the backward pass where `train.recompute` asks for it.
 //!
-//! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out. Only then does a
-//! step wait for the device.
+//! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out: to know that, the
+//! step waits for the device. In other precisions a step of a single process on a GPU does not.
 
 use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;

@@ -4,7 +4,7 @@ use crate::TrainError;
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views};
+use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views, psnr};
 use tokengrid_tokenize::{Picture, Tokenizer, pixels};
 
 /// Pictures in a row of the reconstructions.
@@ -121,7 +121,7 @@ pub struct Validation {
     pub reconstruct_loss: f64,
     /// Mean perceptual distance.
     pub perceptual_loss: Option<f64>,
-    /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB.
+    /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB; infinite when an image comes back equal.
     pub psnr: f64,
     /// Different codes seen.
     pub codes_used: u64,
@@ -140,12 +140,13 @@ impl Validation {
         let skew = self.bit_balance.iter().map(|share| (2.0 * share - 1.0).abs()).fold(0.0, f64::max);
         let mut values = vec![
             ("val/reconstruct_loss", self.reconstruct_loss),
-            ("val/psnr", self.psnr),
             ("val/codes_used", self.codes_used as f64),
             ("val/codebook_utilization", self.codebook_utilization),
             ("val/constant_bits", constant as f64),
             ("val/largest_bit_skew", skew),
         ];
+        // An image that comes back equal has an infinite one, and so has the mean: that is no number to plot.
+        values.extend(self.psnr.is_finite().then_some(("val/psnr", self.psnr)));
         values.extend(self.perceptual_loss.map(|loss| ("val/perceptual_loss", loss)));
         values
     }
@@ -267,13 +268,6 @@ impl Sums {
             samples,
         }
     }
-}
-
-/// In dB; equal images count as an error of a hundredth of a level.
-fn psnr(a: &[u8], b: &[u8]) -> f64 {
-    let squares: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
-    let mean = (squares / a.len() as f64).max(1e-4);
-    10.0 * (255.0 * 255.0 / mean).log10()
 }
 
 #[cfg(test)]

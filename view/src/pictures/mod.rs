@@ -44,9 +44,7 @@ impl Picture {
 
     /// Peak signal-to-noise ratio of two pictures of one size, in dB; `None` for two sizes, infinite for equal pictures.
     pub fn psnr(&self, other: &Picture) -> Option<f64> {
-        let squares: u64 = self.rgb.iter().zip(&other.rgb).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum();
-        let mean = squares as f64 / self.rgb.len() as f64;
-        self.fits(other).then(|| 10.0 * (255.0 * 255.0 / mean).log10())
+        self.fits(other).then(|| tokengrid_ingest::psnr(&self.rgb, &other.rgb))
     }
 
     fn fits(&self, other: &Picture) -> bool {

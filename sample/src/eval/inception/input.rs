@@ -40,15 +40,17 @@ pub(super) fn to_input(
     let values_bchw =
         bytes_bhwc.f_to_device(device)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_contiguous()?;
     match protocol {
-        Protocol::PytorchFid => {
-            let unit_bchw = values_bchw / 255.0;
-            Ok(unit_bchw.f_upsample_bilinear2d([SIDE, SIDE], false, None, None)? * 2.0 - 1.0)
-        }
+        Protocol::PytorchFid => of_unit(&(values_bchw / 255.0)),
         Protocol::Adm => {
             let resized_bchw = resize_like_tensorflow1(&resize_like_tensorflow1(&values_bchw, 2)?, 3)?;
             Ok((resized_bchw - 128.0) / 128.0)
         }
     }
+}
+
+/// Values f32 `[B, 3, H, W]` in [0, 1] to f32 `[B, 3, 299, 299]`, as pytorch-fid resizes them.
+pub(super) fn of_unit(unit_bchw: &Tensor) -> Result<Tensor, TchError> {
+    Ok(unit_bchw.f_upsample_bilinear2d([SIDE, SIDE], false, None, None)? * 2.0 - 1.0)
 }
 
 /// Linear interpolation along one dimension: output pixel i lies at `i * size / 299`.

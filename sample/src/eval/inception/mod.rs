@@ -107,9 +107,22 @@ impl Inception {
             let input_bchw = input::to_input(bytes, width, height, protocol, self.device)?;
             self.forward(input_bchw, protocol)
         });
-        let calls: Vec<[Tensor; 3]> = calls.collect::<Result<_, tch::TchError>>().map_err(failed)?;
-        let part = |k: usize| Tensor::cat(&calls.iter().map(|call| &call[k]).collect::<Vec<_>>(), 0);
-        Ok(Features { pool3: part(0), logits: part(1), spatial: part(2) })
+        joined(calls)
+    }
+
+    /// Features of images that are floats, f32 `[B, 3, H, W]` in [-1, 1] on the network's device, by the protocol of
+    /// pytorch-fid. On the CPU every image is a call of its own.
+    ///
+    /// # Errors
+    /// [`TokenizeError::Torch`] when the device fails.
+    pub fn features_of_input(&self, input_bchw: &Tensor) -> Result<Features, SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let images = input_bchw.size()[0];
+        let call = if self.device == Device::Cpu { 1 } else { images.max(1) };
+        joined(input_bchw.split(call, 0).iter().map(|input_bchw| {
+            let unit_bchw = (input_bchw + 1.0) / 2.0;
+            self.forward(input::of_unit(&unit_bchw)?, Protocol::PytorchFid)
+        }))
     }
 
     /// `[B, 3, 299, 299]` in [-1, 1] to pool3, logits and spatial features.
@@ -130,6 +143,12 @@ impl Inception {
         let spatial = spatial.expect("the layout has the block of spatial features");
         Ok([pool3.f_to_device(Device::Cpu)?, logits.f_to_device(Device::Cpu)?, spatial.f_to_device(Device::Cpu)?])
     }
+}
+
+fn joined(calls: impl Iterator<Item = Result<[Tensor; 3], tch::TchError>>) -> Result<Features, SampleError> {
+    let calls: Vec<[Tensor; 3]> = calls.collect::<Result<_, tch::TchError>>().map_err(failed)?;
+    let part = |k: usize| Tensor::cat(&calls.iter().map(|call| &call[k]).collect::<Vec<_>>(), 0);
+    Ok(Features { pool3: part(0), logits: part(1), spatial: part(2) })
 }
 
 fn failed(source: tch::TchError) -> SampleError {
