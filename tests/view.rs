@@ -29,6 +29,7 @@ impl Viewer {
             // Nothing of this test is kept in anybody's own folders.
             .env("XDG_CACHE_HOME", cache.join(".user-cache"))
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -88,16 +89,20 @@ impl Viewer {
         panic!("{target} is still running");
     }
 
-    fn verified(&self) -> Value {
+    /// Begins work, and waits for its end.
+    fn begun(&self, target: &str) -> Value {
         let host = &self.address;
-        let start =
-            format!("POST /api/health HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let start = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         assert_eq!(self.send(&start).0, 200);
-        self.wait_for("/api/health")
+        self.wait_for(target)
+    }
+
+    fn verified(&self) -> Value {
+        self.begun("/api/health")
     }
 
     fn counted(&self) -> Value {
-        self.wait_for("/api/statistics")
+        self.begun("/api/statistics")
     }
 }
 
@@ -201,19 +206,29 @@ fn a_real_cache_with_pictures_and_originals() {
         quarantined["total"] == 1 && quarantined["items"][0]["key"].as_str().unwrap().contains("broken"),
         "{quarantined}"
     );
-    let (_, head, table) = viewer.get("/api/codes?format=csv");
+    // The file comes in parts, which the older version of the protocol does not mark.
+    let file = format!("GET /api/codes?format=csv HTTP/1.0\r\nHost: {}\r\n\r\n", viewer.address);
+    let (_, head, table) = viewer.send(&file);
     assert!(head.contains("codes.csv") && table.starts_with(b"code,count,position,row\r\n"), "{head}");
     assert_eq!(viewer.verified()["ok"], true);
 
     #[cfg(unix)]
-    ends_by_a_signal_with_130(viewer);
+    {
+        let (code, said) = stopped(viewer);
+        assert_eq!(code, Some(130));
+        assert!(said.contains("the inspector has stopped") && !said.contains("go on"), "{said}");
+    }
 }
 
+/// Ends a viewer as Ctrl-C does; its exit code, and all that it said in the terminal.
 #[cfg(unix)]
-fn ends_by_a_signal_with_130(mut viewer: Viewer) {
+fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
     let id = viewer.child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    assert_eq!(viewer.child.wait().unwrap().code(), Some(130));
+    let code = viewer.child.wait().unwrap().code();
+    let mut said = String::new();
+    viewer.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (code, said)
 }
 
 /// What no page asks for, but somebody might: every answer is a message, none is an error of the server, none hangs.
@@ -400,6 +415,42 @@ fn what_cannot_be_served_is_said_at_once() {
     let message = fails(&["view", text(&cache), "--port", "0", "--host", "256.256.256.256"], 1);
     assert!(message.contains("--host"), "{message}");
     assert!(fails(&["view", text(&cache), "--port", "65536"], 2).contains("65536"));
+    let message = fails(&["view", text(&cache), "--port", "0", "--source", text(&temp.path().join("gone"))], 1);
+    assert!(message.contains("gone"), "{message}");
+    let message = fails(&["view", text(&cache), "--port", "0", "--prefix", "a b"], 1);
+    assert!(message.contains("--prefix"), "{message}");
+}
+
+/// A source that is not the cache's: the terminal says so, and the page too.
+#[cfg(unix)]
+#[test]
+fn a_wrong_source_is_named_in_the_terminal() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 2);
+    let cache = temp.path().join("cache");
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    let other = temp.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(&sorted(&sorted(&source)[0])[0], other.join("another.jpg")).unwrap();
+    let viewer = Viewer::start(&cache, &["--source", text(&other)]);
+    let source = |viewer: &Viewer| viewer.json("/api/overview")["source"].clone();
+    let started = Instant::now();
+    while source(&viewer)["state"] == "running" && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let doubt = source(&viewer)["doubt"].as_str().unwrap().to_owned();
+    assert!(doubt.contains("4 of 4 images"), "{doubt}");
+    let (_, said) = stopped(viewer);
+    assert!(said.contains("4 of 4 images of the cache"), "{said}");
+    // A cache that says nothing of how its images were cut has no originals, whatever the source.
+    let bare = temp.path().join("bare");
+    made_cache(&bare, 4, |_, _, _| {});
+    let viewer = Viewer::start(&bare, &["--source", text(&other)]);
+    while source(&viewer)["state"] == "running" && started.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (_, said) = stopped(viewer);
+    assert!(said.contains("there are no originals"), "{said}");
 }
 
 /// A Chromium that runs here, or why there is none.

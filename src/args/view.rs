@@ -32,4 +32,10 @@ pub struct ViewArgs {
     /// The address to listen at. The default lets nobody in but this machine; anybody who reaches another one sees the cache.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: String,
+    /// The path below which a reverse proxy shows the page, where it passes that path on. Others need none.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "PATH")]
+    pub prefix: String,
+    /// A further name to answer under, such as a reverse proxy's; any number of times.
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
 }

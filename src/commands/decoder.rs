@@ -6,12 +6,14 @@ use crate::exit::CheckFailed;
 use tch::{Kind, Tensor};
 use tokengrid_cache::Manifest;
 use tokengrid_sample::reconstruct::decode;
+use tokengrid_tokenize::job::fingerprint_of_all;
 use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 
 /// A tokenizer that fits a cache.
 pub struct TokenDecoder {
     tokenizer: Tokenizer,
     runtime: Runtime,
+    fingerprint: String,
     height: i64,
     width: i64,
 }
@@ -26,7 +28,7 @@ impl TokenDecoder {
         global: &Global,
     ) -> anyhow::Result<TokenDecoder> {
         let runtime = model::runtime(device, global)?;
-        let (tokenizer, info) = model::tokenizer(weights, &runtime)?;
+        let (tokenizer, info, params) = model::tokenizer_and_params(weights, &runtime)?;
         let (grid, bits) = (manifest.grid_spec(), tokenizer.architecture.z_channels);
         if i64::from(grid.bits) != bits {
             let text = format!("the tokenizer {} has tokens of {bits} bits, the cache of {}", info.name, grid.bits);
@@ -41,7 +43,14 @@ impl TokenDecoder {
                 info.name
             );
         }
-        Ok(TokenDecoder { tokenizer, runtime, height: i64::from(grid.height), width: i64::from(grid.width) })
+        let (height, width) = (i64::from(grid.height), i64::from(grid.width));
+        Ok(TokenDecoder { tokenizer, runtime, fingerprint: fingerprint_of_all(&params), height, width })
+    }
+
+    /// Identifies everything that pictures depend on: all weights, the decoder's among them, where a cache's own fingerprint
+    /// is of the encoder.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// The picture of a grid, in raster order.

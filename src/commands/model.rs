@@ -5,7 +5,7 @@ use crate::exit::Usage;
 use std::path::Path;
 use tokengrid_cache::TokenizerInfo;
 use tokengrid_tokenize::job::fingerprint;
-use tokengrid_tokenize::{Architecture, Precision, Runtime, Tokenizer, Variant, tiny};
+use tokengrid_tokenize::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, tiny};
 use tokengrid_train::ar::{ArModel, ArWeights};
 
 /// Device and precision as typed.
@@ -16,6 +16,15 @@ pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> 
 
 /// A tokenizer and its identity, as caches record it.
 pub fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tokenizer, TokenizerInfo)> {
+    let (tokenizer, info, _) = tokenizer_and_params(args, runtime)?;
+    Ok((tokenizer, info))
+}
+
+/// As [`tokenizer`], and the weights as they were read.
+pub fn tokenizer_and_params(
+    args: &TokenizerArgs,
+    runtime: &Runtime,
+) -> anyhow::Result<(Tokenizer, TokenizerInfo, Params)> {
     let variant: Variant = args.variant.parse()?;
     let weights = tiny::open_named(&args.tokenizer)?;
     let params = weights.tokenizer_params(variant)?;
@@ -28,8 +37,8 @@ pub fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tok
         precision: runtime.precision.name().into(),
         details: Default::default(),
     };
-    let params = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
-    Ok((Tokenizer::from_params(architecture, &params).for_inference(), info))
+    let on_device = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
+    Ok((Tokenizer::from_params(architecture, &on_device).for_inference(), info, params))
 }
 
 /// The same tokenizer in the exact mode, fp32 on the CPU, if `runtime` is another one: to compare tokens with.

@@ -4,16 +4,20 @@ use super::cache::inspection_folder;
 use crate::args::{Global, ViewArgs};
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
+use anyhow::Context;
 use serde_json::json;
+use std::path::Path;
 use tokengrid_ingest::{Source, SourceOptions};
-use tokengrid_view::{Decode, OpenSource, Server, ViewConfig};
+use tokengrid_view::{Decoder, OpenSource, Server, ViewConfig};
 
 /// Runs the command: until Ctrl-C.
 pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
     let config = ViewConfig {
         host: args.host.clone(),
         port: args.port,
-        source: source(args),
+        prefix: args.prefix.clone(),
+        allowed_hosts: args.allow_host.clone(),
+        source: source(args)?,
         decoder: decoder(args, global)?,
         inspection_folder: inspection_folder(),
         threads: global.threads.map(usize::from),
@@ -22,44 +26,55 @@ pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
     let server = Server::bind(config)?;
     let address = server.address();
     if !address.ip().is_loopback() {
-        tracing::warn!("{address} is no loopback address: whoever reaches it sees the cache");
+        tracing::warn!("{address} is not a loopback address: whoever reaches it sees the cache");
     }
     if global.json {
-        print_json(&json!({ "address": format!("http://{address}") }))?;
+        print_json(&json!({ "address": format!("http://{address}"), "url": server.url() }))?;
     } else {
-        println!("http://{address}  (Ctrl-C ends it)");
+        println!("{}  (Ctrl-C ends it)", server.url());
     }
     server.run(signals::flag());
-    Err(Stopped.into())
+    // Nothing is left to go on with.
+    Err(anyhow::Error::from(Stopped).context("the inspector has stopped"))
 }
 
-/// How the source is opened: in the background, since a large one takes a while.
-fn source(args: &ViewArgs) -> Option<OpenSource> {
-    let (path, labels) = (args.source.clone()?, args.labels.clone());
+/// How the source is opened: in the background, since a large one takes a while. One that does not exist is refused at once.
+fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
+    let Some(path) = args.source.clone() else { return Ok(None) };
+    let labels = args.labels.clone();
+    for path in [Some(&path), labels.as_ref()].into_iter().flatten().filter(|path| !is_remote(path)) {
+        std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+    }
     let open = move || {
         let options = SourceOptions { labels, ..SourceOptions::default() };
         Source::open(&path, &options).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     };
-    Some(Box::new(open))
+    Ok(Some(Box::new(open)))
+}
+
+/// Whether a source is named by a URL.
+fn is_remote(path: &Path) -> bool {
+    path.to_string_lossy().contains("://")
 }
 
 #[cfg(not(feature = "torch"))]
-fn decoder(_: &ViewArgs, _: &Global) -> anyhow::Result<Option<(String, Box<dyn Decode>)>> {
+fn decoder(_: &ViewArgs, _: &Global) -> anyhow::Result<Option<Decoder>> {
     Ok(None)
 }
 
 #[cfg(feature = "torch")]
-fn decoder(args: &ViewArgs, global: &Global) -> anyhow::Result<Option<(String, Box<dyn Decode>)>> {
+fn decoder(args: &ViewArgs, global: &Global) -> anyhow::Result<Option<Decoder>> {
     use super::decoder::TokenDecoder;
     let Some(tokenizer) = &args.tokenizer else { return Ok(None) };
     let manifest = tokengrid_cache::Manifest::read(&args.dir)?;
     let weights = crate::args::TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
     let decoder = TokenDecoder::open(&manifest, &weights, &args.device, global)?;
-    Ok(Some((tokenizer.display().to_string(), Box::new(decoder))))
+    let (name, fingerprint) = (tokenizer.display().to_string(), decoder.fingerprint().to_owned());
+    Ok(Some(Decoder { name, fingerprint, decode: Box::new(decoder) }))
 }
 
 #[cfg(feature = "torch")]
-impl Decode for super::decoder::TokenDecoder {
+impl tokengrid_view::Decode for super::decoder::TokenDecoder {
     fn decode(&mut self, tokens: &[u32]) -> tokengrid_view::Picture {
         let tokengrid_tokenize::Picture { width, height, rgb } = self.picture(tokens);
         tokengrid_view::Picture { width, height, rgb }

@@ -1,7 +1,7 @@
 //! Loss curves as PNG.
 
 use crate::TrainError;
-use crate::run::{read_metrics, write_atomically};
+use crate::run::read_metrics;
 use plotters::prelude::*;
 use std::ops::Range;
 use std::path::Path;

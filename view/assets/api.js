@@ -3,11 +3,19 @@
 /** The overview, read once; pages may rely on it. */
 export const about = { overview: null };
 
+const STOPPED = "The server does not answer: it was stopped, or the connection to it was lost. Start `tokengrid view` again, then reload this page.";
+
+/** Where the server's pages begin: a proxy may show them below a path of its own. */
+export const root = new URL(document.baseURI).pathname;
+
 /** Asks for JSON; an error carries the server's own words. */
 export async function get(path, parameters = {}, options = {}) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== ""));
   const address = query.size ? `${path}?${query}` : path;
-  const response = await fetch(address, options);
+  const response = await fetch(address, options).catch((error) => {
+    // Whoever gave the request up knows why; all that the browser says of the rest is that it failed.
+    throw options.signal?.aborted ? error : new Error(STOPPED);
+  });
   const answer = await response.json().catch(() => ({ error: `the server answered with status ${response.status}` }));
   if (!response.ok) throw new Error(answer.error);
   return answer;
@@ -15,12 +23,20 @@ export async function get(path, parameters = {}, options = {}) {
 
 export const post = (path) => get(path, {}, { method: "POST" });
 
-/** The address of a picture. Its version makes pictures of other caches other pictures. */
-export const picture = (kind, ...path) => `/picture/${kind}/${path.join("/")}.png?v=${about.overview.id}`;
+const DECODED = ["decoded", "patch", "class"];
+
+/** The address of a picture. Its version makes pictures of another cache, other weights or another source other pictures. */
+export const picture = (kind, ...path) => `picture/${kind}/${path.join("/")}.png?v=${DECODED.includes(kind) ? about.overview.id : about.overview.source_id}`;
+
+/** Why a picture cannot be had. */
+export const reason = (address) => get(address).then(() => "This picture cannot be shown.", (error) => error.message);
 
 /** Whether tokens become pictures, and whether there are originals. */
 export const hasPictures = () => about.overview.pictures !== null;
 export const hasSource = () => about.overview.source !== null && about.overview.source.state !== "failed";
+
+/** Whether the cache or the source is still being opened: what the overview says will change. */
+export const isOpening = () => [about.overview.cache, about.overview.source].some((part) => part?.state === "running");
 
 /** `0 (n01440764)`, or what else is known of a label. */
 export function className(label) {
@@ -29,13 +45,21 @@ export function className(label) {
   return name === undefined ? `class ${label}` : `${name} (${label})`;
 }
 
-/** Waits until the rows are counted; `show(done, total)` meanwhile. Resolves to the statistics. */
+/** How many bits of a shard were near 0; null where whoever made the tokens did not say. */
+export function nearZero(shard) {
+  const margins = about.overview.shard_margins[shard];
+  const sum = (parts) => parts.reduce((total, part) => total + part, 0);
+  return sum(margins) === 0 ? null : sum(margins.slice(0, 4));
+}
+
+/** Has the rows counted, where that was not done, and waits for it; `show(done, total)` meanwhile. Resolves to the statistics. */
 export async function statistics(signal, show) {
+  let found = await get("api/statistics", {}, { method: "POST", signal });
   for (;;) {
-    const found = await get("/api/statistics", {}, { signal });
     if (found.state === "done") return found;
     if (found.state === "failed") throw new Error(found.error);
     show(found.done ?? 0, found.total ?? 0);
     await new Promise((resolve) => setTimeout(resolve, 250));
+    found = await get("api/statistics", {}, { signal });
   }
 }

@@ -1,6 +1,6 @@
 // The frame: which page, navigation, keys.
 
-import { about, get } from "./api.js";
+import { about, get, isOpening, reason, root } from "./api.js";
 import { h } from "./dom.js";
 import * as overview from "./overview.js";
 import * as grid from "./grid.js";
@@ -11,35 +11,44 @@ import * as duplicates from "./duplicates.js";
 import * as quarantine from "./quarantine.js";
 
 const PAGES = [
-  { path: "/", name: "Overview", key: "o", page: overview },
-  { path: "/grid", name: "Grid", key: "g", page: grid },
-  { path: "/sample", name: "Sample", key: "s", page: sample },
-  { path: "/codebook", name: "Codebook", key: "b", page: codebook },
-  { path: "/classes", name: "Classes", key: "c", page: classes },
-  { path: "/duplicates", name: "Duplicates", key: "d", page: duplicates },
-  { path: "/quarantine", name: "Quarantine", key: "q", page: quarantine },
+  { path: "", name: "Overview", key: "o", page: overview },
+  { path: "grid", name: "Grid", key: "g", page: grid },
+  { path: "sample", name: "Sample", key: "s", page: sample },
+  { path: "codebook", name: "Codebook", key: "b", page: codebook },
+  { path: "classes", name: "Classes", key: "c", page: classes },
+  { path: "duplicates", name: "Duplicates", key: "d", page: duplicates },
+  { path: "quarantine", name: "Quarantine", key: "q", page: quarantine },
 ];
+
+// The document's base was relative to the address that it was loaded from, which is about to change.
+document.querySelector("base").href = root;
 
 const main = document.getElementById("page");
 const help = document.getElementById("help");
 let current = null;
 
-const entryOf = (path) => PAGES.find((entry) => entry.path !== "/" && (path === entry.path || path.startsWith(`${entry.path}/`))) ?? PAGES[0];
+/** The parts of the address behind the server's root. */
+const parts = () => location.pathname.slice(root.length).split("/").filter(Boolean);
+const entryOf = ([first]) => PAGES.find((entry) => entry.path === first) ?? PAGES[0];
+
+function markCurrent(entry) {
+  for (const link of document.querySelectorAll("#nav a")) link.toggleAttribute("aria-current", link.getAttribute("href") === (entry.path || "./"));
+}
 
 /** Shows the page of the address. Whatever the one before still waits for is given up. */
 async function show() {
   current?.abort.abort();
   current = { abort: new AbortController(), keys: {} };
   const mine = current;
-  const entry = entryOf(location.pathname);
-  for (const link of document.querySelectorAll("#nav a")) link.toggleAttribute("aria-current", link.pathname === entry.path);
+  const entry = entryOf(parts());
+  markCurrent(entry);
   document.title = `${entry.name} · tokengrid`;
   main.classList.toggle("wide", entry.page.isWide === true);
   main.replaceChildren(h("p", { class: "soft" }, "…"));
   const context = {
     main,
     signal: mine.abort.signal,
-    path: location.pathname.split("/").slice(2),
+    path: parts().slice(1),
     query: new URLSearchParams(location.search),
     keys: mine.keys,
     go,
@@ -47,7 +56,7 @@ async function show() {
     remember: (address) => history.replaceState(null, "", address),
   };
   try {
-    about.overview ??= await get("/api/overview");
+    if (about.overview === null || isOpening()) about.overview = await get("api/overview");
     await entry.page.show(context);
   } catch (error) {
     if (!mine.abort.signal.aborted) main.replaceChildren(h("h1", {}, entry.name), h("p", { class: "note bad", role: "alert" }, error.message));
@@ -62,16 +71,22 @@ function go(address) {
 
 function navigation() {
   document.getElementById("nav").replaceChildren(...PAGES.map(({ path, name, key }) => {
-    const few = path === "/quarantine" && about.overview?.info.quarantined;
-    return h("a", { href: path, title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, few) : null);
+    const few = path === "quarantine" && about.overview?.info.quarantined;
+    return h("a", { href: path || "./", title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, few) : null);
   }));
 }
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a");
   const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
-  const address = link && new URL(link.href.baseVal ?? link.href, location.href);
-  const isPage = address && address.origin === location.origin && !/^\/(api|picture|assets)\//.test(address.pathname) && !address.hash;
+  if (link?.classList.contains("skip")) {
+    event.preventDefault();
+    main.focus();
+    return;
+  }
+  const address = link && new URL(link.href.baseVal ?? link.href, document.baseURI);
+  const isHere = address && address.origin === location.origin && address.pathname.startsWith(root);
+  const isPage = isHere && !/^(api|picture|assets)\//.test(address.pathname.slice(root.length)) && !address.hash;
   if (isPlain && isPage && !link.hasAttribute("download")) {
     event.preventDefault();
     go(address.pathname + address.search);
@@ -81,12 +96,24 @@ document.addEventListener("click", (event) => {
 document.getElementById("jump").addEventListener("submit", (event) => {
   event.preventDefault();
   const row = document.getElementById("jump-row").value.trim();
-  if (/^\d+$/.test(row)) go(`/sample/${row}`);
+  if (/^\d+$/.test(row)) go(`sample/${row}`);
 });
 
-// Pictures that cannot be had are left out, not shown as broken.
-document.addEventListener("error", (event) => event.target.tagName === "IMG" && event.target.classList.add("broken"), true);
+// In the place of a picture that cannot be had stands why.
+document.addEventListener("error", async ({ target: image }) => {
+  if (image.tagName !== "IMG" || image.classList.contains("broken")) return;
+  image.classList.add("broken");
+  const why = await reason(image.src);
+  image.replaceWith(h("span", { class: `missing ${image.className}`, title: why }, image.closest(".frame") ? why : "no picture"));
+}, true);
 addEventListener("popstate", show);
+
+// What fails after a page is shown, such as the next part of a list, is said above it.
+addEventListener("unhandledrejection", ({ reason: error }) => {
+  if (error?.name === "AbortError") return;
+  document.getElementById("notice")?.remove();
+  main.prepend(h("p", { id: "notice", class: "note bad", role: "alert" }, error?.message ?? String(error)));
+});
 
 function showHelp() {
   const keys = (...names) => names.map((name, i) => [i ? " " : "", h("kbd", {}, name)]);
@@ -111,7 +138,7 @@ document.addEventListener("keydown", (event) => {
   if (entry) go(entry.path);
   else if (event.key === "?") showHelp();
   else if (event.key === "r") document.getElementById("jump-row").focus();
-  else if (event.key === "/") current?.keys["/"] ? current.keys["/"]() : go("/grid?focus=key");
+  else if (event.key === "/") current?.keys["/"] ? current.keys["/"]() : go("grid?focus=key");
   else if (current?.keys[event.key]) current.keys[event.key]();
   else if (document.querySelector(`[data-key="${CSS.escape(event.key)}"]:enabled`)) document.querySelector(`[data-key="${CSS.escape(event.key)}"]`).click();
   else return;
@@ -119,6 +146,4 @@ document.addEventListener("keydown", (event) => {
 });
 
 navigation();
-show().then(navigation).then(() => {
-  for (const link of document.querySelectorAll("#nav a")) link.toggleAttribute("aria-current", link.pathname === entryOf(location.pathname).path);
-});
+show().then(navigation).then(() => markCurrent(entryOf(parts())));

@@ -3,7 +3,7 @@
 import { get, hasPictures, picture } from "./api.js";
 import { bars } from "./charts.js";
 import { counted } from "./counting.js";
-import { chartFiles, count, figure, h, pager } from "./dom.js";
+import { chartFiles, count, counts, figure, h, pager } from "./dom.js";
 
 const LIMIT = 50;
 const CHART = 1000;
@@ -12,11 +12,11 @@ export async function show(context) {
   const { main, query, signal, remember } = context;
   await counted("Classes", context);
   let sort = query.get("sort") ?? "label";
-  const all = await get("/api/classes", { sort: "rows", limit: CHART }, { signal });
+  const all = await get("api/classes", { sort: "rows", limit: CHART }, { signal });
   const box = h("div");
   const fill = async (offset) => {
-    const { items, total } = await get("/api/classes", { sort, offset, limit: LIMIT }, { signal });
-    remember(`/classes?${new URLSearchParams({ sort, offset })}`);
+    const { items, total } = await get("api/classes", { sort, offset, limit: LIMIT }, { signal });
+    remember(`classes?${new URLSearchParams({ sort, offset })}`);
     const by = (name, text, kind = "") => h("th", { class: kind }, h("button", { type: "button", "aria-pressed": String(sort === name), onclick: () => order(name) }, text));
     box.replaceChildren(
       h("table", {}, h("tr", {}, hasPictures() && h("th", { class: "tight" }, "Mean"), by("label", "Class", "number tight"), by("name", "Name"), by("rows", "Rows", "number"), h("th", { class: "number" }, "Codes"), by("entropy", "Entropy", "number")), items.map(line)),
@@ -26,27 +26,27 @@ export async function show(context) {
     sort = name;
     return fill(0);
   };
-  const words = [`${count(all.total)} classes`, all.empty && `${count(all.empty)} of them without rows`, all.unlabelled_rows && `${count(all.unlabelled_rows)} rows without a class`].filter(Boolean);
+  const words = [counts(all.total, "class", "classes"), all.empty && `${count(all.empty)} of them without rows`, all.unlabelled_rows && `${counts(all.unlabelled_rows, "row")} without a class`].filter(Boolean);
   main.replaceChildren(h("h1", {}, "Classes"), h("p", { class: "lead" }, `${words.join(", ")}.`), h("div", { class: "cards" }, sizes(all.items), entropies(all.items)),
-    figure("All classes", box, [["CSV", "/api/classes?format=csv"], ["JSON", "/api/classes?limit=1000"]],
+    figure("All classes", box, [["CSV", "api/classes?format=csv"], ["JSON", "api/classes?limit=1000"]],
       "Entropy: of the codes in the class's rows, in bits a token. A small class has few tokens, and looks poorer than it is. Mean: of up to 16 pictures, evenly from the class."));
   await fill(Number(query.get("offset")) || 0);
 }
 
 const line = ({ label, name, rows, distinct_codes: codes, code_entropy_bits: entropy }) => h("tr", {},
   hasPictures() && h("td", {}, rows > 0 && h("img", { class: "small", src: picture("class", label), alt: `mean of class ${label}`, loading: "lazy" })),
-  h("td", { class: "number" }, label), h("td", {}, h("a", { href: `/grid?class=${label}` }, name ?? `class ${label}`)),
+  h("td", { class: "number" }, label), h("td", {}, h("a", { href: `grid?label=${label}` }, name ?? `class ${label}`)),
   h("td", { class: "number" }, count(rows)), h("td", { class: "number" }, count(codes)), h("td", { class: "number" }, entropy.toFixed(2)));
 
 function sizes(items) {
   const rows = items.map(({ label, name, rows }) => ({ label, name, rows }));
-  const chart = bars(items.map((item) => item.rows), { label: "classes, the largest first", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `/grid?class=${items[i].label}` });
+  const chart = bars(items.map((item) => item.rows), { label: "classes, the largest first", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
   return figure("Rows a class", chart, chartFiles("class-rows", rows, chart));
 }
 
 function entropies(items) {
   const sorted = items.filter((item) => item.rows > 0).sort((a, b) => a.code_entropy_bits - b.code_entropy_bits);
   const rows = sorted.map(({ label, name, code_entropy_bits: entropy }) => ({ label, name, entropy }));
-  const chart = bars(sorted.map((item) => item.code_entropy_bits), { label: "classes, the poorest first", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `/grid?class=${sorted[i].label}` });
+  const chart = bars(sorted.map((item) => item.code_entropy_bits), { label: "classes, the poorest first", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
   return figure("Entropy of a token, in bits", chart, chartFiles("class-entropy", rows, chart));
 }

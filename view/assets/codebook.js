@@ -37,7 +37,7 @@ function use({ code_histogram: histogram }) {
 function ranks(curve) {
   const chart = logCurve(curve, { label: "codes, the most frequent one first" });
   const rows = curve.map(([rank, tokens]) => ({ rank, tokens }));
-  return figure("Tokens of each code", chart, [...chartFiles("code-ranks", rows, chart), ["All", "/api/codes?format=csv"]], "Both axes are logarithmic.");
+  return figure("Tokens of each code", chart, [...chartFiles("code-ranks", rows, chart), ["All", "api/codes?format=csv"]], "Both axes are logarithmic.");
 }
 
 function balance({ bit_balance: shares, dead_bits: dead }) {
@@ -58,14 +58,14 @@ function correlation({ bit_correlation: values }) {
 async function codes({ signal }, sort, bits, { distinct_codes: total }) {
   const box = h("div");
   const fill = async (offset) => {
-    const { items } = await get("/api/codes", { sort, offset, limit: CODES }, { signal });
+    const { items } = await get("api/codes", { sort, offset, limit: CODES }, { signal });
     const line = ({ code, count: times, row, position }) => h("tr", {},
-      hasPictures() && h("td", {}, h("a", { href: `/sample/${row}` }, h("img", { class: "patch", src: picture("patch", row, position), alt: `where code ${code} stands first`, title: "The token and the eight around it", loading: "lazy" }))),
+      hasPictures() && h("td", {}, h("a", { href: `sample/${row}` }, h("img", { class: "patch", src: picture("patch", row, position), alt: `where code ${code} stands first`, title: "The token and the eight around it", loading: "lazy" }))),
       h("td", { class: "number mono" }, code), h("td", { class: "mono" }, bitsOf(code, bits)), h("td", { class: "number" }, count(times)),
-      h("td", { class: "number" }, h("a", { href: `/sample/${row}` }, row)));
+      h("td", { class: "number" }, h("a", { href: `sample/${row}` }, row)));
     const heading = [hasPictures() && h("th", {}, "Where"), h("th", { class: "number" }, "Code"), h("th", {}, "Bits from 0"), h("th", { class: "number" }, "Tokens"), h("th", { class: "number" }, "First in row")];
     box.replaceChildren(h("table", {}, h("tr", {}, heading), items.map(line)), pager(offset, CODES, total, fill) ?? "");
   };
   await fill(0);
-  return figure(sort === "most" ? "Most used codes" : "Least used codes", box, [["CSV", `/api/codes?sort=${sort}&format=csv`], ["JSON", `/api/codes?sort=${sort}&limit=1000`]]);
+  return figure(sort === "most" ? "Most used codes" : "Least used codes", box, [["CSV", `api/codes?sort=${sort}&format=csv`], ["JSON", `api/codes?sort=${sort}&limit=1000`]]);
 }

@@ -27,6 +27,9 @@ function filled(element, properties, children) {
 /** 1281167 as 1,281,167. */
 export const count = (number) => Number(number).toLocaleString("en-US");
 
+/** `1 row`, `2 rows`. */
+export const counts = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
 /** A share as per cent, with so many digits that small ones are not 0. */
 export function percent(share, digits = 2) {
   const value = 100 * share;

@@ -12,12 +12,12 @@ export async function show(context) {
   const { figures } = await counted("Duplicates", context);
   const kind = KINDS[query.get("kind")] ? query.get("kind") : "exact";
   const numbers = { exact: figures.duplicates.rows + figures.duplicates.rows_within_image, near: figures.near_duplicates.pairs, labels: figures.label_conflicts.images };
-  const tab = ([name, text]) => h("a", { href: `/duplicates?kind=${name}`, "aria-current": name === kind ? "page" : null }, `${text} `, h("span", { class: `badge ${numbers[name] ? "bad" : ""}` }, count(numbers[name])));
+  const tab = ([name, text]) => h("a", { href: `duplicates?kind=${name}`, "aria-current": name === kind ? "page" : null }, `${text} `, h("span", { class: `badge ${numbers[name] ? "bad" : ""}` }, count(numbers[name])));
   const box = h("div");
   const fill = async (offset) => {
     const { address, item, parameters = {} } = LISTS[kind];
     const found = await get(address, { ...parameters, offset, limit: LIMIT }, { signal });
-    remember(`/duplicates?${new URLSearchParams({ kind, offset })}`);
+    remember(`duplicates?${new URLSearchParams({ kind, offset })}`);
     box.replaceChildren(found.items.length ? h("div", {}, found.items.map((entry) => item(entry, found))) : h("p", { class: "soft" }, "None."), pager(offset, LIMIT, found.total, fill) ?? "");
   };
   await fill(Number(query.get("offset")) || 0);
@@ -31,15 +31,15 @@ function hint(kind, { duplicates, near_duplicates: near, label_conflicts: labels
   return labels.compared ? `${count(labels.compared)} images lie in a folder that is called like a class; these have another label.` : "No image lies in a folder that is called like a class of the cache, so labels cannot be compared.";
 }
 
-const image = ({ row }) => (hasPictures() ? h("a", { href: `/sample/${row}` }, h("img", { class: "picture", src: picture("decoded", row), alt: `row ${row}`, loading: "lazy" })) : h("span"));
-const words = (entry) => h("div", {}, h("a", { href: `/sample/${entry.row}` }, `row ${count(entry.row)}`), h("div", { class: "mono" }, entry.key), h("div", { class: "soft" }, `${className(entry.label)}, view ${entry.view}`));
+const image = ({ row }) => (hasPictures() ? h("a", { href: `sample/${row}` }, h("img", { class: "picture", src: picture("decoded", row), alt: `row ${row}`, loading: "lazy" })) : h("span"));
+const words = (entry) => h("div", {}, h("a", { href: `sample/${entry.row}` }, `row ${count(entry.row)}`), h("div", { class: "mono" }, entry.key), h("div", { class: "soft" }, `${className(entry.label)}, view ${entry.view}`));
 const pair = ({ first, row }, more) => h("div", { class: "pair-row" }, image(first), words(first), image(row), words(row), h("div", { class: "number soft" }, more));
 
 const LISTS = {
-  exact: { address: "/api/duplicates", item: (entry) => pair(entry, entry.same_image ? "same image" : first(entry) ? "other label!" : "") },
-  near: { address: "/api/near-duplicates", item: (entry, { tokens, bits }) => pair(entry, [h("div", {}, `${percent(entry.equal_tokens / tokens, 0)} of the tokens`), h("div", {}, `${percent(entry.equal_bits / bits, 1)} of the bits`), first(entry) ? h("div", { class: "bad-text" }, "other label") : null]) },
+  exact: { address: "api/duplicates", item: (entry) => pair(entry, entry.same_image ? "same image" : first(entry) ? "other label!" : "") },
+  near: { address: "api/near-duplicates", item: (entry, { tokens, bits }) => pair(entry, [h("div", {}, `${percent(entry.equal_tokens / tokens, 0)} of the tokens`), h("div", {}, `${percent(entry.equal_bits / bits, 1)} of the bits`), first(entry) ? h("div", { class: "bad-text" }, "other label") : null]) },
   labels: {
-    address: "/api/label-conflicts",
+    address: "api/label-conflicts",
     item: (entry) => h("div", { class: "pair-row" }, image(entry), words(entry), h("span"), h("div", {}, `the folder is called like ${className(entry.folder)}`), h("span")),
   },
 };

@@ -1,6 +1,6 @@
 // All rows as pictures, of which only those on the screen are there.
 
-import { about, className, get, hasPictures, hasSource, picture } from "./api.js";
+import { about, className, get, hasPictures, hasSource, nearZero, picture } from "./api.js";
 import { count, h } from "./dom.js";
 import { canvas, colour } from "./tokens.js";
 
@@ -16,15 +16,22 @@ const GAP = 10;
 
 export async function show(context) {
   const { main, query } = context;
-  const filter = Object.fromEntries(["class", "view", "shard", "key"].map((name) => [name, query.get(name) ?? ""]));
+  const filter = Object.fromEntries(["class", "label", "view", "shard", "split", "key"].map((name) => [name, query.get(name) ?? ""]));
   const state = { context, filter, size: Number(query.get("size")) || 150, first: Number(query.get("row")) || 0, both: hasSource(), parts: new Map(), total: 0, current: null };
   const status = h("span", { class: "end", role: "status" });
   const cells = h("div", { class: "cells" });
   const spacer = h("div");
   const scroller = h("div", { class: "grid", tabindex: 0, "aria-label": "Rows" }, cells, spacer);
-  main.replaceChildren(filters(state), h("div", { class: "bar" }, sizes(state), status), scroller);
-  Object.assign(state, { scroller, spacer, cells, status });
-  state.total = (await part(state, 0)).total;
+  const note = h("div", { role: "alert" });
+  Object.assign(state, { scroller, spacer, cells, status, note });
+  main.replaceChildren(filters(state), note, h("div", { class: "bar" }, sizes(state), status), scroller);
+  try {
+    state.total = (await part(state, 0)).total;
+  } catch (error) {
+    // A filter that makes no sense can be mended where it was typed.
+    if (context.signal.aborted) throw error;
+    say(state, error.message);
+  }
   listen(state);
   layout(state);
   if (query.get("focus") === "key") document.getElementById("filter-key").focus();
@@ -33,24 +40,47 @@ export async function show(context) {
 function address({ filter, size, first }) {
   const entries = Object.entries({ ...filter, size: size === 150 ? "" : size, row: first || "" }).filter(([, value]) => value !== "");
   const query = new URLSearchParams(entries);
-  return query.size ? `/grid?${query}` : "/grid";
+  return query.size ? `grid?${query}` : "grid";
+}
+
+function say(state, ...words) {
+  state.note.replaceChildren(h("p", { class: "note bad" }, words));
+}
+
+/** Candidates that are named when a part of a name fits several classes. */
+const CANDIDATES = 12;
+
+/** Shows the class that somebody typed: its name, its index, or a part of its name that only it has. */
+function chooseClass(state, text) {
+  const names = about.overview.class_names;
+  const to = (filter) => address({ ...state, first: 0, filter: { ...state.filter, class: "", label: "", ...filter } });
+  const isExact = text === "" || names.includes(text) || /^-?\d+$/.test(text);
+  if (isExact) return state.context.go(to({ class: text }));
+  const part = text.toLowerCase();
+  const found = names.flatMap((name, label) => (name.toLowerCase().includes(part) ? [label] : []));
+  if (found.length === 1) return state.context.go(to({ label: String(found[0]) }));
+  if (found.length === 0) return say(state, `No class has “${text}” in its name.`);
+  const links = found.slice(0, CANDIDATES).map((label) => [" ", h("a", { href: to({ label: String(label) }) }, className(label))]);
+  return say(state, `${count(found.length)} classes have “${text}” in their names:`, links, found.length > CANDIDATES ? " …" : "");
 }
 
 function filters(state) {
   const { filter, context } = state;
-  const { info, class_names: names, first_view: first } = about.overview;
+  const { info, class_names: names, first_view: first, splits } = about.overview;
   const set = (name) => (event) => context.go(address({ ...state, first: 0, filter: { ...filter, [name]: event.target.value.trim() } }));
   const select = (name, label, options) => h("label", {}, label, h("select", { onchange: set(name) },
     h("option", { value: "" }, "all"), options.map(([value, text]) => h("option", { value, selected: String(value) === filter[name] }, text))));
   const list = h("datalist", { id: "class-names" }, names.slice(0, 2000).map((name) => h("option", { value: name })));
-  const shards = info.shards.map((shard, i) => [i, `${shard.file} (${count(about.overview.shard_margins[i].slice(0, 4).reduce((a, b) => a + b, 0))} bits near 0)`]);
+  const shards = info.shards.map((shard, i) => [i, nearZero(i) === null ? shard.file : `${shard.file} (${count(nearZero(i))} bits near 0)`]);
+  const chosen = filter.label === "" ? filter.class : className(Number(filter.label));
   context.keys["/"] = () => document.getElementById("filter-key").focus();
   return h("div", { class: "bar" },
     h("label", {}, "Key", h("input", { id: "filter-key", value: filter.key, placeholder: "part of it", size: 22, onchange: set("key") })),
-    h("label", {}, "Class", h("input", { value: filter.class, list: "class-names", placeholder: "name or index", size: 14, onchange: set("class") }), list),
+    h("label", {}, "Class", h("input", { id: "filter-class", value: chosen, list: "class-names", placeholder: "name or index", size: 14, onchange: (event) => chooseClass(state, event.target.value.trim()) }), list),
     info.views > 1 && select("view", "View", Array.from({ length: info.views }, (_, i) => [first + i, first + i])),
+    splits.length > 0 && select("split", "Split", splits.map(({ name }) => [name, name])),
     info.shards.length > 1 && select("shard", "Shard", shards),
-    Object.values(filter).some(Boolean) && h("a", { href: "/grid" }, "Show all"));
+    Object.values(filter).some(Boolean) && h("a", { href: "grid" }, "Show all"));
 }
 
 function sizes(state) {
@@ -71,7 +101,7 @@ function sizes(state) {
 function part(state, start) {
   const number = Math.floor(start / PART);
   if (!state.parts.has(number)) {
-    const asked = get("/api/rows", { ...state.filter, offset: number * PART, limit: PART }, { signal: state.context.signal });
+    const asked = get("api/rows", { ...state.filter, offset: number * PART, limit: PART }, { signal: state.context.signal });
     asked.catch(() => state.parts.delete(number));
     state.parts.set(number, asked);
     if (state.parts.size > PARTS_MAX) state.parts.delete(state.parts.keys().next().value);
@@ -146,7 +176,7 @@ function listen(state) {
     Enter: async () => {
       const at = state.current ?? state.first;
       const found = (await part(state, at)).items[at % PART];
-      if (found) context.go(`/sample/${found.row}`);
+      if (found) context.go(`sample/${found.row}`);
     },
   });
 }
@@ -184,15 +214,19 @@ async function draw(state) {
 
 function cell(state, row, id, pair) {
   const image = (kind, alt) => h("img", { src: picture(kind, row.row), alt, decoding: "async" });
-  const shown = hasPictures() ? image("decoded", "decoded") : placeholder(state, row);
-  const under = h("div", { class: "under" }, h("span", {}, className(row.label)), h("span", {}, row.flip ? `${row.row} ⇋` : row.row));
-  return h("a", { class: "cell", href: `/sample/${row.row}`, "data-id": id, title: `row ${row.row}\n${row.key}\n${className(row.label)}, view ${row.view}` },
-    h("div", { class: "pair" }, pair && image("original", "original"), shown), under);
+  const isReadable = row.key !== null;
+  const damaged = () => h("span", { class: "missing" }, "damaged");
+  const shown = !isReadable ? damaged() : hasPictures() ? image("decoded", "decoded") : placeholder(state, row);
+  const under = h("div", { class: "under" }, h("span", {}, className(row.label)), row.damage && h("span", { class: "badge bad" }, "damaged"), h("span", {}, row.flip ? `${row.row} ⇋` : row.row));
+  const lines = [`row ${row.row}`, row.key, `${className(row.label)}${isReadable ? `, view ${row.view}` : ""}`, row.damage].filter(Boolean);
+
+  return h("a", { class: "cell", href: `sample/${row.row}`, "data-id": id, title: lines.join("\n") },
+    h("div", { class: "pair" }, pair && isReadable && image("original", "original"), shown), under);
 }
 
 /** The tokens as colours, where there is no tokenizer. */
 function placeholder(state, row) {
   const box = h("canvas", { width: 1, height: 1 });
-  get(`/api/row/${row.row}`, {}, { signal: state.context.signal }).then(({ tokens }) => box.replaceWith(canvas(tokens, colour))).catch(() => {});
+  get(`api/row/${row.row}`, {}, { signal: state.context.signal }).then(({ tokens }) => box.replaceWith(canvas(tokens, colour))).catch(() => {});
   return box;
 }

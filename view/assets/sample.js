@@ -5,21 +5,30 @@ import { count, csv, figure, h, save } from "./dom.js";
 import { bitsOf, canvas, colour, enlarged } from "./tokens.js";
 
 export async function show({ main, path, signal, keys, go }) {
-  const row = path[0] ?? "0";
-  const found = await get(`/api/row/${row}`, {}, { signal });
   const last = about.overview.info.rows - 1;
-  const step = (to) => () => to >= 0 && to <= last && go(`/sample/${to}`);
-  Object.assign(keys, { ArrowLeft: step(found.row - 1), ArrowRight: step(found.row + 1) });
+  if (last < 0) {
+    main.replaceChildren(h("h1", {}, "Sample"), h("p", { class: "soft" }, "The cache has no rows."));
+    return;
+  }
+  const row = /^\d+$/.test(path[0] ?? "0") ? Number(path[0] ?? 0) : null;
+  const step = (to) => () => to >= 0 && to <= last && go(`sample/${to}`);
+  if (row !== null) Object.assign(keys, { ArrowLeft: step(row - 1), ArrowRight: step(row + 1) });
+  const around = (more) => h("div", { class: "bar" },
+    h("button", { onclick: step(row - 1), disabled: row === 0 || row === null }, "← Row before"),
+    h("button", { onclick: step(row + 1), disabled: row === null || row >= last }, "Row after →"), more,
+    h("span", { class: "end" }, `row ${row === null ? "?" : count(row)} of rows 0 to ${count(last)}`));
+  const found = await get(`api/row/${path[0] ?? "0"}`, {}, { signal }).catch((error) => {
+    // The rows before and after may be fine.
+    if (!signal.aborted) main.replaceChildren(around(null), h("h1", {}, "Sample"), h("p", { class: "note bad", role: "alert" }, error.message));
+    return null;
+  });
+  if (found === null) return;
   const marks = [];
   const view = { found, marks, choose: chooser(found, marks) };
   main.replaceChildren(
-    h("div", { class: "bar" },
-      h("button", { onclick: step(found.row - 1), disabled: found.row === 0 }, "← Row before"),
-      h("button", { onclick: step(found.row + 1), disabled: found.row === last }, "Row after →"),
-      found.views.length > 1 && [h("span", { class: "soft" }, "Views"), found.views.map((other, i) => h("a", { href: `/sample/${other}`, class: other === found.row ? "badge" : "" }, about.overview.first_view + i))],
-      h("span", { class: "end" }, `row ${count(found.row)} of ${count(last + 1)}`)),
+    around(found.views.length > 1 && [h("span", { class: "soft" }, "Views"), found.views.map((other, i) => h("a", { href: `sample/${other}`, class: other === found.row ? "badge" : "" }, about.overview.first_view + i))]),
     h("h1", {}, found.key),
-    h("p", { class: "lead" }, h("a", { href: `/grid?class=${found.label}` }, className(found.label)), ` · view ${found.view}`,
+    h("p", { class: "lead" }, h("a", { href: `grid?label=${found.label}` }, className(found.label)), found.split !== null && [" · split ", h("a", { href: `grid?${new URLSearchParams({ split: found.split })}` }, found.split)], ` · view ${found.view}`,
       ` · crop at ${found.crop_x}, ${found.crop_y}${found.flip ? ", mirrored" : ""}`, ` · image ${count(found.image)} · ${found.shard}, row group ${found.row_group}`),
     ...notes(found),
     h("div", { class: "pictures" }, original(view), reconstruction(view), difference(view, signal), crop(view)),
@@ -28,9 +37,10 @@ export async function show({ main, path, signal, keys, go }) {
 }
 
 /** What the statistics and the source say of the row. */
-function notes({ related, origin, label }) {
-  const link = (row) => [" ", h("a", { href: `/sample/${row}` }, `row ${row}`)];
+function notes({ related, origin, label, damage, shard, row_group: group }) {
+  const link = (row) => [" ", h("a", { href: `sample/${row}` }, `row ${row}`)];
   const list = [];
+  if (damage) list.push(h("p", { class: "note bad", role: "alert" }, `Row group ${group} of ${shard} is damaged, so what is shown here may be wrong: ${damage}. \`tokengrid cache repair\` encodes it anew.`));
   if (related?.same.length) list.push(h("p", { class: "note bad" }, "The same grid:", related.same.map(link)));
   if (related?.near.length) list.push(h("p", { class: "note" }, "Nearly the same grid:", related.near.map((near) => [link(near.row), ` (${near.equal_tokens} tokens agree)`])));
   if (related && related.folder !== null) list.push(h("p", { class: "note bad" }, `The folder is called like ${className(related.folder)}, the label is ${className(label)}.`));
@@ -85,10 +95,10 @@ function reconstruction(view) {
 }
 
 function difference(view, signal) {
-  if (!hasSource() || !hasPictures()) return figure("Difference", none("It takes both."));
+  if (!hasSource() || !hasPictures()) return figure("Difference", none("Start with --source and --tokenizer to see where the two differ."));
   const address = picture("difference", view.found.row);
   const hint = h("span", {}, "Four times as strong.");
-  get(`/picture/compare/${view.found.row}`, {}, { signal }).then(({ psnr }) => {
+  get(`picture/compare/${view.found.row}`, {}, { signal }).then(({ psnr }) => {
     hint.textContent = `Four times as strong. PSNR ${psnr === null ? "infinite" : `${psnr.toFixed(2)} dB`}.`;
   }).catch(() => {});
   return figure("Difference", frame(view, address, "Where the two differ"), [["PNG", address]], hint);

@@ -1,6 +1,6 @@
 //! The page: files that are part of the program.
 
-use crate::reply::{Reply, asset};
+use crate::reply::{Reply, asset, whole};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -28,9 +28,12 @@ static FILES: &[(&str, &str, &str)] = &[
 /// First parts of the addresses of pages, all of which are the same document: its script shows the right one.
 pub const PAGES: &[&str] = &["grid", "sample", "codebook", "classes", "duplicates", "quarantine"];
 
-/// The document.
-pub fn page() -> Reply {
-    asset(HTML, include_str!("../assets/index.html"))
+/// The document, with addresses that are relative to the server's root as seen from `path`: a proxy may show the page below a
+/// path that this server does not know.
+pub fn page(path: &str) -> Reply {
+    let depth = path.bytes().filter(|byte| *byte == b'/').count();
+    let root = if depth <= 1 { "./".to_owned() } else { "../".repeat(depth - 1) };
+    whole(HTML, include_str!("../assets/index.html").replace("{root}", &root).into())
 }
 
 /// A file by its name.

@@ -1,8 +1,11 @@
 //! Work that goes on while requests are answered: opening the cache, counting, verifying.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::reply::panic_text;
 
 /// A value that is being made, with its progress.
 #[derive(Debug)]
@@ -90,7 +93,10 @@ impl<T: Send + Sync + 'static> Background<T> {
         drop(state);
         let inner = Arc::clone(&self.inner);
         let work = move || {
-            let made = make(&mut |done, total| *inner.state() = State::Running { done, total });
+            let mut progress = |done, total| *inner.state() = State::Running { done, total };
+            // Whoever waits for the value learns that there will be none.
+            let made = catch_unwind(AssertUnwindSafe(|| make(&mut progress)))
+                .unwrap_or_else(|payload| Err(panic_text(payload.as_ref())));
             inner.set(made.map_or_else(State::Failed, |value| State::Done(Arc::new(value))));
         };
         *self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(std::thread::spawn(work));
@@ -108,7 +114,6 @@ impl<T: Send + Sync + 'static> Background<T> {
     pub fn join(&self) {
         let worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(worker) = worker {
-            // A panic was reported when it happened.
             let _ = worker.join();
         }
     }
@@ -131,6 +136,8 @@ mod tests {
         assert!(matches!(value.wait(Duration::from_secs(60)), State::Done(seven) if *seven == 7));
         value.start(true, |_| Err("no".into()));
         assert!(matches!(value.wait(Duration::from_secs(60)), State::Failed(why) if why == "no"));
+        value.start(true, |_| panic!("a defect"));
+        assert!(matches!(value.wait(Duration::from_secs(60)), State::Failed(why) if why.contains("a defect")));
         value.join();
     }
 }

@@ -9,6 +9,17 @@ use crate::pictures::Decode;
 /// Opens a source, which may take long; the error is a text for people.
 pub type OpenSource = Box<dyn FnOnce() -> Result<Source, String> + Send>;
 
+/// What turns the cache's tokens into pictures.
+pub struct Decoder {
+    /// Its name, for people.
+    pub name: String,
+    /// Identifies its weights, in hexadecimal digits: pictures of other weights are other pictures, which a browser must not
+    /// take for each other.
+    pub fingerprint: String,
+    /// The decoder itself.
+    pub decode: Box<dyn Decode>,
+}
+
 /// What to serve.
 pub struct ViewConfig {
     /// The cache's folder.
@@ -17,13 +28,18 @@ pub struct ViewConfig {
     pub host: String,
     /// The port; 0 takes any that is free.
     pub port: u16,
+    /// The path below which a reverse proxy shows the page, where the proxy leaves it in the requests: `/tokens`. Proxies that
+    /// take their own part of the path away need none: the page's links are relative.
+    pub prefix: String,
+    /// Further names to answer under: a reverse proxy's.
+    pub allowed_hosts: Vec<String>,
     /// The images that the cache was made of.
     pub source: Option<OpenSource>,
-    /// A decoder for the cache's tokens, and its name.
-    pub decoder: Option<(String, Box<dyn Decode>)>,
+    /// A decoder for the cache's tokens.
+    pub decoder: Option<Decoder>,
     /// Where statistics are kept when the cache's folder cannot be written to.
     pub inspection_folder: Option<PathBuf>,
-    /// Threads for the statistics [default: one a core].
+    /// Threads for the statistics [default: one per core].
     pub threads: Option<usize>,
 }
 
@@ -34,6 +50,8 @@ impl ViewConfig {
             dir,
             host: "127.0.0.1".into(),
             port: 8080,
+            prefix: String::new(),
+            allowed_hosts: Vec::new(),
             source: None,
             decoder: None,
             inspection_folder: None,

@@ -22,6 +22,9 @@ pub enum ViewError {
     )]
     NoSuchHost { host: String, source: io::Error },
 
+    #[error("the prefix {prefix:?} is no path: --prefix expects one such as /tokens, without ?, # and blanks")]
+    Prefix { prefix: String },
+
     #[error("cannot serve on {host}:{port}")]
     Serve { host: String, port: u16, source: io::Error },
 

@@ -6,11 +6,15 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | `server` | sockets, HTTP, who may ask |
+//! | `server` | sockets, HTTP, how many are served at a time |
+//! | `names` | who may ask: the defence against other sites' pages |
+//! | `connections` | a bound on open connections that nobody can use up |
 //! | `query` | paths and parameters, checked |
 //! | `api` | what is answered, one module a page |
+//! | `reply`, `body`, `csv`, `text` | answers, and what strangers' texts become in them |
 //! | `assets` | the page itself |
 //! | `state` | what requests share |
+//! | `shards`, `search` | files under the map, damaged row groups; filters |
 //! | `background` | opening, counting, verifying: work with progress |
 //! | `pictures` | decoding on one thread, the last pictures, the source's images |
 //!
@@ -28,15 +32,22 @@
 mod api;
 mod assets;
 mod background;
+mod body;
 mod config;
+mod connections;
+mod csv;
 mod error;
+mod names;
 mod pictures;
 mod query;
 mod reply;
+mod search;
 mod server;
+mod shards;
 mod state;
+mod text;
 
-pub use config::{OpenSource, ViewConfig};
+pub use config::{Decoder, OpenSource, ViewConfig};
 pub use error::ViewError;
 pub use pictures::{Decode, Picture};
 pub use server::Server;

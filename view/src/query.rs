@@ -99,9 +99,9 @@ pub fn number(name: &str, text: &str, least: i64, most: i64) -> Result<i64, BadR
     })
 }
 
-/// At most the first characters, nothing that moves a cursor: texts of strangers end up in messages.
+/// The beginning of a text, for a message.
 fn printable(text: &str) -> String {
-    text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    crate::text::printable(text, 64)
 }
 
 /// Percent-decoding; `+` is a space in queries.

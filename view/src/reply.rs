@@ -1,12 +1,13 @@
 //! What is answered.
 
+use crate::body::Parts;
 use crate::query::BadRequest;
 use hyper::StatusCode;
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokengrid_cache::CacheError;
 
 /// An answer: status, type, bytes.
-#[derive(Debug)]
 pub struct Reply {
     /// Status.
     pub status: StatusCode,
@@ -16,8 +17,18 @@ pub struct Reply {
     pub may_be_kept: bool,
     /// The file name for saving it, where it is meant for that.
     pub download: Option<String>,
+    /// Where it is instead.
+    pub location: Option<String>,
     /// The content.
-    pub body: Vec<u8>,
+    pub body: Content,
+}
+
+/// The content of an answer.
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// Part by part, each made when the client has taken the one before.
+    Parts(Parts),
 }
 
 /// An answer, or the reason why there is none.
@@ -30,10 +41,14 @@ pub enum Refusal {
     Bad(String),
     /// There is no such thing.
     Missing(String),
-    /// It cannot be had now, or on this machine; the text says what would help.
+    /// It is being made; the text says what to wait for.
+    NotYet(String),
+    /// It cannot be had on this machine; the text says what would help.
     Unavailable(String),
     /// Too much was asked for at once.
     Busy,
+    /// A defect of the program.
+    Internal(String),
 }
 
 impl From<BadRequest> for Refusal {
@@ -49,76 +64,61 @@ impl From<CacheError> for Refusal {
 }
 
 impl Refusal {
+    /// What is said.
+    pub fn text(&self) -> &str {
+        match self {
+            Refusal::Bad(text)
+            | Refusal::Missing(text)
+            | Refusal::NotYet(text)
+            | Refusal::Unavailable(text)
+            | Refusal::Internal(text) => text,
+            Refusal::Busy => "too much was asked for at once; ask again",
+        }
+    }
+
+    /// Whether whoever runs the server should know: not what a client did wrong.
+    pub fn is_of_server(&self) -> bool {
+        matches!(self, Refusal::Unavailable(_) | Refusal::Internal(_))
+    }
+
     /// The answer that says so.
     pub fn reply(&self) -> Reply {
-        let (status, text) = match self {
-            Refusal::Bad(text) => (StatusCode::BAD_REQUEST, text.as_str()),
-            Refusal::Missing(text) => (StatusCode::NOT_FOUND, text.as_str()),
-            Refusal::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text.as_str()),
-            Refusal::Busy => (StatusCode::TOO_MANY_REQUESTS, "too many pictures were asked for at once; ask again"),
+        let status = match self {
+            Refusal::Bad(_) => StatusCode::BAD_REQUEST,
+            Refusal::Missing(_) => StatusCode::NOT_FOUND,
+            Refusal::NotYet(_) | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Reply { status, ..json(&json!({ "error": text })) }
+        Reply { status, ..json(&json!({ "error": self.text() })) }
     }
 }
 
 /// A JSON object.
 pub fn json(value: &Value) -> Reply {
-    Reply {
-        status: StatusCode::OK,
-        kind: "application/json",
-        may_be_kept: false,
-        download: None,
-        body: value.to_string().into_bytes(),
-    }
+    whole("application/json", Bytes::from(value.to_string()))
 }
 
-/// A PNG file.
-pub fn png(body: Vec<u8>) -> Reply {
-    Reply { status: StatusCode::OK, kind: "image/png", may_be_kept: true, download: None, body }
+/// A PNG file; `may_be_kept` by a browser where the address names what it is of.
+pub fn png(body: Vec<u8>, may_be_kept: bool) -> Reply {
+    Reply { may_be_kept, ..whole("image/png", body.into()) }
 }
 
 /// A file of the page itself.
 pub fn asset(kind: &'static str, text: &'static str) -> Reply {
-    Reply { status: StatusCode::OK, kind, may_be_kept: false, download: None, body: text.as_bytes().to_vec() }
+    whole(kind, Bytes::from_static(text.as_bytes()))
 }
 
-/// A list of objects with the same fields, as comma-separated values for spreadsheets.
-pub fn csv(name: &str, items: &[Value]) -> Reply {
-    let mut text = String::new();
-    let mut line = |cells: Vec<String>| {
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    };
-    for (i, item) in items.iter().filter_map(Value::as_object).enumerate() {
-        if i == 0 {
-            line(item.keys().map(|key| quoted(key)).collect());
-        }
-        line(item.values().map(cell).collect());
-    }
-    let download = Some(format!("{name}.csv"));
+/// A text of a media type.
+pub fn whole(kind: &'static str, body: Bytes) -> Reply {
     Reply {
         status: StatusCode::OK,
-        kind: "text/csv; charset=utf-8",
+        kind,
         may_be_kept: false,
-        download,
-        body: text.into_bytes(),
+        download: None,
+        location: None,
+        body: Content::Whole(body),
     }
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => quoted(text),
-        other => quoted(&other.to_string()),
-    }
-}
-
-/// RFC 4180. A text that a spreadsheet would take for a formula gets an apostrophe, which makes it a text.
-fn quoted(text: &str) -> String {
-    let is_number = text.parse::<f64>().is_ok();
-    let guard = if !is_number && text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
-    let must_be_quoted = text.contains([',', '"', '\n', '\r']);
-    if must_be_quoted { format!("\"{guard}{}\"", text.replace('"', "\"\"")) } else { format!("{guard}{text}") }
 }
 
 /// An error with its causes, on one line.
@@ -132,18 +132,9 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_becomes_a_table_that_no_spreadsheet_executes() {
-        let items =
-            [json!({"key": "a,\"b\"", "rows": -3, "note": null}), json!({"key": "=1+1", "rows": 2, "note": "x"})];
-        let reply = csv("rows", &items);
-        let text = String::from_utf8(reply.body).unwrap();
-        // Objects keep their fields in alphabetical order.
-        assert_eq!(text, "key,note,rows\r\n\"a,\"\"b\"\"\",,-3\r\n'=1+1,x,2\r\n");
-        assert_eq!(reply.download.as_deref(), Some("rows.csv"));
-    }
+/// What a panic said.
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    let line = text.and_then(|text| text.lines().next()).unwrap_or("unknown");
+    format!("internal error: {}; please report this", crate::text::printable(line, 300))
 }

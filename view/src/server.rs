@@ -1,15 +1,18 @@
 //! HTTP: who may ask, and how answers go out. What is answered is in [`crate::api`].
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,17 +22,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
-use crate::api;
+use crate::api::{self, Lane};
+use crate::body::{PartByPart, Sent};
 use crate::config::ViewConfig;
+use crate::connections::{Admitted, CONNECTIONS_MAX, Connections, WAIT_MAX, Watched};
 use crate::error::ViewError;
-use crate::reply::{Reply, json};
+use crate::names::{self, OwnNames};
+use crate::reply::{Content, Reply, json};
 use crate::state::Shared;
+use crate::text::printable;
 
-/// Connections at a time; a browser has six.
-const CONNECTIONS_MAX: usize = 64;
-
-/// Requests that are worked on at a time.
-const WORKERS_MAX: usize = 32;
+/// Requests that are worked on at a time: the sum of the lanes, and some for what is quick and for lists as files.
+const WORKERS_MAX: usize = 48;
+const ROWS_MAX: usize = 12;
+const SEARCHES_MAX: usize = 2;
+const PICTURES_MAX: usize = 20;
 
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,17 +49,29 @@ pub struct Server {
     runtime: Runtime,
     listener: TcpListener,
     address: SocketAddr,
+    service: Arc<Service>,
+}
+
+/// What every connection needs to answer.
+struct Service {
     shared: Arc<Shared>,
-    host: Arc<str>,
+    names: OwnNames,
+    /// Empty, or a path that begins with a slash and does not end in one.
+    prefix: String,
+    rows: Semaphore,
+    searches: Semaphore,
+    pictures: Semaphore,
 }
 
 impl Server {
     /// Reads the manifest and takes the port.
     ///
     /// # Errors
-    /// The folder is no cache; the port or the address cannot be had.
+    /// The folder is no cache; the port or the address cannot be had; the prefix is no path.
     pub fn bind(config: ViewConfig) -> Result<Server, ViewError> {
-        let (host, port) = (config.host.clone(), config.port);
+        let host = config.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = config.port;
+        let prefix = prefix(&config.prefix)?;
         let failed = |source| ViewError::Serve { host: host.clone(), port, source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -62,8 +81,16 @@ impl Server {
             .map_err(failed)?;
         let listener = listen(&runtime, &host, port)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shared = Arc::new(Shared::open(config)?);
-        Ok(Server { runtime, listener, address, shared, host: host.into() })
+        let names = OwnNames::new(&host, &config.allowed_hosts);
+        let service = Service {
+            shared: Arc::new(Shared::open(config)?),
+            names,
+            prefix,
+            rows: Semaphore::new(ROWS_MAX),
+            searches: Semaphore::new(SEARCHES_MAX),
+            pictures: Semaphore::new(PICTURES_MAX),
+        };
+        Ok(Server { runtime, listener, address, service: Arc::new(service) })
     }
 
     /// Where it listens.
@@ -71,24 +98,49 @@ impl Server {
         self.address
     }
 
+    /// What to open in a browser: the machine's name where it listens at all of its addresses.
+    pub fn url(&self) -> String {
+        let name = self.address.ip().is_unspecified().then(names::machine_name).flatten();
+        let authority = match name {
+            Some(name) => format!("{name}:{}", self.address.port()),
+            None => self.address.to_string(),
+        };
+        let slash = if self.service.prefix.is_empty() { "" } else { "/" };
+        format!("http://{authority}{}{slash}", self.service.prefix)
+    }
+
     /// Answers until `stop` is set.
     pub fn run(self, stop: &AtomicBool) {
-        let Server { runtime, listener, shared, host, .. } = self;
+        let Server { runtime, listener, service, .. } = self;
+        let connections = Connections::new(CONNECTIONS_MAX);
         runtime.block_on(async {
-            let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
             while !stop.load(Ordering::SeqCst) {
-                // No connection for a while, or a client that gave up, or too many open files, which passes.
-                let Ok(Ok((stream, _))) = tokio::time::timeout(STOP_EVERY, listener.accept()).await else { continue };
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                let (shared, host) = (Arc::clone(&shared), Arc::clone(&host));
-                tokio::spawn(async move {
-                    serve(stream, shared, host).await;
-                    drop(place);
-                });
+                connections.close_stalled(WAIT_MAX);
+                // No connection for a while, or a client that gave up.
+                let Ok(accepted) = tokio::time::timeout(STOP_EVERY, listener.accept()).await else { continue };
+                let Ok((stream, _)) = accepted else {
+                    // Too many open files, for instance, which passes.
+                    tokio::time::sleep(STOP_EVERY).await;
+                    continue;
+                };
+                let Some(admitted) = connections.admit() else { continue };
+                tokio::spawn(serve(stream, admitted, Arc::clone(&service)));
             }
         });
-        shared.end();
+        service.shared.end();
         runtime.shutdown_background();
+    }
+}
+
+/// Checks a prefix; without the slash at its end.
+fn prefix(text: &str) -> Result<String, ViewError> {
+    let path = text.trim_matches('/');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&byte);
+    let is_path = path.bytes().all(is_plain) && !path.contains("//") && path.split('/').all(|part| part != "..");
+    match path {
+        _ if !is_path => Err(ViewError::Prefix { prefix: text.to_owned() }),
+        "" => Ok(String::new()),
+        path => Ok(format!("/{path}")),
     }
 }
 
@@ -106,16 +158,28 @@ fn listen(runtime: &Runtime, host: &str, port: u16) -> Result<TcpListener, ViewE
     })
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>, host: Arc<str>) {
-    let service = service_fn(move |request| {
-        let (shared, host) = (Arc::clone(&shared), Arc::clone(&host));
-        async move { Ok::<_, Infallible>(response(answer(request, shared, &host).await)) }
+async fn serve(stream: TcpStream, admitted: Admitted, service: Arc<Service>) {
+    let connection = Arc::clone(admitted.connection());
+    let answers = service_fn(|request| {
+        let (service, connection) = (Arc::clone(&service), Arc::clone(&connection));
+        async move {
+            let working = connection.works();
+            let reply = service.answer(request).await;
+            drop(working);
+            Ok::<_, Infallible>(response(reply))
+        }
     });
-    let connection = http1::Builder::new()
+    let watched = Watched { stream, connection: Arc::clone(&connection) };
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+        .serve_connection(TokioIo::new(watched), answers);
+    let (mut served, mut closed) = (pin!(served), pin!(connection.closed()));
+    let either = poll_fn(|cx| match closed.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(Ok(())),
+        Poll::Pending => served.as_mut().poll(cx),
+    });
+    if let Err(error) = either.await {
         tracing::debug!("connection: {error}");
     }
 }
@@ -129,60 +193,81 @@ impl Drop for Unwanted {
     }
 }
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>, host: &str) -> Reply {
-    if let Some(refused) = refused(&request, host) {
-        return refused;
+impl Service {
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
+        if let Some(refused) = self.refused(&request) {
+            return refused;
+        }
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let Some(path) = self.path(uri.path()) else { return moved_to_folder(&self.prefix) };
+        let path = path.to_owned();
+        let unwanted = Unwanted(Arc::default());
+        let flag = Arc::clone(&unwanted.0);
+        // Whoever waits here holds no thread, and leaves the queue with its connection. A lane is never closed.
+        let _place = match Lane::of(&path, uri.query().unwrap_or("")) {
+            Lane::Quick => None,
+            Lane::Rows => self.rows.acquire().await.ok(),
+            Lane::Search => self.searches.acquire().await.ok(),
+            Lane::Pictures => self.pictures.acquire().await.ok(),
+        };
+        let shared = Arc::clone(&self.shared);
+        let work = move || api::answer(&shared, &method, &path, uri.query().unwrap_or(""), &flag);
+        let reply = tokio::task::spawn_blocking(work).await;
+        drop(unwanted);
+        reply.unwrap_or_else(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; please report this"))
     }
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let unwanted = Unwanted(Arc::default());
-    let flag = Arc::clone(&unwanted.0);
-    let work = move || api::answer(&shared, &method, uri.path(), uri.query().unwrap_or(""), &flag);
-    let reply = tokio::task::spawn_blocking(work).await;
-    drop(unwanted);
-    // Only a panic gets here, which the program's hook has reported.
-    reply.unwrap_or_else(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; please report this"))
-}
 
-/// Requests that other pages make a browser send. A page of any origin may send requests to this machine; it may not read
-/// the answers, unless it gets its own name to stand for this machine's address (DNS rebinding). That name is then the
-/// request's host, so hosts are names of this machine or addresses, never other names.
-fn refused(request: &Request<Incoming>, host: &str) -> Option<Reply> {
-    let headers = request.headers();
-    let Some(named) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else {
-        return Some(refusal(StatusCode::BAD_REQUEST, "the request has no Host header"));
-    };
-    if !is_own_name(named, host) {
-        let text = "this server answers under the name localhost, under --host and under IP addresses only";
-        return Some(refusal(StatusCode::FORBIDDEN, text));
+    /// The part of a path behind the prefix, where it has that; `None` for the prefix alone.
+    fn path<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match path.strip_prefix(self.prefix.as_str()) {
+            Some("") if !self.prefix.is_empty() => None,
+            Some(rest) if rest.starts_with('/') => Some(rest),
+            // A proxy may have taken the prefix away.
+            _ => Some(path),
+        }
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD && !is_own_page(headers, named) {
-        return Some(refusal(StatusCode::FORBIDDEN, "this request came from a page of another origin"));
+
+    /// Requests that other pages make a browser send, and requests for other servers.
+    fn refused(&self, request: &Request<Incoming>) -> Option<Reply> {
+        let headers = request.headers();
+        let Some(named) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else {
+            return Some(refusal(StatusCode::BAD_REQUEST, "the request has no Host header"));
+        };
+        if !self.names.contains(named) {
+            let text = format!(
+                "this server answers under localhost, the names and addresses of its machine, and what --host and \
+                 --allow-host name; {} is none of them",
+                printable(named, 100)
+            );
+            return Some(refusal(StatusCode::FORBIDDEN, &text));
+        }
+        let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
+        let is_foreign =
+            if is_change { !self.names.is_own_page(headers, named) } else { names::is_from_another_site(headers) };
+        is_foreign.then(|| refusal(StatusCode::FORBIDDEN, "this request came from a page of another origin"))
     }
-    None
-}
-
-fn is_own_name(named: &str, host: &str) -> bool {
-    let is_port = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let name = named.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(named, |(name, _)| name);
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name.eq_ignore_ascii_case("localhost") || name.eq_ignore_ascii_case(host) || address.parse::<IpAddr>().is_ok()
-}
-
-fn is_own_page(headers: &HeaderMap, named: &str) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    origin.to_str().is_ok_and(|origin| origin.strip_prefix("http://") == Some(named))
 }
 
 fn refusal(status: StatusCode, text: &str) -> Reply {
     Reply { status, ..json(&json!({ "error": text })) }
 }
 
+/// The prefix without a slash at its end is no folder: what is relative to it would be beside it.
+fn moved_to_folder(prefix: &str) -> Reply {
+    let name = prefix.rsplit('/').next().unwrap_or_default();
+    Reply { location: Some(format!("{name}/")), ..refusal(StatusCode::PERMANENT_REDIRECT, "see below the slash") }
+}
+
 /// Scripts, styles and pictures come from here and from nowhere else.
 const POLICY: &str =
-    "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+    "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'self'; form-action 'none'";
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+fn response(reply: Reply) -> Response<Sent> {
+    let body = match reply.body {
+        Content::Whole(bytes) => Sent::Whole(Full::new(bytes)),
+        Content::Parts(parts) => Sent::Parts(PartByPart::Waiting(parts)),
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     let mut set = |name, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
@@ -191,9 +276,11 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::CONTENT_SECURITY_POLICY, POLICY);
-    if let Some(name) = reply.download {
-        let value = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
-        value.into_iter().for_each(|value| _ = headers.insert(header::CONTENT_DISPOSITION, value));
+    let download = reply.download.map(|name| format!("attachment; filename=\"{name}\""));
+    for (name, value) in [(header::CONTENT_DISPOSITION, download), (header::LOCATION, reply.location)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
     }
     response
 }
@@ -203,21 +290,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_this_machine_are_answered() {
-        for own in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:80", "192.168.1.7", "box.lan:8080"] {
-            assert!(is_own_name(own, "box.lan"), "{own}");
-        }
-        for other in
-            ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "", ":80"]
+    fn a_prefix_is_a_path() {
+        for (text, expected) in
+            [("", ""), ("/", ""), ("tokens", "/tokens"), ("/user/me/proxy/8080/", "/user/me/proxy/8080")]
         {
-            assert!(!is_own_name(other, "127.0.0.1"), "{other}");
+            assert_eq!(prefix(text).unwrap(), expected, "{text}");
         }
-        let origin = |text: &'static str| HeaderMap::from_iter([(header::ORIGIN, HeaderValue::from_static(text))]);
-        assert!(
-            is_own_page(&HeaderMap::new(), "localhost:1") && is_own_page(&origin("http://localhost:1"), "localhost:1")
-        );
-        assert!(
-            !is_own_page(&origin("http://evil.example"), "localhost:1") && !is_own_page(&origin("null"), "localhost:1")
-        );
+        for text in ["a b", "a?b", "a#b", "a//b", "/../x", "a\nb", "\u{e9}"] {
+            assert!(prefix(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,20 +1,25 @@
 //! What all requests share: the cache, the work that goes on in the background, the pictures.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokengrid_cache::{
     CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
     inspect, verify,
 };
+use tokio::sync::Semaphore;
 
 use crate::background::{Background, State};
 use crate::config::ViewConfig;
 use crate::error::ViewError;
 use crate::pictures::{Decoding, SourceImages};
 use crate::reply::{Refusal, with_causes};
+use crate::search::{Found, Wanted};
+use crate::shards::Shards;
+use crate::text::printable;
 
 /// How long a request waits for something that is being opened.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,21 +30,32 @@ const SEARCHES: usize = 8;
 /// Neighbouring rows are read together, also where some of those between them were not asked for.
 const SPAN_ROWS: usize = 64;
 
+/// Lists that are sent as files at a time.
+const FILES_MAX: usize = 8;
+
+/// Different messages that are logged; a damaged shard has one for each row that somebody looks at.
+const LOGGED_MAX: usize = 200;
+
 /// Everything that requests are answered from.
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) info: CacheInfo,
-    /// Differs where the pictures may differ: of the cache, and of what decodes it.
+    /// Differs where decoded pictures may differ: of the cache, and of the weights that decode it.
     pub(crate) id: String,
+    /// Differs where originals may differ: with every start, since nobody knows what happened to the source meanwhile.
+    pub(crate) source_id: String,
     pub(crate) tokenizer: Option<String>,
-    pub(crate) cache: Background<TokenCache>,
+    pub(crate) shards: Shards,
+    pub(crate) cache: Arc<Background<TokenCache>>,
     pub(crate) inspection: Background<Inspected>,
     pub(crate) health: Background<VerifyReport>,
     pub(crate) source: Option<Background<SourceImages>>,
+    pub(crate) files: Arc<Semaphore>,
     decoding: Option<Decoding>,
     index: OnceLock<ClassIndex>,
     searches: Mutex<Vec<(RowFilter, Arc<FoundRows>)>>,
+    logged: Mutex<BTreeSet<String>>,
     inspection_folder: Option<PathBuf>,
     threads: Option<usize>,
     cancel: Arc<AtomicBool>,
@@ -59,32 +75,50 @@ impl Shared {
         let failed = |source| ViewError::Cache { path: dir.clone(), source };
         let manifest = Manifest::read(&dir).map_err(failed)?;
         let info = inspect(&dir).map_err(failed)?;
-        let cache = Background::default();
+        let cache = Arc::new(Background::default());
         let path = dir.clone();
-        cache.start(false, move |_| TokenCache::open(&path).map_err(|error| with_causes(&error)));
+        cache.start(false, move |_| {
+            let opened = TokenCache::open(&path).map_err(|error| with_causes(&error));
+            opened.inspect_err(|error| tracing::error!("the cache cannot be opened: {}", printable(error, 1000)))
+        });
         let source = source.map(|open| {
-            let (source, manifest) = (Background::default(), manifest.clone());
-            source.start(false, move |_| SourceImages::new(open()?, &manifest));
+            let (source, manifest, cache) = (Background::default(), manifest.clone(), Arc::clone(&cache));
+            source.start(false, move |_| {
+                let opened = open().and_then(|source| SourceImages::new(source, &manifest));
+                let images = opened
+                    .inspect_err(|error| tracing::error!("there are no originals: {}", printable(error, 1000)))?;
+                if let State::Done(cache) = cache.wait(Duration::MAX) {
+                    images.compare_keys(&cache);
+                }
+                Ok(images)
+            });
             source
         });
+        let weights = decoder.as_ref().map_or("none", |decoder| &decoder.fingerprint);
+        let id = format!("{}-{weights}", &manifest.checksum[..16]);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let source_id = format!("{id}-{:x}", started.as_nanos());
         let (tokenizer, decoding) = match decoder {
-            Some((name, decoder)) => (Some(name), Some(Decoding::start(move || decoder))),
+            Some(decoder) => (Some(decoder.name), Some(Decoding::start(move || decoder.decode))),
             None => (None, None),
         };
-        let id = format!("{}{}", &manifest.checksum[..12], tokenizer.as_deref().map_or(0, str::len));
         Ok(Shared {
+            shards: Shards::new(dir.clone(), &manifest),
             dir,
             manifest,
             info,
             id,
+            source_id,
             tokenizer,
             cache,
             inspection: Background::default(),
             health: Background::default(),
             source,
+            files: Arc::new(Semaphore::new(FILES_MAX)),
             decoding,
             index: OnceLock::new(),
             searches: Mutex::default(),
+            logged: Mutex::default(),
             inspection_folder,
             threads,
             cancel: Arc::default(),
@@ -105,7 +139,7 @@ impl Shared {
         match self.cache.wait(PATIENCE) {
             State::Done(cache) => Ok(cache),
             State::Failed(why) => Err(Refusal::Unavailable(why)),
-            State::Idle | State::Running { .. } => Err(Refusal::Unavailable("the cache is still being opened".into())),
+            State::Idle | State::Running { .. } => Err(Refusal::NotYet("the cache is still being opened".into())),
         }
     }
 
@@ -115,7 +149,7 @@ impl Shared {
         match self.source.as_ref().ok_or_else(none)?.wait(PATIENCE) {
             State::Done(source) => Ok(source),
             State::Failed(why) => Err(Refusal::Unavailable(why)),
-            State::Idle | State::Running { .. } => Err(Refusal::Unavailable("the source is still being read".into())),
+            State::Idle | State::Running { .. } => Err(Refusal::NotYet("the source is still being read".into())),
         }
     }
 
@@ -125,26 +159,28 @@ impl Shared {
         self.decoding.as_ref().ok_or_else(none)
     }
 
-    /// Begins to count, where that was not done, and says how far it is.
-    pub(crate) fn inspected(self: &Arc<Self>) -> Result<State<Inspected>, Refusal> {
+    /// Begins to count, where that was not done. After a failure, begins again.
+    pub(crate) fn count(self: &Arc<Self>) -> Result<(), Refusal> {
         let cache = self.cache()?;
         let shared = Arc::clone(self);
-        self.inspection.start(false, move |progress| {
+        let is_again = matches!(self.inspection.state(), State::Failed(_));
+        self.inspection.start(is_again, move |progress| {
+            shared.shards.check_all_lengths().map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
             let found = Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
             found.map(Inspected::new).map_err(|error| with_causes(&error))
         });
-        Ok(self.inspection.state())
+        Ok(())
     }
 
     /// The counts; where they are not there yet, says so.
-    pub(crate) fn counted(self: &Arc<Self>) -> Result<Arc<Inspected>, Refusal> {
-        match self.inspected()? {
+    pub(crate) fn counted(&self) -> Result<Arc<Inspected>, Refusal> {
+        let not_yet = |text: &str| Err(Refusal::NotYet(text.to_owned()));
+        match self.inspection.state() {
             State::Done(inspected) => Ok(inspected),
             State::Failed(why) => Err(Refusal::Unavailable(why)),
-            State::Idle | State::Running { .. } => {
-                Err(Refusal::Unavailable("the rows are being counted: /api/statistics tells how far that is".into()))
-            }
+            State::Running { .. } => not_yet("the rows are being counted: GET /api/statistics tells how far that is"),
+            State::Idle => not_yet("the rows were not counted yet: POST /api/statistics begins to"),
         }
     }
 
@@ -161,17 +197,81 @@ impl Shared {
         });
     }
 
-    /// The rows that a filter lets through; remembered for the next request.
-    pub(crate) fn find(&self, cache: &TokenCache, filter: &RowFilter) -> Result<Arc<FoundRows>, Refusal> {
-        let searches = || self.searches.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((_, found)) = searches().iter().find(|(known, _)| known == filter) {
+    /// The rows that are wanted; what was found is remembered for the next request. `is_unwanted` ends the search.
+    pub(crate) fn find(&self, wanted: &Wanted, is_unwanted: &AtomicBool) -> Result<Found, Refusal> {
+        let cache = self.cache()?;
+        let rows = self.find_rows(&cache, &wanted.filter, is_unwanted)?;
+        Found::of(rows, wanted.split.as_deref(), &cache).ok_or_else(|| {
+            let names: Vec<&str> = self.manifest.splits.iter().map(|split| split.name.as_str()).collect();
+            let there_are = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            let split = printable(wanted.split.as_deref().unwrap_or_default(), 64);
+            Refusal::Bad(format!("`split` is `{split}`; the cache's splits: {}", printable(&there_are, 500)))
+        })
+    }
+
+    fn find_rows(
+        &self,
+        cache: &TokenCache,
+        filter: &RowFilter,
+        is_unwanted: &AtomicBool,
+    ) -> Result<Arc<FoundRows>, Refusal> {
+        if let Some((_, found)) = lock(&self.searches).iter().find(|(known, _)| known == filter) {
             return Ok(Arc::clone(found));
         }
-        let found = Arc::new(find_rows(cache, self.index(cache), filter, &self.cancel)?);
-        let mut searches = searches();
+        if filter.key.is_some() {
+            self.shards.check_all_lengths()?;
+        }
+        let found = Arc::new(find_rows(cache, self.index(cache), filter, is_unwanted)?);
+        let mut searches = lock(&self.searches);
         searches.truncate(SEARCHES - 1);
         searches.insert(0, (filter.clone(), Arc::clone(&found)));
         Ok(found)
+    }
+
+    /// What is known of rows, in ascending order: those that lie near each other are read together.
+    pub(crate) fn metas(&self, rows: &[usize]) -> Result<Vec<RowMeta>, Refusal> {
+        let cache = self.cache()?;
+        let mut metas = Vec::with_capacity(rows.len());
+        for span in rows.chunk_by(|a, b| b.saturating_sub(*a) <= SPAN_ROWS && b > a) {
+            self.shards.check_lengths_of(span)?;
+            let start = span[0];
+            let read = cache.metas(start..span[span.len() - 1] + 1)?;
+            metas.extend(span.iter().map(|row| read[row - start].clone()));
+        }
+        Ok(metas)
+    }
+
+    /// What is known of one row.
+    pub(crate) fn meta(&self, row: usize) -> Result<RowMeta, Refusal> {
+        let none = || Refusal::Missing(format!("row {row} does not exist"));
+        self.metas(&[row])?.pop().ok_or_else(none)
+    }
+
+    /// The tokens of a row.
+    pub(crate) fn tokens(&self, row: usize) -> Result<Vec<u32>, Refusal> {
+        let cache = self.cache()?;
+        self.shards.check_lengths_of(&[row])?;
+        let mut tokens = vec![0; cache.grid().num_tokens()];
+        cache.tokens_into(row, &mut tokens);
+        Ok(tokens)
+    }
+
+    /// What the last check of every byte found, where there was one.
+    pub(crate) fn last_report(&self) -> Option<Arc<VerifyReport>> {
+        match self.health.state() {
+            State::Done(report) => Some(report),
+            _ => None,
+        }
+    }
+
+    /// Says something in the terminal, once.
+    pub(crate) fn log_once(&self, text: &str) {
+        let text = printable(text, 1000);
+        let mut logged = lock(&self.logged);
+        if logged.len() < LOGGED_MAX && !logged.contains(&text) {
+            tracing::warn!("{text}");
+            logged.insert(text);
+        }
     }
 
     pub(crate) fn index(&self, cache: &TokenCache) -> &ClassIndex {
@@ -194,20 +294,6 @@ impl Inspected {
     }
 }
 
-/// What is known of rows, in ascending order: those that lie near each other are read together.
-pub(crate) fn metas(cache: &TokenCache, rows: &[usize]) -> Result<Vec<RowMeta>, Refusal> {
-    let mut metas = Vec::with_capacity(rows.len());
-    for span in rows.chunk_by(|a, b| b.saturating_sub(*a) <= SPAN_ROWS && b > a) {
-        let start = span[0];
-        let read = cache.metas(start..span[span.len() - 1] + 1)?;
-        metas.extend(span.iter().map(|row| read[row - start].clone()));
-    }
-    Ok(metas)
-}
-
-/// The tokens of a row.
-pub(crate) fn tokens(cache: &TokenCache, row: usize) -> Vec<u32> {
-    let mut tokens = vec![0; cache.grid().num_tokens()];
-    cache.tokens_into(row, &mut tokens);
-    tokens
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

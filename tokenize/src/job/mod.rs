@@ -289,8 +289,17 @@ enum Message {
 
 /// A hash of the encoder's weights as they are used: names, shapes and fp32 values.
 pub fn fingerprint(params: &crate::Params) -> String {
+    hash_of(params, &|name| name.starts_with("encoder."))
+}
+
+/// As [`fingerprint`], of all tensors: it identifies what a decoder makes of tokens, too.
+pub fn fingerprint_of_all(params: &crate::Params) -> String {
+    hash_of(params, &|_| true)
+}
+
+fn hash_of(params: &crate::Params, wanted: &dyn Fn(&str) -> bool) -> String {
     let mut hasher = blake3::Hasher::new();
-    for (name, tensor) in params.iter().filter(|(name, _)| name.starts_with("encoder.")) {
+    for (name, tensor) in params.iter().filter(|(name, _)| wanted(name)) {
         let tensor = tensor.to_kind(tch::Kind::Float).to_device(Device::Cpu).contiguous();
         let mut bytes = vec![0u8; tensor.numel() * 4];
         tensor.copy_data_u8(&mut bytes, tensor.numel());

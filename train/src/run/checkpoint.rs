@@ -124,23 +124,9 @@ fn point_latest_at(folder: &Path, name: &str) -> Result<(), TrainError> {
     fs::rename(&temporary, &link).map_err(TrainError::io("publish", &link))
 }
 
-/// Writes by way of a temporary file that is synced and renamed; then the folder is synced.
+/// Writes a file that appears whole or not at all.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    use std::io::Write;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(TrainError::io("write", path)).inspect_err(|_| {
-        // What is left of it is of no use, and may be what fills the disk.
-        let _ = fs::remove_file(&temporary);
-    })?;
-    sync_folder(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    tokengrid_cache::write_atomically(path, bytes).map_err(TrainError::io("write", path))
 }
 
 fn sync_folder(folder: &Path) -> Result<(), TrainError> {

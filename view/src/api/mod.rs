@@ -6,29 +6,58 @@
 //! | `/api/overview`, `/api/health`, `/api/quarantine` | [`overview`] |
 //! | `/api/rows`, `/api/row/ROW` | [`rows`] |
 //! | `/api/statistics`, `/api/codes`, `/api/code/CODE`, `/api/classes` | [`statistics`] |
-//! | `/api/duplicates`, `/api/near-duplicates`, `/api/label-conflicts` | [`doubles`] |
+//! | `/api/duplicates`, `/api/near-duplicates`, `/api/label-conflicts` | [`duplicates`] |
 //! | `/picture/...` | [`picture`] |
 
-mod doubles;
+mod duplicates;
+mod list;
 mod overview;
 mod picture;
 mod rows;
 mod statistics;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hyper::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::list::{expect_list, is_csv, list};
 use crate::assets;
-use crate::query::{BadRequest, Page, Query};
-use crate::reply::{Answer, Refusal, Reply, csv, json as json_reply};
+use crate::query::Query;
+use crate::reply::{Answer, Refusal, Reply, json as json_reply, panic_text};
 use crate::state::Shared;
+use crate::text::printable;
 
-/// Items of a list at a time, and as a file.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1000;
+/// What a request needs, and so with how many others it shares the threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Nothing that takes time: the page, the overview, how far work is.
+    Quick,
+    /// Rows and what was counted of them.
+    Rows,
+    /// Every key of the cache, or the whole list of inputs without rows.
+    Search,
+    /// The decoder, or an image of the source.
+    Pictures,
+}
+
+impl Lane {
+    /// The lane of a request; `path` begins behind the prefix.
+    pub(crate) fn of(path: &str, query: &str) -> Lane {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let is_by_key = query.split('&').any(|pair| pair.starts_with("key="));
+        match (segments.next(), segments.next()) {
+            (Some("picture"), _) => Lane::Pictures,
+            (Some("api"), Some("overview" | "health" | "statistics")) => Lane::Quick,
+            (Some("api"), Some("quarantine")) => Lane::Search,
+            (Some("api"), Some("rows")) if is_by_key => Lane::Search,
+            (Some("api"), _) => Lane::Rows,
+            _ => Lane::Quick,
+        }
+    }
+}
 
 /// Answers one request. `is_unwanted` is set when nobody waits for the answer any more.
 pub(crate) fn answer(
@@ -38,48 +67,56 @@ pub(crate) fn answer(
     query: &str,
     is_unwanted: &Arc<AtomicBool>,
 ) -> Reply {
-    let parsed = Query::parse(path, query).map_err(Refusal::from);
-    let answer = parsed.and_then(|query| {
+    let answer = || -> Answer {
+        let query = Query::parse(path, query)?;
         let segments: Vec<&str> = query.segments.iter().map(String::as_str).collect();
-        let is_start = matches!(segments.as_slice(), ["api", "health"]);
-        match *method {
-            Method::GET | Method::HEAD => route(shared, &segments, &query, is_unwanted),
-            Method::POST if is_start => overview::verify(shared, &query),
+        match (method, segments.as_slice()) {
+            (&Method::GET | &Method::HEAD, []) => Ok(assets::page(path)),
+            (&Method::GET | &Method::HEAD, [page, ..]) if assets::PAGES.contains(page) => Ok(assets::page(path)),
+            (&Method::GET | &Method::HEAD, segments) => route(shared, segments, &query, is_unwanted),
+            (&Method::POST, ["api", "health"]) => overview::verify(shared, &query),
+            (&Method::POST, ["api", "statistics"]) => statistics::count(shared, &query),
             _ => Ok(Reply {
                 status: StatusCode::METHOD_NOT_ALLOWED,
                 ..json_reply(&json!({"error": "only GET is answered here"}))
             }),
         }
-    });
-    answer.unwrap_or_else(|refusal| refusal.reply())
+    };
+    // One request that panics is one answer less; what it held is dropped, and what requests share is behind locks that
+    // survive it.
+    let answer = catch_unwind(AssertUnwindSafe(answer))
+        .unwrap_or_else(|payload| Err(Refusal::Internal(panic_text(payload.as_ref()))));
+    answer.unwrap_or_else(|refusal| {
+        if refusal.is_of_server() {
+            shared.log_once(&format!("{}: {}", printable(path, 100), refusal.text()));
+        }
+        refusal.reply()
+    })
 }
 
 fn route(shared: &Arc<Shared>, segments: &[&str], query: &Query, is_unwanted: &Arc<AtomicBool>) -> Answer {
     match segments {
-        [] => Ok(assets::page()),
         ["assets", name] => assets::file(name).ok_or_else(|| missing(segments)),
         ["favicon.ico"] => assets::file("icon.svg").ok_or_else(|| missing(segments)),
         ["api", "overview"] => overview::overview(shared, query),
         ["api", "health"] => overview::health(shared, query),
         ["api", "quarantine"] => overview::quarantine(shared, query),
-        ["api", "rows"] => rows::rows(shared, query),
+        ["api", "rows"] => rows::rows(shared, query, is_unwanted),
         ["api", "row", row] => rows::row(shared, row, query),
         ["api", "statistics"] => statistics::statistics(shared, query),
         ["api", "codes"] => statistics::codes(shared, query),
         ["api", "code", code] => statistics::code(shared, code, query),
         ["api", "classes"] => statistics::classes(shared, query),
-        ["api", "duplicates"] => doubles::duplicates(shared, query),
-        ["api", "near-duplicates"] => doubles::near_duplicates(shared, query),
-        ["api", "label-conflicts"] => doubles::label_conflicts(shared, query),
+        ["api", "duplicates"] => duplicates::duplicates(shared, query),
+        ["api", "near-duplicates"] => duplicates::near_duplicates(shared, query),
+        ["api", "label-conflicts"] => duplicates::label_conflicts(shared, query),
         ["picture", rest @ ..] => picture::picture(shared, rest, query, is_unwanted),
-        [page, ..] if assets::PAGES.contains(page) => Ok(assets::page()),
         _ => Err(missing(segments)),
     }
 }
 
 fn missing(segments: &[&str]) -> Refusal {
-    let path: String = segments.join("/").chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect();
-    Refusal::Missing(format!("there is no /{path} here"))
+    Refusal::Missing(format!("there is no /{} here", printable(&segments.join("/"), 100)))
 }
 
 /// A row by its number in the address.
@@ -87,36 +124,32 @@ fn row_number(shared: &Shared, text: &str) -> Result<usize, Refusal> {
     let row = crate::query::number("row", text, 0, i64::MAX)? as usize;
     let rows = shared.info.rows;
     if row < rows {
-        Ok(row)
-    } else {
-        Err(Refusal::Missing(format!("row {row} does not exist: the cache has rows 0..{rows}")))
+        return Ok(row);
     }
+    let there_are = match rows {
+        0 => "no rows".to_owned(),
+        1 => "row 0 alone".to_owned(),
+        _ => format!("rows 0 to {}", rows - 1),
+    };
+    Err(Refusal::Missing(format!("row {row} does not exist: the cache has {there_are}")))
 }
 
-/// A part of a list as JSON, or, with `format=csv`, all of it as a file: `all` makes the items of some places.
-fn list(
-    name: &str,
-    total: usize,
-    more: Value,
-    query: &Query,
-    all: &dyn Fn(std::ops::Range<usize>) -> Result<Vec<Value>, Refusal>,
-) -> Answer {
-    if query.word("format", &["json", "csv"])? == "csv" {
-        return Ok(csv(name, &all(0..total)?));
-    }
-    let page: Page = query.page(LIMIT, LIMIT_MAX)?;
-    let places = page.of(total);
-    let mut object = json!({ "total": total, "offset": places.start, "items": all(places)? });
-    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
-        object.extend(more);
-    }
-    Ok(json_reply(&object))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Parameters of every list.
-const LIST: [&str; 3] = ["offset", "limit", "format"];
-
-/// Refuses parameters other than those of a list, and `more`.
-fn expect_list(query: &Query, more: &[&str]) -> Result<(), BadRequest> {
-    query.expect(&[&LIST, more].concat())
+    #[test]
+    fn what_takes_long_has_a_lane_of_its_own() {
+        for (path, query, lane) in [
+            ("/", "", Lane::Quick),
+            ("/grid", "key=x", Lane::Quick),
+            ("/api/overview", "", Lane::Quick),
+            ("//api//rows", "class=1", Lane::Rows),
+            ("/api/rows", "class=1&key=a", Lane::Search),
+            ("/api/codes", "format=csv", Lane::Rows),
+            ("/picture/decoded/1.png", "", Lane::Pictures),
+        ] {
+            assert_eq!(Lane::of(path, query), lane, "{path}?{query}");
+        }
+    }
 }

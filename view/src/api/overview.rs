@@ -1,31 +1,36 @@
 //! The cache as a whole: what the manifest says, whether it is whole, what was left out.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokengrid_cache::{VerifyReport, read_quarantine};
+use tokengrid_cache::{QuarantineRecord, Split, VerifyReport, read_quarantine};
 
 use super::{expect_list, list};
 use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, json as json_reply};
 use crate::state::Shared;
+use crate::text::cut;
 
 /// Everything that the manifest says: no row is read for it.
 pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
     query.expect(&[])?;
     let manifest = &shared.manifest;
     let shard_margins: Vec<_> = manifest.shards.iter().map(|shard| &shard.margins.counts).collect();
-    let source =
-        shared.source.as_ref().map(|source| progress(&source.state(), &|source| json!({ "images": source.len() })));
+    let source = shared
+        .source
+        .as_ref()
+        .map(|source| progress(&source.state(), &|source| json!({ "images": source.len(), "doubt": source.doubt() })));
     Ok(json_reply(&json!({
         "id": shared.id,
+        "source_id": shared.source_id,
         "dir": shared.dir,
         "version": env!("CARGO_PKG_VERSION"),
         "info": shared.info,
         "first_view": manifest.first_view,
-        "splits": manifest.splits,
-        "class_names": manifest.classes,
+        "splits": manifest.splits.iter().map(|split| split_entry(shared, split)).collect::<Vec<_>>(),
+        "class_names": manifest.classes.iter().map(|name| cut(name)).collect::<Vec<_>>(),
         "margin_edges": tokengrid_cache::MARGIN_EDGES,
         "shard_margins": shard_margins,
         "pictures": shared.tokenizer,
@@ -34,6 +39,15 @@ pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
         "statistics": progress(&shared.inspection.state(), &|_| json!({})),
         "health": progress(&shared.health.state(), &report),
     })))
+}
+
+/// A split: its images in the source's order, end excluded; and its rows, once the cache is open.
+fn split_entry(shared: &Shared, split: &Split) -> Value {
+    let rows = match shared.cache.state() {
+        State::Done(cache) => cache.split_images(&split.name).map(|images| images.len() * cache.num_views()),
+        _ => None,
+    };
+    json!({ "name": split.name, "images": split.images, "rows": rows })
 }
 
 /// How far background work is: `state` is `idle`, `running`, `done` or `failed`.
@@ -71,8 +85,11 @@ pub(super) fn verify(shared: &Arc<Shared>, query: &Query) -> Answer {
 pub(super) fn quarantine(shared: &Arc<Shared>, query: &Query) -> Answer {
     expect_list(query, &[])?;
     let records = read_quarantine(&shared.dir, &shared.manifest)?;
-    list("quarantine", records.len(), Value::Null, query, &|places| {
-        let record = |r: &tokengrid_cache::QuarantineRecord| json!({ "index": r.index, "key": r.key, "stage": r.stage, "reason": r.reason });
-        Ok(records[places].iter().map(record).collect())
-    })
+    let record = |record: &QuarantineRecord| {
+        let QuarantineRecord { index, key, stage, reason } = record;
+        json!({ "index": index, "key": cut(key), "stage": cut(stage), "reason": cut(reason) })
+    };
+    let total = records.len();
+    let items = move |places: Range<usize>| Ok(records[places].iter().map(record).collect());
+    list(shared, "quarantine", total, Value::Null, query, Box::new(items))
 }

@@ -19,7 +19,7 @@ use super::{missing, row_number, statistics};
 use crate::pictures::Picture;
 use crate::query::{Query, number};
 use crate::reply::{Answer, Refusal, json as json_reply, png};
-use crate::state::{Shared, tokens};
+use crate::state::Shared;
 
 /// Rows that a mean picture is made of.
 pub(super) const MEAN_ROWS: usize = 16;
@@ -44,23 +44,26 @@ pub(super) fn picture(shared: &Arc<Shared>, path: &[&str], query: &Query, is_unw
         ("class", []) => mean(shared, last, is_unwanted)?,
         _ => return Err(missing(&[&["picture"], path].concat())),
     };
-    Ok(png(picture.to_png()))
+    let id =
+        if matches!(*kind, "decoded" | "patch" | "class") { shared.id.as_str() } else { shared.source_id.as_str() };
+    // An address that names other pictures, or none, comes from elsewhere, or from a page of before.
+    let may_be_kept = query.text("v") == Some(id);
+    Ok(png(picture.to_png(), may_be_kept))
 }
 
 fn decoded(shared: &Arc<Shared>, row: usize, is_unwanted: &Arc<AtomicBool>) -> Made {
     let decoding = shared.decoding()?;
-    let cache = shared.cache()?;
-    decoding.picture(row, || tokens(&cache, row), is_unwanted)
+    decoding.picture(row, || shared.tokens(row), is_unwanted)
 }
 
 fn original(shared: &Arc<Shared>, row: usize) -> Result<Picture, Refusal> {
     let (source, cache) = (shared.source()?, shared.cache()?);
-    source.view(&cache.meta(row)?, row / cache.num_views())
+    source.view(&shared.meta(row)?, row / cache.num_views())
 }
 
 fn resized(shared: &Arc<Shared>, row: usize) -> Result<Picture, Refusal> {
     let (source, cache) = (shared.source()?, shared.cache()?);
-    source.resized(&cache.meta(row)?, row / cache.num_views())
+    source.resized(&shared.meta(row)?, row / cache.num_views())
 }
 
 fn difference(shared: &Arc<Shared>, row: usize, is_unwanted: &Arc<AtomicBool>) -> Made {

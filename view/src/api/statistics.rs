@@ -1,9 +1,11 @@
 //! What was counted over all rows.
 
+use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokengrid_cache::Inspection;
+use tokengrid_cache::{ClassRows, Inspection};
 
 use super::overview::progress;
 use super::{expect_list, list};
@@ -11,6 +13,7 @@ use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, json as json_reply};
 use crate::state::Shared;
+use crate::text::cut;
 
 /// Points of the curve of codes by their use.
 const CURVE_POINTS: usize = 200;
@@ -18,11 +21,17 @@ const CURVE_POINTS: usize = 200;
 /// Pairs that are named on a row's page.
 const RELATED_MAX: usize = 20;
 
-/// The figures, without the long lists; begins to count where that was not done.
+/// Begins to count, where that was not done.
+pub(super) fn count(shared: &Arc<Shared>, query: &Query) -> Answer {
+    query.expect(&[])?;
+    shared.count()?;
+    statistics(shared, query)
+}
+
+/// The figures, without the long lists, or how far the counting is.
 pub(super) fn statistics(shared: &Arc<Shared>, query: &Query) -> Answer {
     query.expect(&[])?;
-    let state = shared.inspected()?;
-    Ok(json_reply(&progress(&state, &|inspected| {
+    Ok(json_reply(&progress(&shared.inspection.state(), &|inspected| {
         let Inspection { stats, code_counts, .. } = &inspected.inspection;
         let mut figures = serde_json::to_value(stats).unwrap_or_default();
         // Lists of their own.
@@ -53,11 +62,13 @@ pub(super) fn codes(shared: &Arc<Shared>, query: &Query) -> Answer {
     expect_list(query, &["sort"])?;
     let sort = query.word("sort", &["most", "least"])?;
     let inspected = shared.counted()?;
-    let codes = &inspected.by_use;
-    list("codes", codes.len(), Value::Null, query, &|places| {
-        let nth = |place: usize| if sort == "most" { codes[place] } else { codes[codes.len() - 1 - place] };
-        Ok(places.map(|place| code_entry(shared, &inspected.inspection, nth(place))).collect())
-    })
+    let total = inspected.by_use.len();
+    let (maker, is_most_first) = (Arc::clone(shared), sort == "most");
+    let items = move |places: Range<usize>| {
+        let nth = |place: usize| inspected.by_use[if is_most_first { place } else { total - 1 - place }];
+        Ok(places.map(|place| code_entry(&maker, &inspected.inspection, nth(place))).collect())
+    };
+    list(shared, "codes", total, Value::Null, query, Box::new(items))
 }
 
 fn code_entry(shared: &Shared, inspection: &Inspection, code: u32) -> Value {
@@ -83,16 +94,27 @@ pub(super) fn classes(shared: &Arc<Shared>, query: &Query) -> Answer {
     let sort = query.word("sort", &["label", "rows", "entropy", "name"])?;
     let inspected = shared.counted()?;
     let stats = &inspected.inspection.stats;
-    let mut classes: Vec<_> = stats.classes.iter().collect();
+    let mut order: Vec<usize> = (0..stats.classes.len()).collect();
+    let class = |place: &usize| &stats.classes[*place];
     match sort {
-        "rows" => classes.sort_by_key(|class| std::cmp::Reverse(class.rows)),
-        "entropy" => classes.sort_by(|a, b| a.code_entropy_bits.total_cmp(&b.code_entropy_bits)),
-        "name" => classes.sort_by_key(|class| class.name.as_deref()),
+        "rows" => order.sort_by_key(|place| Reverse(class(place).rows)),
+        "entropy" => order.sort_by(|a, b| class(a).code_entropy_bits.total_cmp(&class(b).code_entropy_bits)),
+        "name" => order.sort_by_key(|place| class(place).name.as_deref()),
         _ => {}
     }
     let more = json!({ "unlabelled_rows": stats.unlabelled_rows, "empty": stats.empty_classes });
-    list("classes", classes.len(), more, query, &|places| {
-        Ok(classes[places].iter().map(|class| json!(class)).collect())
+    let total = order.len();
+    let items = move |places: Range<usize>| {
+        let classes = &inspected.inspection.stats.classes;
+        Ok(order[places].iter().map(|place| class_entry(&classes[*place])).collect())
+    };
+    list(shared, "classes", total, more, query, Box::new(items))
+}
+
+fn class_entry(class: &ClassRows) -> Value {
+    json!({
+        "label": class.label, "name": class.name.as_deref().map(cut), "rows": class.rows,
+        "distinct_codes": class.distinct_codes, "code_entropy_bits": class.code_entropy_bits,
     })
 }
 

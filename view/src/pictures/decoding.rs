@@ -1,5 +1,6 @@
 //! Tokens to pictures, on one thread: a decoder has all cores to itself, and its tensors stay where they are.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -7,7 +8,7 @@ use std::thread::JoinHandle;
 
 use super::Picture;
 use super::recent::Recent;
-use crate::reply::Refusal;
+use crate::reply::{Refusal, panic_text};
 
 /// Pictures that wait for the decoder; who comes later is told to come again.
 const QUEUE: usize = 256;
@@ -34,7 +35,7 @@ struct Job {
     tokens: Vec<u32>,
     /// Set when nobody waits for the picture any more.
     is_unwanted: Arc<AtomicBool>,
-    answer: SyncSender<Arc<Picture>>,
+    answer: SyncSender<Result<Arc<Picture>, Refusal>>,
 }
 
 impl Decoding {
@@ -52,25 +53,24 @@ impl Decoding {
     /// The picture of a row, whose tokens `tokens` reads where they are needed.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when too many wait; [`Refusal::Unavailable`] when it was given up.
+    /// Those of `tokens`; [`Refusal::Busy`] when too many wait; [`Refusal::NotYet`] when it was given up;
+    /// [`Refusal::Internal`] when the decoder panics.
     pub fn picture(
         &self,
         row: usize,
-        tokens: impl FnOnce() -> Vec<u32>,
+        tokens: impl FnOnce() -> Result<Vec<u32>, Refusal>,
         is_unwanted: &Arc<AtomicBool>,
     ) -> Result<Arc<Picture>, Refusal> {
         if let Some(picture) = lock(&self.recent).get(row) {
             return Ok(picture);
         }
         let (answer, picture) = sync_channel(1);
-        let job = Job { row, tokens: tokens(), is_unwanted: Arc::clone(is_unwanted), answer };
+        let job = Job { row, tokens: tokens()?, is_unwanted: Arc::clone(is_unwanted), answer };
         let sent = lock(&self.queue).as_ref().map(|queue| queue.try_send(job));
         match sent {
-            Some(Ok(())) => picture.recv().map_err(|_| Refusal::Unavailable("the picture was given up".into())),
+            Some(Ok(())) => picture.recv().unwrap_or_else(|_| Err(Refusal::NotYet("the picture was given up".into()))),
             Some(Err(TrySendError::Full(_))) => Err(Refusal::Busy),
-            Some(Err(TrySendError::Disconnected(_))) | None => {
-                Err(Refusal::Unavailable("the decoder has ended".into()))
-            }
+            Some(Err(TrySendError::Disconnected(_))) | None => Err(Refusal::NotYet("the decoder has ended".into())),
         }
     }
 
@@ -78,7 +78,6 @@ impl Decoding {
     pub fn end(&self) {
         lock(&self.queue).take();
         if let Some(worker) = lock(&self.worker).take() {
-            // A panic was reported when it happened.
             let _ = worker.join();
         }
     }
@@ -91,11 +90,19 @@ fn work(mut decoder: Box<dyn Decode>, jobs: &Receiver<Job>, recent: &Mutex<Recen
         }
         // Others may have waited for the same one.
         let known = lock(recent).get(job.row);
-        let picture = known.unwrap_or_else(|| Arc::new(decoder.decode(&job.tokens)));
-        lock(recent).insert(job.row, Arc::clone(&picture));
+        let picture = known.map_or_else(|| decoded(decoder.as_mut(), &job.tokens), Ok);
+        if let Ok(picture) = &picture {
+            lock(recent).insert(job.row, Arc::clone(picture));
+        }
         // Whoever asked may have gone.
         let _ = job.answer.try_send(picture);
     }
+}
+
+/// A decoder that panics at one picture goes on with the next.
+fn decoded(decoder: &mut dyn Decode, tokens: &[u32]) -> Result<Arc<Picture>, Refusal> {
+    let picture = catch_unwind(AssertUnwindSafe(|| decoder.decode(tokens)));
+    picture.map(Arc::new).map_err(|payload| Refusal::Internal(panic_text(payload.as_ref())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -123,13 +130,32 @@ mod tests {
         let decoding = Decoding::start(|| Box::new(Gray));
         let (wanted, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
         for _ in 0..3 {
-            assert_eq!(decoding.picture(5, || vec![9], &wanted).unwrap().rgb, [9, 9, 9]);
+            assert_eq!(decoding.picture(5, || Ok(vec![9]), &wanted).unwrap().rgb, [9, 9, 9]);
         }
         assert_eq!(DECODED.load(Ordering::Relaxed), 1);
-        assert!(decoding.picture(6, || vec![1], &left).is_err());
+        assert!(decoding.picture(6, || Ok(vec![1]), &left).is_err());
         decoding.end();
-        assert!(matches!(decoding.picture(7, || vec![1], &wanted), Err(Refusal::Unavailable(_))));
-        assert!(decoding.picture(5, || vec![9], &wanted).is_ok(), "it is still known");
+        assert!(matches!(decoding.picture(7, || Ok(vec![1]), &wanted), Err(Refusal::NotYet(_))));
+        assert!(decoding.picture(5, || Ok(vec![9]), &wanted).is_ok(), "it is still known");
         assert_eq!(DECODED.load(Ordering::Relaxed), 1);
+    }
+    struct Picky;
+
+    impl Decode for Picky {
+        fn decode(&mut self, tokens: &[u32]) -> Picture {
+            assert_ne!(tokens[0], 99, "a token that this decoder cannot take");
+            Picture { width: 1, height: 1, rgb: vec![tokens[0] as u8; 3] }
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_one_picture() {
+        let decoding = Decoding::start(|| Box::new(Picky));
+        let wanted = Arc::new(AtomicBool::new(false));
+        let failed = decoding.picture(0, || Ok(vec![99]), &wanted);
+        assert!(matches!(&failed, Err(Refusal::Internal(text)) if text.contains("cannot take")), "{failed:?}");
+        assert_eq!(decoding.picture(1, || Ok(vec![9]), &wanted).unwrap().rgb, [9, 9, 9]);
+        let refused = decoding.picture(2, || Err(Refusal::Busy), &wanted);
+        assert_eq!(refused, Err(Refusal::Busy));
     }
 }

@@ -3,16 +3,20 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use tokengrid_cache::{Manifest, RowMeta};
+use tokengrid_cache::{Manifest, RowMeta, TokenCache};
 use tokengrid_ingest::{
     Limits, Orientation, Recipe, Region, Resampler, Source, View, decode_rgb, target_size, views_of_file,
 };
 
 use super::Picture;
 use crate::reply::{Refusal, with_causes};
+use crate::text::printable;
 
 /// A resized image larger than this is not shown as a whole: a panorama may be a hundred times as long as it is high.
 const RESIZED_PIXELS_MAX: u64 = 1 << 24;
+
+/// Images that are looked for in a source, to see whether it is the cache's.
+const COMPARED_IMAGES: usize = 16;
 
 /// A source, opened beside a cache that was made of it.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct SourceImages {
     recipe: Recipe,
     /// Key to place in the source; made when a row is not where it was when the cache was made.
     by_key: OnceLock<HashMap<String, usize>>,
+    /// Why it is not, or not all of it, what the cache was made of.
+    doubt: OnceLock<String>,
 }
 
 /// What the source says of a row.
@@ -40,12 +46,38 @@ impl SourceImages {
     pub fn new(source: Source, manifest: &Manifest) -> Result<SourceImages, String> {
         let recipe = Recipe::from_json(&manifest.recipe.to_string())
             .map_err(|_| "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned())?;
-        Ok(SourceImages { source, recipe, by_key: OnceLock::new() })
+        Ok(SourceImages { source, recipe, by_key: OnceLock::new(), doubt: OnceLock::new() })
     }
 
     /// Images of the source.
     pub fn len(&self) -> usize {
         self.source.len()
+    }
+
+    /// Looks for some of the cache's images, and says so where the source does not have them: somebody may have named another
+    /// source than the one that the cache was made of.
+    pub fn compare_keys(&self, cache: &TokenCache) {
+        let step = cache.num_images().div_ceil(COMPARED_IMAGES).max(1);
+        let images: Vec<usize> = (0..cache.num_images()).step_by(step).collect();
+        let key = |image: &usize| cache.meta(image * cache.num_views()).ok().map(|meta| meta.key);
+        let is_missing = |image: &&usize| key(image).is_some_and(|key| self.place(&key, **image).is_err());
+        let missing: Vec<usize> = images.iter().filter(is_missing).copied().collect();
+        let Some(first) = missing.first().and_then(key) else { return };
+        let (here, of) = (printable(&self.source.describe(), 300), images.len());
+        let doubt = format!(
+            "{} of {of} images of the cache that were looked for are not in the source ({here}), the first: {}; is it the \
+             one that the cache was made of?",
+            missing.len(),
+            printable(&first, 200)
+        );
+        tracing::warn!("{doubt}");
+        // It is set here alone.
+        let _ = self.doubt.set(doubt);
+    }
+
+    /// Why it may not be what the cache was made of, where there is a reason.
+    pub fn doubt(&self) -> Option<&str> {
+        self.doubt.get().map(String::as_str)
     }
 
     /// The place of an image in the source: as a rule near the one that it has in the cache.
@@ -55,7 +87,7 @@ impl SourceImages {
         }
         let all = || (0..self.source.len()).map(|place| (self.source.key(place).to_owned(), place)).collect();
         let found = self.by_key.get_or_init(all).get(key).copied();
-        found.ok_or_else(|| Refusal::Missing(format!("the source has no image `{key}`")))
+        found.ok_or_else(|| Refusal::Missing(format!("the source has no image `{}`", printable(key, 200))))
     }
 
     fn read(&self, meta: &RowMeta, image: usize) -> Result<(usize, Vec<u8>), Refusal> {

@@ -1,31 +1,35 @@
 //! Rows that are another's, nearly another's, or in the wrong class.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::rows::entry;
-use super::{expect_list, list};
+use super::{expect_list, is_csv, list};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal};
-use crate::state::{Shared, metas};
+use crate::state::Shared;
+use crate::text::cut;
 
 /// Rows with the grid of an earlier row.
 pub(super) fn duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
     expect_list(query, &[])?;
     let inspected = shared.counted()?;
-    let pairs = &inspected.inspection.duplicates;
+    let total = inspected.inspection.duplicates.len();
     let found = &inspected.inspection.stats.duplicates;
     let more = json!({ "rows": found.rows, "rows_within_image": found.rows_within_image });
-    list("duplicates", pairs.len(), more, query, &|places| {
-        let of_page = &pairs[places];
-        let both = pair_entries(shared, of_page.iter().map(|pair| (pair.first, pair.row)), is_csv(query))?;
+    let (maker, is_flat) = (Arc::clone(shared), is_csv(query));
+    let items = move |places: Range<usize>| {
+        let of_page = &inspected.inspection.duplicates[places];
+        let both = pair_entries(&maker, of_page.iter().map(|pair| (pair.first, pair.row)), is_flat)?;
         Ok(both
             .into_iter()
             .zip(of_page)
             .map(|(entry, pair)| with(entry, &json!({ "same_image": pair.same_image })))
             .collect())
-    })
+    };
+    list(shared, "duplicates", total, more, query, Box::new(items))
 }
 
 /// First views that are nearly those of another image, the nearest first.
@@ -36,17 +40,19 @@ pub(super) fn near_duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
     let inspected = shared.counted()?;
     let near = &inspected.inspection.stats.near_duplicates;
     // The best ones come first.
-    let pairs = &near.listed[..near.listed.partition_point(|pair| pair.equal_tokens >= least)];
+    let total = near.listed.partition_point(|pair| pair.equal_tokens >= least);
     let more = json!({
         "pairs": near.pairs, "is_cut_short": near.is_cut_short, "tokens": num_tokens,
         "bits": num_tokens * shared.info.bits as usize,
     });
-    list("near-duplicates", pairs.len(), more, query, &|places| {
-        let of_page = &pairs[places];
-        let both = pair_entries(shared, of_page.iter().map(|pair| (pair.first, pair.row)), is_csv(query))?;
+    let (maker, is_flat) = (Arc::clone(shared), is_csv(query));
+    let items = move |places: Range<usize>| {
+        let of_page = &inspected.inspection.stats.near_duplicates.listed[places];
+        let both = pair_entries(&maker, of_page.iter().map(|pair| (pair.first, pair.row)), is_flat)?;
         let agreement = of_page.iter().map(|p| json!({ "equal_tokens": p.equal_tokens, "equal_bits": p.equal_bits }));
         Ok(both.into_iter().zip(agreement).map(|(entry, more)| with(entry, &more)).collect())
-    })
+    };
+    list(shared, "near-duplicates", total, more, query, Box::new(items))
 }
 
 /// Images whose folder is called like another class than their label's.
@@ -55,20 +61,17 @@ pub(super) fn label_conflicts(shared: &Arc<Shared>, query: &Query) -> Answer {
     let inspected = shared.counted()?;
     let conflicts = &inspected.inspection.stats.label_conflicts;
     let more = json!({ "images": conflicts.images, "compared": conflicts.compared });
-    list("label-conflicts", conflicts.listed.len(), more, query, &|places| {
-        let of_page = &conflicts.listed[places];
-        let cache = shared.cache()?;
-        let metas = metas(&cache, &of_page.iter().map(|conflict| conflict.row).collect::<Vec<_>>())?;
+    let (maker, total) = (Arc::clone(shared), conflicts.listed.len());
+    let items = move |places: Range<usize>| {
+        let of_page = &inspected.inspection.stats.label_conflicts.listed[places];
+        let metas = maker.metas(&of_page.iter().map(|conflict| conflict.row).collect::<Vec<_>>())?;
         let item = |(conflict, meta): (&tokengrid_cache::LabelConflict, &tokengrid_cache::RowMeta)| {
-            let folder = json!({ "folder": conflict.folder, "folder_class": shared.class_name(conflict.folder) });
-            with(entry(shared, conflict.row, meta), &folder)
+            let folder = json!({ "folder": conflict.folder, "folder_class": maker.class_name(conflict.folder) });
+            with(entry(&maker, conflict.row, meta), &folder)
         };
         Ok(of_page.iter().zip(&metas).map(item).collect())
-    })
-}
-
-fn is_csv(query: &Query) -> bool {
-    query.text("format") == Some("csv")
+    };
+    list(shared, "label-conflicts", total, more, query, Box::new(items))
 }
 
 /// Both rows of pairs: as objects, or, for a file, by their numbers and keys.
@@ -77,16 +80,15 @@ fn pair_entries(
     pairs: impl Iterator<Item = (usize, usize)>,
     is_flat: bool,
 ) -> Result<Vec<Value>, Refusal> {
-    let cache = shared.cache()?;
     let pairs: Vec<(usize, usize)> = pairs.collect();
     let mut rows: Vec<usize> = pairs.iter().flat_map(|(first, row)| [*first, *row]).collect();
     rows.sort_unstable();
     rows.dedup();
-    let metas = metas(&cache, &rows)?;
+    let metas = shared.metas(&rows)?;
     let of = |row: usize| rows.binary_search(&row).map(|place| &metas[place]).expect("every row of a pair was read");
     let object = |(first, row): &(usize, usize)| {
         if is_flat {
-            json!({ "first": first, "first_key": of(*first).key, "row": row, "key": of(*row).key })
+            json!({ "first": first, "first_key": cut(&of(*first).key), "row": row, "key": cut(&of(*row).key) })
         } else {
             json!({ "first": entry(shared, *first, of(*first)), "row": entry(shared, *row, of(*row)) })
         }

@@ -1,0 +1,118 @@
+//! The cache's files while they are mapped: where rows lie in them, whether they are still as long as they were, and which
+//! row groups are known to be damaged.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+use tokengrid_cache::{Manifest, TokenCache, VerifyReport};
+
+use crate::reply::{Refusal, with_causes};
+
+/// A shard by its place in the manifest, and a row group of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) shard: usize,
+    pub(crate) row_group: usize,
+}
+
+/// The shards of a cache.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    dir: PathBuf,
+    /// Of each shard: file name, bytes.
+    files: Vec<(String, u64)>,
+    /// Of each row group, in row order: the row behind its last one.
+    groups: Vec<(usize, Place)>,
+    /// What the checks of row groups found: nothing, or what is wrong.
+    checked: Mutex<BTreeMap<Place, Option<String>>>,
+}
+
+impl Shards {
+    pub(crate) fn new(dir: PathBuf, manifest: &Manifest) -> Shards {
+        let files = manifest.shards.iter().map(|shard| (shard.file.clone(), shard.bytes)).collect();
+        let mut end = 0;
+        let mut groups = Vec::new();
+        for (shard, entry) in manifest.shards.iter().enumerate() {
+            for (row_group, group) in entry.row_groups.iter().enumerate() {
+                end += group.rows;
+                groups.push((end, Place { shard, row_group }));
+            }
+        }
+        Shards { dir, files, groups, checked: Mutex::default() }
+    }
+
+    /// Where a row of the cache lies.
+    ///
+    /// # Panics
+    /// When the cache has no such row.
+    pub(crate) fn place(&self, row: usize) -> Place {
+        self.groups[self.groups.partition_point(|(end, _)| *end <= row)].1
+    }
+
+    /// The file of a shard.
+    pub(crate) fn file(&self, shard: usize) -> &str {
+        &self.files[shard].0
+    }
+
+    /// Refuses rows of files that were cut since they were mapped: reading the lost part would end the program (`SIGBUS`).
+    /// A file that is cut at the very moment of reading is not found by this.
+    pub(crate) fn check_lengths(&self, shards: Range<usize>) -> Result<(), Refusal> {
+        for (file, expected) in &self.files[shards] {
+            let path = self.dir.join(file);
+            let actual = match std::fs::metadata(&path) {
+                Ok(found) if found.len() == *expected => continue,
+                Ok(found) => format!("has {} bytes, expected {expected}", found.len()),
+                Err(error) => format!("cannot be looked at ({error})"),
+            };
+            let text = format!(
+                "{} {actual}: it was changed after `view` had opened it; `tokengrid cache verify` tells what is damaged, \
+                 `tokengrid cache repair` encodes it anew",
+                path.display()
+            );
+            return Err(Refusal::Unavailable(text));
+        }
+        Ok(())
+    }
+
+    /// [`Shards::check_lengths`] of all of them.
+    pub(crate) fn check_all_lengths(&self) -> Result<(), Refusal> {
+        self.check_lengths(0..self.files.len())
+    }
+
+    /// [`Shards::check_lengths`] of the shards of some rows in ascending order.
+    pub(crate) fn check_lengths_of(&self, rows: &[usize]) -> Result<(), Refusal> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        self.check_lengths(self.place(*first).shard..self.place(*last).shard + 1)
+    }
+
+    /// What is wrong with a row group, as far as `health`, the last check of everything, or a check of the group itself has
+    /// told.
+    pub(crate) fn known_damage(&self, place: Place, health: Option<&VerifyReport>) -> Option<String> {
+        let is_here = |problem: &&tokengrid_cache::Problem| {
+            problem.shard == self.file(place.shard) && problem.row_group.is_none_or(|group| group == place.row_group)
+        };
+        let reported = health.and_then(|report| report.problems.iter().find(is_here));
+        let checked = || self.checked().get(&place).cloned().flatten();
+        reported.map(|problem| problem.what.clone()).or_else(checked)
+    }
+
+    /// What is wrong with the row group of a row: compares the checksums of all its columns, once.
+    pub(crate) fn damage(&self, cache: &TokenCache, row: usize) -> Option<String> {
+        let place = self.place(row);
+        if let Some(known) = self.checked().get(&place) {
+            return known.clone();
+        }
+        let image = row / cache.num_views();
+        // Visiting one image verifies its row group.
+        let checked = cache.visit_images(image..image + 1, &|_| true, &mut |_, _| Ok(()));
+        let damage = checked.err().map(|error| with_causes(&error));
+        self.checked().insert(place, damage.clone());
+        damage
+    }
+
+    fn checked(&self) -> MutexGuard<'_, BTreeMap<Place, Option<String>>> {
+        self.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
