@@ -4,6 +4,7 @@
 //! under the model's own names.
 
 mod file;
+mod fingerprint;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identify;
@@ -17,6 +18,7 @@ mod state_dict;
 mod torch_zip;
 
 pub use file::Weights;
+pub use fingerprint::tensors_fingerprint;
 pub use index::{Entry, Format};
 pub use layout::{AR_PREFIX, FROZEN_PREFIX, Part};
 pub use params::{Params, Variant};
