@@ -1,6 +1,8 @@
 //! What several test suites share: where the golden fixtures lie, and the formula that fills weights of any size
 //! without shipping them.
 
+pub mod torch_save;
+
 use std::path::PathBuf;
 
 /// A file of `tests/fixtures/golden`.

@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(fingerprint("a", &x.tr().contiguous().tr()), whole, "stored in another order");
         assert_ne!(fingerprint("b", &x), whole);
         assert_ne!(fingerprint("a", &x.view([500, 300])), whole);
-        let mut y = x.copy();
+        let y = x.copy();
         let _ = y.get(299).get(499).fill_(7.0);
         assert_ne!(fingerprint("a", &y), whole);
     }
