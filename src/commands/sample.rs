@@ -51,7 +51,7 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         per_class: args.num_per_class as usize,
         batch_size: args.batch_size as usize,
         runtime,
-        model_fingerprint: format!("{} {}", model_fingerprint(&weights.params), info.fingerprint),
+        model_fingerprint: format!("{} {}", model_fingerprint(&ar.config, &weights.params), info.fingerprint),
         overwrite: args.overwrite,
         preset: args.preset.map(|preset| preset_name(preset).to_string()),
         class_names: class_names(args.class_names.as_deref(), &weights.path)?,

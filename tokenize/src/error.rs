@@ -45,6 +45,52 @@ pub enum TokenizeError {
         /// The broken part.
         what: String,
     },
+    /// A file that is whole, and may hold weights, but of a kind that is not read.
+    #[error("{} is {found}; {advice}", path.display())]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What makes a file of it that is read.
+        advice: &'static str,
+    },
+    /// A checkpoint without named tensors.
+    #[error(
+        "{} holds no named tensors{}; expected a dictionary of them, such as `torch.save(model.state_dict(), FILE)` writes",
+        path.display(),
+        reason
+    )]
+    NoTensors {
+        /// The file.
+        path: PathBuf,
+        /// What it holds instead, as far as that is clear, in parentheses; or nothing.
+        reason: &'static str,
+    },
+    /// Weights of a tokenizer that cannot be built.
+    #[error("{} holds a tokenizer that cannot be built: {what}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// The number that is out of range.
+        what: String,
+    },
+    /// Weights that a training has spoilt.
+    #[error(
+        "{}: {count} of {numel} values of tensor `{name}` are not finite; nothing that is computed with such weights means anything: \
+         take an earlier checkpoint",
+        path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// Values of it that are infinite or NaN.
+        count: i64,
+        /// All its values.
+        numel: i64,
+    },
     /// Tensors of a type that no weights have.
     #[error("{} holds tensors of type {kind}, which cannot be read; save it again as float32", path.display())]
     UnsupportedType {

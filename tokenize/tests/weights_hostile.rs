@@ -107,7 +107,7 @@ const EXPECTED: [(&str, &str); 104] = [
     ("zip-declared-size.pth", "reaches beyond the end of the file"),
     ("zip-duplicate.pth", "4 members under 3 names"),
     ("zip-encrypted.pth", "is encrypted"),
-    ("zip-no-pickle.pth", "this one has 0"),
+    ("zip-no-pickle.pth", "a zip archive, but not one of `torch.save`"),
     ("zip-offset-beyond.pth", "zip"),
     ("zip-overlap.pth", "zip"),
     ("zip-traversal.pth", "points outside"),

@@ -25,10 +25,11 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 use tokengrid_cache::write_atomically;
-use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
-use tokengrid_train::ar::ArModel;
+use tokengrid_tokenize::weights::tensors_fingerprint;
+use tokengrid_tokenize::{Params, Picture, Runtime, Tokenizer};
+use tokengrid_train::ar::{ArModel, ModelConfig};
 
 /// Images of a run at most: a list of them is held in memory.
 pub const IMAGES_MAX: usize = 1 << 24;
@@ -236,16 +237,9 @@ fn write_pair(
     Ok(picture.save_with(path, &[(record::KEYWORD, &text)])?)
 }
 
-/// A hash of all weights of a model, to tell models apart.
-pub fn model_fingerprint(params: &tokengrid_tokenize::Params) -> String {
-    // Sums of the tensors and of their squares: enough to tell two checkpoints apart, cheap for gigabytes.
-    let text: String = params
-        .iter()
-        .map(|(name, tensor)| {
-            let wide: Tensor = tensor.to_kind(Kind::Double);
-            let (sum, squares) = (wide.sum(Kind::Double), wide.square().sum(Kind::Double));
-            format!("{name} {:e} {:e}\n", sum.double_value(&[]), squares.double_value(&[]))
-        })
-        .collect();
-    format!("{:016x}", tokengrid_train::rng::hash(text.as_bytes()))
+/// What tells models apart: a BLAKE3 hash of the names, shapes and fp32 values of `params`, then the number of heads and the
+/// tokens per image, which no tensor tells. It does not depend on threads, on the device, or on how equal values are stored.
+/// A folder of samples records it, together with the tokenizer's fingerprint, as what its images were made with.
+pub fn model_fingerprint(config: &ModelConfig, params: &Params) -> String {
+    format!("{} n_head={} block_size={}", tensors_fingerprint(params.iter()), config.n_head, config.block_size)
 }

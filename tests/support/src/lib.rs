@@ -1,6 +1,8 @@
 //! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
 //! shipping them, and the kept inputs of the fuzzers.
 
+pub mod torch_save;
+
 use std::io::Read;
 use std::path::PathBuf;
 

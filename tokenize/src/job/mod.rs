@@ -14,6 +14,7 @@ pub use encode::{Encoding, Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
 use crate::model::Tokenizer;
+use crate::weights::tensors_fingerprint;
 use crate::{Runtime, TokenizeError};
 use assemble::Assembler;
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -289,25 +290,10 @@ enum Message {
 
 /// A hash of the encoder's weights as they are used: names, shapes and fp32 values.
 pub fn fingerprint(params: &crate::Params) -> String {
-    hash_of(params, &|name| name.starts_with("encoder."))
+    tensors_fingerprint(params.iter().filter(|(name, _)| name.starts_with("encoder.")))
 }
 
 /// As [`fingerprint`], of all tensors: it identifies what a decoder makes of tokens, too.
 pub fn fingerprint_of_all(params: &crate::Params) -> String {
-    hash_of(params, &|_| true)
-}
-
-fn hash_of(params: &crate::Params, wanted: &dyn Fn(&str) -> bool) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for (name, tensor) in params.iter().filter(|(name, _)| wanted(name)) {
-        let tensor = tensor.to_kind(tch::Kind::Float).to_device(Device::Cpu).contiguous();
-        let mut bytes = vec![0u8; tensor.numel() * 4];
-        tensor.copy_data_u8(&mut bytes, tensor.numel());
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
-        for size in tensor.size() {
-            hasher.update(&size.to_le_bytes());
-        }
-        hasher.update(&bytes);
-    }
-    hasher.finalize().to_hex()[..32].to_string()
+    tensors_fingerprint(params.iter())
 }

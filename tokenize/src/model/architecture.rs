@@ -82,7 +82,7 @@ impl Architecture {
             return Err(missing("encoder.down.0.block.0.conv1.weight"));
         }
         let architecture = Architecture { ch, ch_mult, num_res_blocks, z_channels };
-        architecture.validate().map_err(|what| TokenizeError::Damaged { path: path.into(), what })?;
+        architecture.validate().map_err(|what| TokenizeError::Architecture { path: path.into(), what })?;
         params.check(&architecture.tensors(), path, "an Open-MAGVIT2 tokenizer")?;
         Ok(architecture)
     }

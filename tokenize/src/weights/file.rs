@@ -1,7 +1,7 @@
 //! An opened checkpoint of any kind: names, shapes, and the bytes in a read-only map.
 
 use super::index::{Entry, Format, Index};
-use super::{identify, legacy, safetensors, torch_zip};
+use super::{finite, identify, legacy, safetensors, torch_zip};
 use crate::TokenizeError;
 use memmap2::Mmap;
 use std::fs::File;
@@ -48,7 +48,9 @@ impl Weights {
         // SAFETY: the map is read-only and private to this process; as with every mapped file, the promise needed from
         // the user is that nobody truncates the checkpoint while it is being read (publish by rename, as we do).
         let map = unsafe { Mmap::map(&file) }.map_err(read("mapping the weights"))?;
-        Weights::index(path.into(), Data::Mapped(map))
+        let weights = Weights::index(path.into(), Data::Mapped(map))?;
+        weights.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
+        Ok(weights)
     }
 
     /// Weights that are compiled into the program; `name` stands for the path in messages.
@@ -101,6 +103,16 @@ impl Weights {
         self.index.facts.get(key).map(String::as_str)
     }
 
+    /// All of [`Weights::fact`], by key.
+    pub fn facts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.index.facts.iter().map(|(key, text)| (key.as_str(), text.as_str()))
+    }
+
+    /// Where the weights were in a file that other programs made, and what was done to their names. [`Weights::open`] logs it.
+    pub fn notes(&self) -> &[String] {
+        &self.index.notes
+    }
+
     /// Tensors outside the state dictionary, such as those of optimizers. They cannot be asked for.
     pub fn num_other_tensors(&self) -> usize {
         self.index.num_other_tensors
@@ -117,11 +129,37 @@ impl Weights {
             others: 0,
             wanted: "the model that was asked for",
         })?;
-        let bytes = &self.data.bytes()[entry.bytes.clone()];
+        let bytes = self.bytes_of(entry);
         let flat_len = (bytes.len() / entry.kind.elt_size_in_bytes()) as i64;
         let flat = Tensor::f_from_data_size(bytes, &[flat_len], entry.kind).map_err(TokenizeError::torch("reading"))?;
         let strided = flat.f_as_strided(&entry.shape, &entry.strides, 0).map_err(TokenizeError::torch("reading"))?;
         Ok(strided.contiguous())
+    }
+
+    /// [`Weights::tensor`] for weights that are to be computed with: all values are finite.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`], and [`TokenizeError::NotFinite`].
+    pub fn parameter(&self, name: &str) -> Result<Tensor, TokenizeError> {
+        self.check_finite(name)?;
+        self.tensor(name)
+    }
+
+    /// Looks for values that are infinite or NaN, at the speed of memory. Tensors that are not here have none.
+    ///
+    /// # Errors
+    /// [`TokenizeError::NotFinite`].
+    pub fn check_finite(&self, name: &str) -> Result<(), TokenizeError> {
+        match self.entry(name) {
+            Some(entry) if !finite::all_finite(entry.kind, self.bytes_of(entry)) => {
+                finite::check(&self.path, name, &self.tensor(name)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn bytes_of(&self, entry: &Entry) -> &[u8] {
+        &self.data.bytes()[entry.bytes.clone()]
     }
 }
 
@@ -136,5 +174,5 @@ pub(super) fn index_of(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError
     } else {
         return Err(TokenizeError::NotACheckpoint { found: identify::describe(bytes), path: path.into() });
     };
-    index.check(path, bytes.len())
+    Ok(index.check(path, bytes.len())?.rename())
 }

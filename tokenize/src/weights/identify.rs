@@ -1,5 +1,7 @@
 //! What a file is that is no checkpoint, for people who picked or downloaded the wrong one.
 
+use super::zip_directory::Member;
+
 /// A few words on `bytes`, and what to do about it where that is clear.
 pub(super) fn describe(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(512)];
@@ -27,6 +29,40 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     } else {
         "its first bytes are of no kind that is known here".into()
     }
+}
+
+/// Names of members that are shown of an archive that nothing is known about.
+const MEMBERS_SHOWN: usize = 3;
+
+/// What an archive is that `torch.save` did not write, and what to do with it. `None` for one that it may have written.
+pub(super) fn other_archive(members: &[Member]) -> Option<(String, &'static str)> {
+    let named = |is: fn(&str) -> bool| members.iter().map(|member| member.name.as_str()).find(|name| is(name));
+    if members.is_empty() {
+        return Some(("an empty zip archive".into(), "download or copy the weights themselves"));
+    }
+    if named(|name| name.ends_with("/constants.pkl") || name.contains("/code/")).is_some() {
+        let advice = "in Python: `torch.save(torch.jit.load(FILE).state_dict(), \"weights.pt\")`";
+        return Some(("a TorchScript archive, a program together with its weights".into(), advice));
+    }
+    if named(|name| name.ends_with("models/model.json") || name.ends_with("archive_format")).is_some() {
+        let advice = "in Python: `torch.save(torch.export.load(FILE).state_dict, \"weights.pt\")`";
+        return Some(("an exported PyTorch program together with its weights".into(), advice));
+    }
+    if named(|name| name.ends_with("/data.pkl")).is_some() {
+        return None;
+    }
+    if named(|name| !name.ends_with(".npy")).is_none() {
+        let advice = "in Python: `torch.save({name: torch.from_numpy(a) for name, a in numpy.load(FILE).items()}, \"weights.pt\")`";
+        return Some(("an archive of NumPy arrays (.npz)".into(), advice));
+    }
+    const CHECKPOINTS: [&str; 5] = [".ckpt", ".pt", ".pth", ".bin", ".safetensors"];
+    if let Some(inner) = named(|name| CHECKPOINTS.iter().any(|end| name.ends_with(end))) {
+        return Some((format!("a zip archive that holds `{inner}`"), "unpack it first"));
+    }
+    let shown: Vec<String> = members.iter().take(MEMBERS_SHOWN).map(|member| format!("`{}`", member.name)).collect();
+    let rest = if members.len() > MEMBERS_SHOWN { ", ..." } else { "" };
+    let found = format!("a zip archive, but not one of `torch.save`: it holds {}{rest}", shown.join(", "));
+    Some((found, "expected weights of a PyTorch checkpoint or of safetensors"))
 }
 
 fn picture(head: &[u8]) -> Option<&'static str> {

@@ -1,5 +1,6 @@
 //! What the readers of the three formats hand over: tensors by name, and what else a file says about itself.
 
+use super::naming;
 use crate::TokenizeError;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -57,6 +58,10 @@ pub(super) struct Index {
     pub facts: BTreeMap<String, String>,
     /// Tensors outside the state dictionary, such as those of optimizers.
     pub num_other_tensors: usize,
+    /// What was done to find the tensors, or to their names, for people.
+    pub notes: Vec<String>,
+    /// What a file without named tensors holds instead, in parentheses, or nothing.
+    pub no_tensors: &'static str,
 }
 
 /// What all tensors of a file may take together when copied out, as a multiple of its size. Tensors may share bytes, but
@@ -65,6 +70,17 @@ const EXPANSION_MAX: u128 = 16;
 const EXPANSION_FREE_BYTES: u128 = 1 << 26;
 
 impl Index {
+    /// Gives tensors the names that the models know, where a training program left others.
+    pub fn rename(mut self) -> Index {
+        let (new_names, notes) = naming::renamed(self.entries.keys().map(String::as_str));
+        // All are taken out before one is put back: a new name may be another tensor's old one.
+        let taken: Vec<_> =
+            new_names.iter().filter_map(|(old, new)| Some((new.clone(), self.entries.remove(old)?))).collect();
+        self.entries.extend(taken);
+        self.notes.extend(notes);
+        self
+    }
+
     /// Checks what holds for every format.
     ///
     /// # Errors
@@ -72,7 +88,7 @@ impl Index {
     pub fn check(self, path: &Path, file_bytes: usize) -> Result<Index, TokenizeError> {
         let damaged = |what: String| Err(TokenizeError::Damaged { path: path.into(), what });
         if self.entries.is_empty() {
-            return damaged("it holds no named tensors".into());
+            return Err(TokenizeError::NoTensors { path: path.into(), reason: self.no_tensors });
         }
         let size = |entry: &Entry| {
             let numel = entry.shape.iter().fold(1u128, |numel, &n| numel.saturating_mul(n as u128));

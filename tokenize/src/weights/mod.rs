@@ -4,20 +4,25 @@
 //! under the model's own names.
 
 mod file;
+mod fingerprint;
+mod finite;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identify;
 mod index;
 mod layout;
 mod legacy;
+mod naming;
 mod params;
 mod pickle;
 mod safetensors;
 mod state_dict;
 mod torch_zip;
+mod zip_directory;
 
 pub use file::Weights;
+pub use fingerprint::tensors_fingerprint;
 pub use index::{Entry, Format};
 pub use layout::{AR_PREFIX, FROZEN_PREFIX, Part};
 pub use params::{Params, Variant};
-pub use safetensors::save_safetensors;
+pub use safetensors::{pt_metadata, save_safetensors};

@@ -128,7 +128,7 @@ impl Weights {
     /// inside an AR checkpoint (`first_stage_model.*`).
     ///
     /// # Errors
-    /// No tokenizer in the file, no EMA copy of it, or tensors that nothing accounts for.
+    /// No tokenizer in the file, no EMA copy of it, tensors that nothing accounts for, or values that are not finite.
     pub fn tokenizer_params(&self, variant: Variant) -> Result<Params, TokenizeError> {
         self.check_explained()?;
         let own: Vec<&str> = self.names().filter(|name| Part::of(name) == Part::Tokenizer).collect();
@@ -147,7 +147,7 @@ impl Weights {
             if variant == Variant::Ema && !self.contains(&wanted) {
                 return Err(TokenizeError::NoEma { path: self.path().into() });
             }
-            params.0.insert(name.to_string(), self.tensor(&wanted)?);
+            params.0.insert(name.to_string(), self.parameter(&wanted)?);
         }
         let training_only = self.names().count() - params.len();
         tracing::debug!(path = %self.path().display(), training_only, "tensors that inference does not need");
@@ -175,9 +175,9 @@ impl Weights {
     /// The parameters below `prefix`, without it.
     ///
     /// # Errors
-    /// A damaged tensor.
+    /// A damaged tensor, or values that are not finite.
     pub fn params_below(&self, prefix: &str) -> Result<Params, TokenizeError> {
         let below = self.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?.to_string())));
-        below.map(|(stored, name)| Ok((name, self.tensor(stored)?))).collect()
+        below.map(|(stored, name)| Ok((name, self.parameter(stored)?))).collect()
     }
 }

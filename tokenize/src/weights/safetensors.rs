@@ -35,7 +35,8 @@ pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
         entries.insert(name.to_string(), entry);
     }
     let facts = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
-    Ok(Index { format: Format::Safetensors, entries, facts, num_other_tensors: 0 })
+    let format = Format::Safetensors;
+    Ok(Index { format, entries, facts, num_other_tensors: 0, notes: vec![], no_tensors: "" })
 }
 
 /// JSON allows a name twice, and which one counts depends on the reader.
@@ -104,6 +105,11 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
         Kind::Bool => Dtype::BOOL,
         _ => return None,
     })
+}
+
+/// The mark by which other readers of safetensors know tensors in PyTorch's layout.
+pub fn pt_metadata() -> HashMap<String, String> {
+    HashMap::from([("format".to_string(), "pt".to_string())])
 }
 
 /// Writes tensors to `path`, by way of a temporary file in the same folder that is synced and renamed.

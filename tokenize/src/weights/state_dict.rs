@@ -1,6 +1,8 @@
 //! From an interpreted pickle to named tensors: the walk through the state dictionary, and where each tensor's bytes lie.
 
 use super::index::{Entry, Format, Index};
+use super::layout::Part;
+use super::naming::{EMA_WRAPPERS, WRAPPERS};
 use super::pickle::{Pickle, PickleError, StoredTensor, Value};
 use crate::TokenizeError;
 use std::collections::BTreeMap;
@@ -26,17 +28,23 @@ pub(super) fn pickle_error(path: &Path, part: &str, error: PickleError) -> Token
     }
 }
 
-/// Tensors of a checkpoint: of its `state_dict` where it has one (a training checkpoint), else of the whole object.
-/// `storage_of` gives the bytes of a storage within the file.
+/// Entries of a dictionary that are looked at to see whether it holds tensors.
+const PEEKS_MAX: usize = 1000;
+
+/// Tensors of a checkpoint: of its `state_dict` or what else it calls the model's weights where it has one (a training
+/// checkpoint), else of the whole object. `storage_of` gives the bytes of a storage within the file.
 pub(super) fn index<'a>(
     format: Format,
     pickle: &Pickle,
     root: &Value,
     storage_of: impl Fn(&str) -> Option<&'a Range<usize>>,
 ) -> Result<Index, String> {
-    let state = pickle.get(root, "state_dict").unwrap_or(root);
     let mut walk = Walk { pickle, found: BTreeMap::new(), visits_left: VISITS_MAX };
-    walk.collect(state, "", 0)?;
+    let State { weights, averages, notes } = state_of(pickle, root);
+    walk.collect(weights, "", 0)?;
+    if let Some((key, averages)) = averages {
+        walk.collect(averages, key, 0)?;
+    }
     let num_other_tensors = pickle.num_tensors.saturating_sub(walk.found.len());
     let mut entries = BTreeMap::new();
     for (name, tensor) in walk.found {
@@ -46,7 +54,64 @@ pub(super) fn index<'a>(
         let entry = locate(tensor, range).map_err(|what| format!("tensor `{name}`: {what}"))?;
         entries.insert(name, entry);
     }
-    Ok(Index { format, entries, facts: facts(pickle, root), num_other_tensors })
+    Ok(Index { format, entries, facts: facts(pickle, root), num_other_tensors, notes, no_tensors: instead(root) })
+}
+
+/// What a pickle holds that is no dictionary of tensors.
+fn instead(root: &Value) -> &'static str {
+    match root {
+        Value::Tensor(_) => " (it holds a single tensor without a name)",
+        Value::List(_) | Value::Tuple(_) => " (it holds a list)",
+        Value::Opaque => " (it holds a Python object, which only the program that made it can load)",
+        _ => "",
+    }
+}
+
+/// The dictionaries of a checkpoint that hold weights.
+struct State<'a> {
+    weights: &'a Value,
+    /// A second set of them beside the first, averaged, and the key that it has.
+    averages: Option<(&'static str, &'a Value)>,
+    notes: Vec<String>,
+}
+
+/// Finds the weights in what a training program saved with them: `{"state_dict": ...}`, `{"model": ..., "ema": ...}`.
+fn state_of<'a>(pickle: &'a Pickle, root: &'a Value) -> State<'a> {
+    let mut state = State { weights: root, averages: None, notes: vec![] };
+    // Twice: Lightning's `state_dict` may be that of a checkpoint of another program.
+    for _ in 0..2 {
+        let wrapped =
+            |key: &&'static str| Some((*key, pickle.get(state.weights, key).filter(|inner| holds(pickle, inner, 1))?));
+        let averages = EMA_WRAPPERS.iter().find_map(wrapped);
+        let Some((key, weights)) = WRAPPERS.iter().find_map(wrapped).or(averages) else { break };
+        if key != "state_dict" && has_model(pickle, state.weights) {
+            break;
+        }
+        state.weights = weights;
+        state.averages = state.averages.or(averages.filter(|(other, _)| *other != key));
+        // Where the reference has them nobody needs to be told.
+        if key != "state_dict" {
+            state.notes.push(format!("the weights are what it holds under `{key}`"));
+        }
+    }
+    state
+}
+
+/// Whether a dictionary holds tensors, or one in it does.
+fn holds(pickle: &Pickle, value: &Value, depth: usize) -> bool {
+    pickle.entries(value).iter().take(PEEKS_MAX).any(|(_, value)| match value {
+        Value::Tensor(_) => true,
+        Value::Dict(_) => depth > 0 && holds(pickle, value, depth - 1),
+        _ => false,
+    })
+}
+
+/// Whether tensors of a model are in a dictionary itself.
+fn has_model(pickle: &Pickle, value: &Value) -> bool {
+    pickle.entries(value).iter().any(|(key, value)| match (key, value) {
+        (Value::Str(key), Value::Tensor(_)) => Part::of(key) != Part::Unexplained,
+        _ => false,
+    })
 }
 
 /// Plain values at the top of a training checkpoint: epoch, step, the version of what wrote it.

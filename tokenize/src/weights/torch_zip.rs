@@ -1,18 +1,25 @@
 //! The zip container of `torch.save`: `<name>/data.pkl` and one stored, uncompressed member a storage.
 
 use super::index::{Format, Index};
-use super::{pickle, state_dict};
+use super::zip_directory::{self, Member};
+use super::{identify, pickle, state_dict};
 use crate::TokenizeError;
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
-use zip::{CompressionMethod, ZipArchive};
+
+/// The compression method of members that are not compressed.
+const STORED: u16 = 0;
 
 /// Tensors of a checkpoint: of its `state_dict` where it has one (a training checkpoint), else of the whole object.
 pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
     let damaged = |what: String| TokenizeError::Damaged { path: path.into(), what };
-    let members = members(bytes).map_err(&damaged)?;
+    let members = zip_directory::members(bytes).map_err(&damaged)?;
+    check_paths(&members).map_err(&damaged)?;
+    if let Some((found, advice)) = identify::other_archive(&members) {
+        return Err(TokenizeError::OtherFormat { path: path.into(), found, advice });
+    }
+    let members = stored(path, members)?;
     let pickles: Vec<&String> = members.keys().filter(|name| name.ends_with("/data.pkl")).collect();
     let [pickle_name] = pickles.as_slice() else {
         return Err(damaged(format!("a PyTorch zip has one `data.pkl`, this one has {}", pickles.len())));
@@ -27,42 +34,38 @@ pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, TokenizeError> {
     state_dict::index(Format::TorchZip, &pickle, &value, storage_of).map_err(damaged)
 }
 
-/// Byte ranges of the stored members.
-fn members(bytes: &[u8]) -> Result<HashMap<String, Range<usize>>, String> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| format!("zip directory: {e}"))?;
-    check_directory(bytes, archive.central_directory_start(), archive.len())?;
-    let mut members = HashMap::new();
-    for i in 0..archive.len() {
-        let file = archive.by_index_raw(i).map_err(|e| format!("zip member {i}: {e}"))?;
-        let name = file.name().map_err(|e| format!("zip member {i}: {e}"))?.to_string();
-        if name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..") {
-            return Err(format!("zip member `{name}` points outside of the archive"));
-        }
-        if file.compression() != CompressionMethod::Stored {
-            return Err(format!("zip member `{name}` is compressed, which PyTorch never does"));
-        }
-        if file.encrypted() {
-            return Err(format!("zip member `{name}` is encrypted"));
-        }
-        let start = file.data_start().ok_or_else(|| format!("zip member `{name}` has no data"))?;
-        let end = start.checked_add(file.size()).filter(|&end| end <= bytes.len() as u64);
-        let end = end.ok_or_else(|| format!("zip member `{name}` reaches beyond the end of the file"))?;
-        members.insert(name, start as usize..end as usize);
+/// Nothing is ever unpacked, but an honest archive has no such names.
+fn check_paths(members: &[Member]) -> Result<(), String> {
+    let is_outside =
+        |name: &str| name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..");
+    match members.iter().find(|member| is_outside(&member.name)) {
+        Some(member) => Err(format!("zip member `{}` points outside of the archive", member.name)),
+        None => Ok(()),
     }
-    refuse_overlaps(&members)?;
-    Ok(members)
 }
 
-/// Two members under one name would be read differently by different programs.
-fn check_directory(bytes: &[u8], start: u64, num_names: usize) -> Result<(), String> {
-    let mut rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
-    let mut count = 0;
-    while let Some(head) = rest.first_chunk::<46>().filter(|head| head.starts_with(b"PK\x01\x02")) {
-        let length = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
-        rest = rest.get(46 + length(28) + length(30) + length(32)..).unwrap_or_default();
-        count += 1;
+/// Byte ranges of the members, all of which must be stored as they are: a tensor is read where it lies.
+fn stored(path: &Path, members: Vec<Member>) -> Result<HashMap<String, Range<usize>>, TokenizeError> {
+    let mut ranges = HashMap::new();
+    for Member { name, method, is_encrypted, bytes, unpacked_len } in members {
+        let other = |found: String, advice| Err(TokenizeError::OtherFormat { path: path.into(), found, advice });
+        if is_encrypted {
+            let advice = "decrypt it with the program that made it";
+            return other(format!("a zip archive whose member `{name}` is encrypted"), advice);
+        }
+        if method != STORED {
+            let advice = "load it with PyTorch, and save it again with `torch.save`";
+            let found = format!("a zip archive whose member `{name}` is compressed, which `torch.save` never does");
+            return other(found, advice);
+        }
+        if bytes.len() as u64 != unpacked_len {
+            let what = format!("zip member `{name}` has {} bytes instead of {unpacked_len}", bytes.len());
+            return Err(TokenizeError::Damaged { path: path.into(), what });
+        }
+        ranges.insert(name, bytes);
     }
-    if count == num_names { Ok(()) } else { Err(format!("a zip of {count} members under {num_names} names")) }
+    refuse_overlaps(&ranges).map_err(|what| TokenizeError::Damaged { path: path.into(), what })?;
+    Ok(ranges)
 }
 
 /// Members that share bytes make a small file pass for a large one.

@@ -73,6 +73,8 @@ pub(super) fn is_forbidden(module: &str, name: &str) -> bool {
     if (is_builtin && HARMLESS_BUILTINS.contains(&name)) || (module, name) == ("types", "SimpleNamespace") {
         return false;
     }
+    // Classes of the script that was run, of which settings beside the weights are made.
+    let module = if module == "__main__" { "main" } else { module };
     let top = module.split('.').next().unwrap_or_default();
     FORBIDDEN.contains(&top) || module.split('.').chain(name.split('.')).any(|part| part.starts_with("__"))
 }

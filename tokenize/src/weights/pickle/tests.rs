@@ -30,6 +30,9 @@ fn names_that_run_code_are_refused() {
 fn unknown_but_harmless_objects_become_opaque() {
     let (pickle, value) = read(b"}S'x'\ncargparse\nNamespace\n)R}bs.").unwrap();
     assert!(matches!(pickle.get(&value, "x"), Some(Value::Opaque)));
+    let (pickle, value) = read(b"}S'x'\nc__main__\nSettings\n)R}bs.").unwrap();
+    assert!(matches!(pickle.get(&value, "x"), Some(Value::Opaque)), "a class of the script that was run");
+    assert_eq!(forbidden(b"c__main__\n__builtins__.eval\n."), "__main__.__builtins__.eval");
 }
 
 #[test]
