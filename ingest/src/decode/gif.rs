@@ -182,14 +182,22 @@ fn ends_well(blocks: &[u8]) -> bool {
 }
 
 /// Reads one extension; a graphic control extension may name the transparent index.
+///
+/// Pillow reads a block, then blocks until there is none. A comment is done when its first block is missing. Of another
+/// extension without any block the next ones are still read, from behind the terminator, and so they are behind a NETSCAPE
+/// extension that ends before its loop count.
 fn skip_extension(reader: &mut Reader<'_>, transparent: &mut Option<u8>) -> Result<(), DecodeError> {
     const GRAPHIC_CONTROL: u8 = 249;
+    const COMMENT: u8 = 254;
+    const APPLICATION: u8 = 255;
     let label = reader.byte().ok_or_else(|| truncated("an extension is incomplete"))?;
     let Some(block) = reader.sub_block() else {
-        // An extension without any block; Pillow reads one more block in that case, and so must this.
-        while reader.sub_block().is_some() {}
+        while label != COMMENT && reader.sub_block().is_some() {}
         return Ok(());
     };
+    if label == APPLICATION && block.starts_with(b"NETSCAPE2.0") {
+        reader.sub_block();
+    }
     if label == GRAPHIC_CONTROL {
         let flags = block.first().ok_or_else(|| truncated("an extension is incomplete"))?;
         if flags & 1 != 0 {

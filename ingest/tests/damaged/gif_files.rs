@@ -70,6 +70,18 @@ pub fn files() -> Files {
     add("extension_short", with_extension(&[b'!', 249, 2, 0, 0, 0]));
     add("extension_short_transparent", with_extension(&[b'!', 249, 2, 1, 0, 0]));
     add("extension_unknown", with_extension(&[b'!', 7, 3, 1, 2, 3, 0]));
+    // What Pillow reads of an extension without blocks depends on its kind.
+    for label in [1, 7, 254, 255] {
+        add(&format!("extension_{label}_empty"), with_extension(&[b'!', label, 0]));
+        add(&format!("extension_{label}_empty_twice"), with_extension(&[b'!', label, 0, b'!', label, 0]));
+        add(&format!("extension_{label}_empty_and_zero"), with_extension(&[b'!', label, 0, 0]));
+        add(&format!("extension_{label}_of_two_blocks"), with_extension(&[b'!', label, 1, b'a', 2, b'b', b'c', 0]));
+    }
+    let netscape = |rest: &[u8]| with_extension(&[b"!\xFF\x0BNETSCAPE2.0", rest].concat());
+    add("netscape", netscape(&[3, 1, 5, 0, 0]));
+    add("netscape_without_count", netscape(&[0]));
+    add("netscape_without_count_and_zero", netscape(&[0, 0]));
+    add("netscape_longer_name", with_extension(b"!\xFF\x0CNETSCAPE2.0x\0\0"));
     add("transparent_beyond_table", with_extension(&[b'!', 249, 4, 1, 0, 0, 200, 0]));
     add("junk_before_frame", with_extension(&[1, 2, 3]));
     files
