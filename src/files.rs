@@ -7,6 +7,9 @@ use std::io::Read;
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
+/// What temporary files begin and end with. Whoever finds one may remove it, unless its program still runs.
+pub const TEMPORARY: (&str, &str) = (".tokengrid-", ".tmp");
+
 /// Goes elsewhere when the working folder was deleted: MKL ends the process when it cannot ask for its path. The new one
 /// holds numbers only and takes no files, so that a relative path finds nothing and leaves nothing.
 #[cfg(target_os = "linux")]

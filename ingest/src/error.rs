@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::source::count;
+
 /// Why a source cannot be opened. One line each: what is wrong, where, what was expected, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub enum IngestError {
         path: PathBuf,
     },
     /// The operating system refuses to read a file or folder.
-    #[error("{path}: cannot be read", path = .path.display())]
+    #[error("{path}: cannot be read{advice}", path = .path.display(), advice = read_advice(.source))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
@@ -24,8 +26,8 @@ pub enum IngestError {
     },
     /// A folder or list without a single image.
     #[error(
-        "{path}: no images in it ({ignored} other files ignored); expected files named .jpg, .jpeg, .png, .webp, .gif or .bmp, directly or in class folders",
-        path = .path.display()
+        "{path}: no images in it ({ignored} ignored); expected files named .jpg, .jpeg, .png, .webp, .gif or .bmp, directly or in class folders",
+        path = .path.display(), ignored = count(*.ignored, "other file")
     )]
     Empty {
         /// The folder or list.
@@ -34,7 +36,7 @@ pub enum IngestError {
         ignored: usize,
     },
     /// Every image is named by the exclude list.
-    #[error("{path}: all of its {excluded} images are excluded; shorten the exclude list", path = .path.display())]
+    #[error("{path}: nothing is left of it ({excluded} excluded); shorten the exclude list", path = .path.display(), excluded = count(*.excluded, "image"))]
     AllExcluded {
         /// The folder or list.
         path: PathBuf,
@@ -96,7 +98,7 @@ pub enum IngestError {
         problem: String,
     },
     /// A container of which nothing can be read.
-    #[error("{path}: nothing in it can be read ({damaged} damaged places; {place}: {reason}); get the file again, and check its length or checksum", path = .path.display())]
+    #[error("{path}: nothing in it can be read ({damaged}; {place}: {reason}); get the file again, and check its length or checksum", path = .path.display(), damaged = count(*.damaged, "damaged place"))]
     AllDamaged {
         /// The container, folder or pattern.
         path: PathBuf,
@@ -108,13 +110,52 @@ pub enum IngestError {
         reason: String,
     },
     /// A Parquet file whose columns are not those of an image data set.
-    #[error("{path}: no column of images; expected 'image' with the fields 'bytes' and 'path' (or 'image' with the bytes themselves) and perhaps 'label', found {columns}", path = .path.display())]
+    #[error("{path}: no column of images; expected 'image' with the fields 'bytes' and 'path' (or 'image' with the bytes themselves) and perhaps 'label', found {columns}; --image-column names another one", path = .path.display())]
     NoImageColumn {
         /// The file.
         path: PathBuf,
         /// The columns that it has.
         columns: String,
     },
+    /// Columns of a Parquet file that are ambiguous, or not what their names say.
+    #[error("{path}: {problem}", path = .path.display())]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// Which columns, of which types, and what to do.
+        problem: String,
+    },
+    /// Parquet files that name pictures and do not hold them.
+    #[error("{path}: the pictures are not in it: {rows} of the column '{column}' hold no bytes{example}; give the folder of the pictures, a .txt list of them, or Parquet files with the pictures inside", path = .path.display(), rows = all_rows(*.rows))]
+    PathsOnly {
+        /// The file, folder or pattern.
+        path: PathBuf,
+        /// The column of pictures.
+        column: String,
+        /// Rows, none of which holds a picture.
+        rows: usize,
+        /// The first path in them, in words; empty without one.
+        example: String,
+    },
+    /// Samples of a WebDataset that are ambiguous, or labels of it that are no classes.
+    #[error("{path}: {problem}", path = .path.display())]
+    Samples {
+        /// The shard, or the whole source.
+        path: PathBuf,
+        /// Which members, and what to do.
+        problem: String,
+    },
+    /// A column named for a source that has none.
+    #[error("{path}: a source of this kind ({kind}) has no columns; leave out --image-column and --label-column, which are for Parquet and WebDataset", path = .path.display())]
+    NoColumns {
+        /// The source.
+        path: PathBuf,
+        /// What it was recognised as.
+        kind: &'static str,
+    },
+    /// Listing was stopped.
+    #[error("stopped while the source was listed")]
+    Cancelled,
     /// A label file that cannot be used.
     #[error("{path}: {problem}", path = .path.display())]
     Labels {
@@ -135,17 +176,17 @@ pub enum IngestError {
     },
     /// A folder that holds `train` and `val` instead of classes.
     #[error(
-        "{path}: holds the splits {splits}, which are not classes; give one of them, for example {example}",
+        "{path}: holds the splits {splits}, which are not classes; give one of them, for example {example} (to join several, link their class folders into a new folder)",
         path = .path.display(), splits = .splits.join(", "), example = .path.join(&.splits[0]).display()
     )]
     SplitFolder {
         /// The folder.
         path: PathBuf,
-        /// Its sub-folders, at least one.
+        /// Those of its folders that are splits, at least one; the first of them holds images.
         splits: Vec<String>,
     },
     /// A line of a file list that cannot be used.
-    #[error("{path} line {line}: {problem}; expected one path per line, relative to the list's folder, optionally followed by a tab and an integer label", path = .path.display())]
+    #[error("{path} line {line}: {problem}; expected one path per line, absolute or relative to the list's folder, optionally followed by a tab and an integer label", path = .path.display())]
     ListLine {
         /// The list.
         path: PathBuf,
@@ -156,8 +197,8 @@ pub enum IngestError {
     },
     /// A file list that names files which are not there.
     #[error(
-        "{path} line {line}: no such file '{first}' under {root} ({missing} of {total} listed files are missing); paths are relative to the list's folder",
-        path = .path.display(), root = .root.display()
+        "{path} line {line}: no such file '{first}' under {root} ({missing} of {total} missing); paths are relative to the list's folder, or absolute",
+        path = .path.display(), root = .root.display(), total = count(*.total, "listed file")
     )]
     ListMissing {
         /// The list.
@@ -173,6 +214,21 @@ pub enum IngestError {
         /// Listed files.
         total: usize,
     },
+}
+
+/// What to do about a refusal of the operating system, whose own words follow.
+fn read_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; check its permissions",
+        io::ErrorKind::NotFound => "; it is not there, or a link that leads nowhere",
+        io::ErrorKind::NotADirectory => "; a part of the path is a file and no folder",
+        io::ErrorKind::IsADirectory => "; it is a folder",
+        _ => "",
+    }
+}
+
+fn all_rows(rows: usize) -> String {
+    if rows == 1 { "the only row".to_owned() } else { format!("all {rows} rows") }
 }
 
 fn split_advice(example: Option<&str>) -> String {

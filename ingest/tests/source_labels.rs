@@ -44,6 +44,11 @@ fn one_wnid_or_index_a_line_goes_by_the_order_of_names() {
     assert_eq!(source.classes(), ["n01751748", "n02105855", "n09193705"]);
     assert_eq!(source.unlabelled(), 0);
     assert_eq!(labels(&val, "65\n970\n230\n809"), [65, 970, 230, 809]);
+    assert_eq!(
+        labels(&val, "\u{FEFF}65\r\n970\r\n\u{FEFF}230\r\n809\r\n"),
+        [65, 970, 230, 809],
+        "joined files with marks"
+    );
     let short = message(&val, "65\n970\n230\n");
     assert!(short.contains("3 lines for 4 images"), "{short}");
 }
@@ -121,6 +126,7 @@ fn excluded_images_have_lines_too() {
         exclude: vec!["ILSVRC2012_val_00000001.JPEG".to_owned()],
         limit: Some(2),
         labels: Some(root.path().join("labels")),
+        ..SourceOptions::default()
     };
     let source = Source::open(&val, &options).expect("source");
     assert_eq!((source.len(), source.excluded(), source.label(0), source.label(1)), (2, 1, 2, 1));

@@ -45,9 +45,15 @@ fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
     for path in [Some(&path), labels.as_ref()].into_iter().flatten().filter(|path| !is_remote(path)) {
         std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
     }
+    let options = SourceOptions {
+        labels,
+        image_column: args.image_column.clone(),
+        label_column: args.label_column.clone(),
+        ..SourceOptions::default()
+    };
     let open = move || {
-        let options = SourceOptions { labels, ..SourceOptions::default() };
-        Source::open(&path, &options).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        Source::open_until(&path, &options, signals::flag())
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     };
     Ok(Some(Box::new(open)))
 }

@@ -3,6 +3,60 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::table::Table;
+use super::text::count;
+
+/// A folder that counts as a class, and where its images lie.
+#[derive(Debug, Clone)]
+pub(super) struct ClassFolder {
+    pub(super) name: String,
+    /// Whether images are in the folder itself, and whether some are in folders of it.
+    pub(super) directly: bool,
+    pub(super) in_folders: bool,
+}
+
+impl ClassFolder {
+    pub(super) fn new(name: &str) -> ClassFolder {
+        ClassFolder { name: name.to_owned(), directly: false, in_folders: false }
+    }
+
+    pub(super) fn has_images(&self) -> bool {
+        self.directly || self.in_folders
+    }
+}
+
+/// The class folders of a container.
+pub(super) fn class_folders(table: &Table, classes: &[String]) -> Vec<ClassFolder> {
+    let mut folders: Vec<ClassFolder> = classes.iter().map(|class| ClassFolder::new(class)).collect();
+    for row in (0..table.len()).filter(|&row| table.broken(row).is_none()) {
+        let Some((_, rest)) = table.key(row).split_once('/') else { continue };
+        let class = usize::try_from(table.label(row)).ok();
+        let Some(folder) = class.and_then(|class| folders.get_mut(class)) else { continue };
+        *(if rest.contains('/') { &mut folder.in_folders } else { &mut folder.directly }) = true;
+    }
+    folders
+}
+
+/// What is odd about class folders, and need not be wrong.
+pub(super) fn doubts(folders: &[ClassFolder]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let empty: Vec<&ClassFolder> = folders.iter().filter(|folder| !folder.has_images()).collect();
+    if let Some(first) = empty.first() {
+        let number = count(empty.len(), "class folder");
+        let those = if empty.len() == 1 { format!("'{}'", first.name) } else { format!("first '{}'", first.name) };
+        doubts.push(format!("{number} without images ({those}): classes without rows; remove what is no class, since it shifts the indices of those behind it"));
+    }
+    if !folders.is_empty()
+        && !folders.iter().any(|folder| folder.directly)
+        && let Some(folder) = folders.iter().find(|folder| folder.in_folders)
+    {
+        doubts.push(format!(
+            "the class folders hold no images themselves, but folders of them ('{0}' does): if those are the classes, give the \
+             folder '{0}'",
+            folder.name
+        ));
+    }
+    doubts
+}
 
 /// Labels images by the rank of their first folder; returns the folders' names.
 pub(super) fn label_by_folder<'a>(table: &mut Table, folders: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -19,11 +73,6 @@ pub(super) fn label_by_folder<'a>(table: &mut Table, folders: impl Iterator<Item
         table.set_label(row, rank.map_or(-1, |rank| rank as i32));
     }
     classes
-}
-
-/// Whether images lie two folders down.
-pub(super) fn is_nested(table: &Table) -> bool {
-    (0..table.len()).any(|row| table.key(row).bytes().filter(|&byte| byte == b'/').count() > 1)
 }
 
 /// Names of the classes of a container whose labels are numbers: the folders in its keys, where these and the labels are the

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::cancel::Cancel;
 use super::files::open_regular;
+use super::options::Columns;
+use super::splits::split_of_file;
+use super::text::count;
 use super::tree::Tree;
 use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, tar, tree};
 use crate::decode::Format;
 use crate::error::IngestError;
-
-/// Names of the parts of a data set, which are never classes, in lower case.
-const SPLIT_NAMES: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
 
 /// Kinds of files that hold images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +30,36 @@ const ZSTD: Container = Container::Compressed("compressed with zstd", "unzstd --
 const ZIP: Container = Container::Compressed("a zip archive", "unzip");
 
 /// Recognises what is at `path` and lists it.
-pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Contents, IngestError> {
+pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
+    let contents = open_any(path, options, cancel)?;
+    if let Some(image) = options.image_column.as_ref().filter(|_| contents.table.len() == 0 && contents.ignored > 0) {
+        let problem = format!("no sample has a picture that ends in '.{image}' (--image-column)");
+        return Err(IngestError::Samples { path: path.to_owned(), problem });
+    }
+    let has_columns = matches!(contents.kind, "Parquet" | "WebDataset");
+    let wants_label = options.label_column.is_some() && !options.columns().without_labels();
+    if !has_columns && (options.image_column.is_some() || wants_label) {
+        return Err(IngestError::NoColumns { path: path.to_owned(), kind: contents.kind });
+    }
+    Ok(contents)
+}
+
+fn open_any(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
+    let columns = options.columns();
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
-        Err(error) => return open_pattern(path).unwrap_or_else(|| Err(not_there(path, error))),
+        Err(error) => return open_pattern(path, columns, cancel).unwrap_or_else(|| Err(not_there(path, error))),
     };
     if metadata.is_dir() {
-        return match tree::open(path, options)? {
+        return match tree::open(path, options, cancel)? {
             Tree::Images(contents) => Ok(*contents),
-            Tree::Containers(paths) => open_folder(path, paths),
+            Tree::Containers(paths) => open_folder(path, paths, columns, cancel),
         };
     }
     if has_extension(path, &["txt"]) {
-        return list::open(path, options);
+        return list::open(path, options, cancel);
     }
-    open_files(path, vec![path.to_owned()])
+    open_files(path, vec![path.to_owned()], columns, cancel)
 }
 
 fn not_there(path: &Path, source: io::Error) -> IngestError {
@@ -54,21 +70,28 @@ fn not_there(path: &Path, source: io::Error) -> IngestError {
 }
 
 /// The files that a pattern stands for, if the path is one. All of them must be there.
-fn open_pattern(path: &Path) -> Option<Result<Contents, IngestError>> {
+fn open_pattern(path: &Path, columns: Columns<'_>, cancel: Cancel<'_>) -> Option<Result<Contents, IngestError>> {
     let paths = match pattern::expand(path)? {
         Ok(paths) => paths,
         Err(problem) => return Some(Err(IngestError::Pattern { path: path.to_owned(), problem })),
     };
     let missing: Vec<_> = paths.iter().filter(|path| !path.exists()).collect();
     if let Some(first) = missing.first() {
-        let problem = format!("{} of its {} files are missing, first {}", missing.len(), paths.len(), first.display());
+        let are = if missing.len() == 1 { "is" } else { "are" };
+        let of = count(paths.len(), "file");
+        let problem = format!("{} of its {of} {are} missing, first {}", missing.len(), first.display());
         return Some(Err(IngestError::Pattern { path: path.to_owned(), problem }));
     }
-    Some(open_files(path, paths))
+    Some(open_files(path, paths, columns, cancel))
 }
 
 /// A folder with containers in it and no images.
-fn open_folder(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+fn open_folder(
+    root: &Path,
+    paths: Vec<PathBuf>,
+    columns: Columns<'_>,
+    cancel: Cancel<'_>,
+) -> Result<Contents, IngestError> {
     let mut splits: BTreeMap<&str, Vec<&Path>> = BTreeMap::new();
     for path in &paths {
         splits.entry(split_of(path).unwrap_or("")).or_default().push(path);
@@ -81,9 +104,9 @@ fn open_folder(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError
     // Archives of something else may lie beside tars: the development kit of ImageNet does.
     let (readable, compressed): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| !is_compressed_name(path));
     if readable.is_empty() {
-        return open_files(root, compressed);
+        return open_files(root, compressed, columns, cancel);
     }
-    let mut contents = open_files(root, readable)?;
+    let mut contents = open_files(root, readable, columns, cancel)?;
     contents.ignored += compressed.len();
     Ok(contents)
 }
@@ -107,25 +130,31 @@ fn numbered(first: &str, last: &str) -> Option<String> {
 }
 
 /// Opens containers of one kind as one source.
-fn open_files(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
-    let mut kinds: Vec<(Container, &Path)> = Vec::new();
+fn open_files(
+    root: &Path,
+    mut paths: Vec<PathBuf>,
+    columns: Columns<'_>,
+    cancel: Cancel<'_>,
+) -> Result<Contents, IngestError> {
+    let mut kinds = Vec::new();
     for path in &paths {
+        cancel.check()?;
         let kind = kind_of(path, paths.len() > 1)?;
         if let Container::Compressed(container, command) = kind {
             return Err(IngestError::Compressed { path: path.clone(), container, command });
         }
-        if kinds.iter().all(|(known, _)| *known != kind) {
-            kinds.push((kind, path));
-        }
+        kinds.push(kind);
     }
-    if let [(_, first), (_, second)] = kinds[..] {
-        let (first, second) = (first.to_owned(), second.to_owned());
+    let tables = drop_tables(&mut paths, &mut kinds);
+    if let Some(other) = kinds.iter().position(|kind| *kind != kinds[0]) {
+        let (first, second) = (paths[0].clone(), paths[other].clone());
         return Err(IngestError::MixedContainers { path: root.to_owned(), first, second });
     }
-    let contents = match kinds[0].0 {
-        Container::Parquet => parquet::open(root, paths)?,
-        _ => tar::open(root, paths)?,
+    let mut contents = match kinds[0] {
+        Container::Parquet => parquet::open(root, paths, columns, cancel)?,
+        _ => tar::open(root, paths, columns, cancel)?,
     };
+    contents.ignored += tables;
     match contents.table.first_broken() {
         Some((place, reason)) if contents.table.num_broken() == contents.table.len() => Err(IngestError::AllDamaged {
             path: root.to_owned(),
@@ -135,6 +164,19 @@ fn open_files(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError>
         }),
         _ => Ok(contents),
     }
+}
+
+/// Drops Parquet files without images beside tars, which say something about the images in the tars: img2dataset writes
+/// `00000.parquet` beside `00000.tar`. Returns how many there were.
+fn drop_tables(paths: &mut Vec<PathBuf>, kinds: &mut Vec<Container>) -> usize {
+    if !kinds.contains(&Container::Tar) {
+        return 0;
+    }
+    let all = std::mem::take(paths).into_iter().zip(std::mem::take(kinds));
+    let is_table = |(path, kind): &(PathBuf, Container)| *kind == Container::Parquet && !parquet::has_images(path);
+    let (tables, containers): (Vec<_>, Vec<_>) = all.partition(is_table);
+    (*paths, *kinds) = containers.into_iter().unzip();
+    tables.len()
 }
 
 /// What a file is. Of many, one that cannot be read or recognised is what its name says: it will be found damaged.
@@ -188,16 +230,9 @@ fn is_compressed_name(path: &Path) -> bool {
     matches!(by_name(path), Some(Container::Compressed(..)))
 }
 
-/// Whether folders are parts of a data set, and not classes.
-pub(super) fn are_splits(folders: &[String]) -> bool {
-    !folders.is_empty() && folders.iter().all(|folder| SPLIT_NAMES.contains(&folder.to_ascii_lowercase().as_str()))
-}
-
 /// The part of a data set that a file is named after: `train` for `train-00000-of-00294.parquet`.
 fn split_of(path: &Path) -> Option<&'static str> {
-    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-    let mut words = name.split(|c: char| !c.is_ascii_alphabetic());
-    words.find_map(|word| SPLIT_NAMES.into_iter().find(|split| *split == word))
+    split_of_file(&path.file_name()?.to_string_lossy())
 }
 
 #[cfg(test)]

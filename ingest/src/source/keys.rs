@@ -73,7 +73,7 @@ pub(super) fn key_part(name: &OsStr) -> (String, bool) {
 /// What the name of a member of a container says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MemberName {
-    /// A part begins with a dot or is `__MACOSX`; folders pass such files over, too.
+    /// A part begins with a dot or is a system's (`__MACOSX`); folders pass such files over, too.
     Hidden,
     /// No part is left: `./` and the like.
     Empty,
@@ -102,9 +102,35 @@ pub(super) fn member_name(name: &[u8]) -> MemberName {
     if key.is_empty() { MemberName::Empty } else { MemberName::Key(key) }
 }
 
-/// Files that no user put there to be read.
+/// Folders and files that systems put beside those of users, in lower case: file systems, NAS devices (Synology, QNAP,
+/// NetApp), macOS, Windows, Python.
+const SYSTEM_NAMES: [&str; 21] = [
+    "lost+found",
+    "@eadir",
+    "@tmp",
+    "@sharebin",
+    "@recycle",
+    "@recently-snapshot",
+    "@__thumb",
+    "@synoeastream",
+    "@synoresource",
+    "#recycle",
+    "#snapshot",
+    "~snapshot",
+    "__macosx",
+    "$recycle.bin",
+    "system volume information",
+    "found.000",
+    "network trash folder",
+    "temporary items",
+    "thumbs.db",
+    "desktop.ini",
+    "__pycache__",
+];
+
+/// What no user put there to be read: hidden files, and what systems leave in folders.
 pub(super) fn is_hidden(name: &[u8]) -> bool {
-    name.starts_with(b".") || name == b"__MACOSX"
+    name.starts_with(b".") || SYSTEM_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
 }
 
 /// Appends `bytes`, with what has no place in a key as `%XX`; true when there was any.
@@ -145,7 +171,9 @@ mod tests {
         assert_eq!(key(b"../../a.jpg"), plain("%2E%2E/%2E%2E/a.jpg"));
         assert_eq!(key(b"a\n\0\xFFb.jpg"), plain("a%0A%00%FFb.jpg"));
         assert_eq!(key("\u{e9}.jpg".as_bytes()), plain("\u{e9}.jpg"));
-        for hidden in [&b"._a.jpg"[..], b"n01/.DS_Store", b"__MACOSX/n01/a.jpg", b"./.git/a.jpg", b"..a.jpg"] {
+        for hidden in
+            [&b"._a.jpg"[..], b"n01/.DS_Store", b"__MACOSX/n01/a.jpg", b"./.git/a.jpg", b"..a.jpg", b"@eaDir/a.jpg"]
+        {
             assert_eq!(key(hidden), MemberName::Hidden);
         }
         for empty in [&b""[..], b"./", b"/"] {

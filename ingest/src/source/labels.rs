@@ -8,6 +8,7 @@ use super::classes::{classes_by_label, is_labelled_by_folder};
 use super::imagenet::is_wnid;
 use super::keys::file_name;
 use super::table::Table;
+use super::text::{count, without_bom};
 use super::{Contents, is_image_name};
 use crate::error::IngestError;
 
@@ -18,11 +19,8 @@ const MAX_LISTED_CLASSES: usize = 1 << 20;
 pub(super) fn apply(path: &Path, contents: &mut Contents) -> Result<(), IngestError> {
     let problem = |problem: String| IngestError::Labels { path: path.to_owned(), problem };
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;
-    let file = LabelFile::parse(&String::from_utf8_lossy(&text)).map_err(|(line, problem)| IngestError::LabelLine {
-        path: path.to_owned(),
-        line,
-        problem,
-    })?;
+    let file = LabelFile::parse(&String::from_utf8_lossy(&without_bom(&text)))
+        .map_err(|(line, problem)| IngestError::LabelLine { path: path.to_owned(), line, problem })?;
     file.check_ids(path).map_err(problem)?;
     let values = file.match_images(&contents.table).map_err(problem)?;
     let by_folder = is_labelled_by_folder(&contents.table, &contents.classes);
@@ -85,8 +83,14 @@ enum LabelFile {
 impl LabelFile {
     /// Reads all lines; an error is a line number and what is wrong there.
     fn parse(text: &str) -> Result<LabelFile, (usize, String)> {
-        let text = text.trim_start_matches('\u{FEFF}');
-        let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()).peekable();
+        // Files that were joined may have a byte order mark in front of any line.
+        let is_blank = |c: char| c.is_whitespace() || c == '\u{FEFF}';
+        let mut lines = text
+            .lines()
+            .map(|line| line.trim_matches(is_blank))
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty())
+            .peekable();
         let Some(&(_, first)) = lines.peek() else { return Err((1, "the file is empty".to_owned())) };
         let is_csv = first.to_ascii_lowercase().starts_with("imageid,");
         if is_csv {
@@ -159,9 +163,9 @@ impl LabelFile {
             LabelFile::Ordered(classes) => {
                 if classes.len() != images.len() {
                     return Err(format!(
-                        "has {} lines for {} images; a file without names needs one line for each",
-                        classes.len(),
-                        images.len()
+                        "has {} for {}; a file without names needs one line for each",
+                        count(classes.len(), "line"),
+                        count(images.len(), "image")
                     ));
                 }
                 images.sort_by_key(|&row| (file_name(table.key(row)), table.key(row)));

@@ -6,80 +6,141 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::cancel::Cancel;
 use super::keys::key_part;
 use super::select::Collector;
+use super::text::without_bom;
 use super::{Contents, SourceOptions};
 use crate::error::IngestError;
 
-pub(super) fn open(path: &Path, options: &SourceOptions) -> Result<Contents, IngestError> {
+pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;
-    let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&text);
+    let text = without_bom(&text);
     let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut reader = Reader { list: path, root, lines_by_key: HashMap::new(), missing: None };
-    let mut collector = Collector::new(options);
-    for (number, line) in text.split(|&byte| byte == b'\n').enumerate() {
+    let refuse = |line: usize, problem: String| IngestError::ListLine { path: path.to_owned(), line, problem };
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let line = line.trim_ascii_end();
-        if line.is_empty() {
-            continue;
+        if !line.is_empty() {
+            lines.push(Line::parse(number, line, root).map_err(|problem| refuse(number, problem))?);
         }
-        let item = reader.item(number + 1, line)?;
-        collector.add(&item.key, item.odd_path, item.label);
     }
-    reader.check_missing()?;
+    let outside = Outside::of(&lines);
+    // Where all files lie elsewhere, what keys are relative to is their common folder.
+    let root = if outside.is_all { outside.folder.as_path() } else { root };
+    let mut keys = Keys::default();
+    let mut missing = Missing::default();
+    let mut collector = Collector::new(options);
+    for line in lines {
+        cancel.check()?;
+        let item = keys.item(&line, &outside).map_err(|problem| refuse(line.number, problem))?;
+        if !root.join(&line.path).is_file() {
+            missing.add(line.number, &item.key);
+        }
+        collector.add(&item.key, item.odd_path, line.label);
+    }
+    missing.check(path, root, keys.lines.len())?;
     Ok(collector.finish(root, "file list", Vec::new()))
 }
 
-/// One line, understood.
-struct Item {
-    key: String,
-    odd_path: Option<PathBuf>,
+/// A line, understood.
+struct Line {
+    number: usize,
+    /// Relative to the list's folder, or absolute if the file lies elsewhere.
+    path: PathBuf,
     label: i32,
 }
 
-/// Reads lines and remembers what must hold for all of them.
-struct Reader<'a> {
-    list: &'a Path,
-    root: &'a Path,
-    lines_by_key: HashMap<String, usize>,
-    missing: Option<Missing>,
+impl Line {
+    fn parse(number: usize, text: &[u8], root: &Path) -> Result<Line, String> {
+        let (name, label) = split_label(text)?;
+        let path = Path::new(OsStr::from_bytes(name));
+        let path = if path.is_absolute() { below(path, root) } else { path };
+        Ok(Line { number, path: normalize(path)?, label })
+    }
 }
 
+/// The part of an absolute path below the list's folder, if it lies there.
+fn below<'a>(path: &'a Path, root: &Path) -> &'a Path {
+    let absolute = std::path::absolute(root).ok();
+    let resolved = || fs::canonicalize(root).ok();
+    let strip = |folder: PathBuf| path.strip_prefix(folder).ok();
+    absolute.and_then(strip).or_else(|| resolved().and_then(strip)).unwrap_or(path)
+}
+
+/// Files that lie outside of the list's folder, named by absolute paths.
+struct Outside {
+    /// The folder that holds them all.
+    folder: PathBuf,
+    /// Whether there are no others.
+    is_all: bool,
+}
+
+impl Outside {
+    fn of(lines: &[Line]) -> Outside {
+        let mut paths = lines.iter().map(|line| line.path.as_path()).filter(|path| path.is_absolute());
+        let Some(first) = paths.next() else { return Outside { folder: PathBuf::new(), is_all: false } };
+        let mut folder = first.parent().unwrap_or(first);
+        for path in paths {
+            while !path.starts_with(folder) {
+                folder = folder.parent().unwrap_or(Path::new("/"));
+            }
+        }
+        Outside { folder: folder.to_owned(), is_all: lines.iter().all(|line| line.path.is_absolute()) }
+    }
+}
+
+/// The name of an image, and its path where the name is another.
+struct Item {
+    key: String,
+    odd_path: Option<PathBuf>,
+}
+
+/// Keys given so far, and their lines and files.
+#[derive(Default)]
+struct Keys {
+    lines: HashMap<String, usize>,
+    files: HashMap<PathBuf, usize>,
+}
+
+impl Keys {
+    fn item(&mut self, line: &Line, outside: &Outside) -> Result<Item, String> {
+        let relative = line.path.strip_prefix(&outside.folder).unwrap_or(&line.path);
+        let (mut key, is_escaped) = key_part(relative.as_os_str());
+        let is_outside = line.path.is_absolute();
+        // One name may stand for several files: those with odd characters, and those of several folders.
+        let is_odd = is_escaped || (is_outside && !outside.is_all);
+        if let Some(&earlier) = self.lines.get(&key).filter(|_| !is_odd) {
+            return Err(format!("names the same file as line {earlier}, '{key}'"));
+        }
+        if let Some(earlier) = is_odd.then(|| self.files.insert(line.path.clone(), line.number)).flatten() {
+            return Err(format!("names the same file as line {earlier}, '{key}'"));
+        }
+        while self.lines.contains_key(&key) {
+            key.push('~');
+        }
+        self.lines.insert(key.clone(), line.number);
+        Ok(Item { key, odd_path: is_odd.then(|| line.path.clone()) })
+    }
+}
+
+/// Listed files that are not there.
+#[derive(Default)]
 struct Missing {
-    line: usize,
-    first: String,
+    first: Option<(usize, String)>,
     count: usize,
 }
 
-impl Reader<'_> {
-    fn item(&mut self, line: usize, text: &[u8]) -> Result<Item, IngestError> {
-        let refuse = |problem: String| IngestError::ListLine { path: self.list.to_owned(), line, problem };
-        let (name, label) = split_label(text).map_err(refuse)?;
-        let relative = normalize(Path::new(OsStr::from_bytes(name))).map_err(refuse)?;
-        let (mut key, odd) = key_part(relative.as_os_str());
-        if !odd && let Some(&earlier) = self.lines_by_key.get(&key) {
-            return Err(refuse(format!("names the same file as line {earlier}, '{key}'")));
-        }
-        while self.lines_by_key.contains_key(&key) {
-            key.push('~');
-        }
-        self.lines_by_key.insert(key.clone(), line);
-        if !self.root.join(&relative).is_file() {
-            let missing = self.missing.get_or_insert(Missing { line, first: key.clone(), count: 0 });
-            missing.count += 1;
-        }
-        Ok(Item { key, odd_path: odd.then_some(relative), label })
+impl Missing {
+    fn add(&mut self, line: usize, key: &str) {
+        self.first.get_or_insert_with(|| (line, key.to_owned()));
+        self.count += 1;
     }
 
-    fn check_missing(self) -> Result<(), IngestError> {
-        let Some(Missing { line, first, count }) = self.missing else { return Ok(()) };
-        Err(IngestError::ListMissing {
-            path: self.list.to_owned(),
-            root: self.root.to_owned(),
-            line,
-            first,
-            missing: count,
-            total: self.lines_by_key.len(),
-        })
+    fn check(self, list: &Path, root: &Path, total: usize) -> Result<(), IngestError> {
+        let Some((line, first)) = self.first else { return Ok(()) };
+        let (path, root, missing) = (list.to_owned(), root.to_owned(), self.count);
+        Err(IngestError::ListMissing { path, root, line, first, missing, total })
     }
 }
 
@@ -103,16 +164,20 @@ fn split_label(line: &[u8]) -> Result<(&[u8], i32), String> {
     }
 }
 
-/// Drops `.` and doubled slashes. Absolute paths and `..` are refused: keys would depend on where the list lies.
+/// Drops `.` and doubled slashes. `..` is refused: keys would depend on what the folder is called.
 fn normalize(path: &Path) -> Result<PathBuf, String> {
-    let mut relative = PathBuf::new();
+    let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
-            Component::Normal(part) => relative.push(part),
             Component::CurDir => {}
-            Component::ParentDir => return Err(format!("'{}' leads out of the list's folder", path.display())),
-            _ => return Err(format!("'{}' is an absolute path", path.display())),
+            Component::ParentDir if path.is_absolute() => {
+                return Err(format!("'{}' has '..' in it; write the path without", path.display()));
+            }
+            Component::ParentDir => {
+                return Err(format!("'{}' leads out of the list's folder; write an absolute path", path.display()));
+            }
+            _ => plain.push(component),
         }
     }
-    if relative.as_os_str().is_empty() { Err(format!("'{}' is no file", path.display())) } else { Ok(relative) }
+    if plain.file_name().is_none() { Err(format!("'{}' is no file", path.display())) } else { Ok(plain) }
 }

@@ -24,52 +24,44 @@
 //! grows with the bytes of the images. Opening reads names and headers; images are read by position, without a shared file
 //! offset and, except for pages of Parquet files, without a lock.
 
+mod cancel;
 mod classes;
 mod containers;
 mod files;
 mod imagenet;
 mod keys;
+mod label_names;
 mod labels;
+mod links;
 mod list;
+mod options;
 mod parallel;
 mod parquet;
 mod pattern;
 mod select;
+mod splits;
 mod table;
 mod tar;
+mod text;
 mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use crate::error::IngestError;
+use cancel::Cancel;
 use files::{FileSet, read_file, too_large};
 pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
+pub use options::SourceOptions;
 use table::Table;
+pub(crate) use text::count;
 
 /// Largest image that [`Source::read`] reads, in bytes. Beyond what any picture within the pixel limit needs in practice.
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// File name endings of images, in lower case. What a file is, is told from its contents when it is decoded.
 const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
-
-/// What is left out of a source, and what replaces its labels.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SourceOptions {
-    /// Images to skip, by key or by file name. Class indices do not change by it.
-    pub exclude: Vec<String>,
-    /// Take only so many images, the first ones in order.
-    pub limit: Option<usize>,
-    /// A file whose labels replace those of the source; an image that it does not name gets -1. One of:
-    ///
-    /// - lines of a key or file name, white space, and a class index or wnid;
-    /// - `LOC_val_solution.csv`: an image's name without extension, a comma, and a wnid in front of what else there is;
-    /// - one class index or wnid a line, for all images in the order of their file names, as
-    ///   `imagenet_2012_validation_synset_labels.txt`.
-    ///
-    /// The index of a wnid is its rank among all wnids of the file, in byte order. Class folders must agree with the file.
-    pub labels: Option<PathBuf>,
-}
 
 /// The images under a path, in a fixed order: by class, then by name, compared as bytes, folder by folder.
 ///
@@ -90,6 +82,8 @@ struct Contents {
     excluded: usize,
     ignored: usize,
     renamed: usize,
+    /// What may not be as it was meant, in words.
+    notes: Vec<String>,
     store: Store,
 }
 
@@ -103,6 +97,7 @@ impl Contents {
             excluded: 0,
             ignored: 0,
             renamed: 0,
+            notes: Vec::new(),
             store: Store::Folder,
         }
     }
@@ -124,25 +119,34 @@ impl Source {
     ///   `path` among all of them, in byte order; folders inside a class belong to it. Images beside the class folders have
     ///   the label -1;
     /// - a folder with images only: flat, every label is -1;
-    /// - a `.txt` file: one path per line, relative to the list's folder, optionally followed by a tab and an integer label
-    ///   (or by white space and an integer at the end of the line);
+    /// - a `.txt` file: one path per line, absolute or relative to the list's folder, optionally followed by a tab and an
+    ///   integer label (or by white space and an integer at the end of the line);
     /// - a tar: of class tars, with class folders, flat, or of WebDataset samples. Compressed ones are refused;
     /// - a Parquet file with a column `image` of `bytes` and `path`, and perhaps `label`;
     /// - a folder of tars or Parquet files, or a pattern of them such as `shards/{000..099}.tar`.
     ///
-    /// Names are images by their ending (jpg, jpeg, png, webp, gif, bmp, in any case). Hidden files and folders and
-    /// `__MACOSX` are passed over. Symbolic links are followed, except into a folder that contains them; links inside a tar
-    /// are not.
+    /// Names are images by their ending (jpg, jpeg, png, webp, gif, bmp, in any case). Hidden files and folders and those of
+    /// systems (`lost+found`, `__MACOSX`, `@eaDir`) are passed over. Symbolic links are followed, but each folder is walked
+    /// once; links inside a tar are not.
     ///
     /// # Errors
     /// [`IngestError`], one line that names the path and what to do: nothing there, nothing readable, no images, a list or
-    /// pattern that names missing files, several splits in one, a compressed container, a label file that cannot be used.
-    /// Damage inside a container is no error as long as some of it can be read.
+    /// pattern that names missing files, several splits in one, a compressed container, labels that are no classes, samples
+    /// whose picture or label is ambiguous, a label file that cannot be used. Damage inside a container is no error as long
+    /// as some of it can be read.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
+        Source::open_until(path, options, &AtomicBool::new(false))
+    }
+
+    /// The same, until `cancel` is set: listing millions of files takes minutes.
+    ///
+    /// # Errors
+    /// Those of [`Source::open`], and [`IngestError::Cancelled`].
+    pub fn open_until(path: &Path, options: &SourceOptions, cancel: &AtomicBool) -> Result<Source, IngestError> {
         // Labels are matched to all images: what is left out, is left out afterwards.
-        let all = SourceOptions::default();
+        let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
         let listed = if options.labels.is_some() { &all } else { options };
-        let mut contents = containers::open(path, listed)?;
+        let mut contents = containers::open(path, listed, Cancel(cancel))?;
         if let Some(file) = &options.labels {
             labels::apply(file, &mut contents)?;
         }
@@ -256,6 +260,12 @@ impl Source {
         self.contents.table.num_broken()
     }
 
+    /// What may not be as it was meant, a line each: class folders without images, a column that may be the label, links that
+    /// lead to the same folder.
+    pub fn notes(&self) -> &[String] {
+        &self.contents.notes
+    }
+
     /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
     pub fn describe(&self) -> String {
         let mut text = format!("{}: {}", self.kind(), count(self.len() - self.damaged(), "image"));
@@ -271,15 +281,6 @@ impl Source {
         }
         text
     }
-}
-
-fn count(number: usize, what: &str) -> String {
-    let ending = match (number, what.ends_with('s')) {
-        (1, _) => "",
-        (_, true) => "es",
-        _ => "s",
-    };
-    format!("{number} {what}{ending}")
 }
 
 /// Whether the path ends in one of the extensions, in any case.

@@ -5,10 +5,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::containers::{are_splits, is_container_name};
+use super::cancel::Cancel;
+use super::classes::{ClassFolder, doubts};
+use super::containers::is_container_name;
 use super::keys::{is_hidden, key_part};
+use super::links::Links;
 use super::select::Collector;
-use super::{Contents, SourceOptions, is_image_name};
+use super::text::count;
+use super::{Contents, SourceOptions, is_image_name, splits};
 use crate::error::IngestError;
 
 /// Folders deeper than this are a mistake.
@@ -22,33 +26,32 @@ pub(super) enum Tree {
     Containers(Vec<PathBuf>),
 }
 
-pub(super) fn open(root: &Path, options: &SourceOptions) -> Result<Tree, IngestError> {
-    let listing = Listing::read(root)?;
-    let classes: Vec<String> = listing.folders().map(|entry| entry.part.clone()).collect();
-    let mut walk =
-        Walk { collector: Collector::new(options), containers: Vec::new(), below: None, nested: false, in_classes: 0 };
-    let top = Place { folder: root.to_owned(), key: String::new(), odd: None, depth: 0 };
+pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Tree, IngestError> {
+    let top = Place { folder: root.to_owned(), key: String::new(), odd: None, depth: 0, behind_link: false };
+    let mut walk = Walk::new(root, options, cancel);
+    let entries = walk.list(&top)?;
+    let mut classes: Vec<ClassFolder> =
+        entries.iter().filter(|entry| entry.is_folder).map(|entry| ClassFolder::new(&entry.part)).collect();
     let mut next_class = 0;
-    for entry in &listing.entries {
+    for entry in &entries {
         if walk.collector.is_full() {
             break;
         }
         if entry.is_folder {
-            let class = next_class;
+            (walk.directly, walk.in_folders) = (false, false);
+            walk.folder(&top.enter(entry), next_class as i32)?;
+            let class = &mut classes[next_class];
+            (class.directly, class.in_folders) = (walk.directly, walk.in_folders);
             next_class += 1;
-            if entry.leads_back(root) {
-                continue;
-            }
-            let before = walk.seen();
-            walk.folder(&top.enter(entry), class)?;
-            walk.in_classes += walk.seen() - before;
         } else {
             walk.file(&top, entry, -1);
         }
     }
-    let has_classes = walk.in_classes > 0 || (walk.collector.is_full() && !classes.is_empty());
-    if has_classes && walk.nested && are_splits(&classes) {
-        return Err(IngestError::SplitFolder { path: root.to_owned(), splits: classes });
+    // What a limit leaves out was not looked at, and counts as classes.
+    let is_whole = next_class == classes.len();
+    classes[next_class..].iter_mut().for_each(|class| class.directly = true);
+    if let Some(splits) = splits::find(&classes) {
+        return Err(IngestError::SplitFolder { path: root.to_owned(), splits });
     }
     if walk.seen() == 0 && !walk.containers.is_empty() {
         return Ok(Tree::Containers(walk.containers));
@@ -56,8 +59,15 @@ pub(super) fn open(root: &Path, options: &SourceOptions) -> Result<Tree, IngestE
     if let (0, Some(folder)) = (walk.seen(), walk.below) {
         return Err(IngestError::ContainersBelow { path: root.to_owned(), folder });
     }
+    let has_classes = classes.iter().any(ClassFolder::has_images);
     let (kind, classes) = if has_classes { ("class folders", classes) } else { ("flat folder", Vec::new()) };
-    Ok(Tree::Images(Box::new(walk.collector.finish(root, kind, classes))))
+    let mut notes = if is_whole { doubts(&classes) } else { Vec::new() };
+    if walk.links.skipped > 0 {
+        let links = count(walk.links.skipped, "link");
+        notes.push(format!("{links} to folders that are walked elsewhere: each folder counts once"));
+    }
+    let names = classes.into_iter().map(|class| class.name).collect();
+    Ok(Tree::Images(Box::new(Contents { notes, ..walk.collector.finish(root, kind, names) })))
 }
 
 /// A folder or file in a folder.
@@ -71,52 +81,33 @@ struct Entry {
     is_link: bool,
 }
 
-impl Entry {
-    /// Whether this is a link to a folder that contains it, which would be walked forever.
-    fn leads_back(&self, parent: &Path) -> bool {
-        let resolve = |path: &Path| fs::canonicalize(path);
-        self.is_link
-            && matches!((resolve(&self.path), resolve(parent)), (Ok(target), Ok(parent)) if parent.starts_with(&target))
-    }
-}
-
 /// What a folder holds, without what is hidden, by name in byte order.
-struct Listing {
-    entries: Vec<Entry>,
+fn list(folder: &Path, cancel: Cancel<'_>) -> Result<Vec<Entry>, IngestError> {
+    let unreadable = |source| IngestError::Unreadable { path: folder.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        cancel.check()?;
+        let entry = entry.map_err(unreadable)?;
+        if !is_hidden(entry.file_name().as_encoded_bytes())
+            && let Some(entry) = classify(&entry)
+        {
+            entries.push(entry);
+        }
+    }
+    entries.sort_unstable_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
+    make_parts_unique(&mut entries);
+    Ok(entries)
 }
 
-impl Listing {
-    fn read(folder: &Path) -> Result<Listing, IngestError> {
-        let unreadable = |source| IngestError::Unreadable { path: folder.to_owned(), source };
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            if !is_hidden(entry.file_name().as_encoded_bytes())
-                && let Some(entry) = classify(&entry)
-            {
-                entries.push(entry);
-            }
-        }
-        entries.sort_unstable_by(|a, b| a.name.as_encoded_bytes().cmp(b.name.as_encoded_bytes()));
-        let mut listing = Listing { entries };
-        listing.make_parts_unique();
-        Ok(listing)
+/// An escaped name may be the plain name of another file.
+fn make_parts_unique(entries: &mut [Entry]) {
+    if entries.iter().all(|entry| !entry.odd) {
+        return;
     }
-
-    fn folders(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.is_folder)
-    }
-
-    /// An escaped name may be the plain name of another file.
-    fn make_parts_unique(&mut self) {
-        if self.entries.iter().all(|entry| !entry.odd) {
-            return;
-        }
-        let mut taken: HashSet<String> = self.entries.iter().filter(|e| !e.odd).map(|e| e.part.clone()).collect();
-        for entry in self.entries.iter_mut().filter(|entry| entry.odd) {
-            while !taken.insert(entry.part.clone()) {
-                entry.part.push('~');
-            }
+    let mut taken: HashSet<String> = entries.iter().filter(|e| !e.odd).map(|e| e.part.clone()).collect();
+    for entry in entries.iter_mut().filter(|entry| entry.odd) {
+        while !taken.insert(entry.part.clone()) {
+            entry.part.push('~');
         }
     }
 }
@@ -144,12 +135,19 @@ struct Place {
     /// The folder's path relative to the root, where that is not its key.
     odd: Option<PathBuf>,
     depth: usize,
+    /// Whether a link led here.
+    behind_link: bool,
 }
 
 impl Place {
     fn enter(&self, entry: &Entry) -> Place {
-        let key = format!("{}{}/", self.key, entry.part);
-        Place { folder: entry.path.clone(), key, odd: self.odd_path(entry), depth: self.depth + 1 }
+        Place {
+            folder: entry.path.clone(),
+            key: format!("{}{}/", self.key, entry.part),
+            odd: self.odd_path(entry),
+            depth: self.depth + 1,
+            behind_link: self.behind_link || entry.is_link,
+        }
     }
 
     /// The entry's path relative to the root, where that is not its key.
@@ -161,19 +159,43 @@ impl Place {
 
 struct Walk<'a> {
     collector: Collector<'a>,
+    links: Links,
+    cancel: Cancel<'a>,
     /// Tars and Parquet files in the folder itself, by name, and the first folder below it that holds one.
     containers: Vec<PathBuf>,
     below: Option<PathBuf>,
-    /// Whether images were seen two or more folders down.
-    nested: bool,
-    /// Images seen inside class folders.
-    in_classes: usize,
+    /// Whether images were seen in the class folder that is walked, and in folders of it.
+    directly: bool,
+    in_folders: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(root: &Path, options: &'a SourceOptions, cancel: Cancel<'a>) -> Walk<'a> {
+        Walk {
+            collector: Collector::new(options),
+            links: Links::new(root),
+            cancel,
+            containers: Vec::new(),
+            below: None,
+            directly: false,
+            in_folders: false,
+        }
+    }
+
     /// Images seen, excluded ones included.
     fn seen(&self) -> usize {
         self.collector.table.len() + self.collector.excluded
+    }
+
+    /// What a folder holds. Its folders are taken before any of them is walked: what lies highest counts.
+    fn list(&mut self, place: &Place) -> Result<Vec<Entry>, IngestError> {
+        let mut entries = list(&place.folder, self.cancel)?;
+        entries.retain(|entry| match (entry.is_folder, entry.is_link) {
+            (false, _) => true,
+            (true, true) => self.links.take_link(&entry.path, &place.folder),
+            (true, false) => !place.behind_link || self.links.take(&entry.path),
+        });
+        Ok(entries)
     }
 
     fn folder(&mut self, place: &Place, label: i32) -> Result<(), IngestError> {
@@ -181,14 +203,14 @@ impl Walk<'_> {
             self.collector.ignored += 1;
             return Ok(());
         }
-        for entry in &Listing::read(&place.folder)?.entries {
+        for entry in &self.list(place)? {
             if self.collector.is_full() {
                 return Ok(());
             }
-            if !entry.is_folder {
-                self.file(place, entry, label);
-            } else if !entry.leads_back(&place.folder) {
+            if entry.is_folder {
                 self.folder(&place.enter(entry), label)?;
+            } else {
+                self.file(place, entry, label);
             }
         }
         Ok(())
@@ -196,7 +218,7 @@ impl Walk<'_> {
 
     fn file(&mut self, place: &Place, entry: &Entry, label: i32) {
         if is_image_name(&entry.path) {
-            self.nested |= place.depth >= 2;
+            *(if place.depth > 1 { &mut self.in_folders } else { &mut self.directly }) = true;
             self.collector.add(&format!("{}{}", place.key, entry.part), place.odd_path(entry), label);
             return;
         }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod parquet;
+pub mod table;
 pub mod tar;
 
 use std::fs;

@@ -1,24 +1,30 @@
-//! The footer of a Parquet file: where row groups and columns lie, and what the classes are called.
+//! The footer of a Parquet file: where row groups and columns lie.
 
 use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use parquet::basic::Type;
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
-use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor};
-use serde_json::Value;
+use parquet::schema::types::ColumnDescPtr;
 
+use super::columns::Columns;
 use super::page::Chunk;
 use crate::source::files::read_up_to;
+use crate::source::options::Columns as Wanted;
+
+/// Rows that a file may have beyond one for each of its bytes. Rows of one dictionary entry, or without an image, take next to
+/// nothing; and a footer that claims rows that are not there must not fill the memory.
+const MAX_FREE_ROWS: u64 = 1 << 20;
 
 /// A column of a row group.
 pub(super) struct Column {
     pub(super) descr: ColumnDescPtr,
     pub(super) chunk: Chunk,
+    /// Rows without a value, if the file says how many.
+    pub(super) num_nulls: Option<u64>,
 }
 
 /// The columns of a row group, or what is wrong with them.
@@ -40,37 +46,33 @@ impl Group {
 /// What a footer says.
 pub(super) struct Footer {
     pub(super) groups: Vec<Group>,
-    pub(super) class_names: Option<Vec<String>>,
-    pub(super) has_labels: bool,
+    pub(super) columns: Columns,
 }
 
 /// Why there is no footer.
 pub(super) enum FooterError {
     /// A good file of something else.
     NoImageColumn { columns: String },
+    /// Columns that are ambiguous, or not what their names say.
+    Refused { problem: String },
     /// A file that is cut off or overwritten.
     Damaged { reason: String },
 }
 
 impl Footer {
-    pub(super) fn read(file: &File) -> Result<Footer, FooterError> {
+    pub(super) fn read(file: &File, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
         // As in columns: a panic is damage that the reader did not expect.
-        catch_unwind(AssertUnwindSafe(|| Footer::try_read(file)))
+        catch_unwind(AssertUnwindSafe(|| Footer::try_read(file, wanted)))
             .unwrap_or_else(|_| Err(FooterError::Damaged { reason: "the footer makes no sense".to_owned() }))
     }
 
-    fn try_read(file: &File) -> Result<Footer, FooterError> {
+    fn try_read(file: &File, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
         let damaged = |reason: String| FooterError::Damaged { reason };
         let length = file.metadata().map_err(|error| damaged(format!("cannot be read: {error}")))?.len();
         let metadata = ParquetMetaDataReader::new()
             .parse_and_finish(&Positioned { file, length })
             .map_err(|error| damaged(format!("the footer cannot be read: {error}")))?;
-        let schema = metadata.file_metadata().schema_descr();
-        let Some(image) = image_column(schema) else {
-            let columns: Vec<_> = schema.columns().iter().map(|column| column.path().string()).collect();
-            return Err(FooterError::NoImageColumn { columns: columns.join(", ") });
-        };
-        let columns = Columns { image, path: path_column(schema, image), label: label_column(schema) };
+        let columns = Columns::choose(&metadata, wanted)?;
         let mut groups = Vec::new();
         let mut total = 0u64;
         for group in metadata.row_groups() {
@@ -78,22 +80,15 @@ impl Footer {
             total = total.saturating_add(rows);
             groups.push(columns.group(group, rows, length));
         }
-        if total > length {
+        if total > length.max(MAX_FREE_ROWS) {
             return Err(damaged(format!("{total} rows in {length} bytes")));
         }
         // Columns that lie on each other would be read again and again.
         if groups.iter().flat_map(Group::lengths).fold(0, u64::saturating_add) > length {
             return Err(damaged("its columns are larger than the file".to_owned()));
         }
-        Ok(Footer { groups, class_names: class_names(&metadata), has_labels: columns.label.is_some() })
+        Ok(Footer { groups, columns })
     }
-}
-
-/// Numbers of columns.
-struct Columns {
-    image: usize,
-    path: Option<usize>,
-    label: Option<usize>,
 }
 
 impl Columns {
@@ -112,53 +107,8 @@ fn column(group: &RowGroupMetaData, number: usize, rows: u64, file_length: u64) 
     let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
     let inside = range.filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= file_length));
     let (start, length) = inside.ok_or_else(|| format!("column {} lies beyond the end of the file", descr.path()))?;
-    Ok(Column { descr, chunk: Chunk { start, length, rows, compression: chunk.compression() } })
-}
-
-/// `image.bytes`, `bytes` in another column, or bytes right in `image`.
-fn image_column(schema: &SchemaDescriptor) -> Option<usize> {
-    let columns = schema.columns();
-    let find = |wanted: &dyn Fn(&[String]) -> bool| {
-        columns.iter().position(|column| {
-            column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0 && wanted(column.path().parts())
-        })
-    };
-    find(&|parts| parts == ["image", "bytes"])
-        .or_else(|| find(&|parts| matches!(parts, [_, bytes] if bytes == "bytes")))
-        .or_else(|| find(&|parts| matches!(parts, [name] if ["image", "img", "jpg", "png"].contains(&name.as_str()))))
-}
-
-/// `path` beside the bytes.
-fn path_column(schema: &SchemaDescriptor, image: usize) -> Option<usize> {
-    let parts = schema.column(image).path().parts().to_vec();
-    let [group, _] = &parts[..] else { return None };
-    let is_path = |column: &ColumnDescPtr| {
-        matches!(column.path().parts(), [first, second] if first == group && second == "path")
-            && column.physical_type() == Type::BYTE_ARRAY
-            && column.max_rep_level() == 0
-    };
-    schema.columns().iter().position(is_path)
-}
-
-fn label_column(schema: &SchemaDescriptor) -> Option<usize> {
-    let find = |name: &str| {
-        schema.columns().iter().position(|column| {
-            matches!(column.path().parts(), [only] if only == name)
-                && matches!(column.physical_type(), Type::INT32 | Type::INT64)
-                && column.max_rep_level() == 0
-        })
-    };
-    ["label", "labels", "cls"].into_iter().find_map(find)
-}
-
-/// The names that Hugging Face's libraries write beside the schema.
-fn class_names(metadata: &ParquetMetaData) -> Option<Vec<String>> {
-    let entries = metadata.file_metadata().key_value_metadata()?;
-    let text = entries.iter().find(|entry| entry.key == "huggingface")?.value.as_deref()?;
-    let json: Value = serde_json::from_str(text).ok()?;
-    let features = json.get("info")?.get("features")?;
-    let label = ["label", "labels", "cls"].into_iter().find_map(|name| features.get(name))?;
-    label.get("names")?.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+    let num_nulls = chunk.statistics().and_then(|statistics| statistics.null_count_opt());
+    Ok(Column { descr, chunk: Chunk { start, length, rows, compression: chunk.compression() }, num_nulls })
 }
 
 /// A file read by position.

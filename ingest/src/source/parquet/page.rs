@@ -75,6 +75,12 @@ impl Pages {
                     if page.kind == Kind::Dictionary {
                         pages.dictionary = Some(page);
                     } else {
+                        // A page that claims more would be decoded into as many values.
+                        if u64::from(page.num_values) > chunk.rows - row {
+                            let (values, rows) = (page.num_values, chunk.rows);
+                            pages.problem = Some(format!("a page of {values} values at row {row} of {rows}"));
+                            return pages;
+                        }
                         pages.data.push((row, page));
                         row += u64::from(page.num_values);
                     }

@@ -7,8 +7,10 @@
 
 mod header;
 mod pax;
+mod runs;
 mod samples;
 mod scan;
+mod sidecars;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -16,39 +18,64 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::classes::{classes_by_label, is_nested, label_by_folder};
+use super::cancel::Cancel;
+use super::classes::{class_folders, classes_by_label, doubts, label_by_folder};
 use super::files::{FileSet, open_regular};
 use super::imagenet::is_wnid;
 use super::keys::{MemberName, file_name, key_part, member_name};
+use super::options::Columns;
 use super::parallel::{THREADS, in_parallel};
 use super::table::{Place, Table};
-use super::{Contents, Store, has_extension, is_image_name};
+use super::{Contents, Store, has_extension, is_image_name, splits};
 use crate::error::IngestError;
 use header::BLOCK;
-use samples::{Sidecar, Sidecars};
 use scan::{END, Entry, scan};
+use sidecars::{Sidecar, Sidecars};
 
 /// Indexes the tars at `paths`, which together are the source at `root`.
-pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+pub(super) fn open(
+    root: &Path,
+    paths: Vec<PathBuf>,
+    columns: Columns<'_>,
+    cancel: Cancel<'_>,
+) -> Result<Contents, IngestError> {
     let by_class = paths.iter().all(|path| class_of_tar(path).is_some());
     // Many tars at once, or many class tars of the only one.
     let threads = if paths.len() == 1 { THREADS } else { 1 };
     let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
     let indices = in_parallel(&files, THREADS, |(number, path)| {
-        Index::read(path, *number, class_of_tar(path).filter(|_| by_class), threads)
+        let class = class_of_tar(path).filter(|_| by_class);
+        Index::read(path, *number, class, threads, columns, cancel)
     });
+    cancel.check()?;
     let mut all = Index { by_class, ..Index::default() };
     for ((number, path), index) in files.into_iter().zip(indices) {
         match index {
             Ok(index) => all.append(index),
-            Err(source) if paths.len() == 1 => return Err(IngestError::Unreadable { path: path.clone(), source }),
-            Err(source) => {
+            Err(Problem::Samples(problem)) => return Err(IngestError::Samples { path: path.clone(), problem }),
+            Err(Problem::Io(source)) if paths.len() == 1 => {
+                return Err(IngestError::Unreadable { path: path.clone(), source });
+            }
+            Err(Problem::Io(source)) => {
                 let place = Place { file: number, ..Place::default() };
                 all.table.push_broken(&name_of(path), place, format!("cannot be read: {source}"));
             }
         }
     }
     all.finish(root, paths)
+}
+
+/// Why a tar gives nothing.
+enum Problem {
+    Io(io::Error),
+    /// Samples that are ambiguous, or labels that are none.
+    Samples(String),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Problem {
+        Problem::Io(error)
+    }
 }
 
 /// The class that a tar is named after: `n01440764.tar`.
@@ -76,15 +103,25 @@ struct Index {
 
 impl Index {
     /// Reads the tar at `path`, file number `number` of the source; keys begin with `class` where there is one.
-    fn read(path: &Path, number: u32, class: Option<String>, threads: usize) -> io::Result<Index> {
+    fn read(
+        path: &Path,
+        number: u32,
+        class: Option<String>,
+        threads: usize,
+        columns: Columns<'_>,
+        cancel: Cancel<'_>,
+    ) -> Result<Index, Problem> {
         let file = open_regular(path)?;
         let region = 0..file.metadata()?.len();
         let prefix = class.as_ref().map_or_else(String::new, |class| format!("{class}/"));
-        let mut reading = Reading::new(&file, number, name_of(path), prefix);
+        let mut reading = Reading::new(&file, number, name_of(path), prefix, cancel);
         reading.scan(region);
         let Reading { found, gaps, inner, mut inner_found, .. } = reading;
         let by_class = !inner.is_empty() || !inner_found.is_empty();
-        inner_found.extend(in_parallel(&inner, threads, |tar| tar.read(&file, number).found));
+        inner_found.extend(in_parallel(&inner, threads, |tar| tar.read(&file, number, cancel).found));
+        if cancel.is_set() {
+            return Ok(Index::default());
+        }
         let Found { table, mut folders, mut sidecars, mut links, mut ignored } = found;
         let mut index = Index { table, by_class, ..Index::default() };
         if by_class {
@@ -100,7 +137,8 @@ impl Index {
         }
         index.folders = folders;
         index.resolve(links, number);
-        index.ignored = ignored + index.sidecars.join(&mut index.table, &file, sidecars);
+        let joined = index.sidecars.join(&mut index.table, &file, &sidecars, columns);
+        index.ignored = ignored + joined.map_err(Problem::Samples)?;
         Ok(index)
     }
 
@@ -145,28 +183,35 @@ impl Index {
     }
 
     fn finish(self, root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
-        let has_sidecars = self.sidecars.any();
-        let kind = match (has_sidecars, self.by_class, paths.len()) {
+        let kind = match (self.sidecars.has_samples, self.by_class, paths.len()) {
             (true, ..) => "WebDataset",
             (_, true, _) => "tar of class tars",
             (.., 1) => "tar archive",
             _ => "tar shards",
         };
         let mut labelled = self.table;
-        let has_labels = self.sidecars.label(&mut labelled);
-        let prefix = if has_sidecars || self.by_class { String::new() } else { common_folders(&labelled) };
+        let names = self.sidecars.labels.apply(&mut labelled);
+        let names = names.map_err(|problem| IngestError::Samples { path: root.to_owned(), problem })?;
+        let keeps_folders = self.sidecars.has_label_files || self.by_class;
+        let prefix = if keeps_folders { String::new() } else { common_folders(&labelled) };
         let (mut table, renamed) = labelled.sorted(&prefix);
-        let classes = if has_labels {
-            classes_by_label(&table)
-        } else {
-            let folders = self.folders.iter().filter_map(|folder| folder.strip_prefix(&prefix));
-            label_by_folder(&mut table, folders)
+        let mut notes = self.sidecars.notes();
+        let classes = match names {
+            Some(names) => names,
+            None if self.sidecars.labels.any() => classes_by_label(&table),
+            None => {
+                let folders = self.folders.iter().filter_map(|folder| folder.strip_prefix(&prefix));
+                let classes = label_by_folder(&mut table, folders);
+                let folders = class_folders(&table, &classes);
+                if let Some(splits) = splits::find(&folders) {
+                    return Err(IngestError::SplitContainers { path: root.to_owned(), splits, example: None });
+                }
+                notes.extend(doubts(&folders));
+                classes
+            }
         };
-        if !has_labels && super::containers::are_splits(&classes) && is_nested(&table) {
-            return Err(IngestError::SplitContainers { path: root.to_owned(), splits: classes, example: None });
-        }
         let store = Store::Tar(FileSet::new(paths));
-        Ok(Contents { table, classes, kind, ignored: self.ignored, renamed, store, ..Contents::new(root) })
+        Ok(Contents { table, classes, kind, ignored: self.ignored, renamed, notes, store, ..Contents::new(root) })
     }
 }
 
@@ -212,8 +257,8 @@ struct ClassTar {
 }
 
 impl ClassTar {
-    fn read<'a>(&self, file: &'a File, number: u32) -> Reading<'a> {
-        let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone());
+    fn read<'a>(&self, file: &'a File, number: u32, cancel: Cancel<'a>) -> Reading<'a> {
+        let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone(), cancel);
         (reading.start, reading.is_inner, reading.is_cut) = (self.region.start, true, self.is_cut);
         reading.scan(self.region.clone());
         reading
@@ -242,11 +287,13 @@ struct Reading<'a> {
     /// Row at which images began whose tar may have lost its name, and rows of which that was so.
     gap: Option<usize>,
     gaps: Vec<Range<usize>>,
+    cancel: Cancel<'a>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(file: &'a File, number: u32, container: String, prefix: String) -> Reading<'a> {
+    fn new(file: &'a File, number: u32, container: String, prefix: String, cancel: Cancel<'a>) -> Reading<'a> {
         Reading {
+            cancel,
             file,
             number,
             container,
@@ -264,7 +311,7 @@ impl<'a> Reading<'a> {
     }
 
     fn scan(&mut self, region: Range<u64>) {
-        scan(self.file, region, &mut |entry| self.entry(entry));
+        scan(self.file, region, self.cancel, &mut |entry| self.entry(entry));
         self.close_gap();
     }
 
@@ -305,10 +352,8 @@ impl<'a> Reading<'a> {
         } else if is_tar && self.is_cut {
             self.next_tar = Some(at - BLOCK);
             return Some(END);
-        } else if has_extension(path, &["cls", "json"]) {
-            self.found.sidecars.push(Sidecar { key: self.key(&key), place });
         } else {
-            self.found.ignored += 1;
+            self.found.sidecars.push(Sidecar { key: self.key(&key), place });
         }
         None
     }
@@ -346,7 +391,7 @@ impl<'a> Reading<'a> {
             self.inner.push(tar);
             return end;
         }
-        let reading = tar.read(self.file, self.number);
+        let reading = tar.read(self.file, self.number, self.cancel);
         self.inner_found.push(reading.found);
         reading.next_tar.unwrap_or(end)
     }

@@ -1,179 +1,222 @@
-//! WebDataset: members that share a name up to its first dot are one sample, `x.jpg` with its class in `x.cls` or `x.json`.
+//! WebDataset: which members of a tar are one sample.
+//!
+//! Writers put the members of a sample next to each other, under one stem: `a/1.jpg`, `a/1.cls`, `a/1.mask.png`. Stems may have
+//! dots of their own (`22.05.jpg`), and may come again where shards were joined. So:
+//!
+//! 1. A *run* is neighbours with the same name up to the first dot. A member that is there already begins a new run. Runs of
+//!    one name are one if no member comes twice in them: such a tar was not written in order.
+//! 2. In a run, members with the same name up to the last dot belong together. They are a sample if there is a picture and
+//!    something else among them; if not, they belong to the longest stem that they extend, or, as a last resort, to the picture
+//!    with which they have the longest stem in common.
+//! 3. The picture of a sample is the member with nothing between stem and ending.
+//!
+//! What stays ambiguous is an error that names the members. In a tar without any other member beside a picture, images are
+//! images, whatever their names have in common, unless all stems come with the same set of endings.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::collections::{BTreeMap, HashMap};
 
-use serde_json::Value;
-
-use crate::source::imagenet::{is_wnid, key_of_path};
+use super::runs::{Member, are_regular, base, ending, is_label_file, join_runs, runs, stem};
+use crate::source::IMAGE_EXTENSIONS;
 use crate::source::keys::file_name;
-use crate::source::table::{Place, Table};
-use crate::source::{IMAGE_EXTENSIONS, is_image_name};
+use crate::source::table::Place;
 
-/// Largest `.cls` or `.json` member that is read, in bytes.
-const MAX_SIDECAR_BYTES: u32 = 1 << 20;
-
-/// A member that says something about an image.
-pub(super) struct Sidecar {
-    pub(super) key: String,
-    pub(super) place: Place,
+/// A picture, and what says something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) row: usize,
+    pub(super) class: Option<Place>,
+    pub(super) json: Option<Place>,
 }
 
-/// What sidecars said.
-#[derive(Default)]
-pub(super) struct Sidecars {
-    any: bool,
-    indexed: bool,
-    /// Rows whose class is given as a name.
-    named: Vec<(usize, String)>,
+/// What the members of a tar are.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    pub(super) samples: Vec<Sample>,
+    /// Rows of pictures of samples that have another one.
+    pub(super) spare: Vec<usize>,
+    /// Members that belong to no picture, or say nothing that is read.
+    pub(super) ignored: usize,
 }
 
-/// The members of a sample.
-#[derive(Default)]
-struct Sample {
-    class: Option<Place>,
-    json: Option<Place>,
-    /// Its picture: rank of the extension, and row.
-    image: Option<(usize, usize)>,
+/// What the user asked for: endings of members behind the stem, such as `left.jpg` and `cls`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Endings<'a> {
+    pub(super) image: Option<&'a str>,
+    pub(super) label: Option<&'a str>,
 }
 
-impl Sidecars {
-    /// Whether there was a sample with a sidecar.
-    pub(super) fn any(&self) -> bool {
-        self.any
+/// Sorts the members of a tar into samples; `None` where it holds images only. An error names what is ambiguous.
+pub(super) fn group(mut members: Vec<Member<'_>>, endings: Endings<'_>) -> Result<Option<Samples>, String> {
+    members.sort_by_key(|member| member.place.at);
+    let is_alone = |member: &Member<'_>| member.row.is_some() && !file_name(stem(member.key)).contains('.');
+    let are_apart = members.windows(2).all(|pair| base(pair[0].key) != base(pair[1].key));
+    if endings.image.is_none() && are_apart && members.iter().all(is_alone) {
+        return Ok(None);
     }
-
-    /// Takes what was said of the rows of a table that will follow `before` others.
-    pub(super) fn append(&mut self, other: Sidecars, before: usize) {
-        self.any |= other.any;
-        self.indexed |= other.indexed;
-        self.named.extend(other.named.into_iter().map(|(row, name)| (before + row, name)));
+    let runs = join_runs(runs(&members))?;
+    let has_samples = runs.iter().any(|run| run.iter().any(|m| m.row.is_some()) && run.iter().any(|m| m.row.is_none()));
+    let is_regular = !has_samples && are_regular(&runs);
+    if !has_samples && !is_regular && endings.image.is_none() {
+        return Ok(None);
     }
+    let mut samples = Samples::default();
+    for run in &runs {
+        for unit in units(run, is_regular)? {
+            unit.add_to(&mut samples, endings)?;
+        }
+    }
+    samples.spare.sort_unstable();
+    Ok(Some(samples))
+}
 
-    /// Joins the images of a tar with its sidecars. Returns the number of members that belong to no sample.
-    pub(super) fn join(&mut self, table: &mut Table, file: &File, sidecars: Vec<Sidecar>) -> usize {
-        if sidecars.is_empty() {
-            return 0;
-        }
-        let mut samples: HashMap<String, Sample> = HashMap::new();
-        for Sidecar { key, place } in sidecars {
-            let sample = samples.entry(base(&key).to_owned()).or_default();
-            let is_class = key.ends_with(['s', 'S']);
-            *(if is_class { &mut sample.class } else { &mut sample.json }) = Some(place);
-        }
-        let spare = choose_images(table, &mut samples);
-        let mut keys = HashMap::new();
-        let mut ignored = spare.len();
-        for sample in samples.values() {
-            match sample.image {
-                Some((_, row)) => {
-                    self.any = true;
-                    keys.extend(self.read(table, row, file, sample).map(|key| (row, key)));
-                }
-                None => ignored += 1,
+/// Members of one sample, and their stem.
+struct Unit<'a> {
+    stem: &'a str,
+    members: Vec<Member<'a>>,
+}
+
+/// Splits a run into samples.
+fn units<'a>(run: &[Member<'a>], is_regular: bool) -> Result<Vec<Unit<'a>>, String> {
+    let mut by_stem: BTreeMap<&str, Vec<Member<'a>>> = BTreeMap::new();
+    for member in run {
+        let stem = if is_regular { base(member.key) } else { stem(member.key) };
+        by_stem.entry(stem).or_default().push(*member);
+    }
+    if by_stem.len() > 1 {
+        by_stem = attach(by_stem)?;
+    }
+    Ok(by_stem.into_iter().map(|(stem, members)| Unit { stem, members }).collect())
+}
+
+/// Gives members that are no sample by themselves to the one that they belong to.
+fn attach<'a>(by_stem: BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<BTreeMap<&'a str, Vec<Member<'a>>>, String> {
+    let is_whole =
+        |members: &[Member<'_>]| members.iter().any(|m| m.row.is_some()) && members.iter().any(|m| m.row.is_none());
+    let mut owners: HashMap<&str, &str> = HashMap::new();
+    // Shorter stems come first, so that an owner's owner is known.
+    for (stem, members) in &by_stem {
+        let extended = prefixes(stem).find(|prefix| by_stem.contains_key(prefix)).filter(|_| !is_whole(members));
+        let owner = extended.map_or(*stem, |prefix| owners[prefix]);
+        owners.insert(stem, owner);
+    }
+    let mut attached: BTreeMap<&str, Vec<Member<'_>>> = BTreeMap::new();
+    for (stem, members) in by_stem {
+        attached.entry(owners[stem]).or_default().extend(members);
+    }
+    let has_picture = |members: &[Member<'_>]| members.iter().any(|member| member.row.is_some());
+    let lost: Vec<&str> = attached.iter().filter(|(_, members)| !has_picture(members)).map(|(stem, _)| *stem).collect();
+    for stem in lost {
+        let pictures = attached.iter().filter(|(_, members)| has_picture(members) && !is_whole(members));
+        let common = |other: &str| prefixes(stem).find(|prefix| extends(other, prefix)).map_or(0, str::len);
+        let nearest = pictures.map(|(other, _)| (common(other), *other)).collect::<Vec<_>>();
+        let longest = nearest.iter().map(|(common, _)| *common).max().unwrap_or(0);
+        let mut nearest =
+            nearest.into_iter().filter(|(common, _)| *common == longest && longest > 0).map(|(_, stem)| stem);
+        match (nearest.next(), nearest.next()) {
+            (Some(one), None) => {
+                let members = attached.remove(stem).unwrap_or_default();
+                attached.entry(one).or_default().extend(members);
             }
-        }
-        for (row, _) in &mut self.named {
-            *row -= spare.partition_point(|spare| *spare < *row);
-        }
-        if !spare.is_empty() || !keys.is_empty() {
-            let kept = (0..table.len()).filter(|row| spare.binary_search(row).is_err());
-            *table = table.gather(kept, |row, key| keys.get(&row).map_or(key, String::as_str));
-        }
-        ignored
-    }
-
-    /// Sets the label of a row by what its sidecars say; returns the name that they give the image.
-    fn read(&mut self, table: &mut Table, row: usize, file: &File, sample: &Sample) -> Option<String> {
-        let class = sample.class.and_then(|place| contents(file, place));
-        let json = sample.json.and_then(|place| contents(file, place));
-        let json: Option<Value> = json.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let from_class = class.and_then(|bytes| Label::from_text(&String::from_utf8_lossy(&bytes)));
-        let label =
-            from_class.or_else(|| ["label", "cls"].iter().find_map(|&name| Label::of(json.as_ref()?.get(name)?)));
-        match label {
-            Some(Label::Index(index)) => {
-                self.indexed = true;
-                table.set_label(row, index);
+            (Some(one), Some(other)) if attached[stem].iter().any(is_label_file) => {
+                let (label, one, other) = (attached[stem][0].key, attached[one][0].key, attached[other][0].key);
+                return Err(format!("'{label}' may belong to '{one}' or to '{other}'; name it like one of them"));
             }
-            Some(Label::Name(name)) => self.named.push((row, name)),
-            None => {}
-        }
-        let path = ["filename", "path"].iter().find_map(|&name| json.as_ref()?.get(name)?.as_str());
-        let key = path.filter(|path| is_image_name(path.as_ref())).and_then(key_of_path);
-        key.or_else(|| key_of_path(table.key(row)).filter(|key| key != table.key(row)))
-    }
-
-    /// Turns class names into ranks, unless there are indices already. Returns whether any image has a label.
-    pub(super) fn label(&self, table: &mut Table) -> bool {
-        if !self.indexed {
-            let names: BTreeSet<&str> = self.named.iter().map(|(_, name)| name.as_str()).collect();
-            let ranks: HashMap<&str, i32> = names.into_iter().zip(0..).collect();
-            self.named.iter().for_each(|(row, name)| table.set_label(*row, ranks[name.as_str()]));
-        }
-        self.indexed || !self.named.is_empty()
-    }
-}
-
-/// Finds the picture of each sample; returns the rows of the other images of samples, in order.
-fn choose_images(table: &Table, samples: &mut HashMap<String, Sample>) -> Vec<usize> {
-    let mut spare = Vec::new();
-    for row in 0..table.len() {
-        let key = table.key(row);
-        let Some(sample) = samples.get_mut(base(key)) else { continue };
-        let extension = key[base(key).len()..].trim_start_matches('.').to_ascii_lowercase();
-        let rank = IMAGE_EXTENSIONS.iter().position(|known| **known == extension).unwrap_or(IMAGE_EXTENSIONS.len());
-        match sample.image {
-            // A duplicate of the whole sample: both are kept, as duplicates are everywhere.
-            Some((best, _)) if best == rank => {}
-            Some((best, _)) if best < rank => spare.push(row),
-            previous => {
-                spare.extend(previous.map(|(_, row)| row));
-                sample.image = Some((rank, row));
-            }
+            _ => {}
         }
     }
-    spare.sort_unstable();
-    spare
+    Ok(attached)
 }
 
-/// The name of the sample that a member belongs to: its path up to the first dot of the last part.
-fn base(key: &str) -> &str {
-    let name = file_name(key);
-    let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
-    &key[..key.len() - name.len() + stem.len()]
+/// The stems that a stem extends, the longest first: `a/1.b`, `a/1` for `a/1.b.c`.
+fn prefixes(stem: &str) -> impl Iterator<Item = &str> {
+    let name = stem.len() - file_name(stem).len();
+    stem.rmatch_indices('.')
+        .map(move |(dot, _)| (dot, &stem[..dot]))
+        .filter(move |(dot, _)| *dot > name)
+        .map(|(_, prefix)| prefix)
 }
 
-fn contents(file: &File, place: Place) -> Option<Vec<u8>> {
-    if place.length > MAX_SIDECAR_BYTES {
-        return None;
+fn extends(stem: &str, prefix: &str) -> bool {
+    stem.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Unit<'_> {
+    fn add_to(&self, samples: &mut Samples, endings: Endings<'_>) -> Result<(), String> {
+        let others = || self.members.iter().filter(|member| member.row.is_none());
+        let Some(picture) = self.picture(endings.image)? else {
+            samples.spare.extend(self.members.iter().filter_map(|member| member.row));
+            samples.ignored += self.members.len();
+            return Ok(());
+        };
+        let named = |ending: &str| others().find(|member| self.ends_in(member.key, ending));
+        let class = match endings.label {
+            Some(label) => named(label),
+            None => self.label_file("cls", picture)?,
+        };
+        let json = self.label_file("json", picture)?;
+        samples.samples.extend(picture.row.map(|row| Sample {
+            row,
+            class: class.map(|member| member.place),
+            json: json.map(|member| member.place),
+        }));
+        let spare = self.members.iter().filter_map(|member| member.row).filter(|row| Some(*row) != picture.row);
+        let before = samples.spare.len();
+        samples.spare.extend(spare);
+        samples.ignored += samples.spare.len() - before + others().filter(|member| !is_label_file(member)).count();
+        Ok(())
     }
-    let mut bytes = vec![0; place.length as usize];
-    file.read_exact_at(&mut bytes, place.at).ok()?;
-    Some(bytes)
-}
 
-/// A class as a container gives it.
-enum Label {
-    Index(i32),
-    /// A wnid.
-    Name(String),
-}
+    fn ends_in(&self, key: &str, wanted: &str) -> bool {
+        [self.stem, base(key)].iter().any(|stem| ending(key, stem).eq_ignore_ascii_case(wanted))
+    }
 
-impl Label {
-    fn from_text(text: &str) -> Option<Label> {
-        let text = text.trim();
-        if is_wnid(text) {
-            return Some(Label::Name(text.to_owned()));
+    /// The picture of the sample, if it has one.
+    fn picture(&self, wanted: Option<&str>) -> Result<Option<&Member<'_>>, String> {
+        let pictures = || self.members.iter().filter(|member| member.row.is_some());
+        if let Some(wanted) = wanted {
+            return Ok(pictures().find(|member| self.ends_in(member.key, wanted)));
         }
-        text.parse().ok().filter(|&index| index >= 0).map(Label::Index)
+        let rank = |member: &&Member<'_>| {
+            IMAGE_EXTENSIONS.iter().position(|known| ending(member.key, self.stem).eq_ignore_ascii_case(known))
+        };
+        let own = pictures().filter(|member| rank(member).is_some()).min_by_key(rank);
+        let mut others = pictures();
+        match (own, others.next(), others.next()) {
+            (Some(picture), ..) => Ok(Some(picture)),
+            (None, picture, None) => Ok(picture),
+            (None, Some(one), Some(other)) => Err(format!(
+                "the sample '{}' has several pictures, '{}' and '{}'; choose one by its ending, for example --image-column {}",
+                self.stem,
+                one.key,
+                other.key,
+                ending(one.key, self.stem)
+            )),
+            (None, None, Some(_)) => Ok(None),
+        }
     }
 
-    fn of(value: &Value) -> Option<Label> {
-        match value {
-            Value::String(text) => Label::from_text(text),
-            _ => value.as_i64().and_then(|index| i32::try_from(index).ok()).filter(|&i| i >= 0).map(Label::Index),
+    /// The file of this ending: the sample's own, else that of the picture, else the only one.
+    fn label_file(&self, ending_wanted: &str, picture: &Member<'_>) -> Result<Option<&Member<'_>>, String> {
+        let files: Vec<&Member<'_>> = self
+            .members
+            .iter()
+            .filter(|member| {
+                member.row.is_none() && ending(member.key, stem(member.key)).eq_ignore_ascii_case(ending_wanted)
+            })
+            .collect();
+        let of = |wanted: &str| files.iter().find(|member| stem(member.key) == wanted).copied();
+        match (of(self.stem).or_else(|| of(stem(picture.key))), &files[..]) {
+            (Some(file), _) => Ok(Some(file)),
+            (None, []) => Ok(None),
+            (None, [file]) => Ok(Some(*file)),
+            (None, [one, other, ..]) if ending_wanted == "cls" => Err(format!(
+                "the sample '{}' has several labels, '{}' and '{}'; choose one by its ending, for example --label-column {}",
+                self.stem,
+                one.key,
+                other.key,
+                ending(one.key, self.stem)
+            )),
+            _ => Ok(None),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::header::{BLOCK, Header};
 use super::pax::Extension;
+use crate::source::cancel::Cancel;
 use crate::source::files::read_up_to;
 
 /// Bytes read at once: a header, and the next ones where members are tiny.
@@ -45,8 +46,9 @@ pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 pub(super) const END: u64 = u64::MAX;
 
 /// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
-pub(super) fn scan(file: &File, region: Range<u64>, visit: &mut Visit<'_>) {
-    let window = Window { file, end: region.end, start: 0, bytes: Vec::new(), error: None };
+/// It ends early when it is cancelled, and what was met is then of no use.
+pub(super) fn scan(file: &File, region: Range<u64>, cancel: Cancel<'_>, visit: &mut Visit<'_>) {
+    let window = Window { file, end: region.end, start: 0, bytes: Vec::new(), error: None, cancel };
     let mut walk = Walk { window, next: Extension::default(), global: Extension::default(), visit, entries: 0 };
     walk.run(region);
 }
@@ -64,7 +66,7 @@ impl Walk<'_> {
     fn run(&mut self, region: Range<u64>) {
         let mut position = Some(region.start);
         while let Some(at) = position {
-            if at >= region.end {
+            if at >= region.end || self.window.cancel.is_set() {
                 break;
             }
             let Some(block) = self.window.block(at) else {
@@ -205,6 +207,7 @@ struct Window<'a> {
     bytes: Vec<u8>,
     /// What the operating system said when it refused to read.
     error: Option<String>,
+    cancel: Cancel<'a>,
 }
 
 impl Window<'_> {
@@ -250,7 +253,7 @@ impl Window<'_> {
     fn find_header(&mut self, from: u64) -> Option<u64> {
         let last = from.saturating_add(MAX_SEARCH_BYTES).min(self.end);
         let mut at = from;
-        while at < last {
+        while at < last && !self.cancel.is_set() {
             let block = self.block_through(at, SEARCH_WINDOW_BYTES)?;
             let header = Header(&block);
             if header.has_magic() && header.is_valid() && header.size().is_some() {

@@ -1,0 +1,135 @@
+//! Classes that a container gives as text.
+//!
+//! Text that is a number everywhere is a class index. Else it is a name: indices are the ranks of all names, compared as
+//! bytes, and the names are the classes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::table::Table;
+
+/// Longest name of a class, in bytes, and the most names. More is a caption, or damage.
+const MAX_NAME_BYTES: usize = 255;
+const MAX_NAMES: usize = 1 << 20;
+
+/// Labels of rows that are text.
+#[derive(Debug, Default)]
+pub(super) struct LabelNames {
+    numbers: HashMap<String, u32>,
+    /// Rows and the numbers of their names.
+    rows: Vec<(usize, u32)>,
+    /// Whether other rows have a class index that is not text.
+    pub(super) has_indices: bool,
+}
+
+impl LabelNames {
+    /// Notes the label of a row. White space around it and a byte order mark do not count; nothing is no label.
+    ///
+    /// # Errors
+    /// Why it is no name of a class.
+    pub(super) fn push(&mut self, row: usize, text: &str) -> Result<(), String> {
+        let name = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
+        if name.is_empty() {
+            return Ok(());
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(format!("a label of {} bytes; the name of a class has at most {MAX_NAME_BYTES}", name.len()));
+        }
+        if name.contains(char::is_control) {
+            return Err(format!("the label {name:?}; the name of a class is one line"));
+        }
+        let number = match self.numbers.get(name) {
+            Some(number) => *number,
+            None if self.numbers.len() == MAX_NAMES => {
+                return Err(format!("more than {MAX_NAMES} different labels, which are no classes"));
+            }
+            None => self.add(name),
+        };
+        self.rows.push((row, number));
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str) -> u32 {
+        let next = self.numbers.len() as u32;
+        *self.numbers.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// Whether any row has a label.
+    pub(super) fn any(&self) -> bool {
+        self.has_indices || !self.rows.is_empty()
+    }
+
+    /// Takes the labels of rows that will follow `before` others.
+    pub(super) fn append(&mut self, other: LabelNames, before: usize) {
+        let mut renumbered = vec![0; other.numbers.len()];
+        for (name, number) in &other.numbers {
+            renumbered[*number as usize] = self.add(name);
+        }
+        self.rows.extend(other.rows.iter().map(|(row, number)| (before + row, renumbered[*number as usize])));
+        self.has_indices |= other.has_indices;
+    }
+
+    /// Labels the rows. Returns the classes where labels are names.
+    ///
+    /// # Errors
+    /// Names beside class indices.
+    pub(super) fn apply(&self, table: &mut Table) -> Result<Option<Vec<String>>, String> {
+        let mut indices = vec![-1; self.numbers.len()];
+        let names: BTreeSet<&str> = self.numbers.keys().map(String::as_str).collect();
+        let first_name = names.iter().copied().find(|name| class_index(name).is_none());
+        match first_name {
+            Some(name) if self.has_indices => {
+                return Err(format!(
+                    "some labels are class indices and others names, such as '{name}'; use one of them"
+                ));
+            }
+            None => self.numbers.iter().for_each(|(name, number)| {
+                indices[*number as usize] = class_index(name).unwrap_or(-1);
+            }),
+            Some(_) => (0..).zip(&names).for_each(|(rank, name)| indices[self.numbers[*name] as usize] = rank),
+        }
+        self.rows.iter().for_each(|(row, number)| table.set_label(*row, indices[*number as usize]));
+        Ok(first_name.map(|_| names.into_iter().map(str::to_owned).collect()))
+    }
+}
+
+/// The class index that a text is, -1 for a negative number. As numbers of spreadsheets, indices may end in `.0`.
+fn class_index(text: &str) -> Option<i32> {
+    let whole = text.split_once('.').filter(|(_, end)| !end.is_empty() && end.bytes().all(|byte| byte == b'0'));
+    let index: i32 = whole.map_or(text, |(whole, _)| whole).parse().ok()?;
+    Some(index.max(-1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::table::Place;
+
+    fn labels(texts: &[&str]) -> (Vec<i32>, Option<Vec<String>>) {
+        let (mut table, mut first, mut names) = (Table::default(), LabelNames::default(), LabelNames::default());
+        texts.iter().for_each(|text| table.push(text, -1, Place::default()));
+        // In two parts, as of two files.
+        first.push(0, texts[0]).expect("a label");
+        texts[1..].iter().enumerate().for_each(|(row, text)| names.push(row, text).expect("a label"));
+        first.append(names, 1);
+        let classes = first.apply(&mut table).expect("labels of one kind");
+        ((0..table.len()).map(|row| table.label(row)).collect(), classes)
+    }
+
+    #[test]
+    fn text_is_indices_or_names_sorted() {
+        assert_eq!(labels(&["7", "\u{FEFF}10\n", "", "-3", "2.0"]), (vec![7, 10, -1, -1, 2], None));
+        let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
+        assert_eq!(labels(&["dog", " cat ", "dog", ""]), (vec![1, 0, 1, -1], names(&["cat", "dog"])));
+        assert_eq!(labels(&["911", "2CV"]), (vec![1, 0], names(&["2CV", "911"])));
+    }
+
+    #[test]
+    fn what_is_no_class_is_refused() {
+        let mut labels = LabelNames::default();
+        assert!(labels.push(0, &"long".repeat(100)).expect_err("long").contains("400 bytes"));
+        assert!(labels.push(0, "a\nb").expect_err("lines").contains("one line"));
+        labels.push(0, "cat").expect("a label");
+        labels.has_indices = true;
+        assert!(labels.apply(&mut Table::default()).expect_err("both").contains("'cat'"));
+    }
+}

@@ -1,0 +1,167 @@
+//! What the members beside a picture say: its class in `.cls`, its class and name in `.json`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::runs::Member;
+use super::samples::{Endings, Sample, group};
+use crate::source::imagenet::key_of_path;
+use crate::source::is_image_name;
+use crate::source::label_names::LabelNames;
+use crate::source::options::Columns;
+use crate::source::table::{Place, Table};
+use crate::source::text::without_bom;
+
+/// Largest `.cls` or `.json` member that is read, in bytes.
+const MAX_SIDECAR_BYTES: u32 = 1 << 20;
+
+/// A member that is no image.
+pub(super) struct Sidecar {
+    pub(super) key: String,
+    pub(super) place: Place,
+}
+
+/// What sidecars said.
+#[derive(Default)]
+pub(super) struct Sidecars {
+    /// Whether there was a sample, and whether one had a `.cls` or `.json`.
+    pub(super) has_samples: bool,
+    pub(super) has_label_files: bool,
+    pub(super) labels: LabelNames,
+    /// The first of those that cannot be read, why, and how many there are.
+    pub(super) unread: Option<(String, usize)>,
+}
+
+impl Sidecars {
+    /// Takes what was said of the rows of a table that will follow `before` others.
+    pub(super) fn append(&mut self, other: Sidecars, before: usize) {
+        self.has_samples |= other.has_samples;
+        self.has_label_files |= other.has_label_files;
+        self.labels.append(other.labels, before);
+        if let Some((first, number)) = other.unread {
+            self.unread.get_or_insert((first, 0)).1 += number;
+        }
+    }
+
+    /// Joins the images of a tar with its sidecars. Returns the number of members that are no picture of a sample and say
+    /// nothing of one; an error says what is ambiguous, or no label.
+    pub(super) fn join(
+        &mut self,
+        table: &mut Table,
+        file: &File,
+        sidecars: &[Sidecar],
+        columns: Columns<'_>,
+    ) -> Result<usize, String> {
+        let rows = (0..table.len()).filter(|row| is_image_name(Path::new(table.key(*row))));
+        let images = rows.map(|row| Member { key: table.key(row), place: table.place(row), row: Some(row) });
+        let others = sidecars.iter().map(|sidecar| Member { key: &sidecar.key, place: sidecar.place, row: None });
+        let endings = Endings { image: columns.image, label: columns.label };
+        let Some(found) = group(images.chain(others).collect(), endings)? else { return Ok(sidecars.len()) };
+        self.has_samples |= !found.samples.is_empty();
+        let mut keys = HashMap::new();
+        for sample in &found.samples {
+            let row = sample.row - found.spare.partition_point(|spare| *spare < sample.row);
+            keys.extend(self.read(table, row, file, sample, columns)?.map(|key| (sample.row, key)));
+        }
+        if !found.spare.is_empty() || !keys.is_empty() {
+            let kept = (0..table.len()).filter(|row| found.spare.binary_search(row).is_err());
+            *table = table.gather(kept, |row, key| keys.get(&row).map_or(key, String::as_str));
+        }
+        Ok(found.ignored)
+    }
+
+    /// Notes the label of a sample, which will be at `row`; returns the name that its sidecars give the image.
+    fn read(
+        &mut self,
+        table: &mut Table,
+        row: usize,
+        file: &File,
+        sample: &Sample,
+        columns: Columns<'_>,
+    ) -> Result<Option<String>, String> {
+        self.has_label_files |= sample.class.is_some() || sample.json.is_some();
+        let own = table.key(sample.row).to_owned();
+        let class = sample.class.and_then(|place| self.contents(file, place, &own));
+        let json = sample.json.and_then(|place| self.contents(file, place, &own));
+        let json = json.and_then(|bytes| match serde_json::from_slice::<Value>(&without_bom(&bytes)) {
+            Ok(json) => Some(json),
+            Err(error) => {
+                self.miss(&own, &format!("is no JSON ({error})"));
+                None
+            }
+        });
+        let refuse = |problem: String| format!("the label of '{own}': {problem}");
+        if !columns.without_labels() {
+            let text = class.map(|bytes| String::from_utf8(without_bom(&bytes).into_owned()));
+            match text.map(|text| text.map_err(|_| refuse("not text".to_owned()))).transpose()? {
+                Some(text) if !text.trim().is_empty() => self.labels.push(row, &text).map_err(refuse)?,
+                _ => self.label_of_json(table, row, sample.row, json.as_ref(), columns).map_err(refuse)?,
+            }
+        }
+        let path = ["filename", "path"].iter().find_map(|&name| json.as_ref()?.get(name)?.as_str());
+        let key = path.filter(|path| is_image_name(path.as_ref())).and_then(key_of_path);
+        Ok(key.or_else(|| key_of_path(&own).filter(|key| *key != own)))
+    }
+
+    /// The first of the fields that may hold the label and is there.
+    fn label_of_json(
+        &mut self,
+        table: &mut Table,
+        row: usize,
+        row_now: usize,
+        json: Option<&Value>,
+        columns: Columns<'_>,
+    ) -> Result<(), String> {
+        let Some(json) = json else { return Ok(()) };
+        let usual = ["label", "cls"];
+        let names = columns.label.as_ref().map_or(&usual[..], std::slice::from_ref);
+        let Some((name, value)) =
+            names.iter().find_map(|name| json.get(name).filter(|v| !v.is_null()).map(|v| (name, v)))
+        else {
+            return Ok(());
+        };
+        match value {
+            Value::String(text) => self.labels.push(row, text),
+            Value::Number(number) => {
+                let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64));
+                let index = whole.and_then(|index| i32::try_from(index).ok());
+                let index = index.ok_or_else(|| format!("'{name}' is {number}, which is no class index"))?;
+                self.labels.has_indices = true;
+                table.set_label(row_now, index.max(-1));
+                Ok(())
+            }
+            _ => Err(format!(
+                "'{name}' is neither a number nor text; choose another field with --label-column, or none with --label-column none"
+            )),
+        }
+    }
+
+    fn contents(&mut self, file: &File, place: Place, image: &str) -> Option<Vec<u8>> {
+        if place.length > MAX_SIDECAR_BYTES {
+            self.miss(image, &format!("has more than {MAX_SIDECAR_BYTES} bytes"));
+            return None;
+        }
+        let mut bytes = vec![0; place.length as usize];
+        match file.read_exact_at(&mut bytes, place.at) {
+            Ok(()) => Some(bytes),
+            Err(error) => {
+                self.miss(image, &format!("cannot be read ({error})"));
+                None
+            }
+        }
+    }
+
+    fn miss(&mut self, image: &str, why: &str) {
+        self.unread.get_or_insert_with(|| (format!("that of '{image}' {why}"), 0)).1 += 1;
+    }
+
+    /// What was passed over, for people.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let note = |(first, number): &(String, usize)| format!("label files that were passed over: {number}; {first}");
+        self.unread.iter().map(note).collect()
+    }
+}

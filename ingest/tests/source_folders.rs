@@ -1,0 +1,131 @@
+//! Folders: what is no class, links that lead around, splits, and listing that is stopped.
+
+mod containers;
+
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use containers::tar::archive_of;
+use containers::*;
+use tempfile::TempDir;
+use tokengrid_ingest::{IngestError, Source, SourceOptions};
+
+fn tree(files: &[&str]) -> TempDir {
+    let root = folder();
+    files.iter().for_each(|file| drop(write(root.path(), file, "x")));
+    root
+}
+
+fn items(path: &Path) -> Vec<(String, i32)> {
+    let source = open(path);
+    (0..source.len()).map(|i| (source.key(i).to_owned(), source.label(i))).collect()
+}
+
+fn rows(rows: &[(&str, i32)]) -> Vec<(String, i32)> {
+    rows.iter().map(|(key, label)| ((*key).to_owned(), *label)).collect()
+}
+
+#[test]
+fn folders_of_systems_are_no_classes() {
+    let systems =
+        ["lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "__pycache__"];
+    let root = tree(&["cat/a.jpg", "dog/b.jpg"]);
+    for system in systems {
+        write(root.path(), &format!("{system}/c.jpg"), "x");
+        write(root.path(), &format!("cat/{system}/a.jpg/thumb.jpg"), "x");
+    }
+    write(root.path(), ".snapshot/cat/a.jpg", "x");
+    assert_eq!(items(root.path()), rows(&[("cat/a.jpg", 0), ("dog/b.jpg", 1)]));
+    assert_eq!((open(root.path()).classes().len(), open(root.path()).notes().len()), (2, 0));
+    let members = ["@eaDir/a.jpg", "cat/a.jpg", "cat/@eaDir/a.jpg", "lost+found/x.jpg", "dog/b.jpg"];
+    let tar = write(root.path(), "x/a.tar", archive_of(members.map(|name| (name.to_owned(), &b"x"[..]))));
+    assert_eq!(items(&tar), rows(&[("cat/a.jpg", 0), ("dog/b.jpg", 1)]));
+}
+
+#[test]
+fn odd_class_folders_are_spoken_of() {
+    let root = tree(&["cat/a.jpg", "dog/b.jpg", "meta/readme.txt", "old/notes.txt"]);
+    let source = open(root.path());
+    assert_eq!((source.classes().len(), source.notes().len()), (4, 1));
+    assert!(source.notes()[0].contains("2 class folders without images (first 'meta')"), "{:?}", source.notes());
+    let nested = tree(&["all/cat/a.jpg", "all/dog/b.jpg"]);
+    let source = open(nested.path());
+    assert!(
+        source.notes()[0].contains("no images themselves") && source.notes()[0].contains("'all'"),
+        "{:?}",
+        source.notes()
+    );
+    let tar = write(nested.path(), "x/a.tar", archive_of(["c/x.jpg", "d/y.txt"].map(|n| (n.to_owned(), &b"x"[..]))));
+    assert_eq!(open(&tar).notes().len(), 0, "a folder without an entry is none");
+}
+
+#[test]
+fn links_between_folders_give_each_image_once() {
+    let root = tree(&["a/1.jpg", "b/2.jpg", "c/3.jpg", "c/deep/4.jpg"]);
+    let all = rows(&[("a/1.jpg", 0), ("b/2.jpg", 1), ("c/3.jpg", 2), ("c/deep/4.jpg", 2)]);
+    for (link, target) in [("a", "b"), ("a", "c"), ("b", "a"), ("b", "c/deep"), ("c", "a"), ("c/deep", "../b")] {
+        let name = format!("{link}/see_{}", target.replace('/', "_"));
+        symlink(format!("../{target}"), root.path().join(name)).expect("link");
+    }
+    assert_eq!(items(root.path()), all);
+    // A link beside its folder is no class of its own.
+    symlink("a", root.path().join("alias")).expect("link");
+    assert_eq!((items(root.path()), open(root.path()).classes().len()), (all, 3));
+    assert!(open(root.path()).notes()[0].contains("7 links"), "{:?}", open(root.path()).notes());
+}
+
+#[test]
+fn links_to_other_places_are_followed_once() {
+    let elsewhere = tree(&["x/1.jpg", "y/2.jpg", "y/z/3.jpg"]);
+    let root = tree(&[".store/h/9.jpg"]);
+    let link = |target: &Path, name: &str| symlink(target, root.path().join(name)).expect("link");
+    link(&elsewhere.path().join("y"), "k1");
+    link(&elsewhere.path().join("y/z"), "k2");
+    link(Path::new(".store/h"), "k3");
+    symlink("..", elsewhere.path().join("y/up")).expect("link");
+    // k2 is a class of its own, so k1 does not hold its images again.
+    assert_eq!(items(root.path()), rows(&[("k1/2.jpg", 0), ("k2/3.jpg", 1), ("k3/9.jpg", 2)]));
+}
+
+#[test]
+fn splits_are_refused_whatever_lies_beside_them() {
+    for files in [
+        &["train/n01/a.jpg", "val/n01/b.jpg", "meta/readme.txt"][..],
+        &["train/n01/a.jpg", "val/n01/b.jpg", "extra/n01/c.jpg"],
+        &["train.X1/n01/a.jpg", "train.X2/n02/b.jpg", "val.X/n01/c.jpg"],
+        &["train2017/a.jpg", "val2017/b.jpg", "annotations/x.json"],
+        &["train/n01/a.jpg", "meta/readme.txt"],
+        &["Training/a.jpg", "Testing/b.jpg"],
+    ] {
+        let root = tree(files);
+        let message = error(root.path());
+        let split = files[0].split('/').next().expect("a folder");
+        assert!(
+            message.contains("splits") && message.contains(&*root.path().join(split).to_string_lossy()),
+            "{message}"
+        );
+        if files.len() == 2 && files[1] == "meta/readme.txt" {
+            // In a tar, a folder around all images does not count.
+            continue;
+        }
+        let tar = archive_of(files.iter().map(|name| ((*name).to_owned(), &b"x"[..])));
+        assert!(error(&write(folder().path(), "a.tar", tar)).contains(split));
+    }
+    let classes = tree(&["bus/a.jpg", "train/b.jpg", "test tube/c.jpg"]);
+    assert_eq!(open(classes.path()).classes(), ["bus", "test tube", "train"]);
+}
+
+#[test]
+fn listing_ends_when_it_is_stopped() {
+    let root = tree(&["cat/a.jpg", "list.txt"]);
+    write(root.path(), "list.txt", "cat/a.jpg\n");
+    write(root.path(), "a.tar", archive_of([("a.jpg".to_owned(), &b"x"[..])]));
+    parquet::write(&root.path().join("a.parquet"), &[(Some(vec![1]), None, None)], None, parquet::Layout::default());
+    for name in ["", "list.txt", "a.tar", "a.parquet"] {
+        let open =
+            |stop| Source::open_until(&root.path().join(name), &SourceOptions::default(), &AtomicBool::new(stop));
+        assert!(matches!(open(true), Err(IngestError::Cancelled)), "{name}");
+        assert_eq!(open(false).expect("a source").len(), 1, "{name}");
+    }
+}
