@@ -393,13 +393,15 @@ fn only_what_a_run_has_written_is_removed() {
     std::fs::remove_dir_all(&run).unwrap();
     // A run with a user's notes in it.
     json(&strs(&arguments));
-    let notes = ["notes.txt", "checkpoints/notes.txt", "samples/notes.txt", "checkpoints/step-00000001/notes.txt"];
+    let notes = ["notes.txt", "checkpoints/notes.txt", "samples/notes.txt"];
     std::fs::create_dir_all(run.join("samples")).unwrap();
     for name in notes {
         std::fs::write(run.join(name), "mine").unwrap();
     }
     std::fs::write(run.join("events.out.tfevents.1700000000.elsewhere"), "mine").unwrap();
+    std::fs::write(run.join("checkpoints/step-00000001/notes.txt"), "mine").unwrap();
     json(&overwriting);
+    assert!(run.join("checkpoints/step-00000001.others-1/notes.txt").is_file(), "under another name");
     assert!(notes.iter().all(|name| run.join(name).is_file()));
     assert!(run.join("events.out.tfevents.1700000000.elsewhere").is_file());
     assert_eq!(rows(&run).len(), 2);

@@ -100,7 +100,7 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
             }
         }
     }
-    converted.note_two_ends();
+    converted.settle_end();
     Ok(converted)
 }
 
@@ -111,20 +111,23 @@ impl Converted {
             self.not(
                 name,
                 value,
-                "a run has an end: it is that of `train.max_steps`, or the default of `train.epochs`",
+                "a run has an end here, after 1000 epochs unless `train.max_steps` or `train.epochs` say otherwise",
             );
         }
     }
 
-    /// The reference ends a run at whichever limit comes first.
-    fn note_two_ends(&mut self) {
+    /// The reference ends a run at whichever limit comes first, and after 1000 epochs where a file names none.
+    fn settle_end(&mut self) {
         let train = self.table.get("train").and_then(Value::as_table);
-        let Some((epochs, steps)) = train.and_then(|train| Some((train.get("epochs")?, train.get("max_steps")?)))
-        else {
-            return;
-        };
-        let line = format!("trainer.max_epochs = {epochs}: the run ends at `trainer.max_steps`, {steps}");
-        self.not_honoured.push(line);
+        let limit = |key: &str| train.and_then(|train| train.get(key)).cloned();
+        match (limit("epochs"), limit("max_steps")) {
+            (Some(epochs), Some(steps)) => {
+                let line = format!("trainer.max_epochs = {epochs}: the run ends at `trainer.max_steps`, {steps}");
+                self.not_honoured.push(line);
+            }
+            (None, None) => put(&mut self.table, EPOCHS, Value::Float(1000.0)),
+            _ => {}
+        }
     }
 
     fn precision(&mut self, name: &str, value: &Value, half: &str) {

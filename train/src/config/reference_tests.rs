@@ -169,6 +169,8 @@ fn steps_count_batches_in_both_programs() {
     assert!(listed.contains("trainer.max_epochs = 9: the run ends at `trainer.max_steps`, 1234"), "{listed}");
     let (steps, epochs, _) = train("max_epochs: 9\n  max_steps: -1");
     assert_eq!((steps, epochs), (None, 9.0));
+    let (steps, epochs, _) = train("max_steps: -1");
+    assert_eq!((steps, epochs), (None, 1000.0));
 }
 
 #[test]

@@ -17,8 +17,6 @@ pub(super) const NOT_HERE: &[(&str, &str)] = &[
 const ONE_PROCESS: &str = "a run is one process, and the batch size that of a process";
 const FOLDER: &str = "checkpoints and metrics are written to the run's folder";
 const BY_ITERATION: &str = "learning rates of that schedule are not here; see `train.warmup_steps` and `train.lr_end`";
-/// What the reference's trainer does where a file names no number of epochs.
-const EPOCHS: &str = "1000";
 const PROGRESS: &str = "learning rate and all metrics are always logged";
 
 /// Rules for what both kinds of files say about the trainer.
@@ -90,7 +88,6 @@ pub static AR: Reference = Reference {
         ("model.init_args.wp", "train.warmup_epochs", "0.0"),
         ("model.init_args.wpe", "train.wpe", "0.01"),
         ("trainer.gradient_clip_val", "train.grad_clip", "inf"),
-        ("trainer.max_epochs", "train.epochs", EPOCHS),
     ],
 };
 
@@ -161,6 +158,5 @@ pub static TOKENIZER: Reference = Reference {
         ("model.init_args.lossconfig.params.codebook_enlarge_ratio", "loss.codebook_enlarge_ratio", "3.0"),
         ("model.init_args.lossconfig.params.lecam_loss_weight", "loss.lecam_loss_weight", "0.0"),
         ("model.init_args.lr_drop_epoch", "train.lr_drop_epochs", "[]"),
-        ("trainer.max_epochs", "train.epochs", EPOCHS),
     ],
 };

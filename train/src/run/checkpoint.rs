@@ -1,7 +1,7 @@
 //! Checkpoints that appear whole or not at all.
 
 use super::SpikeWatch;
-use super::cleanup::{remove_checkpoint, remove_file};
+use super::cleanup::{make_room, remove_checkpoint, remove_file};
 use super::newest::{newest_in, published, step_of};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
@@ -86,7 +86,7 @@ pub(super) fn publish(
         let _ = fs::remove_dir_all(&temporary);
     }
     result?;
-    remove_checkpoint(&path)?;
+    make_room(&path)?;
     fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
     point_latest_at(folder, &name)?;
     sync_folder(folder)?;
@@ -226,6 +226,10 @@ mod tests {
         [200, 300].into_iter().for_each(|step| publish_one(folder.path(), step));
         assert_eq!(fs::read_dir(notes.parent().unwrap()).unwrap().count(), 1, "the notes, and no weights");
         assert_eq!(published(folder.path()).unwrap().len(), 2);
+        // Its step comes again.
+        publish_with(folder.path(), 100, Keep { last: 0, every: 0 });
+        assert!(folder.path().join("step-00000100.others-1/notes.txt").is_file());
+        assert_eq!(published(folder.path()).unwrap().len(), 3);
     }
 
     #[test]

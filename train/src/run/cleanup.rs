@@ -45,6 +45,8 @@ pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
         match path.file_name().and_then(|name| name.to_str()) {
             Some(".latest.tmp") => remove_file(&path)?,
             Some(name) if unfinished_step(name) => remove_checkpoint(&path)?,
+            // The rest of one whose removal was cut short.
+            Some(_) if step_of(&path).is_some() && !path.join("state.json").exists() => remove_checkpoint(&path)?,
             _ => {}
         }
     }
@@ -63,22 +65,37 @@ pub(super) fn remove_checkpoint(path: &Path) -> Result<(), TrainError> {
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
         return Ok(());
     }
-    let mut foreign = 0;
+    let (mut own, mut foreign) = (0, 0);
     // `state.json` makes it a checkpoint: a removal that is cut short leaves none.
     remove_file(&path.join("state.json"))?;
     for file in entries(path)? {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_own = name == "config.toml" || name.ends_with(".safetensors") || name.ends_with(".tmp");
         match is_own && file.is_file() {
-            true => remove_file(&file)?,
+            true => {
+                remove_file(&file)?;
+                own += 1;
+            }
             false => foreign += 1,
         }
     }
     if foreign > 0 {
-        tracing::warn!("{} stays: {foreign} files in it are not of this program", path.display());
+        if own > 0 {
+            tracing::warn!("{} stays: {foreign} files in it are not of this program", path.display());
+        }
         return Ok(());
     }
     fs::remove_dir(path).map_err(TrainError::io("remove", path))
+}
+
+/// Makes room at `path`: a checkpoint there is removed, and a folder that stays for others' files in it takes another name.
+pub(super) fn make_room(path: &Path) -> Result<(), TrainError> {
+    remove_checkpoint(path)?;
+    let Some(name) = path.file_name().filter(|_| fs::symlink_metadata(path).is_ok()) else { return Ok(()) };
+    let named = |n: u32| path.with_file_name(format!("{}.others-{n}", name.to_string_lossy()));
+    let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(0));
+    tracing::warn!("{} is now {}: files in it are not of this program", path.display(), aside.display());
+    fs::rename(path, &aside).map_err(TrainError::io("rename", path))
 }
 
 /// The first entry of a folder without a run that is neither this program's start of one nor the system's.
