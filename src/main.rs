@@ -39,10 +39,8 @@ fn run(mut cli: args::Cli) -> u8 {
     files::leave_deleted_folder();
     cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
-    if commands::is_long(&cli.command) {
+    if commands::is_job(&cli.command) {
         log::heading(&cli.global);
-    }
-    if commands::keeps_its_work(&cli.command) {
         signals::keep_work();
     }
     exit::code_of(|| commands::run(cli))
