@@ -16,6 +16,7 @@ mod log;
 mod openmp;
 mod panics;
 mod printable;
+#[cfg_attr(not(feature = "torch"), allow(dead_code))] // only jobs that need libtorch have ranks
 mod ranks;
 mod signals;
 mod terminal;
