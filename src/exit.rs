@@ -47,19 +47,21 @@ pub fn leave_at_once(code: u8) -> ! {
 /// How a command ended.
 struct Ended {
     code: u8,
+    /// What failed, if anything did.
     message: Option<String>,
 }
 
 /// Prints the error as one line with its causes, and picks the exit code.
 fn ended_by_error(error: &Error) -> Ended {
-    let (code, message) = if is_cancelled(error) {
-        (signals::exit_code(), error.to_string())
-    } else {
-        let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
-        (if is_usage(error) { 2 } else { 1 }, one_line(causes))
-    };
+    if is_cancelled(error) {
+        eprintln!("tokengrid: {error}");
+        // Who stops a command asks for no answer.
+        return Ended { code: signals::exit_code(), message: None };
+    }
+    let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
+    let message = one_line(causes);
     eprintln!("tokengrid: {message}");
-    Ended { code, message: Some(message) }
+    Ended { code: if is_usage(error) { 2 } else { 1 }, message: Some(message) }
 }
 
 /// The hook has printed a panic's line already.

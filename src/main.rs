@@ -16,6 +16,7 @@ mod log;
 mod openmp;
 mod panics;
 mod printable;
+#[cfg_attr(not(feature = "torch"), allow(dead_code))] // only jobs that need libtorch have ranks
 mod ranks;
 mod signals;
 mod terminal;
@@ -39,10 +40,8 @@ fn run(mut cli: args::Cli) -> u8 {
     files::leave_deleted_folder();
     cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
-    if commands::is_long(&cli.command) {
+    if commands::is_job(&cli.command) {
         log::heading(&cli.global);
-    }
-    if commands::keeps_its_work(&cli.command) {
         signals::keep_work();
     }
     exit::code_of(|| commands::run(cli))

@@ -150,8 +150,8 @@ mod tests {
     /// The answer under these variables, `NAME=value`, separated by spaces.
     fn with<T>(variables: &str, ask: impl Fn(&Launched) -> T) -> T {
         let variable = |name: &str| {
-            let pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
-            pairs.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned()).next()
+            let mut pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
         };
         ask(&Launched::from(&variable))
     }
@@ -177,9 +177,10 @@ mod tests {
         let interactive = "SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_STEP_ID=4294967290 SLURM_STEP_NUM_TASKS=1";
         for variables in [salloc, batch, interactive] {
             assert_eq!(found(variables), (0, 1), "{variables}");
-            assert_eq!(with(variables, Launched::tasks_outside_steps), Some(4), "{variables}");
+            assert_eq!(with(variables, |launched| launched.tasks_outside_steps()), Some(4), "{variables}");
         }
-        assert_eq!(with("SLURM_NTASKS=4 SLURM_STEP_ID=2 SLURM_PROCID=1", Launched::tasks_outside_steps), None);
+        let step = "SLURM_NTASKS=4 SLURM_STEP_ID=2 SLURM_PROCID=1";
+        assert_eq!(with(step, |launched| launched.tasks_outside_steps()), None);
     }
 
     #[test]
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn processes_on_this_machine() {
-        let local = |variables| with(variables, Launched::local_world_size);
+        let local = |variables: &str| with(variables, |launched| launched.local_world_size());
         assert_eq!(local(""), 1);
         assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4"), 4);
         let step = "SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_STEP_NUM_TASKS=11 SLURM_STEP_TASKS_PER_NODE=4(x2),3";

@@ -49,9 +49,7 @@ pub fn keep_work() {
 
 fn end_after_grace(code: u8) {
     std::thread::sleep(GRACE);
-    let message = Stopped.to_string();
-    eprintln!("tokengrid: {message}");
-    crate::output::print_failure(&message, code);
+    eprintln!("tokengrid: {Stopped}");
     exit::leave_at_once(code);
 }
 

@@ -52,17 +52,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a command is a job that may take hours, whose log is worth a heading.
-pub fn is_long(command: &Command) -> bool {
-    #[cfg(feature = "torch")]
-    if matches!(command, Command::Eval(_)) {
-        return true;
-    }
-    keeps_its_work(command)
-}
-
-/// Whether a command that is stopped finishes the work in hand and keeps it.
-pub fn keeps_its_work(command: &Command) -> bool {
+/// Whether a command is a job of hours, perhaps: its log begins with a heading, and when it is stopped it finishes the work
+/// in hand and keeps it.
+pub fn is_job(command: &Command) -> bool {
     #[cfg(feature = "torch")]
     if matches!(command, Command::Tokenize(_) | Command::Train(_) | Command::Sample(_)) {
         return true;
