@@ -6,7 +6,7 @@ use crate::terminal::{bytes, print_json, seconds};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokengrid_cache::JobPlan;
-use tokengrid_ingest::{Recipe, Views};
+use tokengrid_ingest::{Recipe, Views, memory_budget};
 use tokengrid_tokenize::{Job, TokenizeError};
 
 /// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
@@ -25,13 +25,17 @@ pub fn run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
     let rate = views_per_second.map(|rate| rate / f64::from(job.num_views()));
     let hours = rate.map(|rate| source.len() as f64 / rate / 3600.0 / f64::from(job.world_size));
     let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
-    let memory = plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
+    // Decoders wait for one another within their budget.
+    let decoding = memory_budget();
+    let memory =
+        decoding + plan.memory_bytes + 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
     let free = files::free_bytes(&args.out);
     if global.json {
         return print_json(&json!({
             "images": source.len(), "excluded": source.excluded(), "classes": source.classes().len(),
             "rows": plan.rows, "files": plan.files, "shards": plan.shards, "grid": [grid.height, grid.width],
             "bits": grid.bits, "estimated_bytes": plan.bytes, "peak_bytes": plan.peak_bytes, "memory_bytes": memory,
+            "decoding_bytes": decoding,
             "free_bytes": free, "images_per_second": rate, "hours": hours,
         }));
     }
@@ -45,7 +49,11 @@ pub fn run(job: &Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()
         Some(free) => println!("free disk {} ({} are needed while it runs)", bytes(free), bytes(plan.peak_bytes)),
         None => {}
     }
-    println!("memory {} a process, besides the model", bytes(memory));
+    println!(
+        "memory at most {} a process, besides the model: up to {} of it for images that are being decoded (--memory)",
+        bytes(memory),
+        bytes(decoding)
+    );
     if let (Some(rate), Some(hours)) = (rate, hours) {
         let processes = job.world_size;
         println!(

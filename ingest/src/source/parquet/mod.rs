@@ -26,6 +26,7 @@ use super::keys::key_part;
 use super::table::{Place, Table};
 use super::{Contents, MAX_FILE_BYTES, Store as AnyStore};
 use crate::error::IngestError;
+use crate::memory;
 use cache::{Images, PageCache};
 use column::{chunk_values, page_images};
 use direct::Direct;
@@ -236,6 +237,8 @@ impl Store {
 
 impl ImageGroup {
     fn decode(&self, file: &File, index: &GroupIndex, page: usize) -> Images {
+        // The page as it is in the file, and decompressed. Whoever reads an image holds no other claim.
+        let _claim = memory::claim(2 * index.bytes_of(page) as u64);
         let (images, direct) = page_images(file, &self.column, &self.chunk, &index.pages, page)?;
         index.direct[page].get_or_init(|| direct);
         Ok(images)

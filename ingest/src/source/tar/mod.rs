@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::classes::{classes_by_label, is_nested, label_by_folder};
-use super::files::{FileSet, open_regular};
+use super::files::{FileSet, max_open_files, open_regular};
 use super::imagenet::is_wnid;
 use super::keys::{MemberName, file_name, key_part, member_name};
 use super::parallel::{THREADS, in_parallel};
@@ -34,7 +34,7 @@ pub(super) fn open(root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestE
     // Many tars at once, or many class tars of the only one.
     let threads = if paths.len() == 1 { THREADS } else { 1 };
     let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
-    let indices = in_parallel(&files, THREADS, |(number, path)| {
+    let indices = in_parallel(&files, THREADS.min(max_open_files()), |(number, path)| {
         Index::read(path, *number, class_of_tar(path).filter(|_| by_class), threads)
     });
     let mut all = Index { by_class, ..Index::default() };
