@@ -10,8 +10,11 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 /// The budget where the system does not say how much memory there is, in bytes.
 const UNKNOWN_BUDGET_BYTES: u64 = 2 << 30;
 
-/// The budget is a quarter of the memory, but not below this while half of the memory is enough for it, in bytes.
-const LEAST_BUDGET_BYTES: u64 = 1 << 30;
+/// Share of the memory that is the budget by default. There may be several processes, and each has more to keep than this.
+const DEFAULT_SHARE: u64 = 8;
+
+/// The default is not below this while half of the memory is enough for it, in bytes: any picture fits.
+const LEAST_DEFAULT_BYTES: u64 = 1 << 30;
 
 /// The budget of this process, in bytes; 0 until it is set.
 static BUDGET_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -31,8 +34,8 @@ pub fn set_memory_budget(bytes: u64) {
 
 /// What pictures that are being decoded may take together, in bytes.
 ///
-/// Unless it was set: a quarter of the memory that this process may use (that of the machine, or the limit of its cgroup),
-/// but a gibibyte at least where that is no more than half of it.
+/// Unless it was set: an eighth of the memory that this process may use (that of the machine, or the limit of its cgroup), but
+/// a gibibyte at least where that is no more than half of it.
 pub fn memory_budget() -> u64 {
     match BUDGET_BYTES.load(Ordering::Relaxed) {
         0 => {
@@ -48,14 +51,15 @@ pub(crate) fn kept_bytes() -> u64 {
     MAX_KEPT_BYTES.min(memory_budget() / KEPT_SHARE)
 }
 
-/// Gives freed memory back to the system. glibc keeps it, for each thread apart, up to blocks of 32 MiB: as good as claimed.
+/// Gives freed memory back to the system. glibc keeps blocks of up to 32 MiB for each thread apart, and some of that even so.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim_heaps() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes no pointer; any thread may call it at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+    unsafe { libc::malloc_trim(0) };
 }
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim_heaps() {}
 
 /// Waits until `bytes` of the budget are free, and takes them until the claim is dropped.
 ///
@@ -65,7 +69,7 @@ pub(crate) fn claim(bytes: u64) -> Claim {
 }
 
 fn default_budget(memory: Option<u64>) -> u64 {
-    memory.map_or(UNKNOWN_BUDGET_BYTES, |bytes| (bytes / 4).max(LEAST_BUDGET_BYTES.min(bytes / 2)).max(1))
+    memory.map_or(UNKNOWN_BUDGET_BYTES, |bytes| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2)).max(1))
 }
 
 /// The machine's memory or the least limit of the control groups that this process is in, in bytes.
@@ -230,9 +234,9 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_a_quarter_of_the_memory() {
+    fn the_default_is_a_share_of_the_memory() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(default_budget(Some(64 * GIB)), 16 * GIB);
+        assert_eq!(default_budget(Some(64 * GIB)), 8 * GIB);
         assert_eq!(default_budget(Some(3 * GIB)), GIB, "enough for any picture");
         assert_eq!(default_budget(Some(GIB)), GIB / 2);
         assert_eq!(default_budget(None), UNKNOWN_BUDGET_BYTES);
