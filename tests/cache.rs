@@ -314,7 +314,7 @@ fn stats_and_a_dry_run_tell_what_is_there_and_what_would_be() {
     let plan = json(&[&fixed[..], &["--dry-run"]].concat());
     assert!(!cache.exists(), "nothing is written");
     assert_eq!((&plan["rows"], &plan["images"]), (&10.into(), &10.into()));
-    assert!(plan["hours"].as_f64().unwrap() > 0.0 && plan["memory_bytes"].as_u64().unwrap() > 50_000_000);
+    assert!(plan["hours"].as_f64().unwrap() > 0.0 && plan["memory_bytes"].as_u64() > plan["decoding_bytes"].as_u64());
     assert_eq!((&plan["images_done"], &plan["processes_per_machine"]), (&0.into(), &1.into()));
     let shared = json(&[&fixed[..], &["--dry-run", "--rank", "0", "--world-size", "4"]].concat());
     assert_eq!(shared["processes_per_machine"], 4, "nothing says that they run elsewhere");

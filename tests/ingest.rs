@@ -198,3 +198,40 @@ fn the_benchmark_measures_what_it_says() {
     assert_eq!((&found["images"], &found["threads"]), (&3.into(), &2.into()));
     assert!(found["machine"]["cores"].as_u64().unwrap() > 0);
 }
+
+#[test]
+fn a_decoder_that_panics_costs_its_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 2, 3);
+    let photo = sorted(&sorted(&source)[0])[1].clone();
+    // Bytes behind the end of a JPEG file change nothing but what the variable below finds.
+    let faulty = [&std::fs::read(&photo).unwrap()[..], b"FAULT"].concat();
+    std::fs::write(&photo, faulty).unwrap();
+    let fixed = ["ingest", text(&source), "--size", "64", "--json", "--threads", "2"];
+    assert_eq!(json(&fixed[..4])["ok"], 6);
+    let output = tokengrid().args(fixed).env("TOKENGRID_PANIC_IN_DECODER", "FAULT").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["images"], &found["ok"]), (&6.into(), &5.into()));
+    let bad = &found["bad"][0];
+    assert!(bad["key"].as_str().unwrap().ends_with(photo.file_name().unwrap().to_str().unwrap()), "{bad}");
+    assert!(bad["reason"].as_str().unwrap().contains("internal error"), "{bad}");
+}
+
+#[test]
+fn memory_for_decoding_has_a_limit_of_any_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 2);
+    let with = |size| json(&["ingest", text(&source), "--size", "64", "--memory", size]);
+    for size in ["1G", "64MiB", "200000k", "1073741824"] {
+        assert_eq!(with(size)["ok"], 2, "{size}");
+    }
+    let found = with("2K");
+    assert_eq!(found["ok"], 0);
+    assert!(found["bad"][0]["reason"].as_str().unwrap().contains("--memory"), "{found}");
+    for size in ["0", "-1", "G", "1X", "1.5G", "99999999999T"] {
+        let option = format!("--memory={size}");
+        let message = fails(&["ingest", text(&source), &option], 2);
+        assert!(message.contains("512M or 4G"), "{message}");
+    }
+}

@@ -18,6 +18,7 @@ typedef struct {
   unsigned int height;
   int components;        /* as stored */
   int output_components; /* of the rows that tg_jpeg_read_rows writes: 3 = RGB, 4 = CMYK as stored */
+  uint64_t coefficient_bytes; /* kept of the whole picture while it is decoded; 0 for a single scan, which keeps none */
 } tg_jpeg_header;
 
 /* A rectangle of the picture, in pixels; the same fields stand in decode/jpeg.rs. */
@@ -65,7 +66,7 @@ static void skip(j_decompress_ptr cinfo, long count)
 static void on_progress(j_common_ptr common)
 {
   tg_jpeg *self = (tg_jpeg *)common->client_data;
-  if (common->is_decompressor && self->cinfo.input_scan_number > self->max_scans) {
+  if (common->is_decompressor && self->max_scans > 0 && self->cinfo.input_scan_number > self->max_scans) {
     snprintf(self->message, sizeof self->message, "more than %d scans", self->max_scans);
     tg_fail(self, TG_TOO_MANY_SCANS);
   }
@@ -119,6 +120,21 @@ tg_jpeg *tg_jpeg_create(void)
   return self;
 }
 
+/* What libjpeg allocates for the coefficients of a file of several scans: whole MCUs of every component. */
+static uint64_t coefficient_bytes(struct jpeg_decompress_struct *cinfo)
+{
+  uint64_t blocks = 0;
+  if (!jpeg_has_multiple_scans(cinfo)) return 0;
+  for (int i = 0; i < cinfo->num_components; i++) {
+    const jpeg_component_info *component = &cinfo->comp_info[i];
+    uint64_t h = (uint64_t)component->h_samp_factor, v = (uint64_t)component->v_samp_factor;
+    uint64_t across = (component->width_in_blocks + h - 1) / h * h;
+    uint64_t down = (component->height_in_blocks + v - 1) / v * v;
+    blocks += across * down;
+  }
+  return blocks * sizeof(JBLOCK);
+}
+
 static int read_header(tg_jpeg *self, void *arguments)
 {
   tg_jpeg_header *header = arguments;
@@ -133,15 +149,15 @@ static int read_header(tg_jpeg *self, void *arguments)
   /* The rest is libjpeg's default: islow DCT, fancy upsampling. It is what Pillow uses. */
   self->cinfo.out_color_space = self->cinfo.num_components == 4 ? JCS_CMYK : JCS_RGB;
   header->output_components = self->cinfo.num_components == 4 ? 4 : 3;
+  header->coefficient_bytes = coefficient_bytes(&self->cinfo);
   return TG_OK;
 }
 
 /* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish.
  * Any step that comes after it may return TG_UNSOUND if it was started with a window. */
-int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, int max_scans, tg_jpeg_header *header)
+int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, tg_jpeg_header *header)
 {
   self->message[0] = '\0';
-  self->max_scans = max_scans;
   self->installed = 0;
   self->src.next_input_byte = data;
   self->src.bytes_in_buffer = length;
@@ -210,7 +226,11 @@ static int start(tg_jpeg *self, void *argument)
   return TG_OK;
 }
 
-int tg_jpeg_start(tg_jpeg *self, tg_jpeg_window *window) { return guarded(self, start, window); }
+int tg_jpeg_start(tg_jpeg *self, int max_scans, tg_jpeg_window *window)
+{
+  self->max_scans = max_scans;
+  return guarded(self, start, window);
+}
 
 typedef struct {
   unsigned char *out;

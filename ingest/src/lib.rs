@@ -38,6 +38,7 @@
 mod crop;
 mod decode;
 mod error;
+mod memory;
 mod orient;
 mod policy;
 mod psnr;
@@ -50,6 +51,7 @@ mod stream;
 pub use crop::{View, ViewError, views_of};
 pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd};
 pub use error::{Bad, IngestError, Stage};
+pub use memory::{memory_budget, set_memory_budget};
 pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};
 pub use psnr::psnr;
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};

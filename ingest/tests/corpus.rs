@@ -9,7 +9,7 @@ const TARGETS: [&str; 6] = ["any_image", "exif", "jpeg", "parquet_source", "png"
 
 /// What the targets for images do with an input.
 fn decode(bytes: &[u8]) {
-    let limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20 };
+    let limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20, ..Limits::default() };
     assert!((1..=8).contains(&exif_orientation(bytes)));
     let Ok(image) = decode_rgb(bytes, &limits) else { return };
     assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);

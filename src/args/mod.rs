@@ -70,6 +70,29 @@ pub struct Global {
     /// CPU threads to use, at most four per core [default: one per core, shared among the processes of a job].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// Memory for images that are being decoded, all threads together, as in 512M or 4G; an image that alone needs more is
+    /// bad [default: an eighth of what the process may use].
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
+    pub memory: Option<u64>,
+}
+
+/// Bytes with an optional K, M, G or T, which are powers of 1024; an iB or B may follow.
+fn memory_size(text: &str) -> Result<u64, String> {
+    let expected =
+        || format!("'{text}' is not a size; expected a number above 0 with K, M, G or T, for example 512M or 4G");
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.trim_end_matches('b').trim_end_matches('i');
+    let digits = number.trim_end_matches(['k', 'm', 'g', 't']);
+    let shift = match &number[digits.len()..] {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(expected()),
+    };
+    let count: u64 = digits.trim_end().parse().map_err(|_| expected())?;
+    count.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(expected)
 }
 
 /// The commands.

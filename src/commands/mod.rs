@@ -32,6 +32,9 @@ use crate::args::{Cli, Command};
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
+    if let Some(bytes) = global.memory {
+        tokengrid_ingest::set_memory_budget(bytes);
+    }
     match cli.command {
         Command::Ingest(args) => ingest::run(&args, global),
         Command::Cache(args) => cache::run(&args.command, global),

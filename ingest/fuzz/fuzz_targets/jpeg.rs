@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use tokengrid_ingest::{Limits, decode_rgb};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20 };
+const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20, max_decode_bytes: 1 << 26 };
 
 fuzz_target!(|bytes: &[u8]| {
     // Other formats have targets of their own.

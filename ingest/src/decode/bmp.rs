@@ -3,8 +3,9 @@
 //! Warnings count what Pillow passes over: a file shorter than its header says, and a palette cut off by the file's end.
 
 use super::bytes::{u16_le, u32_le};
+use super::gate::{Gate, plane_bytes};
 use super::palette::Palette;
-use super::{DecodeError, Format, Limits, RgbImage, reserve};
+use super::{DecodeError, Format, RgbImage, reserve};
 
 const FILE_HEADER_BYTES: usize = 14;
 const RAW: u32 = 0;
@@ -20,9 +21,10 @@ fn unsupported(what: impl Into<String>) -> DecodeError {
     DecodeError::unsupported(Format::Bmp, what)
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
     let header = Header::read(bytes)?;
-    let rgb_bytes = limits.check(header.width, header.height)?;
+    let indices_bytes = plane_bytes(header.width, header.height, u64::from(header.is_run_length()));
+    let rgb_bytes = gate.admit(header.width, header.height, indices_bytes)?.rgb_bytes;
     let coding = header.coding(bytes)?;
     let data = bytes.get(header.data_at(bytes)..).unwrap_or_default();
     let (width, height) = (header.width as usize, header.height as usize);

@@ -8,9 +8,10 @@
 //! image data that the file's end cuts off after the last pixel.
 
 use super::bytes::u16_le;
+use super::gate::{Gate, plane_bytes};
 use super::lzw::{Lzw, Step};
 use super::palette::Palette;
-use super::{DecodeError, Format, Limits, RgbImage, reserve, zeroed};
+use super::{DecodeError, Format, RgbImage, reserve, zeroed};
 
 const HEADER_BYTES: usize = 13;
 const MAX_CODE_BITS: u8 = 12;
@@ -23,7 +24,7 @@ fn broken(what: impl Into<String>) -> DecodeError {
     DecodeError::broken(Format::Gif, what)
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
     let mut reader = Reader { bytes, at: 0 };
     let header = reader.take(HEADER_BYTES).ok_or_else(|| truncated("the header is incomplete"))?;
     let canvas = (read_u16(header, 6)?, read_u16(header, 8)?);
@@ -32,7 +33,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Res
     // A frame that sticks out makes the canvas larger.
     let width = canvas.0.max(frame.x + frame.width);
     let height = canvas.1.max(frame.y + frame.height);
-    let rgb_bytes = limits.check(width, height)?;
+    let rgb_bytes = gate.admit(width, height, plane_bytes(width, height, 1))?.rgb_bytes;
     if frame.width == 0 || frame.height == 0 {
         return Err(broken("a frame without pixels"));
     }

@@ -8,6 +8,10 @@
 //! the data is read nevertheless. Whenever that meets anything unsound it decides nothing: libjpeg alone decodes the file
 //! once more, all of it. So acceptance, warnings and pixels are libjpeg's in every case.
 //!
+//! A progressive file, or another of several scans, is decoded into coefficients of the whole picture first. What that takes
+//! in memory and in passes over the picture is known from the header and from the markers (module `jpeg_scans`), and is
+//! checked before.
+//!
 //! Where the data ends too early, Pillow's rule holds: the file is good if the decoder, which waits for more data when it
 //! runs out, got as far as the last row. A file of one scan without its end marker is therefore good now and then, namely
 //! when the last code was not looked up across the end.
@@ -21,8 +25,9 @@ use std::ptr::{self, NonNull};
 // Links libjpeg, which only the C shim calls.
 use mozjpeg_sys as _;
 
+use super::gate::Gate;
 use super::window::Picture;
-use super::{DecodeError, Format, Limits, RgbImage, reserve};
+use super::{DecodeError, Format, RgbImage, jpeg_scans, reserve};
 use crate::resample::Region;
 
 /// The opaque C object.
@@ -39,6 +44,7 @@ struct Header {
     height: c_uint,
     components: c_int,
     output_components: c_int,
+    coefficient_bytes: u64,
 }
 
 /// `tg_jpeg_window` of the shim.
@@ -55,8 +61,8 @@ struct Window {
 unsafe extern "C" {
     fn tg_jpeg_create() -> *mut RawJpeg;
     fn tg_jpeg_destroy(jpeg: *mut RawJpeg);
-    fn tg_jpeg_open(jpeg: *mut RawJpeg, data: *const u8, len: usize, max_scans: c_int, header: *mut Header) -> c_int;
-    fn tg_jpeg_start(jpeg: *mut RawJpeg, window: *mut Window) -> c_int;
+    fn tg_jpeg_open(jpeg: *mut RawJpeg, data: *const u8, len: usize, header: *mut Header) -> c_int;
+    fn tg_jpeg_start(jpeg: *mut RawJpeg, max_scans: c_int, window: *mut Window) -> c_int;
     fn tg_jpeg_read_rows(jpeg: *mut RawJpeg, out: *mut u8, stride: usize, count: c_uint) -> c_int;
     fn tg_jpeg_finish(jpeg: *mut RawJpeg) -> c_int;
     fn tg_jpeg_warnings(jpeg: *const RawJpeg) -> c_uint;
@@ -85,19 +91,19 @@ pub fn jpeg_simd() -> bool {
     unsafe { tg_jpeg_simd() != 0 }
 }
 
-/// Decodes the pixels that `needed` names when it is told width and height; `None`: all.
+/// Decodes the pixels that are needed, and perhaps some more. `scans_at` is the end of the first scan's header.
 pub(super) fn decode(
     bytes: &[u8],
-    limits: &Limits,
-    needed: &mut dyn FnMut(u32, u32) -> Option<Region>,
+    scans_at: usize,
+    gate: &mut Gate<'_>,
     picture: &mut Picture,
 ) -> Result<(), DecodeError> {
-    match decode_by(Way::Sound(needed), bytes, limits, picture) {
+    match decode_by(Way::Sound, bytes, scans_at, gate, picture) {
         Err(Stop::Unsound) => {}
         Err(Stop::Error(error)) => return Err(error),
         Ok(()) => return Ok(()),
     }
-    match decode_by(Way::Libjpeg, bytes, limits, picture) {
+    match decode_by(Way::Libjpeg, bytes, scans_at, gate, picture) {
         Err(Stop::Unsound) => unreachable!("libjpeg alone does not say so"),
         Err(Stop::Error(error)) => Err(error),
         Ok(()) => Ok(()),
@@ -105,17 +111,23 @@ pub(super) fn decode(
 }
 
 /// [`decode`] for all pixels.
-pub(super) fn decode_whole(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+pub(super) fn decode_whole(
+    bytes: &[u8],
+    scans_at: usize,
+    gate: &mut Gate<'_>,
+    image: &mut RgbImage,
+) -> Result<(), DecodeError> {
     let mut picture = Picture { image: std::mem::take(image), ..Picture::default() };
-    let result = decode(bytes, limits, &mut |_, _| None, &mut picture);
+    let result = decode(bytes, scans_at, gate, &mut picture);
     *image = picture.image;
     result
 }
 
 /// How a file is decoded.
-enum Way<'a> {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
     /// Fast, as far as needed, if the file is sound.
-    Sound(&'a mut dyn FnMut(u32, u32) -> Option<Region>),
+    Sound,
     /// All of it, by libjpeg alone.
     Libjpeg,
 }
@@ -133,17 +145,21 @@ impl From<DecodeError> for Stop {
     }
 }
 
-fn decode_by(way: Way<'_>, bytes: &[u8], limits: &Limits, picture: &mut Picture) -> Result<(), Stop> {
-    let mut jpeg = Jpeg::open(bytes, limits)?;
+fn decode_by(way: Way, bytes: &[u8], scans_at: usize, gate: &mut Gate<'_>, picture: &mut Picture) -> Result<(), Stop> {
+    let mut jpeg = Jpeg::open(bytes)?;
     let (width, height) = (jpeg.header.width, jpeg.header.height);
-    limits.check(width, height)?;
+    let max_scans = gate.limits.max_scans(width, height);
+    if jpeg.header.coefficient_bytes > 0 {
+        check_scans(bytes, scans_at, max_scans)?;
+    }
+    let needed = gate.admit(width, height, jpeg.header.coefficient_bytes)?.region;
     if !matches!(jpeg.header.components, 1 | 3 | 4) {
         return Err(DecodeError::unsupported(Format::Jpeg, format!("{} components", jpeg.header.components)).into());
     }
     let whole = Window { left: 0, top: 0, width, height };
     let window = match way {
-        Way::Sound(needed) => jpeg.start(Some(needed(width, height).map_or(whole, Window::from)))?,
-        Way::Libjpeg => jpeg.start(None)?,
+        Way::Sound => jpeg.start(max_scans, Some(needed.map_or(whole, Window::from)))?,
+        Way::Libjpeg => jpeg.start(max_scans, None)?,
     }
     .unwrap_or(whole);
     let image = &mut picture.image;
@@ -163,6 +179,17 @@ fn decode_by(way: Way<'_>, bytes: &[u8], limits: &Limits, picture: &mut Picture)
     Ok(())
 }
 
+/// Refuses a file of several scans that has more of them than it may, or no end.
+fn check_scans(bytes: &[u8], scans_at: usize, max_scans: u32) -> Result<(), DecodeError> {
+    if !jpeg_scans::has_end(bytes, scans_at) {
+        return Err(DecodeError::truncated(Format::Jpeg, "the data ends before the end marker"));
+    }
+    if jpeg_scans::count_scans(bytes, scans_at) > max_scans {
+        return Err(DecodeError::unsupported(Format::Jpeg, format!("more than {max_scans} scans")));
+    }
+    Ok(())
+}
+
 impl From<Region> for Window {
     fn from(Region { left, top, width, height }: Region) -> Window {
         Window { left, top, width, height }
@@ -177,23 +204,22 @@ struct Jpeg<'a> {
 }
 
 impl<'a> Jpeg<'a> {
-    fn open(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>, Stop> {
+    fn open(bytes: &'a [u8]) -> Result<Jpeg<'a>, Stop> {
         // SAFETY: takes nothing; the result is checked for NULL.
         let raw = NonNull::new(unsafe { tg_jpeg_create() }).ok_or(DecodeError::OutOfMemory { bytes: 0 })?;
         let mut jpeg = Jpeg { raw, header: Header::default(), _input: std::marker::PhantomData };
-        let max_scans = c_int::try_from(limits.max_jpeg_scans).unwrap_or(c_int::MAX);
         // SAFETY: `raw` is live until drop; `bytes` outlives `jpeg` by its lifetime; `header` is writable.
-        let status =
-            unsafe { tg_jpeg_open(raw.as_ptr(), bytes.as_ptr(), bytes.len(), max_scans, &raw mut jpeg.header) };
+        let status = unsafe { tg_jpeg_open(raw.as_ptr(), bytes.as_ptr(), bytes.len(), &raw mut jpeg.header) };
         jpeg.check(status, "the data ends inside the header")?;
         Ok(jpeg)
     }
 
     /// Starts the fast way with the window that is wanted, and returns the one that there will be; or libjpeg's way.
-    fn start(&mut self, mut window: Option<Window>) -> Result<Option<Window>, Stop> {
+    fn start(&mut self, max_scans: u32, mut window: Option<Window>) -> Result<Option<Window>, Stop> {
+        let max_scans = c_int::try_from(max_scans).unwrap_or(c_int::MAX);
         let argument = window.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
         // SAFETY: `raw` is live, and its header was read by `open`; `argument` is NULL or a window that can be written.
-        let status = unsafe { tg_jpeg_start(self.raw.as_ptr(), argument) };
+        let status = unsafe { tg_jpeg_start(self.raw.as_ptr(), max_scans, argument) };
         self.check(status, "the data ends before the end marker")?;
         Ok(window)
     }

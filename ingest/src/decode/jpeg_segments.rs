@@ -70,8 +70,8 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Refuses what Pillow refuses before it calls libjpeg.
-pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
+/// Refuses what Pillow refuses before it calls libjpeg. Returns where the first scan's header ends.
+pub(super) fn check(bytes: &[u8]) -> Result<usize, DecodeError> {
     let mut segments = Segments::new(bytes);
     let mut profile: Option<&[u8]> = None;
     while let Some((marker, data)) = segments.next_segment()? {
@@ -89,7 +89,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(segments.at)
 }
 
 fn check_frame(data: &[u8], profile: Option<&[u8]>) -> Result<(), DecodeError> {

@@ -8,14 +8,18 @@
 //! WebP is libwebp's, which is Pillow's too.
 //!
 //! Sizes found in a file are checked against [`Limits`] before anything is allocated for them, and memory is reserved
-//! fallibly and touched only as rows are decoded: a tiny file that claims a huge picture costs no memory, unless libwebp
-//! or an interlaced PNG with a palette needs the whole of it first.
+//! fallibly and touched only as rows are decoded: a tiny file that claims a huge picture costs no memory, unless libwebp, an
+//! interlaced PNG with a palette or a JPEG file of several scans needs the whole of it first. What all threads decode at a
+//! time is bounded by one budget (module `memory`).
 
 mod bmp;
 mod bytes;
 mod exif;
+mod fault;
+mod gate;
 mod gif;
 mod jpeg;
+mod jpeg_scans;
 mod jpeg_segments;
 mod lzw;
 mod palette;
@@ -27,9 +31,12 @@ mod png_text;
 mod webp;
 mod window;
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use exif::exif_orientation;
+use gate::Gate;
 pub use jpeg::jpeg_simd;
 pub(crate) use window::{Picture, decode_window_into};
 
@@ -39,22 +46,39 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// Scans of one JPEG file that are still decoded. Real progressive files have about ten; each costs a pass over the picture.
 const MAX_JPEG_SCANS: u32 = 500;
 
+/// So many scans are decoded of a JPEG file with [`MAX_PIXELS`]; of smaller pictures more, in proportion.
+const MAX_SCANS_OF_THE_LARGEST: u64 = 16;
+
+/// Memory that decoding one file may take: below a gibibyte, with the rest of the process.
+const MAX_DECODE_BYTES: u64 = 960 << 20;
+
 /// What one file may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest accepted width x height, in pixels.
     pub max_pixels: u64,
-    /// Largest accepted number of scans in a JPEG file.
+    /// Largest accepted number of scans in a JPEG file. Of large pictures there may be fewer: pixels times scans must not
+    /// exceed 16 x [`MAX_PIXELS`], unless there are no more than 16 scans.
     pub max_jpeg_scans: u32,
+    /// Most memory that decoding may take, the picture itself included, in bytes. Only progressive JPEG files, lossless or
+    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default.
+    pub max_decode_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_pixels: MAX_PIXELS, max_jpeg_scans: MAX_JPEG_SCANS }
+        Limits { max_pixels: MAX_PIXELS, max_jpeg_scans: MAX_JPEG_SCANS, max_decode_bytes: MAX_DECODE_BYTES }
     }
 }
 
 impl Limits {
+    /// Scans that a JPEG file of this size may have.
+    fn max_scans(&self, width: u32, height: u32) -> u32 {
+        let pixels = (u64::from(width) * u64::from(height)).max(1);
+        let by_pixels = (MAX_SCANS_OF_THE_LARGEST * MAX_PIXELS / pixels).max(MAX_SCANS_OF_THE_LARGEST);
+        u32::try_from(by_pixels).unwrap_or(u32::MAX).min(self.max_jpeg_scans)
+    }
+
     /// Checks a size that a header claims, and returns the bytes that it takes as RGB.
     fn check(&self, width: u32, height: u32) -> Result<usize, DecodeError> {
         let pixels = u64::from(width) * u64::from(height);
@@ -184,6 +208,46 @@ pub enum DecodeError {
         /// The limit, in pixels.
         limit: u64,
     },
+    /// A size that is of no use to whoever asked for the picture.
+    #[error("{reason}")]
+    NoUse {
+        /// Why.
+        reason: String,
+    },
+    /// Decoding takes more than [`Limits::max_decode_bytes`].
+    #[error(
+        "{width} x {height} pixels take {bytes} bytes of memory to decode, more than the limit of {limit}: a decompression bomb?"
+    )]
+    TooMuchMemory {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes that decoding takes.
+        bytes: u64,
+        /// The limit, in bytes.
+        limit: u64,
+    },
+    /// Decoding takes more than [`memory_budget`](crate::memory_budget).
+    #[error(
+        "{width} x {height} pixels take {bytes} bytes of memory to decode, more than the {budget} that all threads have together; give more with --memory"
+    )]
+    OverBudget {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes that decoding takes.
+        bytes: u64,
+        /// The budget, in bytes.
+        budget: u64,
+    },
+    /// The decoder panicked: a defect of this program, not of the file.
+    #[error("internal error: {reason}")]
+    Internal {
+        /// The panic's message.
+        reason: String,
+    },
     /// The system has no memory for the picture.
     #[error("no memory for {bytes} bytes of pixels")]
     OutOfMemory {
@@ -210,29 +274,43 @@ impl DecodeError {
 ///
 /// # Errors
 /// [`DecodeError`], one line in words, for everything that Pillow rejects, for a picture beyond `limits`, and for formats
-/// that are not in the list. No input makes it panic.
+/// that are not in the list. A panic of a decoder is an error too.
+///
+/// Waits for its share of the [memory budget](crate::memory_budget), and gives it back with the picture.
 pub fn decode_rgb(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
-    let mut image = RgbImage::default();
-    decode_rgb_into(bytes, limits, &mut image)?;
-    Ok(image)
+    let decode = || {
+        let mut image = RgbImage::default();
+        let mut all = |_, _| Ok(None);
+        let mut gate = Gate::new(limits, &mut all, 0, None);
+        decode_rgb_into(bytes, &mut gate, &mut image).map(|()| image)
+    };
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|panic| Err(DecodeError::Internal { reason: panic_text(&*panic).to_owned() }))
 }
 
 /// [`decode_rgb`] into an image whose buffer is reused. On an error the image's contents mean nothing.
-pub(crate) fn decode_rgb_into(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+fn decode_rgb_into(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
+    fault::panic_on_request(bytes);
     image.pixels.clear();
     image.warnings = 0;
     match Format::of(bytes) {
         Some(Format::Jpeg) => {
-            jpeg_segments::check(bytes)?;
-            jpeg::decode_whole(bytes, limits, image)
+            let scans_at = jpeg_segments::check(bytes)?;
+            jpeg::decode_whole(bytes, scans_at, gate, image)
         }
-        Some(Format::Png) => png::decode(bytes, limits, image),
-        Some(Format::Gif) => gif::decode(bytes, limits, image),
-        Some(Format::WebP) => webp::decode(bytes, limits, image),
-        Some(Format::Bmp) => bmp::decode(bytes, limits, image),
+        Some(Format::Png) => png::decode(bytes, gate, image),
+        Some(Format::Gif) => gif::decode(bytes, gate, image),
+        Some(Format::WebP) => webp::decode(bytes, gate, image),
+        Some(Format::Bmp) => bmp::decode(bytes, gate, image),
         None if bytes.is_empty() => Err(DecodeError::NoBytes),
         None => Err(DecodeError::Unrecognised { start: describe_start(bytes) }),
     }
+}
+
+/// A panic's message, if it has one.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }
 
 /// The first bytes in a form that fits into one line of a report.

@@ -9,10 +9,11 @@
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
+use super::gate::Gate;
 use super::png_chunks::{Chunks, broken, truncated};
 use super::png_header::Header;
 use super::png_rows::{Layout, Rows};
-use super::{DecodeError, Limits, RgbImage};
+use super::{DecodeError, RgbImage};
 
 /// Compressed bytes given to inflate at a time: Pillow's block size. It shows in one place only: an Adler-32 in the block
 /// after the one that completes the picture is not looked at.
@@ -21,11 +22,11 @@ const BLOCK_BYTES: usize = 65536;
 /// Bytes of the number that stands before an animation's image data.
 const SEQUENCE_BYTES: usize = 4;
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
     let (mut data, layout) = ImageData::find(bytes)?;
     let header = &data.header;
     let (width, height) = (header.width, header.height);
-    let rgb_bytes = limits.check(width, height)?;
+    let rgb_bytes = gate.admit(width, height, 0)?.rgb_bytes;
     let area = header.area()?;
     let (palette, interlaced) = (header.palette.clone(), header.interlaced);
     let has_palette = palette.is_some();

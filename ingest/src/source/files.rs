@@ -7,9 +7,21 @@ use std::path::{Path, PathBuf};
 
 use super::MAX_FILE_BYTES;
 
-/// Files held open. More are opened each time that they are read, as files in a folder are: a thousand shards would not
+/// Most files held open. More are opened each time that they are read, as files in a folder are: a thousand shards would not
 /// fit into the usual limit of 1024 open files.
 const MAX_OPEN_FILES: usize = 128;
+
+/// Share of the files that the system lets this process open which one source may hold: the rest of the program needs some.
+const OPEN_FILES_SHARE: usize = 4;
+
+/// Files of one source that may be open at a time, at least one.
+pub(super) fn max_open_files() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a structure that the call may write; it reads nothing.
+    let is_known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    let allowed = if is_known { usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX) } else { usize::MAX };
+    (allowed / OPEN_FILES_SHARE).clamp(1, MAX_OPEN_FILES)
+}
 
 /// Files by number.
 #[derive(Debug)]
@@ -20,8 +32,9 @@ pub(super) struct FileSet {
 impl FileSet {
     /// The files at `paths`; those that cannot be opened fail when they are read.
     pub(super) fn new(paths: Vec<PathBuf>) -> FileSet {
+        let held = max_open_files();
         let open = |(number, path): (usize, PathBuf)| {
-            let file = (number < MAX_OPEN_FILES).then(|| open_regular(&path).ok()).flatten();
+            let file = (number < held).then(|| open_regular(&path).ok()).flatten();
             (path, file)
         };
         FileSet { files: paths.into_iter().enumerate().map(open).collect() }
@@ -58,13 +71,14 @@ fn check_regular(path: &Path) -> io::Result<u64> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// Appends a whole file, one of at most [`MAX_FILE_BYTES`].
-pub(super) fn read_file(path: &Path, into: &mut Vec<u8>) -> io::Result<()> {
+/// Appends a whole file, one of at most [`MAX_FILE_BYTES`]. `before` is told its length before memory is taken.
+pub(super) fn read_file(path: &Path, into: &mut Vec<u8>, before: &mut dyn FnMut(u64)) -> io::Result<()> {
     // Asked before opening: opening a named pipe would wait for a writer.
     let length = check_regular(path)?;
     if length > MAX_FILE_BYTES {
         return Err(too_large());
     }
+    before(length);
     into.try_reserve(length as usize + 1).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
     let read = File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(into)?;
     if read as u64 > MAX_FILE_BYTES { Err(too_large()) } else { Ok(()) }

@@ -205,18 +205,25 @@ impl Source {
     /// # Panics
     /// If `index` is not below [`Source::len`].
     pub fn read(&self, index: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        self.read_after(index, into, &mut |_| ())
+    }
+
+    /// [`Source::read`]; `before` is told the length of a file before memory is taken for it. An image of a Parquet file is in
+    /// memory already, with its page.
+    pub(crate) fn read_after(&self, index: usize, into: &mut Vec<u8>, before: &mut dyn FnMut(u64)) -> io::Result<()> {
         into.clear();
         let table = &self.contents.table;
         if let Some(reason) = table.broken(index) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
         match &self.contents.store {
-            Store::Folder => read_file(&self.contents.root.join(table.relative_path(index)), into),
+            Store::Folder => read_file(&self.contents.root.join(table.relative_path(index)), into, before),
             Store::Tar(files) => {
                 let place = table.place(index);
                 if u64::from(place.length) > MAX_FILE_BYTES {
                     return Err(too_large());
                 }
+                before(u64::from(place.length));
                 files.read(place.file, place.at, place.length as usize, into)
             }
             Store::Parquet(store) => store.read(table.place(index), into),

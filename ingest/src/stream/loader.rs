@@ -1,31 +1,40 @@
 //! One image from its file to its crops, with buffers that are used again for the next.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::crop::{Cutter, View, ViewError};
-use crate::decode::{DecodeError, Limits, Picture, decode_window_into, exif_orientation};
+use crate::decode::{DecodeError, Limits, Picture, decode_window_into, exif_orientation, panic_text};
 use crate::error::{Bad, Stage};
+use crate::memory::{self, kept_bytes};
 use crate::orient::make_upright;
 use crate::recipe::{Orientation, Recipe};
 use crate::resample::Plane;
 use crate::source::Source;
 use crate::stages::StageCounters;
 
-/// Buffers that grew beyond this for one image are given back before the next, in bytes.
-const KEPT_BUFFER_BYTES: usize = 64 << 20;
+/// A file of more bytes claims memory before it is read: for itself, and for any picture that may be in it. Others claim when
+/// the size of the picture is known, and nobody waits for memory with more than this.
+const LARGE_FILE_BYTES: u64 = 16 << 20;
 
 /// The views of an image file, decoded only as far as they need it: what a stream does with each of its images.
 ///
 /// # Errors
 /// [`Bad`] with the stage, for a file that is rejected or has no such views.
 pub fn views_of_file(bytes: &[u8], key: &str, recipe: &Recipe, limits: &Limits) -> Result<Vec<View>, Bad> {
-    let Buffers { mut picture, mut cutter, mut spare, .. } = Buffers::default();
-    decode_needed(bytes, key, recipe, limits, &mut picture, &mut cutter, &mut spare)
-        .map_err(|e| Bad::new(Stage::Decode, &e))?;
-    cutter.plan(recipe, key, picture.whole).map_err(|e| Bad::new(Stage::Resize, &e))?;
-    Ok(cutter.views(picture.plane()))
+    let mut stage = Stage::Decode;
+    let views = || {
+        let Buffers { mut picture, mut cutter, mut spare, .. } = Buffers::default();
+        decode_needed(bytes, key, recipe, limits, &mut picture, &mut cutter, &mut spare)?;
+        stage = Stage::Resize;
+        cutter.plan(recipe, key, picture.whole).map_err(|e| Bad::new(Stage::Resize, &e))?;
+        Ok(cutter.views(picture.plane()))
+    };
+    catch_unwind(AssertUnwindSafe(views)).unwrap_or_else(|panic| Err(internal_error(stage, &*panic)))
+}
+
+fn internal_error(stage: Stage, panic: &(dyn std::any::Any + Send)) -> Bad {
+    Bad { stage, reason: format!("internal error: {}", panic_text(panic)) }
 }
 
 /// What became of an image.
@@ -64,9 +73,9 @@ impl Loader {
         let outcome = outcome.unwrap_or_else(|panic| {
             // Whatever the panic left half-done goes.
             self.buffers = Buffers::default();
-            Err(Bad { stage, reason: format!("internal error: {}", panic_text(&*panic)) })
+            Err(internal_error(stage, &*panic))
         });
-        self.buffers.shrink();
+        self.buffers.settle();
         self.counters.add_image(outcome.is_ok());
         let warnings = if outcome.is_ok() { self.buffers.picture.image.warnings } else { 0 };
         Loaded { warnings, outcome }
@@ -83,16 +92,21 @@ impl Loader {
             return Err(Bad { stage: Stage::Read, reason });
         }
         let Loader { source, recipe, limits, counters, buffers } = self;
-        counters.timed(Stage::Read, || source.read(index, &mut buffers.file)).map_err(|e| Bad::new(Stage::Read, &e))?;
+        let mut before = |bytes: u64| {
+            if bytes > LARGE_FILE_BYTES {
+                buffers.picture.claim = Some(memory::claim(bytes + limits.max_decode_bytes));
+            }
+        };
+        counters
+            .timed(Stage::Read, || source.read_after(index, &mut buffers.file, &mut before))
+            .map_err(|e| Bad::new(Stage::Read, &e))?;
         counters.add_bytes(buffers.file.len());
         *stage = Stage::Decode;
         let key = source.key(index);
-        counters
-            .timed(Stage::Decode, || {
-                let Buffers { file, picture, cutter, spare } = buffers;
-                decode_needed(file, key, recipe, limits, picture, cutter, spare)
-            })
-            .map_err(|e| Bad::new(Stage::Decode, &e))?;
+        counters.timed(Stage::Decode, || {
+            let Buffers { file, picture, cutter, spare } = buffers;
+            decode_needed(file, key, recipe, limits, picture, cutter, spare)
+        })?;
         *stage = Stage::Resize;
         let Buffers { picture, cutter, .. } = buffers;
         counters
@@ -105,14 +119,16 @@ impl Loader {
 }
 
 impl Buffers {
-    /// One huge image must not make every worker huge for good.
-    fn shrink(&mut self) {
+    /// After an image: one huge image must not make every worker huge for good, and its share of the budget is free again.
+    fn settle(&mut self) {
+        let kept_bytes = kept_bytes() as usize;
         for buffer in [&mut self.file, &mut self.picture.image.pixels, &mut self.spare] {
-            if buffer.capacity() > KEPT_BUFFER_BYTES {
+            if buffer.capacity() > kept_bytes {
                 *buffer = Vec::new();
             }
         }
-        self.cutter.shrink(KEPT_BUFFER_BYTES);
+        self.cutter.shrink(kept_bytes);
+        self.picture.claim = None;
     }
 }
 
@@ -125,26 +141,24 @@ fn decode_needed(
     picture: &mut Picture,
     cutter: &mut Cutter,
     spare: &mut Vec<u8>,
-) -> Result<(), DecodeError> {
+) -> Result<(), Bad> {
     let orientation = match recipe.orientation {
         Orientation::Ignore => 1,
         Orientation::Apply => exif_orientation(file),
     };
+    let is_upright = orientation <= 1;
+    // A size that the recipe cannot use is refused before its pixels are decoded; turning the picture changes nothing in that.
     let mut needed = |width, height| {
-        let upright = orientation <= 1;
-        // A plan that fails will fail again when the crops are cut, and is reported then.
-        (upright && cutter.plan(recipe, key, (width, height)).is_ok()).then(|| cutter.needed())
+        cutter.plan(recipe, key, (width, height)).map_err(|e: ViewError| e.to_string())?;
+        Ok(is_upright.then(|| cutter.needed()))
     };
-    decode_window_into(file, limits, &mut needed, picture)?;
-    if orientation > 1 {
+    decode_window_into(file, limits, &mut needed, u64::from(!is_upright), picture).map_err(|error| {
+        let stage = if matches!(error, DecodeError::NoUse { .. }) { Stage::Resize } else { Stage::Decode };
+        Bad::new(stage, &error)
+    })?;
+    if !is_upright {
         make_upright(&mut picture.image, orientation, spare);
         picture.whole = (picture.image.width, picture.image.height);
     }
     Ok(())
-}
-
-/// A panic's message, if it has one.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }

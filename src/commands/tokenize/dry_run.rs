@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Device;
 use tokengrid_cache::{JobPlan, images_done};
-use tokengrid_ingest::{Recipe, Views};
+use tokengrid_ingest::{Recipe, Views, memory_budget};
 use tokengrid_tokenize::{Job, TokenizeError};
 
 /// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
@@ -51,7 +51,8 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
             "images": source.len(), "excluded": source.excluded(), "classes": source.classes().len(),
             "images_done": done, "rows": plan.rows, "files": plan.files, "shards": plan.shards,
             "grid": [grid.height, grid.width], "bits": grid.bits, "estimated_bytes": plan.bytes,
-            "peak_bytes": plan.peak_bytes + more_bytes, "needed_bytes": needed, "memory_bytes": memory, "free_bytes": free,
+            "peak_bytes": plan.peak_bytes + more_bytes, "needed_bytes": needed, "memory_bytes": memory,
+            "decoding_bytes": memory_budget(), "free_bytes": free,
             "images_per_second": time.rate, "hours": time.hours, "processes": job.world_size,
             "processes_per_machine": time.per_machine,
         }))?;
@@ -65,7 +66,11 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
         if let Some(free) = free {
             println!("disk: {} are needed while it runs, {} are free", bytes(needed), bytes(free));
         }
-        println!("memory: {} per process", bytes(memory));
+        println!(
+            "memory: at most {} per process, up to {} of it for images that are being decoded (--memory)",
+            bytes(memory),
+            bytes(memory_budget())
+        );
         time.print(job);
     }
     match short {
@@ -88,12 +93,13 @@ fn needed_bytes(plan: &JobPlan, done: usize) -> u64 {
     (plan.bytes as f64 * left) as u64 + plan.peak_bytes.saturating_sub(plan.bytes)
 }
 
-/// Memory of one process on the CPU: what this one took at its peak, model and trial batches included, and what the cache's
-/// writer and the batches between decoder and encoder come to.
+/// Memory of one process on the CPU at most: what this one took at its peak, model and trial batches included; what the
+/// cache's writer and the batches between decoder and encoder take; and the decoders' budget, within which they wait for one
+/// another.
 fn memory_bytes(job: &Job, plan: &JobPlan) -> u64 {
     let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
     let in_flight = 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
-    plan.memory_bytes + in_flight + peak_bytes().unwrap_or_default()
+    plan.memory_bytes + in_flight + memory_budget() + peak_bytes().unwrap_or_default()
 }
 
 /// How long a job takes.

@@ -13,7 +13,8 @@ use libwebp_sys::{
 pub(super) use demux::Demuxer;
 use demux::Frame;
 
-use super::{DecodeError, Format, Limits, RgbImage, zero};
+use super::gate::{Gate, plane_bytes};
+use super::{DecodeError, Format, RgbImage, zero};
 
 /// Pillow looks no further into a file whose first chunk is another.
 const FIRST_CHUNKS: [&[u8; 4]; 3] = [b"VP8 ", b"VP8L", b"VP8X"];
@@ -40,11 +41,11 @@ pub(super) fn open(bytes: &[u8]) -> Result<Demuxer<'_>, DecodeError> {
     })
 }
 
-pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Result<(), DecodeError> {
+pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) -> Result<(), DecodeError> {
     let file = open(bytes)?;
     let (width, height) = file.canvas();
-    let rgb_bytes = limits.check(width, height)?;
     let frame = file.first_frame().ok_or_else(|| broken("no image in it"))?;
+    let rgb_bytes = gate.admit(width, height, plane_bytes(width, height, work_bytes_per_pixel(&frame)))?.rgb_bytes;
     // Alpha is dropped in the end, but it has to be decoded: its data may be bad.
     let channels = if frame.has_alpha() { 4 } else { 3 };
     let stride = width as usize * channels;
@@ -57,6 +58,18 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits, image: &mut RgbImage) -> Res
     }
     (image.width, image.height) = (width, height);
     Ok(())
+}
+
+/// What libwebp allocates for a frame of the whole size, and the alpha channel of the output.
+fn work_bytes_per_pixel(frame: &Frame<'_>) -> u64 {
+    let (is_lossless, has_alpha) = (frame.data().starts_with(b"VP8L"), frame.has_alpha());
+    match (is_lossless, has_alpha) {
+        // Pixels of four bytes, from which the output is made.
+        (true, _) => 4 + u64::from(has_alpha),
+        // A plane of alpha, and the lossless decoder's pixels for it.
+        (false, true) => 1 + 4 + 1,
+        (false, false) => 0,
+    }
 }
 
 /// Decodes into rows `stride` bytes apart: RGB, or RGBA if the frame has alpha.

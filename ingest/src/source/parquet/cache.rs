@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use parquet::data_type::ByteArray;
 
-/// Pages kept, and bytes of pages kept. What threads are busy with comes on top: a page each.
+use crate::memory::memory_budget;
+
+/// Pages kept, and bytes of pages kept: no more than a part of the memory budget. What threads are busy with comes on top: a
+/// page each.
 const MAX_PAGES: usize = 64;
-const MAX_BYTES: usize = 256 << 20;
+const MAX_BYTES: u64 = 256 << 20;
+const MAX_BUDGET_SHARE: u64 = 4;
 
 /// Which page: file, row group, page.
 pub(super) type PageId = (u32, u32, u32);
@@ -46,8 +50,9 @@ impl PageCache {
         }
         let (_, slot) = known.unwrap_or_else(|| (id, Arc::new(Slot { bytes, images: OnceLock::new() })));
         pages.push_back((id, Arc::clone(&slot)));
+        let max_bytes = MAX_BYTES.min(memory_budget() / MAX_BUDGET_SHARE) as usize;
         let mut held: usize = pages.iter().map(|(_, slot)| slot.bytes).sum();
-        while pages.len() > 1 && (held > MAX_BYTES || pages.len() > MAX_PAGES) {
+        while pages.len() > 1 && (held > max_bytes || pages.len() > MAX_PAGES) {
             held -= pages.pop_front().map_or(0, |(_, slot)| slot.bytes);
         }
         Some(slot)

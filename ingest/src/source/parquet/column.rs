@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::direct::Direct;
 use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
+use crate::decode::panic_text;
 
 /// Largest column of paths or labels of a row group, in bytes without compression.
 const MAX_COLUMN_BYTES: u64 = 256 << 20;
@@ -48,8 +49,24 @@ fn load(file: &File, chunk: &Chunk, pages: &Pages, page: usize) -> Result<(Optio
     Ok((dictionary, Loaded::new(file, span, chunk.compression)?))
 }
 
+/// Runs what decodes pages: the decoders are thorough, but damage is endless, and a panic is damage that they did not expect.
+fn safely<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|panic| Err(format!("the decoder gave up: {}", panic_text(&*panic))))
+}
+
 /// The images of one data page, `None` where a row has none, and where they lie if that is of use.
 pub(super) fn page_images(
+    file: &File,
+    column: &ColumnDescPtr,
+    chunk: &Chunk,
+    pages: &Pages,
+    page: usize,
+) -> Result<(Vec<Option<ByteArray>>, Option<Direct>), String> {
+    safely(|| try_page_images(file, column, chunk, pages, page))
+}
+
+fn try_page_images(
     file: &File,
     column: &ColumnDescPtr,
     chunk: &Chunk,
@@ -60,8 +77,7 @@ pub(super) fn page_images(
     // Entries of a dictionary are shared by the images that are equal, and are no larger than it is together.
     let max_bytes = if dictionary.is_some() { usize::MAX } else { MAX_PAGE_BYTES as usize };
     let ready = dictionary.iter().chain([&data]).map(|loaded| loaded.page.clone()).collect();
-    let images =
-        decode_safely::<ByteArrayType>(column, ready, data.span.num_values as usize, ByteArray::len, max_bytes)?;
+    let images = decode::<ByteArrayType>(column, ready, data.span.num_values as usize, ByteArray::len, max_bytes)?;
     let holder = dictionary.as_ref().unwrap_or(&data);
     let direct = Direct::new(&holder.span, chunk.compression, &holder.body, holder.page.buffer(), &images);
     Ok((images, direct))
@@ -71,6 +87,16 @@ pub(super) fn page_images(
 ///
 /// `bytes` says what a value takes in memory; more than `max_bytes` of all values is an error.
 pub(super) fn chunk_values<T: DataType>(
+    file: &File,
+    column: &ColumnDescPtr,
+    chunk: &Chunk,
+    bytes: impl Fn(&T::T) -> usize,
+    max_bytes: usize,
+) -> Result<Vec<Option<T::T>>, String> {
+    safely(|| try_chunk_values::<T>(file, column, chunk, bytes, max_bytes))
+}
+
+fn try_chunk_values<T: DataType>(
     file: &File,
     column: &ColumnDescPtr,
     chunk: &Chunk,
@@ -88,19 +114,7 @@ pub(super) fn chunk_values<T: DataType>(
     }
     let load = |span: &PageSpan| Loaded::new(file, *span, chunk.compression).map(|loaded| loaded.page);
     let ready = spans().map(load).collect::<Result<_, _>>()?;
-    decode_safely::<T>(column, ready, chunk.rows as usize, bytes, max_bytes)
-}
-
-fn decode_safely<T: DataType>(
-    column: &ColumnDescPtr,
-    pages: VecDeque<Page>,
-    rows: usize,
-    bytes: impl Fn(&T::T) -> usize,
-    max_bytes: usize,
-) -> Result<Vec<Option<T::T>>, String> {
-    // The decoders are thorough, but damage is endless: a panic in them is damage that they did not expect.
-    let decode = || decode::<T>(column, pages, rows, bytes, max_bytes);
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("the decoder gave up".to_owned()))
+    decode::<T>(column, ready, chunk.rows as usize, bytes, max_bytes)
 }
 
 fn decode<T: DataType>(

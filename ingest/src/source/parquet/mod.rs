@@ -25,6 +25,7 @@ use parquet::schema::types::ColumnDescPtr;
 use super::MAX_FILE_BYTES;
 use super::files::{FileSet, too_large};
 use super::table::Place;
+use crate::memory;
 use cache::{Images, PageCache};
 use column::page_images;
 use direct::Direct;
@@ -118,6 +119,8 @@ impl ImageGroup {
     }
 
     fn decode(&self, file: &File, index: &GroupIndex, page: usize) -> Images {
+        // The page as it is in the file, and decompressed. Whoever reads an image holds no other claim.
+        let _claim = memory::claim(2 * index.bytes_of(page) as u64);
         let (images, direct) = page_images(file, &self.column, &self.chunk, &index.pages, page)?;
         index.direct[page].get_or_init(|| direct);
         Ok(images)

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::cancel::Cancel;
 use super::classes::{class_folders, classes_by_label, doubts, label_by_folder};
-use super::files::{FileSet, open_regular};
+use super::files::{FileSet, max_open_files, open_regular};
 use super::imagenet::is_wnid;
 use super::keys::{MemberName, file_name, key_part, member_name};
 use super::options::Columns;
@@ -43,7 +43,7 @@ pub(super) fn open(
     // Many tars at once, or many class tars of the only one.
     let threads = if paths.len() == 1 { THREADS } else { 1 };
     let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
-    let indices = in_parallel(&files, THREADS, |(number, path)| {
+    let indices = in_parallel(&files, THREADS.min(max_open_files()), |(number, path)| {
         let class = class_of_tar(path).filter(|_| by_class);
         Index::read(path, *number, class, threads, columns, cancel)
     });

@@ -1,0 +1,246 @@
+//! One budget of memory for all threads that decode: a picture claims what decoding it takes, and waits for others to end.
+//!
+//! Claims are served in the order in which they are made, so that a huge picture is not kept waiting forever by small ones.
+//! A thread holds one claim at most and waits for nothing else while it holds it: that is why nobody waits in a circle.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The budget where the system does not say how much memory there is, in bytes.
+const UNKNOWN_BUDGET_BYTES: u64 = 2 << 30;
+
+/// Share of the memory that is the budget by default. There may be several processes, and each has more to keep than this.
+const DEFAULT_SHARE: u64 = 8;
+
+/// The default is not below this while half of the memory is enough for it, in bytes: any picture fits.
+const LEAST_DEFAULT_BYTES: u64 = 1 << 30;
+
+/// The budget of this process, in bytes; 0 until it is set.
+static BUDGET_BYTES: AtomicU64 = AtomicU64::new(0);
+
+static BUDGET: Budget = Budget::new();
+
+/// What a thread may keep from one picture to the next, outside the budget: so many bytes, or this share of the budget.
+const MAX_KEPT_BYTES: u64 = 64 << 20;
+const KEPT_SHARE: u64 = 64;
+
+/// Sets what pictures that are being decoded may take together, over all threads of this process, in bytes.
+///
+/// A picture that alone takes more is refused ([`DecodeError::OverBudget`](crate::DecodeError::OverBudget)).
+pub fn set_memory_budget(bytes: u64) {
+    BUDGET_BYTES.store(bytes.max(1), Ordering::Relaxed);
+}
+
+/// What pictures that are being decoded may take together, in bytes.
+///
+/// Unless it was set: an eighth of the memory that this process may use (that of the machine, or the limit of its cgroup), but
+/// a gibibyte at least where that is no more than half of it.
+pub fn memory_budget() -> u64 {
+    match BUDGET_BYTES.load(Ordering::Relaxed) {
+        0 => {
+            static DEFAULT: OnceLock<u64> = OnceLock::new();
+            *DEFAULT.get_or_init(|| default_budget(usable_memory()))
+        }
+        bytes => bytes,
+    }
+}
+
+/// Bytes of buffers that a thread may keep when its picture is done.
+pub(crate) fn kept_bytes() -> u64 {
+    MAX_KEPT_BYTES.min(memory_budget() / KEPT_SHARE)
+}
+
+/// Gives freed memory back to the system. glibc keeps blocks of up to 32 MiB for each thread apart, and some of that even so.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn trim_heaps() {
+    // SAFETY: takes no pointer; any thread may call it at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn trim_heaps() {}
+
+/// Waits until `bytes` of the budget are free, and takes them until the claim is dropped.
+///
+/// The calling thread must not hold another claim.
+pub(crate) fn claim(bytes: u64) -> Claim {
+    BUDGET.claim(bytes, memory_budget())
+}
+
+fn default_budget(memory: Option<u64>) -> u64 {
+    memory.map_or(UNKNOWN_BUDGET_BYTES, |bytes| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2)).max(1))
+}
+
+/// The machine's memory or the least limit of the control groups that this process is in, in bytes.
+fn usable_memory() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text));
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().filter_map(limit_of_group);
+    machine.into_iter().chain(limits).min()
+}
+
+/// `MemTotal` of `/proc/meminfo`, in bytes.
+fn total_of(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim_end().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The least limit of a line of `/proc/self/cgroup` and of the groups around it. In a container the path may be that of the
+/// host, and the files of the group itself lie at the root: the walk ends there.
+fn limit_of_group(line: &str) -> Option<u64> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (fields.next()?, fields.next()?);
+    let (root, file) = match controllers {
+        "" => ("/sys/fs/cgroup", "memory.max"),
+        names if names.split(',').any(|name| name == "memory") => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        _ => return None,
+    };
+    let groups = std::path::Path::new(path).ancestors();
+    let limit = |group: &std::path::Path| {
+        let group = group.strip_prefix("/").unwrap_or(group);
+        // Without a limit it says `max`, or a number beyond any memory.
+        fs::read_to_string(std::path::Path::new(root).join(group).join(file)).ok()?.trim().parse().ok()
+    };
+    groups.filter_map(limit).min()
+}
+
+/// What is claimed of a budget.
+#[derive(Debug)]
+struct Budget {
+    state: Mutex<State>,
+    /// A claim was served or dropped.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    claimed_bytes: u64,
+    /// Numbers of the next claim to be made and of the next one to be served: they differ while threads wait.
+    next: u64,
+    serving: u64,
+}
+
+/// A part of a budget; dropping it, after the memory itself, gives it back.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    bytes: u64,
+    budget: &'static Budget,
+}
+
+impl Budget {
+    const fn new() -> Budget {
+        Budget { state: Mutex::new(State { claimed_bytes: 0, next: 0, serving: 0 }), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim(&'static self, bytes: u64, limit: u64) -> Claim {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        // What exceeds the budget alone waits for all others, and goes on.
+        let has_room = |state: &State| state.claimed_bytes == 0 || state.claimed_bytes.saturating_add(bytes) <= limit;
+        while number != state.serving || !has_room(&state) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.serving += 1;
+        state.claimed_bytes += bytes;
+        self.wake(state);
+        Claim { bytes, budget: self }
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        let anyone_waits = state.next != state.serving;
+        drop(state);
+        if anyone_waits {
+            self.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.bytes > kept_bytes() {
+            trim_heaps();
+        }
+        let mut state = self.budget.lock();
+        state.claimed_bytes -= self.bytes;
+        self.budget.wake(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn budget() -> &'static Budget {
+        Box::leak(Box::new(Budget::new()))
+    }
+
+    #[test]
+    fn claims_of_many_threads_never_exceed_the_budget_and_all_are_served() {
+        static HELD: AtomicU64 = AtomicU64::new(0);
+        let (budget, limit) = (budget(), 100);
+        thread::scope(|scope| {
+            for thread in 0..8 {
+                scope.spawn(move || {
+                    for i in 0..200 {
+                        let bytes = (thread * 37 + i * 13) % 100 + 1;
+                        let claim = budget.claim(bytes, limit);
+                        assert!(HELD.fetch_add(bytes, Ordering::SeqCst) + bytes <= limit);
+                        HELD.fetch_sub(bytes, Ordering::SeqCst);
+                        drop(claim);
+                    }
+                });
+            }
+        });
+        assert_eq!(budget.lock().claimed_bytes, 0);
+    }
+
+    #[test]
+    fn small_claims_do_not_overtake_a_large_one() {
+        let (budget, limit) = (budget(), 10);
+        let first = budget.claim(5, limit);
+        thread::scope(|scope| {
+            let large = scope.spawn(|| budget.claim(10, limit));
+            while budget.lock().next < 2 {
+                thread::yield_now();
+            }
+            let small = scope.spawn(|| budget.claim(1, limit));
+            while budget.lock().next < 3 {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(budget.lock().serving, 1, "there is room for the small one, but it is not its turn");
+            drop(first);
+            drop(large.join().expect("served"));
+            drop(small.join().expect("served"));
+        });
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_alone_is_served_alone() {
+        let budget = budget();
+        drop(budget.claim(1000, 10));
+        assert_eq!(budget.lock().claimed_bytes, 0);
+    }
+
+    #[test]
+    fn the_default_is_a_share_of_the_memory() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(default_budget(Some(64 * GIB)), 8 * GIB);
+        assert_eq!(default_budget(Some(3 * GIB)), GIB, "enough for any picture");
+        assert_eq!(default_budget(Some(GIB)), GIB / 2);
+        assert_eq!(default_budget(None), UNKNOWN_BUDGET_BYTES);
+        assert_eq!(total_of("MemTotal:       24683652 kB\nMemFree: 1 kB\n"), Some(24_683_652 * 1024));
+        assert!(usable_memory().is_none_or(|bytes| bytes > 64 << 20));
+    }
+}
