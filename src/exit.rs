@@ -1,5 +1,6 @@
 //! Exit codes: 0 done, 1 the work failed or a check did not hold, 2 wrong usage, 130 / 143 stopped by a signal.
 
+use crate::printable::printable;
 use crate::signals;
 use anyhow::Error;
 use std::process::ExitCode;
@@ -28,7 +29,7 @@ pub fn report(error: &Error) -> ExitCode {
 /// Joins an error with its causes; a transparent wrapper repeats its cause's text, which is said once.
 fn one_line(mut causes: Vec<String>) -> String {
     causes.dedup();
-    causes.join(": ").replace('\n', " ")
+    printable(&causes.join(": ").replace('\n', " "))
 }
 
 #[cfg(not(feature = "torch"))]

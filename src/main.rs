@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod exit;
 mod files;
+mod printable;
 #[cfg(feature = "torch")]
 mod ranks;
 mod signals;

@@ -26,7 +26,7 @@ pub use cache::{ImageArg, MadeOfArgs};
 #[cfg(feature = "torch")]
 pub use eval::{EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SizeArg};
 #[cfg(feature = "torch")]
-pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
+pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
 pub use sample::{SampleArgs, SamplePresetArg};
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
