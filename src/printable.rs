@@ -2,10 +2,18 @@
 
 use std::borrow::Cow;
 
-/// Control characters, which start escape sequences, and the characters that turn the direction of writing, which make text
-/// look like another.
+/// Control characters, which start escape sequences, and characters that only change how others look: directions, joiners,
+/// separators of lines, marks of byte order.
 fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let is_invisible =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || is_invisible
+}
+
+/// A name or another text of one line out of a file: line breaks and tabs are spelt out too.
+#[cfg(feature = "torch")]
+pub fn line(text: &str) -> Cow<'_, str> {
+    replaced(text, is_unsafe, |c| c.escape_default().to_string())
 }
 
 /// Text of several lines; what is unsafe becomes `\u{1b}`.
@@ -41,6 +49,13 @@ mod tests {
     fn what_a_terminal_would_obey_is_made_visible() {
         assert_eq!(lines("a\x1b[31mred\x07\u{9b}2J\u{202e}b"), "a\\u{1b}[31mred\\u{7}\\u{9b}2J\\u{202e}b");
         assert_eq!(lines("rolled\rback"), "rolled\\u{d}back");
+    }
+
+    #[cfg(feature = "torch")]
+    #[test]
+    fn a_line_stays_a_line() {
+        assert_eq!(line("a\u{1b}[31mred\u{7}\r\n\u{9b}2J"), "a\\u{1b}[31mred\\u{7}\\r\\n\\u{9b}2J");
+        assert_eq!(line("x\u{202e}gpj.exe"), "x\\u{202e}gpj.exe");
     }
 
     #[test]

@@ -186,11 +186,11 @@ impl Decoder for HostDecoder {
 mod tests {
     use super::*;
     use tokengrid_test_support::golden;
-    use tokengrid_train::ar::ArWeights;
+    use tokengrid_train::ar::{ArWeights, Known};
 
     #[test]
     fn a_sequence_has_the_same_logits_in_every_batch() {
-        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
         weights.config.block_size = 16;
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
         // Logits of the first sequence at three positions; the other sequences have other classes and tokens.

@@ -125,7 +125,7 @@ mod tests {
     use crate::sampler::{Sampler, Wanted};
     use tokengrid_test_support::golden;
     use tokengrid_tokenize::Weights;
-    use tokengrid_train::ar::{ArModel, ArWeights};
+    use tokengrid_train::ar::{ArModel, ArWeights, Known};
     use tokengrid_train::rng::CounterRng;
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_the_tokens_of_the_host() {
-        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
         weights.config.block_size = 16;
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
         let wanted: Vec<Wanted> = (0..3).map(|i| Wanted { class: i, index: 5 }).collect();

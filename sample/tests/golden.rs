@@ -6,14 +6,14 @@ use tokengrid_sample::sampler::Wanted;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_test_support::{golden, golden_json};
 use tokengrid_tokenize::{Tokenizer, Variant, Weights};
-use tokengrid_train::ar::{ArModel, ArWeights};
+use tokengrid_train::ar::{ArModel, ArWeights, Known};
 
 fn model() -> ArModel {
     model_of(64)
 }
 
 fn model_of(block_size: i64) -> ArModel {
-    let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+    let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
     weights.config.block_size = block_size;
     ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float)
 }

@@ -2,7 +2,7 @@
 
 use super::{AccessArgs, SourceArgs};
 #[cfg(feature = "torch")]
-use super::{ConfigArgs, DeviceArgs};
+use super::{ArModelArgs, ConfigArgs, DeviceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -129,9 +129,9 @@ pub struct BenchSampleArgs {
     /// A trained model, as for `sample`.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
-    #[arg(long, value_name = "N")]
-    pub n_head: Option<i64>,
+    /// What the checkpoint does not tell.
+    #[command(flatten)]
+    pub model: ArModelArgs,
     /// fp32, tf32, bf16 or fp16.
     #[arg(long, default_value = "fp32")]
     pub precision: String,

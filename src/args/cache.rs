@@ -284,7 +284,8 @@ pub enum ExportFormat {
     ParquetList,
 }
 
-fn grid(text: &str) -> Result<(u32, u32), String> {
+/// `16x16`, height and width.
+pub(super) fn grid(text: &str) -> Result<(u32, u32), String> {
     let sides = text.split_once('x').and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
     sides.filter(|(height, width)| *height > 0 && *width > 0).ok_or_else(|| "expected HxW, for example 16x16".into())
 }

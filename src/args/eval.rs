@@ -167,7 +167,7 @@ pub struct EvalArArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
+    /// Attention heads of the model, where its file does not say. The grid is then the cache's.
     #[arg(long, value_name = "N")]
     pub n_head: Option<i64>,
     /// Only the first N rows.

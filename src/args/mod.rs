@@ -28,7 +28,7 @@ pub use eval::{
     EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
 #[cfg(feature = "torch")]
-pub use model::{ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
+pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 #[cfg(feature = "torch")]
 pub use sample::{SampleArgs, SamplePresetArg};
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};

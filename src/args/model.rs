@@ -1,5 +1,6 @@
 //! What every command with a model takes, and the commands about weights.
 
+use super::cache::grid;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -25,6 +26,17 @@ pub struct TokenizerArgs {
     pub variant: String,
 }
 
+/// What no tensor of an autoregressive model tells. Files of this program's runs and the published ones need neither.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ArModelArgs {
+    /// Attention heads of the model, where its file does not say.
+    #[arg(long, value_name = "N")]
+    pub n_head: Option<i64>,
+    /// Height and width of the model's grid, in tokens, where its file does not say: 16x16.
+    #[arg(long, value_name = "HxW", value_parser = grid)]
+    pub grid: Option<(u32, u32)>,
+}
+
 /// `weights`.
 #[derive(Debug, Args)]
 pub struct WeightsArgs {
@@ -40,9 +52,9 @@ pub enum WeightsCommand {
     Info {
         /// A checkpoint, a run's folder, or `tiny`.
         file: PathBuf,
-        /// Attention heads of an autoregressive model, where the file does not say [default: dim / 64].
-        #[arg(long, value_name = "N")]
-        n_head: Option<i64>,
+        /// What the file does not tell.
+        #[command(flatten)]
+        model: ArModelArgs,
     },
     /// Copy tensors to a safetensors file. Nothing in a pickle is executed.
     ///
@@ -53,7 +65,7 @@ pub enum WeightsCommand {
 /// `weights convert`.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// A checkpoint; with --to also a run's folder.
+    /// A checkpoint, a run's folder, or `tiny`.
     pub input: PathBuf,
     /// The safetensors file to write.
     pub output: PathBuf,
@@ -66,9 +78,9 @@ pub struct ConvertArgs {
     /// With --to reference: the tokenizer to put in as `first_stage_model.*`.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
-    /// Attention heads of an autoregressive model, where the file does not say [default: dim / 64].
-    #[arg(long, value_name = "N")]
-    pub n_head: Option<i64>,
+    /// What the file does not tell.
+    #[command(flatten)]
+    pub model: ArModelArgs,
     /// Store floating-point tensors in half precision.
     #[arg(long)]
     pub half: bool,

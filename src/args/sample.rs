@@ -1,6 +1,6 @@
 //! `sample`.
 
-use super::{DeviceArgs, TokenizerArgs};
+use super::{ArModelArgs, DeviceArgs, TokenizerArgs};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use tokengrid_sample::Schedule;
@@ -79,9 +79,9 @@ pub struct SampleArgs {
     /// Images a batch.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
-    /// Attention heads, for checkpoints without a config beside them [default: dim / 64].
-    #[arg(long, value_name = "N")]
-    pub n_head: Option<i64>,
+    /// What the checkpoint does not tell.
+    #[command(flatten)]
+    pub model: ArModelArgs,
     /// Folder for pictures, tokens and the grid. Running the same command again continues.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

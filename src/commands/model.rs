@@ -1,12 +1,12 @@
 //! What several commands need: tokenizers and models by name.
 
-use crate::args::{DeviceArgs, Global, TokenizerArgs};
+use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
 use std::path::Path;
-use tokengrid_cache::TokenizerInfo;
+use tokengrid_cache::{TokenCache, TokenizerInfo};
 use tokengrid_tokenize::job::fingerprint;
 use tokengrid_tokenize::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, tiny};
-use tokengrid_train::ar::{ArModel, ArWeights};
+use tokengrid_train::ar::{ArModel, ArWeights, Description, Known};
 
 /// Device and precision as typed.
 pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
@@ -50,12 +50,35 @@ pub fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Resul
     Ok(Some(tokenizer(args, &exact)?.0))
 }
 
+/// What was typed about a model.
+pub fn known(args: &ArModelArgs) -> Known {
+    Known { n_head: args.n_head, grid: args.grid }
+}
+
 /// A trained model on its device, and what it was read from.
-pub fn ar_model(path: &Path, n_head: Option<i64>, runtime: &Runtime) -> anyhow::Result<(ArModel, ArWeights)> {
-    let weights = ArWeights::open(path, n_head)?;
+pub fn ar_model(path: &Path, typed: &ArModelArgs, runtime: &Runtime) -> anyhow::Result<(ArModel, ArWeights)> {
+    let file = ArWeights::file(path)?;
+    let description = Description::of(&file)?.with_typed(known(typed))?;
+    let weights = ArWeights::read(&file, &description)?;
+    Ok((on_device(&weights, runtime), weights))
+}
+
+/// A trained model on its device; where nothing tells its grid, it is that of `cache`.
+pub fn ar_model_for(cache: &Path, path: &Path, n_head: Option<i64>, runtime: &Runtime) -> anyhow::Result<ArModel> {
+    let file = ArWeights::file(path)?;
+    let mut description = Description::of(&file)?.with_typed(n_head.into())?;
+    description.require_heads()?;
+    if description.block_size().is_none() {
+        let grid = TokenCache::open(cache)?.grid();
+        description = description.with(Known { n_head: None, grid: Some((grid.height, grid.width)) })?;
+    }
+    Ok(on_device(&ArWeights::read(&file, &description)?, runtime))
+}
+
+fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {
     let kind = runtime.precision.kind();
     let params = weights.params.to_kind_and_device(kind, runtime.device);
-    Ok((ArModel::new(&weights.config, &params, runtime.device, kind), weights))
+    ArModel::new(&weights.config, &params, runtime.device, kind)
 }
 
 /// Two numbers, `a,b`, or one that stands for both.

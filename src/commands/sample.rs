@@ -33,7 +33,7 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage(text.into()).into());
     }
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, weights) = model::ar_model(&args.checkpoint, args.n_head, &runtime)?;
+    let (ar, weights) = model::ar_model(&args.checkpoint, &args.model, &runtime)?;
     config.validate(ar.config.vocab())?;
     let classes = classes(&args.classes, ar.config.class_num)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;

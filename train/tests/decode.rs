@@ -6,7 +6,7 @@ mod common;
 use common::formula_params;
 use tch::{Device, Kind, Tensor};
 use tokengrid_test_support::golden;
-use tokengrid_train::ar::{ArModel, ArWeights, ModelConfig};
+use tokengrid_train::ar::{ArModel, ArWeights, Known, ModelConfig};
 
 /// Sizes that divide no vector length evenly.
 fn small() -> ArModel {
@@ -70,7 +70,7 @@ fn assert_is_teacher_forcing(model: &ArModel, sequences: usize) {
 #[test]
 fn logits_are_those_of_teacher_forcing() {
     assert_is_teacher_forcing(&small(), 3);
-    let weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+    let weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
     assert_is_teacher_forcing(&ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float), 2);
 }
 
@@ -94,7 +94,7 @@ fn a_sequence_has_the_same_bits_in_every_batch_and_with_any_threads() {
 
 #[test]
 fn other_kinds_have_no_decoder_of_ours() {
-    let weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+    let weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
     let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::BFloat16);
     assert!(model.host_decoder().is_none());
 }

@@ -7,7 +7,7 @@ use common::formula_params;
 use tch::{Device, Kind, Tensor};
 use tokengrid_test_support::{golden, golden_json, shapes};
 use tokengrid_tokenize::Weights;
-use tokengrid_train::ar::{ArModel, ArWeights, ModelConfig};
+use tokengrid_train::ar::{ArModel, ArWeights, Known, ModelConfig};
 use tokengrid_train::optim::{AdamW, AdamWConfig};
 use tokengrid_train::schedule::WarmupLinear;
 
@@ -48,7 +48,7 @@ fn assert_relative(what: &str, value: f64, want: f64, tolerance: f64) {
 fn teacher_forced_logits_and_losses() {
     let _no_grad = tch::no_grad_guard();
     // Neither heads nor grid are in the tensors: heads are given, the grid is that of the fixture.
-    let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+    let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
     weights.config.block_size = 64;
     let json = golden_json("ar.json");
     assert_eq!(weights.config, config(&json["config"]));

@@ -10,7 +10,7 @@ use tokengrid_train::ar::{Unpacker, evaluate};
 /// Runs the command.
 pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, _) = model::ar_model(&args.checkpoint, args.n_head, &runtime)?;
+    let ar = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     let result = evaluate(&ar, &cache, runtime.device, args.limit)?;
     if global.json {

@@ -1,14 +1,16 @@
 //! `weights convert`: copies as safetensors, under the names of this program or of the reference.
 
+use super::open;
 use crate::args::{ConvertArgs, Global, NamesArg};
+use crate::commands::model::known;
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
 use serde_json::json;
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::weights::{AR_PREFIX, FROZEN_PREFIX, save_safetensors};
-use tokengrid_tokenize::{Architecture, Params, Variant, Weights, tiny};
-use tokengrid_train::ar::ArWeights;
+use tokengrid_tokenize::weights::{AR_PREFIX, FROZEN_PREFIX, Format, Part, pt_metadata, save_safetensors};
+use tokengrid_tokenize::{Architecture, Params, TokenizeError, Variant};
+use tokengrid_train::ar::{ArWeights, Description};
 
 /// What will be written.
 struct Content {
@@ -28,10 +30,12 @@ pub fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
         (Some(_), Some(_)) => return Err(usage("--variant is for tokenizers, --to for autoregressive models")),
         (Some(names), None) => autoregressive(args, names)?,
         (None, Some(variant)) => tokenizer(args, variant.parse()?)?,
-        (None, None) => everything(&Weights::open(&args.input)?)?,
+        (None, None) => everything(args)?,
     };
     if args.half {
-        tensors.iter_mut().for_each(|(_, tensor)| *tensor = halved(tensor));
+        for (name, tensor) in &mut tensors {
+            *tensor = halved(name, tensor)?;
+        }
     }
     save_safetensors(&args.output, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), metadata)?;
     if global.json {
@@ -45,46 +49,68 @@ fn usage(text: &str) -> anyhow::Error {
     Usage(text.into()).into()
 }
 
-/// All tensors under the names that they have.
-fn everything(weights: &Weights) -> anyhow::Result<Content> {
-    let tensors: Result<Vec<_>, _> =
-        weights.names().map(|name| Ok((name.to_string(), weights.tensor(name)?))).collect();
-    Ok(Content { tensors: tensors.map_err(|e: tokengrid_tokenize::TokenizeError| e)?, metadata: pt() })
+/// All tensors under the names that they have, with what the file says about itself, and about an autoregressive model in it.
+fn everything(args: &ConvertArgs) -> anyhow::Result<Content> {
+    let weights = open(&args.input)?;
+    let tensors: Result<Vec<_>, TokenizeError> =
+        weights.names().map(|name| Ok((name.to_string(), weights.parameter(name)?))).collect();
+    let mut metadata = pt_metadata();
+    if weights.format() == Format::Safetensors {
+        metadata.extend(weights.facts().map(|(key, text)| (key.to_string(), text.to_string())));
+    }
+    if weights.has(Part::Autoregressive) && weights.check_explained().is_ok() {
+        let description = Description::of(&weights)?.with_typed(known(&args.model))?;
+        tell_open_question(&description);
+        metadata.extend(description.metadata());
+    }
+    Ok(Content { tensors: tensors?, metadata })
 }
 
 /// One variant of a tokenizer, as `encoder.*` and `decoder.*`.
 fn tokenizer(args: &ConvertArgs, variant: Variant) -> anyhow::Result<Content> {
-    let weights = tiny::open_named(&args.input)?;
+    let weights = open(&args.input)?;
     let params = weights.tokenizer_params(variant)?;
     Architecture::infer(&params, weights.path())?;
-    Ok(Content { tensors: named(&params, ""), metadata: pt() })
+    Ok(Content { tensors: named(&params, ""), metadata: pt_metadata() })
 }
 
 /// An autoregressive model, of a run or of the reference, under either's names.
 fn autoregressive(args: &ConvertArgs, names: NamesArg) -> anyhow::Result<Content> {
-    let weights = ArWeights::open(&args.input, args.n_head)?;
-    let mut tensors = named(&weights.params, if names == NamesArg::Reference { AR_PREFIX } else { "" });
+    let weights = open(&args.input)?;
+    let description = Description::of(&weights)?.with_typed(known(&args.model))?;
+    description.require_heads()?;
+    tell_open_question(&description);
+    let params = ArWeights::params_of(&weights, &description)?;
+    let mut tensors = named(&params, if names == NamesArg::Reference { AR_PREFIX } else { "" });
     if let Some(path) = &args.tokenizer {
-        let weights = tiny::open_named(path)?;
+        let weights = open(path)?;
         let params = weights.tokenizer_params(Variant::Raw)?;
         Architecture::infer(&params, weights.path())?;
         tensors.extend(named(&params, FROZEN_PREFIX));
     }
-    Ok(Content { tensors, metadata: weights.metadata() })
+    Ok(Content { tensors, metadata: description.metadata() })
+}
+
+/// Says what the new file will not tell either.
+fn tell_open_question(description: &Description) {
+    if let Some(question) = description.open_question() {
+        tracing::warn!("the new file will not tell everything: {question}");
+    }
 }
 
 fn named(params: &Params, prefix: &str) -> Vec<(String, Tensor)> {
     params.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.shallow_clone())).collect()
 }
 
-/// The mark by which other readers of safetensors know tensors in PyTorch's layout.
-fn pt() -> HashMap<String, String> {
-    HashMap::from([("format".to_string(), "pt".to_string())])
-}
-
-fn halved(tensor: &Tensor) -> Tensor {
-    match tensor.kind() {
-        Kind::Float | Kind::Double | Kind::BFloat16 => tensor.to_kind(Kind::Half),
-        _ => tensor.shallow_clone(),
+fn halved(name: &str, tensor: &Tensor) -> anyhow::Result<Tensor> {
+    if !matches!(tensor.kind(), Kind::Float | Kind::Double | Kind::BFloat16) {
+        return Ok(tensor.shallow_clone());
     }
+    let halved = tensor.to_kind(Kind::Half);
+    if halved.isfinite().all().int64_value(&[]) == 0 {
+        let text =
+            format!("tensor `{name}` has values beyond half precision, whose largest is 65504; leave out --half");
+        return Err(CheckFailed(text).into());
+    }
+    Ok(halved)
 }

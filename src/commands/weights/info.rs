@@ -1,27 +1,28 @@
 //! `weights info`: every tensor, what it belongs to, and the models that they make up.
 
-use crate::args::Global;
+use super::open;
+use crate::args::{ArModelArgs, Global};
+use crate::commands::model::known;
+use crate::printable::line;
 use crate::terminal::print_json;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use tch::Kind;
 use tokengrid_tokenize::weights::{Entry, Part};
-use tokengrid_tokenize::{Architecture, Variant, Weights, tiny};
-use tokengrid_train::ar::{ArWeights, ModelConfig};
+use tokengrid_tokenize::{Architecture, Variant, Weights};
+use tokengrid_train::ar::{Description, Known};
 
+/// Tensors named that have values that are not finite.
+const SPOILT_SHOWN: usize = 10;
 /// Names shown of tensors that nothing accounts for.
 const UNEXPLAINED_SHOWN: usize = 10;
 /// Keys of a training checkpoint that say how far the training is.
 const PROGRESS: [&str; 5] = ["epoch", "global_step", "step", "iteration", "pytorch-lightning_version"];
 
 /// Runs the command.
-pub fn run(file: &Path, n_head: Option<i64>, global: &Global) -> anyhow::Result<()> {
-    let weights = match file.is_dir() {
-        // A run's folder: the model of its latest checkpoint.
-        true => Weights::open(&ArWeights::file_in(file)?)?,
-        false => tiny::open_named(file)?,
-    };
-    let report = Report::of(&weights, n_head);
+pub fn run(file: &Path, model: &ArModelArgs, global: &Global) -> anyhow::Result<()> {
+    let weights = open(file)?;
+    let report = Report::of(&weights, known(model))?;
     if global.json {
         return print_json(&report.json(&weights));
     }
@@ -32,26 +33,28 @@ pub fn run(file: &Path, n_head: Option<i64>, global: &Global) -> anyhow::Result<
 /// What can be said about a file.
 struct Report {
     tokenizer: Option<Architecture>,
-    ar: Option<ModelConfig>,
+    ar: Option<Description>,
     /// Why a model whose tensors are here cannot be used.
     problems: Vec<String>,
     unexplained: Vec<String>,
 }
 
 impl Report {
-    fn of(weights: &Weights, n_head: Option<i64>) -> Report {
-        let mut problems = vec![];
+    fn of(weights: &Weights, known: Known) -> anyhow::Result<Report> {
+        let mut problems = spoilt(weights);
         let tokenizer = weights.has(Part::Tokenizer).then(|| {
             let params = weights.tokenizer_params(Variant::Raw)?;
             Architecture::infer(&params, weights.path())
         });
         let tokenizer = tokenizer.and_then(|found| found.map_err(|e| problems.push(e.to_string())).ok());
-        let ar = weights.has(Part::Autoregressive).then(|| ArWeights::config_of(weights, n_head));
+        let ar = weights.has(Part::Autoregressive).then(|| Description::of(weights));
         let ar = ar.and_then(|found| found.map_err(|e| problems.push(e.to_string())).ok());
+        let ar = ar.map(|description| description.with_typed(known)).transpose()?;
+        problems.extend(ar.as_ref().and_then(Description::open_question));
         let unexplained = weights.names().filter(|name| Part::of(name) == Part::Unexplained);
         let unexplained = unexplained.map(str::to_string).collect();
         problems.dedup();
-        Report { tokenizer, ar, problems, unexplained }
+        Ok(Report { tokenizer, ar, problems, unexplained })
     }
 
     fn json(&self, weights: &Weights) -> Value {
@@ -66,20 +69,23 @@ impl Report {
             json!({ "tokenizer": a, "params": a.num_params(), "factor": a.factor(), "grids": grids(a),
                     "variants": variants(weights) })
         });
-        let ar = self.ar.as_ref().map(|config| json!({ "model": config, "params": config.num_params() }));
+        let ar =
+            self.ar.as_ref().map(|model| json!({ "model": model.to_json(), "params": model.model().num_params() }));
         json!({
             "file": weights.path(), "format": weights.format().name(), "parameters": total(weights),
             "architecture": tokenizer, "ar": ar, "parts": parts, "skipped": skipped(weights),
             "unexplained": self.unexplained, "problems": self.problems, "training": progress(weights),
+            "notes": weights.notes(),
             "tensors": tensors, "dtypes": dtypes,
         })
     }
 
     fn print(&self, weights: &Weights) {
         for (name, entry) in weights.entries() {
-            println!("{:<64} {:>16}  {}", name, format!("{:?}", entry.shape), dtype(entry));
+            println!("{:<64} {:>16}  {}", line(name), format!("{:?}", entry.shape), dtype(entry));
         }
-        println!("{}: {}", weights.path().display(), weights.format().name());
+        println!("{}: {}", line(&weights.path().to_string_lossy()), weights.format().name());
+        weights.notes().iter().for_each(|note| println!("{}", line(note)));
         println!("{} tensors, {} numbers", weights.entries().count(), total(weights));
         for (part, (tensors, numel)) in weights.parts() {
             println!("  {tensors} of them, {numel} numbers: {}", part.name());
@@ -98,29 +104,38 @@ impl Report {
             println!("tokens an image: {}", grids.collect::<Vec<_>>().join(", "));
             println!("variants: {}", variants(weights).join(", "));
         }
-        if let Some(m) = &self.ar {
+        if let Some(description) = &self.ar {
+            let model = description.model();
+            let number = |number: Option<i64>| number.map_or("an unknown number of".to_string(), |n| n.to_string());
             println!(
-                "autoregressive model: dim {}, {} heads, {} + {} layers, bits {:?}, {} classes, {} tokens an image; {} parameters",
-                m.dim,
-                m.n_head,
-                m.spatial_n_layer,
-                m.factorized_n_layer,
-                m.factorized_bits,
-                m.class_num,
-                m.block_size,
-                m.num_params()
+                "autoregressive model: dim {}, {} heads, {} + {} layers, bits {:?}, {} classes, {} tokens per image; {} parameters",
+                model.dim,
+                number(description.n_head()),
+                model.spatial_n_layer,
+                model.factorized_n_layer,
+                model.factorized_bits,
+                model.class_num,
+                number(description.block_size()),
+                model.num_params()
             );
         }
         println!("skipped when the models are loaded (training only): {} tensors", skipped(weights));
         for (key, value) in progress(weights) {
-            println!("{key}: {}", value.as_str().unwrap_or_default());
+            println!("{key}: {}", line(value.as_str().unwrap_or_default()));
         }
         if !self.unexplained.is_empty() {
             let shown: Vec<&str> = self.unexplained.iter().take(UNEXPLAINED_SHOWN).map(String::as_str).collect();
-            println!("{} tensors that no model accounts for: {}", self.unexplained.len(), shown.join(", "));
+            println!("{} tensors that no model accounts for: {}", self.unexplained.len(), line(&shown.join(", ")));
         }
-        self.problems.iter().for_each(|problem| println!("problem: {problem}"));
+        self.problems.iter().for_each(|problem| println!("problem: {}", line(problem)));
     }
+}
+
+/// Tensors of a model, or of its averages, with values that are not finite.
+fn spoilt(weights: &Weights) -> Vec<String> {
+    let is_used = |name: &&str| matches!(Part::of(name), Part::Tokenizer | Part::TokenizerEma | Part::Autoregressive);
+    let checked = weights.names().filter(is_used).filter_map(|name| weights.check_finite(name).err());
+    checked.take(SPOILT_SHOWN).map(|error| error.to_string()).collect()
 }
 
 /// Numbers in all tensors.

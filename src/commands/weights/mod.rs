@@ -4,11 +4,19 @@ mod convert;
 mod info;
 
 use crate::args::{Global, WeightsCommand};
+use std::path::Path;
+use tokengrid_tokenize::{Weights, tiny};
+use tokengrid_train::ar::ArWeights;
 
 /// Runs the command.
 pub fn run(command: &WeightsCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        WeightsCommand::Info { file, n_head } => info::run(file, *n_head, global),
+        WeightsCommand::Info { file, model } => info::run(file, model, global),
         WeightsCommand::Convert(args) => convert::run(args, global),
     }
+}
+
+/// A checkpoint, the model of a run's newest checkpoint, or `tiny`.
+fn open(path: &Path) -> anyhow::Result<Weights> {
+    Ok(if path.is_dir() { ArWeights::file(path)? } else { tiny::open_named(path)? })
 }

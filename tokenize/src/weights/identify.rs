@@ -15,14 +15,14 @@ pub(super) fn describe(bytes: &[u8]) -> String {
         "it is a web page: the server sent a login or error page instead of the file; download it with a browser".into()
     } else if head.starts_with(b"\x80") {
         "it is a pickle, but not one of `torch.save`".into()
-    } else if head.starts_with(b"\x1f\x8b") {
-        "it is compressed with gzip; unpack it first".into()
+    } else if let Some(program) = compressed_by(head) {
+        format!("it is compressed with {program}; unpack it first")
     } else if bytes.len() > 262 && &bytes[257..262] == b"ustar" {
         "it is a tar archive; unpack it first (or, from PyTorch before 0.1.10, save it again with a newer one)".into()
     } else if let Some(kind) = picture(head) {
         format!("it is a {kind} picture")
-    } else if head.starts_with(b"PAR1") {
-        "it is a Parquet file".into()
+    } else if let Some(kind) = other_format(head) {
+        format!("it is {kind}")
     } else if head.iter().take(64).all(|&b| b.is_ascii_graphic() || b.is_ascii_whitespace()) {
         let line = String::from_utf8_lossy(&head[..head.len().min(64)]);
         format!("it is a text that starts with `{}`", line.lines().next().unwrap_or_default().trim())
@@ -65,7 +65,32 @@ pub(super) fn other_archive(members: &[Member]) -> Option<(String, &'static str)
     Some((found, "expected weights of a PyTorch checkpoint or of safetensors"))
 }
 
+fn compressed_by(head: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 5] = [
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ", "xz"),
+        (b"BZh", "bzip2"),
+        (b"7z\xbc\xaf\x27\x1c", "7-Zip"),
+    ];
+    starting(head, &kinds)
+}
+
+fn other_format(head: &[u8]) -> Option<&'static str> {
+    let kinds: [(&[u8], &str); 4] = [
+        (b"PAR1", "a Parquet file"),
+        (b"\x89HDF", "an HDF5 file, as Keras writes"),
+        (b"GGUF", "a GGUF file"),
+        (b"\x93NUMPY", "a NumPy array"),
+    ];
+    starting(head, &kinds)
+}
+
 fn picture(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &str); 3] = [(b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"GIF8", "GIF")];
-    kinds.into_iter().find(|(start, _)| head.starts_with(start)).map(|(_, kind)| kind)
+    starting(head, &kinds)
+}
+
+fn starting(head: &[u8], kinds: &[(&[u8], &'static str)]) -> Option<&'static str> {
+    kinds.iter().find(|(start, _)| head.starts_with(start)).map(|(_, kind)| *kind)
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MODULE_WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
 /// Keys under which training programs save the weights, and attributes under which their modules hold the network.
-pub(super) const WRAPPERS: [&str; 14] = [
+pub(super) const WRAPPERS: &[&str] = &[
     "state_dict",
     "model_state_dict",
     "model_state",
@@ -20,7 +20,10 @@ pub(super) const WRAPPERS: [&str; 14] = [
     "generator",
     "tokenizer",
     "autoencoder",
+    "vae",
     "vqmodel",
+    "vq_model",
+    "vqgan",
     "gpt",
     "weights",
     "params",
@@ -28,8 +31,16 @@ pub(super) const WRAPPERS: [&str; 14] = [
 ];
 
 /// The same for averaged weights.
-pub(super) const EMA_WRAPPERS: [&str; 6] =
-    ["ema", "model_ema", "ema_model", "ema_state_dict", "params_ema", "model_ema_state_dict"];
+pub(super) const EMA_WRAPPERS: &[&str] = &[
+    "ema",
+    "model_ema",
+    "ema_model",
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema_state_dict",
+    "ema_params",
+    "params_ema",
+];
 
 /// Segments of a prefix.
 const PREFIX_SEGMENTS_MAX: usize = 3;
@@ -61,11 +72,8 @@ pub(super) fn renamed<'a>(names: impl Iterator<Item = &'a str>) -> (BTreeMap<Str
     }
     let mut notes = vec![];
     let left_out = |segments: &str| format!("`{}` is left out of the tensors' names", segments.escape_debug());
-    for wrapper in
-        MODULE_WRAPPERS.iter().filter(|wrapper| names.iter().any(|name| name.split('.').any(|part| part == **wrapper)))
-    {
-        notes.push(left_out(&format!("{wrapper}.")));
-    }
+    let has = |wrapper: &&&str| names.iter().any(|name| name.split('.').any(|part| part == **wrapper));
+    notes.extend(MODULE_WRAPPERS.iter().filter(has).map(|wrapper| left_out(&format!("{wrapper}."))));
     if !prefixes.weights.is_empty() {
         notes.push(left_out(&prefixes.weights));
     }

@@ -122,9 +122,27 @@ pub fn save_safetensors<'a>(
     metadata: HashMap<String, String>,
 ) -> Result<(), TokenizeError> {
     let tensors = tensors.into_iter().map(|(name, tensor)| (name, Stored::of(tensor)));
-    let bytes = ::safetensors::serialize(tensors, (!metadata.is_empty()).then_some(metadata))
+    let bytes = ::safetensors::serialize(tensors, None)
         .map_err(|e| TokenizeError::Damaged { path: path.into(), what: e.to_string() })?;
     tokengrid_cache::write_atomically(path, &bytes).map_err(|source| TokenizeError::Write { path: path.into(), source })
+}
+
+/// Puts metadata into the header of a serialized file, sorted. The crate would write them in an order that changes from one call
+/// to the next, and equal checkpoints have to be equal files.
+fn with_metadata(mut bytes: Vec<u8>, metadata: BTreeMap<String, String>) -> Vec<u8> {
+    if metadata.is_empty() {
+        return bytes;
+    }
+    let (len, rest) = bytes.split_first_chunk::<8>().expect("a file begins with the length of its header");
+    let header_len = u64::from_le_bytes(*len) as usize;
+    let tensors = rest[..header_len].trim_ascii_end().strip_prefix(b"{").expect("the header is an object");
+    let separator: &[u8] = if tensors == b"}" { b"" } else { b"," };
+    let metadata = serde_json::to_vec(&metadata).expect("texts serialize");
+    let mut header = [b"{\"__metadata__\":", &metadata[..], separator, tensors].concat();
+    // The tensors begin at a multiple of eight.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    bytes.splice(..8 + header_len, [&(header.len() as u64).to_le_bytes()[..], &header].concat());
+    bytes
 }
 
 /// A tensor whose bytes are copied when it is its turn: besides the file there is never more than one in memory.
@@ -159,5 +177,30 @@ impl View for Stored<'_> {
 
     fn data_len(&self) -> usize {
         self.tensor.numel() * self.tensor.kind().elt_size_in_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Weights;
+
+    #[test]
+    fn equal_tensors_and_metadata_make_equal_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (x, y) = (Tensor::from_slice(&[1.0f32, 2.0, 3.0]), Tensor::from(7i64));
+        let metadata = || (0..20).map(|i| (format!("key \"{i}\""), format!("text\n{i}"))).collect::<HashMap<_, _>>();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            save_safetensors(&path, [("x", &x), ("y", &y)], metadata()).unwrap();
+            (std::fs::read(&path).unwrap(), Weights::open(&path).unwrap())
+        };
+        let (first, read) = write("first");
+        assert!((0..5).all(|_| write("again").0 == first));
+        assert_eq!(read.facts().count(), 20);
+        assert!(metadata().iter().all(|(key, text)| read.fact(key) == Some(text)));
+        assert!(read.tensor("x").unwrap().equal(&x) && read.tensor("y").unwrap().equal(&y));
+        let header_len = u64::from_le_bytes(first[..8].try_into().unwrap());
+        assert_eq!(header_len % 8, 0);
     }
 }

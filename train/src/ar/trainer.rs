@@ -9,14 +9,15 @@
 
 use super::config::{ArConfig, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
+use super::description::Known;
 use super::engine::{Engine, StepName};
+use super::metadata;
 use super::model::ArModel;
 use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
 use crate::rng::CounterRng;
 use crate::run::{Keep, Metrics, Processes, RunFolder, State};
 use crate::schedule::WarmupLinear;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -359,7 +360,8 @@ impl Trainer {
         let train = &self.config.train;
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
-            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), HashMap::new())?;
+            let metadata = metadata::of(&self.config.model, Some(&self.state.tokenizer));
+            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
             self.engine.optimizer.save(&path.join("optimizer.safetensors"))
         })?;
         Ok(())
@@ -467,7 +469,8 @@ fn start(
     let state = State { seed: config.train.seed, tokenizer, ..State::default() };
     let params = match &config.train.init_from {
         Some(path) => {
-            let weights = ArWeights::open(Path::new(path), Some(config.model.n_head))?;
+            let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
+            let weights = ArWeights::open(Path::new(path), Known { n_head, grid: Some((side, side)) })?;
             weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
             // Tensors do not tell it, and another number would make another model of them.
             let (has, wants) = (weights.config.n_head, config.model.n_head);

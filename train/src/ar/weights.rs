@@ -1,6 +1,8 @@
 //! The model's tensors: names, initial values, and where a checkpoint keeps them.
 
-use super::config::{ArConfig, ModelConfig};
+use super::config::ModelConfig;
+use super::description::{Description, Known};
+use super::metadata;
 use crate::TrainError;
 use crate::run::newest_checkpoint;
 use std::collections::HashMap;
@@ -67,13 +69,9 @@ impl ModelConfig {
         self.tensors().iter().map(|(_, shape)| shape.iter().product::<i64>()).sum()
     }
 
-    /// Reads the hyper-parameters off names and shapes. The number of heads and the grid are not in them: heads are
-    /// `n_head`, or dim / 64; the grid is 16 x 16.
-    fn infer(
-        shape: impl Fn(&str) -> Option<Vec<i64>>,
-        n_head: Option<i64>,
-        path: &Path,
-    ) -> Result<ModelConfig, TokenizeError> {
+    /// Reads the hyper-parameters off names and shapes. The number of heads and the grid are not in them, nor are the rates:
+    /// these are the defaults.
+    pub(super) fn infer(shape: impl Fn(&str) -> Option<Vec<i64>>, path: &Path) -> Result<ModelConfig, TokenizeError> {
         let missing = |name: &str| TokenizeError::MissingTensor {
             path: path.into(),
             name: name.into(),
@@ -89,7 +87,6 @@ impl ModelConfig {
         let dim = rows("norm.weight")?;
         Ok(ModelConfig {
             dim,
-            n_head: n_head.unwrap_or((dim / 64).max(1)),
             spatial_n_layer: layers("spatial_blocks"),
             factorized_n_layer: layers("factorized_blocks"),
             factorized_bits: [bits(rows("pre_emb.weight")?), bits(rows("post_emb.weight")?)],
@@ -131,24 +128,47 @@ pub struct ArWeights {
 
 impl ArWeights {
     /// Opens a run's folder, one of its checkpoints, or a file: `.safetensors`, or the reference's `.ckpt`
-    /// (`transformer.*`). `n_head` is only needed for files without a config beside them whose heads are not dim / 64.
+    /// (`transformer.*`). `known` counts where the file does not tell, see [`Description`].
     ///
     /// # Errors
-    /// Missing, broken or misfitting files.
-    pub fn open(path: &Path, n_head: Option<i64>) -> Result<ArWeights, TrainError> {
+    /// Missing, broken or misfitting files, weights that are not finite, a number of heads or a grid that nobody knows.
+    pub fn open(path: &Path, known: impl Into<Known>) -> Result<ArWeights, TrainError> {
+        let weights = ArWeights::file(path)?;
+        let description = Description::of(&weights)?.with(known.into())?;
+        ArWeights::read(&weights, &description)
+    }
+
+    /// The opened file that `path` stands for, which may be a run's folder.
+    ///
+    /// # Errors
+    /// Missing or broken files.
+    pub fn file(path: &Path) -> Result<Weights, TrainError> {
         let file = if path.is_dir() { ArWeights::file_in(path)? } else { path.to_path_buf() };
-        let weights = Weights::open(&file)?;
-        let config = ArWeights::config_of(&weights, n_head)?;
-        let prefix = prefix_of(&weights);
+        Ok(Weights::open(&file)?)
+    }
+
+    /// The model of an opened file.
+    ///
+    /// # Errors
+    /// As [`ArWeights::open`].
+    pub fn read(weights: &Weights, description: &Description) -> Result<ArWeights, TrainError> {
+        let config = description.config()?;
+        let (path, tokenizer) = (weights.path().to_path_buf(), description.tokenizer.clone());
+        Ok(ArWeights { config, params: ArWeights::params_of(weights, description)?, path, tokenizer })
+    }
+
+    /// The model's tensors under this program's names, whether or not all of the model is known.
+    ///
+    /// # Errors
+    /// Missing, misshapen or unexplained tensors, weights that are not finite.
+    pub fn params_of(weights: &Weights, description: &Description) -> Result<Params, TrainError> {
+        let prefix = prefix_of(weights);
         let own = weights.names().filter(|name| Part::of(name) == Part::Autoregressive);
         let own = own.filter_map(|stored| Some((stored, stored.strip_prefix(prefix)?.to_string())));
         let params: Params =
-            own.map(|(stored, name)| Ok((name, weights.tensor(stored)?))).collect::<Result<_, TokenizeError>>()?;
-        params.check(&config.tensors(), &file, "an autoregressive model")?;
-        let state = file.parent().and_then(|parent| std::fs::read_to_string(parent.join("state.json")).ok());
-        let state: Option<serde_json::Value> = state.and_then(|text| serde_json::from_str(&text).ok());
-        let tokenizer = state.and_then(|state| Some(state.get("tokenizer")?.as_str()?.to_string()));
-        Ok(ArWeights { config, params, path: file, tokenizer })
+            own.map(|(stored, name)| Ok((name, weights.parameter(stored)?))).collect::<Result<_, TokenizeError>>()?;
+        params.check(&description.tensors(), weights.path(), "an autoregressive model")?;
+        Ok(params)
     }
 
     /// The model's file of a run's folder, or of one of its checkpoints.
@@ -159,51 +179,14 @@ impl ArWeights {
         Ok(checkpoint_in(folder)?.join("model.safetensors"))
     }
 
-    /// Hyper-parameters of the model in an opened file: of the run's config beside it, of the file's own metadata (see
-    /// [`ArWeights::metadata`]), or inferred from the shapes.
-    ///
-    /// # Errors
-    /// Another kind of weights, tensors that nothing accounts for, or a model that cannot be built.
-    pub fn config_of(weights: &Weights, n_head: Option<i64>) -> Result<ModelConfig, TrainError> {
-        let path = weights.path();
-        weights.check_explained()?;
-        if !weights.has(Part::Autoregressive) {
-            let (holds, advice) = ("a tokenizer and no autoregressive model", "it is what --tokenizer takes");
-            return Err(TokenizeError::OtherModel { path: path.into(), holds, advice }.into());
-        }
-        let beside = path.parent().map(|parent| parent.join("config.toml")).filter(|config| config.is_file());
-        let config = if let Some(config) = &beside {
-            crate::config::resolve::<ArConfig>(&crate::config::Typed { file: Some(config), ..Default::default() })?
-                .model
-        } else if let Some(json) = weights.fact(MODEL_KEY) {
-            serde_json::from_str(json).map_err(|e| TrainError::Checkpoint {
-                path: path.into(),
-                what: format!("{MODEL_KEY} of its metadata: {e}"),
-            })?
-        } else {
-            let prefix = prefix_of(weights);
-            ModelConfig::infer(|name| Some(weights.entry(&format!("{prefix}{name}"))?.shape.clone()), n_head, path)?
-        };
-        config.validate().map_err(|(key, what)| TrainError::Config {
-            place: format!("{}, {key} (--n-head)", path.display()),
-            what,
-        })?;
-        Ok(config)
-    }
-
-    /// Metadata for a safetensors file of this model: what its shapes do not say goes along, so that no `config.toml` is
-    /// needed beside the file.
+    /// Metadata for a safetensors file of this model, see [`Description::metadata`].
     pub fn metadata(&self) -> HashMap<String, String> {
-        let json = serde_json::to_string(&self.config).expect("numbers serialize");
-        HashMap::from([(MODEL_KEY.to_string(), json), ("format".to_string(), "pt".to_string())])
+        metadata::of(&self.config, self.tokenizer.as_deref())
     }
 }
 
-/// The model's hyper-parameters in the metadata of a safetensors file, as JSON.
-const MODEL_KEY: &str = "tokengrid.model";
-
 /// What the model's names begin with in this file.
-fn prefix_of(weights: &Weights) -> &'static str {
+pub(super) fn prefix_of(weights: &Weights) -> &'static str {
     if weights.names().any(|name| name.starts_with(AR_PREFIX)) { AR_PREFIX } else { "" }
 }
 

@@ -74,7 +74,7 @@ impl Files {
 
     fn tensor(&self, name: &str, expected: &[i64]) -> Result<Option<Tensor>, TrainError> {
         let Some((file, stored)) = self.find(name) else { return Ok(None) };
-        let tensor = file.tensor(stored)?.to_kind(Kind::Float);
+        let tensor = file.parameter(stored)?.to_kind(Kind::Float);
         if tensor.numel() as i64 != expected.iter().product::<i64>() || tensor.dim() > expected.len() {
             let (path, name) = (file.path().into(), stored.to_string());
             let wrong = TokenizeError::WrongShape { path, name, actual: tensor.size(), expected: expected.into() };

@@ -14,10 +14,9 @@ use super::learner::{Adversary, InitialWeights, Learner, Player};
 use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
 use crate::rng::CounterRng;
-use std::collections::HashMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::weights::save_safetensors;
+use tokengrid_tokenize::weights::{pt_metadata, save_safetensors};
 use tokengrid_tokenize::{Params, TokenizeError, Variant, Weights};
 
 /// The name of a parameter's average: the dots go.
@@ -62,7 +61,7 @@ fn fresh_discriminator(net: PatchGan, seed: i64) -> (Params, Params) {
 
 fn read_discriminator(net: PatchGan, weights: &Weights, variant: Variant) -> Result<(Params, Params), TrainError> {
     let read = |(name, shape): (String, Vec<i64>), stored: String| {
-        let tensor = weights.tensor(&stored)?.to_kind(Kind::Float);
+        let tensor = weights.parameter(&stored)?.to_kind(Kind::Float);
         if tensor.size() != shape {
             let (path, name, actual, expected) = (weights.path().into(), stored, tensor.size(), shape);
             return Err(TokenizeError::WrongShape { path, name, actual, expected });
@@ -84,7 +83,7 @@ impl Player {
 
     fn load(&mut self, optimizer: &Path, model: &Weights) -> Result<(), TrainError> {
         self.optimizer.load(optimizer)?;
-        self.ema.load(&self.optimizer, |name| model.tensor(&ema_name(name)))
+        self.ema.load(&self.optimizer, |name| model.parameter(&ema_name(name)))
     }
 }
 
@@ -114,7 +113,7 @@ impl Learner {
         write(&folder.join("model.safetensors"), &model)?;
         write(&folder.join("learner.safetensors"), &state)?;
         let ema = self.generator.ema.params(&self.generator.optimizer);
-        save_safetensors(&folder.join("ema.safetensors"), ema.iter(), HashMap::new())?;
+        save_safetensors(&folder.join("ema.safetensors"), ema.iter(), pt_metadata())?;
         self.generator.optimizer.save(&folder.join("optimizer.safetensors"))
     }
 
@@ -182,5 +181,5 @@ impl Adversary {
 
 fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    Ok(save_safetensors(path, named, HashMap::new())?)
+    Ok(save_safetensors(path, named, pt_metadata())?)
 }

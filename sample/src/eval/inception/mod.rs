@@ -67,7 +67,7 @@ impl Inception {
         let is_used = |name: &str| !name.ends_with(".num_batches_tracked") && !name.starts_with("AuxLogits.");
         let used = weights.names().filter(|name| is_used(name));
         let params: Params =
-            used.map(|name| Ok((name.to_string(), weights.tensor(name)?))).collect::<Result<_, TokenizeError>>()?;
+            used.map(|name| Ok((name.to_string(), weights.parameter(name)?))).collect::<Result<_, TokenizeError>>()?;
         Inception::from_params(&params, path, device)
     }
 
