@@ -104,7 +104,7 @@ pub(super) fn member_name(name: &[u8]) -> MemberName {
 
 /// Folders and files that systems put beside those of users, in lower case: file systems, NAS devices (Synology, QNAP,
 /// NetApp), macOS, Windows, Python.
-const SYSTEM_NAMES: [&str; 23] = [
+const SYSTEM_NAMES: [&str; 21] = [
     "lost+found",
     "@eadir",
     "@tmp",
@@ -119,8 +119,6 @@ const SYSTEM_NAMES: [&str; 23] = [
     "~snapshot",
     "__macosx",
     "$recycle.bin",
-    "recycler",
-    "recycled",
     "system volume information",
     "found.000",
     "network trash folder",
