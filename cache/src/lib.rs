@@ -116,6 +116,7 @@ mod shard;
 mod stats;
 mod subset;
 mod unpack;
+mod vacant;
 mod verify;
 mod writer;
 
@@ -146,5 +147,6 @@ pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
 pub use stats::{CacheStats, ClassRows, Duplicates, stats};
 pub use subset::{Selection, subset};
 pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};
+pub use vacant::is_system_name;
 pub use verify::{Problem, VerifyReport, verify, verify_with_threads};
 pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};

@@ -46,6 +46,12 @@ fn arrays_go_out_and_come_back() {
         .unwrap();
     let again = check(&again);
     assert_eq!((again.num_rows(), again.num_views(), again.grid()), (68, 2, cache.grid()));
+    // As an editor may save it.
+    let marked = temp.path().join("marked.txt");
+    fs::write(&marked, format!("\u{FEFF}{}", fs::read_to_string(file("keys.txt")).unwrap())).unwrap();
+    let other = temp.path().join("other");
+    import_npy(&file("tokens.npy"), Some(&file("labels.npy")), Some(&marked), &wanted, &other, RESUME).unwrap();
+    assert_eq!(check(&other).meta(0).unwrap().key, cache.meta(0).unwrap().key);
     for row in 0..68 {
         assert_eq!(again.packed_row(row), cache.packed_row(row));
         let (meta, original) = (again.meta(row).unwrap(), cache.meta(row).unwrap());

@@ -436,8 +436,9 @@ impl Keys {
             return Err(import_error(&self.path, "number of keys", expected, self.num_lines));
         }
         let each = if self.num_lines == images { 1 } else { views };
-        let mut keys =
-            self.lines.by_ref().take(each).collect::<Result<Vec<_>, _>>().map_err(io_error("read", &self.path))?;
+        // Editors put a byte order mark in front of the first line, and joined files have them in front of others.
+        let lines = self.lines.by_ref().take(each).map(|line| Ok(line?.trim_start_matches('\u{FEFF}').to_owned()));
+        let mut keys = lines.collect::<Result<Vec<_>, _>>().map_err(io_error("read", &self.path))?;
         if let Some(other) = keys.iter().find(|key| **key != keys[0]) {
             return Err(import_error(&self.path, "key of a later view", keys[0].clone(), other));
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::properties::{ReaderProperties, WriterProperties};
+use parquet::file::reader::RowGroupReader;
+use parquet::file::serialized_reader::SerializedRowGroupReader;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
@@ -131,7 +132,8 @@ fn write_column<T: DataType, W: std::io::Write + Send>(
 /// A Parquet file with grids as lists, of ours or of anybody else.
 pub(super) struct ListReader {
     path: PathBuf,
-    file: SerializedFileReader<File>,
+    file: Arc<File>,
+    metadata: ParquetMetaData,
     /// The job that an export of ours describes.
     pub(super) identity: Option<JobIdentity>,
 }
@@ -140,30 +142,32 @@ impl ListReader {
     pub(super) fn open(path: &Path) -> Result<ListReader, CacheError> {
         let file = File::open(path).map_err(crate::fsio::io_error("open", path))?;
         let failed = |source| CacheError::ImportParquet { path: path.into(), source };
-        let file = SerializedFileReader::new(file).map_err(failed)?;
-        let entries = file.metadata().file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);
+        let metadata = read_metadata(&file).map_err(failed)?;
+        let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);
         let text = entries.iter().find(|entry| entry.key == JOB_KEY).and_then(|entry| entry.value.as_deref());
         let identity = text.and_then(|text| serde_json::from_str(text).ok());
-        Ok(ListReader { path: path.into(), file, identity })
+        Ok(ListReader { path: path.into(), file: Arc::new(file), metadata, identity })
     }
 
     pub(super) fn num_rows(&self) -> usize {
-        self.file.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as usize).sum()
+        self.metadata.row_groups().iter().map(|group| group.num_rows().max(0) as usize).sum()
     }
 
     pub(super) fn num_groups(&self) -> usize {
-        self.file.num_row_groups()
+        self.metadata.num_row_groups()
     }
 
     /// All rows of a row group. Columns that the file does not have stay empty.
     pub(super) fn read_group(&self, group: usize) -> Result<Columns, CacheError> {
         let failed = |source| CacheError::ImportParquet { path: self.path.clone(), source };
-        let group = self.file.get_row_group(group).map_err(failed)?;
-        let column = |name: &str| find_column(group.as_ref(), name);
+        let (row_group, index) = (self.metadata.row_group(group), self.metadata.page_index_for_row_group(group));
+        let properties = Arc::new(ReaderProperties::builder().build());
+        let group = SerializedRowGroupReader::new(self.file.clone(), row_group, index, properties).map_err(failed)?;
+        let column = |name: &str| find_column(&group, name);
         let rows = group.metadata().num_rows().max(0) as usize;
         let mut columns = Columns::default();
         let tokens = column(TOKENS).ok_or_else(|| failed(ParquetError::General("no column tokens".to_owned())))?;
-        (columns.tokens, columns.lengths) = read_lists(group.as_ref(), tokens, rows).map_err(failed)?;
+        (columns.tokens, columns.lengths) = read_lists(&group, tokens, rows).map_err(failed)?;
         for (name, values) in [
             (LABEL, &mut columns.labels),
             (VIEW, &mut columns.views),
@@ -171,7 +175,7 @@ impl ListReader {
             (CROP_Y, &mut columns.crop_y),
         ] {
             if let Some(index) = column(name) {
-                (*values, _) = read_lists(group.as_ref(), index, rows).map_err(failed)?;
+                (*values, _) = read_lists(&group, index, rows).map_err(failed)?;
             }
         }
         if let Some(index) = column(KEY) {
@@ -188,6 +192,25 @@ impl ListReader {
         }
         Ok(columns)
     }
+}
+
+/// Reads the footer of any writer. Some give 0 as the place of a dictionary that a column does not have, which the `parquet`
+/// crate takes at its word.
+fn read_metadata(file: &File) -> ParquetResult<ParquetMetaData> {
+    let mut metadata = ParquetMetaDataReader::new().parse_and_finish(file)?.into_builder();
+    let has_place = |column: &ColumnChunkMetaData| {
+        column.dictionary_page_offset().is_none_or(|place| (1..column.data_page_offset()).contains(&place))
+    };
+    let mut groups = metadata.take_row_groups();
+    for group in groups.iter_mut().filter(|group| !group.columns().iter().all(has_place)) {
+        let mended = |column: &ColumnChunkMetaData| match has_place(column) {
+            true => Ok(column.clone()),
+            false => column.clone().into_builder().set_dictionary_page_offset(None).build(),
+        };
+        let columns = group.columns().iter().map(mended).collect::<ParquetResult<_>>()?;
+        *group = group.clone().into_builder().set_column_metadata(columns).build()?;
+    }
+    Ok(metadata.set_row_groups(groups).build())
 }
 
 /// A leaf column by the name that it or its list has.

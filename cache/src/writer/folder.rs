@@ -11,6 +11,7 @@ use crate::fsio::{Lock, io_error, list_names, remove_if_present, sync_dir, write
 use crate::job::{JobIdentity, JobSpec};
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, QUARANTINE_FILE};
 use crate::schema::FORMAT_VERSION;
+use crate::vacant::is_system_name;
 
 /// Marks an unfinished job and says which; removed when the manifest is there.
 const JOB_FILE: &str = ".job.json";
@@ -201,8 +202,10 @@ fn same_job(
 /// A folder is ours when it holds a manifest or job file that says so, or nothing at all (locks and temporary files of
 /// a process that died at once do not count).
 fn refuse_foreign(dir: &Path) -> Result<(), CacheError> {
-    let harmless =
-        |name: &String| matches!(parse_name(name), Some(Name::FolderLock | Name::RankLock(_) | Name::Temp(_)));
+    let harmless = |name: &String| {
+        let is_own = matches!(parse_name(name), Some(Name::FolderLock | Name::RankLock(_) | Name::Temp(_)));
+        is_own || is_system_name(name)
+    };
     let found = list_names(dir)?.into_iter().find(|name| !harmless(name));
     // Looked at after the listing, and the job file first: other ranks may be creating or publishing meanwhile, and
     // files of ours appear only after the job file, which goes only after the manifest has come.
