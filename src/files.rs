@@ -3,11 +3,22 @@
 use anyhow::Context;
 use std::path::Path;
 
+/// What temporary files begin and end with. Whoever finds one may remove it, unless its program still runs.
+pub const TEMPORARY: (&str, &str) = (".tokengrid-", ".tmp");
+
 /// Writes a file that appears whole or not at all.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let write = || std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    // Short, whatever the length of the name; the same every time, so that what a kill leaves is written over.
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let hash = &blake3::hash(name).to_hex()[..16];
+    let temporary = path.with_file_name(format!("{}{hash}{}", TEMPORARY.0, TEMPORARY.1));
+    let synced = || {
+        let mut file = std::fs::File::create(&temporary)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        // Before the rename: a power cut may leave the name with an empty file otherwise.
+        file.sync_all()
+    };
+    let write = || synced().and_then(|()| std::fs::rename(&temporary, path));
     write().with_context(|| format!("cannot write {}", path.display())).inspect_err(|_| {
         // What is left of it is of no use, and may be what fills the disk.
         let _ = std::fs::remove_file(&temporary);

@@ -106,6 +106,69 @@ fn pngs_are_continued_and_never_mixed() {
     assert_eq!(std::fs::read_to_string(foreign.join("diary.txt")).unwrap(), "mine");
 }
 
+/// A folder of one class with an image of this name.
+fn one_image(folder: &Path, name: &str) -> PathBuf {
+    let photos = photos(&folder.join("photos"), 1, 1);
+    let photo = sorted(&sorted(&photos)[0])[0].clone();
+    let class = folder.join("source/cat");
+    std::fs::create_dir_all(&class).unwrap();
+    std::fs::copy(photo, class.join(name)).unwrap();
+    folder.join("source")
+}
+
+#[test]
+fn names_as_long_as_a_file_system_allows_become_pngs() {
+    let folder = tempfile::tempdir().unwrap();
+    for length in [240, 246, 247, 250, 251] {
+        one_image(folder.path(), &format!("{}.JPEG", "y".repeat(length - 1)));
+    }
+    let source = one_image(folder.path(), "z.JPEG");
+    let out = folder.path().join("png");
+    let fixed = ["ingest", text(&source), "--size", "64", "--out", text(&out)];
+    let found = json(&fixed);
+    assert_eq!((&found["ok"], found["bad"].as_array().unwrap().len()), (&6.into(), 0), "{found}");
+    let names = sorted(&out.join("cat"));
+    assert_eq!(names.len(), 6);
+    assert!(names.iter().all(|name| text(name).ends_with(".0.png")), "{names:?}");
+    assert_eq!(json(&fixed)["skipped"], 6, "they are found again");
+    assert_eq!(json(&["ingest", text(&out), "--size", "64"])["ok"], 6, "and are a source");
+}
+
+#[test]
+fn what_systems_and_killed_starts_leave_in_an_output_folder_is_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = one_image(folder.path(), "a.JPEG");
+    let out = folder.path().join("png");
+    std::fs::create_dir_all(out.join("lost+found")).unwrap();
+    std::fs::create_dir_all(out.join("cat")).unwrap();
+    let message = fails(&["ingest", text(&source), "--size", "64", "--out", text(&out)], 1);
+    assert!(message.contains("found cat"), "{message}");
+    std::fs::remove_dir(out.join("cat")).unwrap();
+    for name in [".DS_Store", ".nfs00000001", ".tokengrid-0123456789abcdef.tmp"] {
+        std::fs::write(out.join(name), "{").unwrap();
+    }
+    assert_eq!(json(&["ingest", text(&source), "--size", "64", "--out", text(&out)])["ok"], 1);
+    let left = out.join("cat/.tokengrid-0123456789abcdef.tmp");
+    std::fs::write(&left, "half a picture").unwrap();
+    assert_eq!(json(&["ingest", text(&source), "--size", "64", "--out", text(&out)])["skipped"], 1);
+    assert!(!left.exists() && !out.join(".tokengrid-0123456789abcdef.tmp").exists());
+    assert!(out.join("lost+found").is_dir() && out.join(".DS_Store").exists());
+}
+
+#[test]
+fn what_looks_odd_in_a_source_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = one_image(folder.path(), "a.JPEG");
+    std::fs::create_dir_all(source.join("empty")).unwrap();
+    let output = tokengrid().args(["ingest", text(&source), "--size", "64", "--json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 class folder without images ('empty')"), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["notes"].as_array().unwrap().len(), 1);
+    let message = fails(&["ingest", text(&source), "--image-column", "img"], 1);
+    assert!(message.contains("class folders") && message.contains("--image-column"), "{message}");
+}
+
 #[test]
 fn an_answer_that_cannot_be_written_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{json, photos, sorted, text};
+use common::{fails, json, photos, sorted, text};
 use std::path::Path;
 use std::process::Command;
 
@@ -84,4 +84,36 @@ fn folders_tars_webdataset_and_parquet_give_one_content_hash() {
     let status = Command::new(python).args(["-c", PARQUET, text(&source), text(&parquet)]).status().unwrap();
     assert!(status.success());
     assert_eq!(content_hash(&parquet, &dir.join("cache-parquet")), expected, "Parquet");
+}
+
+#[test]
+fn a_cache_does_not_go_into_its_source() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 1);
+    for out in [source.clone(), source.join("cache"), source.join("a/b/../cache")] {
+        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)];
+        let message = fails(&fixed, 2);
+        assert!(message.contains("lies in the source"), "{message}");
+    }
+    let run = source.join("run");
+    let message = fails(
+        &["train", "tokenizer", "--set", "model.preset=\"tiny\"", "--data", text(&source), "--out", text(&run)],
+        2,
+    );
+    assert!(message.contains("lies in the source"), "{message}");
+    let class = sorted(&source)[0].clone();
+    let message = fails(&["reconstruct", text(&class), "--tokenizer", "tiny", "--out", text(&class)], 2);
+    assert!(message.contains("one of the inputs"), "{message}");
+    assert_eq!(sorted(&source).len(), 2, "nothing was written");
+}
+
+#[test]
+fn an_output_folder_may_hold_what_systems_leave_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 3);
+    let out = temp.path().join("cache");
+    std::fs::create_dir_all(out.join("lost+found")).unwrap();
+    std::fs::write(out.join(".DS_Store"), "x").unwrap();
+    content_hash(&source, &out);
+    json(&["cache", "verify", text(&out)]);
 }

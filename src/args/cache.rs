@@ -252,6 +252,12 @@ pub struct MadeOfArgs {
     /// The labels that were given with it.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// The column of pictures that was given with it.
+    #[arg(long, value_name = "NAME")]
+    pub image_column: Option<String>,
+    /// The column of labels that was given with it.
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
     /// The preset that was given with it.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<super::PresetArg>,

@@ -76,6 +76,9 @@ pub struct EvalReconstructionArgs {
     /// Images a call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
+    /// Parquet: the column of pictures. WebDataset: the ending of a sample's picture.
+    #[arg(long, value_name = "NAME")]
+    pub image_column: Option<String>,
     /// Only the first N images.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,

@@ -27,6 +27,14 @@ pub struct SourceArgs {
     /// Class labels from a file instead of the source's own: `key label` lines, LOC_val_solution.csv, or one wnid a line.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Parquet: the column of pictures [default: `image`, `img` and the like]. WebDataset: the ending of a sample's picture,
+    /// such as left.jpg.
+    #[arg(long, value_name = "NAME")]
+    pub image_column: Option<String>,
+    /// Parquet: the column of labels, class indices or names [default: `label`]. WebDataset: the field of the .json, or an
+    /// ending. `none`: no labels.
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
     /// `open-magvit2`: leave out the image that the reference leaves out (n06596364_9591.JPEG).
     #[arg(long, value_name = "NAME")]
     pub preset: Option<PresetArg>,

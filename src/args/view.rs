@@ -26,6 +26,12 @@ pub struct ViewArgs {
     /// The labels that were given with it.
     #[arg(long, value_name = "FILE", requires = "source")]
     pub labels: Option<PathBuf>,
+    /// The column of pictures that was given with it.
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub image_column: Option<String>,
+    /// The column of labels that was given with it.
+    #[arg(long, value_name = "NAME", requires = "source")]
+    pub label_column: Option<String>,
     /// The port; 0 takes any that is free.
     #[arg(long, default_value_t = 8080, value_name = "N")]
     pub port: u16,

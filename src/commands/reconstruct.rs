@@ -19,6 +19,7 @@ const SHEET: &str = "reconstructions.png";
 /// Runs the command.
 pub fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
     let extent = extent(&args.size)?;
+    check_apart(&args.images, &args.out)?;
     let jobs = jobs(&images(&args.images)?, &args.out);
     check_targets(&jobs, args)?;
     let runtime = model::runtime(&args.device, global)?;
@@ -102,6 +103,15 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
         images.extend(inside);
     }
     Ok(images)
+}
+
+/// Refuses an output folder whose images are inputs: the pictures would be inputs, too, the next time.
+fn check_apart(arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+    let Ok(out_real) = out.canonicalize() else { return Ok(()) };
+    match arguments.iter().any(|folder| folder.is_dir() && folder.canonicalize().is_ok_and(|real| real == out_real)) {
+        true => Err(Usage(format!("--out {} is one of the inputs; give a folder elsewhere", out.display())).into()),
+        false => Ok(()),
+    }
 }
 
 /// Nothing is replaced unless `--overwrite` says so, and an input never.

@@ -1,5 +1,6 @@
 //! `tokengrid train ...`.
 
+use super::ingest::check_apart;
 use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::exit::Usage;
@@ -128,6 +129,9 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
 }
 
 fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
+    for source in [Some(&config.data.train), config.data.val.as_ref()].into_iter().flatten() {
+        check_apart(out, Path::new(source))?;
+    }
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
     let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;

@@ -35,10 +35,16 @@ pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
 
 /// How the source is opened: in the background, since a large one takes a while.
 fn source(args: &ViewArgs) -> Option<OpenSource> {
-    let (path, labels) = (args.source.clone()?, args.labels.clone());
+    let path = args.source.clone()?;
+    let options = SourceOptions {
+        labels: args.labels.clone(),
+        image_column: args.image_column.clone(),
+        label_column: args.label_column.clone(),
+        ..SourceOptions::default()
+    };
     let open = move || {
-        let options = SourceOptions { labels, ..SourceOptions::default() };
-        Source::open(&path, &options).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        Source::open_until(&path, &options, signals::flag())
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
     };
     Some(Box::new(open))
 }

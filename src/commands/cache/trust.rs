@@ -210,7 +210,14 @@ pub fn with_job(
     })?;
     let exclude = ingest::excluded(made_of.preset, &made_of.exclude);
     let limit = made_of.limit;
-    let source = Source::open(&made_of.source, &SourceOptions { exclude, limit, labels: made_of.labels.clone() })?;
+    let options = SourceOptions {
+        exclude,
+        limit,
+        labels: made_of.labels.clone(),
+        image_column: made_of.image_column.clone(),
+        label_column: made_of.label_column.clone(),
+    };
+    let source = ingest::open_source(&made_of.source, &options)?;
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
     let job = Job {

@@ -7,7 +7,7 @@ use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde::Serialize;
 use std::sync::Arc;
-use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions};
+use tokengrid_ingest::{BadPolicy, Limits, SourceOptions};
 use tokengrid_sample::eval::Inception;
 use tokengrid_sample::eval::perceptual::Net;
 use tokengrid_sample::eval::pictures::Pictures;
@@ -81,8 +81,15 @@ fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<V
 }
 
 fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pictures> {
-    let options = SourceOptions { exclude: args.exclude.clone(), limit: args.limit, labels: None };
-    let source = Arc::new(Source::open(&args.source, &options)?);
+    // Classes do not matter here: labels that cannot be used are no reason to refuse.
+    let options = SourceOptions {
+        exclude: args.exclude.clone(),
+        limit: args.limit,
+        image_column: args.image_column.clone(),
+        label_column: Some("none".into()),
+        ..SourceOptions::default()
+    };
+    let source = Arc::new(ingest::open_source(&args.source, &options)?);
     let limits = Limits { max_pixels: args.max_pixels, ..Limits::default() };
     Ok(Pictures::Source { source, cut: cut(args.size), threads: global.threads.unwrap_or(0).into(), limits })
 }

@@ -1,7 +1,11 @@
 //! `tokengrid ingest`: decode and resize everything.
 
+mod names;
 mod pngs;
 mod report;
+mod source;
+
+pub use source::{check_apart, open_source};
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
 use crate::exit::Usage;
@@ -10,7 +14,6 @@ use crate::signals::{self, Stopped};
 use crate::terminal::{Meter, print_json};
 use pngs::PngFolder;
 use report::Report;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tokengrid_ingest::{
@@ -28,8 +31,14 @@ pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
         return Err(Usage(text.into()).into());
     }
     let exclude = excluded(args.preset, &args.exclude);
-    let options = SourceOptions { exclude, limit: args.limit, labels: args.labels.clone() };
-    let source = Source::open(&args.source, &options)?;
+    let options = SourceOptions {
+        exclude,
+        limit: args.limit,
+        labels: args.labels.clone(),
+        image_column: args.image_column.clone(),
+        label_column: args.label_column.clone(),
+    };
+    let source = open_source(&args.source, &options)?;
     if source.unlabelled() > 0 {
         tracing::warn!("{} of {} images have no label; they get -1", source.unlabelled(), source.len());
     }
@@ -76,10 +85,10 @@ pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         check_target(path, b"{")?;
     }
-    let (source, recipe) = open(&args.source)?;
     if let Some(out) = &args.out {
         check_apart(out, &args.source.source)?;
     }
+    let (source, recipe) = open(&args.source)?;
     let folder = args.out.as_deref().map(|out| PngFolder::open(out, &recipe, args.overwrite)).transpose()?;
     let order: Vec<usize> = match &folder {
         Some(folder) => (0..source.len()).filter(|&i| !folder.has(source.key(i))).collect(),
@@ -106,18 +115,6 @@ pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
         write_json(path, &report)?;
     }
     if global.json { print_json(&report) } else { report.print(args.out.as_deref()) }
-}
-
-/// Refuses an output folder that is the source, or lies in it: its PNGs would be images of the source the next time.
-fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let existing = std::path::absolute(out).ok().and_then(|out| out.ancestors().find_map(real));
-    match (existing, real(source)) {
-        (Some(out_real), Some(source)) if source.is_dir() && out_real.starts_with(&source) => {
-            Err(Usage(format!("--out {} lies in the source; give a folder elsewhere", out.display())).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What goes on while images come out of the stream.

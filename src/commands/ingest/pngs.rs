@@ -1,12 +1,14 @@
 //! Views as PNG files: encoded and written by several threads, each file appearing whole or not at all.
 
+use super::names;
 use crate::exit::CheckFailed;
-use crate::files::write_whole;
+use crate::files::{TEMPORARY, write_whole};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokengrid_cache::is_system_name;
 use tokengrid_ingest::{ImageViews, Recipe, Stage, StageCounters, View};
 
 /// Says which recipe a folder's PNGs were made with. Hidden, so that the folder is a source like any other.
@@ -33,7 +35,11 @@ impl PngFolder {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let folder =
             PngFolder { out: out.to_owned(), recipe: *recipe, anew: overwrite, failed: AtomicBool::new(false) };
-        let is_ours = folder.note().exists() || is_empty(out);
+        let foreign = if folder.note().exists() { None } else { foreign_entry(out)? };
+        let is_ours = foreign.is_none();
+        if is_ours {
+            remove_temporary(out).with_context(|| format!("cannot clean up {}", out.display()))?;
+        }
         if overwrite && is_ours {
             // Until all is made, what lies here is a mixture, and must not be taken for either.
             write_whole(&folder.note(), format!("unfinished {recipe}").as_bytes())?;
@@ -48,8 +54,10 @@ impl PngFolder {
                 return Ok(folder);
             }
             None => {
-                let text =
-                    format!("{} is not empty, and was not made by `ingest --out`; give another folder", out.display());
+                let (out, found) = (out.display(), foreign.unwrap_or_default());
+                let text = format!(
+                    "{out} is not empty (found {found}), and was not made by `ingest --out`; give another folder"
+                );
                 return Err(CheckFailed(text).into());
             }
         };
@@ -132,16 +140,39 @@ impl PngFolder {
         })
     }
 
-    /// Folders in the key become folders. The key's plain components only: whatever a source calls its images, files stay
-    /// below the output folder.
     fn path(&self, key: &str, view: u32) -> PathBuf {
-        let parts: Vec<&str> = key.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
-        self.out.join(format!("{}.{view}.png", parts.join("/")))
+        self.out.join(names::file_of(key, view))
     }
 }
 
-fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+/// The first thing in a folder that is neither a system's nor what a start that was killed left there.
+fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
+    let entries = || -> std::io::Result<Vec<String>> {
+        let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    };
+    let names = entries().with_context(|| format!("cannot read {}", folder.display()))?;
+    Ok(names.into_iter().filter(|name| !is_temporary(name) && !is_system_name(name)).min())
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
+}
+
+/// Removes what a process that was killed was writing.
+fn remove_temporary(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let (kind, name) = (entry.file_type()?, entry.file_name());
+        let name = name.to_string_lossy();
+        // Links are not followed: what they lead to is not ours. A system's folder may not be readable.
+        if kind.is_dir() && !is_system_name(&name) {
+            remove_temporary(&entry.path())?;
+        } else if kind.is_file() && is_temporary(&name) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a file begins and ends as a PNG does.

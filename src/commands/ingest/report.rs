@@ -21,6 +21,8 @@ pub struct Report {
     ignored: usize,
     /// Images without a class.
     unlabelled: usize,
+    /// What may not be as it was meant, in words.
+    notes: Vec<String>,
     /// Decoded, although the decoder complained about damage.
     warned: Vec<WarnedImage>,
     views: usize,
@@ -72,6 +74,7 @@ impl Report {
             excluded: source.excluded(),
             ignored: source.ignored(),
             unlabelled: source.unlabelled(),
+            notes: source.notes().to_vec(),
             warned: vec![],
             views: skipped * views_per_image,
             skipped,

@@ -20,6 +20,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         files::check_target(path, b"{")?;
     }
+    ingest::check_apart(&args.out, &args.source.source)?;
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;
     if args.first_view >= recipe.num_views() {
