@@ -82,6 +82,10 @@ fn a_sample_has_one_picture() {
     let rows = expected(&[("0.img.jpg", 5, "a"), ("1.img.jpg", 6, "b")]);
     assert_eq!(found(&["0.img.jpg=a", "0.label.cls=5", "1.img.jpg=b", "1.label.cls=6"]), rows);
     assert_eq!(found(&["0.img.jpg=a", "0.cls=5", "1.img.jpg=b", "1.cls=6"]), rows);
+    let named = ["0.img.jpg=a", "0.label.cls=5", "0.meta.json={\"filename\": \"x.jpg\"}"];
+    assert_eq!(found(&named), expected(&[("x.jpg", 5, "a")]), "a label and a name");
+    let message = refused(&["a.1.jpg=a", "a.x.cls=1", "a.2.jpg=b", "a.y.cls=2"]);
+    assert!(message.contains("'a.x.cls' may belong to 'a.1.jpg' or to 'a.2.jpg'"), "{message}");
     let (_root, path) = shard(&["0.jpg=a", "0.mask.png=m", "0.txt=t"]);
     assert_eq!((open(&path).kind(), open(&path).ignored()), ("WebDataset", 2));
 }

@@ -3,7 +3,7 @@
 use super::classes::ClassFolder;
 
 /// Parts that a name may stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Split {
     Train,
     Val,
@@ -81,10 +81,10 @@ fn are_two(folders: &[ClassFolder], split_of: fn(&ClassFolder) -> Option<Split>)
     splits.any(|split| Some(split) != first)
 }
 
-/// Those that are parts, the ones with images first.
+/// Those that are parts, the ones with images first, and of these the one to train on.
 fn names(folders: &[ClassFolder], split_of: fn(&ClassFolder) -> Option<Split>) -> Vec<String> {
     let mut parts: Vec<&ClassFolder> = folders.iter().filter(|folder| split_of(folder).is_some()).collect();
-    parts.sort_by_key(|folder| !folder.has_images());
+    parts.sort_by_key(|folder| (!folder.has_images(), split_of(folder)));
     parts.into_iter().map(|folder| folder.name.clone()).collect()
 }
 

@@ -88,6 +88,8 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let made_of = MadeOfArgs {
         source: source.clone(),
         labels: None,
+        image_column: None,
+        label_column: None,
         preset: None,
         exclude: vec![],
         limit: None,

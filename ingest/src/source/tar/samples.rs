@@ -103,28 +103,37 @@ fn attach<'a>(by_stem: BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<BTreeMap<&'
     for (stem, members) in by_stem {
         attached.entry(owners[stem]).or_default().extend(members);
     }
-    let has_picture = |members: &[Member<'_>]| members.iter().any(|member| member.row.is_some());
-    let lost: Vec<&str> = attached.iter().filter(|(_, members)| !has_picture(members)).map(|(stem, _)| *stem).collect();
-    for stem in lost {
-        let pictures = attached.iter().filter(|(_, members)| has_picture(members) && !is_whole(members));
-        let common = |other: &str| prefixes(stem).find(|prefix| extends(other, prefix)).map_or(0, str::len);
-        let nearest = pictures.map(|(other, _)| (common(other), *other)).collect::<Vec<_>>();
-        let longest = nearest.iter().map(|(common, _)| *common).max().unwrap_or(0);
-        let mut nearest =
-            nearest.into_iter().filter(|(common, _)| *common == longest && longest > 0).map(|(_, stem)| stem);
-        match (nearest.next(), nearest.next()) {
-            (Some(one), None) => {
-                let members = attached.remove(stem).unwrap_or_default();
-                attached.entry(one).or_default().extend(members);
+    attach_labels(&mut attached)?;
+    Ok(attached)
+}
+
+/// Gives label files without a picture to the one picture without anything else that has the longest stem in common.
+fn attach_labels<'a>(by_stem: &mut BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<(), String> {
+    let is_picture = |members: &[Member<'_>]| members.iter().all(|member| member.row.is_some());
+    let is_label =
+        |members: &[Member<'_>]| members.iter().all(|member| member.row.is_none()) && members.iter().any(is_label_file);
+    let labels: Vec<&'a str> = by_stem.iter().filter(|(_, members)| is_label(members)).map(|(stem, _)| *stem).collect();
+    let mut pictures: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
+    for stem in by_stem.iter().filter(|(_, members)| is_picture(members)).map(|(stem, _)| *stem) {
+        prefixes(stem).for_each(|prefix| pictures.entry(prefix).or_default().push(stem));
+    }
+    for stem in labels {
+        for prefix in prefixes(stem) {
+            match pictures.get(prefix).map_or(&[][..], Vec::as_slice) {
+                [] => continue,
+                [one] => {
+                    let members = by_stem.remove(stem).unwrap_or_default();
+                    by_stem.entry(*one).or_default().extend(members);
+                }
+                [one, other, ..] => {
+                    let (label, one, other) = (by_stem[stem][0].key, by_stem[*one][0].key, by_stem[*other][0].key);
+                    return Err(format!("'{label}' may belong to '{one}' or to '{other}'; name it like one of them"));
+                }
             }
-            (Some(one), Some(other)) if attached[stem].iter().any(is_label_file) => {
-                let (label, one, other) = (attached[stem][0].key, attached[one][0].key, attached[other][0].key);
-                return Err(format!("'{label}' may belong to '{one}' or to '{other}'; name it like one of them"));
-            }
-            _ => {}
+            break;
         }
     }
-    Ok(attached)
+    Ok(())
 }
 
 /// The stems that a stem extends, the longest first: `a/1.b`, `a/1` for `a/1.b.c`.
@@ -134,10 +143,6 @@ fn prefixes(stem: &str) -> impl Iterator<Item = &str> {
         .map(move |(dot, _)| (dot, &stem[..dot]))
         .filter(move |(dot, _)| *dot > name)
         .map(|(_, prefix)| prefix)
-}
-
-fn extends(stem: &str, prefix: &str) -> bool {
-    stem.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl Unit<'_> {

@@ -1,0 +1,29 @@
+//! Sources as they are typed: opened until the program is to stop, and kept apart from outputs.
+
+use crate::exit::Usage;
+use crate::signals::{self, Stopped};
+use std::path::Path;
+use tokengrid_ingest::{IngestError, Source, SourceOptions};
+
+/// Opens a source and logs what may not be as it was meant.
+pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Source> {
+    let source = match Source::open_until(path, options, signals::flag()) {
+        Err(IngestError::Cancelled) => return Err(Stopped.into()),
+        opened => opened?,
+    };
+    source.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
+    Ok(source)
+}
+
+/// Refuses an output folder that is the source, or lies in it: what is written would belong to the source the next time, as
+/// images or as a class without any.
+pub fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let existing = std::path::absolute(out).ok().and_then(|out| out.ancestors().find_map(real));
+    match (existing, real(source)) {
+        (Some(out_real), Some(source)) if source.is_dir() && out_real.starts_with(&source) => {
+            Err(Usage(format!("--out {} lies in the source; give a folder elsewhere", out.display())).into())
+        }
+        _ => Ok(()),
+    }
+}
