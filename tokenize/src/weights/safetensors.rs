@@ -124,6 +124,7 @@ pub fn save_safetensors<'a>(
     let tensors = tensors.into_iter().map(|(name, tensor)| (name, Stored::of(tensor)));
     let bytes = ::safetensors::serialize(tensors, None)
         .map_err(|e| TokenizeError::Damaged { path: path.into(), what: e.to_string() })?;
+    let bytes = with_metadata(bytes, metadata.into_iter().collect());
     tokengrid_cache::write_atomically(path, &bytes).map_err(|source| TokenizeError::Write { path: path.into(), source })
 }
 
