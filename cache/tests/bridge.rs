@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::*;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use tokengrid_cache::{
     CacheError, ImportOptions, OpenMode, TokenCache, export_npy, export_parquet, import_npy, import_npy_pairs,
     import_parquet, verify,
@@ -73,6 +74,35 @@ fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
         (&again.manifest().tokenizer, &again.manifest().classes),
         (&cache.manifest().tokenizer, &cache.manifest().classes)
     );
+}
+
+/// Writers that know of no dictionary give its place as 0, or the place of the data as that of the dictionary.
+#[test]
+fn parquet_lists_with_a_dictionary_at_byte_0_come_back() {
+    let (temp, dir) = small_cache();
+    let cache = check(&dir);
+    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    let file = temp.path().join("list/tokens.parquet");
+    let bytes = fs::read(&file).unwrap();
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&file).unwrap()).unwrap();
+    let mut builder = metadata.into_builder();
+    let groups = builder.take_row_groups().into_iter().map(|group| {
+        let moved = |column: &ColumnChunkMetaData| {
+            let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+            let column = column.clone().into_builder().set_data_page_offset(start);
+            column.set_dictionary_page_offset(Some(0)).build().unwrap()
+        };
+        let columns = group.columns().iter().map(moved).collect();
+        group.into_builder().set_column_metadata(columns).build().unwrap()
+    });
+    let metadata = builder.set_row_groups(groups.collect()).build();
+    let footer_bytes = u32::from_le_bytes(bytes[bytes.len() - 8..][..4].try_into().unwrap()) as usize;
+    let mut footer = Vec::new();
+    ParquetMetaDataWriter::new(&mut footer, &metadata).finish().unwrap();
+    fs::write(&file, [&bytes[..bytes.len() - 8 - footer_bytes], &footer[..]].concat()).unwrap();
+    let again = temp.path().join("again");
+    import_parquet(&[file], &ImportOptions::default(), &again, RESUME).unwrap();
+    assert_eq!(check(&again).content_hash(), cache.content_hash());
 }
 
 #[test]
