@@ -32,6 +32,14 @@ impl WarmupLinear {
     }
 }
 
+/// Says that a run goes on with another length, on which its learning rate depends.
+pub(crate) fn tell_other_length(before: u64, now: u64) {
+    tracing::warn!(
+        "the run now ends at step {now} instead of {before}: from here on the learning rate follows the schedule of the new \
+         length, so the result is not that of a run of this length from the start"
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -146,24 +146,28 @@ fn processes_here(world_size: u32) -> u32 {
     told.unwrap_or(world_size).clamp(1, world_size)
 }
 
-/// Views a second, tried on one view of some images from all over the source. `None` when there are fewer than two.
+/// Views per second, tried on one view of some images from all over the source. `None` when there are none.
 fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
     let recipe = Recipe { views: Views::Center, ..job.recipe };
     let job = &Job { recipe, first_view: 0, ..job.clone() };
     let count = job.source.len().min(TRIAL_IMAGES);
     let images: Vec<usize> = (0..count).map(|i| i * job.source.len() / count).collect();
-    let (mut first, mut done, mut last) = (None, 0usize, Instant::now());
+    // The first batch pays for what is done once; images come batch by batch. Where there is no second one, it has to do.
+    let warm_up = if count > job.batch_size { job.batch_size } else { 0 };
+    let (mut since, mut done) = (Instant::now(), 0usize);
+    let mut elapsed = Duration::ZERO;
     let ended = job.encode_images(&images, &mut |_| {
-        // The first one pays for what is done once.
-        last = Instant::now();
-        let since = *first.get_or_insert(last);
         done += 1;
-        if last.duration_since(since) > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
+        if done == warm_up {
+            since = Instant::now();
+        }
+        elapsed = since.elapsed();
+        if done > warm_up && elapsed > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
     });
     match ended {
         Ok(()) | Err(TokenizeError::Cancelled) => {}
         Err(error) => return Err(error.into()),
     }
-    let elapsed = first.map_or(0.0, |first| last.duration_since(first).as_secs_f64());
-    Ok((done > 1 && elapsed > 0.0).then(|| (done - 1) as f64 / elapsed))
+    let measured = done.saturating_sub(warm_up);
+    Ok((measured > 0 && !elapsed.is_zero()).then(|| measured as f64 / elapsed.as_secs_f64()))
 }

@@ -17,7 +17,8 @@ use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
 use crate::rng::CounterRng;
 use crate::run::{Keep, Metrics, Processes, RunFolder, State};
-use crate::schedule::WarmupLinear;
+use crate::schedule::{WarmupLinear, tell_other_length};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -132,7 +133,9 @@ impl Trainer {
         let before = folder.before::<ArConfig>().filter(|_| state.step > 0);
         if let Some(before) = before {
             let before = self::schedule(&before, processes.world_size(), unpacker.images().len());
-            tell_other_schedule(&before, &schedule, state.step);
+            if before != schedule {
+                tell_other_length(before.total, schedule.total);
+            }
         }
         let (overdue, sample) = (false, None);
         Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
@@ -428,20 +431,6 @@ fn schedule(config: &ArConfig, world_size: usize, images: usize) -> WarmupLinear
         total: train.max_steps.unwrap_or((train.epochs * per_epoch).round() as u64).max(1),
         wp0: train.wp0,
         wpe: train.wpe,
-    }
-}
-
-/// Says so where a run that goes on has another schedule from here on.
-fn tell_other_schedule(before: &WarmupLinear, now: &WarmupLinear, step: u64) {
-    if before != now {
-        tracing::warn!(
-            "the run now ends at step {} instead of {}: the learning rate goes on at {:.3e} where it would have been {:.3e}, \
-             so the result is not that of a run of this length from the start",
-            now.total,
-            before.total,
-            now.lr(step),
-            before.lr(step)
-        );
     }
 }
 

@@ -10,6 +10,7 @@ use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::perceptual::{Backbone, Lpips};
 use crate::run::{Keep, Metrics, RunFolder, State};
+use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -104,8 +105,11 @@ impl TokenizerTrainer {
         }
         let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
         if let Some(before) = folder.before::<TokenizerConfig>().filter(|_| state.step > 0) {
-            let before = LrSchedule::new(&before.train, before.train.steps(photos.len()));
-            tell_other_schedule(&before, &schedule, state.step);
+            let before = before.train.steps(photos.len());
+            // A constant rate with drops at epochs does not depend on the length of the run.
+            if before != schedule.steps && schedule.lr_end != 1.0 {
+                tell_other_length(before, schedule.steps);
+            }
         }
         let (device, overdue) = (runtime.device, false);
         Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device })
@@ -326,21 +330,6 @@ impl TokenizerTrainer {
 /// The first of some losses that is not finite.
 fn first_not_finite<'a>(values: &[(&'a str, f64)]) -> Option<(&'a str, f64)> {
     values.iter().find(|(_, value)| !value.is_finite()).copied()
-}
-
-/// Says so where a run that goes on has another schedule from here on.
-fn tell_other_schedule(before: &LrSchedule, now: &LrSchedule, step: u64) {
-    // A constant rate with drops at epochs does not depend on the length of the run.
-    if before.steps != now.steps && now.lr_end != 1.0 {
-        tracing::warn!(
-            "the run now ends at step {} instead of {}: the learning rate goes on at {:.3e} where it would have been {:.3e}, \
-             so the result is not that of a run of this length from the start",
-            now.steps,
-            before.steps,
-            now.lr(step, 0),
-            before.lr(step, 0)
-        );
-    }
 }
 
 /// What to do after a step.
