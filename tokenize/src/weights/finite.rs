@@ -21,10 +21,10 @@ pub(super) fn check(path: &Path, name: &str, tensor: &Tensor) -> Result<(), Toke
 /// Whether every element of `kind` is finite. Infinite and NaN are the numbers whose exponent has all bits set.
 pub(super) fn all_finite(kind: Kind, bytes: &[u8]) -> bool {
     match kind {
-        Kind::Double => none_has(bytes, |number| u64::from_le_bytes(number), 0x7ff0_0000_0000_0000),
-        Kind::Float => none_has(bytes, |number| u32::from_le_bytes(number), 0x7f80_0000),
-        Kind::Half => none_has(bytes, |number| u16::from_le_bytes(number), 0x7c00),
-        Kind::BFloat16 => none_has(bytes, |number| u16::from_le_bytes(number), 0x7f80),
+        Kind::Double => none_has(bytes, u64::from_le_bytes, 0x7ff0_0000_0000_0000),
+        Kind::Float => none_has(bytes, u32::from_le_bytes, 0x7f80_0000),
+        Kind::Half => none_has(bytes, u16::from_le_bytes, 0x7c00),
+        Kind::BFloat16 => none_has(bytes, u16::from_le_bytes, 0x7f80),
         _ => true,
     }
 }
