@@ -57,7 +57,10 @@ export function save(name, content, type = "text/plain") {
 /** Rows of objects with the same fields as comma-separated values. */
 export function csv(rows) {
   const quoted = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
+    const written = value === null || value === undefined ? "" : String(value);
+    // A text that a spreadsheet would execute becomes a text, and what a terminal would obey is replaced.
+    const guard = typeof value === "string" && /^[=+\-@\t\r]/.test(written) ? "'" : "";
+    const text = guard + written.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, "\ufffd");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const names = Object.keys(rows[0] ?? {});

@@ -143,9 +143,9 @@ pub(super) fn row(shared: &Arc<Shared>, text: &str, query: &Query) -> Answer {
 /// The name of the split that an image is of, where the cache has splits.
 fn split(shared: &Shared, image: usize) -> Result<Option<&str>, Refusal> {
     let cache = shared.cache()?;
-    let names = shared.manifest.splits.iter().map(|split| split.name.as_str());
+    let mut names = shared.manifest.splits.iter().map(|split| split.name.as_str());
     let is_in = |name: &&str| cache.split_images(name).is_some_and(|images| images.contains(&image));
-    Ok(names.into_iter().find(is_in))
+    Ok(names.find(is_in))
 }
 
 /// What the source says, where there is one.
