@@ -10,6 +10,7 @@ mod files;
 #[cfg(feature = "torch")]
 mod ranks;
 mod signals;
+mod stopping;
 mod terminal;
 
 use clap::Parser;
@@ -20,6 +21,8 @@ fn main() -> ExitCode {
     terminal::init(&cli.global);
     exit::one_line_panics();
     signals::install();
+    tokengrid_cache::cancel_with(signals::flag());
+    tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),

@@ -1,19 +1,22 @@
 //! Reading a finished cache: validated as a whole, then rows straight from the map.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::cancel;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::group::Row;
 use crate::hash::ContentSum;
 use crate::manifest::Manifest;
 use crate::parallel::{self, num_threads};
-use crate::shard::Shard;
+use crate::shard::{Shard, map};
 use crate::unpack::unpack;
 
 /// Takes an image's number and rows: see [`TokenCache::visit_images`].
@@ -74,7 +77,8 @@ impl RowMeta {
 ///
 /// # Truncation of a live file
 /// With every [`Access`] but [`Access::Copy`], a file that another program truncates while the cache is open makes the process receive
-/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part; changing the file in place changes
+/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part ([`crate::handle_lost_pages`] says what then
+/// happens); changing the file in place changes
 /// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
 /// [`Access::Copy`] reads everything into memory first.
 pub struct TokenCache {
@@ -87,7 +91,12 @@ pub struct TokenCache {
     labels: Vec<i32>,
     groups: RowIndex,
     shards: Vec<(Shard, Arc<Bytes>)>,
+    /// Shards whose files are open, the one that was opened last behind the others.
+    open_files: Mutex<VecDeque<usize>>,
 }
+
+/// Files that stay open for reads by position; there may be thousands of shards.
+const OPEN_FILES_MAX: usize = 24;
 
 /// One row group's grids.
 struct TokenGroup {
@@ -121,11 +130,16 @@ impl TokenCache {
             let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
             shard.check_belongs(&manifest.job, grid, manifest.views)?;
             shard.check_entry(entry)?;
+            shard.handle.close();
             shards.push(shard);
         }
-        // Only now, with every shard validated, is anything mapped.
-        let shards = shards.into_iter().map(|shard| shard.load(access).map(|bytes| (shard, bytes)));
-        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        // Only now, with every shard validated, is anything mapped. A map needs no open file.
+        let load = |shard: Shard| {
+            let bytes = shard.load(access)?;
+            shard.handle.close();
+            Ok((shard, bytes))
+        };
+        let shards = shards.into_iter().map(load).collect::<Result<Vec<_>, CacheError>>()?;
         let mut labels = Vec::with_capacity(manifest.images);
         let mut groups = Vec::new();
         let mut num_rows = 0;
@@ -139,7 +153,33 @@ impl TokenCache {
             }
         }
         let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
-        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards })
+        let open_files = Mutex::default();
+        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
+    }
+
+    /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
+    /// the cache was opened may be wrong. `None` as long as all is well.
+    pub fn lost_shard(&self) -> Option<&Path> {
+        let lost = self.shards.iter().find(|(_, bytes)| map::has_lost_pages(bytes));
+        lost.map(|(shard, _)| shard.path.as_path())
+    }
+
+    /// The file of a shard, for reads by position; `None` where it is gone or another one has its name: what is mapped is
+    /// still there.
+    fn file_of(&self, shard: usize) -> Option<Arc<File>> {
+        let handle = &self.shards[shard].0.handle;
+        if let Some(file) = handle.opened() {
+            return Some(file);
+        }
+        let mut open = self.open_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = handle.file().ok()?;
+        open.push_back(shard);
+        if open.len() > OPEN_FILES_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            self.shards[oldest].0.handle.close();
+        }
+        Some(file)
     }
 
     /// The folder.
@@ -286,7 +326,9 @@ impl TokenCache {
             let end = group.rows.end.min(rows.end);
             let (shard, bytes) = &self.shards[group.place.0];
             let local = next - group.rows.start..end - group.rows.start;
+            cancel::check()?;
             metas.extend(shard.row_metas(bytes, group.place.1, local)?);
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(metas)
@@ -327,7 +369,10 @@ impl TokenCache {
                 }
                 let rows: Vec<_> = metas.iter().zip(tokens.chunks_exact(num_tokens)).map(|(m, t)| m.row(t)).collect();
                 visit(image, &rows)?;
+                cancel::check()?;
             }
+            // Rows are read once here: they should not pile up in this program's memory.
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(())
@@ -351,7 +396,8 @@ impl TokenCache {
             let (part, more) = rest.split_at_mut((end - next) * self.row_bytes);
             let start = (next - group.rows.start) * self.row_bytes;
             let (shard, bytes) = &self.shards[group.place.0];
-            shard.read_tokens(bytes, group.place.1, start, part)?;
+            let file = self.file_of(group.place.0);
+            shard.read_tokens(bytes, file.as_deref(), group.place.1, start, part)?;
             (rest, next) = (more, end);
         }
         Ok(())
@@ -366,6 +412,7 @@ impl TokenCache {
         let views = self.num_views();
         let mut next = images.start;
         while next < images.end {
+            cancel::check()?;
             let group = self.groups.find(next * views);
             let end = (group.rows.end / views).min(images.end);
             let (shard, bytes) = &self.shards[group.place.0];
@@ -374,6 +421,7 @@ impl TokenCache {
             for (image, key) in (next..end).zip(keys.iter().step_by(views)) {
                 visit(image, shard.key_text(group.place.1, key)?)?;
             }
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(())

@@ -28,10 +28,14 @@ mod view;
 mod weights;
 
 use crate::args::{Cli, Command};
+use crate::stopping;
 
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
+    if is_droppable(&cli.command) {
+        stopping::drop_when_stopped();
+    }
     match cli.command {
         Command::Ingest(args) => ingest::run(&args, global),
         Command::Cache(args) => cache::run(&args.command, global),
@@ -49,5 +53,16 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Sample(args) => sample::run(&args, global),
         #[cfg(feature = "torch")]
         Command::Eval(args) => eval::run(&args.command, global),
+    }
+}
+
+/// Whether the command may end at any moment: it writes nothing, or nothing that the same command could not go on from.
+/// The others bring what they have in hand to a safe end.
+fn is_droppable(command: &Command) -> bool {
+    match command {
+        Command::Cache(_) | Command::Bench(_) => true,
+        #[cfg(feature = "torch")]
+        Command::Eval(_) | Command::Weights(_) => true,
+        _ => false,
     }
 }

@@ -32,6 +32,7 @@ pub use self::exact::SameGrid;
 pub use self::find::{FoundRows, RowFilter, find_rows};
 pub use self::near::{NearDuplicates, NearPair};
 pub use self::store::{INSPECTION_FILE, StoredAt};
+pub(crate) use self::store::is_temporary_inspection;
 
 use self::figures::{Ones, entropy_bits, histogram};
 use self::near::Sketcher;
