@@ -130,7 +130,7 @@ pub use discard::remove_cache;
 pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
 pub use group::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row};
-pub use info::{CacheInfo, ShardInfo, inspect};
+pub use info::{CacheInfo, ShardInfo, SplitInfo, inspect};
 pub use inspect::{
     CacheDiff, ClassIndex, FoundRows, INSPECTION_FILE, Inspection, LabelConflict, LabelConflicts, NearDuplicates,
     NearPair, RowDiff, RowFilter, SameGrid, StoredAt, diff, find_rows,

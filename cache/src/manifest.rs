@@ -1,6 +1,7 @@
 //! `manifest.json`: what a finished cache is made of. It is written last, by rename, and signs itself.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use serde_json::Value;
 use crate::error::CacheError;
 use crate::fsio::{is_missing, read_at_most};
 use crate::grid::GridSpec;
+use crate::group::shown;
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::{JobIdentity, SourceInfo, Split, TokenizerInfo, check_splits, is_zero, split_of};
 use crate::margins::Margins;
@@ -141,6 +143,14 @@ impl Manifest {
         let mut margins = Margins::default();
         self.shards.iter().for_each(|shard| margins.add(&shard.margins));
         margins
+    }
+
+    /// The rows of a split of this cache.
+    pub fn split_rows(&self, split: &Split) -> Range<usize> {
+        let groups = || self.shards.iter().flat_map(|shard| &shard.row_groups);
+        // Row groups keep to one split, and images in quarantine have no rows.
+        let rows_below = |end: usize| groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>();
+        rows_below(split.images[0])..rows_below(split.images[1])
     }
 
     /// Reads and checks the manifest of the cache in `dir`: version, checksum, and that its parts fit each other.
@@ -297,6 +307,7 @@ impl ShardEntry {
 }
 
 fn field_error(path: &Path, field: &'static str, expected: String, actual: String) -> CacheError {
+    let [expected, actual] = [expected, actual].map(|text| shown(&text));
     CacheError::ManifestField { path: path.into(), field, expected, actual }
 }
 

@@ -17,7 +17,7 @@ use crate::hash::ContentSum;
 use crate::manifest::Manifest;
 use crate::parallel::{self, num_threads};
 use crate::shard::{Shard, map};
-use crate::unpack::unpack;
+use crate::unpack::{unpack, unpack_factorized};
 
 /// Takes an image's number and rows: see [`TokenCache::visit_images`].
 pub type VisitImage<'a> = dyn FnMut(usize, &[Row<'_>]) -> Result<(), CacheError> + 'a;
@@ -54,6 +54,9 @@ pub struct RowMeta {
     /// Whether the crop was mirrored.
     pub flip: bool,
 }
+
+/// Left edge, top edge and mirroring of a crop.
+pub(crate) type Crop = (i32, i32, bool);
 
 impl RowMeta {
     /// The row that this describes, with tokens.
@@ -96,7 +99,7 @@ pub struct TokenCache {
 }
 
 /// Files that stay open for reads by position; there may be thousands of shards.
-const OPEN_FILES_MAX: usize = 24;
+const OPEN_FILES_MAX: usize = 16;
 
 /// One row group's grids.
 struct TokenGroup {
@@ -215,12 +218,8 @@ impl TokenCache {
     /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
     pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
         let split = self.manifest.splits.iter().find(|split| split.name == name)?;
-        let groups = || self.manifest.shards.iter().flat_map(|shard| &shard.row_groups);
-        // Row groups keep to one split, and images in quarantine have no rows.
-        let images_below = |end: usize| {
-            groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>() / self.num_views()
-        };
-        Some(images_below(split.images[0])..images_below(split.images[1]))
+        let rows = self.manifest.split_rows(split);
+        Some(rows.start / self.num_views()..rows.end / self.num_views())
     }
 
     /// The images of a shard, by its place in the manifest; none where there is no such shard.
@@ -302,6 +301,27 @@ impl TokenCache {
         unpack(self.packed_row(row), self.grid.bits, out);
     }
 
+    /// Unpacks the tokens of `rows` in two parts, raster order, row after row: their `low_bits` lowest bits into `low`, the
+    /// others into `high`. What training does with the rows that [`crate::Loader::next_rows`] chose.
+    ///
+    /// # Panics
+    /// When a row is not below [`TokenCache::num_rows`], a part has another length than `rows.len() * num_tokens`, or
+    /// `low_bits` is more than the grid's bits.
+    pub fn factorized_into(&self, rows: &[usize], low_bits: u32, low: &mut [i64], high: &mut [i64]) {
+        let num_tokens = self.grid.num_tokens();
+        assert_eq!(
+            (low.len(), high.len()),
+            (rows.len() * num_tokens, rows.len() * num_tokens),
+            "a number for each token"
+        );
+        let mut parts = low.chunks_exact_mut(num_tokens).zip(high.chunks_exact_mut(num_tokens));
+        self.visit_packed(rows, |_, packed| {
+            if let Some((low, high)) = parts.next() {
+                unpack_factorized(packed, self.grid.bits, low_bits, low, high);
+            }
+        });
+    }
+
     /// Key, label, view and crop of a row, from the Parquet columns of its row group.
     ///
     /// # Errors
@@ -332,6 +352,27 @@ impl TokenCache {
             next = end;
         }
         Ok(metas)
+    }
+
+    /// The crops of consecutive rows: what [`TokenCache::metas`] tells of them, without keys.
+    pub(crate) fn crops(&self, rows: Range<usize>) -> Result<Vec<Crop>, CacheError> {
+        let mut crops = Vec::with_capacity(rows.len());
+        let mut next = rows.start;
+        while next < rows.end {
+            cancel::check()?;
+            let group = self.groups.find(next);
+            let end = group.rows.end.min(rows.end);
+            let (shard, bytes) = &self.shards[group.place.0];
+            shard.crops(bytes, group.place.1, next - group.rows.start..end - group.rows.start, &mut crops)?;
+            shard.release(bytes, group.place.1);
+            next = end;
+        }
+        Ok(crops)
+    }
+
+    /// The rows of the row group that a row is in.
+    pub(crate) fn group_rows_around(&self, row: usize) -> Range<usize> {
+        self.groups.find(row).rows.clone()
     }
 
     /// Calls `visit` with the number and the rows of each of `images` that `wanted` accepts, in order, verifying every

@@ -423,6 +423,11 @@ impl PerRow {
     }
 }
 
-pub(super) fn import_error(path: &Path, what: &'static str, expected: String, actual: impl std::fmt::Display) -> CacheError {
+pub(super) fn import_error(
+    path: &Path,
+    what: &'static str,
+    expected: String,
+    actual: impl std::fmt::Display,
+) -> CacheError {
     CacheError::Import { path: path.into(), what, expected, actual: actual.to_string() }
 }

@@ -93,9 +93,8 @@ mod imp {
     }
 
     fn entry_of(address: usize) -> Option<&'static Entry> {
-        entries().find(|entry| {
-            (entry.start.load(Ordering::Acquire)..entry.end.load(Ordering::Acquire)).contains(&address)
-        })
+        entries()
+            .find(|entry| (entry.start.load(Ordering::Acquire)..entry.end.load(Ordering::Acquire)).contains(&address))
     }
 
     /// A map with its place in the list, which is given up before the map goes.

@@ -27,7 +27,7 @@ use crate::group::{CLASS_INDEX_MAX, RowGroup};
 use crate::hash::{blake3_hex, row_hash};
 use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
-use crate::reader::{Access, RowMeta};
+use crate::reader::{Access, Crop, RowMeta};
 use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
 use crate::unpack::unpack;
 
@@ -253,6 +253,21 @@ impl Shard {
             });
         }
         Ok(metas)
+    }
+
+    /// Appends the crops of rows `rows` of a group to `crops`, after verifying the columns.
+    pub(crate) fn crops(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        rows: Range<usize>,
+        crops: &mut Vec<Crop>,
+    ) -> Result<(), CacheError> {
+        let left = self.int_column(file, group, CROP_X, rows.clone())?;
+        let top = self.int_column(file, group, CROP_Y, rows.clone())?;
+        let flips = self.column::<BoolType>(file, group, FLIP, rows)?;
+        crops.extend(left.into_iter().zip(top).zip(flips).map(|((left, top), flip)| (left, top, flip)));
+        Ok(())
     }
 
     /// The keys of rows `rows` of a group, after verifying the column; [`Shard::key_text`] makes text of them.

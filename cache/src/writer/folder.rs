@@ -196,7 +196,9 @@ pub(super) fn withdraw(dir: &Path, began: Began, rank_lock: Option<Lock>) {
     let ours = list_ours(dir).unwrap_or_default();
     if began.job && !ours.iter().any(has_rows) {
         // The job file last but for the locks: without it, nothing else may be there.
-        ours.iter().filter(|name| matches!(name, Name::Temp(_))).for_each(|name| _ = remove_if_present(&name.path(dir)));
+        ours.iter()
+            .filter(|name| matches!(name, Name::Temp(_)))
+            .for_each(|name| _ = remove_if_present(&name.path(dir)));
         ours.iter().filter(|name| matches!(name, Name::Job)).for_each(|name| _ = remove_if_present(&name.path(dir)));
         ours.iter().filter(|name| is_lock(name)).for_each(|name| _ = remove_if_present(&name.path(dir)));
         if began.folder {

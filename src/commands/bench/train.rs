@@ -79,7 +79,7 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
         return compare(&config, None, args, global);
     };
     let made_of = MadeOfArgs {
-        source: source.clone(),
+        source: vec![source.clone()],
         labels: None,
         preset: None,
         exclude: vec![],
