@@ -149,7 +149,8 @@ impl Manifest {
     pub fn split_rows(&self, split: &Split) -> Range<usize> {
         let groups = || self.shards.iter().flat_map(|shard| &shard.row_groups);
         // Row groups keep to one split, and images in quarantine have no rows.
-        let rows_below = |end: usize| groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>();
+        let rows_below =
+            |end: usize| groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>();
         rows_below(split.images[0])..rows_below(split.images[1])
     }
 
