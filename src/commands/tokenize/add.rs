@@ -11,8 +11,8 @@
 //!
 //! The last one is what makes a folder ours: without it, or where it names another cache, nothing is moved or removed.
 
-use crate::args::{Global, TokenizeArgs};
 use super::exchange::Folders;
+use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
 use serde_json::json;

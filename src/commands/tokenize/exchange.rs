@@ -90,7 +90,9 @@ impl Folders {
     fn forget(&self, record: &Record) -> anyhow::Result<()> {
         if checksum(&self.cache).as_ref() != Some(&record.old) {
             let (record, merged, cache) = (self.record.display(), self.merged.display(), self.cache.display());
-            bail!("{record} speaks of a cache that is neither {merged} nor {cache}: put it there, or remove the record");
+            bail!(
+                "{record} speaks of a cache that is neither {merged} nor {cache}: put it there, or remove the record"
+            );
         }
         self.remove_record()
     }
@@ -109,7 +111,7 @@ impl Folders {
                 bail!("{} is in the way of the old cache: move it elsewhere and run again", self.before.display());
             }
             record.by_renames = true;
-            write_json(&self.record, &record)?;
+            write_json(&self.record, &*record)?;
             sync_folder_of(&self.record)?;
             fs::rename(&self.cache, &self.before).with_context(|| cannot(&self.cache, &self.before))?;
         }
