@@ -6,8 +6,8 @@ use crate::terminal::print_json;
 use serde_json::json;
 use std::path::Path;
 use tokengrid_cache::{
-    Finished, ImportOptions, MergeInput, OpenMode, Selection, TokenCache, TokenizerInfo, export_npy,
-    export_parquet, import_npy, import_npy_pairs, import_parquet,
+    Finished, ImportOptions, MergeInput, OpenMode, Selection, TokenCache, TokenizerInfo, export_npy, export_parquet,
+    import_npy, import_npy_pairs, import_parquet,
 };
 
 /// Tokens from elsewhere: nobody here knows who made them.

@@ -76,7 +76,8 @@ impl<'a> SourceImages<'a> {
             SourceImages::ByKey { cache, places } => {
                 let key = cache.meta(cache.image_rows(*number).start)?.key;
                 let within = |split: &&tokengrid_cache::Split| (split.images[0]..split.images[1]).contains(number);
-                let split = cache.manifest().splits.iter().find(within).map_or(String::new(), |split| split.name.clone());
+                let split =
+                    cache.manifest().splits.iter().find(within).map_or(String::new(), |split| split.name.clone());
                 let found = places.get(&(split, key.clone())).copied();
                 found.ok_or_else(|| AnyError::from(format!("the source has no image `{key}`")))
             }

@@ -170,7 +170,12 @@ fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(Str
                 named.push((name.to_owned(), PathBuf::from(rest)));
             }
             Some((name, _)) if !splits.is_empty() => {
-                return Err(Usage(format!("--source {}: the cache has no split {name}, but {}", path.display(), names())).into());
+                return Err(Usage(format!(
+                    "--source {}: the cache has no split {name}, but {}",
+                    path.display(),
+                    names()
+                ))
+                .into());
             }
             _ if splits.len() > 1 => {
                 let each: Vec<_> = splits.iter().map(|split| format!("--source {}=SOURCE", split.name)).collect();
@@ -189,8 +194,11 @@ fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(Str
 }
 
 /// For each label of the source, the label of the class of that name in the cache. `None` where the source has a class
-/// that the cache does not have.
+/// that the cache does not have, or none where the cache has some.
 fn labels_of(source: &Source, manifest: &Manifest) -> Option<Vec<i32>> {
+    if source.classes().is_empty() != manifest.classes.is_empty() {
+        return None;
+    }
     let label_of = |name: &String| Some(manifest.classes.iter().position(|class| class == name)? as i32);
     source.classes().iter().map(label_of).collect()
 }

@@ -51,8 +51,8 @@ pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Resu
         } else {
             report.found.iter().for_each(|problem| println!("found: {problem}"));
             let (groups, images, shards) = (report.row_groups_encoded, report.images_encoded, report.shards.len());
-            let [images, groups, shards] = [(images, "image"), (groups, "row group"), (shards, "shard")]
-                .map(|(count, what)| counted(count, what));
+            let [images, groups, shards] =
+                [(images, "image"), (groups, "row group"), (shards, "shard")].map(|(count, what)| counted(count, what));
             println!("{images} of {groups} encoded anew, {shards} restored to the same bytes");
             if report.manifest_rebuilt {
                 println!("manifest.json was made again from the shards");
