@@ -40,6 +40,8 @@ fn run(mut cli: args::Cli) -> u8 {
     files::leave_deleted_folder();
     cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
+    tokengrid_cache::cancel_with(signals::flag());
+    tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     if commands::is_job(&cli.command) {
         log::heading(&cli.global);
         signals::keep_work();

@@ -204,6 +204,7 @@ fn what_a_cache_lacks_is_added_in_its_place() {
     tokenize(&source, &whole, &["--views", "random-crop:5"]);
     tokenize(&source, &cache, &["--views", "random-crop:2"]);
     std::fs::write(cache.join("notes.txt"), "mine").unwrap();
+    std::fs::create_dir(cache.join(".hidden")).unwrap();
     let add = ["--views", "random-crop:5", "--add"];
     let made = tokenize(&source, &cache, &add);
     assert_eq!((&made["rows"], &made["rows_added"]), (&30.into(), &18.into()));
@@ -212,11 +213,51 @@ fn what_a_cache_lacks_is_added_in_its_place() {
     assert_eq!(tokenize(&source, &cache, &add)["rows_added"], 0);
     assert_eq!(std::fs::read_to_string(cache.join("notes.txt")).unwrap(), "mine");
 
-    // Killed between the two renames.
+    assert!(cache.join(".hidden").is_dir());
     let beside = |ending: &str| dir.join(format!("cache.{ending}"));
-    std::fs::rename(&cache, beside("merged")).unwrap();
-    tokenize(&source, &beside("before"), &["--views", "random-crop:2"]);
-    assert_eq!(tokenize(&source, &cache, &add)["content_hash"], hash(&whole));
+    for ending in ["adding", "merged", "before", "adding.json"] {
+        assert!(!beside(ending).exists(), "{ending}");
+    }
+
+    // Somebody's own folder of such a name is no business of ours, nor is a hidden file in it.
+    tokenize(&source, &beside("before"), &["--views", "random-crop:1"]);
+    std::fs::write(beside("before").join(".mine"), "mine").unwrap();
+    let backup = sorted(&beside("before"));
+    assert_eq!(tokenize(&source, &cache, &add)["rows_added"], 0);
+    assert_eq!(sorted(&beside("before")), backup);
+    std::fs::rename(beside("before"), dir.join("backup")).unwrap();
+
+    // Killed at each point of the exchange: between the two renames of a file system that cannot exchange folders, and
+    // while the old cache or the added part was being removed.
+    let checksum = |folder: &Path| {
+        let manifest = std::fs::read(folder.join("manifest.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["checksum"].clone()
+    };
+    let (old, added) = (dir.join("old"), dir.join("added"));
+    tokenize(&source, &old, &["--views", "random-crop:2"]);
+    tokenize(&source, &added, &["--views", "random-crop:5", "--first-view", "2"]);
+    let copy = |from: &Path, to: &Path, but: &str| {
+        std::fs::create_dir(to).unwrap();
+        for file in sorted(from).into_iter().filter(|file| file.is_file() && !text(file).ends_with(but)) {
+            std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+        }
+    };
+    for (by_renames, place, but) in [(true, "before", "?"), (false, "merged", ".parquet"), (false, "merged", "?")] {
+        let record = serde_json::json!({
+            "old": checksum(&old), "new": checksum(&cache), "added": checksum(&added), "by_renames": by_renames,
+        });
+        std::fs::write(beside("adding.json"), record.to_string()).unwrap();
+        copy(&old, &beside(place), but);
+        copy(&added, &beside("adding"), but);
+        if by_renames {
+            std::fs::rename(&cache, beside("merged")).unwrap();
+        }
+        assert_eq!(tokenize(&source, &cache, &add)["content_hash"], hash(&whole));
+        for ending in ["adding", "merged", "before", "adding.json"] {
+            assert!(!beside(ending).exists(), "{ending}, {place}");
+        }
+        json(&["cache", "verify", text(&cache)]);
+    }
     for ending in ["adding", "merged", "before"] {
         assert!(!beside(ending).exists(), "{ending}");
     }
@@ -344,4 +385,152 @@ fn the_loader_benchmark_measures_a_cache_and_random_grids() {
         let found = json(&[&small[..], &more].concat());
         assert!(found["grids_per_second"].as_f64().unwrap() > 0.0);
     }
+}
+
+/// Train and val, whose class folders differ, merged into one cache: checked and repaired from a source for each split.
+#[test]
+fn a_cache_with_splits_is_checked_and_repaired_from_a_source_for_each() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let [train, val] = ["train", "val"].map(|name| {
+        let folder = dir.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        photos(&folder, 3, 3)
+    });
+    // Val lacks the first class, so that labels are renumbered.
+    std::fs::remove_dir_all(&sorted(&val)[0]).unwrap();
+    std::fs::write(sorted(&train)[1].join("broken.jpg"), "<html>").unwrap();
+    let [a, b, cache] = ["a", "b", "both"].map(|name| dir.join(name));
+    tokenize(&train, &a, &["--rows-per-group", "4"]);
+    tokenize(&val, &b, &[]);
+    let (named_a, named_b) = (format!("train={}", text(&a)), format!("val={}", text(&b)));
+    json(&["cache", "merge", text(&cache), &named_a, &named_b]);
+    let splits = &json(&["cache", "info", text(&cache)])["splits"];
+    assert_eq!(
+        (&splits[0]["name"], &splits[0]["rows"], &splits[1]["first_row"]),
+        (&"train".into(), &9.into(), &9.into())
+    );
+    let shown = tokengrid().args(["cache", "info", text(&cache)]).output().unwrap();
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("val: 6 images, 6 rows, 9 to 14"));
+
+    let (from_train, from_val) = (format!("train={}", text(&train)), format!("val={}", text(&val)));
+    let sources = ["--source", &from_val, "--source", &from_train, "--tokenizer", "tiny"];
+    let report = json(&[&["cache", "check", text(&cache)][..], &sources].concat());
+    assert_eq!((&report["ok"], &report["images"]), (&true.into(), &15.into()), "{report}");
+    let swapped = [format!("train={}", text(&val)), format!("val={}", text(&train))];
+    let wrong =
+        ["cache", "check", text(&cache), "--source", &swapped[0], "--source", &swapped[1], "--tokenizer", "tiny"];
+    assert!(fails(&wrong, 2).contains("images"));
+    let one = fails(&["cache", "check", text(&cache), "--source", text(&train), "--tokenizer", "tiny"], 2);
+    assert!(one.contains("--source train=SOURCE --source val=SOURCE"), "{one}");
+    let half = fails(&["cache", "repair", text(&cache), "--source", &from_train, "--tokenizer", "tiny"], 2);
+    assert!(half.contains("--source val=SOURCE"), "{half}");
+
+    let shard = sorted(&cache).into_iter().find(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
+    let before = std::fs::read(&shard).unwrap();
+    std::fs::remove_file(&shard).unwrap();
+    let report = json(&[&["cache", "repair", text(&cache)][..], &sources].concat());
+    assert_eq!(report["images_encoded"], 15, "{report}");
+    assert!(std::fs::read(&shard).unwrap() == before, "the same bytes");
+}
+
+/// Starts the program with its errors on a pipe.
+fn start(arguments: &[&str]) -> std::process::Child {
+    std::process::Command::new(PathBuf::from(env!("CARGO_BIN_EXE_tokengrid")))
+        .args(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits for it; its exit status, its errors, and the time that took.
+fn end(child: std::process::Child) -> (Option<i32>, String, std::time::Duration) {
+    let started = std::time::Instant::now();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), started.elapsed())
+}
+
+#[test]
+#[cfg(unix)]
+fn a_shard_that_is_cut_while_it_is_read_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("cache");
+    tokengrid_cache::write_synthetic_cache(&dir, 40_000, 1).unwrap();
+    let child = start(&["bench", "loader", text(&dir), "--samples", "2000000000"]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let shard = dir.join("shard-00000-00000.parquet");
+    std::fs::OpenOptions::new().write(true).open(&shard).unwrap().set_len(100_000).unwrap();
+    let (status, stderr, _) = end(child);
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("shard-00000-00000.parquet: byte ") && stderr.contains("truncated"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+#[cfg(unix)]
+fn signals_end_cache_commands_within_two_seconds() {
+    let temp = tempfile::tempdir().unwrap();
+    let (dir, fifo) = (temp.path().join("cache"), temp.path().join("fifo.npy"));
+    tokengrid_cache::write_synthetic_cache(&dir, 1000, 1).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let out = temp.path().join("out");
+    let waits = ["cache", "import", "--tokens", text(&fifo), "--grid", "16x16", "--out", text(&out)];
+    for (arguments, signal, expected) in [
+        (&["bench", "loader", text(&dir), "--samples", "2000000000"][..], "-TERM", 143),
+        (&["bench", "loader", text(&dir), "--samples", "2000000000"][..], "-INT", 130),
+        (&waits[..], "-INT", 130),
+    ] {
+        let child = start(arguments);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        let (status, stderr, took) = end(child);
+        assert_eq!(status, Some(expected), "{arguments:?}: {stderr}");
+        // Two seconds, and some more for a machine that has other things to do.
+        assert!(took.as_secs_f64() < 4.0, "{arguments:?} took {took:?}");
+    }
+}
+
+/// More shards than files may be open.
+#[test]
+#[cfg(unix)]
+fn a_cache_of_many_shards_needs_few_descriptors() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("cache");
+    let mut job = JobSpec::new(tokengrid_cache::GridSpec { height: 2, width: 2, bits: 4 }, 100, 1);
+    (job.rows_per_group, job.groups_per_shard) = (1, 1);
+    let mut writer = CacheWriter::open(&dir, job, OpenMode::Resume).unwrap();
+    for image in 0..100 {
+        let key = format!("{image}.png");
+        let tokens = [image as u32 % 16, 1, 2, 3];
+        let row = Row { tokens: &tokens, label: image % 7, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false };
+        writer.push_image(image as usize, &[row]).unwrap();
+    }
+    writer.finish().unwrap();
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_tokengrid"));
+    let dir = text(&dir);
+    for command in
+        [format!("stats {dir}"), format!("diff {dir} {dir}"), format!("verify {dir}"), format!("head {dir} -n 100")]
+    {
+        let limited = format!("ulimit -n 64; exec {} cache {command} --threads 2 --json", program.display());
+        let output = std::process::Command::new("sh").args(["-c", &limited]).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        match command.split(' ').next() {
+            Some("verify") => assert_eq!(object["ok"], true),
+            Some("head") => assert_eq!(object["rows"].as_array().unwrap().len(), 100),
+            Some("diff") => assert_eq!(object["same"], true),
+            _ => assert_eq!(object["rows"], 100),
+        }
+    }
+}
+
+#[test]
+fn an_unfinished_job_says_what_finishes_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, out) = (photos(temp.path(), 2, 2), temp.path().join("cache"));
+    tokenize(&source, &out, &["--rank", "1", "--world-size", "3"]);
+    let message = fails(&["cache", "info", text(&out)], 1);
+    assert!(message.contains("1 of 3 ranks are done") && message.contains("ranks 0, 2 must still be run"), "{message}");
+    assert!(message.contains("--world-size 3"), "{message}");
 }

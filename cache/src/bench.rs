@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::cancel;
 use crate::clock::Clock;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::group::Row;
 use crate::job::JobSpec;
-use crate::loader::{Batch, Loader, LoaderConfig};
+use crate::loader::{Loader, LoaderConfig};
 use crate::pack::pack;
 use crate::permutation::mix;
 use crate::reader::TokenCache;
@@ -46,7 +47,8 @@ impl Default for LoaderBench {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LoaderFigures {
-    /// Median over the timings: grids a second, in shuffled order, unpacked into `i64` batches.
+    /// Median over the timings: grids a second as training reads them, in shuffled order, the low third of each token's bits
+    /// and the others unpacked into `i64` batches of their own.
     pub grids_per_second: f64,
     /// Every timing, in order.
     pub grids_per_second_all: Vec<f64>,
@@ -72,7 +74,7 @@ impl LoaderBench {
     /// Measures how fast one thread loads from `cache`, after one pass of warming up that is not counted.
     ///
     /// # Errors
-    /// As [`Loader::new`]; [`CacheError::InvalidLoader`] when nothing is to be measured.
+    /// As [`Loader::new`]; [`CacheError::InvalidLoader`] when nothing is to be measured; [`CacheError::Cancelled`].
     ///
     /// ```
     /// use std::sync::Arc;
@@ -94,20 +96,30 @@ impl LoaderBench {
         }
         let config = LoaderConfig { seed: self.seed, batch_size: self.batch_size, rank: 0, world_size: 1 };
         let mut loader = Loader::new(Arc::clone(cache), config)?;
-        let mut batch = Batch::default();
+        let grid = cache.grid();
+        let low_bits = grid.bits / 3;
+        let mut rows = Vec::new();
+        let [mut low, mut high] = [(); 2].map(|()| vec![0i64; self.batch_size * grid.num_tokens()]);
         let mut timings = Vec::with_capacity(self.repeats);
         for repeat in 0..=self.repeats {
-            let timing = self.rates(|| loader.next_batch(black_box(&mut batch)));
+            let timing = self.rates(|| {
+                cancel::check()?;
+                loader.next_rows(&mut rows);
+                cache.factorized_into(&rows, low_bits, black_box(&mut low), black_box(&mut high));
+                Ok(())
+            })?;
             if repeat > 0 {
                 timings.push(timing);
             }
         }
-        let (chosen, _) = self.rates(|| loader.next_rows(black_box(&mut batch.rows)));
+        let (chosen, _) = self.rates(|| {
+            loader.next_rows(black_box(&mut rows));
+            Ok(())
+        })?;
         let median = |mut rates: Vec<f64>| {
             rates.sort_by(f64::total_cmp);
             rates[rates.len() / 2]
         };
-        let grid = cache.grid();
         Ok(LoaderFigures {
             grids_per_second: median(timings.iter().map(|timing| timing.0).collect()),
             grids_per_second_all: timings.iter().map(|timing| timing.0).collect(),
@@ -123,13 +135,13 @@ impl LoaderBench {
     }
 
     /// Samples a second when `next` takes one batch: on a core, and on the wall.
-    fn rates(&self, mut next: impl FnMut()) -> (f64, f64) {
+    fn rates(&self, mut next: impl FnMut() -> Result<(), CacheError>) -> Result<(f64, f64), CacheError> {
         let batches = self.samples.div_ceil(self.batch_size);
         let clock = Clock::start();
-        (0..batches).for_each(|_| next());
+        (0..batches).try_for_each(|_| next())?;
         let (on_core, wall) = clock.secs();
         let samples = (batches * self.batch_size) as f64;
-        (samples / on_core, samples / wall)
+        Ok((samples / on_core, samples / wall))
     }
 }
 

@@ -35,10 +35,10 @@ pub enum CacheError {
     NotACache { path: PathBuf },
 
     #[error(
-        "{} is an unfinished job ({done} of {expected} ranks are done): run the command that writes it again to finish it",
+        "{} is an unfinished job ({done} of {expected} ranks are done): {advice}",
         path.display()
     )]
-    Unfinished { path: PathBuf, done: usize, expected: usize },
+    Unfinished { path: PathBuf, done: usize, expected: usize, advice: String },
 
     #[error(
         "{} is not empty and is no token cache (found {found}): choose an empty or new folder",
@@ -65,6 +65,9 @@ pub enum CacheError {
 
     #[error("shard {} has {actual} bytes, expected {expected}: it was truncated or replaced", path.display())]
     ShardSize { path: PathBuf, expected: u64, actual: u64 },
+
+    #[error("shard {} was replaced while the cache was opened: open it again", path.display())]
+    Replaced { path: PathBuf },
 
     #[error("shard {}: the footer's checksum is {actual}, expected {expected}: it was altered or replaced", path.display())]
     FooterChecksum { path: PathBuf, expected: String, actual: String },
@@ -115,6 +118,16 @@ pub enum CacheError {
     )]
     JobDiffers { path: PathBuf, field: String, found: String, wanted: String },
 
+    #[error(
+        "{} was begun with other inputs: what it holds of the first {images} images is not what these inputs give; choose \
+         another folder, or --overwrite",
+        path.display()
+    )]
+    InputsDiffer { path: PathBuf, images: usize },
+
+    #[error("{} has {bytes} bytes, more than the {bytes_max} that are read of such a file: it is damaged or another file", path.display())]
+    TooLarge { path: PathBuf, bytes: u64, bytes_max: u64 },
+
     #[error("{}: later shards exist without {}: delete rank {rank}'s later shards and run again", path.display(), missing.display())]
     ShardGap { path: PathBuf, missing: PathBuf, rank: u32 },
 
@@ -124,7 +137,7 @@ pub enum CacheError {
     #[error("image {image} ({key}): {what} is {actual}, expected {expected}")]
     InvalidRow { image: usize, key: String, what: &'static str, expected: String, actual: String },
 
-    #[error("rank {rank} is finished too early: images {next}..{end} of its part were not pushed")]
+    #[error("rank {rank} is finished too early: {} images of its part, from image {next} on, were not pushed", end - next)]
     IncompleteRank { rank: u32, next: usize, end: usize },
 
     #[error("cannot encode shard {}", path.display())]
@@ -175,7 +188,7 @@ pub enum CacheError {
     Cancelled,
 
     // ---- requests --------------------------------------------------------------------------------------------------
-    #[error("row {row} does not exist: the cache has rows 0..{num_rows}")]
+    #[error("row {row} does not exist: the cache has {num_rows} rows, counted from 0")]
     RowOutOfRange { row: usize, num_rows: usize },
 
     #[error("the cache {} has no rows: nothing to train on", path.display())]

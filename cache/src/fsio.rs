@@ -1,7 +1,7 @@
 //! Files: errors with their path, publication by rename, locks.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::atomic::sync_folder;
@@ -77,6 +77,30 @@ pub(crate) fn write_atomically(temp: PathBuf, target: &Path, bytes: &[u8]) -> Re
     file.write(bytes)?;
     file.sync()?;
     file.publish(target)
+}
+
+/// Reads a whole file that has no business to be larger than `bytes_max`.
+///
+/// # Errors
+/// [`CacheError::TooLarge`], before anything is read; [`CacheError::Io`].
+pub(crate) fn read_at_most(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CacheError> {
+    let file = File::open(path).map_err(io_error("open", path))?;
+    let bytes = file.metadata().map_err(io_error("read the size of", path))?.len();
+    let mut content = Vec::new();
+    // The file may grow meanwhile, and a pipe has no size.
+    if bytes <= bytes_max {
+        file.take(bytes_max + 1).read_to_end(&mut content).map_err(io_error("read", path))?;
+    }
+    let bytes = bytes.max(content.len() as u64);
+    if bytes > bytes_max {
+        return Err(CacheError::TooLarge { path: path.into(), bytes, bytes_max });
+    }
+    Ok(content)
+}
+
+/// Whether an error is that there is no such file.
+pub(crate) fn is_missing(error: &CacheError) -> bool {
+    matches!(error, CacheError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 /// Removes a file that may be gone already.

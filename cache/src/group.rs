@@ -98,11 +98,22 @@ impl RowGroup {
     }
 }
 
+/// A text for a message, however long it is.
+pub(crate) fn shown(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    if text.len() <= CHARACTERS_MAX {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(CHARACTERS_MAX).collect();
+    if start.len() == text.len() { start } else { format!("{start}... ({} bytes)", text.len()) }
+}
+
 /// Checks the rows of one image against its job, so that nothing that is written can be refused when it is read.
 pub(crate) fn check_rows(job: &JobSpec, image: usize, rows: &[Row<'_>]) -> Result<(), CacheError> {
     let key = rows.first().map_or("", |row| row.key);
     let fail = |what, expected: String, actual: String| {
-        Err(CacheError::InvalidRow { image, key: key.to_owned(), what, expected, actual })
+        let [expected, actual] = [expected, actual].map(|text| shown(&text));
+        Err(CacheError::InvalidRow { image, key: shown(key), what, expected, actual })
     };
     if rows.len() != job.num_views as usize {
         return fail("number of views", job.num_views.to_string(), rows.len().to_string());

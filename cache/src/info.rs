@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::CacheError;
-use crate::job::{SourceInfo, TokenizerInfo};
+use crate::job::{SourceInfo, Split, TokenizerInfo};
 use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE};
 use crate::margins::Margins;
 
@@ -45,8 +45,24 @@ pub struct CacheInfo {
     pub source: SourceInfo,
     /// Number of class names.
     pub classes: usize,
+    /// Named parts of the images, in row order; empty for a cache that is one whole.
+    pub splits: Vec<SplitInfo>,
     /// The shards in row order.
     pub shards: Vec<ShardInfo>,
+}
+
+/// One split of a [`CacheInfo`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SplitInfo {
+    /// Its name.
+    pub name: String,
+    /// Images with rows.
+    pub images: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Its first row; the others follow.
+    pub first_row: usize,
 }
 
 /// One shard of a [`CacheInfo`].
@@ -82,7 +98,13 @@ pub fn inspect(dir: &Path) -> Result<CacheInfo, CacheError> {
         bytes: shard.bytes,
         blake3: shard.blake3.clone(),
     };
+    let split_info = |split: &Split| {
+        let rows = manifest.split_rows(split);
+        let images = rows.len() / manifest.views as usize;
+        SplitInfo { name: split.name.clone(), images, rows: rows.len(), first_row: rows.start }
+    };
     Ok(CacheInfo {
+        splits: manifest.splits.iter().map(split_info).collect(),
         format_version: manifest.format_version,
         rows: manifest.rows,
         images: manifest.images,

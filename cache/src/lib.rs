@@ -45,7 +45,7 @@
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] |
 //! | mend it | [`repair()`], [`RepairReport`] |
 //! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] |
-//! | make one of others | [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
+//! | make one of others, or be rid of one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
 //! | write any other file safely | [`AtomicFile`], [`write_atomically`] |
@@ -86,9 +86,11 @@
 mod atomic;
 mod bench;
 mod bridge;
+mod cancel;
 mod check;
 mod clock;
 mod columns;
+mod discard;
 mod error;
 mod footer;
 mod fsio;
@@ -104,6 +106,7 @@ mod loader;
 mod manifest;
 mod margins;
 mod merge;
+mod merge_keys;
 mod pack;
 mod page_header;
 mod parallel;
@@ -126,11 +129,13 @@ mod writer;
 pub use atomic::{AtomicFile, write_atomically};
 pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
 pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet};
+pub use cancel::cancel_with;
 pub use check::{CheckReport, CheckedImage, CheckedView, Disagreement, EncodeSample, Mismatch, check, check_job};
+pub use discard::remove_cache;
 pub use error::CacheError;
 pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
 pub use group::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row};
-pub use info::{CacheInfo, ShardInfo, inspect};
+pub use info::{CacheInfo, ShardInfo, SplitInfo, inspect};
 pub use inspect::{
     CacheDiff, ClassIndex, FoundRows, INSPECTION_FILE, Inspection, LabelConflict, LabelConflicts, NearDuplicates,
     NearPair, RowDiff, RowFilter, SameGrid, StoredAt, diff, find_rows,
@@ -149,6 +154,7 @@ pub use reader::{Access, RowMeta, TokenCache, VisitImage};
 pub use repair::{Deliver, Encode, Encoded, RepairReport, repair};
 pub use require::Requirement;
 pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
+pub use shard::map::{LostPages, handle_lost_pages};
 pub use stats::{CacheStats, ClassRows, Duplicates, stats};
 pub use subset::{Selection, subset};
 pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};

@@ -1,16 +1,16 @@
 //! `manifest.json`: what a finished cache is made of. It is written last, by rename, and signs itself.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::CacheError;
-use crate::fsio::io_error;
+use crate::fsio::{is_missing, read_at_most};
 use crate::grid::GridSpec;
+use crate::group::shown;
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::{JobIdentity, SourceInfo, Split, TokenizerInfo, check_splits, is_zero, split_of};
 use crate::margins::Margins;
@@ -26,7 +26,7 @@ pub const QUARANTINE_FILE: &str = "quarantine.jsonl";
 pub(crate) const FORMAT: &str = "tokengrid-cache";
 
 /// A bound on what is read into memory: some 300,000 row groups.
-const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 
 /// A finished cache, as its `manifest.json` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,6 +145,15 @@ impl Manifest {
         margins
     }
 
+    /// The rows of a split of this cache.
+    pub fn split_rows(&self, split: &Split) -> Range<usize> {
+        let groups = || self.shards.iter().flat_map(|shard| &shard.row_groups);
+        // Row groups keep to one split, and images in quarantine have no rows.
+        let rows_below =
+            |end: usize| groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>();
+        rows_below(split.images[0])..rows_below(split.images[1])
+    }
+
     /// Reads and checks the manifest of the cache in `dir`: version, checksum, and that its parts fit each other.
     ///
     /// # Errors
@@ -153,9 +162,9 @@ impl Manifest {
     /// cannot be used.
     pub fn read(dir: &Path) -> Result<Manifest, CacheError> {
         let path = dir.join(MANIFEST_FILE);
-        let text = match read_bounded(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(crate::writer::no_manifest(dir)),
-            other => other.map_err(io_error("read", &path))?,
+        let text = match read_at_most(&path, MANIFEST_BYTES_MAX) {
+            Err(error) if is_missing(&error) => return Err(crate::writer::no_manifest(dir)),
+            other => other?,
         };
         Self::parse(&path, &text)
     }
@@ -163,23 +172,22 @@ impl Manifest {
     pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Manifest, CacheError> {
         let syntax = |source| CacheError::ManifestSyntax { path: path.into(), source };
         // The version comes before everything else: a newer manifest may look different in all other respects.
-        let loose: Value = serde_json::from_slice(text).map_err(syntax)?;
-        if loose["format"] != FORMAT {
-            let actual = loose["format"].to_string();
-            return Err(field_error(path, "format", format!("{FORMAT:?}"), actual));
+        let loose: Loose = serde_json::from_slice(text).map_err(syntax)?;
+        if loose.format != FORMAT {
+            return Err(field_error(path, "format", format!("{FORMAT:?}"), loose.format.to_string()));
         }
-        match loose["format_version"].as_u64() {
+        match loose.format_version.as_u64() {
             Some(found) if found > u64::from(FORMAT_VERSION) => {
                 return Err(CacheError::NewerVersion { path: path.into(), found, supported: FORMAT_VERSION });
             }
             Some(1..) => {}
             _ => {
-                let actual = loose["format_version"].to_string();
+                let actual = loose.format_version.to_string();
                 return Err(field_error(path, "format_version", format!("1 to {FORMAT_VERSION}"), actual));
             }
         }
         check_signature(path, text)?;
-        let manifest: Manifest = serde_json::from_value(loose).map_err(syntax)?;
+        let manifest: Manifest = serde_json::from_slice(text).map_err(syntax)?;
         manifest.check(path)?;
         Ok(manifest)
     }
@@ -300,13 +308,17 @@ impl ShardEntry {
 }
 
 fn field_error(path: &Path, field: &'static str, expected: String, actual: String) -> CacheError {
+    let [expected, actual] = [expected, actual].map(|text| shown(&text));
     CacheError::ManifestField { path: path.into(), field, expected, actual }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    fs::File::open(path)?.take(MANIFEST_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(text)
+/// What every version of a manifest has; the rest is skipped, not kept.
+#[derive(Deserialize)]
+struct Loose {
+    #[serde(default)]
+    format: Value,
+    #[serde(default)]
+    format_version: Value,
 }
 
 /// The text must end in `"checksum": "<64 hex digits>"\n}\n`, and the digits be the hash of the text with zeros there.

@@ -1,6 +1,6 @@
 //! One cache out of several: parts of a data set, splits, or more views of the same images.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use crate::error::CacheError;
 use crate::group::Row;
-use crate::job::{JobIdentity, JobSpec, SourceInfo, Split, split_of};
+use crate::job::{JobIdentity, JobSpec, SourceInfo, Split};
+use crate::merge_keys::refuse_duplicates;
 use crate::quarantine::read_quarantine;
 use crate::reader::{RowMeta, TokenCache};
-use crate::writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};
+use crate::writer::{CopyWriter, Finished, OpenMode, QuarantineRecord};
 
 /// Rows of all inputs together that a merge of views holds at a time.
 const MERGE_ROWS: usize = 16_384;
@@ -33,7 +34,7 @@ impl MergeInput {
 }
 
 /// Merges caches of one tokenizer and recipe into the new cache `out`, which is written as any other: a merge that was
-/// killed goes on where it stopped.
+/// killed goes on where it stopped, after comparing what is there with what the inputs give.
 ///
 /// Inputs whose views begin at the same number are different images: they follow each other in the order given, classes
 /// are united by name (labels are renumbered where the lists differ, which then must be sorted). Two half runs merge to
@@ -43,7 +44,7 @@ impl MergeInput {
 ///
 /// # Errors
 /// [`CacheError::CachesDiffer`] naming the field in which an input differs from the first one;
-/// [`CacheError::DuplicateKey`]; the variant that names the damage of an input; as [`CacheWriter`].
+/// [`CacheError::DuplicateKey`]; [`CacheError::InputsDiffer`] when `out` was begun with other rows; the variant that names the damage of an input; as [`CacheWriter`](crate::CacheWriter).
 ///
 /// ```
 /// # use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, MergeInput, OpenMode, Row, TokenCache, merge};
@@ -75,11 +76,12 @@ pub fn merge(out: &Path, inputs: &[MergeInput], mode: OpenMode) -> Result<Finish
     }
 }
 
-struct Input {
-    cache: TokenCache,
-    identity: JobIdentity,
+/// A cache to merge, open.
+pub(crate) struct Input {
+    pub(crate) cache: TokenCache,
+    pub(crate) identity: JobIdentity,
     quarantined: Vec<QuarantineRecord>,
-    split: Option<String>,
+    pub(crate) split: Option<String>,
 }
 
 impl Input {
@@ -93,12 +95,16 @@ impl Input {
         self.identity.source.images
     }
 
-    /// Images of the source from `start` on: runs of encoded ones, by their number in the cache, and quarantined ones.
-    fn pieces(&self, start: usize) -> Vec<Piece<'_>> {
+    /// Images with rows.
+    pub(crate) fn num_encoded(&self) -> usize {
+        self.cache.num_images()
+    }
+
+    /// The images of the source: runs of encoded ones, by their number in the cache, and quarantined ones.
+    pub(crate) fn pieces(&self) -> Vec<Piece<'_>> {
         let mut pieces = Vec::new();
-        let skipped = self.quarantined.partition_point(|record| record.index < start);
-        let mut next = start;
-        for (before, record) in (skipped..).zip(&self.quarantined[skipped..]) {
+        let mut next = 0;
+        for (before, record) in self.quarantined.iter().enumerate() {
             pieces.push(Piece::Encoded { images: next - before..record.index - before, source: next });
             pieces.push(Piece::Quarantined(record));
             next = record.index + 1;
@@ -114,7 +120,7 @@ impl Input {
     }
 }
 
-enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Images by their number in the cache; the first one's number in the source.
     Encoded {
         images: Range<usize>,
@@ -195,34 +201,6 @@ fn joined_splits(inputs: &[Input]) -> Result<Vec<Split>, CacheError> {
     Ok(splits)
 }
 
-/// Refuses inputs that share a key within a split: a row of theirs would be there twice.
-fn refuse_duplicates(inputs: &[Input]) -> Result<(), CacheError> {
-    // 16 bytes of a hash stand for a key: two keys of 2^40 share one with a probability of 2^-49.
-    let mut seen: HashMap<[u8; 16], u32> = HashMap::new();
-    for (index, input) in inputs.iter().enumerate() {
-        let splits = &input.identity.splits;
-        for piece in input.pieces(0) {
-            let Piece::Encoded { images, source } = piece else { continue };
-            let (split, first) = (input.split.as_deref(), images.start);
-            input.cache.visit_keys(images, &mut |image, key| {
-                let split = split.unwrap_or_else(|| split_of(splits, source + image - first));
-                let hash = blake3::hash(format!("{split}\0{key}").as_bytes());
-                let mut short = [0; 16];
-                short.copy_from_slice(&hash.as_bytes()[..16]);
-                match seen.insert(short, index as u32) {
-                    Some(other) if inputs.len() > 1 => Err(CacheError::DuplicateKey {
-                        path: inputs[other as usize].cache.dir().into(),
-                        other: input.cache.dir().into(),
-                        key: key.to_owned(),
-                    }),
-                    _ => Ok(()),
-                }
-            })?;
-        }
-    }
-    Ok(())
-}
-
 /// Writes the inputs one after the other.
 fn append(
     out: &Path,
@@ -231,13 +209,10 @@ fn append(
     relabel: &[Vec<i32>],
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    let mut writer = CacheWriter::open(out, job, mode)?;
-    let done = writer.next_image();
-    let mut start = 0;
+    let mut writer = CopyWriter::open(out, job, mode)?;
+    let mut next = 0;
     for (input, labels) in inputs.iter().zip(relabel) {
-        let first = done.saturating_sub(start).min(input.images());
-        let mut next = start + first;
-        for piece in input.pieces(first) {
+        for piece in input.pieces() {
             match piece {
                 Piece::Quarantined(record) => {
                     writer.quarantine(next, &record.key, &record.stage, &record.reason)?;
@@ -255,7 +230,6 @@ fn append(
                 }
             }
         }
-        start += input.images();
     }
     writer.finish()
 }
@@ -311,9 +285,9 @@ pub fn views_extend(few: &Value, more: &Value) -> bool {
 /// Writes all views of each image, from every input in turn.
 fn interleave(out: &Path, job: JobSpec, inputs: &[Input], mode: OpenMode) -> Result<Finished, CacheError> {
     let block = (MERGE_ROWS / job.num_views as usize).max(1);
-    let mut writer = CacheWriter::open(out, job, mode)?;
-    let mut next = writer.next_image();
-    for piece in inputs[0].pieces(next) {
+    let mut writer = CopyWriter::open(out, job, mode)?;
+    let mut next = 0;
+    for piece in inputs[0].pieces() {
         match piece {
             Piece::Quarantined(record) => {
                 writer.quarantine(next, &record.key, &record.stage, &record.reason)?;

@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use crate::cancel;
 use crate::error::CacheError;
 
 /// Threads for work that uses a core each.
@@ -21,7 +22,11 @@ pub(crate) fn map<R: Send>(
 ) -> Result<Vec<R>, CacheError> {
     if threads.min(items) <= 1 {
         let progress = std::cell::RefCell::new(progress);
-        return (0..items).map(|item| work(item, &|amount| (progress.borrow_mut())(amount))).collect();
+        let one = |item| {
+            cancel::check()?;
+            work(item, &|amount| (progress.borrow_mut())(amount))
+        };
+        return (0..items).map(one).collect();
     }
     let next = AtomicUsize::new(0);
     let (next, work) = (&next, &work);
@@ -37,7 +42,7 @@ pub(crate) fn map<R: Send>(
                         return found;
                     }
                     // The receiver lives until all senders are gone.
-                    let result = work(item, &|amount| _ = sender.send(amount));
+                    let result = cancel::check().and_then(|()| work(item, &|amount| _ = sender.send(amount)));
                     if result.is_err() {
                         next.store(items, Ordering::Relaxed);
                     }

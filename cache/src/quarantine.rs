@@ -1,21 +1,25 @@
 //! The list of inputs without rows, `quarantine.jsonl`, read.
 
-use std::fs;
 use std::path::Path;
 
 use crate::error::CacheError;
-use crate::fsio::io_error;
+use crate::fsio::read_at_most;
 use crate::hash::blake3_hex;
 use crate::manifest::{Manifest, QUARANTINE_FILE};
 use crate::writer::QuarantineRecord;
 
+/// Longer lists are not read: two million inputs.
+const QUARANTINE_BYTES_MAX: u64 = 512 << 20;
+
 /// The inputs of a cache that have no rows, in the order of the source, after checking the list against the manifest.
 ///
 /// # Errors
-/// [`CacheError::Io`]; [`CacheError::Import`] when the list was altered.
+/// [`CacheError::Io`]; [`CacheError::TooLarge`] and [`CacheError::Import`] when the list was altered.
 pub fn read_quarantine(dir: &Path, manifest: &Manifest) -> Result<Vec<QuarantineRecord>, CacheError> {
     let path = dir.join(QUARANTINE_FILE);
-    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    // The manifest says how long the list is, so that nothing longer is read; an absurd manifest is not believed.
+    let bytes_max = manifest.quarantine.bytes.min(QUARANTINE_BYTES_MAX);
+    let text = read_at_most(&path, bytes_max)?;
     let altered = |expected: &str, actual: String| CacheError::Import {
         path: path.clone(),
         what: "checksum",

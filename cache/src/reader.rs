@@ -1,20 +1,23 @@
 //! Reading a finished cache: validated as a whole, then rows straight from the map.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::cancel;
 use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::group::Row;
 use crate::hash::ContentSum;
 use crate::manifest::Manifest;
 use crate::parallel::{self, num_threads};
-use crate::shard::Shard;
-use crate::unpack::unpack;
+use crate::shard::{Shard, map};
+use crate::unpack::{unpack, unpack_factorized};
 
 /// Takes an image's number and rows: see [`TokenCache::visit_images`].
 pub type VisitImage<'a> = dyn FnMut(usize, &[Row<'_>]) -> Result<(), CacheError> + 'a;
@@ -52,6 +55,9 @@ pub struct RowMeta {
     pub flip: bool,
 }
 
+/// Left edge, top edge and mirroring of a crop.
+pub(crate) type Crop = (i32, i32, bool);
+
 impl RowMeta {
     /// The row that this describes, with tokens.
     pub(crate) fn row<'a>(&'a self, tokens: &'a [u32]) -> Row<'a> {
@@ -74,7 +80,8 @@ impl RowMeta {
 ///
 /// # Truncation of a live file
 /// With every [`Access`] but [`Access::Copy`], a file that another program truncates while the cache is open makes the process receive
-/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part; changing the file in place changes
+/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part ([`crate::handle_lost_pages`] says what then
+/// happens); changing the file in place changes
 /// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
 /// [`Access::Copy`] reads everything into memory first.
 pub struct TokenCache {
@@ -87,7 +94,12 @@ pub struct TokenCache {
     labels: Vec<i32>,
     groups: RowIndex,
     shards: Vec<(Shard, Arc<Bytes>)>,
+    /// Shards whose files are open, the one that was opened last behind the others.
+    open_files: Mutex<VecDeque<usize>>,
 }
+
+/// Files that stay open for reads by position; there may be thousands of shards.
+const OPEN_FILES_MAX: usize = 16;
 
 /// One row group's grids.
 struct TokenGroup {
@@ -121,11 +133,16 @@ impl TokenCache {
             let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
             shard.check_belongs(&manifest.job, grid, manifest.views)?;
             shard.check_entry(entry)?;
+            shard.handle.close();
             shards.push(shard);
         }
-        // Only now, with every shard validated, is anything mapped.
-        let shards = shards.into_iter().map(|shard| shard.load(access).map(|bytes| (shard, bytes)));
-        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        // Only now, with every shard validated, is anything mapped. A map needs no open file.
+        let load = |shard: Shard| {
+            let bytes = shard.load(access)?;
+            shard.handle.close();
+            Ok((shard, bytes))
+        };
+        let shards = shards.into_iter().map(load).collect::<Result<Vec<_>, CacheError>>()?;
         let mut labels = Vec::with_capacity(manifest.images);
         let mut groups = Vec::new();
         let mut num_rows = 0;
@@ -139,7 +156,33 @@ impl TokenCache {
             }
         }
         let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
-        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards })
+        let open_files = Mutex::default();
+        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
+    }
+
+    /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
+    /// the cache was opened may be wrong. `None` as long as all is well.
+    pub fn lost_shard(&self) -> Option<&Path> {
+        let lost = self.shards.iter().find(|(_, bytes)| map::has_lost_pages(bytes));
+        lost.map(|(shard, _)| shard.path.as_path())
+    }
+
+    /// The file of a shard, for reads by position; `None` where it is gone or another one has its name: what is mapped is
+    /// still there.
+    fn file_of(&self, shard: usize) -> Option<Arc<File>> {
+        let handle = &self.shards[shard].0.handle;
+        if let Some(file) = handle.opened() {
+            return Some(file);
+        }
+        let mut open = self.open_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = handle.file().ok()?;
+        open.push_back(shard);
+        if open.len() > OPEN_FILES_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            self.shards[oldest].0.handle.close();
+        }
+        Some(file)
     }
 
     /// The folder.
@@ -175,12 +218,8 @@ impl TokenCache {
     /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
     pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
         let split = self.manifest.splits.iter().find(|split| split.name == name)?;
-        let groups = || self.manifest.shards.iter().flat_map(|shard| &shard.row_groups);
-        // Row groups keep to one split, and images in quarantine have no rows.
-        let images_below = |end: usize| {
-            groups().filter(|group| group.images[1] <= end).map(|group| group.rows).sum::<usize>() / self.num_views()
-        };
-        Some(images_below(split.images[0])..images_below(split.images[1]))
+        let rows = self.manifest.split_rows(split);
+        Some(rows.start / self.num_views()..rows.end / self.num_views())
     }
 
     /// The images of a shard, by its place in the manifest; none where there is no such shard.
@@ -262,6 +301,27 @@ impl TokenCache {
         unpack(self.packed_row(row), self.grid.bits, out);
     }
 
+    /// Unpacks the tokens of `rows` in two parts, raster order, row after row: their `low_bits` lowest bits into `low`, the
+    /// others into `high`. What training does with the rows that [`crate::Loader::next_rows`] chose.
+    ///
+    /// # Panics
+    /// When a row is not below [`TokenCache::num_rows`], a part has another length than `rows.len() * num_tokens`, or
+    /// `low_bits` is more than the grid's bits.
+    pub fn factorized_into(&self, rows: &[usize], low_bits: u32, low: &mut [i64], high: &mut [i64]) {
+        let num_tokens = self.grid.num_tokens();
+        assert_eq!(
+            (low.len(), high.len()),
+            (rows.len() * num_tokens, rows.len() * num_tokens),
+            "a number for each token"
+        );
+        let mut parts = low.chunks_exact_mut(num_tokens).zip(high.chunks_exact_mut(num_tokens));
+        self.visit_packed(rows, |_, packed| {
+            if let Some((low, high)) = parts.next() {
+                unpack_factorized(packed, self.grid.bits, low_bits, low, high);
+            }
+        });
+    }
+
     /// Key, label, view and crop of a row, from the Parquet columns of its row group.
     ///
     /// # Errors
@@ -286,10 +346,33 @@ impl TokenCache {
             let end = group.rows.end.min(rows.end);
             let (shard, bytes) = &self.shards[group.place.0];
             let local = next - group.rows.start..end - group.rows.start;
+            cancel::check()?;
             metas.extend(shard.row_metas(bytes, group.place.1, local)?);
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(metas)
+    }
+
+    /// The crops of consecutive rows: what [`TokenCache::metas`] tells of them, without keys.
+    pub(crate) fn crops(&self, rows: Range<usize>) -> Result<Vec<Crop>, CacheError> {
+        let mut crops = Vec::with_capacity(rows.len());
+        let mut next = rows.start;
+        while next < rows.end {
+            cancel::check()?;
+            let group = self.groups.find(next);
+            let end = group.rows.end.min(rows.end);
+            let (shard, bytes) = &self.shards[group.place.0];
+            shard.crops(bytes, group.place.1, next - group.rows.start..end - group.rows.start, &mut crops)?;
+            shard.release(bytes, group.place.1);
+            next = end;
+        }
+        Ok(crops)
+    }
+
+    /// The rows of the row group that a row is in.
+    pub(crate) fn group_rows_around(&self, row: usize) -> Range<usize> {
+        self.groups.find(row).rows.clone()
     }
 
     /// Calls `visit` with the number and the rows of each of `images` that `wanted` accepts, in order, verifying every
@@ -327,7 +410,10 @@ impl TokenCache {
                 }
                 let rows: Vec<_> = metas.iter().zip(tokens.chunks_exact(num_tokens)).map(|(m, t)| m.row(t)).collect();
                 visit(image, &rows)?;
+                cancel::check()?;
             }
+            // Rows are read once here: they should not pile up in this program's memory.
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(())
@@ -351,7 +437,8 @@ impl TokenCache {
             let (part, more) = rest.split_at_mut((end - next) * self.row_bytes);
             let start = (next - group.rows.start) * self.row_bytes;
             let (shard, bytes) = &self.shards[group.place.0];
-            shard.read_tokens(bytes, group.place.1, start, part)?;
+            let file = self.file_of(group.place.0);
+            shard.read_tokens(bytes, file.as_deref(), group.place.1, start, part)?;
             (rest, next) = (more, end);
         }
         Ok(())
@@ -366,6 +453,7 @@ impl TokenCache {
         let views = self.num_views();
         let mut next = images.start;
         while next < images.end {
+            cancel::check()?;
             let group = self.groups.find(next * views);
             let end = (group.rows.end / views).min(images.end);
             let (shard, bytes) = &self.shards[group.place.0];
@@ -374,6 +462,7 @@ impl TokenCache {
             for (image, key) in (next..end).zip(keys.iter().step_by(views)) {
                 visit(image, shard.key_text(group.place.1, key)?)?;
             }
+            shard.release(bytes, group.place.1);
             next = end;
         }
         Ok(())

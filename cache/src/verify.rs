@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::cancel;
 use crate::error::CacheError;
 use crate::fsio::{io_error, list_names};
 use crate::manifest::{ByteRange, MANIFEST_FILE, Manifest, QUARANTINE_FILE, ShardEntry};
@@ -124,7 +125,7 @@ pub(crate) fn verify_shard(
         return Ok(vec![problem(&entry.file, None, "the file is missing")]);
     };
     let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
-    let hashes = FileHashes::of(&mut file, entry, progress).map_err(io_error("read", &path))?;
+    let hashes = FileHashes::of(&mut file, entry, progress).map_err(read_error(&path))?;
     let mut problems = Vec::new();
     if size != entry.bytes {
         problems.push(problem(&entry.file, None, format!("the file has {size} bytes, expected {}", entry.bytes)));
@@ -163,7 +164,7 @@ fn damaged_part(entry: &ShardEntry, part: Option<usize>) -> Problem {
 /// Row groups of a file (`None`: page index and footer) whose bytes are not those of the manifest.
 pub(crate) fn damaged_parts(path: &Path, entry: &ShardEntry) -> Result<Vec<Option<usize>>, CacheError> {
     let mut file = File::open(path).map_err(io_error("open", path))?;
-    let hashes = FileHashes::of(&mut file, entry, &|_| {}).map_err(io_error("read", path))?;
+    let hashes = FileHashes::of(&mut file, entry, &|_| {}).map_err(read_error(path))?;
     Ok(hashes.damaged_parts(entry))
 }
 
@@ -212,7 +213,7 @@ pub(crate) fn verify_quarantine(
     };
     let expected = &manifest.quarantine;
     let size = file.metadata().map_err(io_error("read the size of", &path))?.len();
-    let blake3 = hash_prefix(&mut file, expected.bytes, progress).map_err(io_error("read", &path))?;
+    let blake3 = hash_prefix(&mut file, expected.bytes, progress).map_err(read_error(&path))?;
     if size != expected.bytes || blake3 != expected.blake3 {
         return Ok(vec![problem(QUARANTINE_FILE, None, "the list was altered")]);
     }
@@ -247,6 +248,12 @@ fn hash_prefix(file: &mut File, bytes: u64, progress: &dyn Fn(u64)) -> std::io::
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// A failed read, or the stop that was asked for in the midst of it.
+fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> CacheError {
+    let failed = io_error("read", path);
+    move |error| cancel::check().err().unwrap_or_else(|| failed(error))
+}
+
 /// Hands on the next `bytes` bytes of a file (fewer when it is shorter), some at a time.
 fn read_chunks(file: &mut File, bytes: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES.min(bytes as usize).max(1)];
@@ -260,6 +267,9 @@ fn read_chunks(file: &mut File, bytes: u64, take: &mut dyn FnMut(&[u8])) -> std:
             return Ok(());
         }
         take(&buffer[..read]);
+        if cancel::check().is_err() {
+            return Err(std::io::Error::from(std::io::ErrorKind::Interrupted));
+        }
     }
 }
 

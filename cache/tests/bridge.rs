@@ -236,3 +236,76 @@ pq.write_table(pa.table({'tokens': tokens.tolist(), 'label': labels, 'key': keys
         }
     }
 }
+
+/// An import goes on only with the rows that it began with, and is withdrawn only where nothing of it is durable.
+#[test]
+fn an_import_of_other_rows_is_refused_and_finished_parts_stay() {
+    let temp = tempfile::tempdir().unwrap();
+    let (path, out) = (temp.path().join("tokens.npy"), temp.path().join("out"));
+    let rows = 20_000usize;
+    let array = |change: usize, value: u8| {
+        let mut values: Vec<u8> = (0..rows * 4).map(|i| (i % 127) as u8).collect();
+        values[change] = value;
+        npy(&path, "|u1", &format!("({rows}, 4)"), &values);
+    };
+    let import =
+        |bits| import_npy(&path, None, None, &ImportOptions { bits: Some(bits), ..options((2, 2)) }, &out, RESUME);
+    // The last row is no good: the first row group is durable by then, and stays.
+    array(rows * 4 - 1, 255);
+    assert!(import(7).unwrap_err().to_string().contains("token is 255"));
+    assert!(names(&out).iter().any(|name| name.starts_with(".part-")), "{:?}", names(&out));
+    // The same file name, other rows in the part that is there.
+    array(5, 1);
+    assert!(matches!(import(7), Err(CacheError::InputsDiffer { .. })));
+    array(rows * 4 - 1, 3);
+    let hash = import(7).unwrap().content_hash;
+    assert_eq!(import(7).unwrap().content_hash, hash, "again: the same");
+    array(5, 1);
+    assert!(matches!(import(7), Err(CacheError::InputsDiffer { .. })), "the other data's hash is no success");
+
+    // Wrong from the first row on: nothing is left that would be in the way.
+    let out = temp.path().join("wrong");
+    array(0, 255);
+    let import =
+        |bits| import_npy(&path, None, None, &ImportOptions { bits: Some(bits), ..options((2, 2)) }, &out, RESUME);
+    assert!(import(7).is_err());
+    assert!(!out.exists());
+    import(8).unwrap();
+    // A refused second import leaves the first one's folder alone.
+    let before = names(&out);
+    assert!(import(9).is_err());
+    assert_eq!(names(&out), before);
+}
+
+#[test]
+fn views_and_keys_that_do_not_fit_are_said_to_be_so() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name);
+    npy(&path("tokens.npy"), "|u1", "(3, 2, 4)", &[1; 24]);
+    let import = |keys: Option<&str>, views| {
+        let keys = keys.map(path);
+        let wanted = ImportOptions { views, ..options((2, 2)) };
+        import_npy(&path("tokens.npy"), None, keys.as_deref(), &wanted, &path("out"), RESUME).unwrap_err().to_string()
+    };
+    assert!(import(None, 1).contains("--views 2"), "{}", import(None, 1));
+    fs::write(path("long.txt"), "a".repeat(100_000_000)).unwrap();
+    let message = import(Some("long.txt"), 2);
+    assert!(message.len() < 500 && message.contains("line 1"), "{}", &message[..200.min(message.len())]);
+    fs::write(path("twice.txt"), "a\nb\na\n").unwrap();
+    let message = import(Some("twice.txt"), 2);
+    assert!(message.contains("`a` in line 3") && message.contains("line 1"), "{message}");
+    assert!(!path("out").exists());
+}
+
+/// What a killed export left behind goes with the next one.
+#[test]
+fn an_export_removes_what_a_killed_one_left() {
+    let (temp, dir) = small_cache();
+    let out = temp.path().join("npy");
+    fs::create_dir(&out).unwrap();
+    for name in [".tokens.npy.tmp", ".tokens.parquet.tmp"] {
+        fs::write(out.join(name), "half").unwrap();
+    }
+    export_npy(&check(&dir), &out).unwrap();
+    assert_eq!(names(&out), ["keys.txt", "labels.npy", "tokens.npy"]);
+}

@@ -250,3 +250,83 @@ fn subsets_hold_what_was_selected_and_nothing_else() {
         assert!(error.to_string().contains(expected), "{error}");
     }
 }
+
+/// Two caches of the same name, number of images and job, with other rows: neither a finished nor an unfinished merge of
+/// one is taken for that of the other.
+#[test]
+fn a_merge_of_other_rows_is_refused_whatever_their_names() {
+    let temp = tempfile::tempdir().unwrap();
+    let (a, b, out) = (temp.path().join("a"), temp.path().join("b"), temp.path().join("out"));
+    part(&a, 0..2);
+    part(&b, 2..4);
+    let hash = merge_all(&out, &[&a, &b]).unwrap();
+    let job = JobSpec { rows_per_group: 8, groups_per_shard: 2, ..JobSpec::of(check(&out).manifest()).unwrap() };
+    let killed = temp.path().join("killed");
+    let mut writer = CacheWriter::open(&killed, job, OpenMode::Resume).unwrap();
+    (0..11).for_each(|image| push(&mut writer, &small_job(), image).unwrap());
+    drop(writer);
+    // The first input becomes another one.
+    let other = temp.path().join("other");
+    let original = check(&a);
+    let mut writer = CacheWriter::open(&other, JobSpec::of(original.manifest()).unwrap(), OpenMode::Resume).unwrap();
+    let bad = BAD_IMAGES.iter().filter(|image| **image < original.manifest().source.images);
+    for image in 0..original.manifest().source.images {
+        if bad.clone().any(|bad| *bad == image) {
+            writer.quarantine(image, "bad", "decode", "premature end of JPEG file").unwrap();
+            continue;
+        }
+        let key = format!("other/{image}.png");
+        let tokens = tokens_of(original.grid(), 1000 + image, 0);
+        let row = |view| Row { tokens: &tokens, label: 0, key: &key, view, crop_x: 0, crop_y: 0, flip: false };
+        writer.push_image(image, &[row(0), row(1)]).unwrap();
+    }
+    writer.finish().unwrap();
+    fs::rename(&a, temp.path().join("first")).unwrap();
+    fs::rename(&other, &a).unwrap();
+    for dir in [&out, &killed] {
+        let error = merge_all(dir, &[&a, &b]).unwrap_err();
+        assert!(matches!(error, CacheError::InputsDiffer { .. }), "{error}");
+    }
+    assert_eq!(check(&out).content_hash(), hash, "nothing was changed");
+    // With the inputs that it was begun with, it goes on.
+    fs::rename(&a, temp.path().join("second")).unwrap();
+    fs::rename(temp.path().join("first"), &a).unwrap();
+    assert_eq!(merge_all(&killed, &[&a, &b]).unwrap(), hash);
+}
+
+#[test]
+fn splits_are_part_of_a_summary() {
+    let temp = tempfile::tempdir().unwrap();
+    let (a, b, out) = (temp.path().join("a"), temp.path().join("b"), temp.path().join("out"));
+    part(&a, 0..2);
+    part(&b, 2..4);
+    let named = |dir: &Path, name: &str| MergeInput { dir: dir.into(), split: Some(name.into()) };
+    merge(&out, &[named(&a, "train"), named(&b, "val")], OpenMode::Resume).unwrap();
+    let (rows_a, rows_b) = (check(&a).num_rows(), check(&b).num_rows());
+    let splits = tokengrid_cache::inspect(&out).unwrap().splits;
+    let found: Vec<_> = splits.iter().map(|split| (split.name.as_str(), split.first_row, split.rows)).collect();
+    assert_eq!(found, [("train", 0, rows_a), ("val", rows_a, rows_b)]);
+    assert!(tokengrid_cache::inspect(&a).unwrap().splits.is_empty());
+}
+
+/// The old cache is taken apart by its manifest; what is somebody else's moves, and nothing is replaced.
+#[test]
+fn a_cache_is_removed_without_what_is_not_its_own() {
+    let (temp, dir) = small_cache();
+    let rest = temp.path().join("rest");
+    fs::create_dir_all(dir.join(".git/objects")).unwrap();
+    fs::write(dir.join(".hidden"), "mine").unwrap();
+    fs::write(dir.join("shard-00009-00000.parquet"), "not of this cache").unwrap();
+    fs::write(dir.join("notes.txt"), "mine, too").unwrap();
+    fs::create_dir(&rest).unwrap();
+    fs::write(rest.join("notes.txt"), "others").unwrap();
+    tokengrid_cache::remove_cache(&dir, &rest).unwrap();
+    assert!(!dir.exists());
+    assert_eq!(names(&rest), [".git", ".hidden", "notes.txt", "notes.txt.1", "shard-00009-00000.parquet"]);
+    assert_eq!(fs::read_to_string(rest.join("notes.txt")).unwrap(), "others");
+    let foreign = temp.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("shard-00000-00000.parquet"), "somebody's").unwrap();
+    assert!(tokengrid_cache::remove_cache(&foreign, &rest).is_err());
+    assert_eq!(names(&foreign), ["shard-00000-00000.parquet"]);
+}

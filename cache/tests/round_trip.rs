@@ -185,6 +185,7 @@ fn rows_that_break_a_promise_are_refused_and_leave_no_trace() {
     for (expected, rows) in refused {
         let error = writer.push_image(1, &rows).unwrap_err();
         assert!(error.to_string().contains(expected), "{error} should say {expected}");
+        assert!(error.to_string().len() < 600, "a long key is not printed whole");
     }
     for image in [0, 2, 37] {
         let error = writer.push_image(image, &[row, second]).unwrap_err();

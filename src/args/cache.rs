@@ -206,7 +206,7 @@ pub struct ImportArgs {
     /// Bits of a token [default: as many as the largest one needs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
     pub bits: Option<u32>,
-    /// Rows an image, next to each other.
+    /// Rows of each image, next to each other in the array (images x views x H*W has them, too).
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
     /// The cache's folder.
@@ -246,9 +246,10 @@ pub struct SubsetArgs {
 #[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct MadeOfArgs {
-    /// The images that the cache was made of.
-    #[arg(long, value_name = "SOURCE")]
-    pub source: PathBuf,
+    /// The images that the cache was made of. For a cache with splits one for each: train=DIR; for a merged one those of all
+    /// parts, in their order.
+    #[arg(long, value_name = "[SPLIT=]SOURCE", required = true)]
+    pub source: Vec<PathBuf>,
     /// The labels that were given with it.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,

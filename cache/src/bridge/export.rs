@@ -2,17 +2,28 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::list_parquet::ListWriter;
 use super::npy::write_header;
 use crate::error::CacheError;
-use crate::fsio::{io_error, sync_dir};
+use crate::fsio::{io_error, remove_if_present, sync_dir};
 use crate::job::JobIdentity;
 use crate::reader::TokenCache;
 
-/// Suffix of files that are being written.
-const TEMPORARY: &str = ".tmp";
+/// The files of an export.
+const FILES: [&str; 4] = ["tokens.npy", "labels.npy", "keys.txt", "tokens.parquet"];
+
+/// The name of a file that is being written.
+fn temporary(name: &str) -> String {
+    format!(".{name}.tmp")
+}
+
+/// Makes the folder, and removes what an export left there that was killed.
+fn prepare(out: &Path) -> Result<(), CacheError> {
+    fs::create_dir_all(out).map_err(io_error("create folder", out))?;
+    FILES.iter().try_for_each(|name| remove_if_present(&out.join(temporary(name))))
+}
 
 /// Writes the rows of a cache to `out` as `tokens.npy` (int32, `[rows, H * W]`), `labels.npy` (int64, `[rows]`) and
 /// `keys.txt` (one line a row): what [`super::import_npy`] reads. Rows are in the order of the cache, the views of an
@@ -38,7 +49,7 @@ const TEMPORARY: &str = ".tmp";
 /// # Ok(()) }
 /// ```
 pub fn export_npy(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
-    fs::create_dir_all(out).map_err(io_error("create folder", out))?;
+    prepare(out)?;
     let (rows, num_tokens) = (cache.num_rows(), cache.grid().num_tokens());
     let mut tokens = Output::create(out, "tokens.npy")?;
     let mut labels = Output::create(out, "labels.npy")?;
@@ -77,15 +88,15 @@ pub fn export_npy(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
 /// # Ok(()) }
 /// ```
 pub fn export_parquet(cache: &TokenCache, out: &Path) -> Result<(), CacheError> {
-    fs::create_dir_all(out).map_err(io_error("create folder", out))?;
-    let file = Output::create(out, "tokens.parquet")?;
-    let path = file.path.clone();
-    let mut writer = ListWriter::new(file.file, &path, &exported_job(cache))?;
+    prepare(out)?;
+    let mut output = Output::create(out, "tokens.parquet")?;
+    let file = output.file.take().expect("it was just created");
+    let mut writer = ListWriter::new(file, &output.path, &exported_job(cache))?;
     cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
         rows.iter().try_for_each(|row| writer.push(row))
     })?;
-    let file = writer.finish()?;
-    Output { file, path, target: out.join("tokens.parquet") }.publish()?;
+    output.file = Some(writer.finish()?);
+    output.publish()?;
     sync_dir(out)
 }
 
@@ -102,26 +113,39 @@ fn exported_job(cache: &TokenCache) -> JobIdentity {
     job
 }
 
-/// A file that gets its name when it is whole.
+/// A file that gets its name when it is whole, and is removed otherwise.
 struct Output {
-    file: BufWriter<File>,
-    path: std::path::PathBuf,
-    target: std::path::PathBuf,
+    /// `None` while somebody else writes to it, and once it is published.
+    file: Option<BufWriter<File>>,
+    path: PathBuf,
+    target: PathBuf,
 }
 
 impl Output {
     fn create(dir: &Path, name: &str) -> Result<Output, CacheError> {
-        let path = dir.join(format!(".{name}{TEMPORARY}"));
+        let path = dir.join(temporary(name));
         let file = File::create(&path).map_err(io_error("create", &path))?;
-        Ok(Output { file: BufWriter::with_capacity(1 << 20, file), path, target: dir.join(name) })
+        Ok(Output { file: Some(BufWriter::with_capacity(1 << 20, file)), path, target: dir.join(name) })
+    }
+
+    fn file(&mut self) -> &mut BufWriter<File> {
+        self.file.as_mut().expect("it is not published")
     }
 
     fn write(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<(), CacheError> {
-        write(&mut self.file).map_err(io_error("write", &self.path))
+        write(self.file()).map_err(io_error("write", &self.path))
     }
 
     fn publish(mut self) -> Result<(), CacheError> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(io_error("write", &self.path))?;
+        let file = self.file();
+        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(io_error("write", &self.path))?;
         fs::rename(&self.path, &self.target).map_err(io_error("rename to its final name", &self.target))
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Gone already where it was published.
+        let _ = fs::remove_file(&self.path);
     }
 }

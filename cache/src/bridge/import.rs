@@ -1,17 +1,16 @@
 //! A cache out of arrays or of Parquet with lists.
 
-use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use super::keys::Keys;
 use super::list_parquet::{Columns, ListReader};
 use super::npy::NpyReader;
+use crate::cancel;
 use crate::error::CacheError;
-use crate::fsio::io_error;
 use crate::grid::{GridSpec, TOKEN_BITS_MAX};
 use crate::group::Row;
 use crate::job::{JobSpec, TokenizerInfo};
-use crate::writer::{CacheWriter, Finished, OpenMode};
+use crate::writer::{CopyWriter, Finished, OpenMode};
 
 /// What arrays do not say about themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,7 +31,8 @@ pub struct ImportOptions {
 /// (`[rows]` or `[images]`) and `keys` (a text file, one line a row or image); without, labels are -1 and keys numbers.
 ///
 /// # Errors
-/// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; as [`CacheWriter`].
+/// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when
+/// `out` was begun with other rows; as [`CacheWriter`](crate::CacheWriter).
 pub fn import_npy(
     tokens: &Path,
     labels: Option<&Path>,
@@ -45,11 +45,11 @@ pub fn import_npy(
     let views = options.views.max(1) as usize;
     let (rows, num_tokens) = (rows_of(tokens, &input.shape, options)?, num_tokens(options));
     if !rows.is_multiple_of(views) {
-        return Err(import_error(tokens, "number of rows", format!("a multiple of {views} views"), rows));
+        return Err(import_error(tokens, "number of rows", format!("a multiple of --views {views}"), rows));
     }
     let images = rows / views;
     let mut labels = labels.map(|path| PerRow::labels(path, images, views)).transpose()?;
-    let mut keys = keys.map(Keys::open).transpose()?;
+    let mut keys = keys.map(|path| Keys::open(path, images, views)).transpose()?;
     let bits = match options.bits {
         Some(bits) => bits,
         None => needed_bits(tokens, NpyReader::open(tokens)?, rows * num_tokens)?,
@@ -59,8 +59,9 @@ pub fn import_npy(
     for image in 0..images {
         input.read(&mut wide)?;
         let label = labels.as_mut().map_or(Ok(-1), |labels| labels.next(views))?;
-        let key = keys.as_mut().map_or(Ok(format!("{image:08}")), |keys| keys.next(image, images, views, rows))?;
+        let key = keys.as_mut().map_or(Ok(format!("{image:08}")), Keys::next)?;
         importer.push(image, &wide, label, &key)?;
+        cancel::check()?;
     }
     importer.writer.finish()
 }
@@ -98,6 +99,7 @@ pub fn import_npy_pairs(
     let mut largest = 0;
     if options.bits.is_none() {
         for number in &numbers {
+            cancel::check()?;
             largest = values_of(&file(*number))?.into_iter().fold(largest, i64::max);
         }
     }
@@ -105,6 +107,7 @@ pub fn import_npy_pairs(
     let options = ImportOptions { views: (size / num_tokens) as u32, ..options.clone() };
     let mut importer = Importer::open(codes, numbers.len(), bits, &options, out, mode)?;
     for (image, number) in numbers.iter().enumerate() {
+        cancel::check()?;
         let values = values_of(&file(*number))?;
         if values.len() != size {
             return Err(import_error(&file(*number), "size", format!("{size} as the first one"), values.len()));
@@ -164,6 +167,7 @@ pub fn import_parquet(
     for (path, reader) in &readers {
         for group in 0..reader.num_groups() {
             rows.append(path, reader.read_group(group)?, importer.num_tokens, views)?;
+            cancel::check()?;
             while rows.len() >= views {
                 importer.push_rows(image, &rows, views)?;
                 rows.drop_front(views);
@@ -179,6 +183,7 @@ fn largest_token(readers: &[(&PathBuf, ListReader)]) -> Result<i64, CacheError> 
     let mut largest = 0;
     for (_, reader) in readers {
         for group in 0..reader.num_groups() {
+            cancel::check()?;
             largest = reader.read_group(group)?.tokens.into_iter().fold(largest, i64::max);
         }
     }
@@ -251,7 +256,7 @@ const MISSING: i64 = i64::MIN;
 
 /// The writer of an import, with what its rows are checked against.
 struct Importer {
-    writer: CacheWriter,
+    writer: CopyWriter,
     path: PathBuf,
     grid: GridSpec,
     first_view: u32,
@@ -273,7 +278,7 @@ impl Importer {
 
     fn of(path: &Path, job: JobSpec, out: &Path, mode: OpenMode) -> Result<Importer, CacheError> {
         let (grid, first_view) = (job.grid, job.first_view);
-        let writer = CacheWriter::open(out, job, mode)?;
+        let writer = CopyWriter::open(out, job, mode)?;
         Ok(Importer { writer, path: path.into(), grid, first_view, num_tokens: grid.num_tokens(), tokens: Vec::new() })
     }
 
@@ -290,10 +295,6 @@ impl Importer {
 
     fn push(&mut self, image: usize, tokens: &[i64], label: i64, key: &str) -> Result<(), CacheError> {
         self.narrow(image, tokens)?;
-        // Read all the same, so that a source that changed is noticed, but done already.
-        if image < self.writer.next_image() {
-            return Ok(());
-        }
         let label = label_of(&self.path, label)?;
         let views = self.tokens.chunks_exact(self.num_tokens).zip(self.first_view..);
         let rows: Vec<_> =
@@ -304,9 +305,6 @@ impl Importer {
     fn push_rows(&mut self, image: usize, rows: &OwnedRows, views: usize) -> Result<(), CacheError> {
         let (columns, num_tokens) = (&rows.columns, self.num_tokens);
         self.narrow(image, &columns.tokens[rows.start * num_tokens..(rows.start + views) * num_tokens])?;
-        if image < self.writer.next_image() {
-            return Ok(());
-        }
         let no_text = |_| import_error(&self.path, "key", "UTF-8 text".into(), "other bytes");
         let number = |what, value: i64| {
             i32::try_from(value).map_err(|_| import_error(&self.path, what, "32 bits".into(), value))
@@ -364,7 +362,12 @@ fn rows_of(path: &Path, shape: &[usize], options: &ImportOptions) -> Result<usiz
         }
         _ => None,
     };
-    let expected = || format!("[rows, {}]", height * width);
+    let expected = || match shape {
+        [_, views, tokens] if *tokens == height * width => {
+            format!("{} views of each image (--views {views} takes all of the array's)", options.views.max(1))
+        }
+        _ => format!("[rows, {0}], or [images, views, {0}] with --views", height * width),
+    };
     rows.filter(|_| height * width > 0).ok_or_else(|| import_error(path, "shape", expected(), format!("{shape:?}")))
 }
 
@@ -373,6 +376,7 @@ fn needed_bits(path: &Path, mut input: NpyReader, values: usize) -> Result<u32, 
     let (mut largest, mut left) = (0, values);
     while left > 0 {
         let block = &mut block[..left.min(1 << 18)];
+        cancel::check()?;
         input.read(block)?;
         largest = block.iter().copied().fold(largest, i64::max);
         left -= block.len();
@@ -400,7 +404,10 @@ impl PerRow {
         let reader = NpyReader::open(path)?;
         let values: usize = reader.shape.iter().product();
         if values != images && values != images * views {
-            let expected = format!("{images} images or {} rows", images * views);
+            let expected = match views {
+                1 => format!("{images}, one for each row; for a label for several rows give --views"),
+                _ => format!("{images} images or {} rows", images * views),
+            };
             return Err(import_error(path, "number of labels", expected, values));
         }
         Ok(PerRow { path: path.into(), each_row: values != images, reader })
@@ -416,39 +423,11 @@ impl PerRow {
     }
 }
 
-/// Keys of rows or of images, a line each.
-struct Keys {
-    path: PathBuf,
-    lines: std::io::Lines<BufReader<fs::File>>,
-    num_lines: usize,
-}
-
-impl Keys {
-    fn open(path: &Path) -> Result<Keys, CacheError> {
-        let open = || fs::File::open(path).map(BufReader::new).map_err(io_error("open", path));
-        let num_lines = open()?.split(b'\n').count();
-        Ok(Keys { path: path.into(), lines: open()?.lines(), num_lines })
-    }
-
-    fn next(&mut self, image: usize, images: usize, views: usize, rows: usize) -> Result<String, CacheError> {
-        if self.num_lines != images && self.num_lines != rows {
-            let expected = format!("{images} images or {rows} rows");
-            return Err(import_error(&self.path, "number of keys", expected, self.num_lines));
-        }
-        let each = if self.num_lines == images { 1 } else { views };
-        // Editors put a byte order mark in front of the first line, and joined files have them in front of others.
-        let lines = self.lines.by_ref().take(each).map(|line| Ok(line?.trim_start_matches('\u{FEFF}').to_owned()));
-        let mut keys = lines.collect::<Result<Vec<_>, _>>().map_err(io_error("read", &self.path))?;
-        if let Some(other) = keys.iter().find(|key| **key != keys[0]) {
-            return Err(import_error(&self.path, "key of a later view", keys[0].clone(), other));
-        }
-        if keys.is_empty() {
-            return Err(import_error(&self.path, "number of keys", images.to_string(), image));
-        }
-        Ok(keys.swap_remove(0))
-    }
-}
-
-fn import_error(path: &Path, what: &'static str, expected: String, actual: impl std::fmt::Display) -> CacheError {
+pub(super) fn import_error(
+    path: &Path,
+    what: &'static str,
+    expected: String,
+    actual: impl std::fmt::Display,
+) -> CacheError {
     CacheError::Import { path: path.into(), what, expected, actual: actual.to_string() }
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod import;
+mod keys;
 mod list_parquet;
 mod npy;
 

@@ -1,15 +1,16 @@
 //! Two caches, row by row: which rows only one of them has, and where labels, crops and tokens differ.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 use serde_json::Value;
 
+use super::diff_rows::Compare;
+use super::matches::Matches;
 use crate::error::CacheError;
-use crate::reader::{RowMeta, TokenCache};
+use crate::reader::TokenCache;
 
-/// Images that are compared at a time.
-const BLOCK_IMAGES: usize = 4096;
+/// Rows of the first cache that are compared at a time. Where the rows of the second one are in another order, all of its
+/// columns are read once for each of these blocks, at some 24 bytes a row.
+const BLOCK_ROWS: usize = 1 << 20;
 
 /// How two caches differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -70,8 +71,11 @@ pub struct RowDiff {
 /// Compares two caches; of rows that differ, lists the first `listed_max`. `progress` is called with the images of the
 /// first cache that are done, and all of them.
 ///
+/// Memory: 24 MiB, and 9 bytes an image of the second cache (25 where the caches are in different orders).
+///
 /// # Errors
-/// A column of one of them is damaged, or its file cannot be read. Token bytes are compared as they are.
+/// A column of one of them is damaged, or its file cannot be read; [`CacheError::Cancelled`]. Token bytes are compared as
+/// they are.
 pub fn diff(
     caches: [&TokenCache; 2],
     listed_max: usize,
@@ -82,27 +86,29 @@ pub fn diff(
         CacheDiff { manifests: manifests(caches), rows: caches.map(TokenCache::num_rows), ..Default::default() };
     let mut compare = Compare::new(caches, listed_max);
     let mut others = Matches::new(b)?;
-    let mut block_b = Block::default();
-    for start in (0..a.num_images()).step_by(BLOCK_IMAGES) {
-        let images = start..(start + BLOCK_IMAGES).min(a.num_images());
-        let metas = a.metas(images.start * a.num_views()..images.end * a.num_views())?;
-        for (image, metas) in images.clone().zip(metas.chunks_exact(a.num_views())) {
-            let Some(other) = others.take(image, &metas[0].key) else {
-                found.only_in[0] += metas.len();
-                push_key(&mut found.only_keys[0], &metas[0].key, listed_max);
-                continue;
-            };
-            let metas_b = block_b.metas(b, other)?;
-            found.only_in[0] += compare.image(&mut found, [image, other], [metas, metas_b])?;
-        }
+    let block_images = (BLOCK_ROWS / a.num_views()).max(1);
+    for start in (0..a.num_images()).step_by(block_images) {
+        let images = start..(start + block_images).min(a.num_images());
+        let mut pairs = Vec::new();
+        a.visit_keys(images.clone(), &mut |image, key| {
+            match others.take(image, key) {
+                Some(other) => pairs.push([image, other]),
+                None => {
+                    found.only_in[0] += a.num_views();
+                    push_key(&mut found.only_keys[0], key, listed_max);
+                }
+            }
+            Ok(())
+        })?;
+        compare.images(&mut found, images.clone(), pairs)?;
         progress(images.end as u64, a.num_images() as u64);
     }
     found.only_in[1] = b.num_rows() - found.common_rows;
     others.visit_left(b, &mut |key| push_key(&mut found.only_keys[1], key, listed_max))?;
-    found.unequal_by_bit = compare.unequal_by_bit;
+    found.unequal_by_bit = compare.into_unequal_by_bit();
     let differing =
         found.only_in.iter().sum::<usize>() + found.labels_differ + found.crops_differ + found.tokens_differ;
-    found.same = differing == 0 && compare.is_comparable;
+    found.same = differing == 0 && a.grid() == b.grid();
     Ok(found)
 }
 
@@ -128,165 +134,4 @@ fn manifests([a, b]: [&TokenCache; 2]) -> Vec<(&'static str, Value, Value)> {
         ("quarantined", a.quarantine.images.into(), b.quarantine.images.into()),
     ];
     fields.into_iter().filter(|(_, a, b)| a != b).collect()
-}
-
-/// Finds the image of the second cache with a given key. As a rule it has the same number as in the first; only where it
-/// has not, a table of all keys is made.
-struct Matches {
-    /// 64 bits of the hash of each key.
-    keys: Vec<u64>,
-    by_key: Option<HashMap<u64, u32>>,
-    taken: Vec<bool>,
-}
-
-impl Matches {
-    fn new(cache: &TokenCache) -> Result<Matches, CacheError> {
-        let mut keys = Vec::with_capacity(cache.num_images());
-        cache.visit_keys(0..cache.num_images(), &mut |_, key| {
-            keys.push(short_hash(key));
-            Ok(())
-        })?;
-        let taken = vec![false; keys.len()];
-        Ok(Matches { keys, by_key: None, taken })
-    }
-
-    fn take(&mut self, image: usize, key: &str) -> Option<usize> {
-        let hash = short_hash(key);
-        let other = if self.keys.get(image) == Some(&hash) {
-            image
-        } else {
-            let keys = &self.keys;
-            *self.by_key.get_or_insert_with(|| keys.iter().copied().zip(0..).collect()).get(&hash)? as usize
-        };
-        // A key that is there twice finds its first image once.
-        (!std::mem::replace(&mut self.taken[other], true)).then_some(other)
-    }
-
-    fn visit_left(&self, cache: &TokenCache, visit: &mut dyn FnMut(&str)) -> Result<(), CacheError> {
-        if self.taken.iter().all(|taken| *taken) {
-            return Ok(());
-        }
-        cache.visit_keys(0..cache.num_images(), &mut |image, key| {
-            if !self.taken[image] {
-                visit(key);
-            }
-            Ok(())
-        })
-    }
-}
-
-fn short_hash(key: &str) -> u64 {
-    let hash = blake3::hash(key.as_bytes());
-    let (words, _) = hash.as_bytes().as_chunks::<8>();
-    u64::from_le_bytes(words[0])
-}
-
-/// Rows of the second cache around the last one that was asked for.
-#[derive(Default)]
-struct Block {
-    first: usize,
-    metas: Vec<RowMeta>,
-}
-
-impl Block {
-    fn metas(&mut self, cache: &TokenCache, image: usize) -> Result<&[RowMeta], CacheError> {
-        let views = cache.num_views();
-        if !(self.first..self.first + self.metas.len() / views).contains(&image) {
-            self.first = image / BLOCK_IMAGES * BLOCK_IMAGES;
-            let end = (self.first + BLOCK_IMAGES).min(cache.num_images());
-            self.metas = cache.metas(self.first * views..end * views)?;
-        }
-        Ok(&self.metas[(image - self.first) * views..][..views])
-    }
-}
-
-struct Compare<'a> {
-    caches: [&'a TokenCache; 2],
-    listed_max: usize,
-    is_comparable: bool,
-    packed: [Vec<u8>; 2],
-    tokens: [Vec<u32>; 2],
-    unequal_by_bit: Vec<u64>,
-}
-
-impl<'a> Compare<'a> {
-    fn new(caches: [&'a TokenCache; 2], listed_max: usize) -> Compare<'a> {
-        let [grid, other] = caches.map(TokenCache::grid);
-        Compare {
-            caches,
-            listed_max,
-            is_comparable: grid == other,
-            packed: Default::default(),
-            tokens: [grid, other].map(|grid| vec![0; grid.num_tokens()]),
-            unequal_by_bit: vec![0; grid.bits as usize],
-        }
-    }
-
-    /// Compares the views of an image; returns how many of the first cache's the second one lacks.
-    fn image(
-        &mut self,
-        found: &mut CacheDiff,
-        images: [usize; 2],
-        [metas_a, metas_b]: [&[RowMeta]; 2],
-    ) -> Result<usize, CacheError> {
-        let first_rows = [0, 1].map(|i| self.caches[i].image_rows(images[i]).start);
-        let mut missing = 0;
-        for (place_a, meta_a) in metas_a.iter().enumerate() {
-            let Some(place_b) = metas_b.iter().position(|meta_b| meta_b.view == meta_a.view) else {
-                missing += 1;
-                continue;
-            };
-            found.common_rows += 1;
-            let rows = [first_rows[0] + place_a, first_rows[1] + place_b];
-            self.row(found, rows, [meta_a, &metas_b[place_b]])?;
-        }
-        Ok(missing)
-    }
-
-    fn row(&mut self, found: &mut CacheDiff, rows: [usize; 2], metas: [&RowMeta; 2]) -> Result<(), CacheError> {
-        let labels = metas.map(|meta| meta.label);
-        let crops = metas.map(|meta| (meta.crop_x, meta.crop_y, meta.flip));
-        let (unequal_tokens, unequal_bits) = if self.is_comparable { self.tokens(found, rows)? } else { (0, 0) };
-        let (labels_differ, crops_differ) = (labels[0] != labels[1], crops[0] != crops[1]);
-        found.labels_differ += usize::from(labels_differ);
-        found.crops_differ += usize::from(crops_differ);
-        found.tokens_differ += usize::from(unequal_tokens > 0);
-        if (labels_differ || crops_differ || unequal_tokens > 0) && found.listed.len() < self.listed_max {
-            found.listed.push(RowDiff {
-                key: metas[0].key.clone(),
-                view: metas[0].view,
-                rows,
-                labels: labels_differ.then_some(labels),
-                crops: crops_differ.then_some(crops),
-                unequal_tokens,
-                unequal_bits,
-            });
-        }
-        Ok(())
-    }
-
-    /// Tokens and bits that differ.
-    fn tokens(&mut self, found: &mut CacheDiff, rows: [usize; 2]) -> Result<(usize, usize), CacheError> {
-        let bits = self.unequal_by_bit.len();
-        for ((cache, row), packed) in self.caches.into_iter().zip(rows).zip(&mut self.packed) {
-            cache.read_packed(row..row + 1, packed)?;
-        }
-        let num_tokens = self.tokens[0].len();
-        found.tokens += num_tokens as u64;
-        found.bits += (num_tokens * bits) as u64;
-        let (mut unequal_tokens, mut unequal_bits) = (0, 0);
-        if self.packed[0] != self.packed[1] {
-            for (packed, tokens) in self.packed.iter().zip(&mut self.tokens) {
-                crate::unpack::unpack(packed, bits as u32, tokens);
-            }
-            for different in self.tokens[0].iter().zip(&self.tokens[1]).map(|(a, b)| a ^ b).filter(|bits| *bits != 0) {
-                unequal_tokens += 1;
-                unequal_bits += different.count_ones() as usize;
-                self.unequal_by_bit.iter_mut().enumerate().for_each(|(bit, n)| *n += u64::from(different >> bit & 1));
-            }
-        }
-        found.equal_tokens += (num_tokens - unequal_tokens) as u64;
-        found.equal_bits += (num_tokens * bits - unequal_bits) as u64;
-        Ok((unequal_tokens, unequal_bits))
-    }
 }

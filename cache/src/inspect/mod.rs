@@ -9,14 +9,16 @@
 //! | [`conflicts`] | labels that contradict the images' names |
 //! | [`store`] | the file that keeps all this beside the cache |
 //! | [`find`] | rows by a part of their key |
-//! | [`diff`] | two caches, row by row |
+//! | [`diff`], [`matches`], [`diff_rows`] | two caches, row by row |
 
 mod classes;
 mod conflicts;
 mod diff;
+mod diff_rows;
 mod exact;
 mod figures;
 mod find;
+mod matches;
 mod near;
 mod pass;
 mod store;
@@ -31,6 +33,7 @@ pub use self::diff::{CacheDiff, RowDiff, diff};
 pub use self::exact::SameGrid;
 pub use self::find::{FoundRows, RowFilter, find_rows};
 pub use self::near::{NearDuplicates, NearPair};
+pub(crate) use self::store::is_temporary_inspection;
 pub use self::store::{INSPECTION_FILE, StoredAt};
 
 use self::figures::{Ones, entropy_bits, histogram};

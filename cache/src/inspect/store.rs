@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::{INSPECTION_VERSION, Inspection};
 use crate::error::CacheError;
-use crate::fsio::write_atomically;
+use crate::fsio::{list_names, read_at_most, write_atomically};
 use crate::reader::TokenCache;
 
 /// Name of the file in the cache's folder.
@@ -28,7 +28,8 @@ impl Inspection {
     /// A file that is damaged, of an older version or of another manifest counts as none.
     pub fn load(cache: &TokenCache, fallback: Option<&Path>) -> Option<Inspection> {
         let read = |path: PathBuf| {
-            let inspection: Inspection = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+            let text = read_at_most(&path, bytes_max(cache)).ok()?;
+            let inspection: Inspection = serde_json::from_slice(&text).ok()?;
             inspection.fits(cache).then_some(inspection)
         };
         paths(cache, fallback).into_iter().find_map(read)
@@ -48,6 +49,7 @@ impl Inspection {
         if let Some(inspection) = Self::load(cache, fallback) {
             return Ok(inspection);
         }
+        remove_stale(cache, fallback);
         let inspection = Self::of(cache, threads, cancel, progress)?;
         inspection.store(cache, fallback);
         Ok(inspection)
@@ -61,7 +63,7 @@ impl Inspection {
             let folder = path.parent()?;
             fs::create_dir_all(folder).ok()?;
             // Two programs may be at it at once.
-            let temporary = folder.join(format!(".{INSPECTION_FILE}.{}.tmp", std::process::id()));
+            let temporary = folder.join(temporary_name(std::process::id()));
             write_atomically(temporary, path, &text).ok()
         };
         let written = paths(cache, fallback).into_iter().find(|path| write(path).is_some());
@@ -81,6 +83,53 @@ impl Inspection {
             && near.iter().all(|pair| pair.first < rows && pair.row < rows)
             && self.stats.label_conflicts.listed.iter().all(|conflict| conflict.row < rows)
     }
+}
+
+/// No inspection of the cache is longer: its tables have two numbers a code, its lists are cut, classes have a line each.
+fn bytes_max(cache: &TokenCache) -> u64 {
+    let codes = 1u64 << cache.grid().bits;
+    (64 << 20) + 48 * codes + 4096 * cache.manifest().classes.len() as u64
+}
+
+fn temporary_name(process: u32) -> String {
+    format!(".{INSPECTION_FILE}.{process}.tmp")
+}
+
+/// The process that was writing an inspection under this name.
+fn writing_process(name: &str) -> Option<u32> {
+    let process = name.strip_prefix(".inspect.json.")?.strip_suffix(".tmp")?.parse().ok()?;
+    (name == temporary_name(process)).then_some(process)
+}
+
+/// Whether a file of this name is an inspection that was being written.
+pub(crate) fn is_temporary_inspection(name: &str) -> bool {
+    writing_process(name).is_some()
+}
+
+/// Removes what processes left behind that died while they wrote an inspection.
+fn remove_stale(cache: &TokenCache, fallback: Option<&Path>) {
+    for path in paths(cache, fallback) {
+        let Some(folder) = path.parent() else { continue };
+        for name in list_names(folder).unwrap_or_default() {
+            if writing_process(&name).is_some_and(|process| !is_alive(process)) {
+                let _ = fs::remove_file(folder.join(name));
+            }
+        }
+    }
+}
+
+/// Whether a process of this number runs on this machine.
+#[cfg(unix)]
+fn is_alive(process: u32) -> bool {
+    let Ok(process) = i32::try_from(process) else { return false };
+    // SAFETY: signal 0 is not sent; the call only says whether there is such a process.
+    let found = unsafe { libc::kill(process, 0) } == 0;
+    found || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
+#[cfg(not(unix))]
+fn is_alive(_: u32) -> bool {
+    true
 }
 
 /// Where an inspection may lie, the best place first.

@@ -157,7 +157,8 @@ impl LayoutChecks<'_> {
     fn token_page(&self, header: Range<u64>, rows: usize) -> Result<(), CacheError> {
         let data_bytes = rows * self.shard.footer.grid.row_bytes();
         let mut bytes = vec![0; (header.end - header.start) as usize];
-        read_at(&self.shard.file, header.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
+        let file = self.shard.handle.file()?;
+        read_at(&file, header.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
         let header = DataPageHeader::parse(&bytes).map_err(|what| CacheError::PageHeader {
             path: self.shard.path.clone(),
             row_group: self.row_group,

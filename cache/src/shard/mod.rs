@@ -2,7 +2,9 @@
 
 mod belongs;
 mod file;
+mod handle;
 mod layout;
+pub(crate) mod map;
 
 use std::fs::File;
 use std::io;
@@ -15,6 +17,7 @@ use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type
 use parquet::file::metadata::ParquetMetaData;
 
 use self::file::{check_expected, check_footer, check_magic, read_at, read_metadata};
+use self::handle::Handle;
 use self::layout::GroupLayout;
 use crate::columns::read_column;
 use crate::error::CacheError;
@@ -24,7 +27,7 @@ use crate::group::{CLASS_INDEX_MAX, RowGroup};
 use crate::hash::{blake3_hex, row_hash};
 use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
-use crate::reader::{Access, RowMeta};
+use crate::reader::{Access, Crop, RowMeta};
 use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
 use crate::unpack::unpack;
 
@@ -36,7 +39,7 @@ pub(crate) struct Shard {
     pub(crate) path: PathBuf,
     pub(crate) footer: ShardFooter,
     pub(crate) bytes: u64,
-    file: File,
+    pub(crate) handle: Handle,
     metadata: ParquetMetaData,
     groups: Vec<GroupLayout>,
 }
@@ -76,7 +79,8 @@ impl Shard {
     fn from_footer(path: &Path, file: File, bytes: u64, rows_intact: bool) -> Result<Shard, CacheError> {
         let metadata = read_metadata(path, &file, bytes)?;
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
-        let mut shard = Shard { path: path.into(), footer, bytes, file, metadata, groups: Vec::new() };
+        let handle = Handle::new(path, file)?;
+        let mut shard = Shard { path: path.into(), footer, bytes, handle, metadata, groups: Vec::new() };
         shard.check_layout(rows_intact)?;
         Ok(shard)
     }
@@ -105,8 +109,18 @@ impl Shard {
         start..start + self.group_rows(group) * self.footer.grid.row_bytes()
     }
 
+    /// Takes a row group that will not be read again soon out of this process's memory, where it is mapped.
+    pub(crate) fn release(&self, file: &Bytes, group: usize) {
+        let range = &self.groups[group].range;
+        map::release(&file[range.start as usize..range.end as usize]);
+    }
+
     /// The whole file as bytes, mapped or read.
+    ///
+    /// # Errors
+    /// [`CacheError::Replaced`], [`CacheError::ShardSize`], [`CacheError::Io`].
     pub(crate) fn load(&self, access: Access) -> Result<Arc<Bytes>, CacheError> {
+        let file = self.handle.file()?;
         let bytes = match access {
             Access::Map | Access::MapRandom | Access::Preload => {
                 let mut options = memmap2::MmapOptions::new();
@@ -115,12 +129,12 @@ impl Shard {
                 }
                 // SAFETY: shards are published by rename and never written again by this crate, so the mapped inode
                 // does not change. A foreign process that truncates it makes reads fault, as `TokenCache` documents.
-                let map = unsafe { options.map(&self.file) }.map_err(io_error("map", &self.path))?;
+                let map = unsafe { options.map(&*file) }.map_err(io_error("map", &self.path))?;
                 #[cfg(unix)]
                 if access == Access::MapRandom {
                     map.advise(memmap2::Advice::Random).map_err(io_error("advise on", &self.path))?;
                 }
-                Bytes::from_owner(map)
+                map::into_bytes(map, &self.path)
             }
             Access::Copy => {
                 let failed = |source| io_error("copy", &self.path)(source);
@@ -129,7 +143,7 @@ impl Shard {
                 // there are none, it is only slower.
                 #[cfg(target_os = "linux")]
                 let _ = copy.advise(memmap2::Advice::HugePage);
-                read_at(&self.file, 0, &mut copy).map_err(io_error("read", &self.path))?;
+                read_at(&file, 0, &mut copy).map_err(io_error("read", &self.path))?;
                 Bytes::from_owner(copy.make_read_only().map_err(failed)?)
             }
         };
@@ -241,6 +255,21 @@ impl Shard {
         Ok(metas)
     }
 
+    /// Appends the crops of rows `rows` of a group to `crops`, after verifying the columns.
+    pub(crate) fn crops(
+        &self,
+        file: &Arc<Bytes>,
+        group: usize,
+        rows: Range<usize>,
+        crops: &mut Vec<Crop>,
+    ) -> Result<(), CacheError> {
+        let left = self.int_column(file, group, CROP_X, rows.clone())?;
+        let top = self.int_column(file, group, CROP_Y, rows.clone())?;
+        let flips = self.column::<BoolType>(file, group, FLIP, rows)?;
+        crops.extend(left.into_iter().zip(top).zip(flips).map(|((left, top), flip)| (left, top, flip)));
+        Ok(())
+    }
+
     /// The keys of rows `rows` of a group, after verifying the column; [`Shard::key_text`] makes text of them.
     pub(crate) fn keys(
         &self,
@@ -256,26 +285,25 @@ impl Shard {
         std::str::from_utf8(bytes).map_err(|_| self.value_error(group, KEY, "UTF-8 text", "other bytes".to_owned()))
     }
 
-    /// Fills `out` with the token bytes of a group from its byte `start` on, by position where the system can.
+    /// Fills `out` with the token bytes of a group from its byte `start` on: by position from `file`, where it is given,
+    /// else from the loaded shard.
     pub(crate) fn read_tokens(
         &self,
-        file: &Arc<Bytes>,
+        bytes: &Arc<Bytes>,
+        file: Option<&File>,
         group: usize,
         start: usize,
         out: &mut [u8],
     ) -> Result<(), CacheError> {
         let offset = self.token_range(group).start + start;
         #[cfg(unix)]
-        {
+        if let Some(file) = file {
             use std::os::unix::fs::FileExt;
-            let _ = file;
-            self.file.read_exact_at(out, offset as u64).map_err(io_error("read", &self.path))
+            return file.read_exact_at(out, offset as u64).map_err(io_error("read", &self.path));
         }
-        #[cfg(not(unix))]
-        {
-            out.copy_from_slice(&file[offset..offset + out.len()]);
-            Ok(())
-        }
+        let _ = file;
+        out.copy_from_slice(&bytes[offset..offset + out.len()]);
+        Ok(())
     }
 
     /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.

@@ -4,12 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::CacheError;
-use crate::fsio::{Lock, io_error, list_names, remove_if_present, sync_dir, write_atomically};
+use crate::fsio::{Lock, io_error, list_names, read_at_most, remove_if_present, sync_dir, write_atomically};
 use crate::job::{JobIdentity, JobSpec};
-use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, QUARANTINE_FILE};
+use crate::manifest::{FORMAT, MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest, QUARANTINE_FILE};
 use crate::schema::FORMAT_VERSION;
 use crate::vacant::is_system_name;
 
@@ -122,9 +121,30 @@ pub(crate) fn no_manifest(dir: &Path) -> CacheError {
     if !ours.contains(&Name::Job) {
         return CacheError::NotACache { path: dir.into() };
     }
-    let done = ours.iter().filter(|name| matches!(name, Name::Done(_))).count();
     let expected = read_job(dir).ok().flatten().map_or(1, |job| job.world_size as usize);
-    CacheError::Unfinished { path: dir.into(), done, expected }
+    let is_left = |rank: &u32| !ours.contains(&Name::Done(*rank));
+    let left: Vec<u32> = (0..expected as u32).filter(is_left).collect();
+    CacheError::Unfinished { path: dir.into(), done: expected - left.len(), expected, advice: advice(&left, expected) }
+}
+
+/// How an unfinished job is finished: a rank that nobody runs again stays unfinished for ever.
+fn advice(left: &[u32], expected: usize) -> String {
+    const LISTED: usize = 8;
+    if expected <= 1 {
+        return "run the command that writes it again to finish it".to_owned();
+    }
+    let listed: Vec<String> = left.iter().take(LISTED).map(u32::to_string).collect();
+    let more = if left.len() > LISTED { format!(" and {} more", left.len() - LISTED) } else { String::new() };
+    let (ranks, each) = match left.len() {
+        0 => return "run the command of any rank again to publish it".to_owned(),
+        1 => ("rank", "it"),
+        _ => ("ranks", "each of them"),
+    };
+    let listed = listed.join(", ");
+    format!(
+        "{ranks} {listed}{more} must still be run: the command that writes it, with --rank for {each} and --world-size \
+         {expected}; or start anew as one process with --overwrite"
+    )
 }
 
 /// Locks that a writer holds: nobody else writes for its rank.
@@ -132,16 +152,24 @@ pub(super) struct Claim {
     pub(super) rank_lock: Option<Lock>,
     /// The manifest, when the cache is finished.
     pub(super) manifest: Option<Manifest>,
+    pub(super) began: Began,
+}
+
+/// What a writer found missing and made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Began {
+    folder: bool,
+    job: bool,
 }
 
 /// Makes `dir` the folder of `job`: creates it, refuses what is not ours and what is another job's, claims the rank.
 pub(super) fn claim(dir: &Path, job: &JobSpec, overwrite: bool) -> Result<Claim, CacheError> {
-    create_folder(dir)?;
+    let mut began = Began { folder: create_folder(dir)?, job: false };
     // Before the lock's file is created in what may not be our folder; once more if it just became ours.
     refuse_foreign(dir).or_else(|_| refuse_foreign(dir))?;
     if !overwrite && let Some(manifest) = finished(dir, &job.identity())? {
         finish_cleaning(dir);
-        return Ok(Claim { rank_lock: None, manifest: Some(manifest) });
+        return Ok(Claim { rank_lock: None, manifest: Some(manifest), began });
     }
     let _folder = Lock::wait(&Name::FolderLock.path(dir))?;
     refuse_foreign(dir)?;
@@ -149,26 +177,55 @@ pub(super) fn claim(dir: &Path, job: &JobSpec, overwrite: bool) -> Result<Claim,
         clear(dir, job)?;
     } else if let Some(manifest) = finished(dir, &job.identity())? {
         remove_leftovers(dir);
-        return Ok(Claim { rank_lock: None, manifest: Some(manifest) });
+        return Ok(Claim { rank_lock: None, manifest: Some(manifest), began });
     }
     match read_job(dir)? {
         Some(found) => same_job(dir, &found.job, &job.identity(), Some((found.world_size, job.world_size)))?,
-        None => write_job(dir, job)?,
+        None => {
+            write_job(dir, job)?;
+            began.job = true;
+        }
     }
     let rank_lock = Lock::take(&Name::RankLock(job.rank).path(dir))?;
-    Ok(Claim { rank_lock: Some(rank_lock), manifest: None })
+    Ok(Claim { rank_lock: Some(rank_lock), manifest: None, began })
 }
 
-/// Creates the folder durably: after a power loss its files must not be in a folder that was never there.
-fn create_folder(dir: &Path) -> Result<(), CacheError> {
+/// Removes what a job without durable rows has made. Failing to is harmless: the folder is then one of an unfinished job.
+pub(super) fn withdraw(dir: &Path, began: Began, rank_lock: Option<Lock>) {
+    let Ok(folder_lock) = Lock::wait(&Name::FolderLock.path(dir)) else { return };
+    let has_rows = |name: &Name| matches!(name, Name::Shard(..) | Name::Part(..) | Name::Done(_) | Name::Manifest);
+    let ours = list_ours(dir).unwrap_or_default();
+    if began.job && !ours.iter().any(has_rows) {
+        // The job file last but for the locks: without it, nothing else may be there.
+        ours.iter()
+            .filter(|name| matches!(name, Name::Temp(_)))
+            .for_each(|name| _ = remove_if_present(&name.path(dir)));
+        ours.iter().filter(|name| matches!(name, Name::Job)).for_each(|name| _ = remove_if_present(&name.path(dir)));
+        ours.iter().filter(|name| is_lock(name)).for_each(|name| _ = remove_if_present(&name.path(dir)));
+        if began.folder {
+            // Only an empty folder can be removed this way.
+            let _ = fs::remove_dir(dir);
+        }
+    }
+    drop((folder_lock, rank_lock));
+}
+
+fn is_lock(name: &&Name) -> bool {
+    matches!(name, Name::FolderLock | Name::RankLock(_))
+}
+
+/// Creates the folder durably: after a power loss its files must not be in a folder that was never there. Whether it was
+/// not there before.
+fn create_folder(dir: &Path) -> Result<bool, CacheError> {
     if dir.is_dir() {
-        return Ok(());
+        return Ok(false);
     }
     fs::create_dir_all(dir).map_err(io_error("create folder", dir))?;
     match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent)?,
+        _ => sync_dir(Path::new("."))?,
     }
+    Ok(true)
 }
 
 /// The manifest of a finished cache of this job; an error when it is of another one.
@@ -218,8 +275,13 @@ fn refuse_foreign(dir: &Path) -> Result<(), CacheError> {
 }
 
 fn says_format(path: &Path) -> bool {
-    let loose: Option<Value> = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    loose.is_some_and(|loose| loose["format"] == FORMAT)
+    #[derive(Deserialize)]
+    struct Loose {
+        format: String,
+    }
+    let text = read_at_most(path, MANIFEST_BYTES_MAX).ok();
+    let loose: Option<Loose> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    loose.is_some_and(|loose| loose.format == FORMAT)
 }
 
 fn read_job(dir: &Path) -> Result<Option<JobFile>, CacheError> {
@@ -227,7 +289,7 @@ fn read_job(dir: &Path) -> Result<Option<JobFile>, CacheError> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read(&path).map_err(io_error("read", &path))?;
+    let text = read_at_most(&path, MANIFEST_BYTES_MAX)?;
     serde_json::from_slice(&text).map(Some).map_err(|source| CacheError::ManifestSyntax { path, source })
 }
 
@@ -278,6 +340,11 @@ fn clear(dir: &Path, job: &JobSpec) -> Result<(), CacheError> {
 
 /// The world size of a job that is being removed.
 const CLEARING: u32 = 0;
+
+/// Whether a file of this name is of ours, and no part of a finished cache.
+pub(crate) fn is_leftover(name: &str) -> bool {
+    parse_name(name).is_some_and(|name| !matches!(name, Name::Manifest | Name::Quarantine | Name::Shard(..)))
+}
 
 /// Removes what a publisher that died right after publishing left behind. The cache may be on a read-only disk: then
 /// they stay.

@@ -8,6 +8,7 @@
 //! When a rank has pushed all its images it leaves a done-marker with the entries of its shards. Whichever rank then
 //! finds all markers present publishes the quarantine list and the manifest, under the folder's lock.
 
+mod copy;
 mod encode;
 mod folder;
 mod publish;
@@ -19,12 +20,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::copy::CopyWriter;
 pub(crate) use self::encode::ShardSpec;
-pub(crate) use self::folder::{Name, list_ours, no_manifest, parse_shard_name, remove_leftovers};
+pub(crate) use self::folder::{Name, is_leftover, list_ours, no_manifest, parse_shard_name, remove_leftovers};
 pub(crate) use self::publish::{manifest_of, quarantine_list};
 use crate::error::CacheError;
 use crate::fsio::{Lock, remove_if_present};
 use crate::group::{Row, RowGroup, check_rows};
+use crate::hash::ContentSum;
 use crate::job::{JobIdentity, JobSpec, split_of};
 use crate::manifest::{Manifest, ShardEntry};
 use crate::margins::Margins;
@@ -95,6 +98,8 @@ pub struct CacheWriter {
     /// The published cache, when there is nothing to do.
     manifest: Option<Manifest>,
     rank_lock: Option<Lock>,
+    /// What this writer made of the folder, as opposed to an earlier one.
+    began: folder::Began,
 }
 
 impl CacheWriter {
@@ -125,6 +130,7 @@ impl CacheWriter {
             current: RowGroup::starting_at(images.start, &job.splits),
             manifest: claim.manifest,
             rank_lock: claim.rank_lock,
+            began: claim.began,
             images,
             job,
         };
@@ -156,6 +162,25 @@ impl CacheWriter {
     pub fn num_quarantined(&self) -> usize {
         let pending: usize = self.pending.iter().map(|group| group.quarantined.len()).sum();
         self.quarantined.len() + pending + self.current.quarantined.len()
+    }
+
+    /// The share in the content hash of the rows that are durable.
+    pub(crate) fn durable_content(&self) -> ContentSum {
+        let mut content = ContentSum::default();
+        let finished = self.manifest.as_ref().map(|manifest| &manifest.content_hash);
+        let sums = finished.into_iter().chain(self.shards.iter().map(|shard| &shard.content_sum));
+        sums.filter_map(|sum| ContentSum::from_hex(sum)).for_each(|sum| content.add(sum));
+        self.pending.iter().for_each(|group| content.add(group.content));
+        content
+    }
+
+    /// Gives up a job of one process. If nothing of it is durable, what was made for it goes: its folder, too, unless it was
+    /// there before.
+    pub(crate) fn withdraw(mut self) {
+        let is_empty = self.durable == self.images.start && self.shards.is_empty() && self.pending.is_empty();
+        if self.rank_lock.is_some() && is_empty && self.job.world_size == 1 {
+            folder::withdraw(&self.dir, self.began, self.rank_lock.take());
+        }
     }
 
     /// Adds the rows of image `index`: all its views, in order.

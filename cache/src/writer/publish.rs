@@ -1,17 +1,16 @@
 //! The end of a rank, and of the job.
 
 use std::fs;
-use std::io;
 
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Name, remove_leftovers};
 use super::{CacheWriter, Finished, QuarantineRecord};
 use crate::error::CacheError;
-use crate::fsio::{Lock, io_error, write_atomically};
+use crate::fsio::{Lock, is_missing, read_at_most, write_atomically};
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::JobIdentity;
-use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, QuarantineEntry, ShardEntry};
+use crate::manifest::{FORMAT, MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest, QuarantineEntry, ShardEntry};
 use crate::schema::FORMAT_VERSION;
 
 /// The done-marker of a rank: its shards are final.
@@ -87,9 +86,9 @@ impl CacheWriter {
     /// The marker of a rank of this job; `None` while it is at work.
     fn read_done(&self, rank: u32) -> Result<Option<DoneFile>, CacheError> {
         let path = Name::Done(rank).path(&self.dir);
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(io_error("read", &path))?,
+        let text = match read_at_most(&path, MANIFEST_BYTES_MAX) {
+            Err(error) if is_missing(&error) => return Ok(None),
+            other => other?,
         };
         let done: DoneFile = serde_json::from_slice(&text)
             .map_err(|source| CacheError::ManifestSyntax { path: path.clone(), source })?;

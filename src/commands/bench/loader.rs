@@ -43,7 +43,7 @@ pub fn run(args: &BenchLoaderArgs, global: &Global) -> anyhow::Result<()> {
     println!("{cache}: {} rows of {} tokens of {} bits", loader.rows, loader.num_tokens, loader.bits);
     let million = |rate: f64| rate / 1e6;
     println!(
-        "shuffled, into i64 batches of {}: {:6.2} M grids/s on a core",
+        "as training reads, batches of {}:   {:6.2} M grids/s on a core",
         loader.settings.batch_size,
         million(loader.grids_per_second)
     );

@@ -86,7 +86,7 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage(text.into()).into());
     }
     let made_of = MadeOfArgs {
-        source: source.clone(),
+        source: vec![source.clone()],
         labels: None,
         image_column: None,
         label_column: None,

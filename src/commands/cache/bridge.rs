@@ -3,13 +3,11 @@
 use crate::args::{ExportFormat, Global, ImportArgs, SubsetArgs};
 use crate::exit::Usage;
 use crate::terminal::print_json;
-use anyhow::Context;
 use serde_json::json;
-use std::collections::HashMap;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, Finished, ImportOptions, MergeInput, OpenMode, Selection, TokenCache, TokenizerInfo, export_npy,
-    export_parquet, import_npy, import_npy_pairs, import_parquet,
+    Finished, ImportOptions, MergeInput, OpenMode, Selection, TokenCache, TokenizerInfo, export_npy, export_parquet,
+    import_npy, import_npy_pairs, import_parquet,
 };
 
 /// Tokens from elsewhere: nobody here knows who made them.
@@ -26,17 +24,14 @@ pub fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     let options =
         ImportOptions { grid: args.grid, bits: args.bits, views: args.views, tokenizer, ..ImportOptions::default() };
     let (labels, keys, mode) = (args.labels.as_deref(), args.keys.as_deref(), mode(args.overwrite));
-    if let Some(keys) = keys.filter(|_| args.views == 1) {
-        check_keys(keys)?;
-    }
     let finished = if args.tokens.is_dir() {
         let labels =
             labels.ok_or_else(|| Usage("--labels is needed: the folder of <i>.npy with a label each".into()))?;
-        making(&args.out, || import_npy_pairs(&args.tokens, labels, &options, &args.out, mode))?
+        import_npy_pairs(&args.tokens, labels, &options, &args.out, mode)?
     } else if args.tokens.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
-        making(&args.out, || import_parquet(std::slice::from_ref(&args.tokens), &options, &args.out, mode))?
+        import_parquet(std::slice::from_ref(&args.tokens), &options, &args.out, mode)?
     } else {
-        making(&args.out, || import_npy(&args.tokens, labels, keys, &options, &args.out, mode))?
+        import_npy(&args.tokens, labels, keys, &options, &args.out, mode)?
     };
     report(&finished, &args.out, global)
 }
@@ -50,32 +45,6 @@ fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
         return Err(Usage(text).into());
     }
     Ok(())
-}
-
-/// Every key once: the first line that repeats one is named.
-fn check_keys(path: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut lines = HashMap::new();
-    for (number, key) in text.lines().enumerate() {
-        if let Some(earlier) = lines.insert(key, number + 1) {
-            let place = format!("{} line {}", path.display(), number + 1);
-            anyhow::bail!("{place}: the key `{key}` stands in line {earlier} already; every image needs its own");
-        }
-    }
-    Ok(())
-}
-
-/// Runs `work`, which makes a cache in `out`; when it fails, a folder that was not there before is removed again.
-fn making<T>(out: &Path, work: impl FnOnce() -> Result<T, CacheError>) -> anyhow::Result<T> {
-    let was_there = out.exists();
-    work()
-        .inspect_err(|_| {
-            if !was_there {
-                // What is left of it would only be in the way of the next try.
-                let _ = std::fs::remove_dir_all(out);
-            }
-        })
-        .map_err(Into::into)
 }
 
 pub fn export(dir: &Path, format: ExportFormat, out: &Path, global: &Global) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Looking at all rows of a cache: `cache stats`, `classes`, `diff`.
 
 use super::plot;
-use super::table::Table;
+use super::table::{Table, shortened_apart};
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
 use crate::files::{OwnFile, check_target};
@@ -143,8 +143,8 @@ pub fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow::Result
 fn print_diff(found: &CacheDiff) {
     for (field, a, b) in &found.manifests {
         // A list of 1000 class names is no line for people.
-        let short = |value: &serde_json::Value| value.to_string().chars().take(80).collect::<String>();
-        println!("{field}: {} | {}", short(a), short(b));
+        let [a, b] = shortened_apart(&a.to_string(), &b.to_string(), 80);
+        println!("{field}: {a} | {b}");
     }
     let [only_a, only_b] = found.only_in;
     println!("{} rows in both, {only_a} only in the first, {only_b} only in the second", found.common_rows);

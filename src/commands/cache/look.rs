@@ -1,5 +1,6 @@
 //! Looking at a cache as a whole: `cache info`, `cache verify`.
 
+use super::table::counted;
 use crate::args::Global;
 use crate::exit::CheckFailed;
 use crate::terminal::{Meter, bytes, print_json};
@@ -39,6 +40,13 @@ pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
         info.source.location, info.source.images, info.source.excluded
     );
     println!("  classes        {}", info.classes);
+    for (split, title) in info.splits.iter().zip(["splits"].into_iter().chain(std::iter::repeat(""))) {
+        let rows = match split.rows {
+            0 => "no rows".to_owned(),
+            rows => format!("{rows} rows, {} to {}", split.first_row, split.first_row + rows - 1),
+        };
+        println!("  {title:<14} {}: {} images, {rows}", split.name, split.images);
+    }
     println!("  content hash   {}", info.content_hash);
     Ok(())
 }
@@ -48,7 +56,9 @@ pub fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let report = verify(dir, &mut |done, total| meter.update(done / 1_000_000, total.div_ceil(1_000_000), ""))?;
     drop(meter);
     if global.json {
-        print_json(&report)?;
+        let mut object = serde_json::to_value(&report)?;
+        object["ok"] = report.is_ok().into();
+        print_json(&object)?;
     } else {
         report.problems.iter().for_each(|problem| println!("{problem}"));
         if report.is_ok() {
@@ -57,6 +67,6 @@ pub fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
     }
     match report.problems.len() {
         0 => Ok(()),
-        count => Err(CheckFailed(format!("{}: {count} problems found", dir.display())).into()),
+        count => Err(CheckFailed(format!("{}: {} found", dir.display(), counted(count, "problem"))).into()),
     }
 }

@@ -1,18 +1,22 @@
 //! `tokengrid cache ...`: one function a command.
 
 mod bridge;
+#[cfg(feature = "torch")]
+mod check;
 mod inspect;
 mod look;
 #[cfg(feature = "torch")]
+mod origin;
+#[cfg(feature = "torch")]
 mod picture;
 mod plot;
+#[cfg(feature = "torch")]
+mod repair;
 mod rows;
 mod table;
-#[cfg(feature = "torch")]
-mod trust;
 
 #[cfg(feature = "torch")]
-pub use trust::with_job;
+pub use origin::with_job;
 
 pub use inspect::inspection_folder;
 
@@ -34,8 +38,8 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
         CacheCommand::Merge { out, inputs, overwrite } => bridge::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => bridge::subset(args, global),
         #[cfg(feature = "torch")]
-        CacheCommand::Repair { dir, made_of } => trust::repair(dir, made_of, global),
+        CacheCommand::Repair { dir, made_of } => repair::repair(dir, made_of, global),
         #[cfg(feature = "torch")]
-        CacheCommand::Check { dir, made_of, sample, seed } => trust::check(dir, made_of, *sample, *seed, global),
+        CacheCommand::Check { dir, made_of, sample, seed } => check::check(dir, made_of, *sample, *seed, global),
     }
 }

@@ -1,6 +1,6 @@
 //! Looking at single rows of a cache: `cache show`, `head`, `find`.
 
-use super::table::Table;
+use super::table::{Table, counted};
 use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
 use crate::signals;
@@ -56,16 +56,16 @@ fn entry(cache: &TokenCache, row: usize, meta: &RowMeta) -> Value {
     })
 }
 
+/// Rows whose columns are read, and which are printed, at a time.
+const BLOCK_ROWS: usize = 4096;
+
 pub fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
-    let metas = cache.metas(0..rows.min(cache.num_rows()))?;
-    let rows: Vec<(usize, RowMeta)> = metas.into_iter().enumerate().collect();
+    let rows = 0..rows.min(cache.num_rows());
     if global.json {
-        let entries: Vec<_> = rows.iter().map(|(row, meta)| entry(&cache, *row, meta)).collect();
-        return print_json(&json!({ "rows": entries }));
+        return print_json_rows(&cache, rows, "");
     }
-    print_rows(&cache, &rows);
-    Ok(())
+    print_rows(&cache, rows)
 }
 
 pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
@@ -73,29 +73,55 @@ pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     let label = args.class.as_deref().map(|class| label_of(&cache, class, &args.dir)).transpose()?;
     let filter = RowFilter { label, view: args.view, key: args.key.clone(), ..RowFilter::default() };
     let found = find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?;
-    let listed = (0..found.len().min(args.limit)).filter_map(|place| found.get(place));
-    let rows: Vec<(usize, RowMeta)> = with_metas(&cache, listed)?;
+    let num_listed = found.len().min(args.limit);
+    let listed = (0..num_listed).filter_map(|place| found.get(place));
     if global.json {
-        let entries: Vec<_> = rows.iter().map(|(row, meta)| entry(&cache, *row, meta)).collect();
-        return print_json(&json!({ "found": found.len(), "rows": entries }));
+        return print_json_rows(&cache, listed, &format!("  \"found\": {},\n", found.len()));
     }
-    print_rows(&cache, &rows);
-    if rows.len() < found.len() {
-        println!("{} of {} rows; --limit N lists more", rows.len(), found.len());
+    print_rows(&cache, listed)?;
+    if num_listed < found.len() {
+        println!("{num_listed} of {} rows; --limit N lists more", found.len());
     } else {
-        println!("{} rows", found.len());
+        println!("{}", counted(found.len(), "row"));
     }
     Ok(())
 }
 
-/// Reads what is known of rows in ascending order; neighbours are read together.
-fn with_metas(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::Result<Vec<(usize, RowMeta)>> {
-    let rows: Vec<usize> = rows.collect();
-    let mut found = Vec::with_capacity(rows.len());
-    for run in rows.chunk_by(|a, b| a + 1 == *b) {
-        found.extend((run[0]..).zip(cache.metas(run[0]..run[0] + run.len())?));
+/// Calls `each` with what is known of rows in ascending order, some at a time; neighbours are read together.
+fn visit_blocks(
+    cache: &TokenCache,
+    mut rows: impl Iterator<Item = usize>,
+    each: &mut dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    loop {
+        let block: Vec<usize> = rows.by_ref().take(BLOCK_ROWS).collect();
+        if block.is_empty() {
+            return Ok(());
+        }
+        let mut found = Vec::with_capacity(block.len());
+        for run in block.chunk_by(|a, b| a + 1 == *b) {
+            found.extend((run[0]..).zip(cache.metas(run[0]..run[0] + run.len())?));
+        }
+        each(&found)?;
     }
-    Ok(found)
+}
+
+/// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never in memory as a whole.
+fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first: &str) -> anyhow::Result<()> {
+    // Nothing is printed before the first rows are read: what is damaged is an error, not half an object.
+    let mut before = format!("{{\n{first}  \"rows\": [");
+    visit_blocks(cache, rows, &mut |block| {
+        for (row, meta) in block {
+            print!("{before}\n    {}", serde_json::to_string(&entry(cache, *row, meta))?);
+            before = ",".to_owned();
+        }
+        Ok(())
+    })?;
+    if before != "," {
+        print!("{before}");
+    }
+    println!("\n  ]\n}}");
+    Ok(())
 }
 
 /// A class by name or index.
@@ -108,15 +134,20 @@ fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> 
     label.ok_or_else(|| refuse().into())
 }
 
-fn print_rows(cache: &TokenCache, rows: &[(usize, RowMeta)]) {
+fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::Result<()> {
     let mut table = Table::new(&["#row", "key", "label", "#view", "crop", "first tokens"]);
     let mut tokens = vec![0; cache.grid().num_tokens()];
-    for (row, meta) in rows {
-        cache.tokens_into(*row, &mut tokens);
-        let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
-        let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
-        let label = format!("{}{name}", meta.label);
-        table.push(vec![row.to_string(), meta.key.clone(), label, meta.view.to_string(), crop(meta), first.join(" ")]);
-    }
-    table.print();
+    visit_blocks(cache, rows, &mut |block| {
+        for (row, meta) in block {
+            cache.tokens_into(*row, &mut tokens);
+            let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
+            let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
+            let (row, label, view) = (row.to_string(), format!("{}{name}", meta.label), meta.view.to_string());
+            table.push(vec![row, meta.key.clone(), label, view, crop(meta), first.join(" ")]);
+        }
+        table.print_part();
+        Ok(())
+    })?;
+    table.print_part();
+    Ok(())
 }

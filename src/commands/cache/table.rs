@@ -12,6 +12,8 @@ pub struct Table {
     /// Whether a column holds numbers, which stand to the right.
     is_number: Vec<bool>,
     rows: Vec<Vec<String>>,
+    /// Of the columns, once a part was printed.
+    widths: Vec<usize>,
 }
 
 impl Table {
@@ -21,6 +23,7 @@ impl Table {
             is_number: heading.iter().map(|name| name.starts_with('#')).collect(),
             heading: heading.iter().map(|name| name.trim_start_matches('#')).collect(),
             rows: Vec::new(),
+            widths: Vec::new(),
         }
     }
 
@@ -34,8 +37,37 @@ impl Table {
         self.lines(terminal_columns()).iter().for_each(|line| println!("{line}"));
     }
 
+    /// Prints the rows so far and forgets them, so that any number of rows can be printed. The first ones decide how wide the
+    /// columns are; where a later text is longer, its line is.
+    pub fn print_part(&mut self) {
+        let heading = self.widths.is_empty();
+        if heading {
+            self.widths = self.fitting_widths(terminal_columns());
+            println!("{}", self.line(&self.heading_texts(), &self.widths));
+        }
+        // Where nothing has to fit, nothing is cut.
+        let cut = terminal_columns() != UNBOUNDED;
+        for row in std::mem::take(&mut self.rows) {
+            let width = |(column, text): (usize, &String)| {
+                let least = self.widths[column];
+                if cut { least } else { least.max(text.chars().count()) }
+            };
+            let widths: Vec<usize> = row.iter().enumerate().map(width).collect();
+            println!("{}", self.line(&row, &widths));
+        }
+    }
+
+    fn heading_texts(&self) -> Vec<String> {
+        self.heading.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     fn lines(&self, columns: usize) -> Vec<String> {
-        let heading: Vec<String> = self.heading.iter().map(|name| (*name).to_owned()).collect();
+        let widths = self.fitting_widths(columns);
+        std::iter::once(&self.heading_texts()).chain(&self.rows).map(|row| self.line(row, &widths)).collect()
+    }
+
+    fn fitting_widths(&self, columns: usize) -> Vec<usize> {
+        let heading = self.heading_texts();
         let all = || std::iter::once(&heading).chain(&self.rows);
         let widest = |column: usize| all().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let mut widths: Vec<usize> = (0..heading.len()).map(widest).collect();
@@ -46,7 +78,7 @@ impl Table {
                 _ => break,
             }
         }
-        all().map(|row| self.line(row, &widths)).collect()
+        widths
     }
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {
@@ -56,6 +88,23 @@ impl Table {
         };
         row.iter().enumerate().map(cell).collect::<Vec<_>>().join(GAP).trim_end().to_owned()
     }
+}
+
+/// Two different texts in at most `width` characters each: from a little before the first place where they differ.
+pub fn shortened_apart(a: &str, b: &str, width: usize) -> [String; 2] {
+    let characters = |text: &str| text.chars().count();
+    if characters(a).max(characters(b)) <= width {
+        return [a.to_owned(), b.to_owned()];
+    }
+    let equal = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let skipped = equal.saturating_sub(width / 4);
+    let cut = |text: &str| {
+        let before = if skipped > 0 { "…" } else { "" };
+        let rest: String = text.chars().skip(skipped).take(width).collect();
+        let after = if skipped + width < characters(text) { "…" } else { "" };
+        format!("{before}{rest}{after}")
+    };
+    [cut(a), cut(b)]
 }
 
 /// `text` in at most `width` characters: the beginning and the end of it.
@@ -70,6 +119,11 @@ fn shortened(text: &str, width: usize) -> String {
     left.chain(&['…']).chain(&characters[characters.len() - end..]).collect()
 }
 
+/// A number of things, of which there may be one.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Columns of the terminal on stdout; what goes elsewhere is not bounded.
 pub fn terminal_columns() -> usize {
     terminal_size::terminal_size_of(std::io::stdout()).map_or(UNBOUNDED, |(width, _)| usize::from(width.0).max(20))
@@ -78,6 +132,18 @@ pub fn terminal_columns() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_that_differ_look_different() {
+        let names: Vec<String> = (0..1000).map(|class| format!("n{class:08}")).collect();
+        let mut others = names.clone();
+        others[900] = "tench".into();
+        let [a, b] = [format!("{names:?}"), format!("{others:?}")];
+        let [short_a, short_b] = shortened_apart(&a, &b, 80);
+        assert!(short_a.contains("n00000900") && short_b.contains("tench"), "{short_a} | {short_b}");
+        assert!(short_a.chars().count() <= 82);
+        assert_eq!(shortened_apart("a", "b", 80), ["a", "b"]);
+    }
 
     #[test]
     fn a_table_fits_and_keeps_its_numbers() {

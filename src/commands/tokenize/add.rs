@@ -3,27 +3,27 @@
 //! The cache itself is not touched until the new one is whole. Whenever this is stopped, the same command goes on:
 //!
 //! ```text
-//! CACHE.adding    the missing views or the new split, a job like any other
-//! CACHE.merged    the new cache
-//! CACHE.before    the old one, between the two renames that exchange them
+//! CACHE.adding         the missing views or the new split, a job like any other
+//! CACHE.merged         the new cache; the old one, once they have changed places
+//! CACHE.before         the old one, where a file system cannot exchange two folders at once
+//! CACHE.adding.json    which caches change places, from before they do until the old one is gone
 //! ```
+//!
+//! The last one is what makes a folder ours: without it, or where it names another cache, nothing is moved or removed.
 
+use super::exchange::Folders;
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
-use anyhow::Context;
 use serde_json::json;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tokengrid_cache::{
-    JobPlan, MANIFEST_FILE, Manifest, MergeInput, OpenMode, QUARANTINE_FILE, TokenCache, inspect, merge, views_extend,
-};
+use tokengrid_cache::{JobPlan, Manifest, MergeInput, OpenMode, TokenCache, inspect, merge, views_extend};
 use tokengrid_tokenize::Job;
 
 /// Runs the command.
 pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let folders = Folders::of(&args.out)?;
-    folders.go_on()?;
+    folders.finish_exchange()?;
     let manifest = Manifest::read(&folders.cache)?;
     let Some(job) = missing(job, &manifest, &args.out)? else {
         return report(&folders.cache, 0, global);
@@ -115,76 +115,4 @@ pub fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()>
         _ => println!("{added} rows added; {cache} has {} rows now, content hash {}", info.rows, info.content_hash),
     }
     Ok(())
-}
-
-/// The cache, and what lies beside it while something is added.
-struct Folders {
-    cache: PathBuf,
-    adding: PathBuf,
-    merged: PathBuf,
-    before: PathBuf,
-}
-
-impl Folders {
-    fn of(cache: &Path) -> anyhow::Result<Folders> {
-        // Through links and dots: the folder itself changes places.
-        let cache = fs::canonicalize(cache).or_else(|_| std::path::absolute(cache))?;
-        let beside = |ending: &str| {
-            let mut path = cache.as_os_str().to_owned();
-            path.push(ending);
-            PathBuf::from(path)
-        };
-        let (adding, merged, before) = (beside(".adding"), beside(".merged"), beside(".before"));
-        Ok(Folders { cache, adding, merged, before })
-    }
-
-    /// Finishes an exchange that was cut short.
-    fn go_on(&self) -> anyhow::Result<()> {
-        if !self.before.exists() {
-            return Ok(());
-        }
-        if !self.cache.exists() {
-            rename(&self.merged, &self.cache)?;
-        }
-        self.clear()
-    }
-
-    /// Puts the merged cache in the old one's place.
-    fn exchange(&self) -> anyhow::Result<()> {
-        rename(&self.cache, &self.before)?;
-        rename(&self.merged, &self.cache)?;
-        self.clear()
-    }
-
-    /// Removes the parts. What somebody put beside the old cache's files moves to the new one.
-    fn clear(&self) -> anyhow::Result<()> {
-        for folder in [&self.before, &self.adding].into_iter().filter(|folder| folder.exists()) {
-            take_apart(folder, &self.cache).with_context(|| format!("cannot remove {}", folder.display()))?;
-        }
-        Ok(())
-    }
-}
-
-/// Renames a folder, durably.
-fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let sync = || File::open(to.parent().unwrap_or(Path::new("/")))?.sync_all();
-    fs::rename(from, to)
-        .and_then(|()| sync())
-        .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
-}
-
-/// Removes a cache's folder; what is no part of a cache goes to `rest`.
-fn take_apart(folder: &Path, rest: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let text = name.to_string_lossy();
-        let is_shard = text.starts_with("shard-") && text.ends_with(".parquet");
-        if is_shard || text.starts_with('.') || text == MANIFEST_FILE || text == QUARANTINE_FILE {
-            fs::remove_file(&path)?;
-        } else {
-            fs::rename(&path, rest.join(&name))?;
-        }
-    }
-    fs::remove_dir(folder)
 }

@@ -2,6 +2,7 @@
 
 mod add;
 mod dry_run;
+mod exchange;
 
 use super::{ingest, model};
 use crate::args::{Global, TokenizeArgs};

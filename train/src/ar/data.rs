@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
-use tokengrid_cache::{Access, Loader, Manifest, TokenCache, unpack_factorized};
+use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -118,12 +118,9 @@ impl Unpacker {
 
     /// The given rows.
     pub fn unpack(&self, rows: &[usize]) -> HostBatch {
-        let grid = self.cache.grid();
-        let n = grid.num_tokens();
+        let n = self.cache.grid().num_tokens();
         let (mut pre, mut post) = (vec![0; rows.len() * n], vec![0; rows.len() * n]);
-        for ((&row, pre), post) in rows.iter().zip(pre.chunks_exact_mut(n)).zip(post.chunks_exact_mut(n)) {
-            unpack_factorized(self.cache.packed_row(row), grid.bits, self.low_bits, pre, post);
-        }
+        self.cache.factorized_into(rows, self.low_bits, &mut pre, &mut post);
         let class = |&row: &usize| match self.cache.label(row) {
             unknown if unknown < 0 => self.class_num,
             label => i64::from(label),

@@ -18,7 +18,6 @@ use crate::TrainError;
 use crate::rng::CounterRng;
 use crate::run::{Keep, Metrics, Processes, RunFolder, State};
 use crate::schedule::{WarmupLinear, tell_other_length};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,0 +1,219 @@
+//! What a cache was made of: the sources that are given on the command line, put in the place of those that it was made
+//! of, and the job that encodes their images again.
+
+use crate::args::{Global, MadeOfArgs};
+use crate::commands::{ingest, model};
+use crate::exit::{CheckFailed, Usage};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokengrid_cache::{JobSpec, Manifest, Split};
+use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions};
+use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
+
+/// Views an encoder call on a GPU.
+const BATCH_SIZE: usize = 16;
+
+/// The sources of a cache, in the order of its images.
+pub struct Origin<'a> {
+    parts: Vec<Part<'a>>,
+    /// Whether every image of the cache has the number that it has in the sources, one after the other.
+    pub is_same: bool,
+}
+
+/// One source.
+struct Part<'a> {
+    job: Job<'a>,
+    split: String,
+    /// For each of the source's labels, the cache's: merged caches have united class lists.
+    labels: Option<Vec<i32>>,
+}
+
+/// An image of one of the sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    part: usize,
+    index: usize,
+}
+
+impl Origin<'_> {
+    /// Where image `number` of the cache's source is, if [`Origin::is_same`].
+    pub fn locate(&self, number: usize) -> Option<Located> {
+        let mut start = 0;
+        for (part, Part { job, .. }) in self.parts.iter().enumerate() {
+            if number < start + job.source.len() {
+                return Some(Located { part, index: number - start });
+            }
+            start += job.source.len();
+        }
+        None
+    }
+
+    /// All images: the split that each belongs to, its key, and where it is.
+    pub fn images(&self) -> impl Iterator<Item = (&str, &str, Located)> {
+        self.parts.iter().enumerate().flat_map(|(part, Part { job, split, .. })| {
+            (0..job.source.len()).map(move |index| (split.as_str(), job.source.key(index), Located { part, index }))
+        })
+    }
+
+    /// Images of all sources.
+    pub fn num_images(&self) -> usize {
+        self.parts.iter().map(|part| part.job.source.len()).sum()
+    }
+
+    /// The job that would have made the cache of these sources, in which only tokenizer, recipe and classes are theirs.
+    ///
+    /// # Errors
+    /// As [`Job::spec`].
+    pub fn spec(&self, manifest: &Manifest) -> Result<JobSpec, TokenizeError> {
+        let mut spec = self.parts[0].job.spec()?;
+        spec.source = manifest.source.clone();
+        spec.splits = manifest.splits.clone();
+        if self.parts.iter().all(|part| part.labels.is_some()) {
+            spec.classes = manifest.classes.clone();
+        }
+        Ok(spec)
+    }
+
+    /// Encodes images again and calls `each` with them, in their order: the place in `images`, the key, the image with the
+    /// cache's label.
+    ///
+    /// # Errors
+    /// The device fails, or what `each` returns.
+    pub fn encode(
+        &self,
+        images: &[Located],
+        each: &mut dyn FnMut(usize, &str, EncodedImage) -> Result<(), TokenizeError>,
+    ) -> Result<(), TokenizeError> {
+        let mut place = 0;
+        for run in images.chunk_by(|a, b| a.part == b.part) {
+            let Part { job, labels, .. } = &self.parts[run[0].part];
+            let indices: Vec<usize> = run.iter().map(|image| image.index).collect();
+            job.encode_images(&indices, &mut |mut image| {
+                let label = usize::try_from(image.label).ok();
+                let known = label.and_then(|label| labels.as_ref()?.get(label));
+                image.label = known.copied().unwrap_or(image.label);
+                let key = job.source.key(image.index);
+                place += 1;
+                each(place - 1, key, image)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `work` with what a cache was made of: its recipe from the manifest, sources and tokenizer as typed.
+pub fn with_origin(
+    manifest: &Manifest,
+    dir: &Path,
+    made_of: &MadeOfArgs,
+    global: &Global,
+    work: impl FnOnce(&Origin) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let text = manifest.recipe.to_string();
+    let recipe: Recipe = text.parse().map_err(|_| {
+        CheckFailed(format!("{} does not say how its images were cut: it was not made by `tokenize`", dir.display()))
+    })?;
+    let named = named_sources(&manifest.splits, &made_of.source)?;
+    let runtime = model::runtime(&made_of.device, global)?;
+    let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
+    let mut parts = Vec::with_capacity(named.len());
+    for (split, path) in named {
+        let exclude = ingest::excluded(made_of.preset, &made_of.exclude);
+        let options = SourceOptions {
+            exclude,
+            limit: made_of.limit,
+            labels: made_of.labels.clone(),
+            image_column: made_of.image_column.clone(),
+            label_column: made_of.label_column.clone(),
+        };
+        let source = ingest::open_source(&path, &options)?;
+        let labels = labels_of(&source, manifest);
+        let job = Job {
+            source: Arc::new(source),
+            recipe,
+            first_view: manifest.first_view,
+            split: None,
+            tokenizer: &tokenizer,
+            exact: None,
+            info: info.clone(),
+            runtime,
+            batch_size: BATCH_SIZE,
+            threads: global.threads.unwrap_or(0).into(),
+            rank: 0,
+            world_size: 1,
+            limits: Limits::default(),
+            bad_policy: BadPolicy::unlimited(),
+            rows_per_group: tokengrid_cache::DEFAULT_ROWS_PER_GROUP,
+            overwrite: false,
+        };
+        job.grid()?;
+        parts.push(Part { job, split, labels });
+    }
+    let is_same = is_same(&parts, manifest);
+    work(&Origin { parts, is_same })
+}
+
+/// As [`with_origin`], for a cache that was made of one source.
+pub fn with_job(
+    manifest: &Manifest,
+    dir: &Path,
+    made_of: &MadeOfArgs,
+    global: &Global,
+    work: impl FnOnce(&Job) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    with_origin(manifest, dir, made_of, global, |origin| work(&origin.parts[0].job))
+}
+
+/// The sources in the order of the cache's images, with the splits that they are of.
+fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let names = || splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut named = Vec::new();
+    for path in typed {
+        // A path may have an equals sign in its name: what exists is a source.
+        let parts = path.to_str().filter(|_| !path.exists()).and_then(|text| text.split_once('='));
+        match parts {
+            Some((name, rest)) if splits.iter().any(|split| split.name == name) => {
+                named.push((name.to_owned(), PathBuf::from(rest)));
+            }
+            Some((name, _)) if !splits.is_empty() => {
+                return Err(Usage(format!(
+                    "--source {}: the cache has no split {name}, but {}",
+                    path.display(),
+                    names()
+                ))
+                .into());
+            }
+            _ if splits.len() > 1 => {
+                let each: Vec<_> = splits.iter().map(|split| format!("--source {}=SOURCE", split.name)).collect();
+                return Err(Usage(format!("the cache has the splits {}: give {}", names(), each.join(" "))).into());
+            }
+            _ => named.push((splits.first().map_or(String::new(), |split| split.name.clone()), path.clone())),
+        }
+    }
+    let place = |name: &str| splits.iter().position(|split| split.name == name);
+    if let Some(split) = splits.iter().find(|split| named.iter().all(|(name, _)| *name != split.name)) {
+        return Err(Usage(format!("the cache has a split {0}, too: give --source {0}=SOURCE", split.name)).into());
+    }
+    // Stable: several sources of a split stay in the order in which they were typed.
+    named.sort_by_key(|(name, _)| place(name));
+    Ok(named)
+}
+
+/// For each label of the source, the label of the class of that name in the cache. `None` where the source has a class
+/// that the cache does not have, or none where the cache has some.
+fn labels_of(source: &Source, manifest: &Manifest) -> Option<Vec<i32>> {
+    if source.classes().is_empty() != manifest.classes.is_empty() {
+        return None;
+    }
+    let label_of = |name: &String| Some(manifest.classes.iter().position(|class| class == name)? as i32);
+    source.classes().iter().map(label_of).collect()
+}
+
+/// Whether there are as many images in each split as there were.
+fn is_same(parts: &[Part], manifest: &Manifest) -> bool {
+    let images = |is_of: &dyn Fn(&Part) -> bool| -> usize {
+        parts.iter().filter(|part| is_of(part)).map(|part| part.job.source.len()).sum()
+    };
+    let fits = |split: &Split| images(&|part| part.split == split.name) == split.images[1] - split.images[0];
+    images(&|_| true) == manifest.source.images && manifest.splits.iter().all(fits)
+}

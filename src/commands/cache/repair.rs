@@ -1,0 +1,83 @@
+//! Can a cache be made right: `cache repair` encodes anew what is damaged.
+
+use super::check::other_images;
+use super::origin::{Located, with_origin};
+use super::table::counted;
+use crate::args::{Global, MadeOfArgs};
+use crate::exit::CheckFailed;
+use crate::terminal::print_json;
+use std::path::Path;
+use tokengrid_cache::{Encoded, Manifest, QuarantineRecord, RepairReport};
+use tokengrid_tokenize::TokenizeError;
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Result<()> {
+    let (manifest, first) = manifest_of(dir)?;
+    with_origin(&manifest, dir, made_of, global, |origin| {
+        if !origin.is_same {
+            return Err(other_images(origin.num_images(), manifest.source.images).into());
+        }
+        let spec = origin.spec(&manifest)?;
+        let mut report = tokengrid_cache::repair(dir, Some(&spec), &mut |numbers, deliver| {
+            let mut failed = None;
+            let images: Vec<Located> = numbers.iter().filter_map(|number| origin.locate(*number)).collect();
+            let encoded = origin.encode(&images, &mut |place, key, image| {
+                let number = numbers[place];
+                let result = match &image.outcome {
+                    Ok(views) => deliver(number, Encoded::Rows(&image.rows(key, views))),
+                    Err(bad) => deliver(number, Encoded::Quarantined(record(number, key, bad))),
+                };
+                // Whatever is wrong is the cache's to say; here it only ends the work.
+                result.map_err(|error| {
+                    failed = Some(error);
+                    TokenizeError::Cancelled
+                })
+            });
+            match failed {
+                Some(error) => Err(error.into()),
+                None => Ok(encoded?),
+            }
+        })?;
+        if let Some(first) = first {
+            report.found.splice(0..0, first.found);
+            report.manifest_rebuilt |= first.manifest_rebuilt;
+            report.quarantine_rebuilt |= first.quarantine_rebuilt;
+        }
+        if global.json {
+            print_json(&report)?;
+        } else if report.found.is_empty() {
+            println!("{} is whole: nothing to repair", dir.display());
+        } else {
+            report.found.iter().for_each(|problem| println!("found: {problem}"));
+            let (groups, images, shards) = (report.row_groups_encoded, report.images_encoded, report.shards.len());
+            let [images, groups, shards] =
+                [(images, "image"), (groups, "row group"), (shards, "shard")].map(|(count, what)| counted(count, what));
+            println!("{images} of {groups} encoded anew, {shards} restored to the same bytes");
+            if report.manifest_rebuilt {
+                println!("manifest.json was made again from the shards");
+            }
+            report.remaining.iter().for_each(|problem| println!("left: {problem}"));
+        }
+        if report.is_ok() {
+            return Ok(());
+        }
+        let left = counted(report.remaining.len(), "problem");
+        Err(CheckFailed(format!("{}: {left} left", dir.display())).into())
+    })
+}
+
+fn record(index: usize, key: &str, bad: &tokengrid_ingest::Bad) -> QuarantineRecord {
+    let (stage, reason) = (bad.stage.to_string(), bad.reason.clone());
+    QuarantineRecord { index, key: key.to_string(), stage, reason }
+}
+
+/// The manifest. A damaged or lost one is made again from the shards first; then there is a report of that.
+fn manifest_of(dir: &Path) -> anyhow::Result<(Manifest, Option<RepairReport>)> {
+    if let Ok(manifest) = Manifest::read(dir) {
+        return Ok((manifest, None));
+    }
+    let no_images = &mut |_: &[usize], _: &mut tokengrid_cache::Deliver<'_>| Err::<(), AnyError>("not now".into());
+    let report = tokengrid_cache::repair(dir, None, no_images)?;
+    Ok((Manifest::read(dir)?, Some(report)))
+}
