@@ -10,15 +10,6 @@ use std::path::Path;
 /// What temporary files begin and end with. Whoever finds one may remove it, unless its program still runs.
 pub const TEMPORARY: (&str, &str) = (".tokengrid-", ".tmp");
 
-/// Goes elsewhere when the working folder was deleted: MKL ends the process when it cannot ask for its path. The new one
-/// holds numbers only and takes no files, so that a relative path finds nothing and leaves nothing.
-#[cfg(target_os = "linux")]
-pub fn leave_deleted_folder() {
-    if std::env::current_dir().is_err() && std::env::set_current_dir("/proc/self/task").is_ok() {
-        tracing::warn!("the working folder was deleted: relative paths lead nowhere");
-    }
-}
-
 /// Writes a file that appears whole or not at all, and is on the disk then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     tokengrid_cache::write_atomically(path, bytes).with_context(|| format!("cannot write {}", path.display()))

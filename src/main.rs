@@ -21,6 +21,8 @@ mod ranks;
 mod signals;
 mod terminal;
 mod threads;
+#[cfg(target_os = "linux")]
+mod working_folder;
 
 use clap::Parser;
 
@@ -37,7 +39,7 @@ fn run(mut cli: args::Cli) -> u8 {
     output::expect_json(cli.global.json);
     log::init(&cli.global);
     #[cfg(target_os = "linux")]
-    files::leave_deleted_folder();
+    working_folder::warn_if_deleted();
     cli.global.threads = threads::choose(cli.global.threads);
     signals::install();
     tokengrid_cache::cancel_with(signals::flag());
