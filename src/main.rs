@@ -46,6 +46,8 @@ fn run(mut cli: args::Cli) -> u8 {
     tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     if commands::is_job(&cli.command) {
         log::heading(&cli.global);
+    }
+    if commands::keeps_work(&cli.command) {
         signals::keep_work();
     }
     exit::code_of(|| commands::run(cli))

@@ -55,11 +55,20 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a command is a job of hours, perhaps: its log begins with a heading, and when it is stopped it finishes the work
-/// in hand and keeps it.
+/// Whether a command may take hours: its log begins with a heading.
 pub fn is_job(command: &Command) -> bool {
     #[cfg(feature = "torch")]
     if matches!(command, Command::Tokenize(_) | Command::Train(_) | Command::Sample(_)) {
+        return true;
+    }
+    matches!(command, Command::Ingest(_))
+}
+
+/// Whether a command that is stopped finishes a piece of work and keeps it, however long that takes. Training does so from its
+/// first step on: before that there is nothing to keep.
+pub fn keeps_work(command: &Command) -> bool {
+    #[cfg(feature = "torch")]
+    if matches!(command, Command::Tokenize(_) | Command::Sample(_)) {
         return true;
     }
     matches!(command, Command::Ingest(_))

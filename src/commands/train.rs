@@ -143,6 +143,7 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let mut meter = Meter::new(global, "steps");
     let started = Instant::now();
     let mut rates = vec![];
+    signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
@@ -185,6 +186,7 @@ fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Gl
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(out, &format!("{photos} photographs, {excluded} excluded"), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
+    signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
         let val = report.val_psnr.map_or(String::new(), |psnr| format!(", val {psnr:.2} dB"));
         let words = format!(

@@ -48,13 +48,21 @@ struct Refusal {
     reason: String,
 }
 
+/// Labels do not matter to a tokenizer: a source whose labels make no sense is as good as any.
+pub(super) fn without_labels(options: SourceOptions) -> SourceOptions {
+    SourceOptions { label_column: Some("none".into()), ..options }
+}
+
 impl PhotoSet {
     /// Lists the photographs of any source but those of a key or file name in `exclude`; none is read.
     ///
     /// # Errors
     /// No such source, or nothing in it.
     pub fn open(path: &Path, exclude: &[String]) -> Result<PhotoSet, TrainError> {
-        let source = Source::open(path, &SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() })?;
+        let source = Source::open(
+            path,
+            &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
+        )?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
         Ok(PhotoSet { source, place: path.display().to_string(), bad })

@@ -33,7 +33,8 @@ impl ValidationSet {
     /// # Errors
     /// No such source, or nothing in it.
     pub fn open(path: &Path, image_size: u32, limit: Option<usize>) -> Result<ValidationSet, TrainError> {
-        let source = Source::open(path, &SourceOptions { limit, ..SourceOptions::default() })?;
+        let source =
+            Source::open(path, &super::data::without_labels(SourceOptions { limit, ..SourceOptions::default() }))?;
         Ok(ValidationSet { source: Arc::new(source), place: path.display().to_string(), image_size })
     }
 
