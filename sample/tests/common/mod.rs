@@ -28,12 +28,12 @@ pub fn inception(json: &serde_json::Value) -> Inception {
     Inception::from_params(&inception_params(json), "the golden network".as_ref(), Device::Cpu).unwrap()
 }
 
-/// Convolutions by the weight formula, published taps.
+/// Convolutions by the weight formula, with the gain that it has where a golden does not say otherwise; published taps.
 pub fn lpips(backbone: Backbone) -> Lpips {
     let name = backbone.name();
     let taps = Weights::open(&golden(&format!("lpips_{name}_lin.safetensors"))).unwrap();
     let tensor = |(key, shape): (String, Vec<i64>)| {
-        let by_formula = || formula(&format!("v1:lpips_{name}:"), &key, &shape, 6.0);
+        let by_formula = || formula(&format!("v1:lpips_{name}:"), &key, &shape, 3.0);
         let tensor = match key.starts_with("lin") {
             true => taps.tensor(&key).unwrap(),
             false => Tensor::from_slice(&by_formula()).view(shape.as_slice()),
