@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicBool;
 use tch::Device;
 use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions, decode_rgb};
 use tokengrid_sample::eval::Inception;
-use tokengrid_sample::eval::perceptual::Net;
 use tokengrid_sample::eval::pictures::{Cut, Pictures};
 use tokengrid_sample::eval::progress::Watch;
 use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
@@ -46,7 +45,7 @@ impl Case {
         Picture::new(image.width as usize, image.height as usize, image.pixels)
     }
 
-    fn evaluate(&self, inception: &Inception, nets: &[Net<'_>]) -> ReconstructionReport {
+    fn evaluate(&self, inception: &Inception) -> ReconstructionReport {
         let folder = tempfile::tempdir().unwrap();
         for file in &self.files {
             std::fs::copy(file, folder.path().join(file.file_name().unwrap())).unwrap();
@@ -58,7 +57,7 @@ impl Case {
             runtime: RUNTIME,
             batch_size: 1,
             inception: Some(inception),
-            lpips: nets.to_vec(),
+            lpips: vec![],
             bad_policy: BadPolicy::default(),
             kept_pairs: self.files.len(),
         };
@@ -116,7 +115,7 @@ impl Case {
 fn squares_of_256_pixels() {
     let case = Case::new("256", "out");
     let inception = inception(&golden_json("inception.json"));
-    case.check(&case.evaluate(&inception, &[]));
+    case.check(&case.evaluate(&inception));
     case.check_features(&inception, 0);
 }
 
@@ -124,7 +123,7 @@ fn squares_of_256_pixels() {
 fn whole_pictures_with_a_margin_of_mid_grey() {
     let case = Case::new("original", "in");
     let inception = inception(&golden_json("inception.json"));
-    case.check(&case.evaluate(&inception, &[]));
+    case.check(&case.evaluate(&inception));
     case.check_features(&inception, 0);
     case.check_lowered_levels();
 }
