@@ -7,9 +7,6 @@ use std::io::Read;
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
-/// What temporary files begin and end with. Whoever finds one may remove it, unless its program still runs.
-pub const TEMPORARY: (&str, &str) = (".tokengrid-", ".tmp");
-
 /// Writes a file that appears whole or not at all, and is on the disk then.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     tokengrid_cache::write_atomically(path, bytes).with_context(|| format!("cannot write {}", path.display()))

@@ -14,6 +14,14 @@ use crate::hash::blake3_hex;
 /// Processes that may write one name at the same time; the last one to finish wins.
 const WRITERS_MAX: usize = 64;
 
+const TEMPORARY_START: &str = ".tokengrid-";
+const TEMPORARY_END: &str = ".tmp";
+
+/// Whether a name in a folder is that of a file that is being written, or was when its process died.
+pub fn is_temporary_name(name: &str) -> bool {
+    name.starts_with(TEMPORARY_START) && name.ends_with(TEMPORARY_END)
+}
+
 /// A file that appears under its name when it is whole. Dropped without [`AtomicFile::publish`], it is removed.
 #[derive(Debug)]
 pub struct AtomicFile {
@@ -33,7 +41,7 @@ impl AtomicFile {
         let name = target.file_name().ok_or_else(no_name)?;
         let hash = &blake3_hex(name.as_encoded_bytes())[..16];
         for number in 0..WRITERS_MAX {
-            let temporary = target.with_file_name(format!(".tokengrid-{hash}-{number}.tmp"));
+            let temporary = target.with_file_name(format!("{TEMPORARY_START}{hash}-{number}{TEMPORARY_END}"));
             if let Some(file) = claim(&temporary)? {
                 let file = BufWriter::with_capacity(1 << 20, file);
                 return Ok(AtomicFile { target: target.into(), temporary, file, is_published: false });

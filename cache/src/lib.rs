@@ -126,7 +126,7 @@ mod vacant;
 mod verify;
 mod writer;
 
-pub use atomic::{AtomicFile, write_atomically};
+pub use atomic::{AtomicFile, is_temporary_name, write_atomically};
 pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
 pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet};
 pub use cancel::cancel_with;

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_finite_are_an_error_as_on_the_host() {
-        let mut weights = ArWeights::open(&golden("ar.ckpt"), Some(4)).unwrap();
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
         weights.config.block_size = 16;
         // Of one class only: the other image of the batch is sound.
         let _ = weights.params.get("class_emb.embedding_table.weight").get(1).get(0).fill_(f64::NAN);

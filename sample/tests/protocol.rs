@@ -4,19 +4,21 @@
 
 mod common;
 
-use common::{inception, tokenizer};
+use common::{inception, lpips, tokenizer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::Device;
 use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions, decode_rgb};
 use tokengrid_sample::eval::Inception;
+use tokengrid_sample::eval::perceptual::Net;
 use tokengrid_sample::eval::pictures::{Cut, Pictures};
 use tokengrid_sample::eval::progress::Watch;
 use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_sample::reconstruct::pass;
 use tokengrid_test_support::{golden, golden_json};
 use tokengrid_tokenize::{Picture, Precision, Runtime, Tokenizer, Weights};
+use tokengrid_train::perceptual::{Backbone, Lpips};
 
 const RUNTIME: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
 
@@ -45,7 +47,7 @@ impl Case {
         Picture::new(image.width as usize, image.height as usize, image.pixels)
     }
 
-    fn evaluate(&self, inception: &Inception) -> ReconstructionReport {
+    fn evaluate(&self, inception: &Inception, nets: &[(Backbone, Lpips)]) -> ReconstructionReport {
         let folder = tempfile::tempdir().unwrap();
         for file in &self.files {
             std::fs::copy(file, folder.path().join(file.file_name().unwrap())).unwrap();
@@ -57,7 +59,7 @@ impl Case {
             runtime: RUNTIME,
             batch_size: 1,
             inception: Some(inception),
-            lpips: vec![],
+            lpips: nets.iter().map(|(backbone, lpips)| Net { backbone: *backbone, lpips }).collect(),
             bad_policy: BadPolicy::default(),
             kept_pairs: self.files.len(),
         };
@@ -115,7 +117,12 @@ impl Case {
 fn squares_of_256_pixels() {
     let case = Case::new("256", "out");
     let inception = inception(&golden_json("inception.json"));
-    case.check(&case.evaluate(&inception));
+    let nets = [Backbone::Vgg16, Backbone::AlexNet].map(|backbone| (backbone, lpips(backbone)));
+    let report = case.evaluate(&inception, &nets);
+    case.check(&report);
+    for (what, got) in [("lpips_vgg_mean", report.lpips_vgg), ("lpips_alex_mean", report.lpips_alex)] {
+        case.near(what, got, 1e-4 * case.json[what].as_f64().unwrap());
+    }
     case.check_features(&inception, 0);
 }
 
@@ -123,7 +130,7 @@ fn squares_of_256_pixels() {
 fn whole_pictures_with_a_margin_of_mid_grey() {
     let case = Case::new("original", "in");
     let inception = inception(&golden_json("inception.json"));
-    case.check(&case.evaluate(&inception));
+    case.check(&case.evaluate(&inception, &[]));
     case.check_features(&inception, 0);
     case.check_lowered_levels();
 }

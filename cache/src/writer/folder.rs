@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::atomic::is_temporary_name;
 use crate::error::CacheError;
 use crate::fsio::{Lock, io_error, list_names, read_at_most, remove_if_present, sync_dir, write_atomically};
 use crate::job::{JobIdentity, JobSpec};
@@ -261,7 +262,7 @@ fn same_job(
 fn refuse_foreign(dir: &Path) -> Result<(), CacheError> {
     let harmless = |name: &String| {
         let is_own = matches!(parse_name(name), Some(Name::FolderLock | Name::RankLock(_) | Name::Temp(_)));
-        is_own || is_system_name(name)
+        is_own || is_temporary_name(name) || is_system_name(name)
     };
     let found = list_names(dir)?.into_iter().find(|name| !harmless(name));
     // Looked at after the listing, and the job file first: other ranks may be creating or publishing meanwhile, and

@@ -3,8 +3,9 @@
 
 use tch::{Device, Tensor};
 use tokengrid_sample::eval::Inception;
-use tokengrid_test_support::{formula, golden_json, shapes};
-use tokengrid_tokenize::{Architecture, Params, Tokenizer};
+use tokengrid_test_support::{formula, golden, golden_json, shapes};
+use tokengrid_tokenize::{Architecture, Params, Tokenizer, Weights};
+use tokengrid_train::perceptual::{Backbone, Lpips};
 
 /// The golden Inception network: weights by the formula, means halved, variances positive.
 pub fn inception_params(json: &serde_json::Value) -> Params {
@@ -25,6 +26,23 @@ pub fn inception(json: &serde_json::Value) -> Inception {
     // On a busy machine threads wait for each other longer than they work.
     tch::set_num_threads(1);
     Inception::from_params(&inception_params(json), "the golden network".as_ref(), Device::Cpu).unwrap()
+}
+
+/// LPIPS as the protocol's golden has it: published taps, and all else, the input's scaling included, by the formula.
+pub fn lpips(backbone: Backbone) -> Lpips {
+    let name = backbone.name();
+    let taps = Weights::open(&golden(&format!("lpips_{name}_lin.safetensors"))).unwrap();
+    let scaling = ["shift", "scale"].map(|part| (format!("scaling_layer.{part}"), vec![1, 3, 1, 1]));
+    let tensor = |(key, shape): (String, Vec<i64>)| {
+        let by_formula = || formula(&format!("v1:lpips_{name}:"), &key, &shape, 6.0);
+        let tensor = match key.starts_with("lin") {
+            true => taps.tensor(&key).unwrap(),
+            false => Tensor::from_slice(&by_formula()).view(shape.as_slice()),
+        };
+        (key, tensor)
+    };
+    let params: Params = backbone.tensors().into_iter().chain(scaling).map(tensor).collect();
+    Lpips::from_params(backbone, &params, Device::Cpu)
 }
 
 /// A golden tokenizer, whose weights the formula gives.

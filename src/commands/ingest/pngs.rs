@@ -2,13 +2,13 @@
 
 use super::names;
 use crate::exit::CheckFailed;
-use crate::files::{TEMPORARY, write_whole};
+use crate::files::write_whole;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use tokengrid_cache::is_system_name;
+use tokengrid_cache::{is_system_name, is_temporary_name};
 use tokengrid_ingest::{ImageViews, Recipe, Stage, StageCounters, View};
 
 /// Says which recipe a folder's PNGs were made with. Hidden, so that the folder is a source like any other.
@@ -152,11 +152,7 @@ fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
         names.collect()
     };
     let names = entries().with_context(|| format!("cannot read {}", folder.display()))?;
-    Ok(names.into_iter().filter(|name| !is_temporary(name) && !is_system_name(name)).min())
-}
-
-fn is_temporary(name: &str) -> bool {
-    name.starts_with(TEMPORARY.0) && name.ends_with(TEMPORARY.1)
+    Ok(names.into_iter().filter(|name| !is_temporary_name(name) && !is_system_name(name)).min())
 }
 
 /// Removes what a process that was killed was writing.
@@ -168,7 +164,7 @@ fn remove_temporary(folder: &Path) -> std::io::Result<()> {
         // Links are not followed: what they lead to is not ours. A system's folder may not be readable.
         if kind.is_dir() && !is_system_name(&name) {
             remove_temporary(&entry.path())?;
-        } else if kind.is_file() && is_temporary(&name) {
+        } else if kind.is_file() && is_temporary_name(&name) {
             std::fs::remove_file(entry.path())?;
         }
     }

@@ -6,7 +6,7 @@ use super::newest::step_of;
 use crate::TrainError;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tokengrid_cache::is_system_name;
+use tokengrid_cache::{is_system_name, is_temporary_name};
 
 /// Files that are being written, under the names that this version and earlier ones give them.
 const TEMPORARY: [&str; 4] = ["config.toml.tmp", "metrics.jsonl.tmp", "config.tmp", "metrics.tmp"];
@@ -100,7 +100,7 @@ pub(super) fn make_room(path: &Path) -> Result<(), TrainError> {
 pub(super) fn foreign_entry(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
     let foreign = |path: &PathBuf| match path.file_name().and_then(|name| name.to_str()) {
         Some("checkpoints") => !path.is_dir() || entries(path).is_ok_and(|inside| !inside.is_empty()),
-        Some(name) => !(name == LOCK || TEMPORARY.contains(&name) || is_system_name(name)),
+        Some(name) => !(name == LOCK || TEMPORARY.contains(&name) || is_temporary_name(name) || is_system_name(name)),
         None => true,
     };
     Ok(entries(folder)?.into_iter().find(foreign))
