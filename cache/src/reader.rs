@@ -163,7 +163,12 @@ impl TokenCache {
     /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
     /// the cache was opened may be wrong. `None` as long as all is well.
     pub fn lost_shard(&self) -> Option<&Path> {
-        let lost = self.shards.iter().find(|(_, bytes)| map::has_lost_pages(bytes));
+        self.lost_shards().next()
+    }
+
+    /// All of them.
+    pub fn lost_shards(&self) -> impl Iterator<Item = &Path> {
+        let lost = self.shards.iter().filter(|(_, bytes)| map::has_lost_pages(bytes));
         lost.map(|(shard, _)| shard.path.as_path())
     }
 

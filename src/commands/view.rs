@@ -23,6 +23,8 @@ pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
         threads: global.threads.map(usize::from),
         ..ViewConfig::new(args.dir.clone())
     };
+    // One request ends with an error, the others are answered: the server asks before it uses what it read.
+    tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::Zeros);
     let server = Server::bind(config)?;
     let address = server.address();
     if !address.ip().is_loopback() {

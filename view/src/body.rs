@@ -12,8 +12,11 @@ use tokio::task::JoinHandle;
 
 use crate::reply::Refusal;
 
+/// A part of a body, or why it could not be made.
+type Part = Result<Vec<u8>, Refusal>;
+
 /// Makes the parts of a body, one after the other.
-pub type Parts = Box<dyn Iterator<Item = Result<Vec<u8>, Refusal>> + Send>;
+pub type Parts = Box<dyn Iterator<Item = Part> + Send>;
 
 /// A body as hyper sends it.
 pub(crate) enum Sent {
@@ -24,7 +27,7 @@ pub(crate) enum Sent {
 /// A body whose next part is made when it is asked for, where work may block.
 pub(crate) enum PartByPart {
     Waiting(Parts),
-    Making(JoinHandle<(Parts, Option<Result<Vec<u8>, Refusal>>)>),
+    Making(JoinHandle<(Parts, Option<Part>)>),
     Ended,
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use tokengrid_cache::{Manifest, TokenCache, VerifyReport};
@@ -74,6 +74,20 @@ impl Shards {
             return Err(Refusal::Unavailable(text));
         }
         Ok(())
+    }
+
+    /// Refuses what was read of rows of a shard that was cut while it was being read: zeros may be in it.
+    pub(crate) fn check_lost(&self, cache: &TokenCache, rows: &[usize]) -> Result<(), Refusal> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+        let files = &self.files[self.place(*first).shard..self.place(*last).shard + 1];
+        let is_among = |lost: &&Path| files.iter().any(|(file, _)| lost.ends_with(file));
+        match cache.lost_shards().find(is_among) {
+            Some(lost) => Err(Refusal::Unavailable(format!(
+                "{} was cut while `view` had it open; start `view` again when it is whole: `tokengrid cache verify` tells",
+                lost.display()
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// [`Shards::check_lengths`] of all of them.

@@ -168,7 +168,11 @@ impl Shared {
             shared.shards.check_all_lengths().map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
             let found = Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
-            found.map(Inspected::new).map_err(|error| with_causes(&error))
+            let found = found.map_err(|error| with_causes(&error))?;
+            match cache.lost_shard() {
+                Some(lost) => Err(format!("{} was cut while its rows were counted", lost.display())),
+                None => Ok(Inspected::new(found)),
+            }
         });
         Ok(())
     }
@@ -236,6 +240,7 @@ impl Shared {
             self.shards.check_lengths_of(span)?;
             let start = span[0];
             let read = cache.metas(start..span[span.len() - 1] + 1)?;
+            self.shards.check_lost(&cache, span)?;
             metas.extend(span.iter().map(|row| read[row - start].clone()));
         }
         Ok(metas)
@@ -253,6 +258,7 @@ impl Shared {
         self.shards.check_lengths_of(&[row])?;
         let mut tokens = vec![0; cache.grid().num_tokens()];
         cache.tokens_into(row, &mut tokens);
+        self.shards.check_lost(&cache, &[row])?;
         Ok(tokens)
     }
 

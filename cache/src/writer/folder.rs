@@ -202,7 +202,7 @@ pub(super) fn withdraw(dir: &Path, began: Began, rank_lock: Option<Lock>) {
             .filter(|name| matches!(name, Name::Temp(_)))
             .for_each(|name| _ = remove_if_present(&name.path(dir)));
         ours.iter().filter(|name| matches!(name, Name::Job)).for_each(|name| _ = remove_if_present(&name.path(dir)));
-        ours.iter().filter(|name| is_lock(name)).for_each(|name| _ = remove_if_present(&name.path(dir)));
+        ours.iter().filter(is_lock).for_each(|name| _ = remove_if_present(&name.path(dir)));
         if began.folder {
             // Only an empty folder can be removed this way.
             let _ = fs::remove_dir(dir);

@@ -87,12 +87,11 @@ pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is done with each block of rows: their indices and what a cache says of them.
+type EachBlock<'a> = dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()> + 'a;
+
 /// Calls `each` with what is known of rows in ascending order, some at a time; neighbours are read together.
-fn visit_blocks(
-    cache: &TokenCache,
-    mut rows: impl Iterator<Item = usize>,
-    each: &mut dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each: &mut EachBlock) -> anyhow::Result<()> {
     loop {
         let block: Vec<usize> = rows.by_ref().take(BLOCK_ROWS).collect();
         if block.is_empty() {

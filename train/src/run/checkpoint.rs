@@ -206,12 +206,13 @@ mod tests {
         fs::create_dir(&checkpoints).unwrap();
         [100, 200].into_iter().for_each(|step| publish_one(&checkpoints, step));
         point_latest_at(&checkpoints, "step-00000100").unwrap();
-        let newest = Some(checkpoints.join("step-00000200"));
-        assert_eq!((newest_checkpoint(run), newest_checkpoint(&checkpoints)), (newest.clone(), newest.clone()));
+        let newest = checkpoints.join("step-00000200");
+        let found = (newest_checkpoint(run), newest_checkpoint(&checkpoints));
+        assert_eq!(found, (Some(newest.clone()), Some(newest.clone())));
         repair_latest(&checkpoints).unwrap();
         assert_eq!(step_at(&checkpoints.join("latest")), 200);
         // Damaged after it was published: the one before it.
-        let model = newest.unwrap().join("model.safetensors");
+        let model = newest.join("model.safetensors");
         let bytes = fs::read(&model).unwrap();
         fs::write(&model, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(newest_checkpoint(run), Some(checkpoints.join("step-00000100")));
