@@ -121,7 +121,11 @@ fn a_run_s_file_is_the_same_model_wherever_it_lies() {
     // What it was trained on goes along, too.
     let said = |file: &Path| Weights::open(file).unwrap().fact("tokengrid.tokenizer").map(str::to_string);
     assert_eq!(said(&converted), said(&copy));
-    for (flag, typed, what) in [("--n-head", "4", "the model has 2"), ("--grid", "8x8", "16")] {
+    let contradictions = [
+        ("--n-head", "4", "4 heads, but the model has 2"),
+        ("--grid", "8x8", "64 tokens per image, but the model has 16"),
+    ];
+    for (flag, typed, what) in contradictions {
         let message = fails(&sample(&copy, &a, &[flag, typed]), 2);
         assert!(message.contains(flag) && message.contains(what), "{message}");
     }
