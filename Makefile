@@ -4,11 +4,13 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test lint doc edges clean
+.PHONY: help setup build install demo test lint doc edges clean
 
 # rustup puts cargo there, but only new shells know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= python3
+PREFIX ?= /usr/local
+SHARE = $(DESTDIR)$(PREFIX)/share
 SETUP := $(PYTHON) scripts/setup/libtorch.py
 # CI builds what Cargo.lock says, and nothing newer.
 LOCKED := $(if $(CI),--locked)
@@ -33,6 +35,16 @@ setup: ## Provide libtorch and what else a build needs (once; every target below
 build: setup ## Release build: target/release/tokengrid
 	@$(CARGO) build --release $(LOCKED)
 	@echo 'Built target/release/tokengrid. It runs from any folder; try: target/release/tokengrid --help'
+
+install: build ## Programs, completions and manual pages below PREFIX (default /usr/local)
+	@install -d '$(DESTDIR)$(PREFIX)/bin' '$(SHARE)/man/man1' '$(SHARE)/bash-completion/completions' \
+	    '$(SHARE)/zsh/site-functions' '$(SHARE)/fish/vendor_completions.d'
+	@install -m 755 target/release/tokengrid target/release/tokengrid-torch '$(DESTDIR)$(PREFIX)/bin'
+	@target/release/tokengrid completions bash >'$(SHARE)/bash-completion/completions/tokengrid'
+	@target/release/tokengrid completions zsh >'$(SHARE)/zsh/site-functions/_tokengrid'
+	@target/release/tokengrid completions fish >'$(SHARE)/fish/vendor_completions.d/tokengrid.fish'
+	@target/release/tokengrid manuals '$(SHARE)/man/man1'
+	@echo 'Installed below $(DESTDIR)$(PREFIX)'
 
 demo: build ## The whole pipeline on bundled photographs; results in demo/
 	@scripts/demo.sh

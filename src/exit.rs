@@ -1,7 +1,7 @@
 //! Exit codes: 0 done, 1 the work failed or a check did not hold, 2 wrong usage, 130 / 143 stopped by a signal.
 
 use crate::output::{self, StdoutFailed};
-use crate::{panics, signals};
+use crate::{panics, signals, torch};
 use anyhow::Error;
 use std::any::Any;
 use std::io::Write;
@@ -86,40 +86,17 @@ fn one_line(mut causes: Vec<String>) -> String {
     causes.join(": ").replace('\n', " ")
 }
 
-#[cfg(not(feature = "torch"))]
-fn is_cancelled(_: &Error) -> bool {
-    signals::cancelled()
-}
-
-#[cfg(feature = "torch")]
 fn is_cancelled(error: &Error) -> bool {
     use tokengrid_cache::CacheError;
-    use tokengrid_sample::SampleError;
-    use tokengrid_tokenize::TokenizeError;
-    use tokengrid_train::TrainError;
+    use tokengrid_ingest::IngestError;
     error.chain().any(|cause| {
-        matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
-            || matches!(cause.downcast_ref(), Some(CacheError::Cancelled))
-            || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
-            || matches!(cause.downcast_ref(), Some(SampleError::Cancelled | SampleError::Stopped))
+        matches!(cause.downcast_ref(), Some(CacheError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(IngestError::Cancelled))
             || cause.downcast_ref::<signals::Stopped>().is_some()
+            || torch::is_cancelled(cause)
     })
 }
 
-#[cfg(not(feature = "torch"))]
 fn is_usage(error: &Error) -> bool {
-    error.downcast_ref::<Usage>().is_some()
-}
-
-#[cfg(feature = "torch")]
-fn is_usage(error: &Error) -> bool {
-    use tokengrid_sample::SampleError;
-    use tokengrid_tokenize::TokenizeError;
-    use tokengrid_train::TrainError;
-    error.chain().any(|cause| {
-        cause.downcast_ref::<Usage>().is_some()
-            || matches!(cause.downcast_ref(), Some(TokenizeError::Setting { .. } | TokenizeError::Size { .. }))
-            || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
-            || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))
-    })
+    error.chain().any(|cause| cause.downcast_ref::<Usage>().is_some() || torch::is_usage(cause))
 }

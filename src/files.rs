@@ -3,7 +3,6 @@
 use anyhow::Context;
 use std::fs::File;
 use std::io::Read;
-#[cfg(feature = "torch")]
 use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
@@ -20,7 +19,6 @@ pub enum OwnFile {
     /// A report: its first field, `made_by`.
     Json,
     /// Arrays: the comment of the archive.
-    #[cfg(feature = "torch")]
     Npz,
 }
 
@@ -38,7 +36,6 @@ impl OwnFile {
         Ok(match self {
             OwnFile::Png => start.starts_with(b"\x89PNG") && contains(format!("tEXtSoftware\0{MADE_BY}").as_bytes()),
             OwnFile::Json => start.starts_with(b"{") && contains(format!("\"made_by\": \"{MADE_BY}\"").as_bytes()),
-            #[cfg(feature = "torch")]
             OwnFile::Npz => {
                 let mut end = vec![0; MADE_BY.len()];
                 let has_end = file.seek(SeekFrom::End(-(end.len() as i64))).and_then(|_| file.read_exact(&mut end));
@@ -92,7 +89,6 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<
 }
 
 /// Free bytes of the file system that `path` (or the folder above it that exists) lies on.
-#[cfg(feature = "torch")]
 pub fn free_bytes(path: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let absolute = std::path::absolute(path).ok()?;

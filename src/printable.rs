@@ -11,7 +11,6 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// A name or another text of one line out of a file: line breaks and tabs are spelt out too.
-#[cfg(feature = "torch")]
 pub fn line(text: &str) -> Cow<'_, str> {
     replaced(text, is_unsafe, |c| c.escape_default().to_string())
 }
@@ -51,7 +50,6 @@ mod tests {
         assert_eq!(lines("rolled\rback"), "rolled\\u{d}back");
     }
 
-    #[cfg(feature = "torch")]
     #[test]
     fn a_line_stays_a_line() {
         assert_eq!(line("a\u{1b}[31mred\u{7}\r\n\u{9b}2J"), "a\\u{1b}[31mred\\u{7}\\r\\n\\u{9b}2J");

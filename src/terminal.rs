@@ -43,7 +43,6 @@ impl Meter {
     }
 
     /// Begins where an earlier call of the same job ended: `done` of `total`. Rates count from here.
-    #[cfg(feature = "torch")]
     pub fn start(&mut self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.begin_at(done);

@@ -1,7 +1,6 @@
 //! `bench ...`.
 
 use super::{AccessArgs, SourceArgs};
-#[cfg(feature = "torch")]
 use super::{ArModelArgs, ConfigArgs, DeviceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -20,15 +19,12 @@ pub enum BenchCommand {
     /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
     Ingest(BenchIngestArgs),
     /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
-    #[cfg(feature = "torch")]
     Encode(BenchEncodeArgs),
     /// Token grids a second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
     /// Time of a training step: written out and by autograd, from the cache and with images encoded in every step.
-    #[cfg(feature = "torch")]
     Train(Box<BenchTrainArgs>),
     /// Images a second out of an autoregressive model, at several batch sizes.
-    #[cfg(feature = "torch")]
     Sample(Box<BenchSampleArgs>),
 }
 
@@ -44,7 +40,6 @@ pub struct BenchIngestArgs {
 }
 
 /// `bench encode`.
-#[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct BenchEncodeArgs {
     /// Tokenizer weights, or `tiny` [default: weights by formula for --architecture].
@@ -90,7 +85,6 @@ pub struct BenchLoaderArgs {
 }
 
 /// `bench train`.
-#[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct BenchTrainArgs {
     /// Configuration, as for `train ar`; dropout is turned off unless --dropout is given.
@@ -120,7 +114,6 @@ pub struct BenchTrainArgs {
 }
 
 /// `bench sample`.
-#[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct BenchSampleArgs {
     /// Without --checkpoint: the model, as for `train ar`, with fresh weights.

@@ -92,7 +92,6 @@ pub enum CacheCommand {
     /// A smaller cache: some classes, some views, one split, the first images.
     Subset(SubsetArgs),
     /// Encode damaged row groups anew, to the same bytes.
-    #[cfg(feature = "torch")]
     Repair {
         /// The cache's folder.
         dir: PathBuf,
@@ -101,7 +100,6 @@ pub enum CacheCommand {
         made_of: MadeOfArgs,
     },
     /// Is it right? Encodes a sample of the images anew and compares tokens, keys, labels and crops.
-    #[cfg(feature = "torch")]
     Check {
         /// The cache's folder.
         dir: PathBuf,
@@ -126,25 +124,20 @@ pub struct ShowArgs {
     #[arg(long, default_value_t = 0, value_name = "ROW")]
     pub index: usize,
     /// Print the picture that the tokens stand for, in the way that the terminal knows.
-    #[cfg(feature = "torch")]
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "auto", requires = "tokenizer")]
     pub image: Option<ImageArg>,
     /// Tokenizer that decodes it: weights, or `tiny`.
-    #[cfg(feature = "torch")]
     #[arg(long, value_name = "WEIGHTS", requires = "image")]
     pub tokenizer: Option<PathBuf>,
     /// Which copy of the weights: raw, or ema (their moving average).
-    #[cfg(feature = "torch")]
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
     /// Device.
-    #[cfg(feature = "torch")]
     #[command(flatten)]
     pub device: super::DeviceArgs,
 }
 
 /// `--image`.
-#[cfg(feature = "torch")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ImageArg {
     /// By what the environment says of the terminal; half blocks where that is nothing.
@@ -243,7 +236,6 @@ pub struct SubsetArgs {
 }
 
 /// What a cache was made of: its size, views and seed are in the cache.
-#[cfg(feature = "torch")]
 #[derive(Debug, Args)]
 pub struct MadeOfArgs {
     /// The images that the cache was made of. For a cache with splits one for each: train=DIR; for a merged one those of all

@@ -2,39 +2,27 @@
 
 mod bench;
 mod cache;
-#[cfg(feature = "torch")]
 mod eval;
-#[cfg(feature = "torch")]
 mod model;
-#[cfg(feature = "torch")]
 mod sample;
 mod source;
-#[cfg(feature = "torch")]
 mod tokenize;
-#[cfg(feature = "torch")]
 mod train;
 mod view;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-#[cfg(feature = "torch")]
 pub use bench::{BenchEncodeArgs, BenchSampleArgs, BenchTrainArgs};
 pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
-#[cfg(feature = "torch")]
 pub use cache::{ImageArg, MadeOfArgs};
-#[cfg(feature = "torch")]
 pub use eval::{
     EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
-#[cfg(feature = "torch")]
 pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
-#[cfg(feature = "torch")]
-pub use sample::{SampleArgs, SamplePresetArg};
+pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
 pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
-#[cfg(feature = "torch")]
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
-#[cfg(feature = "torch")]
 pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
 pub use view::ViewArgs;
 
@@ -107,21 +95,26 @@ pub enum Command {
     /// Measure the speed of one stage on this machine.
     Bench(BenchArgs),
     /// The main job: images in, token cache out.
-    #[cfg(feature = "torch")]
     Tokenize(TokenizeArgs),
     /// Take images through a tokenizer and back, side by side.
-    #[cfg(feature = "torch")]
     Reconstruct(ReconstructArgs),
     /// Look into checkpoint files, and convert them.
-    #[cfg(feature = "torch")]
     Weights(WeightsArgs),
     /// Train a tokenizer or an autoregressive model.
-    #[cfg(feature = "torch")]
     Train(TrainArgs),
     /// Sample images from a trained autoregressive model.
-    #[cfg(feature = "torch")]
     Sample(Box<SampleArgs>),
     /// Measure how good a model is.
-    #[cfg(feature = "torch")]
     Eval(EvalArgs),
+    /// Print completions for a shell: `tokengrid completions bash > ~/.local/share/bash-completion/completions/tokengrid`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a folder.
+    #[command(hide = true)]
+    Manuals {
+        /// The folder.
+        dir: std::path::PathBuf,
+    },
 }

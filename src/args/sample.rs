@@ -3,7 +3,6 @@
 use super::{ArModelArgs, DeviceArgs, TokenizerArgs};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use tokengrid_sample::Schedule;
 
 /// `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,16 +24,6 @@ pub enum ScheduleArg {
     Linear,
     /// Half a cosine: slow at both ends.
     Cosine,
-}
-
-impl From<ScheduleArg> for Schedule {
-    fn from(typed: ScheduleArg) -> Schedule {
-        match typed {
-            ScheduleArg::Constant => Schedule::Constant,
-            ScheduleArg::Linear => Schedule::Linear,
-            ScheduleArg::Cosine => Schedule::Cosine,
-        }
-    }
 }
 
 /// `sample`.

@@ -9,15 +9,12 @@ pub struct ViewArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// Tokenizer that turns tokens into pictures: weights, or `tiny`, which is built in.
-    #[cfg(feature = "torch")]
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
     /// Which copy of the weights: raw, or ema (their moving average).
-    #[cfg(feature = "torch")]
     #[arg(long, default_value = "raw", value_name = "raw|ema", requires = "tokenizer")]
     pub variant: String,
     /// Device.
-    #[cfg(feature = "torch")]
     #[command(flatten)]
     pub device: super::DeviceArgs,
     /// The images that the cache was made of, to show beside their tokens.

@@ -1,33 +1,13 @@
-//! One module a command.
+//! The commands that need no libtorch, one module each, and who runs the others.
 
-mod bench;
-mod cache;
-#[cfg(feature = "torch")]
-mod decoder;
-#[cfg(feature = "torch")]
-mod eval;
-mod ingest;
-#[cfg(feature = "torch")]
-mod model;
-#[cfg(feature = "torch")]
-mod plot;
-#[cfg(feature = "torch")]
-mod reconstruct;
-#[cfg(feature = "torch")]
-mod sample;
-#[cfg(feature = "torch")]
-mod tokenize;
-#[cfg(feature = "torch")]
-mod train;
-#[cfg(feature = "torch")]
-mod training_memory;
-#[cfg(feature = "torch")]
-mod training_samples;
-mod view;
-#[cfg(feature = "torch")]
-mod weights;
+pub mod bench;
+pub mod cache;
+pub mod completions;
+pub mod ingest;
+pub mod view;
 
 use crate::args::{Cli, Command};
+use crate::torch;
 
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
@@ -35,41 +15,35 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }
-    match cli.command {
-        Command::Ingest(args) => ingest::run(&args, global),
+    match &cli.command {
+        Command::Ingest(args) => ingest::run(args, global),
         Command::Cache(args) => cache::run(&args.command, global),
-        Command::View(args) => view::run(&args, global),
+        Command::View(args) if args.tokenizer.is_none() => view::run(args, None, global),
         Command::Bench(args) => bench::run(&args.command, global),
-        #[cfg(feature = "torch")]
-        Command::Tokenize(args) => tokenize::run(&args, global),
-        #[cfg(feature = "torch")]
-        Command::Reconstruct(args) => reconstruct::run(&args, global),
-        #[cfg(feature = "torch")]
-        Command::Weights(args) => weights::run(&args.command, global),
-        #[cfg(feature = "torch")]
-        Command::Train(args) => train::run(&args.command, global),
-        #[cfg(feature = "torch")]
-        Command::Sample(args) => sample::run(&args, global),
-        #[cfg(feature = "torch")]
-        Command::Eval(args) => eval::run(&args.command, global),
+        Command::Completions { shell } => completions::run(*shell),
+        Command::Manuals { dir } => completions::manuals(dir),
+        other => torch::run(other, global),
+    }
+}
+
+/// Whether a command computes with libtorch. Everything else does without loading it.
+pub fn needs_torch(command: &Command) -> bool {
+    match command {
+        Command::Ingest(_) | Command::Completions { .. } | Command::Manuals { .. } => false,
+        Command::Cache(args) => cache::needs_torch(&args.command),
+        Command::View(args) => args.tokenizer.is_some(),
+        Command::Bench(args) => bench::needs_torch(&args.command),
+        _ => true,
     }
 }
 
 /// Whether a command may take hours: its log begins with a heading.
 pub fn is_job(command: &Command) -> bool {
-    #[cfg(feature = "torch")]
-    if matches!(command, Command::Tokenize(_) | Command::Train(_) | Command::Sample(_)) {
-        return true;
-    }
-    matches!(command, Command::Ingest(_))
+    matches!(command, Command::Ingest(_) | Command::Tokenize(_) | Command::Train(_) | Command::Sample(_))
 }
 
 /// Whether a command that is stopped finishes a piece of work and keeps it, however long that takes. Training does so from its
 /// first step on: before that there is nothing to keep.
 pub fn keeps_work(command: &Command) -> bool {
-    #[cfg(feature = "torch")]
-    if matches!(command, Command::Tokenize(_) | Command::Sample(_)) {
-        return true;
-    }
-    matches!(command, Command::Ingest(_))
+    matches!(command, Command::Ingest(_) | Command::Tokenize(_) | Command::Sample(_))
 }

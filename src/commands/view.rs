@@ -10,15 +10,15 @@ use std::path::Path;
 use tokengrid_ingest::{Source, SourceOptions};
 use tokengrid_view::{Decoder, OpenSource, Server, ViewConfig};
 
-/// Runs the command: until Ctrl-C.
-pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
+/// Runs the command: until Ctrl-C. Without a `decoder` there are no decoded pictures.
+pub fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow::Result<()> {
     let config = ViewConfig {
         host: args.host.clone(),
         port: args.port,
         prefix: args.prefix.clone(),
         allowed_hosts: args.allow_host.clone(),
         source: source(args)?,
-        decoder: decoder(args, global)?,
+        decoder,
         inspection_folder: inspection_folder(),
         threads: global.threads.map(usize::from),
         ..ViewConfig::new(args.dir.clone())
@@ -63,28 +63,4 @@ fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
 /// Whether a source is named by a URL.
 fn is_remote(path: &Path) -> bool {
     path.to_string_lossy().contains("://")
-}
-
-#[cfg(not(feature = "torch"))]
-fn decoder(_: &ViewArgs, _: &Global) -> anyhow::Result<Option<Decoder>> {
-    Ok(None)
-}
-
-#[cfg(feature = "torch")]
-fn decoder(args: &ViewArgs, global: &Global) -> anyhow::Result<Option<Decoder>> {
-    use super::decoder::TokenDecoder;
-    let Some(tokenizer) = &args.tokenizer else { return Ok(None) };
-    let manifest = tokengrid_cache::Manifest::read(&args.dir)?;
-    let weights = crate::args::TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-    let decoder = TokenDecoder::open(&manifest, &weights, &args.device, global)?;
-    let (name, fingerprint) = (tokenizer.display().to_string(), decoder.fingerprint().to_owned());
-    Ok(Some(Decoder { name, fingerprint, decode: Box::new(decoder) }))
-}
-
-#[cfg(feature = "torch")]
-impl tokengrid_view::Decode for super::decoder::TokenDecoder {
-    fn decode(&mut self, tokens: &[u32]) -> tokengrid_view::Picture {
-        let tokengrid_tokenize::Picture { width, height, rgb } = self.picture(tokens);
-        tokengrid_view::Picture { width, height, rgb }
-    }
 }

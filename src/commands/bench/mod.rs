@@ -1,15 +1,9 @@
 //! `tokengrid bench ...`: how fast a stage is on this machine, in a form that can be kept and compared.
 
-mod clock;
-#[cfg(feature = "torch")]
-mod encode;
+pub mod clock;
 mod ingest;
 mod loader;
-mod machine;
-#[cfg(feature = "torch")]
-mod sample;
-#[cfg(feature = "torch")]
-mod train;
+pub mod machine;
 
 use crate::args::{BenchCommand, Global};
 
@@ -17,12 +11,12 @@ use crate::args::{BenchCommand, Global};
 pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ingest(args) => ingest::run(args, global),
-        #[cfg(feature = "torch")]
-        BenchCommand::Encode(args) => encode::run(args, global),
         BenchCommand::Loader(args) => loader::run(args, global),
-        #[cfg(feature = "torch")]
-        BenchCommand::Train(args) => train::run(args, global),
-        #[cfg(feature = "torch")]
-        BenchCommand::Sample(args) => sample::run(args, global),
+        BenchCommand::Encode(_) | BenchCommand::Train(_) | BenchCommand::Sample(_) => crate::torch::bench(command, global),
     }
+}
+
+/// Whether the stage needs libtorch.
+pub fn needs_torch(command: &BenchCommand) -> bool {
+    !matches!(command, BenchCommand::Ingest(_) | BenchCommand::Loader(_))
 }

@@ -1,22 +1,11 @@
 //! `tokengrid cache ...`: one function a command.
 
 mod bridge;
-#[cfg(feature = "torch")]
-mod check;
 mod inspect;
 mod look;
-#[cfg(feature = "torch")]
-mod origin;
-#[cfg(feature = "torch")]
-mod picture;
 mod plot;
-#[cfg(feature = "torch")]
-mod repair;
 mod rows;
-mod table;
-
-#[cfg(feature = "torch")]
-pub use origin::with_job;
+pub mod table;
 
 pub use inspect::inspection_folder;
 
@@ -37,9 +26,16 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
         CacheCommand::Export { dir, format, out } => bridge::export(dir, *format, out, global),
         CacheCommand::Merge { out, inputs, overwrite } => bridge::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => bridge::subset(args, global),
-        #[cfg(feature = "torch")]
-        CacheCommand::Repair { dir, made_of } => repair::repair(dir, made_of, global),
-        #[cfg(feature = "torch")]
-        CacheCommand::Check { dir, made_of, sample, seed } => check::check(dir, made_of, *sample, *seed, global),
+        CacheCommand::Repair { dir, made_of } => crate::torch::repair(dir, made_of, global),
+        CacheCommand::Check { dir, made_of, sample, seed } => crate::torch::check(dir, made_of, *sample, *seed, global),
+    }
+}
+
+/// Whether the command encodes images or decodes tokens.
+pub fn needs_torch(command: &CacheCommand) -> bool {
+    match command {
+        CacheCommand::Repair { .. } | CacheCommand::Check { .. } => true,
+        CacheCommand::Show(args) => rows::needs_torch(args),
+        _ => false,
     }
 }

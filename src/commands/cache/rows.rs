@@ -28,10 +28,8 @@ pub fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     println!("row {index}: {}", meta.key);
     println!("  label {} ({})", meta.label, class_name(&cache, meta.label).unwrap_or("unknown"));
     println!("  view {}, crop at {}", meta.view, crop(&meta));
-    #[cfg(feature = "torch")]
-    if let (Some(how), Some(tokenizer)) = (args.image, &args.tokenizer) {
-        let weights = crate::args::TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-        return super::picture::print(&cache, &tokens, how, &weights, &args.device, global);
+    if needs_torch(args) {
+        return crate::torch::show_picture(&cache, &tokens, args, global);
     }
     let digits = (1u64 << grid.bits).saturating_sub(1).to_string().len();
     for row in rows {
@@ -149,4 +147,9 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
     })?;
     table.print_part();
     Ok(())
+}
+
+/// Whether the row is also shown as a picture.
+pub fn needs_torch(args: &ShowArgs) -> bool {
+    args.image.is_some()
 }

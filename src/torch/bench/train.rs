@@ -3,14 +3,14 @@
 //! Contestants take turns, a step each, with the same data and the same initial weights: every one of them must come to
 //! the same losses. Beside a cache there are synthetic tokens, which show what reading it costs.
 
-use super::clock::{Took, median, time};
-use super::machine::{Machine, machine};
 use crate::args::{BenchTrainArgs, DeviceArgs, Global, MadeOfArgs, TokenizerArgs};
-use crate::commands::cache::with_job;
-use crate::commands::train::{resolved_ar, texts};
-use crate::commands::training_memory;
+use crate::commands::bench::clock::{Took, median, time};
+use crate::commands::bench::machine::{Machine, machine};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
+use crate::torch::cache::with_job;
+use crate::torch::train::{resolved_ar, texts};
+use crate::torch::training_memory;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,8 +2,8 @@
 
 use super::check::other_images;
 use super::origin::{Located, with_origin};
-use super::table::counted;
 use crate::args::{Global, MadeOfArgs};
+use crate::commands::cache::table::counted;
 use crate::exit::CheckFailed;
 use crate::terminal::print_json;
 use std::path::Path;

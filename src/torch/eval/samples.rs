@@ -2,9 +2,10 @@
 
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalSamplesArgs, Global, ProtocolArg};
-use crate::commands::{ingest, model};
+use crate::commands::ingest;
 use crate::exit::CheckFailed;
 use crate::terminal::{Meter, print_json, seconds};
+use crate::torch::model;
 use crate::{files, signals};
 use serde::Serialize;
 use std::time::Instant;

@@ -4,9 +4,9 @@ mod blocks;
 mod kitty;
 mod sixel;
 
-use super::table::terminal_columns;
 use crate::args::{DeviceArgs, Global, ImageArg, TokenizerArgs};
-use crate::commands::decoder::TokenDecoder;
+use crate::commands::cache::table::terminal_columns;
+use crate::torch::decoder::TokenDecoder;
 use tokengrid_cache::TokenCache;
 
 /// Columns of a picture of half blocks where the terminal does not say how many it has.

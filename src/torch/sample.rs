@@ -3,7 +3,7 @@
 mod cache;
 
 use super::model::{self, pair};
-use crate::args::{Global, SampleArgs, SamplePresetArg};
+use crate::args::{Global, SampleArgs, SamplePresetArg, ScheduleArg};
 use crate::exit::{CheckFailed, Usage};
 use crate::files::existing_target;
 use crate::ranks::ranks;
@@ -14,6 +14,7 @@ use cache::TokensToCache;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::TokenCache;
+use tokengrid_sample::Schedule;
 use tokengrid_sample::job::model_fingerprint;
 use tokengrid_sample::presets::preset;
 use tokengrid_sample::{Outputs, SampleJob, SampleOutcome, SamplerConfig};
@@ -184,4 +185,14 @@ fn classes(text: &str, class_num: i64) -> anyhow::Result<Vec<i64>> {
         );
     }
     Ok(classes)
+}
+
+impl From<ScheduleArg> for Schedule {
+    fn from(typed: ScheduleArg) -> Schedule {
+        match typed {
+            ScheduleArg::Constant => Schedule::Constant,
+            ScheduleArg::Linear => Schedule::Linear,
+            ScheduleArg::Cosine => Schedule::Cosine,
+        }
+    }
 }

@@ -2,12 +2,12 @@
 //!
 //! The two take turns, so that a busy machine is busy for both.
 
-use super::clock::{Rate, Took, median, time};
-use super::machine::{Machine, machine};
 use crate::args::{BenchEncodeArgs, Global};
-use crate::commands::model;
+use crate::commands::bench::clock::{Rate, Took, median, time};
+use crate::commands::bench::machine::{Machine, machine};
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
+use crate::torch::model;
 use serde::Serialize;
 use tokengrid_tokenize::model::{formula_params, formula_pixels};
 use tokengrid_tokenize::{Architecture, Params, Runtime, Tokenizer, Tokens, Variant, ViewEncoder, tiny};

@@ -1,8 +1,8 @@
 //! `tokengrid train ...`.
 
-use super::ingest::{check_apart, excluded};
 use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
+use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
 use crate::ranks::ranks;
 use crate::signals;

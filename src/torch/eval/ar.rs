@@ -1,8 +1,8 @@
 //! `tokengrid eval ar`: the loss of an autoregressive model.
 
 use crate::args::{EvalArArgs, Global};
-use crate::commands::model;
 use crate::terminal::print_json;
+use crate::torch::model;
 use serde_json::json;
 use tokengrid_cache::Access;
 use tokengrid_train::ar::{Unpacker, evaluate};

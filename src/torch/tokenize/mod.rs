@@ -4,8 +4,9 @@ mod add;
 mod dry_run;
 mod exchange;
 
-use super::{ingest, model};
+use super::model;
 use crate::args::{Global, TokenizeArgs};
+use crate::commands::ingest;
 use crate::exit::{CheckFailed, Usage};
 use crate::ranks::ranks;
 use crate::terminal::{Meter, print_json, seconds};

@@ -2,10 +2,11 @@
 
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
-use crate::commands::{ingest, model};
+use crate::commands::ingest;
 use crate::files::{OwnFile, check_target};
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
+use crate::torch::model;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;

@@ -3,13 +3,13 @@
 //! Tokens only, as the model makes them: decoding them to pictures is another network, and no part of it. Batch sizes take
 //! turns, so that a busy machine is busy for all of them.
 
-use super::clock::{Took, median, time};
-use super::machine::{Machine, machine};
 use crate::args::{BenchSampleArgs, Global};
-use crate::commands::model::{self, pair};
-use crate::commands::train::resolved;
+use crate::commands::bench::clock::{Took, median, time};
+use crate::commands::bench::machine::{Machine, machine};
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
+use crate::torch::model::{self, pair};
+use crate::torch::train::resolved;
 use serde::Serialize;
 use tokengrid_sample::guidance::Halves;
 use tokengrid_sample::sampler::Wanted;

@@ -2,10 +2,10 @@
 
 use super::add;
 use crate::args::{Global, TokenizeArgs};
-use crate::commands::training_memory::peak_bytes;
 use crate::exit::CheckFailed;
 use crate::files;
 use crate::terminal::{bytes, print_json, seconds};
+use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
 use std::path::Path;
 use std::time::{Duration, Instant};

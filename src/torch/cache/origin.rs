@@ -2,8 +2,9 @@
 //! of, and the job that encodes their images again.
 
 use crate::args::{Global, MadeOfArgs};
-use crate::commands::{ingest, model};
+use crate::commands::ingest;
 use crate::exit::{CheckFailed, Usage};
+use crate::torch::model;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokengrid_cache::{JobSpec, Manifest, Split};

@@ -2,9 +2,9 @@
 
 use super::open;
 use crate::args::{ConvertArgs, Global, NamesArg};
-use crate::commands::model::known;
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::print_json;
+use crate::torch::model::known;
 use serde_json::json;
 use std::collections::HashMap;
 use tch::{Kind, Tensor};

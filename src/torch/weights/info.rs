@@ -2,9 +2,9 @@
 
 use super::open;
 use crate::args::{ArModelArgs, Global};
-use crate::commands::model::known;
 use crate::printable::line;
 use crate::terminal::print_json;
+use crate::torch::model::known;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use tch::Kind;

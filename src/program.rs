@@ -1,0 +1,65 @@
+// What `tokengrid` and `tokengrid-torch` share: everything but the module `torch`. Included by both, which are built from the same
+// files: what is of use to one of them only is dead code in the other.
+
+#[allow(unused_imports)]
+mod args;
+mod commands;
+mod exit;
+#[allow(dead_code)]
+mod files;
+mod log;
+mod panics;
+#[allow(dead_code)]
+mod printable;
+#[allow(dead_code)]
+mod ranks;
+#[allow(dead_code)]
+mod signals;
+#[allow(dead_code)]
+mod terminal;
+mod threads;
+
+use clap::Parser;
+
+fn main() {
+    panics::install();
+    let code = match args::Cli::try_parse() {
+        Ok(cli) if commands::needs_torch(&cli.command) && !torch::IS_HERE => {
+            eprintln!("tokengrid: {:#}", torch::hand_over());
+            1
+        }
+        Ok(cli) => run(cli),
+        Err(refusal) => refuse(&refusal),
+    };
+    exit::leave(code)
+}
+
+fn run(mut cli: args::Cli) -> u8 {
+    output::expect_json(cli.global.json);
+    log::init(&cli.global);
+    torch::begin();
+    cli.global.threads = threads::choose(cli.global.threads);
+    signals::install();
+    tokengrid_cache::cancel_with(signals::flag());
+    tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
+    if commands::is_job(&cli.command) {
+        log::heading(&cli.global);
+    }
+    if commands::keeps_work(&cli.command) {
+        signals::keep_work();
+    }
+    exit::code_of(|| commands::run(cli))
+}
+
+/// Prints what is wrong with the line that was typed, or the help that was asked for.
+fn refuse(refusal: &clap::Error) -> u8 {
+    let _ = refusal.print();
+    let code = refusal.exit_code() as u8;
+    if code != 0 {
+        output::expect_json(std::env::args_os().any(|word| word == "--json"));
+        let text = refusal.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        output::print_failure(first.trim_start_matches("error: "), code);
+    }
+    code
+}

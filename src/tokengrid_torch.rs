@@ -1,0 +1,9 @@
+//! `tokengrid-torch`: the same program with the commands that compute with libtorch. `tokengrid` starts it.
+
+// First, since its macros take the place of the standard ones in every module that follows.
+#[macro_use]
+mod output;
+
+include!("program.rs");
+
+mod torch;

@@ -1,0 +1,5 @@
+//! `tokengrid bench ...` of the stages that need libtorch.
+
+pub mod encode;
+pub mod sample;
+pub mod train;

@@ -1,0 +1,8 @@
+//! `tokengrid cache ...` where images are encoded or tokens decoded.
+
+pub mod check;
+mod origin;
+pub mod picture;
+pub mod repair;
+
+pub use origin::with_job;

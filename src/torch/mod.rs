@@ -1,0 +1,91 @@
+//! The commands that compute with libtorch, one module each.
+
+mod bench;
+mod cache;
+mod decoder;
+mod eval;
+mod model;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod openmp;
+mod plot;
+mod reconstruct;
+mod sample;
+mod tokenize;
+mod train;
+mod training_memory;
+mod training_samples;
+mod view;
+mod weights;
+#[cfg(target_os = "linux")]
+mod working_folder;
+
+pub use cache::check::check;
+pub use cache::repair::repair;
+
+use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
+use std::error::Error;
+use tokengrid_cache::TokenCache;
+use tokengrid_sample::SampleError;
+use tokengrid_tokenize::TokenizeError;
+use tokengrid_train::TrainError;
+
+/// Whether this program is the one with libtorch.
+pub const IS_HERE: bool = true;
+
+/// What has to be said at the start.
+pub fn begin() {
+    #[cfg(target_os = "linux")]
+    working_folder::warn_if_deleted();
+}
+
+/// This program has libtorch: nobody takes over.
+pub fn hand_over() -> anyhow::Error {
+    anyhow::anyhow!("this is the program with libtorch")
+}
+
+/// Runs a command of those that need libtorch as a whole.
+pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
+    match command {
+        Command::Tokenize(args) => tokenize::run(args, global),
+        Command::Reconstruct(args) => reconstruct::run(args, global),
+        Command::Weights(args) => weights::run(&args.command, global),
+        Command::Train(args) => train::run(&args.command, global),
+        Command::Sample(args) => sample::run(args, global),
+        Command::Eval(args) => eval::run(&args.command, global),
+        Command::View(args) => view::run(args, global),
+        _ => unreachable!("commands without libtorch are run elsewhere"),
+    }
+}
+
+/// `bench` of the stages that need libtorch.
+pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
+    match command {
+        BenchCommand::Encode(args) => bench::encode::run(args, global),
+        BenchCommand::Train(args) => bench::train::run(args, global),
+        BenchCommand::Sample(args) => bench::sample::run(args, global),
+        _ => unreachable!("stages without libtorch are run elsewhere"),
+    }
+}
+
+/// `cache show --image`: a row as a picture.
+pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
+    let (Some(how), Some(tokenizer)) = (args.image, &args.tokenizer) else {
+        unreachable!("the parser asks for a tokenizer where a picture is wanted")
+    };
+    let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
+    cache::picture::print(cache, tokens, how, &weights, &args.device, global)
+}
+
+/// Whether an error says that the user stopped the work.
+pub fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
+        || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
+        || matches!(cause.downcast_ref(), Some(SampleError::Cancelled | SampleError::Stopped))
+}
+
+/// Whether an error is about what was typed.
+pub fn is_usage(cause: &(dyn Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(TokenizeError::Setting { .. } | TokenizeError::Size { .. }))
+        || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
+        || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))
+}
