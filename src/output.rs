@@ -16,7 +16,6 @@ macro_rules! println {
 }
 
 /// Text on stdout.
-#[cfg(feature = "torch")]
 macro_rules! print {
     ($($format:tt)*) => { $crate::output::answer(format_args!($($format)*), "") };
 }
@@ -57,7 +56,6 @@ pub fn print_failure(error: &str, exit_code: u8) {
 }
 
 /// Prints text whose control characters are meant for the terminal: pictures.
-#[cfg(feature = "torch")]
 pub fn print_raw(text: &str) {
     write_or_unwind(text);
 }
