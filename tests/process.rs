@@ -195,9 +195,11 @@ fn a_working_folder_that_was_deleted() {
 #[cfg(feature = "torch")]
 #[test]
 fn openmp_threads_wait_briefly_unless_the_user_says_otherwise() {
+    let libtorch_program = || Command::new(assert_cmd::cargo::cargo_bin("tokengrid-torch"));
     // The OpenMP library says, while it is loaded, which settings it found.
     let spins = |name: &str, value: &str| {
-        let output = tokengrid().arg("--version").env("OMP_DISPLAY_ENV", "verbose").env(name, value).output().unwrap();
+        let mut command = libtorch_program();
+        let output = command.arg("--version").env("OMP_DISPLAY_ENV", "verbose").env(name, value).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = stderr.lines().find(|line| line.contains("GOMP_SPINCOUNT")).expect("GNU's OpenMP library is used");
         line.split('\'').nth(1).unwrap().to_owned()
