@@ -56,9 +56,10 @@ fn file(Kind { name, columns }: Kind, total: usize, items: Items) -> Answer {
     // An error at the beginning can still be said in words.
     let first = parts.next().transpose()?.unwrap_or_default();
     let reply = whole("text/csv; charset=utf-8", Default::default());
-    let body = match total <= LIMIT_MAX {
-        true => Content::Whole(first.into()),
-        false => Content::Parts(Box::new(std::iter::once(Ok(first)).chain(parts))),
+    let body = if total <= LIMIT_MAX {
+        Content::Whole(first.into())
+    } else {
+        Content::Parts(Box::new(std::iter::once(Ok(first)).chain(parts)))
     };
     Ok(Reply { download: Some(format!("{name}.csv")), body, ..reply })
 }
