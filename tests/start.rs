@@ -57,6 +57,25 @@ fn commands_that_need_no_libtorch_work_without_it() {
 }
 
 #[test]
+fn one_is_not_said_as_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = alone(folder.path());
+    let (tokens, cache) = (folder.path().join("tokens.npy"), folder.path().join("cache"));
+    write_npy(&tokens, &[0, 1, 2, 262_143]);
+    let said = |arguments: &[&str]| String::from_utf8(run(&program, arguments).stdout).unwrap();
+    let imported = said(&["cache", "import", "--tokens", text(&tokens), "--grid", "2x2", "--out", text(&cache)]);
+    assert!(imported.starts_with("1 row (1 image) in "), "{imported}");
+    let info = said(&["cache", "info", text(&cache)]);
+    for expected in ["1 (1 image x 1 view, 0 quarantined)", " in 1 shard, ", ": 1 input, 0 excluded"] {
+        assert!(info.contains(expected), "{expected}: {info}");
+    }
+    let verified = said(&["cache", "verify", text(&cache)]);
+    assert!(verified.starts_with("ok: 1 row, "), "{verified}");
+    let stats = said(&["cache", "stats", text(&cache)]);
+    assert!(stats.contains("1 (1 image x 1 view)") && stats.contains("1 row of the label -1"), "{stats}");
+}
+
+#[test]
 fn other_commands_name_the_program_that_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let program = alone(folder.path());

@@ -421,6 +421,79 @@ fn what_cannot_be_served_is_said_at_once() {
     assert!(message.contains("--prefix"), "{message}");
 }
 
+/// A cache of two splits, whose images have the same keys, and the options that name its sources.
+fn split_cache(temp: &Path) -> (PathBuf, [String; 2]) {
+    let all = photos(temp, 2, 4);
+    let sources = ["train", "val"].map(|name| temp.join(name));
+    let mut inputs = Vec::new();
+    for (split, source) in sources.iter().enumerate() {
+        for class in sorted(&all) {
+            let into = source.join(class.file_name().unwrap());
+            std::fs::create_dir_all(&into).unwrap();
+            for image in 0..2 {
+                std::fs::copy(&sorted(&class)[2 * split + image], into.join(format!("{image}.jpg"))).unwrap();
+            }
+        }
+        let part = source.with_extension("cache");
+        json(&["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--out", text(&part)]);
+        inputs.push(format!("{}={}", ["train", "val"][split], part.display()));
+    }
+    let cache = temp.join("cache");
+    json(&["cache", "merge", text(&cache), &inputs[0], &inputs[1]]);
+    (cache, ["train", "val"].map(|name| format!("{name}={}", temp.join(name).display())))
+}
+
+#[test]
+fn a_cache_with_splits_has_a_source_for_each() {
+    let temp = tempfile::tempdir().unwrap();
+    let (cache, [train, val]) = split_cache(temp.path());
+    // In whatever order they are typed.
+    let viewer = Viewer::start(&cache, &["--source", &val, "--source", &train]);
+    for row in 0..8 {
+        let found = viewer.json(&format!("/api/row/{row}"));
+        assert_eq!(found["origin"]["label"], found["label"], "{found}");
+    }
+    let source = viewer.json("/api/overview")["source"].clone();
+    assert_eq!((&source["images"], &source["doubt"]), (&8.into(), &Value::Null), "{source}");
+    let original = |viewer: &Viewer, row: usize| viewer.get(&format!("/picture/original/{row}.png")).2;
+    let of_val = Viewer::start(&temp.path().join("val.cache"), &["--source", val.strip_prefix("val=").unwrap()]);
+    for row in 0..4 {
+        assert_ne!(original(&viewer, row), original(&viewer, 4 + row), "row {row}");
+        assert_eq!(original(&viewer, 4 + row), original(&of_val, row), "row {row}");
+    }
+    for (typed, expected) in [
+        (&["--source", text(temp.path())][..], "--source train=SOURCE --source val=SOURCE"),
+        (&["--source", &train], "the cache has a split val, too"),
+        (&["--source", "test=x"], "the cache has no split test"),
+    ] {
+        let message = fails(&[&["view", text(&cache), "--port", "0"], typed].concat(), 2);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+/// One event is one line in the terminal, however many rows it concerns.
+#[cfg(unix)]
+#[test]
+fn a_shard_that_is_cut_is_named_once() {
+    let temp = tempfile::tempdir().unwrap();
+    made_cache(temp.path(), 40, |_, _, _| {});
+    let viewer = Viewer::start(temp.path(), &[]);
+    viewer.json("/api/row/0");
+    let shards: Vec<PathBuf> =
+        sorted(temp.path()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "parquet")).collect();
+    for (shard, rows) in shards.iter().zip([0..16, 16..32]) {
+        std::fs::OpenOptions::new().write(true).open(shard).unwrap().set_len(10).unwrap();
+        for row in rows {
+            assert_eq!(viewer.ask(&format!("/api/row/{row}")).0, 503);
+        }
+    }
+    let (_, said) = stopped(viewer);
+    for shard in &shards[..2] {
+        let name = shard.file_name().unwrap().to_str().unwrap();
+        assert_eq!(said.matches(&format!("{name} has 10 bytes")).count(), 1, "{said}");
+    }
+}
+
 /// A source that is not the cache's: the terminal says so, and the page too.
 #[cfg(unix)]
 #[test]

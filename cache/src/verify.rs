@@ -157,8 +157,8 @@ fn damaged_part(entry: &ShardEntry, part: Option<usize>) -> Problem {
         Some(index) => ("row group", &entry.row_groups[index].range),
         None => ("page index and footer", &entry.footer),
     };
-    let (offset, end) = (range.offset, range.offset + range.bytes);
-    problem(&entry.file, part, format!("{name} (bytes {offset}..{end}) was altered or is cut off"))
+    let (offset, last) = (range.offset, (range.offset + range.bytes).saturating_sub(1));
+    problem(&entry.file, part, format!("{name} (bytes {offset} to {last}) was altered or is cut off"))
 }
 
 /// Row groups of a file (`None`: page index and footer) whose bytes are not those of the manifest.

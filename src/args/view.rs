@@ -17,9 +17,10 @@ pub struct ViewArgs {
     /// Device.
     #[command(flatten)]
     pub device: super::DeviceArgs,
-    /// The images that the cache was made of, to show beside their tokens.
-    #[arg(long, value_name = "SOURCE")]
-    pub source: Option<PathBuf>,
+    /// The images that the cache was made of, to show beside their tokens. For a cache with splits one for each: train=DIR;
+    /// for a merged one those of all parts, in their order.
+    #[arg(long, value_name = "[SPLIT=]SOURCE")]
+    pub source: Vec<PathBuf>,
     /// The labels that were given with it.
     #[arg(long, value_name = "FILE", requires = "source")]
     pub labels: Option<PathBuf>,

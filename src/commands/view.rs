@@ -1,14 +1,16 @@
 //! `tokengrid view`: the inspector in a browser.
 
 use super::cache::inspection_folder;
+use super::ingest::named_sources;
 use crate::args::{Global, ViewArgs};
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use anyhow::Context;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tokengrid_cache::Manifest;
 use tokengrid_ingest::{Source, SourceOptions};
-use tokengrid_view::{Decoder, OpenSource, Server, ViewConfig};
+use tokengrid_view::{Decoder, NamedSource, OpenSource, Server, ViewConfig};
 
 /// Runs the command: until Ctrl-C. Without a `decoder` there are no decoded pictures.
 pub fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow::Result<()> {
@@ -40,22 +42,28 @@ pub fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow
     Err(anyhow::Error::from(Stopped).context("the inspector has stopped"))
 }
 
-/// How the source is opened: in the background, since a large one takes a while. One that does not exist is refused at once.
+/// How the sources are opened: in the background, since a large one takes a while. One that does not exist is refused at once.
 fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
-    let Some(path) = args.source.clone() else { return Ok(None) };
-    let labels = args.labels.clone();
-    for path in [Some(&path), labels.as_ref()].into_iter().flatten().filter(|path| !is_remote(path)) {
+    if args.source.is_empty() {
+        return Ok(None);
+    }
+    let named = named_sources(&Manifest::read(&args.dir)?.splits, &args.source)?;
+    let paths = named.iter().map(|(_, path)| path).chain(&args.labels);
+    for path in paths.filter(|path| !is_remote(path)) {
         std::fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
     }
     let options = SourceOptions {
-        labels,
+        labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
         ..SourceOptions::default()
     };
     let open = move || {
-        Source::open_until(&path, &options, signals::flag())
-            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+        let open = |(split, path): (String, PathBuf)| match Source::open_until(&path, &options, signals::flag()) {
+            Ok(source) => Ok(NamedSource { split, source }),
+            Err(error) => Err(format!("{:#}", anyhow::Error::from(error))),
+        };
+        named.into_iter().map(open).collect()
     };
     Ok(Some(Box::new(open)))
 }

@@ -23,10 +23,8 @@ export async function get(path, parameters = {}, options = {}) {
 
 export const post = (path) => get(path, {}, { method: "POST" });
 
-const DECODED = ["decoded", "patch", "class"];
-
-/** The address of a picture. Its version makes pictures of another cache, other weights or another source other pictures. */
-export const picture = (kind, ...path) => `picture/${kind}/${path.join("/")}.png?v=${DECODED.includes(kind) ? about.overview.id : about.overview.source_id}`;
+/** The address of a picture. Its version makes pictures of another cache, other weights or another start other pictures. */
+export const picture = (kind, ...path) => `picture/${kind}/${path.join("/")}.png?v=${about.overview.id}`;
 
 /** Why a picture cannot be had. */
 export const reason = (address) => get(address).then(() => "This picture cannot be shown.", (error) => error.message);
@@ -34,6 +32,12 @@ export const reason = (address) => get(address).then(() => "This picture cannot 
 /** Whether tokens become pictures, and whether there are originals. */
 export const hasPictures = () => about.overview.pictures !== null;
 export const hasSource = () => about.overview.source !== null && about.overview.source.state !== "failed";
+
+/** Why there are no originals. */
+export function noSource() {
+  const { source } = about.overview;
+  return source === null ? "Start with --source SOURCE to see what the tokens were made of." : `The source that was given cannot be used: ${source.error}`;
+}
 
 /** Whether the cache or the source is still being opened: what the overview says will change. */
 export const isOpening = () => [about.overview.cache, about.overview.source].some((part) => part?.state === "running");

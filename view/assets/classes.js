@@ -41,12 +41,12 @@ const line = ({ label, name, rows, distinct_codes: codes, code_entropy_bits: ent
 function sizes(items) {
   const rows = items.map(({ label, name, rows }) => ({ label, name, rows }));
   const chart = bars(items.map((item) => item.rows), { label: "classes, the largest first", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
-  return figure("Rows a class", chart, chartFiles("class-rows", rows, chart));
+  return figure("Rows a class", chart, chartFiles("class-rows", rows, chart, ["label", "name", "rows"]));
 }
 
 function entropies(items) {
   const sorted = items.filter((item) => item.rows > 0).sort((a, b) => a.code_entropy_bits - b.code_entropy_bits);
   const rows = sorted.map(({ label, name, code_entropy_bits: entropy }) => ({ label, name, entropy }));
   const chart = bars(sorted.map((item) => item.code_entropy_bits), { label: "classes, the poorest first", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
-  return figure("Entropy of a token, in bits", chart, chartFiles("class-entropy", rows, chart));
+  return figure("Entropy of a token, in bits", chart, chartFiles("class-entropy", rows, chart, ["label", "name", "entropy"]));
 }

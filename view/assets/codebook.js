@@ -3,7 +3,7 @@
 import { get, hasPictures, picture } from "./api.js";
 import { bars, logCurve, matrix } from "./charts.js";
 import { counted } from "./counting.js";
-import { chartFiles, count, figure, h, pager, percent } from "./dom.js";
+import { chartFiles, count, counts, figure, h, pager, percent } from "./dom.js";
 import { bitsOf } from "./tokens.js";
 
 const CODES = 12;
@@ -14,14 +14,20 @@ export async function show(context) {
   const bits = figures.bit_balance.length;
   context.main.replaceChildren(
     h("h1", {}, "Codebook"),
-    h("p", { class: "lead" }, `${count(figures.distinct_codes)} of ${count(figures.codebook_size)} codes occur in ${count(figures.tokens)} tokens.`),
+    h("p", { class: "lead" }, `${count(figures.distinct_codes)} of ${count(figures.codebook_size)} codes occur in ${counts(figures.tokens, "token")}.`),
     dead.length > 0 && h("p", { class: "note bad", role: "alert" }, `Dead bits: ${dead.join(", ")}. They have the same value in every token, so at most ${count(figures.codebook_size / 2 ** dead.length)} codes can occur.`) || "",
     h("div", { class: "tiles" },
       tile(percent(figures.codebook_utilization), "of the codes are used"), tile(figures.code_entropy_bits.toFixed(2), `bits of entropy a token, of ${bits}`),
-      tile(count(2 ** figures.code_entropy_bits | 0), "codes, were all used alike"), tile(dead.length === 0 ? "none" : dead.join(", "), "dead bits", dead.length > 0)),
+      alike(figures), tile(dead.length === 0 ? "none" : dead.join(", "), "dead bits", dead.length > 0)),
     h("div", { class: "cards" }, use(figures), ranks(curve)),
     h("div", { class: "cards" }, balance(figures), correlation(figures)),
     h("div", { class: "cards" }, await codes(context, "most", bits, figures), await codes(context, "least", bits, figures)));
+}
+
+/** How many codes would have the entropy, if all were used equally often. */
+function alike({ tokens, code_entropy_bits: entropy }) {
+  const codes = tokens === 0 ? 0 : Math.floor(2 ** entropy);
+  return tile(count(codes), codes === 1 ? "code, were all used alike" : "codes, were all used alike");
 }
 
 const tile = (value, label, isBad = false) => h("div", { class: `card tile ${isBad ? "bad" : ""}` }, h("b", {}, value), h("span", {}, label));
@@ -30,14 +36,14 @@ function use({ code_histogram: histogram }) {
   const range = (i) => (i === 0 ? "0" : i === 1 ? "1" : `${count(2 ** (i - 1))}–${count(2 ** i - 1)}`);
   const rows = histogram.map((codes, i) => ({ times: range(i), codes }));
   const used = histogram.slice(1);
-  const chart = bars(used, { label: "times that a code occurs, from", names: (i) => count(2 ** i), titles: (i) => `${range(i + 1)} times: ${count(used[i])} codes` });
-  return figure("Codes by how often they occur", chart, chartFiles("code-use", rows, chart), `${count(histogram[0] ?? 0)} codes do not occur.`);
+  const chart = bars(used, { label: "times that a code occurs, from", names: (i) => count(2 ** i), titles: (i) => `${range(i + 1)} times: ${counts(used[i], "code")}` });
+  return figure("Codes by how often they occur", chart, chartFiles("code-use", rows, chart, ["times", "codes"]), `${counts(histogram[0] ?? 0, "code")} ${histogram[0] === 1 ? "does" : "do"} not occur.`);
 }
 
 function ranks(curve) {
   const chart = logCurve(curve, { label: "codes, the most frequent one first" });
   const rows = curve.map(([rank, tokens]) => ({ rank, tokens }));
-  return figure("Tokens of each code", chart, [...chartFiles("code-ranks", rows, chart), ["All", "api/codes?format=csv"]], "Both axes are logarithmic.");
+  return figure("Tokens of each code", chart, [...chartFiles("code-ranks", rows, chart, ["rank", "tokens"]), ["All", "api/codes?format=csv"]], "Both axes are logarithmic.");
 }
 
 function balance({ bit_balance: shares, dead_bits: dead }) {

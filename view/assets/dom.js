@@ -54,8 +54,8 @@ export function save(name, content, type = "text/plain") {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** Rows of objects with the same fields as comma-separated values. */
-export function csv(rows) {
+/** Rows of objects with the same fields as comma-separated values, below their names: also where there is no row. */
+export function csv(rows, names = Object.keys(rows[0] ?? {})) {
   const quoted = (value) => {
     const written = value === null || value === undefined ? "" : String(value);
     // A text that a spreadsheet would execute becomes a text, and what a terminal would obey is replaced.
@@ -63,7 +63,6 @@ export function csv(rows) {
     const text = guard + written.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g, "\ufffd");
     return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const names = Object.keys(rows[0] ?? {});
   return [names, ...rows.map((row) => names.map((name) => row[name]))].map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n";
 }
 
@@ -109,9 +108,9 @@ export function figure(title, content, files = [], hint = null) {
 }
 
 /** The files of a chart: CSV and JSON of its data, SVG and PNG of the picture. */
-export function chartFiles(name, rows, element) {
+export function chartFiles(name, rows, element, names) {
   return [
-    ["CSV", () => save(`${name}.csv`, csv(rows), "text/csv")],
+    ["CSV", () => save(`${name}.csv`, csv(rows, names), "text/csv")],
     ["JSON", () => save(`${name}.json`, JSON.stringify(rows, null, 1), "application/json")],
     ["SVG", () => save(`${name}.svg`, svgText(element), "image/svg+xml")],
     ["PNG", async () => save(`${name}.png`, await svgPng(element))],

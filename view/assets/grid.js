@@ -1,7 +1,7 @@
 // All rows as pictures, of which only those on the screen are there.
 
 import { about, className, get, hasPictures, hasSource, nearZero, picture } from "./api.js";
-import { count, h } from "./dom.js";
+import { count, counts, h } from "./dom.js";
 import { canvas, colour } from "./tokens.js";
 
 export const isWide = true;
@@ -50,12 +50,21 @@ function say(state, ...words) {
 /** Candidates that are named when a part of a name fits several classes. */
 const CANDIDATES = 12;
 
-/** Shows the class that somebody typed: its name, its index, or a part of its name that only it has. */
+/** The label of a class that is typed as the pages show it; null where it is not. */
+function shownLabel(text) {
+  if (text === className(-1)) return -1;
+  const [, index] = text.match(/^class (\d+)$/) ?? text.match(/ \((\d+)\)$/) ?? [];
+  return index !== undefined && className(Number(index)) === text ? Number(index) : null;
+}
+
+/** Shows the class that somebody typed: its name, its index, both as the pages show them, or a part of its name that only it has. */
 function chooseClass(state, text) {
   const names = about.overview.class_names;
   const to = (filter) => address({ ...state, first: 0, filter: { ...state.filter, class: "", label: "", ...filter } });
   const isExact = text === "" || names.includes(text) || /^-?\d+$/.test(text);
   if (isExact) return state.context.go(to({ class: text }));
+  const shown = shownLabel(text);
+  if (shown !== null) return state.context.go(to({ label: String(shown) }));
   const part = text.toLowerCase();
   const found = names.flatMap((name, label) => (name.toLowerCase().includes(part) ? [label] : []));
   if (found.length === 1) return state.context.go(to({ label: String(found[0]) }));
@@ -188,7 +197,7 @@ async function draw(state) {
   state.first = start;
   state.drawn = (state.drawn ?? 0) + 1;
   const mine = state.drawn;
-  state.status.textContent = state.total === 0 ? "no rows" : `${count(start + 1)} to ${count(end)} of ${count(state.total)} rows`;
+  state.status.textContent = state.total === 0 ? "no rows" : `${end - start === 1 ? "" : `${count(start + 1)} to `}${count(end)} of ${counts(state.total, "row")}`;
   state.context.remember(address(state));
   const numbers = [...new Set(Array.from({ length: end - start }, (_, i) => Math.floor((start + i) / PART)))];
   // A glance while somebody drags the bar is not worth a request.

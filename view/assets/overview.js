@@ -13,7 +13,7 @@ export async function show({ main, signal }) {
     ...troubles(),
     h("div", { class: "tiles" },
       tile(count(info.images), info.images === 1 ? "image" : "images"), tile(count(info.rows), info.views === 1 ? (info.rows === 1 ? "row" : "rows") : `rows, ${info.views} views per image`),
-      tile(`${info.grid[0]} × ${info.grid[1]}`, `tokens of ${info.bits} bits`), tile(count(info.classes), info.classes === 1 ? "class" : "classes"),
+      tile(`${info.grid[0]} × ${info.grid[1]}`, `tokens of ${info.bits} bits`), classes(about.overview.classes),
       tile(bytes(info.bytes), `${info.bytes_per_row.toFixed(0)} bytes per row`),
       tile(count(info.quarantined), "in quarantine", info.quarantined > 0)),
     h("div", { class: "cards" }, origin(info), health(signal)),
@@ -22,6 +22,13 @@ export async function show({ main, signal }) {
 }
 
 const tile = (value, label, isBad = false) => h("div", { class: `card tile ${isBad ? "bad" : ""}` }, h("b", {}, value), h("span", {}, label));
+
+/** As many classes as the list of classes has, with and without names. */
+function classes({ all, named }) {
+  const word = (all ?? named) === 1 ? "class" : "classes";
+  const note = all === null || all === named ? "" : named === 0 ? ", without names" : `, ${count(all - named)} without names`;
+  return all === null && named === 0 ? tile("?", "classes, not counted yet") : tile(count(all ?? named), `${word}${note}`);
+}
 
 /** What keeps parts of the pages from working. */
 function troubles() {
@@ -124,5 +131,5 @@ function shards(info) {
     h("td", { class: "number" }, bytes(shard.bytes)), h("td", { class: "number" }, shard.near_0 === null ? NOT_KNOWN : count(shard.near_0)));
   const heading = ["File", "Rows", "Row groups", "Size", "Bits near 0"].map((name, i) => h("th", { class: i ? "number" : "" }, name));
   const box = h("div", { class: "scroll", style: { maxHeight: "260px" } }, h("table", {}, h("tr", {}, heading), rows.map(line)));
-  return figure(counts(rows.length, "shard"), box, [["CSV", () => save("shards.csv", csv(rows), "text/csv")], ["JSON", () => save("shards.json", JSON.stringify(rows, null, 1), "application/json")]]);
+  return figure(counts(rows.length, "shard"), box, [["CSV", () => save("shards.csv", csv(rows, ["file", "rows", "row_groups", "bytes", "blake3", "near_0"]), "text/csv")], ["JSON", () => save("shards.json", JSON.stringify(rows, null, 1), "application/json")]]);
 }

@@ -1,6 +1,6 @@
 // One row: pictures, tokens, bits.
 
-import { about, className, get, hasPictures, hasSource, picture } from "./api.js";
+import { about, className, get, hasPictures, hasSource, noSource, picture } from "./api.js";
 import { count, csv, figure, h, save } from "./dom.js";
 import { bitsOf, canvas, colour, enlarged } from "./tokens.js";
 
@@ -79,11 +79,10 @@ function frame(view, address, alt, { isMirrored = false } = {}) {
 }
 
 const none = (text) => h("div", { class: "frame square" }, h("div", { class: "missing" }, text));
-const NO_SOURCE = "Start with --source SOURCE to see what the tokens were made of.";
 const NO_TOKENIZER = "Start with --tokenizer WEIGHTS to see what the tokens say.";
 
 function original(view) {
-  if (!hasSource()) return figure("Original", none(NO_SOURCE));
+  if (!hasSource()) return figure("Original", none(noSource()));
   const address = picture("original", view.found.row);
   return figure("Original", frame(view, address, "The pixels that the tokens were made of"), [["PNG", address]]);
 }
@@ -95,9 +94,11 @@ function reconstruction(view) {
 }
 
 function difference(view, signal) {
+  if (!hasSource() && about.overview.source !== null) return figure("Difference", none(noSource()));
   if (!hasSource() || !hasPictures()) return figure("Difference", none("Start with --source and --tokenizer to see where the two differ."));
   const address = picture("difference", view.found.row);
-  const hint = h("span", {}, "Four times as strong.");
+  // Empty where there is nothing to compare.
+  const hint = h("span");
   get(`picture/compare/${view.found.row}`, {}, { signal }).then(({ psnr }) => {
     hint.textContent = `Four times as strong. PSNR ${psnr === null ? "infinite" : `${psnr.toFixed(2)} dB`}.`;
   }).catch(() => {});
@@ -107,7 +108,7 @@ function difference(view, signal) {
 /** The whole image, and where the view was cut from it. */
 function crop({ found }) {
   const { origin, row } = found;
-  if (!hasSource()) return figure("Crop", none(NO_SOURCE));
+  if (!hasSource()) return figure("Crop", none(noSource()));
   if (!origin?.resized) return figure("Crop", none("The size of the whole image is not known."));
   const [width, height] = origin.resized;
   const address = picture("resized", row);

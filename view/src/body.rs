@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
+use crate::files::FilePlace;
 use crate::reply::Refusal;
 
 /// A part of a body, or why it could not be made.
@@ -21,7 +22,11 @@ pub type Parts = Box<dyn Iterator<Item = Part> + Send>;
 /// A body as hyper sends it.
 pub(crate) enum Sent {
     Whole(Full<Bytes>),
-    Parts(PartByPart),
+    Parts {
+        parts: PartByPart,
+        /// Among the files that are on their way, until this is dropped.
+        _place: FilePlace,
+    },
 }
 
 /// A body whose next part is made when it is asked for, where work may block.
@@ -43,21 +48,21 @@ impl Body for Sent {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match self.get_mut() {
             Sent::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
-            Sent::Parts(parts) => parts.poll_part(cx).map(|part| part.map(|part| part.map(Frame::data))),
+            Sent::Parts { parts, .. } => parts.poll_part(cx).map(|part| part.map(|part| part.map(Frame::data))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Sent::Whole(body) => body.is_end_stream(),
-            Sent::Parts(parts) => matches!(parts, PartByPart::Ended),
+            Sent::Parts { parts, .. } => matches!(parts, PartByPart::Ended),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Sent::Whole(body) => body.size_hint(),
-            Sent::Parts(_) => SizeHint::default(),
+            Sent::Parts { .. } => SizeHint::default(),
         }
     }
 }

@@ -6,8 +6,17 @@ use tokengrid_ingest::Source;
 
 use crate::pictures::Decode;
 
-/// Opens a source, which may take long; the error is a text for people.
-pub type OpenSource = Box<dyn FnOnce() -> Result<Source, String> + Send>;
+/// A source of a cache's images.
+#[derive(Debug)]
+pub struct NamedSource {
+    /// The split that its images are of; empty for a cache without splits.
+    pub split: String,
+    /// The images.
+    pub source: Source,
+}
+
+/// Opens the sources of a cache, in the order of its images, which may take long; the error is a text for people.
+pub type OpenSource = Box<dyn FnOnce() -> Result<Vec<NamedSource>, String> + Send>;
 
 /// What turns the cache's tokens into pictures.
 pub struct Decoder {
@@ -33,7 +42,7 @@ pub struct ViewConfig {
     pub prefix: String,
     /// Further names to answer under: a reverse proxy's.
     pub allowed_hosts: Vec<String>,
-    /// The images that the cache was made of.
+    /// The images that the cache was made of: one source, one for each split, or those of all parts of a merged cache.
     pub source: Option<OpenSource>,
     /// A decoder for the cache's tokens.
     pub decoder: Option<Decoder>,

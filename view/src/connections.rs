@@ -93,6 +93,17 @@ impl Connection {
         self.waits_since.load(Ordering::Relaxed)
     }
 
+    /// How long it has waited for its client; `None` while its request is being worked on.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        let since = self.waits_since();
+        (since != BUSY).then(|| Duration::from_millis(millis(self.started).saturating_sub(since)))
+    }
+
+    /// Has it closed.
+    pub(crate) fn close(&self) {
+        self.closed.notify_one();
+    }
+
     /// From here on it waits for its client.
     pub(crate) fn waits(&self) {
         self.waits_since.store(millis(self.started), Ordering::Relaxed);

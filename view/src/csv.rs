@@ -2,19 +2,18 @@
 
 use serde_json::Value;
 
-/// Objects with the same fields as lines, below a line with their names where `has_heading`.
-pub fn lines(items: &[Value], has_heading: bool) -> Vec<u8> {
+/// Objects as lines of their fields `columns`, below a line with these names where `has_heading`: also where there is no object.
+pub fn lines(items: &[Value], columns: &[&str], has_heading: bool) -> Vec<u8> {
     let mut text = String::new();
     let mut line = |cells: Vec<String>| {
         text.push_str(&cells.join(","));
         text.push_str("\r\n");
     };
-    let objects = items.iter().filter_map(Value::as_object);
-    for (i, object) in objects.enumerate() {
-        if i == 0 && has_heading {
-            line(object.keys().map(|key| quoted(key)).collect());
-        }
-        line(object.values().map(cell).collect());
+    if has_heading {
+        line(columns.iter().map(|name| quoted(name)).collect());
+    }
+    for item in items {
+        line(columns.iter().map(|name| cell(&item[*name])).collect());
     }
     text.into_bytes()
 }
@@ -49,9 +48,10 @@ mod tests {
             json!({"key": "a,\"b\"", "rows": -3, "note": null}),
             json!({"key": "=1+1", "rows": 2, "note": "\u{1b}[2J\u{9b}x"}),
         ];
-        // Objects keep their fields in alphabetical order.
+        let columns = ["key", "note", "rows"];
         let expected = "key,note,rows\r\n\"a,\"\"b\"\"\",,-3\r\n'=1+1,\u{fffd}[2J\u{fffd}x,2\r\n";
-        assert_eq!(String::from_utf8(lines(&items, true)).unwrap(), expected);
-        assert_eq!(lines(&items[..1], false), b"\"a,\"\"b\"\"\",,-3\r\n");
+        assert_eq!(String::from_utf8(lines(&items, &columns, true)).unwrap(), expected);
+        assert_eq!(lines(&items[..1], &columns, false), b"\"a,\"\"b\"\"\",,-3\r\n");
+        assert_eq!(lines(&[], &columns, true), b"key,note,rows\r\n");
     }
 }

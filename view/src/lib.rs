@@ -9,11 +9,13 @@
 //! | `server` | sockets, HTTP, how many are served at a time |
 //! | `names` | who may ask: the defence against other sites' pages |
 //! | `connections` | a bound on open connections that nobody can use up |
+//! | `files` | a bound on lists that are on their way as files |
 //! | `query` | paths and parameters, checked |
 //! | `api` | what is answered, one module a page |
 //! | `reply`, `body`, `csv`, `text` | answers, and what strangers' texts become in them |
 //! | `assets` | the page itself |
 //! | `state` | what requests share |
+//! | `log` | what the terminal is told, without repeating it |
 //! | `shards`, `search` | files under the map, damaged row groups; filters |
 //! | `background` | opening, counting, verifying: work with progress |
 //! | `pictures` | decoding on one thread, the last pictures, the source's images |
@@ -37,6 +39,8 @@ mod config;
 mod connections;
 mod csv;
 mod error;
+mod files;
+mod log;
 mod names;
 mod pictures;
 mod query;
@@ -47,7 +51,7 @@ mod shards;
 mod state;
 mod text;
 
-pub use config::{Decoder, OpenSource, ViewConfig};
+pub use config::{Decoder, NamedSource, OpenSource, ViewConfig};
 pub use error::ViewError;
 pub use pictures::{Decode, Picture};
 pub use server::Server;

@@ -25,10 +25,11 @@ use tokio::sync::Semaphore;
 use crate::api::{self, Lane};
 use crate::body::{PartByPart, Sent};
 use crate::config::ViewConfig;
-use crate::connections::{Admitted, CONNECTIONS_MAX, Connections, WAIT_MAX, Watched};
+use crate::connections::{Admitted, CONNECTIONS_MAX, Connection, Connections, WAIT_MAX, Watched};
 use crate::error::ViewError;
+use crate::files::Files;
 use crate::names::{self, OwnNames};
-use crate::reply::{Content, Reply, json};
+use crate::reply::{Content, Refusal, Reply, json};
 use crate::state::Shared;
 use crate::text::printable;
 
@@ -37,6 +38,9 @@ const WORKERS_MAX: usize = 48;
 const ROWS_MAX: usize = 12;
 const SEARCHES_MAX: usize = 2;
 const PICTURES_MAX: usize = 20;
+
+/// Long lists that are sent as files at a time.
+const FILES_MAX: usize = 8;
 
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,6 +65,7 @@ struct Service {
     rows: Semaphore,
     searches: Semaphore,
     pictures: Semaphore,
+    files: Arc<Files>,
 }
 
 impl Server {
@@ -89,6 +94,7 @@ impl Server {
             rows: Semaphore::new(ROWS_MAX),
             searches: Semaphore::new(SEARCHES_MAX),
             pictures: Semaphore::new(PICTURES_MAX),
+            files: Files::new(FILES_MAX),
         };
         Ok(Server { runtime, listener, address, service: Arc::new(service) })
     }
@@ -166,7 +172,7 @@ async fn serve(stream: TcpStream, admitted: Admitted, service: Arc<Service>) {
             let working = connection.works();
             let reply = service.answer(request).await;
             drop(working);
-            Ok::<_, Infallible>(response(reply))
+            Ok::<_, Infallible>(response(reply, &service.files, &connection))
         }
     });
     let watched = Watched { stream, connection: Arc::clone(&connection) };
@@ -262,10 +268,13 @@ fn moved_to_folder(prefix: &str) -> Reply {
 const POLICY: &str =
     "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'self'; form-action 'none'";
 
-fn response(reply: Reply) -> Response<Sent> {
+fn response(reply: Reply, files: &Arc<Files>, connection: &Arc<Connection>) -> Response<Sent> {
     let body = match reply.body {
         Content::Whole(bytes) => Sent::Whole(Full::new(bytes)),
-        Content::Parts(parts) => Sent::Parts(PartByPart::Waiting(parts)),
+        Content::Parts(parts) => match files.admit(connection) {
+            Some(place) => Sent::Parts { parts: PartByPart::Waiting(parts), _place: place },
+            None => return response(Refusal::Busy.reply(), files, connection),
+        },
     };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;

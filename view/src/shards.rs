@@ -68,7 +68,7 @@ impl Shards {
             };
             let text = format!(
                 "{} {actual}: it was changed after `view` had opened it; `tokengrid cache verify` tells what is damaged, \
-                 `tokengrid cache repair` encodes it anew",
+                 `tokengrid cache repair` encodes it anew; then start `view` again",
                 path.display()
             );
             return Err(Refusal::Unavailable(text));
@@ -79,7 +79,16 @@ impl Shards {
     /// Refuses what was read of rows of a shard that was cut while it was being read: zeros may be in it.
     pub(crate) fn check_lost(&self, cache: &TokenCache, rows: &[usize]) -> Result<(), Refusal> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
-        let files = &self.files[self.place(*first).shard..self.place(*last).shard + 1];
+        self.check_lost_of(cache, self.place(*first).shard..self.place(*last).shard + 1)
+    }
+
+    /// [`Shards::check_lost`] of all of them.
+    pub(crate) fn check_all_lost(&self, cache: &TokenCache) -> Result<(), Refusal> {
+        self.check_lost_of(cache, 0..self.files.len())
+    }
+
+    fn check_lost_of(&self, cache: &TokenCache, shards: Range<usize>) -> Result<(), Refusal> {
+        let files = &self.files[shards];
         let is_among = |lost: &&Path| files.iter().any(|(file, _)| lost.ends_with(file));
         match cache.lost_shards().find(is_among) {
             Some(lost) => Err(Refusal::Unavailable(format!(
@@ -121,6 +130,9 @@ impl Shards {
         let image = row / cache.num_views();
         // Visiting one image verifies its row group.
         let checked = cache.visit_images(image..image + 1, &|_| true, &mut |_, _| Ok(()));
+        if let Err(lost) = self.check_lost(cache, &[row]) {
+            return Some(lost.text().to_owned());
+        }
         let damage = checked.err().map(|error| with_causes(&error));
         self.checked().insert(place, damage.clone());
         damage

@@ -1,20 +1,19 @@
 //! What all requests share: the cache, the work that goes on in the background, the pictures.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokengrid_cache::{
     CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
     inspect, verify,
 };
-use tokio::sync::Semaphore;
 
 use crate::background::{Background, State};
 use crate::config::ViewConfig;
 use crate::error::ViewError;
+use crate::log::Log;
 use crate::pictures::{Decoding, SourceImages};
 use crate::reply::{Refusal, with_causes};
 use crate::search::{Found, Wanted};
@@ -30,32 +29,24 @@ const SEARCHES: usize = 8;
 /// Neighbouring rows are read together, also where some of those between them were not asked for.
 const SPAN_ROWS: usize = 64;
 
-/// Lists that are sent as files at a time.
-const FILES_MAX: usize = 8;
-
-/// Different messages that are logged; a damaged shard has one for each row that somebody looks at.
-const LOGGED_MAX: usize = 200;
-
 /// Everything that requests are answered from.
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) info: CacheInfo,
-    /// Differs where decoded pictures may differ: of the cache, and of the weights that decode it.
+    /// Differs where pictures may differ: of the cache, of the weights that decode it, and with every start, since nobody
+    /// knows what the decoder ran on before, which shards were repaired since, and what happened to the source.
     pub(crate) id: String,
-    /// Differs where originals may differ: with every start, since nobody knows what happened to the source meanwhile.
-    pub(crate) source_id: String,
     pub(crate) tokenizer: Option<String>,
     pub(crate) shards: Shards,
     pub(crate) cache: Arc<Background<TokenCache>>,
     pub(crate) inspection: Background<Inspected>,
     pub(crate) health: Background<VerifyReport>,
     pub(crate) source: Option<Background<SourceImages>>,
-    pub(crate) files: Arc<Semaphore>,
     decoding: Option<Decoding>,
     index: OnceLock<ClassIndex>,
     searches: Mutex<Vec<(RowFilter, Arc<FoundRows>)>>,
-    logged: Mutex<BTreeSet<String>>,
+    logged: Mutex<Log>,
     inspection_folder: Option<PathBuf>,
     threads: Option<usize>,
     cancel: Arc<AtomicBool>,
@@ -83,8 +74,9 @@ impl Shared {
         });
         let source = source.map(|open| {
             let (source, manifest, cache) = (Background::default(), manifest.clone(), Arc::clone(&cache));
+            let dir = dir.clone();
             source.start(false, move |_| {
-                let opened = open().and_then(|source| SourceImages::new(source, &manifest));
+                let opened = open().and_then(|sources| SourceImages::new(sources, &manifest, &dir));
                 let images = opened
                     .inspect_err(|error| tracing::error!("there are no originals: {}", printable(error, 1000)))?;
                 if let State::Done(cache) = cache.wait(Duration::MAX) {
@@ -95,9 +87,8 @@ impl Shared {
             source
         });
         let weights = decoder.as_ref().map_or("none", |decoder| &decoder.fingerprint);
-        let id = format!("{}-{weights}", &manifest.checksum[..16]);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let source_id = format!("{id}-{:x}", started.as_nanos());
+        let id = format!("{}-{weights}-{:x}", &manifest.checksum[..16], started.as_nanos());
         let (tokenizer, decoding) = match decoder {
             Some(decoder) => (Some(decoder.name), Some(Decoding::start(move || decoder.decode))),
             None => (None, None),
@@ -108,13 +99,11 @@ impl Shared {
             manifest,
             info,
             id,
-            source_id,
             tokenizer,
             cache,
             inspection: Background::default(),
             health: Background::default(),
             source,
-            files: Arc::new(Semaphore::new(FILES_MAX)),
             decoding,
             index: OnceLock::new(),
             searches: Mutex::default(),
@@ -168,11 +157,9 @@ impl Shared {
             shared.shards.check_all_lengths().map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
             let found = Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
-            let found = found.map_err(|error| with_causes(&error))?;
-            match cache.lost_shard() {
-                Some(lost) => Err(format!("{} was cut while its rows were counted", lost.display())),
-                None => Ok(Inspected::new(found)),
-            }
+            // What was read of a lost shard looks altered: that is not what happened to it.
+            shared.shards.check_all_lost(&cache).map_err(|refusal| refusal.text().to_owned())?;
+            Ok(Inspected::new(found.map_err(|error| with_causes(&error))?))
         });
         Ok(())
     }
@@ -225,7 +212,11 @@ impl Shared {
         if filter.key.is_some() {
             self.shards.check_all_lengths()?;
         }
-        let found = Arc::new(find_rows(cache, self.index(cache), filter, is_unwanted)?);
+        let found = find_rows(cache, self.index(cache), filter, is_unwanted);
+        if filter.key.is_some() {
+            self.shards.check_all_lost(cache)?;
+        }
+        let found = Arc::new(found?);
         let mut searches = lock(&self.searches);
         searches.truncate(SEARCHES - 1);
         searches.insert(0, (filter.clone(), Arc::clone(&found)));
@@ -239,8 +230,10 @@ impl Shared {
         for span in rows.chunk_by(|a, b| b.saturating_sub(*a) <= SPAN_ROWS && b > a) {
             self.shards.check_lengths_of(span)?;
             let start = span[0];
-            let read = cache.metas(start..span[span.len() - 1] + 1)?;
+            let read = cache.metas(start..span[span.len() - 1] + 1);
+            // What was read of a lost shard looks altered: that is not what happened to it.
             self.shards.check_lost(&cache, span)?;
+            let read = read?;
             metas.extend(span.iter().map(|row| read[row - start].clone()));
         }
         Ok(metas)
@@ -270,14 +263,10 @@ impl Shared {
         }
     }
 
-    /// Says something in the terminal, once.
-    pub(crate) fn log_once(&self, text: &str) {
-        let text = printable(text, 1000);
-        let mut logged = lock(&self.logged);
-        if logged.len() < LOGGED_MAX && !logged.contains(&text) {
-            tracing::warn!("{text}");
-            logged.insert(text);
-        }
+    /// Says something in the terminal, once, with the path of the first request that it was about.
+    pub(crate) fn log_once(&self, text: &str, path: &str) {
+        let lines = lock(&self.logged).lines(&printable(text, 1000), &printable(path, 100), Instant::now());
+        lines.iter().for_each(|line| tracing::warn!("{line}"));
     }
 
     pub(crate) fn index(&self, cache: &TokenCache) -> &ClassIndex {

@@ -5,9 +5,11 @@ mod browser;
 mod served;
 
 use browser::Browser;
-use served::{Served, every_kind, labelled, written};
+use served::{Served, Stub, every_kind, labelled, written};
 use std::path::{Path, PathBuf};
-use tokengrid_view::ViewConfig;
+use tokengrid_cache::Manifest;
+use tokengrid_ingest::{Source, SourceOptions};
+use tokengrid_view::{Decoder, NamedSource, OpenSource, Picture, ViewConfig};
 
 const PAGES: [(&str, &str); 7] = [
     ("/", "What it is made of"),
@@ -97,6 +99,10 @@ fn a_part_of_a_class_name_leads_to_its_class_or_to_a_choice() {
         "{}",
         page.alerts()
     );
+    for (shown, rows) in [("dog (2)", "of 6 rows"), ("cat (0)", "of 7 rows"), ("no class", "no rows")] {
+        let page = typed(shown);
+        assert!(page.text().contains(rows) && page.alerts().is_empty(), "{shown}: {} {}", page.alerts(), page.text());
+    }
     let page = typed("unicorn");
     assert!(page.alerts().contains("No class has “unicorn”"), "{}", page.alerts());
     let page = typed("cat");
@@ -115,7 +121,7 @@ fn links_to_a_class_go_by_its_index_whatever_it_is_called() {
     let server = Served::of(&dir);
     let page = Browser::open(&server.address, "/sample/0");
     page.act("clicked(document.querySelectorAll('a').find((a) => a.textContent === '1 (0)'))");
-    assert!(page.text().contains("of 1 rows"), "{}", page.text());
+    assert!(page.text().contains("1 of 1 row"), "{}", page.text());
     let page = Browser::open(&server.address, "/sample/1");
     page.act("clicked(document.querySelectorAll('a').find((a) => a.textContent === '10 (1)'))");
     assert!(page.text().contains("of 2 rows"), "{}", page.text());
@@ -145,6 +151,10 @@ fn damaged_row_groups_are_marked_on_their_samples() {
     let overview = Browser::open(&server.address, "/");
     overview.act("document.querySelectorAll('button').find((b) => b.textContent === 'Verify now').click()");
     assert!(overview.text().contains("1 problem."), "{}", overview.text());
+    // The last byte of the row group is the one before the next begins.
+    let range = Manifest::read(&dir).unwrap().shards[0].row_groups[0].range.clone();
+    let bytes = format!("(bytes {} to {})", range.offset, range.offset + range.bytes - 1);
+    assert!(overview.text().contains(&bytes), "{bytes}: {}", overview.text());
     let grid = Browser::open(&server.address, "/grid");
     assert_eq!(grid.eval("document.querySelectorAll('.cell').filter((c) => c.querySelector('.badge')).length"), "8");
 }
@@ -202,4 +212,56 @@ fn pages_work_below_the_path_of_a_proxy() {
         assert_eq!(page.eval("location.pathname"), format!("{root}/codebook"));
         is_well(&page, root);
     }
+}
+
+/// A server with pictures and originals.
+fn with_source(dir: &Path, open: OpenSource) -> Served {
+    let decoder = Decoder { name: "stub".into(), fingerprint: "5a17".into(), decode: Box::new(Stub) };
+    Served::start(ViewConfig { decoder: Some(decoder), source: Some(open), ..ViewConfig::new(dir.to_owned()) })
+}
+
+#[test]
+fn a_source_that_failed_is_not_called_missing() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = labelled(&temp.path().join("cache"), "a", 3);
+    let server = with_source(&dir, Box::new(|| Err("the disk is on fire".into())));
+    let page = Browser::open(&server.address, "/sample/1");
+    let text = page.text();
+    assert!(text.contains("the disk is on fire") && !text.contains("--source"), "{text}");
+}
+
+#[test]
+fn a_row_without_an_original_has_no_words_about_a_difference() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = labelled(&temp.path().join("cache"), "a", 3);
+    let folder = temp.path().join("source/a");
+    std::fs::create_dir_all(&folder).unwrap();
+    let picture = Picture { width: 64, height: 64, rgb: vec![9; 64 * 64 * 3] };
+    std::fs::write(folder.join("other.png"), picture.to_png()).unwrap();
+    let source = Source::open(&temp.path().join("source"), &SourceOptions::default()).unwrap();
+    let named = vec![NamedSource { split: String::new(), source }];
+    let server = with_source(&dir, Box::new(move || Ok(named)));
+    let page = Browser::open(&server.address, "/sample/1");
+    page.act("brokenPictures()");
+    let text = page.text();
+    assert!(text.contains("the source has no image") && !text.contains("Four times"), "{text}");
+}
+
+#[test]
+fn nothing_is_counted_as_nothing_and_classes_alike_on_every_page() {
+    let temp = tempfile::tempdir().unwrap();
+    for (kind, dir) in every_kind(temp.path()) {
+        if kind == "empty" || kind == "quarantine only" {
+            let text = Browser::open(&Served::of(&dir).address, "/codebook").text();
+            assert!(text.contains("0codes, were all used alike"), "{kind}: {text}");
+        }
+    }
+    let images = [("a", 0), ("b", 3), ("c", 1)].map(Some);
+    let plain = Served::of(&written(&temp.path().join("plain"), &images, |job| job.classes.clear()));
+    // The first page waits until the cache is open.
+    let classes = Browser::open(&plain.address, "/classes").text();
+    let overview = Browser::open(&plain.address, "/").text();
+    assert!(classes.contains("4 classes") && overview.contains("4classes, without names"), "{classes} {overview}");
+    let grid = Browser::open(&plain.address, "/grid?key=a").text();
+    assert!(grid.contains("1 of 1 row") && !grid.contains("1 rows"), "{grid}");
 }

@@ -1,5 +1,6 @@
 //! Caches to and from other things, and caches from caches: `cache import`, `export`, `merge`, `subset`.
 
+use super::table::counted;
 use crate::args::{ExportFormat, Global, ImportArgs, SubsetArgs};
 use crate::exit::Usage;
 use crate::terminal::print_json;
@@ -65,7 +66,7 @@ pub fn export(dir: &Path, format: ExportFormat, out: &Path, global: &Global) -> 
             &json!({ "rows": rows, "files": files.iter().map(|name| out.join(name)).collect::<Vec<_>>() }),
         );
     }
-    println!("{rows} rows in {}: {}", out.display(), files.join(", "));
+    println!("{} in {}: {}", counted(rows, "row"), out.display(), files.join(", "));
     Ok(())
 }
 
@@ -106,7 +107,9 @@ fn report(finished: &Finished, out: &Path, global: &Global) -> anyhow::Result<()
         }));
     }
     println!(
-        "{rows} rows ({images} images) in {}, content hash {}",
+        "{} ({}) in {}, content hash {}",
+        counted(*rows, "row"),
+        counted(*images, "image"),
         out.display(),
         content_hash.as_deref().unwrap_or("")
     );

@@ -1,7 +1,7 @@
 //! Looking at all rows of a cache: `cache stats`, `classes`, `diff`.
 
 use super::plot;
-use super::table::{Table, shortened_apart};
+use super::table::{Table, counted, shortened_apart};
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
 use crate::files::{OwnFile, check_target};
@@ -40,7 +40,8 @@ pub fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Res
 }
 
 fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()> {
-    println!("  rows           {} ({} images x {} views)", stats.rows, stats.images, stats.views);
+    let (images, views) = (counted(stats.images, "image"), counted(stats.views, "view"));
+    println!("  rows           {} ({images} x {views})", stats.rows);
     println!(
         "  codebook       {} of {} codes used ({:.2} %), entropy {:.2} bits",
         stats.distinct_codes,
@@ -61,16 +62,17 @@ fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()>
         println!("  classes        {named}, {empty} of them empty; {least} to {most} rows each");
     }
     if stats.unlabelled_rows > 0 {
-        println!("  unlabelled     {} rows have the label -1", stats.unlabelled_rows);
+        println!("  unlabelled     {} of the label -1", counted(stats.unlabelled_rows as usize, "row"));
     }
     let duplicates = &stats.duplicates;
-    println!("  duplicates     {} rows have the grid of another image", duplicates.rows);
+    println!("  duplicates     {} with the grid of another image", counted(duplicates.rows as usize, "row"));
     for (row, first) in duplicates.first.iter().take(10) {
         println!("                 row {row} = row {first}");
     }
     let near = &stats.near_duplicates;
     let more = if near.is_cut_short { "; there may be more" } else { "" };
-    println!("  near           {} pairs of images agree at half of their tokens or more{more}", near.pairs);
+    let pairs = counted(near.pairs, "pair");
+    println!("  near           {pairs} of images with half of their tokens or more in common{more}");
     for pair in near.listed.iter().take(5) {
         println!("                 row {} ~ row {}: {} tokens agree", pair.first, pair.row, pair.equal_tokens);
     }
@@ -115,7 +117,7 @@ pub fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Gl
     }
     table.print();
     if stats.unlabelled_rows > 0 {
-        println!("{} rows have no class", stats.unlabelled_rows);
+        println!("{} without a class", counted(stats.unlabelled_rows as usize, "row"));
     }
     if let Some(path) = picture {
         println!("picture: {}", path.display());

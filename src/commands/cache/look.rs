@@ -15,14 +15,17 @@ pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let [height, width] = info.grid;
     println!("{}", dir.display());
     println!(
-        "  rows           {} ({} images x {} views, {} quarantined)",
-        info.rows, info.images, info.views, info.quarantined
+        "  rows           {} ({} x {}, {} quarantined)",
+        info.rows,
+        counted(info.images, "image"),
+        counted(info.views as usize, "view"),
+        info.quarantined
     );
     println!("  grid           {height} x {width} tokens of {} bits", info.bits);
     println!(
-        "  size           {} in {} shards, {:.1} bytes a row",
+        "  size           {} in {}, {:.1} bytes a row",
         bytes(info.bytes),
-        info.shards.len(),
+        counted(info.shards.len(), "shard"),
         info.bytes_per_row
     );
     let tokenizer = &info.tokenizer;
@@ -36,16 +39,19 @@ pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     }
     println!("  recipe         {}", info.recipe);
     println!(
-        "  source         {}: {} inputs, {} excluded",
-        info.source.location, info.source.images, info.source.excluded
+        "  source         {}: {}, {} excluded",
+        info.source.location,
+        counted(info.source.images, "input"),
+        info.source.excluded
     );
     println!("  classes        {}", info.classes);
     for (split, title) in info.splits.iter().zip(["splits"].into_iter().chain(std::iter::repeat(""))) {
         let rows = match split.rows {
             0 => "no rows".to_owned(),
+            1 => format!("1 row, {}", split.first_row),
             rows => format!("{rows} rows, {} to {}", split.first_row, split.first_row + rows - 1),
         };
-        println!("  {title:<14} {}: {} images, {rows}", split.name, split.images);
+        println!("  {title:<14} {}: {}, {rows}", split.name, counted(split.images, "image"));
     }
     println!("  content hash   {}", info.content_hash);
     Ok(())
@@ -62,7 +68,7 @@ pub fn check(dir: &Path, global: &Global) -> anyhow::Result<()> {
     } else {
         report.problems.iter().for_each(|problem| println!("{problem}"));
         if report.is_ok() {
-            println!("ok: {} rows, {}, every checksum holds", report.rows, bytes(report.bytes));
+            println!("ok: {}, {}, every checksum holds", counted(report.rows, "row"), bytes(report.bytes));
         }
     }
     match report.problems.len() {

@@ -4,8 +4,10 @@ mod names;
 mod pngs;
 mod report;
 mod source;
+mod splits;
 
 pub use source::{check_apart, open_source};
+pub use splits::named_sources;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
 use crate::exit::Usage;

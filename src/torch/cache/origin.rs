@@ -3,9 +3,9 @@
 
 use crate::args::{Global, MadeOfArgs};
 use crate::commands::ingest;
-use crate::exit::{CheckFailed, Usage};
+use crate::exit::CheckFailed;
 use crate::torch::model;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokengrid_cache::{JobSpec, Manifest, Split};
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions};
@@ -114,7 +114,7 @@ pub fn with_origin(
     let recipe: Recipe = text.parse().map_err(|_| {
         CheckFailed(format!("{} does not say how its images were cut: it was not made by `tokenize`", dir.display()))
     })?;
-    let named = named_sources(&manifest.splits, &made_of.source)?;
+    let named = ingest::named_sources(&manifest.splits, &made_of.source)?;
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
     let mut parts = Vec::with_capacity(named.len());
@@ -163,41 +163,6 @@ pub fn with_job(
     work: impl FnOnce(&Job) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     with_origin(manifest, dir, made_of, global, |origin| work(&origin.parts[0].job))
-}
-
-/// The sources in the order of the cache's images, with the splits that they are of.
-fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let names = || splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut named = Vec::new();
-    for path in typed {
-        // A path may have an equals sign in its name: what exists is a source.
-        let parts = path.to_str().filter(|_| !path.exists()).and_then(|text| text.split_once('='));
-        match parts {
-            Some((name, rest)) if splits.iter().any(|split| split.name == name) => {
-                named.push((name.to_owned(), PathBuf::from(rest)));
-            }
-            Some((name, _)) if !splits.is_empty() => {
-                return Err(Usage(format!(
-                    "--source {}: the cache has no split {name}, but {}",
-                    path.display(),
-                    names()
-                ))
-                .into());
-            }
-            _ if splits.len() > 1 => {
-                let each: Vec<_> = splits.iter().map(|split| format!("--source {}=SOURCE", split.name)).collect();
-                return Err(Usage(format!("the cache has the splits {}: give {}", names(), each.join(" "))).into());
-            }
-            _ => named.push((splits.first().map_or(String::new(), |split| split.name.clone()), path.clone())),
-        }
-    }
-    let place = |name: &str| splits.iter().position(|split| split.name == name);
-    if let Some(split) = splits.iter().find(|split| named.iter().all(|(name, _)| *name != split.name)) {
-        return Err(Usage(format!("the cache has a split {0}, too: give --source {0}=SOURCE", split.name)).into());
-    }
-    // Stable: several sources of a split stay in the order in which they were typed.
-    named.sort_by_key(|(name, _)| place(name));
-    Ok(named)
 }
 
 /// For each label of the source, the label of the class of that name in the cache. `None` where the source has a class

@@ -6,11 +6,19 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::rows::entry;
-use super::{expect_list, is_csv, list};
+use super::{Kind, expect_list, is_csv, list};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal};
 use crate::state::Shared;
 use crate::text::cut;
+
+const DUPLICATES: Kind = Kind { name: "duplicates", columns: &["first", "first_key", "key", "row", "same_image"] };
+const NEAR_DUPLICATES: Kind =
+    Kind { name: "near-duplicates", columns: &["equal_bits", "equal_tokens", "first", "first_key", "key", "row"] };
+const LABEL_CONFLICTS: Kind = Kind {
+    name: "label-conflicts",
+    columns: &["class", "crop_x", "crop_y", "flip", "folder", "folder_class", "key", "label", "row", "view"],
+};
 
 /// Rows with the grid of an earlier row.
 pub(super) fn duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -29,7 +37,7 @@ pub(super) fn duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
             .map(|(entry, pair)| with(entry, &json!({ "same_image": pair.same_image })))
             .collect())
     };
-    list(shared, "duplicates", total, more, query, Box::new(items))
+    list(DUPLICATES, total, more, query, Box::new(items))
 }
 
 /// First views that are nearly those of another image, the nearest first.
@@ -52,7 +60,7 @@ pub(super) fn near_duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
         let agreement = of_page.iter().map(|p| json!({ "equal_tokens": p.equal_tokens, "equal_bits": p.equal_bits }));
         Ok(both.into_iter().zip(agreement).map(|(entry, more)| with(entry, &more)).collect())
     };
-    list(shared, "near-duplicates", total, more, query, Box::new(items))
+    list(NEAR_DUPLICATES, total, more, query, Box::new(items))
 }
 
 /// Images whose folder is called like another class than their label's.
@@ -71,7 +79,7 @@ pub(super) fn label_conflicts(shared: &Arc<Shared>, query: &Query) -> Answer {
         };
         Ok(of_page.iter().zip(&metas).map(item).collect())
     };
-    list(shared, "label-conflicts", total, more, query, Box::new(items))
+    list(LABEL_CONFLICTS, total, more, query, Box::new(items))
 }
 
 /// Both rows of pairs: as objects, or, for a file, by their numbers and keys.

@@ -1,15 +1,12 @@
 //! Lists: a part of one as JSON, or all of it as a file.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::csv;
 use crate::query::{BadRequest, Page, Query};
 use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, whole};
-use crate::state::Shared;
 
 /// Items of a list at a time.
 const LIMIT: usize = 100;
@@ -31,10 +28,18 @@ pub(super) fn is_csv(query: &Query) -> bool {
     query.text("format") == Some("csv")
 }
 
+/// A list: what it is called, and what its items have.
+pub(super) struct Kind {
+    /// Its name as a file, without the ending.
+    pub(super) name: &'static str,
+    /// The fields of its items in a file.
+    pub(super) columns: &'static [&'static str],
+}
+
 /// A part of a list as a JSON object with what `more` has, or, with `format=csv`, all of it as a file.
-pub(super) fn list(shared: &Shared, name: &str, total: usize, more: Value, query: &Query, items: Items) -> Answer {
+pub(super) fn list(kind: Kind, total: usize, more: Value, query: &Query, items: Items) -> Answer {
     if query.word("format", &["json", "csv"])? == "csv" {
-        return file(shared, name, total, items);
+        return file(kind, total, items);
     }
     let page: Page = query.page(LIMIT, LIMIT_MAX)?;
     let places = page.of(total);
@@ -45,30 +50,34 @@ pub(super) fn list(shared: &Shared, name: &str, total: usize, more: Value, query
     Ok(json_reply(&object))
 }
 
-/// The list as a file, [`LIMIT_MAX`] items at a time.
-fn file(shared: &Shared, name: &str, total: usize, items: Items) -> Answer {
-    let permit = Arc::clone(&shared.files).try_acquire_owned().map_err(|_| Refusal::Busy)?;
-    let mut parts = FileParts { items, next: 0, total, _permit: permit };
+/// The list as a file, [`LIMIT_MAX`] items at a time. A short one is an answer like any other.
+fn file(Kind { name, columns }: Kind, total: usize, items: Items) -> Answer {
+    let mut parts = FileParts { items, columns, next: 0, total, is_begun: false };
     // An error at the beginning can still be said in words.
-    let first = parts.next().transpose()?;
-    let parts = first.map(Ok).into_iter().chain(parts);
+    let first = parts.next().transpose()?.unwrap_or_default();
     let reply = whole("text/csv; charset=utf-8", Default::default());
-    Ok(Reply { download: Some(format!("{name}.csv")), body: Content::Parts(Box::new(parts)), ..reply })
+    let body = if total <= LIMIT_MAX {
+        Content::Whole(first.into())
+    } else {
+        Content::Parts(Box::new(std::iter::once(Ok(first)).chain(parts)))
+    };
+    Ok(Reply { download: Some(format!("{name}.csv")), body, ..reply })
 }
 
 struct FileParts {
     items: Items,
+    columns: &'static [&'static str],
     next: usize,
     total: usize,
-    /// So many files are on their way at a time, however slow their clients are.
-    _permit: OwnedSemaphorePermit,
+    is_begun: bool,
 }
 
 impl Iterator for FileParts {
     type Item = Result<Vec<u8>, Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.next >= self.total {
+        let has_heading = !std::mem::replace(&mut self.is_begun, true);
+        if self.next >= self.total && !has_heading {
             return None;
         }
         let start = self.next;
@@ -78,6 +87,6 @@ impl Iterator for FileParts {
         if items.is_err() {
             self.next = self.total;
         }
-        Some(items.map(|items| csv::lines(&items, start == 0)))
+        Some(items.map(|items| csv::lines(&items, self.columns, has_heading)))
     }
 }

@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicBool;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use self::list::{expect_list, is_csv, list};
+use self::list::{Kind, expect_list, is_csv, list};
 use crate::assets;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, Reply, json as json_reply, panic_text};
@@ -59,6 +59,9 @@ impl Lane {
     }
 }
 
+/// What other methods are told.
+const ONLY_GET: &str = "this address answers GET alone; POST is answered at /api/health and /api/statistics";
+
 /// Answers one request. `is_unwanted` is set when nobody waits for the answer any more.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
@@ -76,10 +79,7 @@ pub(crate) fn answer(
             (&Method::GET | &Method::HEAD, segments) => route(shared, segments, &query, is_unwanted),
             (&Method::POST, ["api", "health"]) => overview::verify(shared, &query),
             (&Method::POST, ["api", "statistics"]) => statistics::count(shared, &query),
-            _ => Ok(Reply {
-                status: StatusCode::METHOD_NOT_ALLOWED,
-                ..json_reply(&json!({"error": "only GET is answered here"}))
-            }),
+            _ => Ok(Reply { status: StatusCode::METHOD_NOT_ALLOWED, ..json_reply(&json!({"error": ONLY_GET})) }),
         }
     };
     // One request that panics is one answer less; what it held is dropped, and what requests share is behind locks that
@@ -88,7 +88,7 @@ pub(crate) fn answer(
         .unwrap_or_else(|payload| Err(Refusal::Internal(panic_text(payload.as_ref()))));
     answer.unwrap_or_else(|refusal| {
         if refusal.is_of_server() {
-            shared.log_once(&format!("{}: {}", printable(path, 100), refusal.text()));
+            shared.log_once(refusal.text(), path);
         }
         refusal.reply()
     })

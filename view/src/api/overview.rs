@@ -6,12 +6,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokengrid_cache::{QuarantineRecord, Split, VerifyReport, read_quarantine};
 
-use super::{expect_list, list};
+use super::{Kind, expect_list, list};
 use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, json as json_reply};
 use crate::state::Shared;
 use crate::text::cut;
+
+const QUARANTINE: Kind = Kind { name: "quarantine", columns: &["index", "key", "reason", "stage"] };
 
 /// Everything that the manifest says: no row is read for it.
 pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -24,11 +26,12 @@ pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
         .map(|source| progress(&source.state(), &|source| json!({ "images": source.len(), "doubt": source.doubt() })));
     Ok(json_reply(&json!({
         "id": shared.id,
-        "source_id": shared.source_id,
+        "source_id": shared.id,
         "dir": shared.dir,
         "version": env!("CARGO_PKG_VERSION"),
         "info": shared.info,
         "first_view": manifest.first_view,
+        "classes": classes(shared),
         "splits": manifest.splits.iter().map(|split| split_entry(shared, split)).collect::<Vec<_>>(),
         "class_names": manifest.classes.iter().map(|name| cut(name)).collect::<Vec<_>>(),
         "margin_edges": tokengrid_cache::MARGIN_EDGES,
@@ -39,6 +42,17 @@ pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
         "statistics": progress(&shared.inspection.state(), &|_| json!({})),
         "health": progress(&shared.health.state(), &report),
     })))
+}
+
+/// How many classes there are: those of the list, and labels without a name that rows have, which is known once the cache
+/// is open.
+fn classes(shared: &Shared) -> Value {
+    let named = shared.manifest.classes.len();
+    let all = match shared.cache.state() {
+        State::Done(cache) => Some((shared.index(&cache).labels().end() + 1) as usize),
+        _ => None,
+    };
+    json!({ "all": all, "named": named })
 }
 
 /// A split: its images in the source's order, end excluded; and its rows, once the cache is open.
@@ -91,5 +105,5 @@ pub(super) fn quarantine(shared: &Arc<Shared>, query: &Query) -> Answer {
     };
     let total = records.len();
     let items = move |places: Range<usize>| Ok(records[places].iter().map(record).collect());
-    list(shared, "quarantine", total, Value::Null, query, Box::new(items))
+    list(QUARANTINE, total, Value::Null, query, Box::new(items))
 }

@@ -44,10 +44,8 @@ pub(super) fn picture(shared: &Arc<Shared>, path: &[&str], query: &Query, is_unw
         ("class", []) => mean(shared, last, is_unwanted)?,
         _ => return Err(missing(&[&["picture"], path].concat())),
     };
-    let id =
-        if matches!(*kind, "decoded" | "patch" | "class") { shared.id.as_str() } else { shared.source_id.as_str() };
     // An address that names other pictures, or none, comes from elsewhere, or from a page of before.
-    let may_be_kept = query.text("v") == Some(id);
+    let may_be_kept = query.text("v") == Some(shared.id.as_str());
     Ok(png(picture.to_png(), may_be_kept))
 }
 

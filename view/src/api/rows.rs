@@ -57,7 +57,7 @@ fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Refusal> {
                 items.extend(each.map(|(row, meta)| with_damage(*row, entry(shared, *row, meta))));
             }
             Err(refusal @ Refusal::Unavailable(_)) => {
-                shared.log_once(refusal.text());
+                shared.log_once(refusal.text(), "/api/rows");
                 items.extend(group.iter().map(|row| unreadable(shared, *row, refusal.text())));
             }
             Err(other) => return Err(other),
@@ -89,11 +89,11 @@ fn filter(shared: &Shared, query: &Query) -> Result<RowFilter, Refusal> {
     Ok(RowFilter { label, view, shard, key })
 }
 
-/// A class by its name or index; -1 for rows without one.
+/// A class by its name or index, or as the page shows it; -1 for rows without one.
 fn class(shared: &Shared, text: &str) -> Result<i32, BadRequest> {
-    let by_name = shared.manifest.classes.iter().position(|name| name == text);
-    match by_name {
-        Some(label) => Ok(label as i32),
+    let by_name = shared.manifest.classes.iter().position(|name| name == text).map(|label| label as i32);
+    match by_name.or_else(|| shown_class(shared, text)) {
+        Some(label) => Ok(label),
         None => crate::query::number("class", text, -1, i64::from(i32::MAX)).map(|label| label as i32).map_err(|_| {
             let known = shared.manifest.classes.len();
             let shown = printable(text, 64);
@@ -102,6 +102,20 @@ fn class(shared: &Shared, text: &str) -> Result<i32, BadRequest> {
             ))
         }),
     }
+}
+
+/// The class that the page shows as `text`: `no class`, `NAME (INDEX)`, or `class INDEX` where it has no name.
+fn shown_class(shared: &Shared, text: &str) -> Option<i32> {
+    if text == "no class" {
+        return Some(-1);
+    }
+    let unnamed = text.strip_prefix("class ").and_then(|index| index.parse().ok());
+    if let Some(label) = unnamed.filter(|label| *label >= 0 && shared.class_name(*label).is_none()) {
+        return Some(label);
+    }
+    let (name, index) = text.strip_suffix(')')?.rsplit_once(" (")?;
+    let label = index.parse().ok()?;
+    shared.class_name(label).is_some_and(|known| cut(known) == name).then_some(label)
 }
 
 /// A row, without its tokens.

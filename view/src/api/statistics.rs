@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 use tokengrid_cache::{ClassRows, Inspection};
 
 use super::overview::progress;
-use super::{expect_list, list};
+use super::{Kind, expect_list, list};
 use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, json as json_reply};
 use crate::state::Shared;
 use crate::text::cut;
+
+const CODES: Kind = Kind { name: "codes", columns: &["code", "count", "position", "row"] };
+const CLASSES: Kind =
+    Kind { name: "classes", columns: &["code_entropy_bits", "distinct_codes", "label", "name", "rows"] };
 
 /// Points of the curve of codes by their use.
 const CURVE_POINTS: usize = 200;
@@ -68,7 +72,7 @@ pub(super) fn codes(shared: &Arc<Shared>, query: &Query) -> Answer {
         let nth = |place: usize| inspected.by_use[if is_most_first { place } else { total - 1 - place }];
         Ok(places.map(|place| code_entry(&maker, &inspected.inspection, nth(place))).collect())
     };
-    list(shared, "codes", total, Value::Null, query, Box::new(items))
+    list(CODES, total, Value::Null, query, Box::new(items))
 }
 
 fn code_entry(shared: &Shared, inspection: &Inspection, code: u32) -> Value {
@@ -108,7 +112,7 @@ pub(super) fn classes(shared: &Arc<Shared>, query: &Query) -> Answer {
         let classes = &inspected.inspection.stats.classes;
         Ok(order[places].iter().map(|place| class_entry(&classes[*place])).collect())
     };
-    list(shared, "classes", total, more, query, Box::new(items))
+    list(CLASSES, total, more, query, Box::new(items))
 }
 
 fn class_entry(class: &ClassRows) -> Value {

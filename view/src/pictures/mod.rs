@@ -1,6 +1,7 @@
 //! Pictures: of tokens, of the source's images, and what is made of both.
 
 mod decoding;
+mod parts;
 mod recent;
 mod source;
 

@@ -1,14 +1,14 @@
 //! The source's images as the cache saw them.
 
-use std::collections::HashMap;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use tokengrid_cache::{Manifest, RowMeta, TokenCache};
-use tokengrid_ingest::{
-    Limits, Orientation, Recipe, Region, Resampler, Source, View, decode_rgb, target_size, views_of_file,
-};
+use tokengrid_ingest::{Limits, Orientation, Recipe, Region, Resampler, View, decode_rgb, target_size, views_of_file};
 
 use super::Picture;
+use super::parts::{Parts, Place};
+use crate::config::NamedSource;
 use crate::reply::{Refusal, with_causes};
 use crate::text::printable;
 
@@ -18,40 +18,38 @@ const RESIZED_PIXELS_MAX: u64 = 1 << 24;
 /// Images that are looked for in a source, to see whether it is the cache's.
 const COMPARED_IMAGES: usize = 16;
 
-/// A source, opened beside a cache that was made of it.
+/// The sources of a cache, opened beside it.
 #[derive(Debug)]
 pub struct SourceImages {
-    source: Source,
+    parts: Parts,
     recipe: Recipe,
-    /// Key to place in the source; made when a row is not where it was when the cache was made.
-    by_key: OnceLock<HashMap<String, usize>>,
-    /// Why it is not, or not all of it, what the cache was made of.
+    /// Why they are not, or not all of them, what the cache was made of.
     doubt: OnceLock<String>,
 }
 
 /// What the source says of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Label by the source.
+    /// Label by the source, among the cache's classes where they have those names.
     pub label: i32,
     /// Width and height of the resized image that the crop was cut from; `None` where it is not known.
     pub resized: Option<(u32, u32)>,
 }
 
 impl SourceImages {
-    /// Goes with a cache; the recipe comes from its manifest.
+    /// Goes with a cache in the folder `dir`; the recipe comes from its manifest.
     ///
     /// # Errors
     /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
-    pub fn new(source: Source, manifest: &Manifest) -> Result<SourceImages, String> {
+    pub fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
         let recipe = Recipe::from_json(&manifest.recipe.to_string())
             .map_err(|_| "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned())?;
-        Ok(SourceImages { source, recipe, by_key: OnceLock::new(), doubt: OnceLock::new() })
+        Ok(SourceImages { parts: Parts::new(sources, manifest, dir), recipe, doubt: OnceLock::new() })
     }
 
-    /// Images of the source.
+    /// Images of all sources.
     pub fn len(&self) -> usize {
-        self.source.len()
+        self.parts.len()
     }
 
     /// Looks for some of the cache's images, and says so where the source does not have them: somebody may have named another
@@ -60,10 +58,10 @@ impl SourceImages {
         let step = cache.num_images().div_ceil(COMPARED_IMAGES).max(1);
         let images: Vec<usize> = (0..cache.num_images()).step_by(step).collect();
         let key = |image: &usize| cache.meta(image * cache.num_views()).ok().map(|meta| meta.key);
-        let is_missing = |image: &&usize| key(image).is_some_and(|key| self.place(&key, **image).is_err());
+        let is_missing = |image: &&usize| key(image).is_some_and(|key| self.parts.place(&key, **image).is_err());
         let missing: Vec<usize> = images.iter().filter(is_missing).copied().collect();
         let Some(first) = missing.first().and_then(key) else { return };
-        let (here, of) = (printable(&self.source.describe(), 300), images.len());
+        let (here, of) = (printable(&self.parts.describe(), 300), images.len());
         let doubt = format!(
             "{} of {of} images of the cache that were looked for are not in the source ({here}), the first: {}; is it the \
              one that the cache was made of?",
@@ -80,20 +78,10 @@ impl SourceImages {
         self.doubt.get().map(String::as_str)
     }
 
-    /// The place of an image in the source: as a rule near the one that it has in the cache.
-    fn place(&self, key: &str, image: usize) -> Result<usize, Refusal> {
-        if image < self.source.len() && self.source.key(image) == key {
-            return Ok(image);
-        }
-        let all = || (0..self.source.len()).map(|place| (self.source.key(place).to_owned(), place)).collect();
-        let found = self.by_key.get_or_init(all).get(key).copied();
-        found.ok_or_else(|| Refusal::Missing(format!("the source has no image `{}`", printable(key, 200))))
-    }
-
-    fn read(&self, meta: &RowMeta, image: usize) -> Result<(usize, Vec<u8>), Refusal> {
-        let place = self.place(&meta.key, image)?;
+    fn read(&self, meta: &RowMeta, image: usize) -> Result<(Place, Vec<u8>), Refusal> {
+        let place = self.parts.place(&meta.key, image)?;
         let mut bytes = Vec::new();
-        let read = self.source.read(place, &mut bytes);
+        let read = self.parts.read(place, &mut bytes);
         read.map_err(|error| Refusal::Unavailable(format!("{} cannot be read: {error}", meta.key)))?;
         Ok((place, bytes))
     }
@@ -143,7 +131,7 @@ impl SourceImages {
         let (place, bytes) = self.read(meta, image)?;
         let decoded = decode_rgb(&bytes, &Limits::default()).ok();
         let resized = decoded.and_then(|image| self.resized_size(image.width, image.height));
-        Ok(Origin { label: self.source.label(place), resized })
+        Ok(Origin { label: self.parts.label(place), resized })
     }
 
     /// Pixels of a side of a view.

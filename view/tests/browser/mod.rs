@@ -46,6 +46,23 @@ pub fn send(address: &str, request: &str) -> Answer {
     Answer { status, head, body: if is_chunked { joined(&body) } else { body } }
 }
 
+/// An answer that must be JSON, whatever its status.
+pub fn json(address: &str, method: &str, target: &str) -> (u16, serde_json::Value) {
+    let answer = ask(address, method, target);
+    (answer.status, serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{target}: no JSON")))
+}
+
+/// Has the rows counted, and waits for it.
+pub fn count(address: &str) {
+    let mut state = json(address, "POST", "/api/statistics").1;
+    let started = Instant::now();
+    while state["state"] == "running" && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(10));
+        state = json(address, "GET", "/api/statistics").1;
+    }
+    assert_eq!(state["state"], "done", "{state}");
+}
+
 /// The chunks of a body, joined; what follows an incomplete one is left out.
 fn joined(mut chunks: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();

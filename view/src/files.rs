@@ -1,0 +1,55 @@
+//! Long lists on their way as files: a bound on them that nobody can use up.
+//!
+//! Each holds a part of its list in memory for as long as its client takes to read it. When there are too many, one whose client
+//! has stopped reading gives way to a new one, the one that stalled first.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use crate::connections::Connection;
+
+/// A client that took nothing for so long has stalled.
+const STALLED: Duration = Duration::from_secs(2);
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Files {
+    max: usize,
+    open: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// A file's place among the others; free when this is dropped.
+#[derive(Debug)]
+pub(crate) struct FilePlace {
+    connection: Arc<Connection>,
+    files: Arc<Files>,
+}
+
+impl Files {
+    pub(crate) fn new(max: usize) -> Arc<Files> {
+        Arc::new(Files { max, open: Mutex::default() })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A place for the file that `connection` sends; `None` when there are too many, and all are being read.
+    pub(crate) fn admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<FilePlace> {
+        let mut open = self.open();
+        if open.len() >= self.max {
+            let waits = open.iter().enumerate().filter_map(|(at, other)| Some((at, other.waited()?)));
+            let (longest, _) = waits.filter(|(_, waited)| *waited >= STALLED).max_by_key(|(_, waited)| *waited)?;
+            open.swap_remove(longest).close();
+        }
+        open.push(Arc::clone(connection));
+        Some(FilePlace { connection: Arc::clone(connection), files: Arc::clone(self) })
+    }
+}
+
+impl Drop for FilePlace {
+    fn drop(&mut self) {
+        // A connection sends one answer at a time.
+        self.files.open().retain(|other| !Arc::ptr_eq(other, &self.connection));
+    }
+}
