@@ -109,6 +109,42 @@ fn pngs_are_continued_and_never_mixed() {
     assert_eq!(std::fs::read_to_string(foreign.join("diary.txt")).unwrap(), "mine");
 }
 
+#[test]
+fn a_damaged_note_in_an_output_folder_is_said_or_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 2, 1);
+    let out = folder.path().join("png");
+    std::fs::create_dir(&out).unwrap();
+    let note = out.join(".tokengrid-ingest.json");
+    let fixed = ["ingest", text(&source), "--size", "64", "--out", text(&out)];
+    for damaged in [&b""[..], &[0; 300], b"{\"size\": 6"] {
+        std::fs::write(&note, damaged).unwrap();
+        assert_eq!(json(&fixed)["ok"], 2, "no PNG is there");
+        std::fs::write(&note, damaged).unwrap();
+        let message = fails(&fixed, 1);
+        assert!(message.contains("damaged .tokengrid-ingest.json") && message.contains("--overwrite"), "{message}");
+        std::fs::remove_dir_all(&out).unwrap();
+        std::fs::create_dir(&out).unwrap();
+    }
+}
+
+#[test]
+fn pngs_do_not_go_where_links_and_lists_of_the_source_lead() {
+    let temp = tempfile::tempdir().unwrap();
+    let class = sorted(&photos(temp.path(), 1, 1))[0].clone();
+    let linked = temp.path().join("linked");
+    std::fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink(&class, linked.join("class")).unwrap();
+    let list = temp.path().join("list.txt");
+    std::fs::write(&list, text(&sorted(&class)[0])).unwrap();
+    for source in [linked, list] {
+        let message = fails(&["ingest", text(&source), "--size", "64", "--out", text(&class.join("png"))], 2);
+        assert!(message.contains("belongs to the source"), "{message}");
+        json(&["ingest", text(&source), "--size", "64", "--out", text(&temp.path().join("png"))]);
+        std::fs::remove_dir_all(temp.path().join("png")).unwrap();
+    }
+}
+
 /// A folder of one class with an image of this name.
 fn one_image(folder: &Path, name: &str) -> PathBuf {
     let photos = photos(&folder.join("photos"), 1, 1);
@@ -165,7 +201,7 @@ fn what_looks_odd_in_a_source_is_said() {
     std::fs::create_dir_all(source.join("empty")).unwrap();
     let output = tokengrid().args(["ingest", text(&source), "--size", "64", "--json"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("1 class folder without images ('empty')"), "{said}");
+    assert!(said.contains("1 folder without images ('empty')"), "{said}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["notes"].as_array().unwrap().len(), 1);
     let message = fails(&["ingest", text(&source), "--image-column", "img"], 1);

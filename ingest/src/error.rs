@@ -35,6 +35,14 @@ pub enum IngestError {
         /// Files that were seen and are not images by name.
         ignored: usize,
     },
+    /// A list without lines, or Parquet files without rows.
+    #[error("{path}: no images in it: {what}", path = .path.display())]
+    NoRows {
+        /// The list, file, folder or pattern.
+        path: PathBuf,
+        /// What is empty, in words.
+        what: &'static str,
+    },
     /// Every image is named by the exclude list.
     #[error("{path}: nothing is left of it ({excluded} excluded); shorten the exclude list", path = .path.display(), excluded = count(*.excluded, "image"))]
     AllExcluded {

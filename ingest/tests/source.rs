@@ -57,12 +57,13 @@ fn class_folders_give_labels_in_byte_order_of_their_names() {
 }
 
 #[test]
-fn a_class_without_images_keeps_its_rank() {
+fn a_folder_without_images_is_no_class() {
     let root = tree(&["n01/notes.txt", "n02/a.jpg"]);
     let source = open(root.path());
-    assert_eq!(source.classes(), ["n01", "n02"]);
-    assert_eq!(items(&source), [("n02/a.jpg", 1)]);
+    assert_eq!(source.classes(), ["n02"]);
+    assert_eq!(items(&source), [("n02/a.jpg", 0)]);
     assert_eq!(source.ignored(), 1);
+    assert!(source.notes()[0].contains("1 folder without images ('n01')"), "{:?}", source.notes());
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn names_that_are_not_utf_8_get_keys_of_their_own() {
     fs::create_dir(root.path().join(odd(b"n\xFE"))).expect("folder");
     fs::write(root.path().join(odd(b"n\xFE")).join("y.jpg"), "in odd folder").expect("file");
     let source = open(root.path());
-    assert_eq!(items(&source), [("n01/x%FF.jpg", 0), ("n01/x%FF.jpg~", 0), ("n%FE/y.jpg", 1)]);
+    assert_eq!(items(&source), [("n01/x%FF.jpg", 0), ("n01/x%FF.jpg~2", 0), ("n%FE/y.jpg", 1)]);
     let mut bytes = Vec::new();
     source.read(1, &mut bytes).expect("readable");
     assert_eq!(bytes, b"odd file");
@@ -212,12 +213,14 @@ fn a_list_says_which_line_is_wrong() {
     assert!(twice.contains("line 3") && twice.contains("line 1"), "{twice}");
     let absolute = message("/no/such/file.jpg\n");
     assert!(absolute.contains("line 1") && absolute.contains("'file.jpg' under /no/such"), "{absolute}");
-    let dots = message("/etc/../passwd.jpg\n");
-    assert!(dots.contains("line 1") && dots.contains("'..'"), "{dots}");
+    let dots = message("/../../a.jpg\n../b.jpg\n");
+    assert!(dots.contains("line 1") && dots.contains("out of the file system"), "{dots}");
+    let folder = message(&format!("a.jpg\n{}\n", root.path().parent().expect("parent").display()));
+    assert!(folder.contains("line 2") && folder.contains("is a folder"), "{folder}");
     let outside = message("../a.jpg\n");
     assert!(outside.contains("line 1") && outside.contains("out of the list's folder"), "{outside}");
     let empty = message("\n\n");
-    assert!(empty.contains("no images"), "{empty}");
+    assert!(empty.contains("no images") && empty.contains("the list has no lines"), "{empty}");
 }
 
 #[test]
@@ -236,7 +239,7 @@ fn a_list_may_name_files_anywhere() {
     // Both, with a name that comes twice.
     fs::write(&list, format!("c/own.jpg\n{}\n{}\n", other("c/own.jpg"), other("cat/1.jpg"))).expect("list");
     let source = open(&list);
-    assert_eq!(items(&source), [("c/own.jpg", -1), ("c/own.jpg~", -1), ("cat/1.jpg", -1)]);
+    assert_eq!(items(&source), [("c/own.jpg", -1), ("c/own.jpg~2", -1), ("cat/1.jpg", -1)]);
     let mut bytes = Vec::new();
     source.read(1, &mut bytes).expect("readable");
     assert_eq!(bytes, b"set/c/own.jpg");
@@ -247,6 +250,25 @@ fn a_list_may_name_files_anywhere() {
     let text: Vec<u8> = "c/own.jpg\t4\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(&list, [&[0xFF, 0xFE], &text[..]].concat()).expect("list");
     assert_eq!(items(&open(&list)), [("c/own.jpg", 4)], "as Windows writes it");
+}
+
+#[test]
+fn a_list_may_go_up_inside_its_folder_and_name_it_through_links() {
+    let (root, links) = (tree(&["cat/x.jpg", "dog/y.jpg"]), tree(&["other"]));
+    std::os::unix::fs::symlink(root.path(), links.path().join("set")).expect("link");
+    let list = root.path().join("list.txt");
+    let expected = [("cat/x.jpg", 1), ("dog/y.jpg", 2)];
+    for dog in [
+        "cat/../dog/y.jpg".to_owned(),
+        format!("{}/cat/../dog/./y.jpg", root.path().display()),
+        format!("{}/set/dog/y.jpg", links.path().display()),
+    ] {
+        fs::write(&list, format!("cat/../cat/x.jpg\t1\n{dog}\t2\n")).expect("list");
+        assert_eq!(items(&open(&list)), expected, "{dog}");
+    }
+    std::os::unix::fs::symlink(links.path(), root.path().join("away")).expect("link");
+    fs::write(&list, "away/../dog/y.jpg\n").expect("list");
+    assert!(error(&list).contains("'..' behind a link"), "{}", error(&list));
 }
 
 #[test]

@@ -58,6 +58,16 @@ fn labels_of_every_type_are_taken_or_refused_by_name() {
         message.contains("row 1") && message.contains("'label' (int64)") && message.contains("5000000000"),
         "{message}"
     );
+    let (_root, path) = labelled("int64 label", Values::Int64(some(&[1, -7, 2])));
+    assert!(error(&path).contains("has -7"), "{}", error(&path));
+    let (_root, path) = labelled("int32 label (INTEGER(32,false))", Values::Int32(vec![Some(1), Some(-2), None]));
+    assert!(error(&path).contains("row 1") && error(&path).contains("has 4294967294"), "{}", error(&path));
+    let (_root, path) = labelled("int64 label (INTEGER(64,false))", Values::Int64(some(&[1, 2, -1])));
+    assert!(error(&path).contains("row 2") && error(&path).contains("has 18446744073709551615"), "{}", error(&path));
+    let (_root, path) = labelled("binary label (STRING)", text(&["10", "n/a", "9"]));
+    assert!(error(&path).contains("'10'") && error(&path).contains("'n/a'"), "{}", error(&path));
+    let (_root, path) = labelled("binary label (STRING)", text(&["10", "-5", "9"]));
+    assert!(error(&path).contains("row 1") && error(&path).contains("-5"), "{}", error(&path));
     let (_root, path) = labelled("int64 label (TIMESTAMP(MILLIS,true))", Values::Int64(some(&[1, 2, 3])));
     let message = error(&path);
     assert!(message.contains("'label' (time)") && message.contains("--label-column none"), "{message}");
@@ -109,7 +119,7 @@ fn classes_of_several_files_must_be_the_same() {
     let columns = vec![pictures(0, 1), text(&["9.jpg"]), Values::Int64(vec![Some(1)])];
     write(&root.path().join("text/2.parquet"), &format!("{} optional int64 label;", image("image")), columns, None);
     let message = error(&root.path().join("text"));
-    assert!(message.contains("class indices") && message.contains("'a'"), "{message}");
+    assert!(message.contains("class indices") && message.contains("'b' (of '0.parquet.jpg')"), "{message}");
 }
 
 #[test]

@@ -234,7 +234,10 @@ fn several_parquet_files_are_one_source() {
     parquet::write(&path, &[(Some(vec![1]), Some(val.0.into()), Some(0))], None, Layout::default());
     assert_eq!(keys(&open(&path)), [val.1]);
     let message = error(root.path());
-    assert!(message.contains("train, validation") && message.contains("validation-0.parquet"), "{message}");
+    assert!(
+        message.contains("train, validation") && message.contains("train-{00000..00002}-of-00003.parquet"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn rows_of_parquet_may_lack_paths_labels_and_bytes() {
     let rows = [
         (Some(vec![1; 9]), None, Some(5)),
         (None, Some("x.png".to_owned()), None),
-        (Some(vec![3; 9]), Some("x.png".to_owned()), Some(-7)),
+        (Some(vec![3; 9]), Some("x.png".to_owned()), Some(-1)),
         (Some(vec![4; 9]), None, None),
     ];
     for dictionary in [false, true] {
@@ -346,7 +349,7 @@ fn names_of_members_in_every_dialect_of_tar() {
     assert_eq!(keys(&source), expected);
     assert!(good(&source).iter().all(|image| image.bytes == b"x"));
     assert_eq!(good(&source).len(), 8);
-    assert!(source.classes().contains(&"n".to_owned()), "a class without images keeps its rank");
+    assert!(!source.classes().contains(&"n".to_owned()), "a folder without images is no class");
 }
 
 #[test]
@@ -473,7 +476,7 @@ fn splits_in_one_folder_or_tar_are_a_mistake() {
     write(root.path(), "both/ILSVRC2012_img_train.tar", &tar);
     write(root.path(), "both/ILSVRC2012_img_val.tar", &tar);
     let message = error(&root.path().join("both"));
-    assert!(message.contains("train, val") && message.contains("ILSVRC2012_img_val.tar"), "{message}");
+    assert!(message.contains("train, val") && message.contains("ILSVRC2012_img_train.tar"), "{message}");
     let members = ["train/n01/a.jpg", "val/n01/a.jpg"].map(|name| (name.to_owned(), &b"x"[..]));
     let message = error(&write(root.path(), "all.tar", archive_of(members)));
     assert!(message.contains("train, val") && message.contains("archive of each"), "{message}");

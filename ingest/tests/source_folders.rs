@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use containers::tar::archive_of;
+use containers::tar::{archive_of, header, member};
 use containers::*;
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
@@ -47,8 +47,8 @@ fn folders_of_systems_are_no_classes() {
 fn odd_class_folders_are_spoken_of() {
     let root = tree(&["cat/a.jpg", "dog/b.jpg", "meta/readme.txt", "old/notes.txt"]);
     let source = open(root.path());
-    assert_eq!((source.classes().len(), source.notes().len()), (4, 1));
-    assert!(source.notes()[0].contains("2 class folders without images (first 'meta')"), "{:?}", source.notes());
+    assert_eq!((source.classes().len(), source.notes().len()), (2, 1));
+    assert!(source.notes()[0].contains("2 folders without images (first 'meta')"), "{:?}", source.notes());
     let nested = tree(&["all/cat/a.jpg", "all/dog/b.jpg"]);
     let source = open(nested.path());
     assert!(
@@ -57,7 +57,64 @@ fn odd_class_folders_are_spoken_of() {
         source.notes()
     );
     let tar = write(nested.path(), "x/a.tar", archive_of(["c/x.jpg", "d/y.txt"].map(|n| (n.to_owned(), &b"x"[..]))));
-    assert_eq!(open(&tar).notes().len(), 0, "a folder without an entry is none");
+    assert!(open(&tar).notes()[0].contains("1 folder without images ('d')"), "{:?}", open(&tar).notes());
+}
+
+#[test]
+fn labels_are_the_same_whatever_is_said_of_empty_folders() {
+    let root = tree(&["b/1.jpg", "d/2.jpg", "c/notes.txt"]);
+    std::fs::create_dir(root.path().join("a")).expect("folder");
+    let expected = rows(&[("b/1.jpg", 0), ("d/2.jpg", 1)]);
+    assert_eq!(items(root.path()), expected);
+    let files = ["b/1.jpg", "d/2.jpg", "c/notes.txt"].map(|name| member(name, b"x"));
+    let folders = ["a/", "b/", "c/", "d/"].map(|name| header(name, 0, b'5').to_vec());
+    let end = vec![0; 1024];
+    for (name, tar) in [
+        ("with.tar", [folders.concat(), files.concat(), end.clone()].concat()),
+        ("without.tar", [files.concat(), end].concat()),
+    ] {
+        let tar = write(root.path(), &format!("tars/{name}"), tar);
+        assert_eq!((items(&tar), open(&tar).classes().len()), (expected.clone(), 2), "{name}");
+        assert!(open(&tar).notes()[0].contains("without images"), "{:?}", open(&tar).notes());
+    }
+}
+
+#[test]
+fn splits_are_no_classes_whatever_lies_beside_them() {
+    for (folders, advice) in [
+        (&["seg_pred", "seg_test", "seg_train"][..], "seg_train"),
+        (&["holdout", "test_data", "train_data", "unlabeled"], "train_data"),
+        (&["bounding_box_test", "bounding_box_train", "gallery", "query"], "bounding_box_train"),
+        (&["imagenet/val", "imagenet/train"], "imagenet/train"),
+        (&["images/train", "images/val"], "images/train"),
+    ] {
+        let files: Vec<String> = folders.iter().map(|folder| format!("{folder}/a/1.jpg")).collect();
+        let mut files: Vec<&str> = files.iter().map(String::as_str).collect();
+        files.push("labels/train/1.txt");
+        let root = tree(&files);
+        let message = error(root.path());
+        let example = root.path().join(advice);
+        assert!(message.contains("splits") && message.contains(&*example.to_string_lossy()), "{message}");
+        let tar = archive_of(files.iter().map(|name| ((*name).to_owned(), &b"x"[..])));
+        let tars = folder();
+        let message = error(&write(tars.path(), "a.tar", &tar));
+        assert!(message.contains("splits"), "{message}");
+    }
+    let root = tree(&["bus/1.jpg", "train/1.jpg", "train_freight/2.jpg", "tram/train/3.jpg", "tram/val/3.jpg"]);
+    assert_eq!(open(root.path()).classes(), ["bus", "train", "train_freight", "tram"]);
+    assert!(open(root.path()).notes()[0].contains("tram/train, tram/val"), "{:?}", open(root.path()).notes());
+}
+
+#[test]
+fn a_stray_tar_beside_class_tars_is_named() {
+    let root = folder();
+    for name in ["n01440764.tar", "n01443537.tar", "extra.tar"] {
+        write(root.path(), name, archive_of([("a.jpg".to_owned(), &b"x"[..])]));
+    }
+    let message = error(root.path());
+    assert!(message.contains("'extra.tar'") && message.contains("'n01440764.tar'"), "{message}");
+    std::fs::remove_file(root.path().join("extra.tar")).expect("removed");
+    assert_eq!(items(root.path()), rows(&[("n01440764/a.jpg", 0), ("n01443537/a.jpg", 1)]));
 }
 
 #[test]

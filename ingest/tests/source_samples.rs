@@ -65,9 +65,13 @@ fn members_that_come_again_are_other_samples() {
     assert_eq!(found(&["0.jpg=a", "0.cls=1", "0.jpg=b", "0.cls=2", "1.jpg=c", "1.cls=3"]), rows);
     let three = ["0.jpg=a", "0.mask.png=m", "0.cls=1", "0.jpg=b", "0.mask.png=n", "0.cls=2"];
     assert_eq!(found(&three), rows[..2]);
+    let rows = expected(&[("a.jpg", -1, "longer"), ("a.jpg~2", -1, "x"), ("b.jpg", -1, "y")]);
+    assert_eq!(found(&["a.jpg=longer", "b.jpg=y", "a.jpg=x"]), rows, "the first keeps the key, whatever its size");
     let message = refused(&["0.jpg=a", "1.jpg=b", "0.cls=1", "1.cls=2", "0.jpg=c", "1.jpg=d", "0.cls=3", "1.cls=4"]);
     assert!(message.contains("'0.jpg'") || message.contains("'1.jpg'"), "{message}");
     assert!(message.contains("more than once"), "{message}");
+    let message = refused(&["0.jpg=a", "0.jpg=b", "0.cls=1", "1.jpg=c", "1.cls=2"]);
+    assert!(message.contains("'0.jpg' comes more than once before '0.cls'"), "{message}");
     // Once each, a member may lie anywhere.
     let rows = expected(&[("0.jpg", 1, "a"), ("1.jpg", 2, "b")]);
     assert_eq!(found(&["0.jpg=a", "1.jpg=b", "0.cls=1", "1.cls=2"]), rows);
@@ -138,7 +142,13 @@ fn labels_may_be_names() {
     assert_eq!(found(&["0.jpg=a", "0.json={\"label\": 1.0}", "1.jpg=b", "1.json=\u{FEFF}{\"label\": 2}"]), rows);
     let message = refused(&["0.jpg=a", "0.json={\"label\": 1}", "1.jpg=b", "1.json={\"label\": \"cat\"}"]);
     assert!(message.contains("'cat'") && message.contains("class indices"), "{message}");
-    for label in ["1.5", "[1, 2]", "true", "99999999999"] {
+    let message = refused(&["0.jpg=a", "0.cls=10", "1.jpg=b", "1.cls=n/a", "2.jpg=c", "2.cls=2"]);
+    assert!(message.contains("'10' (of '0.jpg')") && message.contains("'n/a' (of '1.jpg')"), "{message}");
+    for label in ["-4", "99999999999", "1.5"] {
+        let message = refused(&["0.jpg=a", &format!("0.cls={label}")]);
+        assert!(message.contains("'0.jpg'") && message.contains(label), "{message}");
+    }
+    for label in ["1.5", "[1, 2]", "true", "99999999999", "-4"] {
         let message = refused(&["0.jpg=a", &format!("0.json={{\"label\": {label}}}")]);
         assert!(message.contains("'0.jpg'") && message.contains("'label'"), "{message}");
     }
@@ -164,4 +174,22 @@ fn label_files_that_cannot_be_read_are_spoken_of() {
     let source = open(&path);
     assert_eq!((source.label(0), source.label(1)), (-1, 1));
     assert!(source.notes()[0].contains("'0.jpg' is no JSON"), "{:?}", source.notes());
+}
+
+#[test]
+fn a_label_that_is_nowhere_is_refused_and_others_are_offered() {
+    let members = ["0.jpg=a", "0.json={\"class_id\": 3, \"width\": 5}", "0.class=7", "1.jpg=b"];
+    let (_root, path) = shard(&members);
+    let source = open(&path);
+    assert_eq!(source.label(0), -1);
+    let note = source.notes().join("\n");
+    assert!(note.contains("--label-column class ") && note.contains("'class_id'"), "{note}");
+    let (image_column, label_column) = (None, Some("clas_id".to_owned()));
+    let options = SourceOptions { image_column, label_column, ..SourceOptions::default() };
+    let message = Source::open(&path, &options).expect_err("no such label").to_string();
+    assert!(message.contains("'clas_id'") && message.contains("class, class_id, json, width"), "{message}");
+    assert_eq!(
+        [open_with(&path, None, Some("class_id")).label(0), open_with(&path, None, Some("class")).label(0)],
+        [3, 7]
+    );
 }

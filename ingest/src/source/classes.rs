@@ -2,25 +2,46 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::splits;
 use super::table::Table;
 use super::text::count;
 
-/// A folder that counts as a class, and where its images lie.
+/// A folder that may be a class, and where its images lie. It is a class if it holds any: what a container without entries for
+/// folders carries of a folder are its images, and the same images have the same labels whatever holds them.
 #[derive(Debug, Clone)]
 pub(super) struct ClassFolder {
     pub(super) name: String,
     /// Whether images are in the folder itself, and whether some are in folders of it.
     pub(super) directly: bool,
     pub(super) in_folders: bool,
+    /// Folders in it with images that may be parts of a data set by their names.
+    pub(super) inside: BTreeSet<String>,
 }
 
 impl ClassFolder {
     pub(super) fn new(name: &str) -> ClassFolder {
-        ClassFolder { name: name.to_owned(), directly: false, in_folders: false }
+        ClassFolder { name: name.to_owned(), directly: false, in_folders: false, inside: BTreeSet::new() }
+    }
+
+    /// A folder with images in it.
+    pub(super) fn with_images(name: &str) -> ClassFolder {
+        ClassFolder { directly: true, ..ClassFolder::new(name) }
     }
 
     pub(super) fn has_images(&self) -> bool {
         self.directly || self.in_folders
+    }
+
+    /// Notes an image by its path in the folder.
+    pub(super) fn add_image(&mut self, path: &str) {
+        let Some((folder, _)) = path.split_once('/') else {
+            self.directly = true;
+            return;
+        };
+        self.in_folders = true;
+        if splits::is_possible(folder) && !self.inside.contains(folder) {
+            self.inside.insert(folder.to_owned());
+        }
     }
 }
 
@@ -30,22 +51,24 @@ pub(super) fn class_folders(table: &Table, classes: &[String]) -> Vec<ClassFolde
     for row in (0..table.len()).filter(|&row| table.broken(row).is_none()) {
         let Some((_, rest)) = table.key(row).split_once('/') else { continue };
         let class = usize::try_from(table.label(row)).ok();
-        let Some(folder) = class.and_then(|class| folders.get_mut(class)) else { continue };
-        *(if rest.contains('/') { &mut folder.in_folders } else { &mut folder.directly }) = true;
+        if let Some(folder) = class.and_then(|class| folders.get_mut(class)) {
+            folder.add_image(rest);
+        }
     }
     folders
 }
 
-/// What is odd about class folders, and need not be wrong.
-pub(super) fn doubts(folders: &[ClassFolder]) -> Vec<String> {
+/// What is odd about class folders, and need not be wrong. `empty` are the names of folders without images.
+pub(super) fn doubts(folders: &[ClassFolder], empty: &[&str]) -> Vec<String> {
     let mut doubts = Vec::new();
-    let empty: Vec<&ClassFolder> = folders.iter().filter(|folder| !folder.has_images()).collect();
-    if let Some(first) = empty.first() {
-        let number = count(empty.len(), "class folder");
-        let those = if empty.len() == 1 { format!("'{}'", first.name) } else { format!("first '{}'", first.name) };
-        doubts.push(format!("{number} without images ({those}): classes without rows; remove what is no class, since it shifts the indices of those behind it"));
+    if let Some(first) = empty.first().filter(|_| !folders.is_empty()) {
+        let number = count(empty.len(), "folder");
+        let those = if empty.len() == 1 { format!("'{first}'") } else { format!("first '{first}'") };
+        doubts.push(format!("{number} without images ({those}): no class, and without an index"));
     }
-    if !folders.is_empty()
+    if let Some(parts) = folders.iter().find_map(splits::inside) {
+        doubts.push(format!("the splits {} count as one class; give one split if that is not meant", parts.join(", ")));
+    } else if !folders.is_empty()
         && !folders.iter().any(|folder| folder.directly)
         && let Some(folder) = folders.iter().find(|folder| folder.in_folders)
     {
@@ -58,14 +81,17 @@ pub(super) fn doubts(folders: &[ClassFolder]) -> Vec<String> {
     doubts
 }
 
-/// Labels images by the rank of their first folder; returns the folders' names.
-pub(super) fn label_by_folder<'a>(table: &mut Table, folders: impl Iterator<Item = &'a str>) -> Vec<String> {
+/// Labels images by the rank of their first folder; returns the folders' names. `named` are classes whether they hold images or
+/// not.
+pub(super) fn label_by_folder<'a>(table: &mut Table, named: impl Iterator<Item = &'a str>) -> Vec<String> {
     let images = (0..table.len()).filter_map(|row| table.key(row).split_once('/'));
     let mut classes: BTreeSet<&str> = images.map(|(folder, _)| folder).collect();
     if classes.is_empty() {
         return Vec::new();
     }
-    classes.extend(folders.map(|folder| folder.split_once('/').map_or(folder, |(first, _)| first)));
+    for class in named {
+        classes.insert(class);
+    }
     let classes: Vec<String> = classes.into_iter().filter(|class| !class.is_empty()).map(str::to_owned).collect();
     for row in 0..table.len() {
         let folder = table.key(row).split_once('/').map(|(folder, _)| folder);

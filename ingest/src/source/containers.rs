@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cancel::Cancel;
 use super::files::open_regular;
 use super::options::Columns;
-use super::splits::split_of_file;
+use super::splits::{order, split_of_file};
 use super::text::count;
 use super::tree::Tree;
 use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, tar, tree};
@@ -97,8 +97,11 @@ fn open_folder(
         splits.entry(split_of(path).unwrap_or("")).or_default().push(path);
     }
     if splits.keys().filter(|split| !split.is_empty()).count() > 1 {
-        let example = splits.values().last().and_then(|paths| example(paths));
-        let splits = splits.into_keys().filter(|split| !split.is_empty()).map(str::to_owned).collect();
+        splits.remove("");
+        let mut names: Vec<&str> = splits.keys().copied().collect();
+        names.sort_by_key(|name| order(name));
+        let example = names.first().and_then(|first| example(&splits[first]));
+        let splits = names.into_iter().map(str::to_owned).collect();
         return Err(IngestError::SplitContainers { path: root.to_owned(), splits, example });
     }
     // Archives of something else may lie beside tars: the development kit of ImageNet does.

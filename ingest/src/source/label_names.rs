@@ -1,7 +1,8 @@
 //! Classes that a container gives as text.
 //!
-//! Text that is a number everywhere is a class index. Else it is a name: indices are the ranks of all names, compared as
-//! bytes, and the names are the classes.
+//! Text that is a number everywhere is a class index, and -1 is no label. Text that is a number nowhere is a name: indices are
+//! the ranks of all names, compared as bytes, and the names are the classes. Numbers beside names are refused, and so are
+//! numbers that can be no class.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -36,6 +37,9 @@ impl LabelNames {
         }
         if name.contains(char::is_control) {
             return Err(format!("the label {name:?}; the name of a class is one line"));
+        }
+        if is_number(name) && class_index(name).is_none() {
+            return Err(format!("{name}, which is no class index; a class index is 0 or more, and -1 is no label"));
         }
         let number = match self.numbers.get(name) {
             Some(number) => *number,
@@ -73,30 +77,62 @@ impl LabelNames {
     /// # Errors
     /// Names beside class indices.
     pub(super) fn apply(&self, table: &mut Table) -> Result<Option<Vec<String>>, String> {
-        let mut indices = vec![-1; self.numbers.len()];
-        let names: BTreeSet<&str> = self.numbers.keys().map(String::as_str).collect();
-        let first_name = names.iter().copied().find(|name| class_index(name).is_none());
-        match first_name {
-            Some(name) if self.has_indices => {
-                return Err(format!(
-                    "some labels are class indices and others names, such as '{name}'; use one of them"
-                ));
+        let mut labels = vec![-1; self.numbers.len()];
+        let mut names = BTreeSet::new();
+        for (text, number) in &self.numbers {
+            match class_index(text) {
+                Some(index) => labels[*number as usize] = index,
+                None => {
+                    names.insert(text.as_str());
+                }
             }
-            None => self.numbers.iter().for_each(|(name, number)| {
-                indices[*number as usize] = class_index(name).unwrap_or(-1);
-            }),
-            Some(_) => (0..).zip(&names).for_each(|(rank, name)| indices[self.numbers[*name] as usize] = rank),
         }
-        self.rows.iter().for_each(|(row, number)| table.set_label(*row, indices[*number as usize]));
-        Ok(first_name.map(|_| names.into_iter().map(str::to_owned).collect()))
+        self.check_one_kind(table, &names)?;
+        for (rank, name) in (0..).zip(&names) {
+            labels[self.numbers[*name] as usize] = rank;
+        }
+        self.rows.iter().for_each(|(row, number)| table.set_label(*row, labels[*number as usize]));
+        Ok((!names.is_empty()).then(|| names.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// Refuses names beside class indices: ranks would silently replace the indices.
+    fn check_one_kind(&self, table: &Table, names: &BTreeSet<&str>) -> Result<(), String> {
+        let is_index = |text: &str| class_index(text).is_some_and(|index| index >= 0);
+        let place = |(row, text): (usize, &str)| format!("'{text}' (of '{}')", table.key(row));
+        let Some(name) = self.first_row(|text| names.contains(text)).map(place) else { return Ok(()) };
+        let index = match self.first_row(is_index).map(place) {
+            Some(index) => format!("such as {index}, "),
+            None if self.has_indices => String::new(),
+            None => return Ok(()),
+        };
+        Err(format!("some labels are class indices, {index}and others names, such as {name}; use one of them"))
+    }
+
+    /// The first row with such a text.
+    fn first_row(&self, wanted: impl Fn(&str) -> bool) -> Option<(usize, &str)> {
+        let texts: HashMap<u32, &str> = self
+            .numbers
+            .iter()
+            .filter(|(text, _)| wanted(text))
+            .map(|(text, number)| (*number, text.as_str()))
+            .collect();
+        let rows = self.rows.iter().filter_map(|(row, number)| Some((*row, *texts.get(number)?)));
+        rows.min_by_key(|(row, _)| *row)
     }
 }
 
-/// The class index that a text is, -1 for a negative number. As numbers of spreadsheets, indices may end in `.0`.
+/// The class index that a text is, -1 for none. As numbers of spreadsheets, indices may end in `.0`.
 fn class_index(text: &str) -> Option<i32> {
     let whole = text.split_once('.').filter(|(_, end)| !end.is_empty() && end.bytes().all(|byte| byte == b'0'));
     let index: i32 = whole.map_or(text, |(whole, _)| whole).parse().ok()?;
-    Some(index.max(-1))
+    (index >= -1).then_some(index)
+}
+
+/// Whether a text is a number in digits: such as no class index is (negative, too large, or with a fraction) is no name either.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let is_whole = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    digits.split_once('.').map_or(is_whole(digits), |(whole, fraction)| is_whole(whole) && is_whole(fraction))
 }
 
 #[cfg(test)]
@@ -117,10 +153,10 @@ mod tests {
 
     #[test]
     fn text_is_indices_or_names_sorted() {
-        assert_eq!(labels(&["7", "\u{FEFF}10\n", "", "-3", "2.0"]), (vec![7, 10, -1, -1, 2], None));
+        assert_eq!(labels(&["7", "\u{FEFF}10\n", "", "-1", "2.0"]), (vec![7, 10, -1, -1, 2], None));
         let names = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect());
         assert_eq!(labels(&["dog", " cat ", "dog", ""]), (vec![1, 0, 1, -1], names(&["cat", "dog"])));
-        assert_eq!(labels(&["911", "2CV"]), (vec![1, 0], names(&["2CV", "911"])));
+        assert_eq!(labels(&["1e3", "2CV", "-1"]), (vec![0, 1, -1], names(&["1e3", "2CV"])));
     }
 
     #[test]
@@ -128,8 +164,19 @@ mod tests {
         let mut labels = LabelNames::default();
         assert!(labels.push(0, &"long".repeat(100)).expect_err("long").contains("400 bytes"));
         assert!(labels.push(0, "a\nb").expect_err("lines").contains("one line"));
+        for number in ["-3", "99999999999", "1.5", "-7.0"] {
+            let message = labels.push(0, number).expect_err("no class");
+            assert!(message.contains(number) && message.contains("no class index"), "{message}");
+        }
         labels.push(0, "cat").expect("a label");
+        let mut table = Table::default();
+        ["a.jpg", "b.jpg"].iter().for_each(|key| table.push(key, -1, Place::default()));
+        let mut both = LabelNames::default();
+        both.push(0, "10").expect("an index");
+        both.push(1, "n/a").expect("a name");
+        let message = both.apply(&mut table).expect_err("both");
+        assert!(message.contains("'10' (of 'a.jpg')") && message.contains("'n/a' (of 'b.jpg')"), "{message}");
         labels.has_indices = true;
-        assert!(labels.apply(&mut Table::default()).expect_err("both").contains("'cat'"));
+        assert!(labels.apply(&mut table).expect_err("both").contains("'cat'"));
     }
 }

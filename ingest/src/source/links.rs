@@ -14,19 +14,28 @@ pub(super) struct Links {
     root: PathBuf,
     /// Folders behind links, by device and inode.
     taken: HashSet<(u64, u64)>,
+    /// Folders that links lead to, with links resolved.
+    pub(super) targets: Vec<PathBuf>,
     /// Links to folders that are walked elsewhere.
     pub(super) skipped: usize,
 }
 
 impl Links {
     pub(super) fn new(root: &Path) -> Links {
-        Links { root: fs::canonicalize(root).unwrap_or_else(|_| root.to_owned()), taken: HashSet::new(), skipped: 0 }
+        Links {
+            root: fs::canonicalize(root).unwrap_or_else(|_| root.to_owned()),
+            taken: HashSet::new(),
+            targets: Vec::new(),
+            skipped: 0,
+        }
     }
 
     /// Whether the link at `path`, in `folder`, is to be walked.
     pub(super) fn take_link(&mut self, path: &Path, folder: &Path) -> bool {
-        let take = fs::canonicalize(path)
-            .is_ok_and(|target| !self.is_walked_anyway(&target) && !leads_back(&target, folder) && self.take(&target));
+        let is_new = |target: &PathBuf| !self.is_walked_anyway(target) && !leads_back(target, folder);
+        let target = fs::canonicalize(path).ok().filter(is_new).filter(|target| self.take(target));
+        let take = target.is_some();
+        self.targets.extend(target);
         self.skipped += usize::from(!take);
         take
     }

@@ -18,11 +18,11 @@ pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     let text = without_bom(&text);
     let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let refuse = |line: usize, problem: String| IngestError::ListLine { path: path.to_owned(), line, problem };
-    let mut lines = Vec::new();
+    let (mut lines, mut folder) = (Vec::new(), Folder::new(root));
     for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
         let line = line.trim_ascii_end();
         if !line.is_empty() {
-            lines.push(Line::parse(number, line, root).map_err(|problem| refuse(number, problem))?);
+            lines.push(Line::parse(number, line, &mut folder).map_err(|problem| refuse(number, problem))?);
         }
     }
     let outside = Outside::of(&lines);
@@ -34,7 +34,12 @@ pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     for line in lines {
         cancel.check()?;
         let item = keys.item(&line, &outside).map_err(|problem| refuse(line.number, problem))?;
-        if !root.join(&line.path).is_file() {
+        let path = root.join(&line.path);
+        if path.is_dir() {
+            let problem = format!("'{}' is a folder; list the images in it, or give the folder itself", item.key);
+            return Err(refuse(line.number, problem));
+        }
+        if !path.is_file() {
             missing.add(line.number, &item.key);
         }
         collector.add(&item.key, item.odd_path, line.label);
@@ -52,20 +57,64 @@ struct Line {
 }
 
 impl Line {
-    fn parse(number: usize, text: &[u8], root: &Path) -> Result<Line, String> {
+    fn parse(number: usize, text: &[u8], folder: &mut Folder<'_>) -> Result<Line, String> {
         let (name, label) = split_label(text)?;
         let path = Path::new(OsStr::from_bytes(name));
-        let path = if path.is_absolute() { below(path, root) } else { path };
-        Ok(Line { number, path: normalize(path)?, label })
+        let plain = normalize(path)?;
+        // Behind a link, `..` leads elsewhere than the text says.
+        if plain != path
+            && path.components().any(|c| c == Component::ParentDir)
+            && !is_same(&folder.path.join(path), &folder.path.join(&plain))
+        {
+            return Err(format!("'{}' has '..' behind a link in it; write the path without", path.display()));
+        }
+        let path = if plain.is_absolute() { folder.strip(&plain) } else { plain };
+        Ok(Line { number, path, label })
     }
 }
 
-/// The part of an absolute path below the list's folder, if it lies there.
-fn below<'a>(path: &'a Path, root: &Path) -> &'a Path {
-    let absolute = std::path::absolute(root).ok();
-    let resolved = || fs::canonicalize(root).ok();
-    let strip = |folder: PathBuf| path.strip_prefix(folder).ok();
-    absolute.and_then(strip).or_else(|| resolved().and_then(strip)).unwrap_or(path)
+/// The list's folder, by whatever name it is called.
+struct Folder<'a> {
+    path: &'a Path,
+    absolute: Option<PathBuf>,
+    resolved: Option<PathBuf>,
+    /// Whether another path leads to it, for those that were looked at.
+    known: HashMap<PathBuf, bool>,
+}
+
+impl<'a> Folder<'a> {
+    fn new(path: &'a Path) -> Folder<'a> {
+        let (absolute, resolved) = (std::path::absolute(path).ok(), fs::canonicalize(path).ok());
+        Folder { path, absolute, resolved, known: HashMap::new() }
+    }
+
+    /// The part of an absolute path below the folder, if it lies there.
+    fn strip(&mut self, path: &Path) -> PathBuf {
+        let names = [&self.absolute, &self.resolved];
+        if let Some(below) = names.into_iter().flatten().find_map(|name| path.strip_prefix(name).ok()) {
+            return below.to_owned();
+        }
+        let folder = path.ancestors().skip(1).find(|ancestor| self.is_at(ancestor));
+        folder.and_then(|folder| path.strip_prefix(folder).ok()).unwrap_or(path).to_owned()
+    }
+
+    fn is_at(&mut self, path: &Path) -> bool {
+        if let Some(known) = self.known.get(path) {
+            return *known;
+        }
+        let is_at = self.resolved.is_some() && fs::canonicalize(path).ok() == self.resolved;
+        self.known.insert(path.to_owned(), is_at);
+        is_at
+    }
+}
+
+/// Whether two paths lead to the same file, or to none.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        (Err(_), Err(_)) => true,
+        _ => false,
+    }
 }
 
 /// Files that lie outside of the list's folder, named by absolute paths.
@@ -116,8 +165,10 @@ impl Keys {
         if let Some(earlier) = is_odd.then(|| self.files.insert(line.path.clone(), line.number)).flatten() {
             return Err(format!("names the same file as line {earlier}, '{key}'"));
         }
+        let (name, mut copy) = (key.clone(), 1);
         while self.lines.contains_key(&key) {
-            key.push('~');
+            copy += 1;
+            key = format!("{name}~{copy}");
         }
         self.lines.insert(key.clone(), line.number);
         Ok(Item { key, odd_path: is_odd.then(|| line.path.clone()) })
@@ -164,17 +215,18 @@ fn split_label(line: &[u8]) -> Result<(&[u8], i32), String> {
     }
 }
 
-/// Drops `.` and doubled slashes. `..` is refused: keys would depend on what the folder is called.
+/// Drops `.`, doubled slashes, and `..` with the folder before it. A relative path that leads out is refused: keys would depend
+/// on what the folder is called.
 fn normalize(path: &Path) -> Result<PathBuf, String> {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            Component::ParentDir if path.is_absolute() => {
-                return Err(format!("'{}' has '..' in it; write the path without", path.display()));
-            }
             Component::ParentDir => {
-                return Err(format!("'{}' leads out of the list's folder; write an absolute path", path.display()));
+                if !plain.pop() {
+                    let place = if path.is_absolute() { "of the file system" } else { "of the list's folder" };
+                    return Err(format!("'{}' leads out {place}; write an absolute path", path.display()));
+                }
             }
             _ => plain.push(component),
         }

@@ -45,6 +45,7 @@ mod tar;
 mod text;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -84,6 +85,8 @@ struct Contents {
     renamed: usize,
     /// What may not be as it was meant, in words.
     notes: Vec<String>,
+    /// Folders elsewhere that links in the source lead to, with links resolved.
+    linked: Vec<PathBuf>,
     store: Store,
 }
 
@@ -98,6 +101,7 @@ impl Contents {
             ignored: 0,
             renamed: 0,
             notes: Vec::new(),
+            linked: Vec::new(),
             store: Store::Folder,
         }
     }
@@ -158,6 +162,10 @@ impl Source {
         match (self.len(), self.excluded) {
             (1.., _) => Ok(self),
             (0, _) if options.limit == Some(0) => Ok(self),
+            (0, 0) if self.kind() == "file list" => Err(IngestError::NoRows { path, what: "the list has no lines" }),
+            (0, 0) if self.kind() == "Parquet" => {
+                Err(IngestError::NoRows { path, what: "the Parquet files have no rows" })
+            }
             (0, 0) => Err(IngestError::Empty { path, ignored: self.ignored() }),
             (0, excluded) => Err(IngestError::AllExcluded { path, excluded }),
         }
@@ -174,7 +182,7 @@ impl Source {
     /// lead nowhere else (no `..`, nothing absolute) and are free of control characters.
     ///
     /// Control characters and bytes of a file name that are not UTF-8 appear as `%XX`; should that be the name of another
-    /// file in the folder, `~` is appended until it is not.
+    /// file in the folder, it becomes `name~2`, `name~3`, and so on.
     ///
     /// # Panics
     /// If `index` is not below [`Source::len`].
@@ -271,6 +279,22 @@ impl Source {
     /// lead to the same folder.
     pub fn notes(&self) -> &[String] {
         &self.contents.notes
+    }
+
+    /// Folders that belong to the source whether they lie below the root or not: links lead there, or a list names images in
+    /// them.
+    pub fn linked_folders(&self) -> BTreeSet<PathBuf> {
+        let mut folders: BTreeSet<PathBuf> = self.contents.linked.iter().cloned().collect();
+        if self.kind() == "file list" {
+            let mut last = PathBuf::new();
+            for row in 0..self.len() {
+                let path = self.root().join(self.contents.table.relative_path(row));
+                let Some(folder) = path.parent().filter(|folder| *folder != last) else { continue };
+                last = folder.to_owned();
+                folders.insert(last.clone());
+            }
+        }
+        folders
     }
 
     /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.

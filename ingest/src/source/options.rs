@@ -46,3 +46,23 @@ impl Columns<'_> {
         self.label == Some("none")
     }
 }
+
+/// Names of columns, fields and endings that may be the label, and are not taken unless they are asked for.
+pub(super) const OTHER_LABEL_NAMES: [&str; 16] = [
+    "fine_label",
+    "coarse_label",
+    "class",
+    "class_id",
+    "class_idx",
+    "class_index",
+    "class_label",
+    "class_name",
+    "category",
+    "category_id",
+    "target",
+    "targets",
+    "y",
+    "label_id",
+    "label_name",
+    "wnid",
+];

@@ -1,5 +1,7 @@
 //! Folders and files that are the parts of a data set (`train`, `val2017`, `test-dev`), and not classes.
 
+use std::collections::BTreeMap;
+
 use super::classes::ClassFolder;
 
 /// Parts that a name may stand for.
@@ -31,6 +33,11 @@ fn split(word: &str) -> Option<Split> {
     WORDS.into_iter().find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, split)| split)
 }
 
+/// What sorts words for parts: the one to train on first.
+pub(super) fn order(word: &str) -> impl Ord + use<> {
+    split(word)
+}
+
 /// The words of a name: what is between digits and signs.
 fn words(name: &str) -> impl Iterator<Item = &str> {
     name.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty())
@@ -57,21 +64,57 @@ fn possible(folder: &ClassFolder) -> Option<Split> {
     first.or_else(|| words(&folder.name).last().and_then(split))
 }
 
+/// Whether a folder may be a part of a data set by its name.
+pub(super) fn is_possible(name: &str) -> bool {
+    words(name).any(|word| split(word).is_some())
+}
+
 /// Names of the folders that are parts of a data set, if these folders are no classes:
 ///
 /// - two parts are there by names that are beyond doubt (`train` and `val`), whatever lies beside them; or
-/// - all folders that hold images have the name of a part, and two parts are there or the images are in folders of them.
+/// - two names differ only in the word for the part (`seg_train` and `seg_test`), whatever lies beside them; or
+/// - all folders that hold images have the name of a part, and two parts are there or the images are in folders of them; or
+/// - the only folder that holds images has parts in it (`images/train` and `images/val`).
 ///
 /// A class may be called `train` or `test tube` all the same, among classes of other names.
 pub(super) fn find(folders: &[ClassFolder]) -> Option<Vec<String>> {
     let with_images = || folders.iter().filter(|folder| folder.has_images());
-    with_images().next()?;
+    let first = with_images().next()?;
     if are_two(folders, certain) {
         return Some(names(folders, certain));
     }
+    if let Some(parts) = alike(folders) {
+        return Some(parts);
+    }
     let are_parts = with_images().all(|folder| possible(folder).is_some());
     let are_several = are_two(folders, possible) || with_images().any(|folder| folder.in_folders);
-    (are_parts && are_several).then(|| names(folders, possible))
+    if are_parts && are_several {
+        return Some(names(folders, possible));
+    }
+    if with_images().count() == 1 { inside(first) } else { None }
+}
+
+/// The parts that lie in a folder, with its name in front.
+pub(super) fn inside(folder: &ClassFolder) -> Option<Vec<String>> {
+    let folders: Vec<ClassFolder> = folder.inside.iter().map(|name| ClassFolder::with_images(name)).collect();
+    let parts = if are_two(&folders, certain) { names(&folders, certain) } else { alike(&folders)? };
+    Some(parts.into_iter().map(|part| format!("{}/{part}", folder.name)).collect())
+}
+
+/// Folders whose names differ only in the word for the part, the one to train on first.
+fn alike(folders: &[ClassFolder]) -> Option<Vec<String>> {
+    let mut by_frame: BTreeMap<String, Vec<(Split, &ClassFolder)>> = BTreeMap::new();
+    for folder in folders {
+        let words: Vec<String> = words(&folder.name).map(str::to_lowercase).collect();
+        for (at, word) in words.iter().enumerate() {
+            let Some(split) = split(word) else { continue };
+            let frame = format!("{}|{}", words[..at].join(" "), words[at + 1..].join(" "));
+            by_frame.entry(frame).or_default().push((split, folder));
+        }
+    }
+    let mut parts = by_frame.into_values().find(|parts| parts.iter().any(|(split, _)| *split != parts[0].0))?;
+    parts.sort_by_key(|(split, folder)| (!folder.has_images(), *split));
+    Some(parts.into_iter().map(|(_, folder)| folder.name.clone()).collect())
 }
 
 /// Whether two different parts are among the folders.
@@ -96,7 +139,8 @@ mod tests {
     fn found(nested: bool, names: &[&str]) -> usize {
         let folder = |name: &&str| {
             let has_images = *name != "meta";
-            ClassFolder { name: (*name).to_owned(), directly: has_images && !nested, in_folders: has_images && nested }
+            let (directly, in_folders) = (has_images && !nested, has_images && nested);
+            ClassFolder { directly, in_folders, ..ClassFolder::new(name) }
         };
         find(&names.iter().map(folder).collect::<Vec<_>>()).map_or(0, |names| names.len())
     }
@@ -112,6 +156,12 @@ mod tests {
             assert_eq!(found(nested, &["train_images", "test_images", "meta"]), 2);
             assert_eq!(found(nested, &["images_train", "ILSVRC2012_img_val"]), 2);
         }
+        for nested in [true, false] {
+            assert_eq!(found(nested, &["seg_pred", "seg_test", "seg_train"]), 2);
+            assert_eq!(found(nested, &["holdout", "test_data", "train_data", "unlabeled"]), 2);
+            assert_eq!(found(nested, &["bounding_box_test", "bounding_box_train", "gallery", "query"]), 2);
+            assert_eq!(found(nested, &["Test_Set", "pred", "training_set"]), 2);
+        }
         assert_eq!(found(true, &["train"]), 1);
         assert_eq!(found(true, &["meta", "train.X1", "train.X2"]), 2);
     }
@@ -121,11 +171,27 @@ mod tests {
         for nested in [true, false] {
             assert_eq!(found(nested, &["bus", "train", "tram"]), 0);
             assert_eq!(found(nested, &["test tube", "train station", "bullet_train", "cat"]), 0);
+            assert_eq!(found(nested, &["bus", "train_freight", "train_passenger"]), 0);
+            assert_eq!(found(nested, &["test tube", "train station", "cat"]), 0);
             assert_eq!(found(nested, &["trainer", "valley", "tester"]), 0);
             assert_eq!(found(nested, &["n01440764", "n01443537"]), 0);
             assert_eq!(found(nested, &["meta"]), 0);
         }
         assert_eq!(found(false, &["train", "meta"]), 0);
+    }
+
+    #[test]
+    fn parts_may_lie_one_level_deeper() {
+        let folder = |name: &str, inside: &[&str]| {
+            let mut folder = ClassFolder::new(name);
+            inside.iter().for_each(|part| folder.add_image(&format!("{part}/a/1.jpg")));
+            folder
+        };
+        let images = folder("images", &["val", "train", "other"]);
+        let expected = ["images/train", "images/val"].map(str::to_owned).to_vec();
+        assert_eq!(find(&[images.clone(), ClassFolder::new("labels")]), Some(expected));
+        assert_eq!(find(&[images, folder("bus", &["a"])]), None, "classes that have parts of their own");
+        assert_eq!(find(&[folder("images", &["train", "bus"])]), None);
     }
 
     #[test]

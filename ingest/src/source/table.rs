@@ -11,10 +11,11 @@ use super::keys::{KeyTable, compare};
 pub(super) struct Place {
     /// Number of the container's file.
     pub(super) file: u32,
+    /// Offset in the tar, in bytes, or row of the Parquet file. Places are in order of files and positions, so that this
+    /// field comes before the length.
+    pub(super) at: u64,
     /// Length in bytes, where the container is a tar; what does not fit is beyond [`super::MAX_FILE_BYTES`] as well.
     pub(super) length: u32,
-    /// Offset in the tar, in bytes, or row of the Parquet file.
-    pub(super) at: u64,
 }
 
 /// Keys, labels and places by position.

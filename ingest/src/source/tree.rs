@@ -30,27 +30,23 @@ pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     let top = Place { folder: root.to_owned(), key: String::new(), odd: None, depth: 0, behind_link: false };
     let mut walk = Walk::new(root, options, cancel);
     let entries = walk.list(&top)?;
-    let mut classes: Vec<ClassFolder> =
-        entries.iter().filter(|entry| entry.is_folder).map(|entry| ClassFolder::new(&entry.part)).collect();
-    let mut next_class = 0;
+    let (mut classes, mut empty) = (Vec::new(), Vec::new());
     for entry in &entries {
         if walk.collector.is_full() {
-            break;
-        }
-        if entry.is_folder {
-            (walk.directly, walk.in_folders) = (false, false);
-            walk.folder(&top.enter(entry), next_class as i32)?;
-            let class = &mut classes[next_class];
-            (class.directly, class.in_folders) = (walk.directly, walk.in_folders);
-            next_class += 1;
+            // What a limit leaves out was not looked at, and counts as a class.
+            classes.extend(entry.is_folder.then(|| ClassFolder::with_images(&entry.part)));
+        } else if entry.is_folder {
+            walk.class = ClassFolder::new(&entry.part);
+            walk.folder(&top.enter(entry), classes.len() as i32)?;
+            let folders = if walk.class.has_images() { &mut classes } else { &mut empty };
+            folders.push(walk.class.clone());
         } else {
             walk.file(&top, entry, -1);
         }
     }
-    // What a limit leaves out was not looked at, and counts as classes.
-    let is_whole = next_class == classes.len();
-    classes[next_class..].iter_mut().for_each(|class| class.directly = true);
-    if let Some(splits) = splits::find(&classes) {
+    let is_whole = !walk.collector.is_full();
+    let all: Vec<ClassFolder> = classes.iter().chain(&empty).cloned().collect();
+    if let Some(splits) = splits::find(&all) {
         return Err(IngestError::SplitFolder { path: root.to_owned(), splits });
     }
     if walk.seen() == 0 && !walk.containers.is_empty() {
@@ -59,15 +55,16 @@ pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     if let (0, Some(folder)) = (walk.seen(), walk.below) {
         return Err(IngestError::ContainersBelow { path: root.to_owned(), folder });
     }
-    let has_classes = classes.iter().any(ClassFolder::has_images);
-    let (kind, classes) = if has_classes { ("class folders", classes) } else { ("flat folder", Vec::new()) };
-    let mut notes = if is_whole { doubts(&classes) } else { Vec::new() };
+    let kind = if classes.is_empty() { "flat folder" } else { "class folders" };
+    let empty: Vec<&str> = empty.iter().map(|folder| folder.name.as_str()).collect();
+    let mut notes = if is_whole { doubts(&classes, &empty) } else { Vec::new() };
     if walk.links.skipped > 0 {
         let links = count(walk.links.skipped, "link");
         notes.push(format!("{links} to folders that are walked elsewhere: each folder counts once"));
     }
     let names = classes.into_iter().map(|class| class.name).collect();
-    Ok(Tree::Images(Box::new(Contents { notes, ..walk.collector.finish(root, kind, names) })))
+    let linked = std::mem::take(&mut walk.links.targets);
+    Ok(Tree::Images(Box::new(Contents { notes, linked, ..walk.collector.finish(root, kind, names) })))
 }
 
 /// A folder or file in a folder.
@@ -106,8 +103,11 @@ fn make_parts_unique(entries: &mut [Entry]) {
     }
     let mut taken: HashSet<String> = entries.iter().filter(|e| !e.odd).map(|e| e.part.clone()).collect();
     for entry in entries.iter_mut().filter(|entry| entry.odd) {
+        let part = entry.part.clone();
+        let mut copy = 1;
         while !taken.insert(entry.part.clone()) {
-            entry.part.push('~');
+            copy += 1;
+            entry.part = format!("{part}~{copy}");
         }
     }
 }
@@ -164,9 +164,8 @@ struct Walk<'a> {
     /// Tars and Parquet files in the folder itself, by name, and the first folder below it that holds one.
     containers: Vec<PathBuf>,
     below: Option<PathBuf>,
-    /// Whether images were seen in the class folder that is walked, and in folders of it.
-    directly: bool,
-    in_folders: bool,
+    /// The class folder that is walked.
+    class: ClassFolder,
 }
 
 impl<'a> Walk<'a> {
@@ -177,8 +176,7 @@ impl<'a> Walk<'a> {
             cancel,
             containers: Vec::new(),
             below: None,
-            directly: false,
-            in_folders: false,
+            class: ClassFolder::new(""),
         }
     }
 
@@ -218,8 +216,11 @@ impl<'a> Walk<'a> {
 
     fn file(&mut self, place: &Place, entry: &Entry, label: i32) {
         if is_image_name(&entry.path) {
-            *(if place.depth > 1 { &mut self.in_folders } else { &mut self.directly }) = true;
-            self.collector.add(&format!("{}{}", place.key, entry.part), place.odd_path(entry), label);
+            let key = format!("{}{}", place.key, entry.part);
+            if let Some((_, path)) = key.split_once('/') {
+                self.class.add_image(path);
+            }
+            self.collector.add(&key, place.odd_path(entry), label);
             return;
         }
         self.collector.ignored += 1;

@@ -6,7 +6,7 @@ mod report;
 mod source;
 mod splits;
 
-pub use source::{check_apart, open_source};
+pub use source::{check_apart, check_apart_from_linked, open_source};
 pub use splits::named_sources;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
@@ -91,6 +91,9 @@ pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
         check_apart(out, &args.source.source)?;
     }
     let (source, recipe) = open(&args.source)?;
+    if let Some(out) = &args.out {
+        check_apart_from_linked(out, &source)?;
+    }
     let folder = args.out.as_deref().map(|out| PngFolder::open(out, &recipe, args.overwrite)).transpose()?;
     let order: Vec<usize> = match &folder {
         Some(folder) => (0..source.len()).filter(|&i| !folder.has(source.key(i))).collect(),

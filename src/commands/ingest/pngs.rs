@@ -45,9 +45,16 @@ impl PngFolder {
             write_whole(&folder.note(), format!("unfinished {recipe}").as_bytes())?;
             return Ok(folder);
         }
-        let earlier = std::fs::read_to_string(folder.note()).ok();
+        let earlier = std::fs::read(folder.note()).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let problem = match earlier.as_deref() {
             Some(earlier) if earlier == recipe.to_json() => return Ok(folder),
+            Some(earlier) if !is_note(earlier) && foreign_entry(out)?.is_none() => {
+                folder.sign()?;
+                return Ok(folder);
+            }
+            Some(earlier) if !is_note(earlier) => {
+                format!("has a damaged {RECIPE_FILE}, so that the recipe of what lies there is not known; this one is {recipe}")
+            }
             Some(earlier) => format!("holds PNGs of another recipe, {earlier}; this one is {recipe}"),
             None if is_ours => {
                 folder.sign()?;
@@ -145,6 +152,11 @@ impl PngFolder {
     }
 }
 
+/// Whether a note names a recipe: what was written before a crash of the system may be empty, or zeros.
+fn is_note(text: &str) -> bool {
+    text.starts_with("unfinished ") || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
+}
+
 /// The first thing in a folder that is neither a system's nor what a start that was killed left there.
 fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
     let entries = || -> std::io::Result<Vec<String>> {
@@ -152,7 +164,8 @@ fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
         names.collect()
     };
     let names = entries().with_context(|| format!("cannot read {}", folder.display()))?;
-    Ok(names.into_iter().filter(|name| !is_temporary_name(name) && !is_system_name(name)).min())
+    let is_foreign = |name: &String| name != RECIPE_FILE && !is_temporary_name(name) && !is_system_name(name);
+    Ok(names.into_iter().filter(is_foreign).min())
 }
 
 /// Removes what a process that was killed was writing.

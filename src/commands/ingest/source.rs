@@ -18,11 +18,23 @@ pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Sourc
 /// Refuses an output folder that is the source, or lies in it: what is written would belong to the source the next time, as
 /// images or as a class without any.
 pub fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
+    if source.is_dir() { check_outside(out, source, "the source") } else { Ok(()) }
+}
+
+/// Refuses an output folder in a folder that belongs to an opened source without lying in it: links of class folders lead
+/// elsewhere, and so do the lines of a list.
+pub fn check_apart_from_linked(out: &Path, source: &Source) -> anyhow::Result<()> {
+    source.linked_folders().iter().try_for_each(|folder| {
+        check_outside(out, folder, &format!("{}, which belongs to the source", folder.display()))
+    })
+}
+
+fn check_outside(out: &Path, folder: &Path, what: &str) -> anyhow::Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let existing = std::path::absolute(out).ok().and_then(|out| out.ancestors().find_map(real));
-    match (existing, real(source)) {
-        (Some(out_real), Some(source)) if source.is_dir() && out_real.starts_with(&source) => {
-            Err(Usage(format!("--out {} lies in the source; give a folder elsewhere", out.display())).into())
+    match (existing, real(folder)) {
+        (Some(out_real), Some(folder)) if out_real.starts_with(&folder) => {
+            Err(Usage(format!("--out {} lies in {what}; give a folder elsewhere", out.display())).into())
         }
         _ => Ok(()),
     }

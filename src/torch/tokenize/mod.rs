@@ -25,6 +25,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     ingest::check_apart(&args.out, &args.source.source)?;
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source)?;
+    ingest::check_apart_from_linked(&args.out, &source)?;
     if args.first_view >= recipe.num_views() {
         let views = recipe.num_views();
         return Err(

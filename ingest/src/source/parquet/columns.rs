@@ -6,7 +6,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use serde_json::Value;
 
 use super::footer::FooterError;
-use crate::source::options::Columns as Wanted;
+use crate::source::options::{Columns as Wanted, OTHER_LABEL_NAMES};
 
 /// Names of the column of pictures, the most usual first, in lower case.
 const IMAGE_NAMES: [&str; 12] = [
@@ -23,26 +23,8 @@ const IMAGE_NAMES: [&str; 12] = [
     "image_data",
     "jpg_bytes",
 ];
-/// Names of the column of labels that are taken, and of those that are only spoken of.
+/// Names of the column of labels that are taken.
 const LABEL_NAMES: [&str; 3] = ["label", "labels", "cls"];
-const OTHER_LABEL_NAMES: [&str; 16] = [
-    "fine_label",
-    "coarse_label",
-    "class",
-    "class_id",
-    "class_idx",
-    "class_index",
-    "class_label",
-    "class_name",
-    "category",
-    "category_id",
-    "target",
-    "targets",
-    "y",
-    "label_id",
-    "label_name",
-    "wnid",
-];
 
 /// Numbers of columns.
 #[derive(Debug)]
@@ -84,6 +66,7 @@ fn type_name(column: &ColumnDescriptor) -> &'static str {
         (Some(LogicalType::Date | LogicalType::Time { .. } | LogicalType::Timestamp { .. }), _) | (_, Type::INT96) => {
             "time"
         }
+        (Some(LogicalType::Float16), _) => "float16",
         (_, Type::BOOLEAN) => "bool",
         (_, Type::INT32) => "int32",
         (_, Type::INT64) => "int64",
@@ -107,7 +90,7 @@ fn is_binary(column: &ColumnDescriptor) -> bool {
 
 /// Whether values of the column may be classes.
 fn is_label(column: &ColumnDescriptor) -> bool {
-    matches!(type_name(column), "bool" | "int32" | "int64" | "float" | "double" | "text" | "binary")
+    matches!(type_name(column), "bool" | "int32" | "int64" | "float16" | "float" | "double" | "text" | "binary")
 }
 
 fn number_of(schema: &SchemaDescriptor, wanted: impl Fn(&ColumnDescriptor) -> bool) -> Option<usize> {

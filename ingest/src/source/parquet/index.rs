@@ -223,7 +223,7 @@ impl Index {
                 if let Some(splits) = splits::find(&folders) {
                     return Err(IngestError::SplitContainers { path: root.to_owned(), splits, example: None });
                 }
-                notes.extend(doubts(&folders));
+                notes.extend(doubts(&folders, &[]));
                 classes
             }
             _ => classes_by_label(&table),

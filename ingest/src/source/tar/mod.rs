@@ -26,6 +26,7 @@ use super::keys::{MemberName, file_name, key_part, member_name};
 use super::options::Columns;
 use super::parallel::{THREADS, in_parallel};
 use super::table::{Place, Table};
+use super::text::count;
 use super::{Contents, Store, has_extension, is_image_name, splits};
 use crate::error::IngestError;
 use header::BLOCK;
@@ -39,7 +40,7 @@ pub(super) fn open(
     columns: Columns<'_>,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
-    let by_class = paths.iter().all(|path| class_of_tar(path).is_some());
+    let by_class = are_class_tars(root, &paths)?;
     // Many tars at once, or many class tars of the only one.
     let threads = if paths.len() == 1 { THREADS } else { 1 };
     let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
@@ -62,7 +63,26 @@ pub(super) fn open(
             }
         }
     }
+    let refuse = |problem| IngestError::Samples { path: root.to_owned(), problem };
+    all.sidecars.check_wanted(columns).map_err(refuse)?;
     all.finish(root, paths)
+}
+
+/// Whether tars are named after classes: all of them, or none. One between class tars that is no class would take the labels
+/// from all of them.
+fn are_class_tars(root: &Path, paths: &[PathBuf]) -> Result<bool, IngestError> {
+    let (classes, others): (Vec<_>, Vec<_>) = paths.iter().partition(|path| class_of_tar(path).is_some());
+    if let (Some(class), Some(other)) = (classes.first(), others.first()) {
+        let number = count(others.len(), "tar");
+        let problem = format!(
+            "'{}' is named after a class, but '{}' is not ({number} in all): move what is no class elsewhere, or name it after \
+             its class",
+            name_of(class),
+            name_of(other)
+        );
+        return Err(IngestError::Samples { path: root.to_owned(), problem });
+    }
+    Ok(!classes.is_empty())
 }
 
 /// Why a tar gives nothing.
@@ -200,19 +220,27 @@ impl Index {
             Some(names) => names,
             None if self.sidecars.labels.any() => classes_by_label(&table),
             None => {
-                let folders = self.folders.iter().filter_map(|folder| folder.strip_prefix(&prefix));
-                let classes = label_by_folder(&mut table, folders);
+                let below = self.folders.iter().filter_map(|folder| folder.strip_prefix(&prefix));
+                let named: BTreeSet<&str> = below.map(first_folder).filter(|folder| !folder.is_empty()).collect();
+                // The tar of a class is one, also where damage took its images.
+                let classes = label_by_folder(&mut table, named.iter().copied().filter(|_| self.by_class));
                 let folders = class_folders(&table, &classes);
+                let is_empty = |name: &&str| classes.binary_search_by(|class| class.as_str().cmp(name)).is_err();
+                let empty: Vec<&str> = named.into_iter().filter(is_empty).collect();
                 if let Some(splits) = splits::find(&folders) {
                     return Err(IngestError::SplitContainers { path: root.to_owned(), splits, example: None });
                 }
-                notes.extend(doubts(&folders));
+                notes.extend(doubts(&folders, &empty));
                 classes
             }
         };
         let store = Store::Tar(FileSet::new(paths));
         Ok(Contents { table, classes, kind, ignored: self.ignored, renamed, notes, store, ..Contents::new(root) })
     }
+}
+
+fn first_folder(folder: &str) -> &str {
+    folder.split_once('/').map_or(folder, |(first, _)| first)
 }
 
 /// Folders around the whole set of class folders, with a `/` at the end: as in a tar of the folder `train`.
@@ -353,7 +381,13 @@ impl<'a> Reading<'a> {
             self.next_tar = Some(at - BLOCK);
             return Some(END);
         } else {
-            self.found.sidecars.push(Sidecar { key: self.key(&key), place });
+            let key = self.key(&key);
+            // A folder of other files is one without images, whether it has an entry or not.
+            if let Some((folder, _)) = key.rsplit_once('/').filter(|(folder, _)| !self.found.folders.contains(*folder))
+            {
+                self.found.folders.insert(folder.to_owned());
+            }
+            self.found.sidecars.push(Sidecar { key, place });
         }
         None
     }

@@ -60,7 +60,7 @@ pub(super) fn join_runs(runs: Vec<Vec<Member<'_>>>) -> Result<Vec<Vec<Member<'_>
         by_base.entry(base(run[0].key)).or_default().push(number);
     }
     let mut joined: Vec<Option<Vec<Member<'_>>>> = runs.into_iter().map(Some).collect();
-    for numbers in by_base.values().filter(|numbers| numbers.len() > 1) {
+    for numbers in by_base.into_values().filter(|numbers| numbers.len() > 1) {
         let all: Vec<Member<'_>> =
             numbers.iter().flat_map(|number| joined[*number].iter().flatten().copied()).collect();
         let different: HashSet<&str> = all.iter().map(|member| member.key).collect();
@@ -69,6 +69,7 @@ pub(super) fn join_runs(runs: Vec<Vec<Member<'_>>>) -> Result<Vec<Vec<Member<'_>
             joined[numbers[0]] = Some(all);
             continue;
         }
+        check_neighbours(&numbers, &joined)?;
         let is_lost = |run: &Vec<Member<'_>>| run.iter().all(|m| m.row.is_none()) && run.iter().any(is_label_file);
         let lost = numbers.iter().filter_map(|number| joined[*number].as_ref()).find(|run| is_lost(run));
         if let (Some(lost), Some(picture)) = (lost, all.iter().find(|member| member.row.is_some())) {
@@ -80,6 +81,24 @@ pub(super) fn join_runs(runs: Vec<Vec<Member<'_>>>) -> Result<Vec<Vec<Member<'_>
         }
     }
     Ok(joined.into_iter().flatten().collect())
+}
+
+/// Refuses a picture that comes twice in front of one label: it cannot be told whose the label is. `numbers` are those of the
+/// runs of one name.
+fn check_neighbours(numbers: &[usize], runs: &[Option<Vec<Member<'_>>>]) -> Result<(), String> {
+    for pair in numbers.windows(2).filter(|pair| pair[0] + 1 == pair[1]) {
+        let (Some(first), Some(second)) = (&runs[pair[0]], &runs[pair[1]]) else { continue };
+        let label = second.iter().find(|member| is_label_file(member));
+        let repeated = first.iter().find(|m| m.row.is_some() && second.iter().any(|other| other.key == m.key));
+        if let (Some(picture), Some(label), false) = (repeated, label, first.iter().any(is_label_file)) {
+            return Err(format!(
+                "'{}' comes more than once before '{}': it cannot be told which of them the label belongs to; give each sample a \
+                 name of its own",
+                picture.key, label.key
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Whether several stems are there, all of them with the same endings, more than one, that are no numbers: `left.jpg` and

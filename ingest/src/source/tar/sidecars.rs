@@ -1,23 +1,27 @@
 //! What the members beside a picture say: its class in `.cls`, its class and name in `.json`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::runs::Member;
+use super::runs::{Member, base, ending};
 use super::samples::{Endings, Sample, group};
 use crate::source::imagenet::key_of_path;
 use crate::source::is_image_name;
 use crate::source::label_names::LabelNames;
-use crate::source::options::Columns;
+use crate::source::options::{Columns, OTHER_LABEL_NAMES};
 use crate::source::table::{Place, Table};
 use crate::source::text::without_bom;
 
 /// Largest `.cls` or `.json` member that is read, in bytes.
 const MAX_SIDECAR_BYTES: u32 = 1 << 20;
+
+/// Most names of endings and fields that are spoken of, and their length in bytes.
+const MAX_NAMES: usize = 64;
+const MAX_NAME_BYTES: usize = 64;
 
 /// A member that is no image.
 pub(super) struct Sidecar {
@@ -32,6 +36,10 @@ pub(super) struct Sidecars {
     pub(super) has_samples: bool,
     pub(super) has_label_files: bool,
     pub(super) labels: LabelNames,
+    /// Whether what the user named as the label was there.
+    has_wanted: bool,
+    /// Endings of members beside pictures and fields in `.json`: what a label could be called.
+    names: BTreeSet<String>,
     /// The first of those that cannot be read, why, and how many there are.
     pub(super) unread: Option<(String, usize)>,
 }
@@ -41,6 +49,8 @@ impl Sidecars {
     pub(super) fn append(&mut self, other: Sidecars, before: usize) {
         self.has_samples |= other.has_samples;
         self.has_label_files |= other.has_label_files;
+        self.has_wanted |= other.has_wanted;
+        self.note_names(other.names.iter().map(String::as_str));
         self.labels.append(other.labels, before);
         if let Some((first, number)) = other.unread {
             self.unread.get_or_insert((first, 0)).1 += number;
@@ -62,6 +72,7 @@ impl Sidecars {
         let endings = Endings { image: columns.image, label: columns.label };
         let Some(found) = group(images.chain(others).collect(), endings)? else { return Ok(sidecars.len()) };
         self.has_samples |= !found.samples.is_empty();
+        self.note_names(sidecars.iter().map(|sidecar| ending(&sidecar.key, base(&sidecar.key))));
         let mut keys = HashMap::new();
         for sample in &found.samples {
             let row = sample.row - found.spare.partition_point(|spare| *spare < sample.row);
@@ -94,6 +105,8 @@ impl Sidecars {
                 None
             }
         });
+        self.has_wanted |= sample.class.is_some();
+        self.note_names(json.iter().filter_map(Value::as_object).flatten().map(|(name, _)| name.as_str()));
         let refuse = |problem: String| format!("the label of '{own}': {problem}");
         if !columns.without_labels() {
             let text = class.map(|bytes| String::from_utf8(without_bom(&bytes).into_owned()));
@@ -124,14 +137,15 @@ impl Sidecars {
         else {
             return Ok(());
         };
+        self.has_wanted = true;
         match value {
             Value::String(text) => self.labels.push(row, text),
             Value::Number(number) => {
                 let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64));
-                let index = whole.and_then(|index| i32::try_from(index).ok());
+                let index = whole.and_then(|index| i32::try_from(index).ok()).filter(|index| *index >= -1);
                 let index = index.ok_or_else(|| format!("'{name}' is {number}, which is no class index"))?;
                 self.labels.has_indices = true;
-                table.set_label(row_now, index.max(-1));
+                table.set_label(row_now, index);
                 Ok(())
             }
             _ => Err(format!(
@@ -159,9 +173,47 @@ impl Sidecars {
         self.unread.get_or_insert_with(|| (format!("that of '{image}' {why}"), 0)).1 += 1;
     }
 
+    fn note_names<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        for name in names {
+            if self.names.len() < MAX_NAMES
+                && !name.is_empty()
+                && name.len() <= MAX_NAME_BYTES
+                && !self.names.contains(name)
+            {
+                self.names.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// Refuses a label that the user named and no sample has.
+    pub(super) fn check_wanted(&self, columns: Columns<'_>) -> Result<(), String> {
+        let Some(label) = columns.label.filter(|_| self.has_samples && !self.has_wanted && !columns.without_labels())
+        else {
+            return Ok(());
+        };
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        let there = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        Err(format!(
+            "no sample has a member or a field in .json called '{label}' (--label-column); beside the pictures there are {there}"
+        ))
+    }
+
     /// What was passed over, for people.
     pub(super) fn notes(&self) -> Vec<String> {
-        let note = |(first, number): &(String, usize)| format!("label files that were passed over: {number}; {first}");
-        self.unread.iter().map(note).collect()
+        let unread =
+            |(first, number): &(String, usize)| format!("label files that were passed over: {number}; {first}");
+        self.unread.iter().map(unread).chain(self.hint()).collect()
+    }
+
+    /// What may be the label where there is none.
+    fn hint(&self) -> Option<String> {
+        let is_like_label = |name: &&String| OTHER_LABEL_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let others: Vec<&String> = self.names.iter().filter(is_like_label).filter(|_| !self.labels.any()).collect();
+        let first = others.first()?;
+        let named: Vec<String> = others.iter().map(|name| format!("'{name}'")).collect();
+        Some(format!(
+            "no label in .cls or in .json, but {}: --label-column {first} takes it as the label",
+            named.join(", ")
+        ))
     }
 }
