@@ -80,9 +80,9 @@ fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
     }
 }
 
-/// Joins an error with its causes; a transparent wrapper repeats its cause's text, which is said once.
+/// Joins an error with its causes; a wrapper that repeats its cause's text, alone or with more words, says it once.
 fn one_line(mut causes: Vec<String>) -> String {
-    causes.dedup();
+    causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
     causes.join(": ").replace('\n', " ")
 }
 

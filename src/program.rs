@@ -22,9 +22,20 @@ mod threads;
 use clap::Parser;
 
 fn main() {
+    // What comes now waits for the handler, which may be that of the program that this one becomes.
+    signals::hold();
     panics::install();
-    let code = match args::Cli::try_parse() {
-        Ok(cli) if commands::needs_torch(&cli.command) && !torch::IS_HERE => {
+    let typed = args::Cli::try_parse();
+    let is_handed_over = matches!(&typed, Ok(cli) if commands::needs_torch(&cli.command) && !torch::IS_HERE);
+    if !is_handed_over {
+        signals::install();
+    }
+    let code = match typed {
+        _ if signals::cancelled() => {
+            eprintln!("tokengrid: {}", signals::Stopped);
+            signals::exit_code()
+        }
+        Ok(_) if is_handed_over => {
             eprintln!("tokengrid: {:#}", torch::hand_over());
             1
         }
@@ -39,7 +50,6 @@ fn run(mut cli: args::Cli) -> u8 {
     log::init(&cli.global);
     torch::begin();
     cli.global.threads = threads::choose(cli.global.threads);
-    signals::install();
     tokengrid_cache::cancel_with(signals::flag());
     tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     if commands::is_job(&cli.command) {

@@ -1,35 +1,68 @@
 //! Ctrl-C and SIGTERM: the work in hand is finished or dropped, everything stays resumable. A second signal ends at once.
 
 use crate::exit;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 static CANCEL: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-static SIGNAL: AtomicU8 = AtomicU8::new(0);
+/// The first signal that came; the others are counted by the thread that listens.
+static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+static SEEN: AtomicBool = AtomicBool::new(false);
 static KEEPS_ITS_WORK: AtomicBool = AtomicBool::new(false);
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
 /// How long a command that keeps no work may take to notice a signal.
-const GRACE: Duration = Duration::from_millis(1500);
+/// Less than the two seconds that it has: a busy machine takes some of them.
+const GRACE: Duration = Duration::from_millis(1000);
 
 /// A command without an error type of its own was stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 pub struct Stopped;
 
-/// Starts to listen.
+/// Signals wait from now on, also while this process becomes another program, until [`install`].
+#[cfg(unix)]
+pub fn hold() {
+    mask(libc::SIG_BLOCK);
+}
+
+#[cfg(not(unix))]
+pub fn hold() {}
+
+#[cfg(unix)]
+fn mask(how: i32) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the first call makes the set, the others are given it; the old mask is not asked for.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), SIGINT);
+        libc::sigaddset(set.as_mut_ptr(), SIGTERM);
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+/// Starts to listen, and lets through what came since [`hold`]: [`cancelled`] knows of that when this returns.
 pub fn install() {
+    for signal in [SIGINT, SIGTERM] {
+        let _ = signal_hook::flag::register_usize(signal, SIGNAL.clone(), signal as usize);
+        let _ = signal_hook::flag::register(signal, CANCEL.clone());
+    }
+    listen();
+    #[cfg(unix)]
+    mask(libc::SIG_UNBLOCK);
+}
+
+fn listen() {
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
     let listen = move || {
         for signal in signals.forever() {
             let code = 128 + signal as u8;
-            if SIGNAL.swap(signal as u8, Ordering::SeqCst) != 0 {
+            if SEEN.swap(true, Ordering::SeqCst) {
                 exit::leave_at_once(code);
             }
-            CANCEL.store(true, Ordering::SeqCst);
             eprintln!("tokengrid: stopping (again to stop at once)");
             if !KEEPS_ITS_WORK.load(Ordering::SeqCst) {
                 let _ = std::thread::Builder::new().name("grace".into()).spawn(move || end_after_grace(code));
@@ -65,5 +98,5 @@ pub fn cancelled() -> bool {
 
 /// 130 after Ctrl-C, 143 after SIGTERM.
 pub fn exit_code() -> u8 {
-    128 + SIGNAL.load(Ordering::SeqCst)
+    128 + SIGNAL.load(Ordering::SeqCst) as u8
 }

@@ -68,14 +68,22 @@ impl Meter {
             return;
         }
         self.last = Instant::now();
-        let per_sec = (done - first.min(done)) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        let eta = if per_sec > 0.0 {
-            format!(", {} left", seconds((total - done.min(total)) as f64 / per_sec))
-        } else {
-            String::new()
-        };
-        eprintln!("{}{done}/{total} {} ({}{eta}) {words}", log::stamp(), self.what, rate(per_sec));
+        let speed = speed(done, total, first, self.started.elapsed());
+        let line = format!("{}{done}/{total} {}{speed} {words}", log::stamp(), self.what);
+        eprintln!("{}", line.trim_end());
     }
+}
+
+/// How fast it went since `first`, and how long it will take. Nothing where nothing was seen to be done: the first report may
+/// come when all is.
+fn speed(done: u64, total: u64, first: u64, elapsed: Duration) -> String {
+    if done <= first {
+        return String::new();
+    }
+    let per_sec = (done - first) as f64 / elapsed.as_secs_f64().max(1e-9);
+    let left = total.saturating_sub(done);
+    let eta = if left > 0 { format!(", {} left", seconds(left as f64 / per_sec)) } else { String::new() };
+    format!(" ({}{eta})", rate(per_sec))
 }
 
 impl Drop for Meter {
@@ -119,6 +127,15 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_speed_is_told_where_there_was_one() {
+        let in_10_s = |done, total, first| speed(done, total, first, Duration::from_secs(10));
+        assert_eq!(in_10_s(1000, 1000, 1000), "", "the first report is the last one");
+        assert_eq!(in_10_s(100, 200, 100), "");
+        assert_eq!(in_10_s(200, 1000, 0), " (20.0/s, 40 s left)");
+        assert_eq!(in_10_s(1000, 1000, 0), " (100/s)");
+    }
 
     #[test]
     fn rates_have_the_digits_that_people_read() {

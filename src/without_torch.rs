@@ -15,6 +15,11 @@ const PROGRAM: &str = "tokengrid-torch";
 
 /// Becomes the other program. Returns only when that fails.
 pub fn hand_over() -> anyhow::Error {
+    crate::signals::hold();
+    // One that came before has been told to this program's thread.
+    if crate::signals::cancelled() {
+        return crate::signals::Stopped.into();
+    }
     let own = match std::env::current_exe() {
         Ok(own) => own,
         Err(error) => return anyhow::Error::from(error).context("cannot tell where this program lies"),

@@ -314,6 +314,14 @@ fn splits_subsets_and_arrays_there_and_back() {
     json(&["cache", "subset", text(&cache), "--classes", "0,2", "--out", text(&part)]);
     let (status, report) = check(&part, &source, "tiny");
     assert_eq!((status, &report["ok"]), (0, &true.into()), "{report}");
+    let shard = part.join("shard-00000-00000.parquet");
+    let bytes = std::fs::read(&shard).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[10] ^= 1;
+    std::fs::write(&shard, damaged).unwrap();
+    let repaired = json(&["cache", "repair", text(&part), "--source", text(&source), "--tokenizer", "tiny"]);
+    assert_eq!(repaired["remaining"], serde_json::json!([]));
+    assert_eq!(std::fs::read(&shard).unwrap(), bytes, "a part is repaired from the source of the whole");
     let itself = dir.join("x/../part");
     std::fs::create_dir(dir.join("x")).unwrap();
     let message = fails(&["cache", "subset", text(&part), "--classes", "0", "--out", text(&itself), "--overwrite"], 2);
@@ -325,6 +333,16 @@ fn splits_subsets_and_arrays_there_and_back() {
     let message = fails(&["cache", "merge", text(&dir.join("y")), text(&one), text(&one)], 1);
     assert!(message.contains(&classes[0]), "a key that is there twice is named: {message}");
 
+    for command in [&["cache", "head", text(&both)][..], &["cache", "find", text(&both)]] {
+        let rows = json(command)["rows"].clone();
+        assert_eq!((&rows[0]["split"], &rows[8]["split"]), (&"train".into(), &"val".into()), "{rows}");
+    }
+    assert_eq!(json(&["cache", "show", text(&both), "--index", "8"])["split"], "val");
+    json(&["cache", "export", text(&both), "--format", "parquet-list", "--out", text(&dir.join("split"))]);
+    let table = std::fs::read(dir.join("split/tokens.parquet")).unwrap();
+    assert!(table.windows(5).any(|bytes| bytes == b"split"), "a column names the split");
+    let message = fails(&["cache", "export", text(&cache), "--out", text(&cache)], 2);
+    assert!(message.contains("is an input, too"), "{message}");
     json(&["cache", "export", text(&cache), "--out", text(&arrays)]);
     let fixed = ["cache", "import", "--grid", "8x8", "--bits", "18", "--out", text(&again)];
     let file = |name: &str| arrays.join(name).to_str().unwrap().to_string();

@@ -1,9 +1,11 @@
 //! Everything that can be wrong with a cache, a job or a request, one variant each.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
+
+use crate::fsio::io_error;
 
 /// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
 /// is one, is the `source()` and is not repeated in the text.
@@ -15,10 +17,8 @@ pub enum CacheError {
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 
-    #[error(
-        "no space left while writing {}: finished shards are kept; free some space and run the same command again",
-        path.display()
-    )]
+    // Whether there is something to go on from differs from command to command; all of them find it by themselves.
+    #[error("no space left while writing {}: free some space and run the same command again", path.display())]
     DiskFull { path: PathBuf, source: io::Error },
 
     #[error("{} is on a read-only file system: choose another output folder or remount it", path.display())]
@@ -140,7 +140,7 @@ pub enum CacheError {
     #[error("rank {rank} is finished too early: {} images of its part, from image {next} on, were not pushed", end - next)]
     IncompleteRank { rank: u32, next: usize, end: usize },
 
-    #[error("cannot encode shard {}", path.display())]
+    #[error("cannot encode {} as Parquet", path.display())]
     Encode { path: PathBuf, source: ParquetError },
 
     // ---- caches made of others, and repairs -----------------------------------------------------------------------
@@ -155,6 +155,18 @@ pub enum CacheError {
 
     #[error("{}: {what} is {actual}, expected {expected}", path.display())]
     Selection { path: PathBuf, what: &'static str, expected: String, actual: String },
+
+    #[error("{} exists, and it is not what an export wrote: choose another folder, or --overwrite", path.display())]
+    ExportTarget { path: PathBuf },
+
+    #[error("{} holds a cache, among whose files nothing else may be: choose another folder for the export", path.display())]
+    ExportIntoCache { path: PathBuf },
+
+    #[error(
+        "{} is in use by another process that exports to it (lock file {}): wait for it to end, or choose another folder",
+        path.display(), lock.display()
+    )]
+    ExportInUse { path: PathBuf, lock: PathBuf },
 
     #[error("{} is no array file that can be imported: {what}", path.display())]
     NotNpy { path: PathBuf, what: String },
@@ -196,4 +208,17 @@ pub enum CacheError {
 
     #[error("loader setting {field} is {actual}, expected {expected}")]
     InvalidLoader { field: &'static str, expected: String, actual: String },
+}
+
+impl CacheError {
+    /// What keeps Parquet from being written to `path`. What the file system says is an error of the file system's.
+    pub(crate) fn encode(path: &Path, source: ParquetError) -> CacheError {
+        match source {
+            ParquetError::External(cause) => match cause.downcast::<io::Error>() {
+                Ok(error) => io_error("write", path)(*error),
+                Err(cause) => CacheError::Encode { path: path.into(), source: ParquetError::External(cause) },
+            },
+            source => CacheError::Encode { path: path.into(), source },
+        }
+    }
 }

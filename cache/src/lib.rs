@@ -151,7 +151,7 @@ pub use plan::JobPlan;
 pub use progress::images_done;
 pub use quarantine::read_quarantine;
 pub use reader::{Access, RowMeta, TokenCache, VisitImage};
-pub use repair::{Deliver, Encode, Encoded, RepairReport, repair};
+pub use repair::{Deliver, Encode, Encoded, RepairReport, repair, surviving_keys};
 pub use require::Requirement;
 pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
 pub use shard::map::{LostPages, handle_lost_pages};

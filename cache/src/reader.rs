@@ -227,6 +227,12 @@ impl TokenCache {
         Some(rows.start / self.num_views()..rows.end / self.num_views())
     }
 
+    /// The splits in order, with the images of each.
+    pub fn splits(&self) -> Vec<(&str, Range<usize>)> {
+        let names = self.manifest.splits.iter().map(|split| split.name.as_str());
+        names.filter_map(|name| Some((name, self.split_images(name)?))).collect()
+    }
+
     /// The images of a shard, by its place in the manifest; none where there is no such shard.
     pub fn shard_images(&self, shard: usize) -> Range<usize> {
         let images = |shards: &[crate::manifest::ShardEntry]| {

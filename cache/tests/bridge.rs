@@ -10,8 +10,8 @@ use std::process::Command;
 use common::*;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use tokengrid_cache::{
-    CacheError, ImportOptions, OpenMode, TokenCache, export_npy, export_parquet, import_npy, import_npy_pairs,
-    import_parquet, verify,
+    AtomicFile, CacheError, ImportOptions, OpenMode, TokenCache, export_npy, export_parquet, import_npy,
+    import_npy_pairs, import_parquet, verify,
 };
 
 const RESUME: OpenMode = OpenMode::Resume;
@@ -38,8 +38,8 @@ fn arrays_go_out_and_come_back() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     let out = temp.path().join("npy");
-    export_npy(&cache, &out).unwrap();
-    assert_eq!(names(&out), ["keys.txt", "labels.npy", "tokens.npy"]);
+    export_npy(&cache, &out, RESUME).unwrap();
+    assert_eq!(names(&out), [".tokengrid-export.json", "keys.txt", "labels.npy", "tokens.npy"]);
     let again = temp.path().join("again");
     let wanted = ImportOptions { views: 2, classes: small_job().classes, ..options((5, 3)) };
     let file = |name: &str| out.join(name);
@@ -64,7 +64,7 @@ fn arrays_go_out_and_come_back() {
 fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
-    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    export_parquet(&cache, &temp.path().join("list"), RESUME).unwrap();
     let again = temp.path().join("again");
     let file = temp.path().join("list/tokens.parquet");
     import_parquet(&[file], &ImportOptions::default(), &again, RESUME).unwrap();
@@ -81,7 +81,7 @@ fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
 fn parquet_lists_with_a_dictionary_at_byte_0_come_back() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
-    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    export_parquet(&cache, &temp.path().join("list"), RESUME).unwrap();
     let file = temp.path().join("list/tokens.parquet");
     let bytes = fs::read(&file).unwrap();
     let metadata = ParquetMetaDataReader::new().parse_and_finish(&fs::File::open(&file).unwrap()).unwrap();
@@ -183,7 +183,7 @@ fn a_folder_of_pairs_is_imported() {
 #[test]
 fn a_damaged_parquet_file_is_an_error() {
     let (temp, dir) = small_cache();
-    export_parquet(&check(&dir), &temp.path().join("list")).unwrap();
+    export_parquet(&check(&dir), &temp.path().join("list"), RESUME).unwrap();
     let path = temp.path().join("list/tokens.parquet");
     let bytes = fs::read(&path).unwrap();
     for cut in [0, 3, 100, bytes.len() - 1] {
@@ -205,8 +205,8 @@ fn python_reads_and_writes_the_same() {
     };
     let (temp, dir) = small_cache();
     let cache = check(&dir);
-    export_npy(&cache, &temp.path().join("npy")).unwrap();
-    export_parquet(&cache, &temp.path().join("list")).unwrap();
+    export_npy(&cache, &temp.path().join("npy"), RESUME).unwrap();
+    export_parquet(&cache, &temp.path().join("list"), RESUME).unwrap();
     let script = "
 import sys, numpy as np, pyarrow as pa, pyarrow.parquet as pq
 root = sys.argv[1]
@@ -303,9 +303,82 @@ fn an_export_removes_what_a_killed_one_left() {
     let (temp, dir) = small_cache();
     let out = temp.path().join("npy");
     fs::create_dir(&out).unwrap();
-    for name in [".tokens.npy.tmp", ".tokens.parquet.tmp"] {
-        fs::write(out.join(name), "half").unwrap();
+    for name in ["tokens.npy", "tokens.parquet"] {
+        let file = AtomicFile::create(&out.join(name)).unwrap();
+        let temporary = names(&out).pop().unwrap();
+        drop(file);
+        fs::write(out.join(temporary), "half").unwrap();
     }
-    export_npy(&check(&dir), &out).unwrap();
-    assert_eq!(names(&out), ["keys.txt", "labels.npy", "tokens.npy"]);
+    export_npy(&check(&dir), &out, RESUME).unwrap();
+    assert_eq!(names(&out), [".tokengrid-export.json", "keys.txt", "labels.npy", "tokens.npy"]);
+}
+
+/// Nothing is replaced but what an export wrote; the folder of a cache gets nothing else.
+#[test]
+fn an_export_replaces_nothing_of_anybody_else() {
+    let (temp, dir) = small_cache();
+    let cache = check(&dir);
+    let out = temp.path().join("out");
+    fs::create_dir(&out).unwrap();
+    for name in ["keys.txt", "tokens.parquet"] {
+        fs::write(out.join(name), "mine").unwrap();
+    }
+    let refused = |result: Result<(), CacheError>| {
+        assert!(matches!(&result, Err(CacheError::ExportTarget { .. })), "{result:?}");
+    };
+    refused(export_npy(&cache, &out, RESUME));
+    refused(export_parquet(&cache, &out, RESUME));
+    assert_eq!(names(&out), ["keys.txt", "tokens.parquet"], "nothing else is left");
+    assert_eq!(fs::read(out.join("keys.txt")).unwrap(), b"mine");
+
+    export_npy(&cache, &out, OpenMode::Overwrite).unwrap();
+    export_npy(&cache, &out, RESUME).unwrap();
+    refused(export_parquet(&cache, &out, RESUME));
+    assert_eq!(fs::read(out.join("tokens.parquet")).unwrap(), b"mine");
+    // A file of ours that somebody changed is ours no longer.
+    fs::write(out.join("labels.npy"), "mine").unwrap();
+    refused(export_npy(&cache, &out, RESUME));
+
+    let (before, into_itself) = (names(&dir), export_npy(&cache, &dir, OpenMode::Overwrite));
+    assert!(matches!(into_itself, Err(CacheError::ExportIntoCache { .. })), "{into_itself:?}");
+    assert_eq!(names(&dir), before);
+}
+
+/// Two exports into one folder: the second one is refused, or comes after the first.
+#[test]
+fn exports_into_one_folder_do_not_mix() {
+    let (temp, dir) = small_cache();
+    let out = temp.path().join("out");
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let export = || {
+            let cache = TokenCache::open(&dir).unwrap();
+            (0..20).map(|_| export_npy(&cache, &out, RESUME)).collect::<Vec<_>>()
+        };
+        let threads = [scope.spawn(export), scope.spawn(export), scope.spawn(export)];
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(results.iter().any(Result::is_ok));
+    for result in results {
+        assert!(matches!(&result, Ok(()) | Err(CacheError::ExportInUse { .. })), "{result:?}");
+    }
+    assert_eq!(names(&out), [".tokengrid-export.json", "keys.txt", "labels.npy", "tokens.npy"]);
+    export_npy(&check(&dir), &out, RESUME).unwrap();
+}
+
+/// A file that is named in another way is the same file.
+#[test]
+fn an_import_is_known_by_what_it_holds() {
+    let temp = tempfile::tempdir().unwrap();
+    let (path, out) = (temp.path().join("tokens.npy"), temp.path().join("out"));
+    npy(&path, "|u1", "(2, 4)", &[1; 8]);
+    let import = |path: &Path, mode| import_npy(path, None, None, &options((2, 2)), &out, mode);
+    let hash = import(&path, RESUME).unwrap().content_hash;
+    let moved = temp.path().join("moved.npy");
+    fs::copy(&path, &moved).unwrap();
+    for path in [temp.path().join("./tokens.npy"), temp.path().join("x/../tokens.npy"), moved.clone()] {
+        fs::create_dir_all(temp.path().join("x")).unwrap();
+        assert_eq!(import(&path, RESUME).unwrap().content_hash, hash, "{}", path.display());
+    }
+    npy(&moved, "|u1", "(2, 4)", &[1, 1, 1, 1, 1, 1, 1, 0]);
+    assert!(matches!(import(&moved, RESUME), Err(CacheError::InputsDiffer { .. })));
 }

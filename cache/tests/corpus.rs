@@ -92,7 +92,7 @@ fn write_seeds() {
         let dir = temp.path().join(number.to_string());
         run(&dir, &job, OpenMode::Resume).unwrap();
         let cache = tokengrid_cache::TokenCache::open(&dir).unwrap();
-        export_npy(&cache, &dir.join("npy")).unwrap();
+        export_npy(&cache, &dir.join("npy"), OpenMode::Resume).unwrap();
         let seeds = [
             ("footer", "shard-00000-00000.parquet"),
             ("manifest", "manifest.json"),

@@ -74,9 +74,12 @@ pub enum CacheCommand {
         /// `npy`: tokens.npy (int32, N x H*W), labels.npy, keys.txt. `parquet-list`: tokens as lists of int32.
         #[arg(long, default_value = "npy", value_name = "FORMAT")]
         format: ExportFormat,
-        /// The folder for the files.
+        /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Replace files of these names, whoever made them.
+        #[arg(long)]
+        overwrite: bool,
     },
     /// One cache out of several: parts of a data set, splits (train=DIR), or more views of the same images.
     Merge {

@@ -10,7 +10,7 @@ use crate::error::CacheError;
 use crate::grid::{GridSpec, TOKEN_BITS_MAX};
 use crate::group::Row;
 use crate::job::{JobSpec, TokenizerInfo};
-use crate::writer::{CopyWriter, Finished, OpenMode};
+use crate::writer::{CopyWriter, Finished, OpenMode, identity_there};
 
 /// What arrays do not say about themselves.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -251,6 +251,9 @@ impl OwnedRows {
     }
 }
 
+/// The kind of source that arrays are.
+const IMPORT: &str = "import";
+
 /// A view that the file does not have: counted instead.
 const MISSING: i64 = i64::MIN;
 
@@ -276,7 +279,16 @@ impl Importer {
         Self::of(path, job_of(path, images, bits, options)?, out, mode)
     }
 
+    /// The job as it was begun: arrays are told apart by what they hold, which is compared, and not by where they lie.
+    fn as_begun(mut job: JobSpec, out: &Path) -> JobSpec {
+        if let Some(found) = identity_there(out).filter(|found| found.source.kind == IMPORT) {
+            job.source.location = found.source.location;
+        }
+        job
+    }
+
     fn of(path: &Path, job: JobSpec, out: &Path, mode: OpenMode) -> Result<Importer, CacheError> {
+        let job = if job.source.kind == IMPORT && mode == OpenMode::Resume { Self::as_begun(job, out) } else { job };
         let (grid, first_view) = (job.grid, job.first_view);
         let writer = CopyWriter::open(out, job, mode)?;
         Ok(Importer { writer, path: path.into(), grid, first_view, num_tokens: grid.num_tokens(), tokens: Vec::new() })
@@ -342,7 +354,7 @@ fn job_of(path: &Path, images: usize, bits: u32, options: &ImportOptions) -> Res
     let mut job = JobSpec::new(grid, images, options.views.max(1));
     job.tokenizer = options.tokenizer.clone();
     job.classes = options.classes.clone();
-    job.source.kind = "import".to_owned();
+    job.source.kind = IMPORT.to_owned();
     job.source.location = path.display().to_string();
     Ok(job)
 }

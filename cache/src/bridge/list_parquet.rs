@@ -1,7 +1,6 @@
 //! Parquet files whose grids are lists of integers: any reader's Parquet, larger and slower than a shard.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use parquet::file::serialized_reader::SerializedRowGroupReader;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
+use super::export_folder::Output;
 use crate::error::CacheError;
 use crate::group::Row;
 use crate::job::JobIdentity;
@@ -34,7 +34,11 @@ const SCHEMA: &str = "message tokengrid {
     required int32 crop_x;
     required int32 crop_y;
     required boolean flip;
+    SPLIT
 }";
+
+/// Only in files of caches with splits.
+const SPLIT_COLUMN: &str = "required binary split (STRING);";
 
 /// Columns of rows, decoded.
 #[derive(Default)]
@@ -48,29 +52,34 @@ pub(super) struct Columns {
     pub(super) crop_x: Vec<i64>,
     pub(super) crop_y: Vec<i64>,
     pub(super) flips: Vec<bool>,
+    /// Of an export; the description of its job says the same.
+    splits: Vec<ByteArray>,
 }
 
 pub(super) struct ListWriter {
     path: PathBuf,
-    file: SerializedFileWriter<BufWriter<File>>,
+    file: SerializedFileWriter<Output>,
     rows: Columns,
 }
 
 impl ListWriter {
-    pub(super) fn new(file: BufWriter<File>, path: &Path, identity: &JobIdentity) -> Result<ListWriter, CacheError> {
-        let failed = |source| CacheError::Encode { path: path.into(), source };
+    pub(super) fn new(output: Output, identity: &JobIdentity) -> Result<ListWriter, CacheError> {
+        let path = output.path().to_owned();
+        let failed = |source| CacheError::encode(&path, source);
         let text = serde_json::to_string(identity)
-            .map_err(|source| CacheError::ManifestSyntax { path: path.into(), source })?;
+            .map_err(|source| CacheError::ManifestSyntax { path: path.clone(), source })?;
         let properties = WriterProperties::builder()
             .set_compression(parquet::basic::Compression::SNAPPY)
             .set_key_value_metadata(Some(vec![KeyValue::new(JOB_KEY.to_owned(), text)]))
             .build();
-        let schema = parse_message_type(SCHEMA).map(Arc::new).map_err(failed)?;
-        let file = SerializedFileWriter::new(file, schema, Arc::new(properties)).map_err(failed)?;
-        Ok(ListWriter { path: path.into(), file, rows: Columns::default() })
+        let schema = SCHEMA.replace("SPLIT", if identity.splits.is_empty() { "" } else { SPLIT_COLUMN });
+        let schema = parse_message_type(&schema).map(Arc::new).map_err(failed)?;
+        let file = SerializedFileWriter::new(output, schema, Arc::new(properties)).map_err(failed)?;
+        Ok(ListWriter { path, file, rows: Columns::default() })
     }
 
-    pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), CacheError> {
+    /// `split`: where the cache has splits.
+    pub(super) fn push(&mut self, row: &Row<'_>, split: Option<&str>) -> Result<(), CacheError> {
         let rows = &mut self.rows;
         rows.tokens.extend(row.tokens.iter().map(|token| i64::from(*token)));
         rows.lengths.push(row.tokens.len());
@@ -80,6 +89,7 @@ impl ListWriter {
         rows.crop_x.push(row.crop_x.into());
         rows.crop_y.push(row.crop_y.into());
         rows.flips.push(row.flip);
+        rows.splits.extend(split.map(ByteArray::from));
         if rows.lengths.len() < GROUP_ROWS { Ok(()) } else { self.flush() }
     }
 
@@ -88,14 +98,14 @@ impl ListWriter {
             return Ok(());
         }
         let rows = std::mem::take(&mut self.rows);
-        let failed = |source| CacheError::Encode { path: self.path.clone(), source };
+        let failed = |source| CacheError::encode(&self.path, source);
         rows.write(self.file.next_row_group().map_err(failed)?).map_err(failed)
     }
 
-    pub(super) fn finish(mut self) -> Result<BufWriter<File>, CacheError> {
+    pub(super) fn finish(mut self) -> Result<Output, CacheError> {
         self.flush()?;
-        let path = self.path.clone();
-        self.file.into_inner().map_err(|source| CacheError::Encode { path, source })
+        let path = self.path;
+        self.file.into_inner().map_err(|source| CacheError::encode(&path, source))
     }
 }
 
@@ -114,6 +124,9 @@ impl Columns {
         write_column::<Int32Type, W>(&mut group, &narrow(&self.crop_x), None)?;
         write_column::<Int32Type, W>(&mut group, &narrow(&self.crop_y), None)?;
         write_column::<BoolType, W>(&mut group, &self.flips, None)?;
+        if !self.splits.is_empty() {
+            write_column::<ByteArrayType, W>(&mut group, &self.splits, None)?;
+        }
         group.close().map(drop)
     }
 }

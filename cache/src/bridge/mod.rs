@@ -1,6 +1,7 @@
 //! To and from other programs: arrays of `numpy`, and Parquet with lists of integers.
 
 mod export;
+mod export_folder;
 mod import;
 mod keys;
 mod list_parquet;

@@ -4,6 +4,7 @@
 //! The repaired file must be, byte for byte, the one that the manifest vouches for; otherwise nothing is changed. A
 //! damaged manifest is made again from the shards' footers, a damaged quarantine list likewise.
 
+mod keys;
 mod manifest;
 mod shard;
 
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use self::keys::surviving_keys;
 use self::manifest::usable_manifest;
 use self::shard::ShardRepair;
 use crate::error::CacheError;

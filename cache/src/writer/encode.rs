@@ -58,7 +58,7 @@ impl ShardSpec<'_> {
     /// Writes the file's bytes; returns the hash of those behind the last row group.
     fn encode(&self, file: &mut TempFile, groups: &[RowGroup]) -> Result<String, CacheError> {
         let path = file.path().to_owned();
-        let failed = |source| CacheError::Encode { path: path.clone(), source };
+        let failed = |source| CacheError::encode(&path, source);
         // The encoder writes to memory and every row group goes to the file when it is whole: a full disk is then an
         // I/O error with its path, and a group's columns can be hashed before the footer that holds their hashes.
         let schema = parquet_schema(self.job.grid).map_err(failed)?;

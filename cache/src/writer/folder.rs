@@ -285,6 +285,12 @@ fn says_format(path: &Path) -> bool {
     loose.is_some_and(|loose| loose.format == FORMAT)
 }
 
+/// What the cache or the unfinished job in a folder is made of, if there is one that can be read.
+pub(crate) fn identity_there(dir: &Path) -> Option<JobIdentity> {
+    let finished = Manifest::read(dir).ok().map(|manifest| manifest.identity());
+    finished.or_else(|| Some(read_job(dir).ok()??.job))
+}
+
 fn read_job(dir: &Path) -> Result<Option<JobFile>, CacheError> {
     let path = Name::Job.path(dir);
     if !path.exists() {

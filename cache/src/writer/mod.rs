@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::copy::CopyWriter;
 pub(crate) use self::encode::ShardSpec;
-pub(crate) use self::folder::{Name, is_leftover, list_ours, no_manifest, parse_shard_name, remove_leftovers};
+pub(crate) use self::folder::{
+    Name, identity_there, is_leftover, list_ours, no_manifest, parse_shard_name, remove_leftovers,
+};
 pub(crate) use self::publish::{manifest_of, quarantine_list};
 use crate::error::CacheError;
 use crate::fsio::{Lock, remove_if_present};

@@ -48,15 +48,16 @@ fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn export(dir: &Path, format: ExportFormat, out: &Path, global: &Global) -> anyhow::Result<()> {
+pub fn export(dir: &Path, format: ExportFormat, out: &Path, overwrite: bool, global: &Global) -> anyhow::Result<()> {
+    check_apart(out, &[dir])?;
     let cache = TokenCache::open(dir)?;
     let files = match format {
         ExportFormat::Npy => {
-            export_npy(&cache, out)?;
+            export_npy(&cache, out, mode(overwrite))?;
             ["tokens.npy", "labels.npy", "keys.txt"].as_slice()
         }
         ExportFormat::ParquetList => {
-            export_parquet(&cache, out)?;
+            export_parquet(&cache, out, mode(overwrite))?;
             ["tokens.parquet"].as_slice()
         }
     };

@@ -23,7 +23,7 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
         CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
         CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
         CacheCommand::Import(args) => bridge::import(args, global),
-        CacheCommand::Export { dir, format, out } => bridge::export(dir, *format, out, global),
+        CacheCommand::Export { dir, format, out, overwrite } => bridge::export(dir, *format, out, *overwrite, global),
         CacheCommand::Merge { out, inputs, overwrite } => bridge::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => bridge::subset(args, global),
         CacheCommand::Repair { dir, made_of } => crate::torch::repair(dir, made_of, global),

@@ -3,9 +3,10 @@
 use super::table::{Table, counted};
 use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
-use crate::signals;
+use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::path::Path;
 use tokengrid_cache::{ClassIndex, RowFilter, RowMeta, TokenCache, find_rows};
 
@@ -21,13 +22,16 @@ pub fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     cache.tokens_into(index, &mut tokens);
     let rows: Vec<&[u32]> = tokens.chunks(grid.width as usize).collect();
     if global.json {
-        let mut object = entry(&cache, index, &meta);
+        let mut object = entry(&cache, &Splits::of(&cache), index, &meta);
         object["tokens"] = json!(rows);
         return print_json(&object);
     }
     println!("row {index}: {}", meta.key);
     println!("  label {} ({})", meta.label, class_name(&cache, meta.label).unwrap_or("unknown"));
     println!("  view {}, crop at {}", meta.view, crop(&meta));
+    if let Some(split) = Splits::of(&cache).name(index) {
+        println!("  split {split}");
+    }
     if needs_torch(args) {
         return crate::torch::show_picture(&cache, &tokens, args, global);
     }
@@ -46,11 +50,29 @@ fn class_name(cache: &TokenCache, label: i32) -> Option<&str> {
     cache.manifest().classes.get(usize::try_from(label).ok()?).map(String::as_str)
 }
 
+/// The splits of a cache, by rows.
+struct Splits<'a> {
+    images: Vec<(&'a str, Range<usize>)>,
+    num_views: usize,
+}
+
+impl Splits<'_> {
+    fn of(cache: &TokenCache) -> Splits<'_> {
+        Splits { images: cache.splits(), num_views: cache.num_views() }
+    }
+
+    /// The split of a row; `None` in a cache without splits.
+    fn name(&self, row: usize) -> Option<&str> {
+        let image = row / self.num_views.max(1);
+        self.images.iter().find(|(_, images)| images.contains(&image)).map(|(name, _)| *name)
+    }
+}
+
 /// One row for scripts, without its tokens.
-fn entry(cache: &TokenCache, row: usize, meta: &RowMeta) -> Value {
+fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Value {
     json!({
         "index": row, "key": meta.key, "label": meta.label, "class": class_name(cache, meta.label), "view": meta.view,
-        "crop_x": meta.crop_x, "crop_y": meta.crop_y, "flip": meta.flip,
+        "crop_x": meta.crop_x, "crop_y": meta.crop_y, "flip": meta.flip, "split": splits.name(row),
     })
 }
 
@@ -92,6 +114,9 @@ type EachBlock<'a> = dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()> + 'a;
 fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each: &mut EachBlock) -> anyhow::Result<()> {
     loop {
         let block: Vec<usize> = rows.by_ref().take(BLOCK_ROWS).collect();
+        if signals::cancelled() {
+            return Err(Stopped.into());
+        }
         if block.is_empty() {
             return Ok(());
         }
@@ -106,10 +131,11 @@ fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each:
 /// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never in memory as a whole.
 fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first: &str) -> anyhow::Result<()> {
     // Nothing is printed before the first rows are read: what is damaged is an error, not half an object.
+    let splits = Splits::of(cache);
     let mut before = format!("{{\n{first}  \"rows\": [");
     visit_blocks(cache, rows, &mut |block| {
         for (row, meta) in block {
-            print!("{before}\n    {}", serde_json::to_string(&entry(cache, *row, meta))?);
+            print!("{before}\n    {}", serde_json::to_string(&entry(cache, &splits, *row, meta))?);
             before = ",".to_owned();
         }
         Ok(())
@@ -132,15 +158,24 @@ fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> 
 }
 
 fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::Result<()> {
-    let mut table = Table::new(&["#row", "key", "label", "#view", "crop", "first tokens"]);
+    let splits = Splits::of(cache);
+    let mut columns = vec!["#row", "key", "label", "#view", "crop", "first tokens"];
+    if !splits.images.is_empty() {
+        columns.insert(3, "split");
+    }
+    let mut table = Table::new(&columns);
     let mut tokens = vec![0; cache.grid().num_tokens()];
     visit_blocks(cache, rows, &mut |block| {
         for (row, meta) in block {
             cache.tokens_into(*row, &mut tokens);
             let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
             let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
-            let (row, label, view) = (row.to_string(), format!("{}{name}", meta.label), meta.view.to_string());
-            table.push(vec![row, meta.key.clone(), label, view, crop(meta), first.join(" ")]);
+            let (number, label, view) = (row.to_string(), format!("{}{name}", meta.label), meta.view.to_string());
+            let mut cells = vec![number, meta.key.clone(), label, view, crop(meta), first.join(" ")];
+            if !splits.images.is_empty() {
+                cells.insert(3, splits.name(*row).unwrap_or_default().to_owned());
+            }
+            table.push(cells);
         }
         table.print_part();
         Ok(())

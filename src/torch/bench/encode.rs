@@ -60,12 +60,12 @@ pub fn run(args: &BenchEncodeArgs, global: &Global) -> anyhow::Result<()> {
     let mut tokens = [bench.encode(&ours)?.0, bench.encode(&theirs)?.0];
     for _ in 0..args.rounds {
         for (place, (tokenizer, took)) in [(&ours, &mut mine), (&theirs, &mut plain)].into_iter().enumerate() {
+            if signals::cancelled() {
+                return Err(Stopped.into());
+            }
             let (encoded, round) = bench.encode(tokenizer)?;
             tokens[place] = encoded;
             took.push(round);
-        }
-        if signals::cancelled() {
-            return Err(Stopped.into());
         }
     }
     let figures = figures(args, machine, weights, runtime, [&mine, &plain], tokens);

@@ -7,6 +7,7 @@ use crate::args::{BenchTrainArgs, DeviceArgs, Global, MadeOfArgs, TokenizerArgs}
 use crate::commands::bench::clock::{Took, median, time};
 use crate::commands::bench::machine::{Machine, machine};
 use crate::exit::{CheckFailed, Usage};
+use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use crate::torch::cache::with_job;
 use crate::torch::train::{resolved_ar, texts};
@@ -114,6 +115,9 @@ fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: 
         }
         let count = contestants.len();
         for turn in 0..count {
+            if signals::cancelled() {
+                return Err(Stopped.into());
+            }
             contestants[(turn + step as usize) % count].step(config, &rows, step.into())?;
         }
     }

@@ -1,5 +1,6 @@
 //! Is a cache right: `cache check` encodes images anew and compares.
 
+use super::by_key::no_image;
 use super::origin::{Located, Origin, with_origin};
 use crate::args::{Global, MadeOfArgs};
 use crate::exit::{CheckFailed, Usage};
@@ -78,8 +79,8 @@ impl<'a> SourceImages<'a> {
                 let within = |split: &&tokengrid_cache::Split| (split.images[0]..split.images[1]).contains(number);
                 let split =
                     cache.manifest().splits.iter().find(within).map_or(String::new(), |split| split.name.clone());
-                let found = places.get(&(split, key.clone())).copied();
-                found.ok_or_else(|| AnyError::from(format!("the source has no image `{key}`")))
+                let found = places.get(&(split.clone(), key.clone())).copied();
+                found.ok_or_else(|| AnyError::from(no_image(&split, &key)))
             }
         };
         numbers.iter().map(place).collect()
@@ -87,7 +88,7 @@ impl<'a> SourceImages<'a> {
 }
 
 /// The sources are not those that the cache was made of.
-pub fn other_images(has: usize, had: usize) -> Usage {
+fn other_images(has: usize, had: usize) -> Usage {
     Usage(format!(
         "the source has {has} images, the cache was made of {had}; give the same source, and the --exclude, --preset and \
          --labels that were used; for a merged cache, the sources of all parts, in order"

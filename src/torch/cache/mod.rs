@@ -1,5 +1,6 @@
 //! `tokengrid cache ...` where images are encoded or tokens decoded.
 
+mod by_key;
 pub mod check;
 mod origin;
 pub mod picture;

@@ -1,6 +1,6 @@
 //! Can a cache be made right: `cache repair` encodes anew what is damaged.
 
-use super::check::other_images;
+use super::by_key::ImagesByKey;
 use super::origin::{Located, with_origin};
 use crate::args::{Global, MadeOfArgs};
 use crate::commands::cache::table::counted;
@@ -15,17 +15,22 @@ type AnyError = Box<dyn std::error::Error + Send + Sync>;
 pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Result<()> {
     let (manifest, first) = manifest_of(dir)?;
     with_origin(&manifest, dir, made_of, global, |origin| {
-        if !origin.is_same {
-            return Err(other_images(origin.num_images(), manifest.source.images).into());
-        }
-        let spec = origin.spec(&manifest)?;
+        let by_key = if origin.is_same { None } else { Some(ImagesByKey::find(dir, &manifest, origin)?) };
+        let locate = |number: usize| match &by_key {
+            Some(images) => images.locate(number),
+            None => origin.locate(number).ok_or_else(|| format!("the source has no image {number}")),
+        };
+        let mut spec = origin.spec(&manifest)?;
+        // A part of a cache may have the first of its views only.
+        spec.num_views = spec.num_views.min(manifest.views);
+        let num_views = spec.num_views as usize;
         let mut report = tokengrid_cache::repair(dir, Some(&spec), &mut |numbers, deliver| {
             let mut failed = None;
-            let images: Vec<Located> = numbers.iter().filter_map(|number| origin.locate(*number)).collect();
+            let images: Vec<Located> = numbers.iter().map(|number| locate(*number)).collect::<Result<_, _>>()?;
             let encoded = origin.encode(&images, &mut |place, key, image| {
                 let number = numbers[place];
                 let result = match &image.outcome {
-                    Ok(views) => deliver(number, Encoded::Rows(&image.rows(key, views))),
+                    Ok(views) => deliver(number, Encoded::Rows(&image.rows(key, &views[..num_views.min(views.len())]))),
                     Err(bad) => deliver(number, Encoded::Quarantined(record(number, key, bad))),
                 };
                 // Whatever is wrong is the cache's to say; here it only ends the work.

@@ -1,6 +1,7 @@
 //! `tokengrid eval ar`: the loss of an autoregressive model.
 
 use crate::args::{EvalArArgs, Global};
+use crate::signals;
 use crate::terminal::print_json;
 use crate::torch::model;
 use serde_json::json;
@@ -12,7 +13,7 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let ar = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
-    let result = evaluate(&ar, &cache, runtime.device, args.limit)?;
+    let result = evaluate(&ar, &cache, runtime.device, args.limit, Some(signals::flag()))?;
     if global.json {
         return print_json(&json!({
             "loss": result.loss, "loss_pre": result.loss_pre, "loss_post": result.loss_post, "tokens": result.tokens,

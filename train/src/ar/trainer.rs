@@ -312,7 +312,7 @@ impl Trainer {
         let (step, every) = (self.state.step, self.config.train.val_every);
         let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
         let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        Ok(Some(evaluate(&self.engine.model, val, self.runtime.device, None)?.loss))
+        Ok(Some(evaluate(&self.engine.model, val, self.runtime.device, None, None)?.loss))
     }
 
     /// What fp16 adds to the metrics.
@@ -490,18 +490,22 @@ pub struct Evaluation {
 /// Mean losses of `model` over every row of a cache or split (or the first `limit`), in the cache's order.
 ///
 /// # Errors
-/// None today; the signature leaves room for readers that can fail.
+/// [`TrainError::Cancelled`] when `cancel` is set, which is looked at between batches.
 pub fn evaluate(
     model: &ArModel,
     cache: &Unpacker,
     device: Device,
     limit: Option<usize>,
+    cancel: Option<&AtomicBool>,
 ) -> Result<Evaluation, TrainError> {
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();
     let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
     let (mut pre_sum, mut post_sum) = (0.0, 0.0);
     for chunk in rows.chunks(BATCH) {
+        if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
+            return Err(TrainError::Cancelled);
+        }
         let [pre, post, class] = cache.unpack(chunk).to_device(device);
         let losses = model.losses(&pre, &post, &class, false);
         pre_sum += losses.pre.double_value(&[]) * chunk.len() as f64;
