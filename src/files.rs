@@ -59,20 +59,28 @@ pub fn check_target(path: &Path, kind: OwnFile) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The file that a later write to `path` would replace, if there is one. The folder must be there, and what is there must
-/// be a plain file: a rename over `/dev/null` would replace the device.
+/// The file that a later write to `path` would replace, if there is one. The folder must be there and take new files, and
+/// what is there must be a plain file: a rename over `/dev/null` would replace the device.
 pub fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     anyhow::ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
-    match std::fs::metadata(path) {
+    let found = match std::fs::metadata(path) {
         Ok(found) => {
             anyhow::ensure!(!found.is_dir(), "cannot write {}: it is a folder", path.display());
             anyhow::ensure!(found.is_file(), "cannot write {}: it is a device, not a file", path.display());
-            Ok(Some(found))
+            Some(found)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", path.display())),
-    }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+    };
+    check_takes_files(folder).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(found)
+}
+
+/// Whether new files can be made in a folder. Permissions, read-only disks and full ones are told by trying.
+pub fn check_takes_files(folder: &Path) -> std::io::Result<()> {
+    // Dropped unpublished, it leaves nothing.
+    tokengrid_cache::AtomicFile::create(&folder.join("probe")).map(drop)
 }
 
 /// A report as it is written to a file: the object, and who made it.

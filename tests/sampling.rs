@@ -8,10 +8,13 @@ use common::{fails, json, sorted, text};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind};
+use tokengrid_sample::{Outputs, SampleError, SampleJob, SampleOutcome, SamplerConfig};
 use tokengrid_test_support::formula;
 use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_train::ar::{ArWeights, ModelConfig};
+use tokengrid_tokenize::{Architecture, Precision, Runtime, Tokenizer, Variant};
+use tokengrid_train::ar::{ArModel, ArWeights, Known, ModelConfig};
 
 const SIDE: usize = 4;
 
@@ -291,6 +294,103 @@ fn files_that_the_run_did_not_write_are_not_replaced() {
     assert!(std::fs::read(&npy).unwrap().starts_with(b"\x93NUMPY"));
     std::fs::write(out.join("grid.png"), "mine").unwrap();
     assert!(refused(&["--num-per-class", "2"]).contains("grid.png"));
+}
+
+/// `job` runs with the joined files of `outputs`, and `last` is called after the last image, before they are written.
+fn run_job(checkpoint: &Path, outputs: &Outputs, last: &dyn Fn()) -> Result<SampleOutcome, SampleError> {
+    let weights = ArWeights::open(checkpoint, Known::default()).unwrap();
+    let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
+    let tiny = tokengrid_tokenize::tiny::open_named("tiny".as_ref()).unwrap();
+    let params = tiny.tokenizer_params(Variant::Raw).unwrap();
+    let architecture = Architecture::infer(&params, "tiny".as_ref()).unwrap();
+    let tokenizer = Tokenizer::from_params(architecture, &params).for_inference();
+    let job = SampleJob {
+        model: &model,
+        tokenizer: &tokenizer,
+        config: SamplerConfig::default(),
+        classes: vec![0, 1],
+        per_class: 1,
+        batch_size: 2,
+        runtime: Runtime { device: Device::Cpu, precision: Precision::Fp32 },
+        model_fingerprint: "model".into(),
+        overwrite: false,
+        preset: None,
+        class_names: vec![],
+        diagnostics: false,
+        rank: 0,
+        world_size: 1,
+    };
+    job.run(outputs, &AtomicBool::new(false), &mut |done, all| {
+        if done == all {
+            last()
+        }
+    })
+}
+
+#[test]
+fn a_joined_file_is_known_as_the_runs_own_from_its_first_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, arrays) = (model(folder.path()), folder.path().join("arrays"));
+    let outputs = Outputs {
+        out: folder.path().join("out"),
+        npz: Some(folder.path().join("all.npz")),
+        tokens: Some(arrays.join("all.npy")),
+    };
+    std::fs::create_dir(&arrays).unwrap();
+    // The second file fails after the first has its name: the run ends there, as a kill would end it.
+    run_job(&model, &outputs, &|| std::fs::remove_dir(&arrays).unwrap()).unwrap_err();
+    assert!(outputs.npz.as_ref().unwrap().exists() && !arrays.exists());
+    std::fs::create_dir(&arrays).unwrap();
+    let again = run_job(&model, &outputs, &|| ()).unwrap();
+    assert!(again.complete && arrays.join("all.npy").exists());
+    // What others wrote there since is not the run's.
+    std::fs::write(outputs.npz.as_ref().unwrap(), "mine").unwrap();
+    assert!(matches!(run_job(&model, &outputs, &|| ()), Err(SampleError::Exists { .. })));
+}
+
+#[test]
+fn outputs_that_would_replace_each_other_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    let refused = |more: &[&str]| {
+        let message = fails(&[&sample(&model, &["--out", text(&out)])[..], more].concat(), 2);
+        assert!(!out.join("images").exists(), "before the first image: {message}");
+        message
+    };
+    let (one, same) = (folder.path().join("one"), folder.path().join("./one"));
+    assert!(refused(&["--npz", text(&one), "--tokens", text(&one)]).contains("same file"));
+    assert!(refused(&["--npz", text(&one), "--tokens", text(&same)]).contains("same file"));
+    assert!(refused(&["--cache-out", text(&out)]).contains("--out itself"));
+    assert!(refused(&["--cache-out", text(folder.path())]).contains("lies in --cache-out"));
+    assert!(
+        refused(&["--cache-out", text(&one), "--tokens", text(&one.join("t.npy"))]).contains("lies in --cache-out")
+    );
+    std::fs::create_dir(&out).unwrap();
+    std::os::unix::fs::symlink("out", folder.path().join("link")).unwrap();
+    let linked = folder.path().join("link");
+    assert!(refused(&["--cache-out", text(&linked)]).contains("--out itself"));
+    for name in ["grid.png", "sample.json", "tokens", "tokens/0000/00000.npy", "images/all.npz"] {
+        for folder in [&out, &linked] {
+            let target = folder.join(name);
+            assert!(refused(&["--npz", text(&target)]).contains("of its own"), "{name}");
+            assert!(refused(&["--tokens", text(&target), "--overwrite"]).contains("of its own"), "{name}");
+        }
+    }
+    // Beside them there is room.
+    json(&[&sample(&model, &["--out", text(&out)])[..], &["--npz", text(&out.join("all.npz"))]].concat());
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_takes_no_files_is_noticed_before_the_first_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, out) = (model(folder.path()), folder.path().join("out"));
+    // Nobody makes files there, not even root.
+    for target in [["--npz", "/proc/all.npz"], ["--tokens", "/proc/all.npy"], ["--cache-out", "/proc/cache"]] {
+        let message = fails(&[&sample(&model, &["--out", text(&out)])[..], &target].concat(), 1);
+        assert!(message.contains("cannot write") && message.contains("/proc/"), "{message}");
+        assert!(!out.exists(), "{message}");
+    }
 }
 
 #[test]

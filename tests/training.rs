@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokengrid_test_support::{golden, golden_json};
-use tokengrid_tokenize::Weights;
+use tokengrid_tokenize::weights::save_safetensors;
+use tokengrid_tokenize::{Params, Variant, Weights};
 
 fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
@@ -186,6 +187,115 @@ fn a_run_that_diverges_stops_and_keeps_what_was_good() {
     let rows = rows(&run);
     assert_eq!(rows.len(), 3, "the row of the step that failed is there, too");
     assert!(rows[1]["train/grad_norm"].is_number() && rows[2]["train/grad_norm"].is_null(), "{rows:?}");
+}
+
+#[test]
+fn a_run_that_diverges_before_its_first_checkpoint_names_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    // The second step ruins the weights; only its checkpoint, the first, looks at them.
+    let ruinous = ["max_steps=2", "batch_size=2", "peak_lr=1e39", "wp0=0.0", "warmup_steps=1", "log_every=50"];
+    let message = fails(&strs(&arguments(&cache, &run, &ruinous)), 1);
+    assert!(message.contains("weights") && message.contains("are not finite at step 2"), "{message}");
+    assert!(message.contains("no checkpoint yet") && !message.contains("intact"), "{message}");
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_by_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let keys = |keys: &'static [&'static str], values: &'static [&'static str]| {
+        keys.iter().flat_map(move |key| values.iter().map(move |value| (*key, *value)))
+    };
+    let below_zero: &[&str] = &["nan", "inf", "-1.0"];
+    let in_both = keys(&["train.epochs", "train.max_steps"], &["0"])
+        .chain(keys(&["train.betas"], &["[1.0, 2.0]", "[0.9, 1.0]", "[nan, 0.9]", "[-0.1, 0.9]"]));
+    let ar =
+        keys(&["train.peak_lr", "train.weight_decay", "train.wp0", "train.wpe", "train.warmup_epochs"], below_zero)
+            .chain(keys(&["train.epochs"], below_zero))
+            .chain(keys(&["train.wp0", "train.wpe"], &["1.5"]))
+            .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
+            .chain(keys(
+                &["model.token_drop", "model.resid_dropout", "model.ffn_dropout", "model.class_dropout"],
+                below_zero,
+            ));
+    let tokenizer = keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero)
+        .chain(keys(&["train.lr_drop_rate", "loss.mse_share", "loss.perceptual_weight"], below_zero))
+        .chain(keys(&["loss.gen_loss_weight", "loss.lecam_loss_weight", "loss.codebook_weight"], below_zero))
+        .chain(keys(&["loss.codebook_enlarge_ratio", "loss.commit_weight"], below_zero))
+        .chain(keys(&["loss.mse_share"], &["1.5"]))
+        .chain(keys(&["train.scale"], &["[nan, 2.0]", "[1.0, inf]"]));
+    let commands =
+        [("ar", in_both.clone().chain(ar).collect::<Vec<_>>()), ("tokenizer", in_both.chain(tokenizer).collect())];
+    for (command, settings) in commands {
+        for (key, value) in settings {
+            let setting = format!("{key}={value}");
+            let message = fails(&["train", command, "--out", text(&out), "--set", &setting, "--print-config"], 2);
+            assert!(message.contains(key), "{setting}: {message}");
+        }
+    }
+    let none = ["train", "ar", "--out", text(&out), "--set", "train.grad_clip=inf", "--print-config"];
+    assert!(printed(&none).0.contains("grad_clip = inf"));
+}
+
+#[test]
+fn a_checkpoint_counts_with_all_that_going_on_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let of = |steps: &str| {
+        let settings = [&format!("max_steps={steps}")[..], "batch_size=2", "checkpoint_every=2", "warmup_steps=1"];
+        arguments(&cache, &run, &settings)
+    };
+    json(&strs(&of("4")));
+    let optimizer = run.join("checkpoints/step-00000004/optimizer.safetensors");
+    let whole = std::fs::read(&optimizer).unwrap();
+    for damage in [None, Some(&whole[..whole.len() / 2]), Some(b"")] {
+        match damage {
+            None => std::fs::remove_file(&optimizer).unwrap(),
+            Some(bytes) => std::fs::write(&optimizer, bytes).unwrap(),
+        }
+        let output = tokengrid().args(of("4")).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("step-00000004 is damaged") && stderr.contains("step 2"), "{stderr}");
+        assert!(std::fs::read(&optimizer).unwrap() == whole, "trained again");
+    }
+    // With links followed, `latest` is a folder.
+    let latest = run.join("checkpoints/latest");
+    std::fs::remove_file(&latest).unwrap();
+    std::fs::create_dir(&latest).unwrap();
+    for file in sorted(&run.join("checkpoints/step-00000004")) {
+        std::fs::copy(&file, latest.join(file.file_name().unwrap())).unwrap();
+    }
+    json(&strs(&of("6")));
+    assert_eq!(std::fs::read_link(&latest).unwrap(), Path::new("step-00000006"));
+    assert_eq!(names(&run.join("checkpoints")), ["latest", "step-00000004", "step-00000006"]);
+}
+
+/// The small tokenizer with other weights.
+fn other_tokenizer(folder: &Path) -> PathBuf {
+    let tiny = tokengrid_tokenize::tiny::open_named("tiny".as_ref()).unwrap();
+    let params = tiny.tokenizer_params(Variant::Raw).unwrap();
+    let params: Params = params.iter().map(|(name, tensor)| (name.to_string(), tensor * 1.01)).collect();
+    let path = folder.join("other.safetensors");
+    save_safetensors(&path, params.iter(), Default::default()).unwrap();
+    path
+}
+
+#[test]
+fn a_loss_on_another_tokenizers_tokens_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run, other) = (cache(folder.path()), folder.path().join("run"), folder.path().join("other"));
+    let (photos, tokenizer) = (folder.path().join("photos"), other_tokenizer(folder.path()));
+    json(&["tokenize", text(&photos), "--tokenizer", text(&tokenizer), "--size", "64", "--out", text(&other)]);
+    let arguments = arguments(&cache, &run, &["max_steps=1"]);
+    let message = fails(&[&strs(&arguments)[..], &["--val-cache", text(&other)]].concat(), 1);
+    assert!(message.contains("the tokenizer is") && message.contains("other"), "{message}");
+    json(&strs(&arguments));
+    let eval = |cache: &Path| ["eval", "ar", "--checkpoint", text(&run), "--cache", text(cache)].map(String::from);
+    let message = fails(&eval(&other).each_ref().map(String::as_str), 1);
+    assert!(message.contains("the tokenizer is"), "{message}");
+    json(&eval(&cache).each_ref().map(String::as_str));
 }
 
 /// An array file of little-endian integers of 8 bytes.

@@ -50,6 +50,15 @@ impl AtomicFile {
         Err(io::Error::other(format!("{WRITERS_MAX} processes are writing it at this moment")))
     }
 
+    /// Where the file lies until it is published, with all that was written to it: for a look at it as a whole.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn unpublished(&mut self) -> io::Result<&Path> {
+        self.file.flush()?;
+        Ok(&self.temporary)
+    }
+
     /// Gives the file its name, replacing what is there, and makes that durable.
     ///
     /// # Errors

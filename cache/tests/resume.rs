@@ -46,6 +46,24 @@ fn killed_after_any_image_it_ends_the_same() {
     }
 }
 
+/// An overwriting process that died while it removed the old cache says so by a job of no processes.
+#[test]
+fn an_overwriting_job_that_was_killed_goes_on_without_the_flag() {
+    let (temp, dir) = small_cache();
+    let expected = hash_of(&dir);
+    let job = small_job();
+    drop(CacheWriter::open(temp.path().join("begun").as_path(), job.clone(), OpenMode::Resume).unwrap());
+    let begun = fs::read_to_string(temp.path().join("begun/.job.json")).unwrap();
+    let clearing = begun.replace("\"world_size\": 1", "\"world_size\": 0");
+    assert_ne!(clearing, begun);
+    fs::write(dir.join(".job.json"), clearing).unwrap();
+    fs::remove_file(dir.join("manifest.json")).unwrap();
+    let other = JobSpec { num_views: job.num_views + 1, ..job.clone() };
+    assert!(matches!(run(&dir, &other, OpenMode::Resume), Err(CacheError::JobDiffers { .. })));
+    run(&dir, &job, OpenMode::Resume).unwrap();
+    assert_eq!(hash_of(&dir), expected);
+}
+
 /// The files themselves are the same as those of an unbroken run: shards are cut where row groups end, not where a
 /// process did.
 #[test]

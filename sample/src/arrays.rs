@@ -131,7 +131,16 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn finish(self) -> Result<(), SampleError> {
-        let close = || self.zip.finish().map_err(std::io::Error::other)?.publish();
+        let path = self.path.clone();
+        self.close()?.publish().map_err(SampleError::io("write", path))
+    }
+
+    /// The whole file, which has yet to get its name.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub fn close(self) -> Result<AtomicFile, SampleError> {
+        let close = || self.zip.finish().map_err(std::io::Error::other);
         close().map_err(SampleError::io("write", &self.path))
     }
 }

@@ -63,8 +63,13 @@ pub fn ar_model(path: &Path, typed: &ArModelArgs, runtime: &Runtime) -> anyhow::
     Ok((on_device(&weights, runtime), weights))
 }
 
-/// A trained model on its device; where nothing tells its grid, it is that of `cache`.
-pub fn ar_model_for(cache: &Path, path: &Path, n_head: Option<i64>, runtime: &Runtime) -> anyhow::Result<ArModel> {
+/// As [`ar_model`]; where nothing tells its grid, it is that of `cache`.
+pub fn ar_model_for(
+    cache: &Path,
+    path: &Path,
+    n_head: Option<i64>,
+    runtime: &Runtime,
+) -> anyhow::Result<(ArModel, ArWeights)> {
     let file = ArWeights::file(path)?;
     let mut description = Description::of(&file)?.with_typed(n_head.into())?;
     description.require_heads()?;
@@ -72,7 +77,8 @@ pub fn ar_model_for(cache: &Path, path: &Path, n_head: Option<i64>, runtime: &Ru
         let grid = TokenCache::open(cache)?.grid();
         description = description.with(Known { n_head: None, grid: Some((grid.height, grid.width)) })?;
     }
-    Ok(on_device(&ArWeights::read(&file, &description)?, runtime))
+    let weights = ArWeights::read(&file, &description)?;
+    Ok((on_device(&weights, runtime), weights))
 }
 
 fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {

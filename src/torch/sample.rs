@@ -1,6 +1,7 @@
 //! `tokengrid sample`.
 
 mod cache;
+mod targets;
 
 use super::model::{self, pair};
 use crate::args::{Global, SampleArgs, SamplePresetArg, ScheduleArg};
@@ -24,6 +25,7 @@ use tokengrid_train::config::{Typed, resolve};
 /// Runs the command.
 pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let config = settings(args)?;
+    targets::check(args)?;
     for path in [&args.npz, &args.tokens].into_iter().flatten() {
         existing_target(path)?;
     }

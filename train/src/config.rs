@@ -53,6 +53,9 @@ pub trait Config: Serialize + DeserializeOwned {
     /// The files of the reference that it can be made from.
     fn reference() -> &'static Reference;
 
+    /// Names of the files in a checkpoint that a run needs to go on from it.
+    fn resumes_from(&self) -> Vec<&'static str>;
+
     /// Checks what types cannot express.
     ///
     /// # Errors
@@ -69,6 +72,14 @@ pub struct Typed<'a> {
     pub set: &'a [String],
     /// Flags such as `--cache`: key and value, which win.
     pub flags: Vec<(&'a str, Value)>,
+}
+
+/// Checks Adam's decay rates. At 1 a moment never forgets, and its bias cannot be corrected.
+pub(crate) fn check_betas(betas: [f64; 2]) -> Result<(), (&'static str, String)> {
+    match betas.into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
+        Some(beta) => Err(("train.betas", format!("{beta} is no decay rate; expected 0 or more, and less than 1"))),
+        None => Ok(()),
+    }
 }
 
 /// A complete, checked configuration.

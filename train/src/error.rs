@@ -1,6 +1,6 @@
 //! What can go wrong while training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of this crate. The text says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -70,24 +70,19 @@ pub enum TrainError {
         model: String,
     },
     /// The loss, a gradient or a weight stopped being finite.
-    #[error(
-        "loss, gradient or weights are not finite at step {step} (the loss: {loss}); the last checkpoint ({last}) is intact: \
-         lower the learning rate, or train in bf16 or fp32, and run again with `--out` of a new folder and \
-         `train.init_from`"
-    )]
+    #[error("{what} not finite at step {step}; {}", after_divergence(last.as_deref()))]
     Diverged {
         /// The step.
         step: u64,
-        /// The loss.
-        loss: f64,
-        /// Name of the last checkpoint, or "none yet".
-        last: String,
+        /// What is not finite, as the beginning of a sentence.
+        what: String,
+        /// The last checkpoint, if there is one yet.
+        last: Option<PathBuf>,
     },
     /// Gradients overflow in fp16 however little the loss is scaled.
     #[error(
-        "gradients overflow in fp16 at step {step} even with a loss scale of {factor} (the loss: {loss}); the last checkpoint \
-         ({last}) is intact: run again with `train.precision=bf16` or `fp32` to go on from it, or start anew with a lower \
-         learning rate"
+        "gradients overflow in fp16 at step {step} even with a loss scale of {factor} (the loss: {loss}); {}",
+        after_overflow(last.as_deref())
     )]
     Overflow {
         /// The step.
@@ -96,8 +91,8 @@ pub enum TrainError {
         factor: f64,
         /// The loss.
         loss: f64,
-        /// Name of the last checkpoint, or "none yet".
-        last: String,
+        /// The last checkpoint, if there is one yet.
+        last: Option<PathBuf>,
     },
     /// One of a run's processes ended before the others.
     #[error("process {rank} of this run is gone; its own message says why. Start all processes again to go on")]
@@ -169,5 +164,39 @@ impl TrainError {
     pub fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> TrainError {
         let path = path.into();
         move |source| TrainError::Io { action, path, source }
+    }
+
+    /// Wraps what went wrong with a file of a run's checkpoint, which others may lie before.
+    pub fn damaged(checkpoint: &Path) -> impl FnOnce(TrainError) -> TrainError {
+        let path = checkpoint.into();
+        move |error| {
+            let what = format!("{error}; remove its folder to go on from the checkpoint before it");
+            TrainError::Checkpoint { path, what }
+        }
+    }
+}
+
+fn after_divergence(last: Option<&Path>) -> String {
+    match last {
+        Some(last) => format!(
+            "the last checkpoint ({}) is intact: lower the learning rate, or train in bf16 or fp32, and run again with `--out` \
+             of a new folder and `train.init_from`",
+            last.display()
+        ),
+        None => "there is no checkpoint yet: run again with a lower learning rate, or in bf16 or fp32, and with `--overwrite`"
+            .into(),
+    }
+}
+
+fn after_overflow(last: Option<&Path>) -> String {
+    match last {
+        Some(last) => format!(
+            "the last checkpoint ({}) is intact: run again with `train.precision=bf16` or `fp32` to go on from it, or start \
+             anew with a lower learning rate",
+            last.display()
+        ),
+        None => "there is no checkpoint yet: run again with `train.precision=bf16` or `fp32`, or with a lower learning rate \
+                 and `--overwrite`"
+            .into(),
     }
 }

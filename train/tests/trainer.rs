@@ -253,7 +253,7 @@ fn overflow_at_any_factor_ends_the_run_and_publishes_nothing() {
     let message = train(&config, &run).unwrap_err().to_string();
     // 65536 is halved 17 times until it is below 1.
     assert!(message.contains("at step 17 ") && message.contains("loss scale of 0.5"), "{message}");
-    assert!(message.contains("none yet") && message.contains("bf16"), "{message}");
+    assert!(message.contains("no checkpoint yet") && message.contains("bf16"), "{message}");
     assert_eq!(std::fs::read_dir(run.join("checkpoints")).unwrap().count(), 0);
     assert_eq!(values(&run, "train/loss_scale"), [Some(0.5)]);
 }

@@ -181,6 +181,13 @@ pub(super) fn claim(dir: &Path, job: &JobSpec, overwrite: bool) -> Result<Claim,
         return Ok(Claim { rank_lock: None, manifest: Some(manifest), began });
     }
     match read_job(dir)? {
+        // An overwriting process died while it removed what had been there: what it began is done first.
+        Some(found) if found.world_size == CLEARING => {
+            same_job(dir, &found.job, &job.identity(), None)?;
+            clear(dir, job)?;
+            write_job(dir, job)?;
+            began.job = true;
+        }
         Some(found) => same_job(dir, &found.job, &job.identity(), Some((found.world_size, job.world_size)))?,
         None => {
             write_job(dir, job)?;

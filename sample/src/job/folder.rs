@@ -7,7 +7,7 @@ use crate::sampler::{SamplerConfig, Wanted};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use tokengrid_cache::write_atomically;
+use tokengrid_cache::{AtomicFile, write_atomically};
 
 /// `sample.json`: what a folder's images were made with, and which they are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ struct Recorded {
     /// BLAKE3 of the joined files that were written outside of the folder, by absolute path.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<String, String>,
+    /// The same of files that are getting their names: whichever of the two is there after a kill is the run's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    files_to_come: BTreeMap<String, String>,
 }
 
 /// The images of one run's settings in a folder.
@@ -81,7 +84,8 @@ impl Folder {
         }
         // The number of images may grow; what an image looks like may not change.
         let kept = was.clone().filter(|_| difference.is_none());
-        let (order_was, files) = kept.map_or_else(Default::default, |was| (was.npz_order, was.files));
+        let (order_was, files, files_to_come) =
+            kept.map_or_else(Default::default, |was| (was.npz_order, was.files, was.files_to_come));
         let same_images = |was: &Recorded| (&was.classes, was.per_class) == (&job.classes, job.per_class);
         let recorded = Recorded {
             settings: settings.clone(),
@@ -93,6 +97,7 @@ impl Folder {
             per_class: job.per_class,
             npz_order: npz_order.or(order_was.filter(|_| was.as_ref().is_some_and(same_images))),
             files,
+            files_to_come,
         };
         // Other ranks may be adding to a record that is ours already: it is left alone then.
         let is_new = was.as_ref() != Some(&recorded);
@@ -117,20 +122,25 @@ impl Folder {
         if self.is_new { self.write() } else { Ok(()) }
     }
 
-    /// Adds joined files to the record, so that a later call may replace them.
-    pub fn record_files(mut self, outputs: &Outputs) -> Result<(), SampleError> {
-        for path in [&outputs.npz, &outputs.tokens].into_iter().flatten() {
-            self.recorded.files.insert(absolute(path), hash_of(path).map_err(SampleError::io("read", path))?);
-        }
+    /// Gives a joined file its name. The record comes first: killed in between, the run still knows the file as its own, which
+    /// a later call may replace.
+    pub fn publish(&mut self, path: &Path, mut file: AtomicFile) -> Result<(), SampleError> {
+        let hash = file.unpublished().and_then(hash_of).map_err(SampleError::io("write", path))?;
+        let name = absolute(path);
+        self.recorded.files_to_come.insert(name.clone(), hash.clone());
+        self.write()?;
+        file.publish().map_err(SampleError::io("write", path))?;
+        self.recorded.files_to_come.remove(&name);
+        self.recorded.files.insert(name, hash);
         self.write()
     }
 
     /// Refuses to replace files that this run did not write.
     fn check_targets(&self, outputs: &Outputs) -> Result<(), SampleError> {
         for path in [&outputs.npz, &outputs.tokens].into_iter().flatten().filter(|path| path.exists()) {
-            let recorded = self.recorded.files.get(&absolute(path));
-            let is_ours = recorded.is_some_and(|hash| hash_of(path).is_ok_and(|found| found == *hash));
-            if !is_ours {
+            let (name, found) = (absolute(path), hash_of(path).map_err(SampleError::io("read", path))?);
+            let recorded = [&self.recorded.files, &self.recorded.files_to_come];
+            if !recorded.iter().any(|files| files.get(&name) == Some(&found)) {
                 return Err(SampleError::Exists { path: path.clone() });
             }
         }

@@ -7,11 +7,12 @@ use super::folder::{Folder, ImageFiles, Images, settings_of};
 use super::record::{self, Found};
 use super::{Outputs, SampleJob};
 use crate::SampleError;
-use crate::arrays::{Dtype, NpzImages, write_npy};
+use crate::arrays::{Dtype, NpzImages, npy};
 use crate::captions::captioned;
 use crate::sampler::Wanted;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use tokengrid_cache::{Permutation, derive_key};
+use tokengrid_cache::{AtomicFile, Permutation, derive_key};
 use tokengrid_tokenize::Picture;
 
 /// Pictures in the grid at most.
@@ -34,20 +35,20 @@ impl SampleJob<'_> {
     /// All joined files; the path of the grid.
     pub(super) fn join(
         &self,
-        folder: Folder,
+        mut folder: Folder,
         outputs: &Outputs,
         all: &[Wanted],
         order: Option<&[u64]>,
     ) -> Result<PathBuf, SampleError> {
-        let images = &folder.images;
-        let grid = self.write_grid(images, all)?;
+        let grid = self.write_grid(&folder.images, all)?;
         if let (Some(path), Some(order)) = (&outputs.npz, order) {
-            self.write_npz(path, images, all, order)?;
+            let file = self.write_npz(path, &folder.images, all, order)?;
+            folder.publish(path, file)?;
         }
         if let Some(path) = &outputs.tokens {
-            self.write_tokens(path, images, all)?;
+            let file = self.write_tokens(path, &folder.images, all)?;
+            folder.publish(path, file)?;
         }
-        folder.record_files(outputs)?;
         Ok(grid)
     }
 
@@ -81,22 +82,30 @@ impl SampleJob<'_> {
         }
     }
 
-    fn write_npz(&self, path: &Path, images: &Images, all: &[Wanted], order: &[u64]) -> Result<(), SampleError> {
+    fn write_npz(
+        &self,
+        path: &Path,
+        images: &Images,
+        all: &[Wanted],
+        order: &[u64],
+    ) -> Result<AtomicFile, SampleError> {
         let side = (self.model.config.side() as usize) * self.tokenizer.architecture.factor() as usize;
         let mut npz = NpzImages::create(path, all.len(), side)?;
         for &index in order {
             npz.push(&load(images, &all[index as usize])?.0.rgb)?;
         }
-        npz.finish()
+        npz.close()
     }
 
-    fn write_tokens(&self, path: &Path, images: &Images, all: &[Wanted]) -> Result<(), SampleError> {
+    fn write_tokens(&self, path: &Path, images: &Images, all: &[Wanted]) -> Result<AtomicFile, SampleError> {
         let n = self.model.config.block_size as usize;
         let mut bytes = Vec::with_capacity(all.len() * n * 4);
         for image in all {
             bytes.extend_from_slice(&self.token_bytes(images, image)?);
         }
-        write_npy(path, Dtype::I32, &[all.len(), n], &bytes)
+        let array = npy(Dtype::I32, &[all.len(), n], &bytes);
+        let write = || AtomicFile::create(path).and_then(|mut file| file.write_all(&array).map(|()| file));
+        write().map_err(SampleError::io("write", path))
     }
 
     /// The tokens of one image, int32 little-endian. The header of our own files is one block; the rest is the tokens.

@@ -11,8 +11,9 @@ use tokengrid_train::ar::{Unpacker, evaluate};
 /// Runs the command.
 pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
-    let ar = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
+    let (ar, weights) = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
+    cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
     let result = evaluate(&ar, &cache, runtime.device, args.limit, Some(signals::flag()))?;
     if global.json {
         return print_json(&json!({

@@ -1,9 +1,14 @@
 //! The token cache of `sample --cache-out`: labels are the classes, keys the images' names in the run's folder.
 
 use crate::exit::CheckFailed;
+use crate::files::check_takes_files;
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, MANIFEST_FILE, OpenMode, Row, TokenCache, TokenizerInfo};
 use tokengrid_sample::SampleJob;
+
+/// What a cache that is not finished has.
+const JOB_FILE: &str = ".job.json";
 
 /// The cache that a run's tokens are to become.
 pub struct TokensToCache {
@@ -36,17 +41,18 @@ impl TokensToCache {
         spec.source.location = format!("run {}", job.identity());
         let mode = if overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
         let cache = TokensToCache { dir: dir.into(), spec, mode };
-        cache.check_folder()?;
+        cache.check_folder(job.world_size)?;
         Ok(cache)
     }
 
-    fn check_folder(&self) -> anyhow::Result<()> {
+    fn check_folder(&self, world_size: u32) -> anyhow::Result<()> {
         let dir = self.dir.display();
         let above = std::path::absolute(&self.dir)?;
         let existing = above.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         if !existing.is_dir() {
             return Err(CheckFailed(format!("--cache-out {dir}: {} is not a folder", existing.display())).into());
         }
+        check_takes_files(existing).with_context(|| format!("cannot write --cache-out {dir}"))?;
         if existing != above || self.mode == OpenMode::Overwrite {
             return Ok(());
         }
@@ -59,11 +65,16 @@ impl TokensToCache {
             }
             return Ok(());
         }
+        // One that was begun must be of these tokens. The writer knows, and one process alone may ask it now.
+        if world_size == 1 && self.dir.join(JOB_FILE).exists() {
+            CacheWriter::open(&self.dir, self.spec.clone(), self.mode)?;
+            return Ok(());
+        }
         let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
         if let Some(found) = std::fs::read_dir(&self.dir)?.flatten().find(|entry| !is_hidden(&entry.file_name())) {
             let found = found.file_name();
             // A cache that was not finished has shards, which the writer looks at.
-            if !self.dir.join(".job.json").exists() {
+            if !self.dir.join(JOB_FILE).exists() {
                 let text =
                     format!("--cache-out {dir} is not empty (it holds {}); give another folder", found.display());
                 return Err(CheckFailed(text).into());

@@ -1,6 +1,7 @@
 //! The autoregressive model's hyper-parameters and the configuration of its training.
 
-use crate::config::{AR, Config, Reference, section};
+use crate::config::{AR, Config, Reference, check_betas, section};
+use crate::run::MODEL;
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 
@@ -107,6 +108,9 @@ section! {
 /// sizes to be a number.
 const COUNT_MAX: usize = 1 << 20;
 
+/// The file of a checkpoint with the optimizer's moments.
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
 /// `data.access` as the cache's reader knows it.
 pub fn access(name: &str) -> Option<Access> {
     match name {
@@ -153,6 +157,10 @@ impl Config for ArConfig {
         &AR
     }
 
+    fn resumes_from(&self) -> Vec<&'static str> {
+        vec![MODEL, OPTIMIZER]
+    }
+
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
         let train = &self.train;
@@ -170,13 +178,32 @@ impl Config for ArConfig {
         if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
             return Err((key, format!("{value} is more than {COUNT_MAX}")));
         }
+        if train.epochs == 0.0 {
+            return Err(("train.epochs", "0 is no number of epochs; expected more than 0".into()));
+        }
         let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
         if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err((key, format!("{value} is no number of epochs")));
         }
-        if train.peak_lr.is_nan() || train.peak_lr <= 0.0 {
-            return Err(("train.peak_lr", format!("{} is not above 0", train.peak_lr)));
+        if !(train.peak_lr.is_finite() && train.peak_lr > 0.0) {
+            return Err(("train.peak_lr", format!("{} is no learning rate; expected more than 0", train.peak_lr)));
         }
+        if !(train.weight_decay.is_finite() && train.weight_decay >= 0.0) {
+            return Err((
+                "train.weight_decay",
+                format!("{} is no weight decay; expected 0 or more", train.weight_decay),
+            ));
+        }
+        // Nothing is learnt at 0.
+        if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
+            let what = format!("{} is no limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
+            return Err(("train.grad_clip", what));
+        }
+        let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
+        if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
+            return Err((key, format!("{value} is no fraction of the peak learning rate; expected 0 to 1")));
+        }
+        check_betas(train.betas)?;
         if access(&self.data.access).is_none() {
             return Err(("data.access", "expected `map`, `map-random`, `preload` or `copy`".into()));
         }

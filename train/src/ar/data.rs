@@ -100,6 +100,24 @@ impl Unpacker {
         Ok(Unpacker { images, ..self.clone() })
     }
 
+    /// Checks that the tokens are those of the tokenizer with the fingerprint `trained_on`. Where either is not known, as with
+    /// imported tokens, nothing can be said.
+    ///
+    /// # Errors
+    /// They are another tokenizer's.
+    pub fn check_tokenizer(&self, trained_on: &str) -> Result<(), TrainError> {
+        let found = &self.cache.manifest().tokenizer;
+        if found.fingerprint.is_empty() || trained_on.is_empty() || found.fingerprint == trained_on {
+            return Ok(());
+        }
+        Err(TrainError::CacheMismatch {
+            path: self.cache.dir().into(),
+            field: "the tokenizer",
+            cache: format!("{} ({})", found.name, found.fingerprint),
+            model: format!("that of the tokens it is trained on ({trained_on})"),
+        })
+    }
+
     /// The images that count, by their place in the cache.
     pub fn images(&self) -> Range<usize> {
         self.images.clone()

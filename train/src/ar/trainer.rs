@@ -7,7 +7,7 @@
 //! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
-use super::config::{ArConfig, access};
+use super::config::{ArConfig, OPTIMIZER, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::description::Known;
 use super::engine::{Engine, StepName};
@@ -114,7 +114,11 @@ impl Trainer {
         let unpacker = whole.of_split(config.data.split.as_deref())?;
         let val_split = config.data.val_split.as_deref();
         let val = match &config.data.val_cache {
-            Some(path) => Some(open(path)?.of_split(val_split)?),
+            Some(path) => {
+                let other = open(path)?;
+                other.check_tokenizer(&whole.cache().manifest().tokenizer.fingerprint)?;
+                Some(other.of_split(val_split)?)
+            }
             None => val_split.map(|split| whole.of_split(Some(split))).transpose()?,
         };
         let folder = open_folder(&config, out, &*processes, overwrite)?;
@@ -122,7 +126,8 @@ impl Trainer {
         let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
         let mut engine = Engine::new(&config, &params, &runtime)?;
         if let Some(path) = checkpoint {
-            engine.optimizer.load(&path.join("optimizer.safetensors"))?;
+            let load = engine.optimizer.load(&path.join(OPTIMIZER));
+            load.map_err(TrainError::damaged(&path))?;
         }
         // A run may go on in another precision.
         if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
@@ -334,11 +339,13 @@ impl Trainer {
 
     /// The error that ends a run whose last step had `losses`.
     fn divergence(&self, losses: &Tensor) -> Result<TrainError, TrainError> {
-        let (step, loss) = (self.state.step, losses.double_value(&[0]) + losses.double_value(&[1]));
-        let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
+        let step = self.state.step;
+        let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
+        let loss = pre + post;
+        let last = self.folder.latest()?.map(|checkpoint| checkpoint.path);
         Ok(match self.overflows() {
             true => TrainError::Overflow { step, factor: self.engine.scale.factor, loss, last },
-            false => TrainError::Diverged { step, loss, last },
+            false => TrainError::Diverged { step, what: not_finite(loss, norm), last },
         })
     }
 
@@ -364,7 +371,7 @@ impl Trainer {
         self.folder.publish(&self.state, keep, |path| {
             let metadata = metadata::of(&self.config.model, Some(&self.state.tokenizer));
             save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save(&path.join("optimizer.safetensors"))
+            self.engine.optimizer.save(&path.join(OPTIMIZER))
         })?;
         Ok(())
     }
@@ -375,6 +382,15 @@ impl Trainer {
         let picture = sample(&self.engine.model).map_err(|source| TrainError::Sample { step, source })?;
         metrics.picture(step, "samples", &picture)?;
         Ok(())
+    }
+}
+
+/// Which part of a step is not finite, in the order in which one follows from the other.
+fn not_finite(loss: f64, norm: f64) -> String {
+    match (loss.is_finite(), norm.is_finite()) {
+        (false, _) => format!("the loss ({loss}) is"),
+        (true, false) => format!("the gradient (its norm is {norm}, the loss {loss:.4}) is"),
+        (true, true) => "the updated weights, or the optimizer's moments, are".into(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Checkpoints that appear whole or not at all.
 
 use super::SpikeWatch;
-use super::cleanup::{make_room, remove_checkpoint, remove_file};
-use super::newest::{newest_in, published, step_of};
+use super::cleanup::{make_room, remove_checkpoint};
+use super::latest::point_latest_at;
+use super::newest::{Search, published, step_of};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
@@ -49,25 +50,24 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The newest whole one below `folder`.
-    pub(super) fn latest(folder: &Path) -> Result<Option<Checkpoint>, TrainError> {
-        let Some(path) = newest_in(folder).map_err(TrainError::io("read", folder))? else { return Ok(None) };
+    /// The newest one below `folder` whose files `needed` are whole. It is an error if there are some and none is whole: a run
+    /// that started from nothing instead would replace what may still be mended.
+    pub(super) fn latest(folder: &Path, needed: &[&str]) -> Result<Option<Checkpoint>, TrainError> {
+        let Search { found, damaged } = Search::newest(folder, needed).map_err(TrainError::io("read", folder))?;
+        let Some(path) = found else {
+            return damaged.into_iter().next().map_or(Ok(None), |(path, what)| {
+                let what = format!(
+                    "{what}, and there is no whole one before it to go on from: bring it back, or start anew with --overwrite"
+                );
+                Err(TrainError::Checkpoint { path, what })
+            });
+        };
         let file = path.join("state.json");
         let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
         let state = serde_json::from_str(&text)
             .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to go on") })?;
         Ok(Some(Checkpoint { path, state }))
     }
-}
-
-/// Points `latest` at the newest whole checkpoint.
-pub(super) fn repair_latest(folder: &Path) -> Result<(), TrainError> {
-    let newest = newest_in(folder).map_err(TrainError::io("read", folder))?;
-    let Some(name) = newest.as_ref().and_then(|path| path.file_name()) else { return Ok(()) };
-    if fs::read_link(folder.join("latest")).is_ok_and(|link| link == Path::new(name)) {
-        return Ok(());
-    }
-    point_latest_at(folder, &name.to_string_lossy())
 }
 
 pub(super) fn publish(
@@ -90,17 +90,20 @@ pub(super) fn publish(
     fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
     point_latest_at(folder, &name)?;
     sync_folder(folder)?;
-    remove_old(folder, keep)?;
+    remove_old(folder, state.step, keep)?;
     Ok(path)
 }
 
-fn remove_old(folder: &Path, keep: Keep) -> Result<(), TrainError> {
+/// Removes what `keep` does not name. Those of later steps do not count: a run that went on from before them will replace them,
+/// since they are damaged.
+fn remove_old(folder: &Path, step: u64, keep: Keep) -> Result<(), TrainError> {
     if keep.last == 0 {
         return Ok(());
     }
     let stays = |path: &Path| keep.every > 0 && step_of(path).is_some_and(|step| step.is_multiple_of(keep.every));
     let all = published(folder).map_err(TrainError::io("read", folder))?;
-    let old = all.iter().rev().skip(keep.last).filter(|path| !stays(path));
+    let so_far = all.iter().filter(|path| step_of(path).is_some_and(|found| found <= step));
+    let old = so_far.rev().skip(keep.last).filter(|path| !stays(path));
     old.into_iter().try_for_each(|path| remove_checkpoint(path))
 }
 
@@ -117,13 +120,6 @@ fn fill(
     sync_folder(temporary)
 }
 
-fn point_latest_at(folder: &Path, name: &str) -> Result<(), TrainError> {
-    let (link, temporary) = (folder.join("latest"), folder.join(".latest.tmp"));
-    remove_file(&temporary)?;
-    std::os::unix::fs::symlink(name, &temporary).map_err(TrainError::io("create", &temporary))?;
-    fs::rename(&temporary, &link).map_err(TrainError::io("publish", &link))
-}
-
 /// Writes a file that appears whole or not at all.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     tokengrid_cache::write_atomically(path, bytes).map_err(TrainError::io("write", path))
@@ -135,6 +131,8 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::latest::repair_latest;
+    use super::super::newest::MODEL;
     use super::super::newest_checkpoint;
     use super::*;
     use tokengrid_tokenize::Weights;
@@ -170,7 +168,7 @@ mod tests {
     fn latest_is_the_newest_and_old_ones_go() {
         let folder = tempfile::tempdir().unwrap();
         (1..=4).for_each(|step| publish_one(folder.path(), step * 100));
-        let latest = Checkpoint::latest(folder.path()).unwrap().unwrap();
+        let latest = Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap();
         assert_eq!(latest.state, state(400));
         assert_eq!(step_at(&folder.path().join("latest")), 400);
         assert_eq!(published(folder.path()).unwrap().len(), 2);
@@ -184,7 +182,7 @@ mod tests {
             Err(TrainError::Checkpoint { path: dir.into(), what: "disk full".into() })
         });
         assert!(failure.is_err());
-        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 100);
+        assert_eq!(Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap().state.step, 100);
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|e| e.file_name()).collect();
         assert_eq!(names.len(), 2, "{names:?}");
     }
@@ -193,9 +191,9 @@ mod tests {
     fn an_unfinished_folder_of_a_killed_run_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(".step-00000900.tmp")).unwrap();
-        assert!(Checkpoint::latest(folder.path()).unwrap().is_none());
+        assert!(Checkpoint::latest(folder.path(), &[MODEL]).unwrap().is_none());
         publish_one(folder.path(), 900);
-        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 900);
+        assert_eq!(Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap().state.step, 900);
     }
 
     #[test]
@@ -209,13 +207,58 @@ mod tests {
         let newest = checkpoints.join("step-00000200");
         let found = (newest_checkpoint(run), newest_checkpoint(&checkpoints));
         assert_eq!(found, (Some(newest.clone()), Some(newest.clone())));
-        repair_latest(&checkpoints).unwrap();
+        repair_latest(&checkpoints, &[MODEL]).unwrap();
         assert_eq!(step_at(&checkpoints.join("latest")), 200);
         // Damaged after it was published: the one before it.
         let model = newest.join("model.safetensors");
         let bytes = fs::read(&model).unwrap();
         fs::write(&model, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(newest_checkpoint(run), Some(checkpoints.join("step-00000100")));
+    }
+
+    #[test]
+    fn a_later_one_that_is_damaged_pushes_out_no_good_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Keep { last: 1, every: 0 };
+        [100, 200].into_iter().for_each(|step| publish_with(folder.path(), step, Keep { last: 2, every: 0 }));
+        let needed = [MODEL, "optimizer.safetensors"];
+        let optimizer = |step: u64| folder.path().join(format!("step-{step:08}/optimizer.safetensors"));
+        std::fs::copy(optimizer(100).with_file_name(MODEL), optimizer(100)).unwrap();
+        let newest = |needed: &[&str]| Checkpoint::latest(folder.path(), needed).unwrap().unwrap().state.step;
+        assert_eq!((newest(&needed), newest(&[MODEL])), (100, 200), "the optimizer of the second is missing");
+        std::fs::write(optimizer(200), "cut").unwrap();
+        assert_eq!(newest(&needed), 100);
+        publish_with(folder.path(), 150, keep);
+        assert!(folder.path().join("step-00000150").is_dir(), "it is the newest of the run that goes on");
+        publish_with(folder.path(), 200, keep);
+        assert_eq!(published(folder.path()).unwrap(), [folder.path().join("step-00000200")]);
+        // None at all is whole.
+        std::fs::write(folder.path().join("step-00000200").join(MODEL), "cut").unwrap();
+        let error = Checkpoint::latest(folder.path(), &[MODEL]).unwrap_err().to_string();
+        assert!(error.contains("step-00000200") && error.contains("--overwrite"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_in_the_links_place_goes_if_it_is_a_second_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("latest");
+        let copy_links_followed = |step: u64| {
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
+            for file in fs::read_dir(folder.path().join(format!("step-{step:08}"))).unwrap().flatten() {
+                fs::copy(file.path(), link.join(file.file_name())).unwrap();
+            }
+        };
+        publish_one(folder.path(), 100);
+        copy_links_followed(100);
+        repair_latest(folder.path(), &[MODEL]).unwrap();
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("step-00000100"));
+        copy_links_followed(100);
+        fs::write(link.join("notes.txt"), "the user's own").unwrap();
+        publish_one(folder.path(), 200);
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("step-00000200"));
+        assert!(folder.path().join("latest.others-1/notes.txt").is_file());
+        assert!(folder.path().join("latest.others-1").join(MODEL).is_file());
     }
 
     #[test]
@@ -260,6 +303,6 @@ mod tests {
     fn the_newest_is_told_by_its_number() {
         let folder = tempfile::tempdir().unwrap();
         [99_999_999, 100_000_000].into_iter().for_each(|step| publish_one(folder.path(), step));
-        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().state.step, 100_000_000);
+        assert_eq!(Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap().state.step, 100_000_000);
     }
 }

@@ -1,6 +1,7 @@
 //! What in a run's folder is the program's own, and may be removed: by exact names, never a folder with all that is in it.
 
 use super::events::event_files;
+use super::latest::clear_folder;
 use super::lock::LOCK;
 use super::newest::step_of;
 use crate::TrainError;
@@ -17,6 +18,8 @@ pub(super) fn remove_run(folder: &Path) -> Result<(), TrainError> {
     event_files(folder)?.iter().filter(|path| own_events(path)).try_for_each(|path| remove_file(path))?;
     let checkpoints = folder.join("checkpoints");
     remove_unfinished(folder)?;
+    // While the checkpoints are there that it may be a copy of.
+    clear_folder(&checkpoints.join("latest"))?;
     for path in entries(&checkpoints)?.iter().filter(|path| step_of(path).is_some()) {
         remove_checkpoint(path)?;
     }
@@ -89,11 +92,21 @@ pub(super) fn remove_checkpoint(path: &Path) -> Result<(), TrainError> {
 /// Makes room at `path`: a checkpoint there is removed, and a folder that stays for others' files in it takes another name.
 pub(super) fn make_room(path: &Path) -> Result<(), TrainError> {
     remove_checkpoint(path)?;
-    let Some(name) = path.file_name().filter(|_| fs::symlink_metadata(path).is_ok()) else { return Ok(()) };
-    let named = |n: u32| path.with_file_name(format!("{}.others-{n}", name.to_string_lossy()));
-    let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(0));
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let aside = move_aside(path)?;
     tracing::warn!("{} is now {}: files in it are not of this program", path.display(), aside.display());
-    fs::rename(path, &aside).map_err(TrainError::io("rename", path))
+    Ok(())
+}
+
+/// Gives what is at `path` another name, which nothing has.
+pub(super) fn move_aside(path: &Path) -> Result<PathBuf, TrainError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let named = |n: u32| path.with_file_name(format!("{name}.others-{n}"));
+    let aside = (1..).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(0));
+    fs::rename(path, &aside).map_err(TrainError::io("rename", path))?;
+    Ok(aside)
 }
 
 /// The first entry of a folder without a run that is neither this program's start of one nor the system's.

@@ -13,6 +13,7 @@
 mod checkpoint;
 mod cleanup;
 mod events;
+mod latest;
 mod lock;
 mod metrics;
 mod newest;
@@ -26,6 +27,7 @@ pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
 pub(crate) use checkpoint::write_atomically;
+pub(crate) use newest::MODEL;
 
 use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
@@ -41,6 +43,8 @@ pub struct RunFolder {
     config_toml: String,
     /// The configuration that was in the folder.
     before: Option<String>,
+    /// Files that a checkpoint must have to go on from.
+    needed: Vec<&'static str>,
     _lock: Option<lock::RunLock>,
 }
 
@@ -72,8 +76,9 @@ impl RunFolder {
         write_atomically(&path.join(CONFIG), config_toml.as_bytes())?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
-        checkpoint::repair_latest(&checkpoints)?;
-        Ok(RunFolder { path: path.into(), config_toml, before, _lock: Some(lock) })
+        let needed = config.resumes_from();
+        latest::repair_latest(&checkpoints, &needed)?;
+        Ok(RunFolder { path: path.into(), config_toml, before, needed, _lock: Some(lock) })
     }
 
     /// The folder of a run that another process has opened: nothing is written.
@@ -81,7 +86,8 @@ impl RunFolder {
     /// # Errors
     /// A configuration that TOML cannot express.
     pub fn join<C: Config>(path: &Path, config: &C) -> Result<RunFolder, TrainError> {
-        Ok(RunFolder { path: path.into(), config_toml: to_toml(config)?, before: None, _lock: None })
+        let (config_toml, needed) = (to_toml(config)?, config.resumes_from());
+        Ok(RunFolder { path: path.into(), config_toml, before: None, needed, _lock: None })
     }
 
     /// The configuration that the run had until now; `None` for a new one.
@@ -94,12 +100,12 @@ impl RunFolder {
         &self.path
     }
 
-    /// The newest valid checkpoint, if there is one.
+    /// The newest checkpoint that has all that the run needs to go on, if there is one.
     ///
     /// # Errors
-    /// The folder cannot be read.
+    /// The folder cannot be read; there are checkpoints, and all are damaged.
     pub fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
-        Checkpoint::latest(&self.path.join("checkpoints"))
+        Checkpoint::latest(&self.path.join("checkpoints"), &self.needed)
     }
 
     /// Publishes a checkpoint of `state`: `write` fills a folder that then appears under its final name, whole. Older

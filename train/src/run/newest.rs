@@ -4,22 +4,48 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tokengrid_tokenize::Weights;
 
-/// The folder of the newest whole checkpoint of a run, or of a run's `checkpoints`. The link `latest` does not count: a run
-/// that was killed between a checkpoint and its link left an older one there.
+/// The file that holds a checkpoint's weights.
+pub(crate) const MODEL: &str = "model.safetensors";
+
+/// The folder of the newest checkpoint of a run, or of a run's `checkpoints`, whose weights are whole. The link `latest` does
+/// not count: a run that was killed between a checkpoint and its link left an older one there.
 pub fn newest_checkpoint(folder: &Path) -> Option<PathBuf> {
     let folders = [folder.join("checkpoints"), folder.to_path_buf()];
-    folders.iter().find_map(|folder| newest_in(folder).ok().flatten())
+    folders.iter().find_map(|folder| {
+        let search = Search::newest(folder, &[MODEL]).ok()?;
+        search.tell();
+        search.found
+    })
 }
 
-/// The newest whole one in `folder`. Others were damaged after they were published: a later one that is passed over is told.
-pub(super) fn newest_in(folder: &Path) -> io::Result<Option<PathBuf>> {
-    for path in published(folder)?.into_iter().rev() {
-        match check(&path) {
-            Ok(()) => return Ok(Some(path)),
-            Err(what) => tracing::warn!("{} is damaged ({what}); the one before it is taken", path.display()),
+/// A look for the newest whole checkpoint.
+pub(super) struct Search {
+    /// Its folder.
+    pub found: Option<PathBuf>,
+    /// Later ones, which were damaged after they were published, and what is wrong with them.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+impl Search {
+    /// The newest checkpoint in `folder` whose files `needed` are whole.
+    pub fn newest(folder: &Path, needed: &[&str]) -> io::Result<Search> {
+        let mut damaged = vec![];
+        for path in published(folder)?.into_iter().rev() {
+            match check(&path, needed) {
+                Ok(()) => return Ok(Search { found: Some(path), damaged }),
+                Err(what) => damaged.push((path, what)),
+            }
+        }
+        Ok(Search { found: None, damaged })
+    }
+
+    /// Says which ones are passed over.
+    pub fn tell(&self) {
+        let Some(found) = &self.found else { return };
+        for (path, what) in &self.damaged {
+            tracing::warn!("{} is damaged ({what}); {} before it is taken", path.display(), found.display());
         }
     }
-    Ok(None)
 }
 
 /// Published checkpoints, oldest first.
@@ -42,14 +68,19 @@ pub(super) fn step_of(path: &Path) -> Option<u64> {
     if digits.len() >= 8 && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
 }
 
-/// What makes a folder a checkpoint: a state of the step in its name, and a model whose file is whole.
-fn check(path: &Path) -> Result<(), String> {
+/// What makes a folder a checkpoint: a state of the step in its name, and files that are whole.
+fn check(path: &Path, needed: &[&str]) -> Result<(), String> {
     let text = std::fs::read_to_string(path.join("state.json")).map_err(|e| format!("state.json: {e}"))?;
     let state: serde_json::Value = serde_json::from_str(&text).map_err(|e| format!("state.json: {e}"))?;
     let step = state.get("step").and_then(serde_json::Value::as_u64);
     if step != step_of(path) {
         return Err(format!("the step in its state.json is {step:?}"));
     }
-    Weights::open(&path.join("model.safetensors")).map_err(|e| e.to_string())?;
-    Ok(())
+    needed.iter().try_for_each(|name| {
+        let file = path.join(name);
+        if !file.is_file() {
+            return Err(format!("{name} is missing"));
+        }
+        Weights::open(&file).map(drop).map_err(|e| e.to_string())
+    })
 }

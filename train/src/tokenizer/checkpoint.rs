@@ -14,10 +14,15 @@ use super::learner::{Adversary, InitialWeights, Learner, Player};
 use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
 use crate::rng::CounterRng;
+use crate::run::MODEL;
 use std::path::Path;
 use tch::{Kind, Tensor};
 use tokengrid_tokenize::weights::{pt_metadata, save_safetensors};
 use tokengrid_tokenize::{Params, TokenizeError, Variant, Weights};
+
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+pub(super) const DISCRIMINATOR_OPTIMIZER: &str = "discriminator_optimizer.safetensors";
+pub(super) const LEARNER: &str = "learner.safetensors";
 
 /// The name of a parameter's average: the dots go.
 fn ema_name(name: &str) -> String {
@@ -108,13 +113,13 @@ impl Learner {
             model.extend(adversary.tensors());
             let LeCam { real, fake } = &adversary.lecam;
             state.extend([("lecam.real", real), ("lecam.fake", fake)].map(|(n, t)| (n.into(), t.shallow_clone())));
-            adversary.player.optimizer.save(&folder.join("discriminator_optimizer.safetensors"))?;
+            adversary.player.optimizer.save(&folder.join(DISCRIMINATOR_OPTIMIZER))?;
         }
-        write(&folder.join("model.safetensors"), &model)?;
-        write(&folder.join("learner.safetensors"), &state)?;
+        write(&folder.join(MODEL), &model)?;
+        write(&folder.join(LEARNER), &state)?;
         let ema = self.generator.ema.params(&self.generator.optimizer);
         save_safetensors(&folder.join("ema.safetensors"), ema.iter(), pt_metadata())?;
-        self.generator.optimizer.save(&folder.join("optimizer.safetensors"))
+        self.generator.optimizer.save(&folder.join(OPTIMIZER))
     }
 
     /// Restores what [`Learner::save`] wrote after `batches` batches, on a learner made of the weights in its
@@ -123,19 +128,19 @@ impl Learner {
     /// # Errors
     /// A missing or misshapen tensor.
     pub fn load(&mut self, folder: &Path, batches: u64) -> Result<(), TrainError> {
-        let model = Weights::open(&folder.join("model.safetensors"))?;
-        let state = Weights::open(&folder.join("learner.safetensors"))?;
+        let model = Weights::open(&folder.join(MODEL))?;
+        let state = Weights::open(&folder.join(LEARNER))?;
         self.batches = batches;
         self.steps_per_batch = match state.contains(STEPS_PER_BATCH) {
             true => state.tensor(STEPS_PER_BATCH)?.int64_value(&[]).max(1) as u64,
             false => self.earlier_steps_per_batch(folder),
         };
-        self.generator.load(&folder.join("optimizer.safetensors"), &model)?;
+        self.generator.load(&folder.join(OPTIMIZER), &model)?;
         self.scale.factor = state.tensor("loss_scale.factor")?.double_value(&[]);
         self.scale.good_steps = state.tensor("loss_scale.good_steps")?.int64_value(&[]) as u64;
         self.scale.skipped_steps = state.tensor("loss_scale.skipped_steps")?.int64_value(&[]) as u64;
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.load(&folder.join("discriminator_optimizer.safetensors"), &model)?;
+            adversary.player.load(&folder.join(DISCRIMINATOR_OPTIMIZER), &model)?;
             let LeCam { real, fake } = &mut adversary.lecam;
             real.f_copy_(&state.tensor("lecam.real")?)?;
             fake.f_copy_(&state.tensor("lecam.fake")?)?;

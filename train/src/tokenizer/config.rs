@@ -1,9 +1,11 @@
 //! The configuration of a tokenizer's training.
 
 use super::adversarial::DiscLoss;
+use super::checkpoint::{DISCRIMINATOR_OPTIMIZER, LEARNER, OPTIMIZER};
 use super::discriminator::PatchGan;
-use crate::config::{Config, Reference, TOKENIZER, section};
+use crate::config::{Config, Reference, TOKENIZER, check_betas, section};
 use crate::perceptual::Backbone;
+use crate::run::MODEL;
 use serde::{Deserialize, Serialize};
 use tokengrid_tokenize::{Architecture, Precision, Variant};
 
@@ -170,6 +172,11 @@ impl Config for TokenizerConfig {
         &TOKENIZER
     }
 
+    fn resumes_from(&self) -> Vec<&'static str> {
+        let adversary = self.loss.patch_gan().map(|_| DISCRIMINATOR_OPTIMIZER);
+        [MODEL, OPTIMIZER, LEARNER].into_iter().chain(adversary).collect()
+    }
+
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
         let factor = self.model.architecture().factor();
@@ -221,6 +228,9 @@ impl LossSection {
         if let Some((key, value)) = weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err((key, format!("{value} is no weight; expected 0 or more")));
         }
+        if self.mse_share > 1.0 {
+            return Err(("loss.mse_share", format!("{} is not within 0 to 1", self.mse_share)));
+        }
         self.disc_loss.parse::<DiscLoss>().map_err(|what| ("loss.disc_loss", what))?;
         if self.disc_ndf < 1 || self.disc_ndf > 1024 || !(1..=8).contains(&self.disc_num_layers) {
             return Err(("loss.disc_ndf", "expected 1 to 1024 channels, and 1 to 8 disc_num_layers".into()));
@@ -257,8 +267,14 @@ impl TokenizerTrainSection {
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
-        if self.batch_size == 0 || self.log_every == 0 || self.checkpoint_every == 0 {
-            return Err(("train.batch_size", "this, log_every and checkpoint_every must be at least 1".into()));
+        let at_least_one = [
+            ("train.batch_size", self.batch_size as u64),
+            ("train.log_every", self.log_every),
+            ("train.checkpoint_every", self.checkpoint_every),
+            ("train.max_steps", self.max_steps.unwrap_or(1)),
+        ];
+        if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err((key, "must be at least 1".into()));
         }
         if self.batch_size > BATCH_MAX || self.image_size > SIDE_MAX {
             let what = format!("expected at most {BATCH_MAX}, and crops of at most {SIDE_MAX} pixels");
@@ -275,8 +291,6 @@ impl TokenizerTrainSection {
             return Err(("train.epochs", format!("{} is no number of epochs; expected more than 0", self.epochs)));
         }
         let shares = [
-            ("train.betas", self.betas[0]),
-            ("train.betas", self.betas[1]),
             ("train.ema_decay", self.ema_decay),
             ("train.lr_end", self.lr_end),
             ("train.lr_drop_rate", self.lr_drop_rate),
@@ -284,6 +298,7 @@ impl TokenizerTrainSection {
         if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
             return Err((key, format!("{value} is not within 0 to 1")));
         }
+        check_betas(self.betas)?;
         self.precision.parse::<Precision>().map_err(|e| ("train.precision", e.to_string()))?;
         self.init_variant.parse::<Variant>().map_err(|e| ("train.init_variant", e.to_string()))?;
         Ok(())

@@ -101,7 +101,7 @@ impl TokenizerTrainer {
         let (weights, state, checkpoint) = start(&config, &folder)?;
         let mut learner = Learner::new(&config, weights, perceptual, runtime.device, kind, scale)?;
         if let Some(path) = checkpoint {
-            learner.load(&path, state.step)?;
+            learner.load(&path, state.step).map_err(TrainError::damaged(&path))?;
         }
         let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
         if let Some(before) = folder.before::<TokenizerConfig>().filter(|_| state.step > 0) {
@@ -320,10 +320,12 @@ impl TokenizerTrainer {
 
     /// The error that ends a run whose last step had these losses.
     fn divergence(&self, values: &[(&'static str, f64)]) -> Result<TrainError, TrainError> {
-        let total = values.iter().find(|(name, _)| *name == "train/total_loss").map_or(f64::NAN, |(_, loss)| *loss);
-        let loss = first_not_finite(values).map_or(total, |(_, loss)| loss);
-        let last = self.folder.latest()?.map_or("none yet".into(), |c| c.path.display().to_string());
-        Ok(TrainError::Diverged { step: self.state.step, loss, last })
+        let what = match first_not_finite(values) {
+            Some((name, value)) => format!("`{name}` ({value}) is"),
+            None => "the updated weights, their averages or the optimizer's moments are".into(),
+        };
+        let last = self.folder.latest()?.map(|checkpoint| checkpoint.path);
+        Ok(TrainError::Diverged { step: self.state.step, what, last })
     }
 }
 
