@@ -9,7 +9,7 @@ use crate::error::CacheError;
 use crate::reader::TokenCache;
 
 /// Rows of the first cache that are compared at a time. Where the rows of the second one are in another order, all of its
-/// columns are read once for each of these blocks, at some 24 bytes a row.
+/// columns are read once for each of these blocks, at about 24 bytes per row.
 const BLOCK_ROWS: usize = 1 << 20;
 
 /// How two caches differ.
@@ -71,7 +71,7 @@ pub struct RowDiff {
 /// Compares two caches; of rows that differ, lists the first `listed_max`. `progress` is called with the images of the
 /// first cache that are done, and all of them.
 ///
-/// Memory: 24 MiB, and 9 bytes an image of the second cache (25 where the caches are in different orders).
+/// Memory: 24 MiB, and 9 bytes per image of the second cache (25 where the caches are in different orders).
 ///
 /// # Errors
 /// A column of one of them is damaged, or its file cannot be read; [`CacheError::Cancelled`]. Token bytes are compared as

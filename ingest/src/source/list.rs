@@ -231,5 +231,5 @@ fn normalize(path: &Path) -> Result<PathBuf, String> {
             _ => plain.push(component),
         }
     }
-    if plain.file_name().is_none() { Err(format!("'{}' is no file", path.display())) } else { Ok(plain) }
+    if plain.file_name().is_none() { Err(format!("'{}' is not a file", path.display())) } else { Ok(plain) }
 }

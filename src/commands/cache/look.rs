@@ -23,7 +23,7 @@ pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     );
     println!("  grid           {height} x {width} tokens of {} bits", info.bits);
     println!(
-        "  size           {} in {}, {:.1} bytes a row",
+        "  size           {} in {}, {:.1} bytes per row",
         bytes(info.bytes),
         counted(info.shards.len(), "shard"),
         info.bytes_per_row

@@ -101,7 +101,7 @@ fn check_neighbours(numbers: &[usize], runs: &[Option<Vec<Member<'_>>>]) -> Resu
     Ok(())
 }
 
-/// Whether several stems are there, all of them with the same endings, more than one, that are no numbers: `left.jpg` and
+/// Whether several stems are there, all of them with the same endings, more than one, that are not numbers: `left.jpg` and
 /// `right.jpg`.
 pub(super) fn are_regular(runs: &[Vec<Member<'_>>]) -> bool {
     let endings = |run: &[Member<'_>]| -> BTreeSet<String> {
