@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod demo;
 mod eval;
 mod model;
 mod sample;
@@ -16,6 +17,7 @@ pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
 pub use cache::{ImageArg, MadeOfArgs};
+pub use demo::DemoArgs;
 pub use eval::{
     EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
@@ -86,6 +88,8 @@ fn memory_size(text: &str) -> Result<u64, String> {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The whole pipeline on photographs that the program carries: from image files to sampled pictures.
+    Demo(DemoArgs),
     /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.
     Ingest(IngestArgs),
     /// Look at a token cache, and check it.

@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod decoder;
+mod demo;
 mod eval;
 mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -46,6 +47,7 @@ pub fn hand_over() -> anyhow::Error {
 /// Runs a command of those that need libtorch as a whole.
 pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
     match command {
+        Command::Demo(args) => demo::run(args, global),
         Command::Tokenize(args) => tokenize::run(args, global),
         Command::Reconstruct(args) => reconstruct::run(args, global),
         Command::Weights(args) => weights::run(&args.command, global),
