@@ -8,9 +8,9 @@ use common::{fails, json, photos, repository, sorted, text, tokengrid};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tokengrid_model::{Params, Variant, Weights};
 use tokengrid_test_support::{golden, golden_json};
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Params, Variant, Weights};
+use tokengrid_train::run::save_safetensors;
 
 fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
@@ -274,7 +274,7 @@ fn a_checkpoint_counts_with_all_that_going_on_needs() {
 
 /// The small tokenizer with other weights.
 fn other_tokenizer(folder: &Path) -> PathBuf {
-    let tiny = tokengrid_tokenize::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let params: Params = params.iter().map(|(name, tensor)| (name.to_string(), tensor * 1.01)).collect();
     let path = folder.join("other.safetensors");

@@ -4,9 +4,9 @@ use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
 use std::path::Path;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
+use tokengrid_model::ar::{ArModel, ArWeights, Description, Known};
+use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, tiny};
 use tokengrid_tokenize::job::fingerprint;
-use tokengrid_tokenize::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, tiny};
-use tokengrid_train::ar::{ArModel, ArWeights, Description, Known};
 
 /// Device and precision as typed.
 pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {

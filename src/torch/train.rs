@@ -10,7 +10,7 @@ use crate::terminal::{Meter, print_json, seconds};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
-use tokengrid_tokenize::{Precision, Runtime};
+use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
 use tokengrid_train::run::OneProcess;

@@ -42,7 +42,7 @@ impl Measured {
 pub fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     bars(measured, &mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
-    let picture = tokengrid_tokenize::Picture::new(SIZE.0 as usize, SIZE.1 as usize, rgb);
+    let picture = tokengrid_model::Picture::new(SIZE.0 as usize, SIZE.1 as usize, rgb);
     write_whole(path, &picture.to_png())
 }
 

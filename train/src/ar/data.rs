@@ -1,8 +1,6 @@
 //! Batches of the token cache, unpacked ahead of time.
 
-use super::config::ModelConfig;
 use crate::TrainError;
-use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -12,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
+use tokengrid_model::ar::ModelConfig;
+use tokengrid_model::rng::CounterRng;
 
 /// One batch, still on the host.
 #[derive(Debug)]

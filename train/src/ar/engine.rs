@@ -9,15 +9,15 @@
 use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;
 use super::fused::FusedStep;
-use super::model::ArModel;
 use super::recompute::recomputed;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Gradients};
-use crate::rng::CounterRng;
 use crate::run::Processes;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Params, Precision, Runtime};
+use tokengrid_model::ar::ArModel;
+use tokengrid_model::rng::CounterRng;
+use tokengrid_model::{Params, Precision, Runtime};
 
 /// Model and optimizer.
 #[derive(Debug)]

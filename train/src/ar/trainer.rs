@@ -9,22 +9,19 @@
 
 use super::config::{ArConfig, OPTIMIZER, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
-use super::description::Known;
 use super::engine::{Engine, StepName};
-use super::metadata;
-use super::model::ArModel;
-use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
-use crate::rng::CounterRng;
-use crate::run::{Keep, Metrics, Processes, RunFolder, State};
+use crate::run::{Keep, Metrics, Processes, RunFolder, State, save_safetensors};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
-use tokengrid_tokenize::weights::{Weights, save_safetensors};
-use tokengrid_tokenize::{Params, Picture, Runtime};
+use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
+use tokengrid_model::rng::CounterRng;
+use tokengrid_model::weights::Weights;
+use tokengrid_model::{Params, Picture, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -369,7 +366,7 @@ impl Trainer {
         let train = &self.config.train;
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
-            let metadata = metadata::of(&self.config.model, Some(&self.state.tokenizer));
+            let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
             save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
             self.engine.optimizer.save(&path.join(OPTIMIZER))
         })?;

@@ -4,10 +4,10 @@ use super::adversarial::DiscLoss;
 use super::checkpoint::{DISCRIMINATOR_OPTIMIZER, LEARNER, OPTIMIZER};
 use super::discriminator::PatchGan;
 use crate::config::{Config, Reference, TOKENIZER, check_betas, section};
-use crate::perceptual::Backbone;
-use crate::run::MODEL;
 use serde::{Deserialize, Serialize};
-use tokengrid_tokenize::{Architecture, Precision, Variant};
+use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::perceptual::Backbone;
+use tokengrid_model::{Architecture, Precision, Variant};
 
 section! {
     /// Hyper-parameters; the defaults are the reference's `imagenet_256_L`.

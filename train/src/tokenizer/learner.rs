@@ -11,9 +11,9 @@ use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
-use crate::perceptual::Lpips;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Params, Tokenizer, lfq};
+use tokengrid_model::perceptual::Lpips;
+use tokengrid_model::{Params, Tokenizer, lfq};
 
 /// The networks in training. Fields are what a checkpoint holds.
 pub struct Learner {

@@ -8,7 +8,6 @@ use super::schedule::LrSchedule;
 use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::perceptual::{Backbone, Lpips};
 use crate::run::{Keep, Metrics, RunFolder, State};
 use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Precision, Runtime, Variant, pixels};
+use tokengrid_model::perceptual::{Backbone, Lpips};
+use tokengrid_model::{Precision, Runtime, Variant, pixels};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views, psnr};
-use tokengrid_tokenize::{Picture, Tokenizer, pixels};
+use tokengrid_model::{Picture, Tokenizer, pixels};
 
 /// Pictures in a row of the reconstructions.
 const COLUMNS: usize = 8;
