@@ -7,7 +7,7 @@ use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tokengrid_ingest::{
-    Kernel, Limits, Recipe, Region, Resampler, Resize, RgbImage, Source, SourceOptions, decode_rgb, target_size,
+    Kernel, Limits, Recipe, Region, Resampler, RgbImage, Source, SourceOptions, decode_rgb, target_size,
     views_of, views_of_file,
 };
 
@@ -52,7 +52,6 @@ fn files(c: &mut Criterion) {
     let mut group = c.benchmark_group("photographs");
     group.throughput(Throughput::Elements(1));
     let exact = Recipe::default();
-    let fast = Recipe { resize: Resize::Fast, ..exact };
     let mut run = |name: &str, work: &dyn Fn(&[u8])| {
         let mut next = (0..files.len()).cycle();
         let mut file = || &files[next.next().expect("endless")][..];
@@ -66,9 +65,6 @@ fn files(c: &mut Criterion) {
     });
     run("to a view, as far as needed", &|file| {
         black_box(views_of_file(file, "", &exact, &Limits::default()).expect("views"));
-    });
-    run("to a view, fast resize", &|file| {
-        black_box(views_of_file(file, "", &fast, &Limits::default()).expect("views"));
     });
     group.finish();
 }

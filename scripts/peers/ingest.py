@@ -153,7 +153,6 @@ def main():
         return rate
 
     contestants["tokengrid ingest"] = tokengrid
-    contestants["tokengrid ingest --resize fast"] = lambda: ours(args.program, args.source, ["--resize", "fast"])[0]
     figures = Rounds(contestants, args.rounds).run()
     figures["pure decoding (libjpeg-turbo)"] = decoding[: args.rounds]
     notes = [f"{len(files)} images of {args.source}"]

@@ -1,10 +1,34 @@
+//! Pictures in terminals: `cache show --image`.
+//!
 //! Half blocks: a character is two pixels, its upper half in the foreground's colour, its lower half in the background's.
 
+use crate::args::{DeviceArgs, Global, TokenizerArgs};
+use crate::commands::cache::table::terminal_columns;
+use crate::torch::decoder::TokenDecoder;
 use std::fmt::Write;
+use tokengrid_cache::TokenCache;
 use tokengrid_tokenize::Picture;
 
+/// Columns of a picture where the terminal does not say how many it has.
+const COLUMNS: usize = 80;
+
+/// Decodes a grid and prints its picture.
+pub fn print(
+    cache: &TokenCache,
+    tokens: &[u32],
+    weights: &TokenizerArgs,
+    device: &DeviceArgs,
+    global: &Global,
+) -> anyhow::Result<()> {
+    let picture = TokenDecoder::open(cache.manifest(), weights, device, global)?.picture(tokens);
+    let columns = terminal_columns();
+    let text = text(&picture, if columns == usize::MAX { COLUMNS } else { columns });
+    crate::output::print_raw(&format!("{text}\n"));
+    Ok(())
+}
+
 /// The picture, at most `columns` characters wide and never larger than it is.
-pub fn text(picture: &Picture, columns: usize) -> String {
+fn text(picture: &Picture, columns: usize) -> String {
     let width = columns.min(picture.width).max(1);
     let height = (picture.height * width / picture.width.max(1)).max(1);
     let mut text = String::new();
