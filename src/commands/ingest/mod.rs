@@ -37,6 +37,7 @@ pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
         labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
+        ..SourceOptions::default()
     };
     let source = open_source(&args.source, &options)?;
     if source.unlabelled() > 0 {

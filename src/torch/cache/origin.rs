@@ -130,6 +130,7 @@ pub fn with_origin(
             labels: made_of.labels.clone(),
             image_column: made_of.image_column.clone(),
             label_column: made_of.label_column.clone(),
+            ..SourceOptions::default()
         };
         let source = ingest::open_source(&path, &options)?;
         let labels = labels_of(&source, manifest);
