@@ -101,7 +101,7 @@ PEERS = {
 
 
 def ours(program, source, flags=()):
-    """One round: `bench ingest` on one thread, (images a processor second, that of pure decoding).
+    """One round: `bench ingest` on one thread, (images per processor second, that of pure decoding).
 
     A contestant in Python keeps its memory from round to round. Ours is a new process each time: the median of three
     passes is what it does once it is warm.
