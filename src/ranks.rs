@@ -54,7 +54,7 @@ impl<'a> Launched<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(Usage(format!("{name}={text} in the environment is no number")).into()),
+            Err(_) => Err(Usage(format!("{name}={text} in the environment is not a number")).into()),
         }
     }
 

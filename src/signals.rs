@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the work in hand is finished or dropped, everything stays resumable. A second signal ends at once.
+//! Ctrl-C and SIGTERM: the current unit of work is finished or dropped, everything stays resumable. A second signal ends at once.
 
 use crate::exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -73,7 +73,7 @@ fn listen() {
     let _ = std::thread::Builder::new().name("signals".into()).spawn(listen);
 }
 
-/// From now on the command is waited for, however long it takes to finish and keep the work in hand: a step and its
+/// From now on the command is waited for, however long it takes to finish and keep the current work: a step and its
 /// checkpoint, a batch and its shard. Every other command ends within two seconds, in the middle of what it does if it
 /// must: what it writes appears under its final name when it is whole, as after a kill.
 pub fn keep_work() {

@@ -47,7 +47,7 @@ impl Default for LoaderBench {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LoaderFigures {
-    /// Median over the timings: grids a second as training reads them, in shuffled order, the low third of each token's bits
+    /// Median over the timings: grids per second as training reads them, in shuffled order, the low third of each token's bits
     /// and the others unpacked into `i64` batches of their own.
     pub grids_per_second: f64,
     /// Every timing, in order.
@@ -56,7 +56,7 @@ pub struct LoaderFigures {
     pub grids_per_second_wall: f64,
     /// The shuffle alone: rows chosen a second.
     pub rows_chosen_per_second: f64,
-    /// The unpacking alone, from the processor's first-level cache: grids a second.
+    /// The unpacking alone, from the processor's first-level cache: grids per second.
     pub unpack_grids_per_second: f64,
     /// Which unpacking kernel: `avx2`, `neon` or `scalar`.
     pub kernel: &'static str,

@@ -28,7 +28,8 @@ pub fn remove_cache(dir: &Path, rest: &Path) -> Result<(), CacheError> {
             .partition(|name| (is_listed(name) || is_derived(name)) && !dir.join(name).is_dir());
         for name in foreign {
             let target = free_name(rest, name);
-            fs::rename(dir.join(name), &target).map_err(io_error("move what is no part of the cache to", &target))?;
+            fs::rename(dir.join(name), &target)
+                .map_err(io_error("move what does not belong to the cache to", &target))?;
         }
         sync_dir(rest)?;
         ours.into_iter().try_for_each(|name| remove_if_present(&dir.join(name)))?;

@@ -41,7 +41,7 @@ pub enum CacheError {
     Unfinished { path: PathBuf, done: usize, expected: usize, advice: String },
 
     #[error(
-        "{} is not empty and is no token cache (found {found}): choose an empty or new folder",
+        "{} is not empty and is not a token cache (found {found}): choose an empty or new folder",
         path.display()
     )]
     FolderNotEmpty { path: PathBuf, found: String },
@@ -75,7 +75,7 @@ pub enum CacheError {
     #[error("shard {}: the Parquet footer cannot be read: the file is damaged or no shard", path.display())]
     FooterSyntax { path: PathBuf, source: ParquetError },
 
-    #[error("shard {}: the end of the file is no Parquet footer ({what}): it was truncated or is no shard", path.display())]
+    #[error("shard {}: the file does not end with a Parquet footer ({what}): it was truncated or is not a shard", path.display())]
     FooterFrame { path: PathBuf, what: &'static str },
 
     #[error("shard {}: metadata {key} is {actual}, expected {expected}", path.display())]
@@ -168,7 +168,7 @@ pub enum CacheError {
     )]
     ExportInUse { path: PathBuf, lock: PathBuf },
 
-    #[error("{} is no array file that can be imported: {what}", path.display())]
+    #[error("{} is not an array file that can be imported: {what}", path.display())]
     NotNpy { path: PathBuf, what: String },
 
     #[error("{}: {what} is {actual}, expected {expected}", path.display())]

@@ -21,7 +21,7 @@ pub(crate) struct ShardFooter {
     pub(crate) grid: GridSpec,
     pub(crate) views: u32,
     pub(crate) job: String,
-    /// Images that the shard settles, `[start, end]`, end excluded.
+    /// Images that the shard covers, `[start, end]`, end excluded.
     pub(crate) images: [usize; 2],
     pub(crate) quarantined: Vec<QuarantineRecord>,
     pub(crate) row_groups: Vec<GroupFooter>,
@@ -34,7 +34,7 @@ pub(crate) struct ShardFooter {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupFooter {
     pub(crate) rows: usize,
-    /// Images that the group settles, `[start, end]`, end excluded.
+    /// Images that the group covers, `[start, end]`, end excluded.
     pub(crate) images: [usize; 2],
     /// Where the first grid begins in the file: row r is at `tokens_offset + r * row_bytes`.
     pub(crate) tokens_offset: u64,

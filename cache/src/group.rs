@@ -40,7 +40,7 @@ pub struct Row<'a> {
 /// Rows of whole, consecutive images on their way to (or from) a row group.
 #[derive(Debug, Default)]
 pub(crate) struct RowGroup {
-    /// Images that this group settles, encoded or quarantined.
+    /// Images that this group covers, encoded or quarantined.
     pub(crate) images: Range<usize>,
     /// The split of all these images; empty in a cache without splits.
     pub(crate) split: String,

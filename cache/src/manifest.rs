@@ -80,7 +80,7 @@ pub struct ShardEntry {
     pub file: String,
     /// Rows of the shard.
     pub rows: usize,
-    /// Source images that the shard settles (encoded or quarantined): `[start, end]`, end excluded.
+    /// Source images that the shard covers (encoded or quarantined): `[start, end]`, end excluded.
     pub images: [usize; 2],
     /// Size of the file.
     pub bytes: u64,
@@ -102,7 +102,7 @@ pub struct ShardEntry {
 pub struct GroupEntry {
     /// Rows of the group.
     pub rows: usize,
-    /// Source images that the group settles: `[start, end]`, end excluded.
+    /// Source images that the group covers: `[start, end]`, end excluded.
     pub images: [usize; 2],
     /// The group's bytes in the file (the first one includes the leading magic).
     #[serde(flatten)]

@@ -85,7 +85,7 @@ impl JobPlan {
     }
 }
 
-/// The mean length of the keys, and of what is left of each behind what it shares with the one before.
+/// The mean length of the keys, and of the rest of each behind the prefix that it shares with the one before.
 fn key_lengths<'a>(keys: impl IntoIterator<Item = &'a str>) -> (f64, f64) {
     let (mut count, mut length, mut changing) = (0usize, 0, 0);
     let mut previous: &[u8] = &[];

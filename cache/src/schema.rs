@@ -65,7 +65,7 @@ pub(crate) fn parquet_schema(grid: GridSpec) -> Result<TypePtr, ParquetError> {
 }
 
 /// How columns are encoded. The tokens: PLAIN, one page however long. Keys: front coding, since neighbours in a source
-/// share their folder, and Snappy for what repeats otherwise. The rest: dictionaries, which take a few bits a row.
+/// share their folder, and Snappy for what repeats otherwise. The rest: dictionaries, which take a few bits per row.
 pub(crate) fn writer_properties() -> WriterPropertiesPtr {
     let tokens = || ColumnPath::from(TOKENS);
     let key = || ColumnPath::from(KEY);

@@ -26,7 +26,7 @@ pub struct CacheStats {
     pub distinct_codes: usize,
     /// `distinct_codes / codebook_size`.
     pub codebook_utilization: f64,
-    /// Entropy of the codes, in bits a token; at most the number of bits.
+    /// Entropy of the codes, in bits per token; at most the number of bits.
     pub code_entropy_bits: f64,
     /// For n = 0, 1, ...: codes that occur 0 times, once, and from 2^(n-1) to 2^n - 1 times.
     pub code_histogram: Vec<u64>,
@@ -62,7 +62,7 @@ pub struct ClassRows {
     pub rows: u64,
     /// Codes that occur in them.
     pub distinct_codes: u64,
-    /// Entropy of the codes in these rows, in bits a token: of the distribution as counted, so at most the logarithm of the
+    /// Entropy of the codes in these rows, in bits per token: of the distribution as counted, so at most the logarithm of the
     /// number of tokens. Small classes look poorer than they are.
     pub code_entropy_bits: f64,
 }

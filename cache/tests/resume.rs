@@ -466,7 +466,7 @@ fn an_early_finish_is_refused() {
 fn a_failed_write_leaves_finished_shards_and_no_temporary_file() {
     const CHILD: &str = "TOKENGRID_TEST_FULL_DISK";
     let mut job = small_job();
-    job.grid.height = 200; // 1350 bytes a row
+    job.grid.height = 200; // 1350 bytes per row
     job.rows_per_group = 16;
     job.groups_per_shard = 1;
     if let Some(dir) = std::env::var_os(CHILD) {

@@ -49,7 +49,9 @@ mod stages;
 mod stream;
 
 pub use crop::{View, ViewError, views_of};
-pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd};
+pub use decode::{
+    DecodeError, Format, JpegEntropy, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd,
+};
 pub use error::{Bad, IngestError, Stage};
 pub use memory::{memory_budget, set_memory_budget};
 pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};

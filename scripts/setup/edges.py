@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Checks the edges between the crates, as docs/src/architecture.md draws them, and which of them do without libtorch."""
+"""Checks the edges between the crates, as docs/src/architecture.md draws them, which of them do without libtorch, and that the
+tracked files stay small."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +18,8 @@ ALLOWED = {
     "tokengrid-eval": {"tokengrid-ingest", "tokengrid-model", "tokengrid-sample"},
     "tokengrid-view": {"tokengrid-ingest", "tokengrid-cache"},
 }
+# All tracked files together. Who clones the repository takes them all.
+TREE_BYTES_MAX = 20_000_000
 WITHOUT_LIBTORCH = (
     ["--package", "tokengrid-ingest"],
     ["--package", "tokengrid-cache"],
@@ -50,7 +54,19 @@ def needs_libtorch(selection):
     return re.search(r"^torch-sys v", tree, re.MULTILINE) is not None
 
 
+def tracked_bytes():
+    """Bytes of the files under version control; None where there is no version control."""
+    result = subprocess.run(["git", "ls-files", "-z"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    if result.returncode != 0:
+        return None
+    names = result.stdout.decode("utf-8").split("\0")
+    return sum(os.lstat(name).st_size for name in names if os.path.lexists(name))
+
+
 def problems():
+    size = tracked_bytes()
+    if size is not None and size > TREE_BYTES_MAX:
+        yield f"the tracked files have {size:,} bytes, more than {TREE_BYTES_MAX:,}: scripts/pack_golden.py packs goldens"
     for crate, dependencies in crate_edges().items():
         for extra in sorted(dependencies - ALLOWED.get(crate, dependencies)):
             yield f"{crate} depends on {extra}: a new edge, which docs/src/architecture.md does not have"
@@ -64,7 +80,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as drawn; ingest, cache, view and --no-default-features do without libtorch")
+        print("edges: as drawn; ingest, cache, view and --no-default-features do without libtorch; tracked files below 20 MB")
     return 1 if found else 0
 
 

@@ -23,7 +23,7 @@ pub use eval::{
 };
 pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
-pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
+pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
 pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
 pub use view::ViewArgs;

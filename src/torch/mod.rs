@@ -73,11 +73,9 @@ pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
 
 /// `cache show --image`: a row as a picture.
 pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
-    let (Some(how), Some(tokenizer)) = (args.image, &args.tokenizer) else {
-        unreachable!("the parser asks for a tokenizer where a picture is wanted")
-    };
+    let tokenizer = args.tokenizer.as_ref().expect("the parser asks for a tokenizer where a picture is wanted");
     let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-    cache::picture::print(cache, tokens, how, &weights, &args.device, global)
+    cache::picture::print(cache, tokens, &weights, &args.device, global)
 }
 
 /// Whether an error says that the user stopped the work.

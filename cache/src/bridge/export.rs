@@ -18,7 +18,7 @@ const PARQUET_FILE: &str = "tokens.parquet";
 pub(super) const FILES: [&str; 4] = [NPY_FILES[0], NPY_FILES[1], NPY_FILES[2], PARQUET_FILE];
 
 /// Writes the rows of a cache to `out` as `tokens.npy` (int32, `[rows, H * W]`), `labels.npy` (int64, `[rows]`) and
-/// `keys.txt` (one line a row): what [`super::import_npy`] reads. Rows are in the order of the cache, the views of an
+/// `keys.txt` (one line per row): what [`super::import_npy`] reads. Rows are in the order of the cache, the views of an
 /// image next to each other; crops are not part of it. What an export wrote to `out` before is replaced, and with
 /// [`OpenMode::Overwrite`] any file of these names.
 ///

@@ -28,7 +28,7 @@ pub struct ImportOptions {
 }
 
 /// Imports `tokens` (`.npy` of integers, `[rows, H * W]`, `[images, views, H * W]` or `[rows, H, W]`) with `labels`
-/// (`[rows]` or `[images]`) and `keys` (a text file, one line a row or image); without, labels are -1 and keys numbers.
+/// (`[rows]` or `[images]`) and `keys` (a text file, one line per row or image); without, labels are -1 and keys numbers.
 ///
 /// # Errors
 /// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when
@@ -279,7 +279,7 @@ impl Importer {
         Self::of(path, job_of(path, images, bits, options)?, out, mode)
     }
 
-    /// The job as it was begun: arrays are told apart by what they hold, which is compared, and not by where they lie.
+    /// The job as it was begun: arrays are compared by their contents, not by their paths.
     fn as_begun(mut job: JobSpec, out: &Path) -> JobSpec {
         if let Some(found) = identity_there(out).filter(|found| found.source.kind == IMPORT) {
             job.source.location = found.source.location;

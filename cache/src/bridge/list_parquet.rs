@@ -194,7 +194,7 @@ impl ListReader {
         if let Some(index) = column(KEY) {
             let reader = group.get_column_reader(index).map_err(failed)?;
             let ColumnReader::ByteArrayColumnReader(reader) = reader else {
-                return Err(failed(ParquetError::General("the column key is no text".to_owned())));
+                return Err(failed(ParquetError::General("the column key is not text".to_owned())));
             };
             columns.keys = read_values(reader, rows).map_err(failed)?.0;
         }

@@ -98,7 +98,7 @@ fn read_header(input: &mut impl Read) -> Result<String, String> {
     }
     let mut text = vec![0; length];
     input.read_exact(&mut text).map_err(truncated)?;
-    String::from_utf8(text).map_err(|_| "its header is no text".to_owned())
+    String::from_utf8(text).map_err(|_| "its header is not text".to_owned())
 }
 
 /// The value of a key of the header's dict, as text.

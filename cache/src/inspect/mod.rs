@@ -71,7 +71,7 @@ impl Inspection {
     /// Reads every row of `cache`, on all cores, or as many as `threads` says. `progress` is called with the rows done and
     /// all rows; `cancel` ends the work early.
     ///
-    /// Memory: about 40 bytes a code and thread, 16 bytes a row, and up to 64 bytes an image (128 MiB at most from two
+    /// Memory: about 40 bytes per code and thread, 16 bytes per row, and up to 64 bytes per image (128 MiB at most from two
     /// million images on).
     ///
     /// # Errors

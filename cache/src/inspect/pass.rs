@@ -197,7 +197,7 @@ struct Tally {
     class: ClassCounts,
 }
 
-/// How often each code occurs in the class in hand, and which codes do: far fewer than there are, as a rule.
+/// How often each code occurs in the current class, and which codes do: far fewer than there are, as a rule.
 struct ClassCounts {
     counts: Vec<u64>,
     /// Codes, with their first places.
@@ -221,7 +221,7 @@ impl Tally {
         self.kernels.narrow(packed, &mut self.tokens);
     }
 
-    /// Counts the tokens of a row for the class in hand.
+    /// Counts the tokens of a row for the current class.
     fn count(&mut self, row: usize) {
         let place = (row * self.tokens.len()) as u64;
         for (token, place) in self.tokens.iter().zip(place..) {
@@ -233,7 +233,7 @@ impl Tally {
         }
     }
 
-    /// Adds the class in hand to the whole, and begins another one. Returns its distinct codes and their entropy.
+    /// Adds the current class to the whole, and begins another one. Returns its distinct codes and their entropy.
     fn end_class(&mut self) -> (u64, f64) {
         let ClassCounts { counts, touched } = &mut self.class;
         let found = distinct_and_entropy(touched.iter().map(|(code, _)| counts[*code as usize]));

@@ -85,7 +85,7 @@ impl Inspection {
     }
 }
 
-/// No inspection of the cache is longer: its tables have two numbers a code, its lists are cut, classes have a line each.
+/// No inspection of the cache is longer: its tables have two numbers per code, its lists are cut, classes have a line each.
 fn bytes_max(cache: &TokenCache) -> u64 {
     let codes = 1u64 << cache.grid().bits;
     (64 << 20) + 48 * codes + 4096 * cache.manifest().classes.len() as u64

@@ -12,7 +12,7 @@ use crate::fsio::io_error;
 use crate::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
 use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, TOKENS, keys};
 
-/// The longest page header that is looked at: ours have about 20 bytes.
+/// The longest page header that is read: ours have about 20 bytes.
 const PAGE_HEADER_BYTES_MAX: u64 = 256;
 
 /// Where a row group and its columns lie in the file. All ranges are inside the file and follow each other.

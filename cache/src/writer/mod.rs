@@ -44,7 +44,7 @@ pub enum OpenMode {
     /// Go on where the same job stopped; refuse another job's.
     #[default]
     Resume,
-    /// Remove it and start anew. Files that are not ours are never removed.
+    /// Remove it and start again. Files that are not ours are never removed.
     Overwrite,
 }
 
@@ -259,7 +259,7 @@ impl CacheWriter {
         self.current.images.end = self.next;
     }
 
-    /// Closes the row group in hand if `rows` more rows, or one more record, would be too many, or if `image` begins a
+    /// Closes the current row group if `rows` more rows, or one more record, would be too many, or if `image` begins a
     /// split.
     fn make_room(&mut self, image: usize, rows: usize, bytes: usize) -> Result<(), CacheError> {
         let held = self.current.rows();
@@ -277,7 +277,7 @@ impl CacheWriter {
         Ok(())
     }
 
-    /// Moves the row group in hand to the pending ones, as a part if it has to wait for others.
+    /// Moves the current row group to the pending ones, as a part if it has to wait for others.
     fn seal(&mut self, may_wait: bool) -> Result<(), CacheError> {
         if self.current.is_empty() {
             return Ok(());

@@ -132,7 +132,7 @@ pub(crate) fn manifest_of(identity: JobIdentity, shards: Vec<ShardEntry>, quaran
     }
 }
 
-/// One JSON object a line.
+/// One JSON object per line.
 pub(crate) fn quarantine_list(records: &[QuarantineRecord]) -> String {
     // Strings and numbers: serializing them cannot fail.
     records.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect()

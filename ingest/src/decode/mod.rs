@@ -1,6 +1,6 @@
 //! Bytes of an image file to 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` makes it.
 //!
-//! Formats are told by content, never by name. No profile, gamma or EXIF orientation is applied. Each format has one module;
+//! Formats are recognised by content, never by name. No profile, gamma or EXIF orientation is applied. Each format has one module;
 //! PNG, GIF and BMP are read by code of this crate because Pillow's tolerance is part of the contract (a PNG with a wrong
 //! CRC on right data is good, one with a wrong Adler-32 is bad, a GIF's first frame is laid on a canvas of a particular
 //! colour, 16-bit gray saturates), and general readers are stricter in some of these places and laxer in others.
@@ -52,7 +52,19 @@ const MAX_SCANS_OF_THE_LARGEST: u64 = 16;
 /// Memory that decoding one file may take: below a gibibyte, with the rest of the process.
 const MAX_DECODE_BYTES: u64 = 960 << 20;
 
-/// What one file may cost.
+/// Which entropy decoder takes JPEG files. Pixels, warnings and verdicts are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum JpegEntropy {
+    /// For sound files of one scan the one of this crate (`csrc/huffman.c`), which lets pictures be decoded as far as they are
+    /// needed; libjpeg's for all others.
+    #[default]
+    Own,
+    /// libjpeg's for all files, and always the whole picture. Slower; there for comparisons.
+    Libjpeg,
+}
+
+/// What one file may cost, and how it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest accepted width x height, in pixels.
@@ -63,11 +75,18 @@ pub struct Limits {
     /// Most memory that decoding may take, the picture itself included, in bytes. Only progressive JPEG files, lossless or
     /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default.
     pub max_decode_bytes: u64,
+    /// The entropy decoder for JPEG files.
+    pub jpeg_entropy: JpegEntropy,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_pixels: MAX_PIXELS, max_jpeg_scans: MAX_JPEG_SCANS, max_decode_bytes: MAX_DECODE_BYTES }
+        Limits {
+            max_pixels: MAX_PIXELS,
+            max_jpeg_scans: MAX_JPEG_SCANS,
+            max_decode_bytes: MAX_DECODE_BYTES,
+            jpeg_entropy: JpegEntropy::default(),
+        }
     }
 }
 
@@ -140,7 +159,7 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// Tells the format from a file's first bytes.
+    /// Recognises the format by a file's first bytes.
     pub(crate) fn of(bytes: &[u8]) -> Option<Format> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),

@@ -53,7 +53,7 @@ pub struct StreamConfig {
 }
 
 impl Default for StreamConfig {
-    /// A thread a core, four images a thread.
+    /// A thread a core, four images per thread.
     fn default() -> Self {
         let threads = available_threads();
         StreamConfig { threads, in_flight: 4 * threads, limits: Limits::default() }

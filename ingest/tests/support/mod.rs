@@ -1,6 +1,7 @@
 //! Shared by the tests: the golden images, and files to try things on.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +22,51 @@ pub fn expectations() -> Vec<(String, Value)> {
     let json: Value = serde_json::from_str(&text).expect("JSON");
     let images = json["images"].as_object().expect("images");
     images.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
+}
+
+/// Parts of a picture that are told apart, from the top to the bottom.
+const BANDS: usize = 8;
+
+/// What the reference makes of an input: 8-bit RGB, known by checksums of its pixels.
+#[derive(Debug)]
+pub struct Output {
+    pub width: u32,
+    pub height: u32,
+    /// CRC-32 of rows `i * height / 8` to `(i + 1) * height / 8`, without the last.
+    bands: Vec<u32>,
+}
+
+impl Output {
+    /// Fails with the rows that differ.
+    #[track_caller]
+    pub fn assert_same(&self, what: &str, pixels: &[u8]) {
+        assert_eq!(pixels.len(), (self.width * self.height * 3) as usize, "{what}: sizes");
+        let (rows, row_bytes) = (self.height as usize, self.width as usize * 3);
+        let band = |i: usize| i * rows / BANDS..(i + 1) * rows / BANDS;
+        let checksum = |i: usize| {
+            let mut crc = flate2::Crc::new();
+            crc.update(&pixels[band(i).start * row_bytes..band(i).end * row_bytes]);
+            crc.sum()
+        };
+        let different: Vec<_> = (0..BANDS).filter(|i| checksum(*i) != self.bands[*i]).map(band).collect();
+        assert!(different.is_empty(), "{what}: other pixels than Pillow's in rows {different:?} of {rows}");
+    }
+}
+
+/// What `outputs.txt` says that the reference makes of the inputs, by `<input>.<size>` for the centre crop and
+/// `<input>.<size>.resized` for all of the resized picture.
+pub fn outputs() -> BTreeMap<String, Output> {
+    let text = fs::read_to_string(golden().join("outputs.txt")).expect("outputs.txt");
+    let output = |line: &str| {
+        let mut words = line.split(' ');
+        let name = words.next().expect("a name").to_owned();
+        let mut number = || words.next().expect("a size").parse().expect("a number");
+        let (width, height) = (number(), number());
+        let bands: Vec<u32> = words.map(|word| u32::from_str_radix(word, 16).expect("a checksum")).collect();
+        assert_eq!(bands.len(), BANDS, "{name}");
+        (name, Output { width, height, bands })
+    };
+    text.lines().map(output).collect()
 }
 
 pub fn input(name: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Is a cache right: `cache check` encodes images anew and compares.
+//! `cache check` encodes a sample of the images again and compares.
 
 use super::by_key::no_image;
 use super::origin::{Located, Origin, with_origin};
@@ -119,7 +119,7 @@ fn print_check(report: &CheckReport, difference: Option<&str>) {
     let CheckReport { images, rows, rows_wrong, bits, bits_wrong, bits_within_margin, .. } = report;
     println!("{images} images, {rows} rows compared: {rows_wrong} rows disagree");
     println!(
-        "{bits_wrong} of {bits} bits are wrong; {bits_within_margin} more differ within 1e-3 of 0, which is no fault"
+        "{bits_wrong} of {bits} bits are wrong; {bits_within_margin} more differ within 1e-3 of 0, which is within the tolerance"
     );
     if report.is_ok() && difference.is_none() {
         println!("ok: keys, labels, crops and tokens are what the images give");

@@ -82,7 +82,7 @@ impl Folders {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.with_context(|| format!("cannot read {}", self.record.display()))?,
         };
-        let foreign = || format!("{} is no record of `tokenize --add`: move it away", self.record.display());
+        let foreign = || format!("{} is not a record of `tokenize --add`: move it away", self.record.display());
         serde_json::from_slice(&text).map(Some).with_context(foreign)
     }
 

@@ -101,7 +101,7 @@ impl Report {
                 a.factor()
             );
             let grids = grids(a).into_iter().map(|(size, [h, w])| format!("{h} x {w} at {size} pixels"));
-            println!("tokens an image: {}", grids.collect::<Vec<_>>().join(", "));
+            println!("tokens per image: {}", grids.collect::<Vec<_>>().join(", "));
             println!("variants: {}", variants(weights).join(", "));
         }
         if let Some(description) = &self.ar {

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use tokengrid_cache::{Manifest, RowMeta, TokenCache};
-use tokengrid_ingest::{Limits, Orientation, Recipe, Region, Resampler, View, decode_rgb, target_size, views_of_file};
+use tokengrid_ingest::{
+    Limits, Orientation, Recipe, RecipeError, Region, Resampler, View, decode_rgb, target_size, views_of_file,
+};
 
 use super::Picture;
 use super::parts::{Parts, Place};
@@ -42,8 +44,10 @@ impl SourceImages {
     /// # Errors
     /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
     pub fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
-        let recipe = Recipe::from_json(&manifest.recipe.to_string())
-            .map_err(|_| "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned())?;
+        let recipe = Recipe::from_json(&manifest.recipe.to_string()).map_err(|error| match error {
+            RecipeError::RemovedResize { .. } => error.to_string(),
+            _ => "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned(),
+        })?;
         Ok(SourceImages { parts: Parts::new(sources, manifest, dir), recipe, doubt: OnceLock::new() })
     }
 
