@@ -8,7 +8,7 @@
 //! | [`draw`], [`filter`] | a row of logits in, a token out: temperature, top-k, top-p, inverse distribution |
 //! | `host`, `device` | the loop over positions; tokens drawn on the host, or where the logits are |
 //! | [`presets`] | settings of the published results |
-//! | [`memory`] | whether a batch fits |
+//! | [`memory`], [`pass_memory`] | whether a batch fits; whether a whole picture fits through the tokenizer |
 //! | [`diagnostics`], `captions` | what tokens were drawn from, as pictures; words on pictures |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
 //! | [`eval`] | FID, inception score, PSNR, SSIM, LPIPS, use of the codebook |
@@ -28,6 +28,7 @@ pub mod guidance;
 mod host;
 pub mod job;
 pub mod memory;
+pub mod pass_memory;
 pub mod presets;
 pub mod reconstruct;
 pub mod sampler;

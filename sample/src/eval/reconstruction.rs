@@ -16,9 +16,11 @@ use super::progress::{BadImage, Watch, each_good};
 use super::ssim::ssim;
 use super::{BATCH_BYTES_MAX, Inception, Protocol};
 use crate::SampleError;
+use crate::pass_memory::PassMemory;
 use crate::reconstruct::{Pass, pass};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 use tch::Device;
 use tokengrid_ingest::{BadPolicy, psnr};
@@ -91,7 +93,9 @@ impl ReconstructionJob<'_> {
             let bytes: usize = batch.iter().map(|(_, picture)| picture.rgb.len()).sum();
             batch.len() >= self.batch_size || bytes >= BATCH_BYTES_MAX
         };
-        let bad = each_good(&self.pictures, self.bad_policy, watch, &mut |key, picture| {
+        let memory = PassMemory::new(self.tokenizer, self.runtime.device);
+        let accept = Arc::new(move |width, height| memory.check(width, height));
+        let bad = each_good(&self.pictures, accept, self.bad_policy, watch, &mut |key, picture| {
             let size = |picture: &Picture| (picture.width, picture.height);
             if batch.first().is_some_and(|(_, first)| size(first) != size(&picture)) {
                 self.measure(std::mem::take(&mut batch), &mut sums)?;
