@@ -61,7 +61,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Memory for images that are being decoded, all threads together, as in 512M or 4G; an image that alone needs more is
-    /// bad [default: an eighth of what the process may use].
+    /// bad [default: an eighth of what the process may use, shared by a job's processes on one machine].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub memory: Option<u64>,
 }

@@ -7,11 +7,12 @@ pub mod ingest;
 pub mod view;
 
 use crate::args::{Cli, Command};
-use crate::torch;
+use crate::{ranks, torch};
 
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
+    tokengrid_ingest::share_memory_budget(ranks::local_world_size());
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }

@@ -40,6 +40,8 @@ use gate::Gate;
 pub use jpeg::jpeg_simd;
 pub(crate) use window::{Picture, decode_window_into};
 
+use crate::memory::{Claim, Turn};
+
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
@@ -297,11 +299,58 @@ impl DecodeError {
 ///
 /// Waits for its share of the [memory budget](crate::memory_budget), and gives it back with the picture.
 pub fn decode_rgb(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    decode_rgb_if(bytes, limits, &mut |_, _| Ok(()))
+}
+
+/// [`decode_rgb`] of a picture that `accept` has a use for: it is asked with the columns and rows that the header tells, before
+/// pixels are decoded, and says why if it has none.
+///
+/// # Errors
+/// [`DecodeError::NoUse`] with the reason of `accept`; as [`decode_rgb`].
+pub fn decode_rgb_if(bytes: &[u8], limits: &Limits, accept: Accept<'_>) -> Result<RgbImage, DecodeError> {
+    decode_whole(bytes, limits, accept, Place::default()).map(|(image, _)| image)
+}
+
+/// Columns and rows of the picture in a file, as its header tells them. Nothing is decoded: the rest may be damaged.
+///
+/// # Errors
+/// As [`decode_rgb`], for what is wrong before the pixels.
+pub fn picture_size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), DecodeError> {
+    let mut size = None;
+    let mut note = |width, height| {
+        size = Some((width, height));
+        Err(String::new())
+    };
+    let refused = decode_whole(bytes, limits, &mut note, Place::default());
+    match (size, refused) {
+        (Some(size), _) => Ok(size),
+        (None, Err(error)) => Err(error),
+        (None, Ok((image, _))) => Ok((image.width, image.height)),
+    }
+}
+
+/// Is asked about a picture's columns and rows; the error says why there is no use for it.
+pub type Accept<'a> = &'a mut dyn FnMut(u32, u32) -> Result<(), String>;
+
+/// A picture's memory: claimed already, or when its turn comes.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub claim: Option<Claim>,
+    pub turn: Option<Turn>,
+}
+
+/// [`decode_rgb_if`], with the claim of the memory.
+pub(crate) fn decode_whole(
+    bytes: &[u8],
+    limits: &Limits,
+    accept: Accept<'_>,
+    place: Place,
+) -> Result<(RgbImage, Option<Claim>), DecodeError> {
     let decode = || {
         let mut image = RgbImage::default();
-        let mut all = |_, _| Ok(None);
-        let mut gate = Gate::new(limits, &mut all, 0, None);
-        decode_rgb_into(bytes, &mut gate, &mut image).map(|()| image)
+        let mut all = |width, height| accept(width, height).map(|()| None);
+        let mut gate = Gate::new(limits, &mut all, 0, place.claim).in_turn(place.turn);
+        decode_rgb_into(bytes, &mut gate, &mut image).map(|()| (image, gate.claim))
     };
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|panic| Err(DecodeError::Internal { reason: panic_text(&*panic).to_owned() }))

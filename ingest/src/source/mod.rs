@@ -54,6 +54,7 @@ use crate::error::IngestError;
 use cancel::Cancel;
 use files::{FileSet, read_file, too_large};
 pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
+pub use links::lies_in;
 pub use options::SourceOptions;
 use table::Table;
 pub(crate) use text::count;
@@ -298,6 +299,12 @@ impl Source {
             }
         }
         folders
+    }
+
+    /// The [linked folder](Source::linked_folders) in which `path`, which need not exist, lies. What is written there would
+    /// belong to the source the next time.
+    pub fn linked_folder_around(&self, path: &Path) -> Option<PathBuf> {
+        self.linked_folders().into_iter().find(|folder| lies_in(path, folder))
     }
 
     /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
