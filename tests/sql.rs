@@ -32,6 +32,11 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
     std::fs::copy(&first, first.with_file_name("copy.JPEG")).unwrap();
     let cache = folder.path().join("cache");
     json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    let (more, val, both) = (folder.path().join("more"), folder.path().join("val"), folder.path().join("both"));
+    std::fs::create_dir(&more).unwrap();
+    json(&["tokenize", text(&photos(&more, 3, 2)), "--tokenizer", "tiny", "--size", "64", "--out", text(&val)]);
+    let [train, val] = [("train", &cache), ("val", &val)].map(|(split, dir)| format!("{split}={}", text(dir)));
+    json(&["cache", "merge", text(&both), &train, &val]);
     let page = std::fs::read_to_string(repository("docs/src/sql.md")).unwrap();
     // What each block printed; nothing where a package is missing.
     let mut printed = Vec::new();
@@ -45,12 +50,15 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
         assert!(output.status.success() || missing.is_some(), "{block}\n{stderr}");
         printed.push(missing.is_none().then(|| String::from_utf8(output.stdout).unwrap()));
     }
-    let [duckdb, numbers, polars, datasets] = printed.try_into().expect("the page has four blocks");
+    let [duckdb, splits, numbers, polars, datasets] = printed.try_into().expect("the page has five blocks");
     let expect = |printed: &Option<String>, text: &str| {
         assert!(printed.as_ref().is_none_or(|printed| printed.contains(text)), "{text} in {printed:?}");
     };
     expect(&duckdb, "copy.JPEG");
     expect(&duckdb, "tokengrid.grid");
+    // Three classes of three images, and the copy.
+    expect(&splits, "10 rows to train on, the first one ");
+    expect(&splits, "val");
     if numbers.is_some() {
         // Four images of class 0, and the most frequent code as our own reader counts it.
         expect(&numbers, "(4, 4, 4)");
@@ -82,7 +90,7 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
             writer.push_image(image, &[row]).unwrap();
         }
         writer.finish().unwrap();
-        let output = python(&interpreter, blocks(&page)[3], &zeros);
+        let output = python(&interpreter, blocks(&page)[4], &zeros);
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(printed.contains("sum of all tokens: 3003"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     }

@@ -174,6 +174,12 @@ pub enum CacheError {
     #[error("{}: {what} is {actual}, expected {expected}", path.display())]
     Import { path: PathBuf, what: &'static str, expected: String, actual: String },
 
+    #[error(
+        "{} holds a record of input {index}, expected one of {first} to {}: records are in the order of the source, each once",
+        path.display(), end.saturating_sub(1)
+    )]
+    QuarantineOrder { path: PathBuf, index: usize, first: usize, end: usize },
+
     #[error("{} cannot be read as Parquet", path.display())]
     ImportParquet { path: PathBuf, source: ParquetError },
 

@@ -12,8 +12,8 @@ use crate::grid::GridSpec;
 use crate::hash::ContentSum;
 use crate::job::JobIdentity;
 use crate::margins::Margins;
+use crate::quarantine::QuarantineRecord;
 use crate::schema::{FORMAT_VERSION, keys};
-use crate::writer::QuarantineRecord;
 
 /// The entries that differ from shard to shard, and those that must fit the cache.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::hash::{ContentSum, row_hash};
 use crate::job::{JobSpec, Split, split_of};
 use crate::margins::Margins;
 use crate::pack::pack;
-use crate::writer::QuarantineRecord;
+use crate::quarantine::QuarantineRecord;
 
 /// The longest key, in bytes: the longest path of common file systems.
 pub const KEY_BYTES_MAX: usize = 4096;

@@ -20,7 +20,7 @@
 //! ```text
 //! "PAR1"                                                             0
 //! row group 0   tokens: page header | grid 0 | grid 1 | ... | grid r |   tokens_offset + r * row_bytes
-//!               label | key | view | crop_x | crop_y | flip          small encoded columns
+//!               label | key | view | crop_x | crop_y | flip          small encoded columns; split where there are splits
 //! row group 1   ...
 //! page index                                                         footer.offset in the manifest
 //! Parquet footer with the `tokengrid.*` metadata and its checksums
@@ -149,7 +149,7 @@ pub use pack::{pack, packed_bytes};
 pub use permutation::{Permutation, derive_key};
 pub use plan::JobPlan;
 pub use progress::images_done;
-pub use quarantine::read_quarantine;
+pub use quarantine::{QuarantineReader, QuarantineRecord, read_quarantine};
 pub use reader::{Access, RowMeta, TokenCache, VisitImage};
 pub use repair::{Deliver, Encode, Encoded, RepairReport, repair, surviving_keys};
 pub use require::Requirement;
@@ -160,4 +160,4 @@ pub use subset::{Selection, subset};
 pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};
 pub use vacant::is_system_name;
 pub use verify::{Problem, VerifyReport, verify, verify_with_threads};
-pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};
+pub use writer::{CacheWriter, Finished, OpenMode};

@@ -14,7 +14,7 @@ use crate::group::shown;
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::{JobIdentity, SourceInfo, Split, TokenizerInfo, check_splits, is_zero, split_of};
 use crate::margins::Margins;
-use crate::schema::FORMAT_VERSION;
+use crate::schema::{FORMAT_VERSION, SPLIT};
 
 /// Name of the manifest in a cache's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -88,6 +88,10 @@ pub struct ShardEntry {
     pub blake3: String,
     /// The shard's share of the content hash; the shares add up to it.
     pub content_sum: String,
+    /// Columns of the file beside those of every shard: `split` in a cache with splits, unless an earlier version wrote the
+    /// shard. A shard whose footer is lost is made again with just these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_columns: Vec<String>,
     /// Counts of |h| over the shard's bits; empty where whoever made the tokens did not say.
     #[serde(default, skip_serializing_if = "Margins::is_empty")]
     pub margins: Margins,
@@ -273,6 +277,11 @@ impl Manifest {
 }
 
 impl ShardEntry {
+    /// Whether the rows name their split.
+    pub(crate) fn has_split_column(&self) -> bool {
+        self.more_columns.iter().any(|column| column == SPLIT)
+    }
+
     fn check(&self, path: &Path) -> Result<(), CacheError> {
         let fail = |field, expected: &str, actual: String| {
             Err(field_error(path, field, format!("{expected} ({})", self.file), actual))

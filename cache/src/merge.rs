@@ -10,9 +10,9 @@ use crate::error::CacheError;
 use crate::group::Row;
 use crate::job::{JobIdentity, JobSpec, SourceInfo, Split};
 use crate::merge_keys::refuse_duplicates;
-use crate::quarantine::read_quarantine;
+use crate::quarantine::{QuarantineReader, QuarantineRecord};
 use crate::reader::{RowMeta, TokenCache};
-use crate::writer::{CopyWriter, Finished, OpenMode, QuarantineRecord};
+use crate::writer::{CopyWriter, Finished, OpenMode};
 
 /// Rows of all inputs together that a merge of views holds at a time.
 const MERGE_ROWS: usize = 16_384;
@@ -80,15 +80,20 @@ pub fn merge(out: &Path, inputs: &[MergeInput], mode: OpenMode) -> Result<Finish
 pub(crate) struct Input {
     pub(crate) cache: TokenCache,
     pub(crate) identity: JobIdentity,
-    quarantined: Vec<QuarantineRecord>,
     pub(crate) split: Option<String>,
 }
 
 impl Input {
     fn open(input: &MergeInput) -> Result<Input, CacheError> {
         let cache = TokenCache::open(&input.dir)?;
-        let quarantined = read_quarantine(&input.dir, cache.manifest())?;
-        Ok(Input { identity: cache.manifest().identity(), quarantined, cache, split: input.split.clone() })
+        let input = Input { identity: cache.manifest().identity(), cache, split: input.split.clone() };
+        // An altered list is refused before anything is written.
+        input.quarantined()?.try_for_each(|record| record.map(drop))?;
+        Ok(input)
+    }
+
+    fn quarantined(&self) -> Result<QuarantineReader, CacheError> {
+        QuarantineReader::open(self.cache.dir(), self.cache.manifest())
     }
 
     fn images(&self) -> usize {
@@ -101,17 +106,9 @@ impl Input {
     }
 
     /// The images of the source: runs of encoded ones, by their number in the cache, and quarantined ones.
-    pub(crate) fn pieces(&self) -> Vec<Piece<'_>> {
-        let mut pieces = Vec::new();
-        let mut next = 0;
-        for (before, record) in self.quarantined.iter().enumerate() {
-            pieces.push(Piece::Encoded { images: next - before..record.index - before, source: next });
-            pieces.push(Piece::Quarantined(record));
-            next = record.index + 1;
-        }
-        let before = self.quarantined.len();
-        pieces.push(Piece::Encoded { images: next - before..self.images() - before, source: next });
-        pieces
+    pub(crate) fn pieces(&self) -> Result<Pieces, CacheError> {
+        let (records, images) = (Some(self.quarantined()?), self.images());
+        Ok(Pieces { records, images, next: 0, num_quarantined: 0, held: None })
     }
 
     fn differs(&self, from: &Input, field: impl Into<String>, expected: String, actual: String) -> CacheError {
@@ -120,13 +117,59 @@ impl Input {
     }
 }
 
-pub(crate) enum Piece<'a> {
+pub(crate) enum Piece {
     /// Images by their number in the cache; the first one's number in the source.
     Encoded {
         images: Range<usize>,
         source: usize,
     },
-    Quarantined(&'a QuarantineRecord),
+    Quarantined(QuarantineRecord),
+}
+
+/// The pieces of an input, in order: see [`Input::pieces`].
+pub(crate) struct Pieces {
+    /// `None` once all were read.
+    records: Option<QuarantineReader>,
+    images: usize,
+    /// The next image of the source.
+    next: usize,
+    num_quarantined: usize,
+    /// What comes next.
+    held: Option<QuarantineRecord>,
+}
+
+impl Iterator for Pieces {
+    type Item = Result<Piece, CacheError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(record) = self.held.take() {
+            self.next = record.index + 1;
+            self.num_quarantined += 1;
+            return Some(Ok(Piece::Quarantined(record)));
+        }
+        let end = match self.records.as_mut()?.next() {
+            Some(Ok(record)) => self.held.insert(record).index,
+            Some(Err(error)) => return Some(Err(error)),
+            None => {
+                self.records = None;
+                self.images
+            }
+        };
+        let (source, before) = (self.next, self.num_quarantined);
+        Some(Ok(Piece::Encoded { images: source - before..end - before, source }))
+    }
+}
+
+/// Whether the same images of two inputs are without rows.
+fn same_quarantine(a: &Input, b: &Input) -> Result<bool, CacheError> {
+    let (mut a, mut b) = (a.quarantined()?, b.quarantined()?);
+    loop {
+        match (a.next().transpose()?, b.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (Some(a), Some(b)) if a.index == b.index => {}
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// The job of caches that follow each other, and for each of them the new number of each class.
@@ -212,8 +255,8 @@ fn append(
     let mut writer = CopyWriter::open(out, job, mode)?;
     let mut next = 0;
     for (input, labels) in inputs.iter().zip(relabel) {
-        for piece in input.pieces() {
-            match piece {
+        for piece in input.pieces()? {
+            match piece? {
                 Piece::Quarantined(record) => {
                     writer.quarantine(next, &record.key, &record.stage, &record.reason)?;
                     next += 1;
@@ -260,9 +303,9 @@ fn widened_job(inputs: &[Input]) -> Result<JobSpec, CacheError> {
             return Err(input.differs(first, "first_view", next_view.to_string(), actual));
         }
         next_view += input.identity.views;
-        let bad = |input: &Input| input.quarantined.iter().map(|record| record.index).collect::<Vec<_>>();
-        if bad(input) != bad(first) {
-            let count = |input: &Input| format!("{} images of other numbers", input.quarantined.len());
+        if !same_quarantine(input, first)? {
+            let num_quarantined = |input: &Input| input.cache.manifest().quarantine.images;
+            let count = |input: &Input| format!("{} images of other numbers", num_quarantined(input));
             return Err(input.differs(first, "quarantine", count(first), count(input)));
         }
     }
@@ -287,8 +330,8 @@ fn interleave(out: &Path, job: JobSpec, inputs: &[Input], mode: OpenMode) -> Res
     let block = (MERGE_ROWS / job.num_views as usize).max(1);
     let mut writer = CopyWriter::open(out, job, mode)?;
     let mut next = 0;
-    for piece in inputs[0].pieces() {
-        match piece {
+    for piece in inputs[0].pieces()? {
+        match piece? {
             Piece::Quarantined(record) => {
                 writer.quarantine(next, &record.key, &record.stage, &record.reason)?;
                 next += 1;

@@ -68,8 +68,8 @@ fn name_first(inputs: &[Input], repeated: &[u128]) -> Result<CacheError, CacheEr
 /// Calls `visit` with the hash of split and key, and the key, of every image of an input.
 fn visit_hashes(input: &Input, visit: &mut dyn FnMut(u128, &str) -> Result<(), CacheError>) -> Result<(), CacheError> {
     let splits = &input.identity.splits;
-    for piece in input.pieces() {
-        let Piece::Encoded { images, source } = piece else { continue };
+    for piece in input.pieces()? {
+        let Piece::Encoded { images, source } = piece? else { continue };
         let (split, first) = (input.split.as_deref(), images.start);
         input.cache.visit_keys(images, &mut |image, key| {
             let split = split.unwrap_or_else(|| split_of(splits, source + image - first));

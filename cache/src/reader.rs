@@ -16,6 +16,7 @@ use crate::group::Row;
 use crate::hash::ContentSum;
 use crate::manifest::Manifest;
 use crate::parallel::{self, num_threads};
+use crate::schema::TOKENS;
 use crate::shard::{Shard, map};
 use crate::unpack::{unpack, unpack_factorized};
 
@@ -412,7 +413,7 @@ impl TokenCache {
                 continue;
             }
             let (shard, bytes) = &self.shards[group.place.0];
-            shard.verify_column(bytes, group.place.1, 0)?;
+            shard.verify_column(bytes, group.place.1, TOKENS)?;
             let local = next * views - group.rows.start..end * views - group.rows.start;
             let metas = shard.row_metas(bytes, group.place.1, local)?;
             for (image, metas) in (next..end).zip(metas.chunks_exact(views)).filter(|(image, _)| wanted(*image)) {

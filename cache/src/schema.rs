@@ -24,7 +24,10 @@ pub(crate) const CROP_X: &str = "crop_x";
 pub(crate) const CROP_Y: &str = "crop_y";
 pub(crate) const FLIP: &str = "flip";
 
-/// The columns of version 1, in file order. Later versions may append more.
+/// The name of the row's split; only in shards of caches with splits.
+pub(crate) const SPLIT: &str = "split";
+
+/// The columns that every shard has, in file order. Others may follow, of which this version knows [`SPLIT`].
 pub(crate) const COLUMNS: [&str; 7] = [TOKENS, LABEL, KEY, VIEW, CROP_X, CROP_Y, FLIP];
 
 /// Keys of a footer's key-value metadata.
@@ -48,7 +51,8 @@ pub(crate) mod keys {
 }
 
 /// The Parquet schema of a shard.
-pub(crate) fn parquet_schema(grid: GridSpec) -> Result<TypePtr, ParquetError> {
+pub(crate) fn parquet_schema(grid: GridSpec, has_split: bool) -> Result<TypePtr, ParquetError> {
+    let split = if has_split { format!("required binary {SPLIT} (STRING);") } else { String::new() };
     let message = format!(
         "message tokengrid {{
             required fixed_len_byte_array({}) {TOKENS};
@@ -58,6 +62,7 @@ pub(crate) fn parquet_schema(grid: GridSpec) -> Result<TypePtr, ParquetError> {
             required int32 {CROP_X};
             required int32 {CROP_Y};
             required boolean {FLIP};
+            {split}
         }}",
         grid.row_bytes()
     );

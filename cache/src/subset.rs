@@ -1,5 +1,6 @@
 //! A smaller cache out of a larger one.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -41,25 +42,18 @@ pub struct Selection {
 /// ```
 pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -> Result<Finished, CacheError> {
     let cache = TokenCache::open(input)?;
-    let labels = selection.labels(&cache)?;
     let views = selection.view_range(&cache)?;
-    let within = match &selection.split {
-        None => 0..cache.num_images(),
-        Some(name) => cache.split_images(name).ok_or_else(|| no_split(&cache, name))?,
-    };
-    let wanted = |image: &usize| labels.as_ref().is_none_or(|labels| labels.contains(&cache.image_label(*image)));
-    let images: Vec<usize> = within.filter(wanted).take(selection.limit.unwrap_or(usize::MAX)).collect();
-    let job = selection.job(&cache, &images, &views)?;
+    let taken = Taken::new(&cache, selection)?;
+    let job = selection.job(&taken, &views)?;
 
     let mut writer = CacheWriter::open(out, job, mode)?;
     let mut next = writer.next_image();
-    let Some((first, last)) = images.get(next).zip(images.last()) else {
+    let Some(first) = taken.images().nth(next) else {
         return writer.finish();
     };
     let first_view = cache.manifest().first_view;
     let columns = (views.start - first_view) as usize..(views.end - first_view) as usize;
-    let is_wanted = |image| images.binary_search(&image).is_ok();
-    cache.visit_images(*first..last + 1, &is_wanted, &mut |_, rows| {
+    cache.visit_images(first..taken.within.end, &|image| taken.has(image), &mut |_, rows| {
         writer.push_image(next, &rows[columns.clone()])?;
         next += 1;
         Ok(())
@@ -67,8 +61,43 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
     writer.finish()
 }
 
+/// The images that are taken. They are told from the others by their labels, which are in memory, and not listed.
+struct Taken<'a> {
+    cache: &'a TokenCache,
+    /// No image outside is taken.
+    within: Range<usize>,
+    labels: Option<HashSet<i32>>,
+}
+
+impl Taken<'_> {
+    fn new<'a>(cache: &'a TokenCache, selection: &Selection) -> Result<Taken<'a>, CacheError> {
+        let within = match &selection.split {
+            None => 0..cache.num_images(),
+            Some(name) => cache.split_images(name).ok_or_else(|| no_split(cache, name))?,
+        };
+        let mut taken = Taken { cache, within, labels: selection.labels(cache)? };
+        let first_too_many = selection.limit.and_then(|limit| taken.images().nth(limit));
+        taken.within.end = first_too_many.unwrap_or(taken.within.end);
+        Ok(taken)
+    }
+
+    fn has(&self, image: usize) -> bool {
+        let is_of_class = |labels: &HashSet<i32>| labels.contains(&self.cache.image_label(image));
+        self.within.contains(&image) && self.labels.as_ref().is_none_or(is_of_class)
+    }
+
+    fn images(&self) -> impl Iterator<Item = usize> {
+        self.within.clone().filter(|image| self.has(*image))
+    }
+
+    /// How many of `images` are taken.
+    fn count(&self, images: Range<usize>) -> usize {
+        images.filter(|image| self.has(*image)).count()
+    }
+}
+
 impl Selection {
-    fn labels(&self, cache: &TokenCache) -> Result<Option<Vec<i32>>, CacheError> {
+    fn labels(&self, cache: &TokenCache) -> Result<Option<HashSet<i32>>, CacheError> {
         let classes = &cache.manifest().classes;
         let label = |wanted: &String| {
             let by_name = classes.iter().position(|class| class == wanted).map(|label| label as i32);
@@ -98,10 +127,11 @@ impl Selection {
     }
 
     /// The job of the subset. Its source says what was taken of what, so that another subset is another job.
-    fn job(&self, cache: &TokenCache, images: &[usize], views: &Range<u32>) -> Result<JobSpec, CacheError> {
-        let manifest = cache.manifest();
+    fn job(&self, taken: &Taken<'_>, views: &Range<u32>) -> Result<JobSpec, CacheError> {
+        let manifest = taken.cache.manifest();
         let mut job = JobSpec::of(manifest)?;
-        let left_out = manifest.source.images - images.len();
+        let images = taken.images().count();
+        let left_out = manifest.source.images - images;
         job.source = SourceInfo {
             kind: "subset".to_owned(),
             location: format!(
@@ -112,26 +142,27 @@ impl Selection {
                 self.limit.map_or("none".to_owned(), |limit| limit.to_string()),
                 self.split.as_deref().unwrap_or("all"),
             ),
-            images: images.len(),
+            images,
             excluded: manifest.source.excluded + left_out,
         };
         (job.first_view, job.num_views) = (views.start, views.end - views.start);
         job.splits = match &self.split {
             Some(_) => Vec::new(),
-            None => remaining_splits(cache, images),
+            None => remaining_splits(taken),
         };
         Ok(job)
     }
 }
 
 /// The splits, counted in the images that are taken.
-fn remaining_splits(cache: &TokenCache, images: &[usize]) -> Vec<Split> {
-    let remaining = |split: &Split| {
-        let range = cache.split_images(&split.name).unwrap_or_default();
-        let below = |end: usize| images.partition_point(|image| *image < end);
-        Split { name: split.name.clone(), images: [below(range.start), below(range.end)] }
+fn remaining_splits(taken: &Taken<'_>) -> Vec<Split> {
+    let mut next = 0;
+    let remaining = |(name, images): (&str, Range<usize>)| {
+        let start = next;
+        next += taken.count(images);
+        Split { name: name.to_owned(), images: [start, next] }
     };
-    cache.manifest().splits.iter().map(remaining).collect()
+    taken.cache.splits().into_iter().map(remaining).collect()
 }
 
 fn no_split(cache: &TokenCache, name: &str) -> CacheError {

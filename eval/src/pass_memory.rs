@@ -1,8 +1,8 @@
 //! Whether a whole picture fits through the tokenizer, before it is decoded.
 
-use tokengrid_sample::memory::available_bytes;
 use tch::{Device, Kind};
 use tokengrid_model::Tokenizer;
+use tokengrid_sample::memory::available_bytes;
 
 /// What pictures take on their way through a tokenizer.
 #[derive(Debug, Clone, Copy)]

@@ -50,8 +50,8 @@ mod stream;
 
 pub use crop::{View, ViewError, views_of};
 pub use decode::{
-    Accept, DecodeError, Format, JpegEntropy, Limits, MAX_PIXELS, RgbImage, decode_rgb, decode_rgb_if, exif_orientation,
-    jpeg_simd, picture_size,
+    Accept, DecodeError, Format, JpegEntropy, Limits, MAX_PIXELS, RgbImage, decode_rgb, decode_rgb_if,
+    exif_orientation, jpeg_simd, picture_size,
 };
 pub use error::{Bad, IngestError, Stage};
 pub use memory::{memory_budget, set_memory_budget, share_memory_budget};

@@ -12,7 +12,7 @@ use crate::{ranks, torch};
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
-    tokengrid_ingest::share_memory_budget(ranks::local_world_size());
+    tokengrid_ingest::share_memory_budget(ranks::local_world_size().unwrap_or(1));
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }

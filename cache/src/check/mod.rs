@@ -12,7 +12,7 @@ use crate::error::CacheError;
 use crate::grid::GridSpec;
 use crate::job::JobSpec;
 use crate::permutation::{Permutation, derive_key};
-use crate::quarantine::read_quarantine;
+use crate::quarantine::QuarantineReader;
 use crate::reader::{RowMeta, TokenCache};
 
 /// What the key of the sample's permutation is derived for.
@@ -197,15 +197,19 @@ fn sample_images(cache: &TokenCache, sample: usize, seed: u64) -> Vec<usize> {
 
 /// Their numbers in the source, in which images in quarantine count too.
 fn source_numbers(cache: &TokenCache, images: &[usize]) -> Result<Vec<usize>, CacheError> {
-    let quarantined = read_quarantine(cache.dir(), cache.manifest())?;
+    let mut records = QuarantineReader::open(cache.dir(), cache.manifest())?;
+    let mut next = records.next().transpose()?;
     let mut skipped = 0;
     let mut numbers = Vec::with_capacity(images.len());
     for image in images {
-        while quarantined.get(skipped).is_some_and(|record| record.index <= image + skipped) {
+        while next.as_ref().is_some_and(|record| record.index <= image + skipped) {
             skipped += 1;
+            next = records.next().transpose()?;
         }
         numbers.push(image + skipped);
     }
+    // Only its end tells whether the list is the cache's.
+    records.try_for_each(|record| record.map(drop))?;
     Ok(numbers)
 }
 

@@ -36,7 +36,7 @@ pub use self::near::{NearDuplicates, NearPair};
 pub(crate) use self::store::is_temporary_inspection;
 pub use self::store::{INSPECTION_FILE, StoredAt};
 
-use self::figures::{Ones, entropy_bits, histogram};
+use self::figures::{Ones, distinct_and_entropy, histogram};
 use self::near::Sketcher;
 use self::pass::{NOWHERE, Passed};
 use crate::error::CacheError;
@@ -71,7 +71,7 @@ impl Inspection {
     /// Reads every row of `cache`, on all cores, or as many as `threads` says. `progress` is called with the rows done and
     /// all rows; `cancel` ends the work early.
     ///
-    /// Memory: about 40 bytes per code and thread, 16 bytes per row, and up to 64 bytes per image (128 MiB at most from two
+    /// Memory: about 24 bytes per code and thread, 16 bytes per row, and up to 64 bytes per image (128 MiB at most from two
     /// million images on).
     ///
     /// # Errors
@@ -112,7 +112,8 @@ fn figures_of(cache: &TokenCache, index: &ClassIndex, passed: &Passed) -> CacheS
     let (rows, views) = (cache.num_rows(), cache.num_views());
     let tokens = rows as u64 * cache.grid().num_tokens() as u64;
     let counts = &passed.counts;
-    let distinct_codes = counts.iter().filter(|count| **count > 0).count();
+    let (distinct_codes, code_entropy_bits) = distinct_and_entropy(counts.iter().copied());
+    let distinct_codes = distinct_codes as usize;
     let ones = Ones::of(counts);
     let names = &cache.manifest().classes;
     let class = |(label, (distinct_codes, code_entropy_bits)): (i32, &(u64, f64))| ClassRows {
@@ -131,7 +132,7 @@ fn figures_of(cache: &TokenCache, index: &ClassIndex, passed: &Passed) -> CacheS
         codebook_size: counts.len(),
         distinct_codes,
         codebook_utilization: distinct_codes as f64 / counts.len() as f64,
-        code_entropy_bits: entropy_bits(counts.iter().copied()),
+        code_entropy_bits,
         code_histogram: histogram(counts),
         bit_balance: ones.alone.iter().map(|ones| *ones as f64 / tokens.max(1) as f64).collect(),
         dead_bits: ones.dead(tokens),

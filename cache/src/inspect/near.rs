@@ -85,9 +85,11 @@ impl Sketcher {
 
     /// The hash of each band.
     pub(super) fn bands_of<'a>(&'a self, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
-        let hash =
-            |places: &Vec<usize>| places.iter().fold(0, |hash, place| mix(hash ^ u64::from(tokens[*place]))) >> 32;
-        self.places.iter().map(move |places| hash(places) as u32)
+        const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+        let joined = |places: &[usize]| {
+            places.iter().fold(0u64, |sum, place| sum.wrapping_mul(FACTOR).wrapping_add(tokens[*place].into()))
+        };
+        self.places.iter().map(move |places| (mix(joined(places)) >> 32) as u32)
     }
 }
 

@@ -1,17 +1,19 @@
 //! The one pass over all grids: what is counted and kept of each row.
 //!
 //! Rows are visited class by class, so that the codes of one class are counted at a time: a table of all classes would be
-//! a gigabyte. Grids are read by position into a buffer of the thread's own. A mapped file would count as this program's
+//! a gigabyte. Most of the time goes into counters that lie scattered over a table of all codes, so that table is kept small
+//! enough for a core's own cache. Grids are read by position into a buffer of the thread's own. A mapped file would count as this program's
 //! memory as far as it was touched, which here is all of it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::classes::ClassIndex;
-use super::figures::entropy_bits;
+use super::figures::distinct_and_entropy;
 use super::near::Sketcher;
 use crate::error::CacheError;
 use crate::parallel;
+use crate::permutation::mix;
 use crate::reader::TokenCache;
 use crate::unpack::Kernels;
 
@@ -20,6 +22,10 @@ const BLOCK_ROWS: usize = 1024;
 
 /// Rows of a class that one thread takes at a time, at most.
 const PART_ROWS_MAX: usize = 1 << 18;
+
+/// A part with fewer tokens than a share of 1 in this many of the codes lists which codes occur in it, instead of going
+/// through the table of all of them.
+const SPARSE_SHARE: usize = 8;
 
 /// What the pass finds.
 pub(super) struct Passed {
@@ -108,7 +114,9 @@ pub(super) fn run(
 
 /// Cuts the classes so that no thread is left with a large one at the end.
 fn parts(cache: &TokenCache, index: &ClassIndex, threads: usize) -> Vec<Part> {
-    let rows_max = (cache.num_rows() / (4 * threads).max(1)).clamp(BLOCK_ROWS, PART_ROWS_MAX);
+    // The tokens of a part are counted in 32 bits.
+    let countable = u32::MAX as usize / cache.grid().num_tokens();
+    let rows_max = (cache.num_rows() / (4 * threads).max(1)).clamp(BLOCK_ROWS, PART_ROWS_MAX).min(countable);
     let images_max = (rows_max / cache.num_views().max(1)).max(1);
     let mut parts = Vec::new();
     for label in index.labels() {
@@ -126,15 +134,16 @@ impl Shared<'_> {
     fn count_parts(&self, report: &dyn Fn(u64)) -> Result<Tally, CacheError> {
         let mut tally = Tally::new(self.cache);
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let rows = part.images.len() * self.cache.num_views();
+            tally.begin_part(rows, self.index.images(part.label)[part.images.start] as usize * self.cache.num_views());
             self.count_part(part, &mut tally, report)?;
             let slot = (part.label + 1) as usize;
             if !part.is_whole {
                 let mut counts = self.split[slot].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 counts.resize(tally.counts.len(), 0);
-                let ClassCounts { counts: part, touched } = &tally.class;
-                touched.iter().for_each(|(code, _)| counts[*code as usize] += part[*code as usize]);
+                tally.part.add_to(&mut counts);
             }
-            let found = tally.end_class();
+            let found = tally.end_part();
             if part.is_whole {
                 *self.entropies[slot].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = found;
             }
@@ -165,7 +174,7 @@ impl Shared<'_> {
     }
 
     fn count_row(&self, row: usize, packed: &[u8], tally: &mut Tally) {
-        self.hashes[row].store(short_hash(packed), Ordering::Relaxed);
+        self.hashes[row].store(grid_hash(packed), Ordering::Relaxed);
         tally.unpack(packed);
         let views = self.cache.num_views();
         if row.is_multiple_of(views) {
@@ -177,15 +186,20 @@ impl Shared<'_> {
     }
 }
 
-fn short_hash(bytes: &[u8]) -> u64 {
-    let hash = blake3::hash(bytes);
-    let (words, _) = hash.as_bytes().as_chunks::<8>();
-    u64::from_le_bytes(words[0])
-}
-
-fn distinct_and_entropy(counts: impl Iterator<Item = u64> + Clone) -> (u64, f64) {
-    let distinct = counts.clone().filter(|count| *count > 0).count() as u64;
-    (distinct, entropy_bits(counts))
+/// A hash that is good at telling grids apart, and no protection against somebody who makes grids that collide: they would be
+/// reported as duplicates. Sixteen bytes at a time are multiplied and folded, as wyhash does.
+fn grid_hash(packed: &[u8]) -> u64 {
+    const KEY: u64 = 0x9E37_79B9_7F4A_7C15;
+    let step = |hash: u64, block: [u8; 16]| {
+        let [low, high] = [u128::from_le_bytes(block) as u64, (u128::from_le_bytes(block) >> 64) as u64];
+        let product = u128::from(low ^ KEY) * u128::from(high ^ hash);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let (blocks, rest) = packed.as_chunks::<16>();
+    let hash = blocks.iter().fold(mix(packed.len() as u64), |hash, block| step(hash, *block));
+    let mut last = [0; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(step(hash, last))
 }
 
 /// What one thread counts.
@@ -193,15 +207,23 @@ struct Tally {
     kernels: Kernels,
     tokens: Vec<u32>,
     counts: Vec<u64>,
+    /// Where each code occurs first; [`NOWHERE`] where it does not.
     first: Vec<u64>,
-    class: ClassCounts,
+    /// A bit for each code that has a first place. Far smaller than the places, and as a rule all that is looked at.
+    seen: Vec<u64>,
+    /// Rows below this one were counted, and perhaps none behind it.
+    next_row: usize,
+    /// Whether the rows of the part lie behind all rows before it, so that what was seen keeps its first place.
+    is_ascending: bool,
+    part: PartCounts,
 }
 
-/// How often each code occurs in the current class, and which codes do: far fewer than there are, as a rule.
-struct ClassCounts {
-    counts: Vec<u64>,
-    /// Codes, with their first places.
-    touched: Vec<(u32, u64)>,
+/// How often each code occurs in a part.
+struct PartCounts {
+    counts: Vec<u32>,
+    /// Whether there are so few tokens that `touched` lists their codes.
+    is_sparse: bool,
+    touched: Vec<u32>,
 }
 
 impl Tally {
@@ -213,40 +235,116 @@ impl Tally {
             tokens: vec![0; grid.num_tokens()],
             counts: vec![0; codes],
             first: vec![NOWHERE; codes],
-            class: ClassCounts { counts: vec![0; codes], touched: Vec::new() },
+            seen: vec![0; codes.div_ceil(64)],
+            next_row: 0,
+            is_ascending: true,
+            part: PartCounts { counts: vec![0; codes], is_sparse: true, touched: Vec::new() },
         }
+    }
+
+    /// Begins a part of `rows` rows, of which `first_row` is the first.
+    fn begin_part(&mut self, rows: usize, first_row: usize) {
+        self.part.is_sparse = rows * self.tokens.len() < self.counts.len() / SPARSE_SHARE;
+        self.is_ascending = first_row >= self.next_row;
     }
 
     fn unpack(&mut self, packed: &[u8]) {
         self.kernels.narrow(packed, &mut self.tokens);
     }
 
-    /// Counts the tokens of a row for the current class.
+    /// Counts the tokens of a row for the part.
     fn count(&mut self, row: usize) {
+        self.next_row = self.next_row.max(row + 1);
         let place = (row * self.tokens.len()) as u64;
+        if self.is_ascending && !self.part.is_sparse {
+            self.count_ascending(place);
+        } else {
+            self.count_anywhere(place);
+        }
+    }
+
+    /// The fast way, with no branch that cannot be foreseen.
+    fn count_ascending(&mut self, place: u64) {
         for (token, place) in self.tokens.iter().zip(place..) {
-            let count = &mut self.class.counts[*token as usize];
+            let code = *token as usize;
+            let (word, bit) = (&mut self.seen[code / 64], 1 << (code % 64));
+            if *word & bit == 0 {
+                *word |= bit;
+                self.first[code] = place;
+            }
+            self.part.counts[code] += 1;
+        }
+    }
+
+    fn count_anywhere(&mut self, place: u64) {
+        for (token, place) in self.tokens.iter().zip(place..) {
+            let code = *token as usize;
+            let count = &mut self.part.counts[code];
             if *count == 0 {
-                self.class.touched.push((*token, place));
+                self.part.touched.push(*token);
+                self.seen[code / 64] |= 1 << (code % 64);
+                self.first[code] = self.first[code].min(place);
             }
             *count += 1;
         }
     }
 
-    /// Adds the current class to the whole, and begins another one. Returns its distinct codes and their entropy.
-    fn end_class(&mut self) -> (u64, f64) {
-        let ClassCounts { counts, touched } = &mut self.class;
-        let found = distinct_and_entropy(touched.iter().map(|(code, _)| counts[*code as usize]));
-        for (code, place) in touched.drain(..) {
-            let code = code as usize;
-            self.counts[code] += std::mem::take(&mut counts[code]);
-            self.first[code] = self.first[code].min(place);
-        }
+    /// Adds the part to the whole. Returns its distinct codes and their entropy.
+    fn end_part(&mut self) -> (u64, f64) {
+        let found = self.part.distinct_and_entropy();
+        self.part.add_to(&mut self.counts);
+        self.part.clear();
         found
     }
 
     fn add(&mut self, other: &Tally) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
         self.first.iter_mut().zip(&other.first).for_each(|(first, place)| *first = (*first).min(*place));
+    }
+}
+
+impl PartCounts {
+    fn distinct_and_entropy(&self) -> (u64, f64) {
+        if self.is_sparse {
+            return distinct_and_entropy(self.touched.iter().map(|code| self.counts[*code as usize].into()));
+        }
+        distinct_and_entropy(self.counts.iter().map(|count| u64::from(*count)))
+    }
+
+    fn add_to(&self, sums: &mut [u64]) {
+        if self.is_sparse {
+            self.touched.iter().for_each(|code| sums[*code as usize] += u64::from(self.counts[*code as usize]));
+        } else {
+            sums.iter_mut().zip(&self.counts).for_each(|(sum, count)| *sum += u64::from(*count));
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.is_sparse {
+            self.touched.iter().for_each(|code| self.counts[*code as usize] = 0);
+        } else {
+            self.counts.fill(0);
+        }
+        self.touched.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_bit_and_the_length_of_a_grid_count_in_its_hash() {
+        let mut hashes = HashSet::new();
+        for length in [1, 15, 16, 17, 576] {
+            let mut grid = vec![0u8; length];
+            assert!(hashes.insert(grid_hash(&grid)), "{length} zeros");
+            for bit in 0..8 * length {
+                grid[bit / 8] ^= 1 << (bit % 8);
+                assert!(hashes.insert(grid_hash(&grid)), "bit {bit} of {length} bytes");
+                grid[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
     }
 }

@@ -29,7 +29,8 @@ fn read_keys(path: &Path, entry: &ShardEntry, views: usize, keys: &mut [Option<S
     }
     for (group, range) in entry.row_groups.iter().map(|group| group.images).enumerate() {
         let Ok(found) = shard.keys(&bytes, group, 0..shard.group_rows(group)) else { continue };
-        let has_rows = |image: &usize| quarantined.iter().all(|record| record.index != *image);
+        // The records are in order.
+        let has_rows = |image: &usize| quarantined.binary_search_by_key(image, |record| record.index).is_err();
         let images = (range[0]..range[1]).filter(has_rows);
         for (image, key) in images.zip(found.iter().step_by(views)) {
             if let Some(place) = keys.get_mut(image) {

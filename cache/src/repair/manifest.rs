@@ -10,10 +10,10 @@ use crate::fsio::write_atomically;
 use crate::hash::ContentSum;
 use crate::job::{JobIdentity, JobSpec};
 use crate::manifest::{MANIFEST_FILE, Manifest, ShardEntry};
+use crate::quarantine::{QuarantineRecord, quarantine_list};
 use crate::reader::Access;
-use crate::schema::COLUMNS;
 use crate::shard::Shard;
-use crate::writer::{Name, QuarantineRecord, list_ours, manifest_of, quarantine_list};
+use crate::writer::{Name, list_ours, manifest_of};
 
 /// The manifest, and whether it had to be made again. A `job` that is given must be the cache's.
 pub(super) fn usable_manifest(dir: &Path, job: Option<&JobSpec>) -> Result<(Manifest, bool), CacheError> {
@@ -77,7 +77,7 @@ fn verified_entry(shard: &Shard, name: Name, identity: &JobIdentity) -> Result<S
     let bytes: Arc<Bytes> = shard.load(Access::Map)?;
     let mut content = ContentSum::default();
     for group in 0..shard.num_groups() {
-        (0..COLUMNS.len()).try_for_each(|column| shard.verify_column(&bytes, group, column))?;
+        shard.verify_group(&bytes, group)?;
         shard.row_hashes(&bytes, group, &identity.splits)?.iter().for_each(|hash| content.add_row(hash));
     }
     if content != shard.footer.content {

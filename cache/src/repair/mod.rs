@@ -8,7 +8,6 @@ mod keys;
 mod manifest;
 mod shard;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
@@ -17,15 +16,14 @@ pub use self::keys::surviving_keys;
 use self::manifest::usable_manifest;
 use self::shard::ShardRepair;
 use crate::error::CacheError;
-use crate::fsio::{Lock, write_atomically};
+use crate::fsio::{Lock, TempFile};
 use crate::group::Row;
-use crate::hash::blake3_hex;
 use crate::job::JobSpec;
 use crate::manifest::{MANIFEST_FILE, Manifest, QUARANTINE_FILE};
-use crate::quarantine::read_quarantine;
+use crate::quarantine::QuarantineRecord;
 use crate::shard::Shard;
 use crate::verify::{Problem, damaged_parts, problem, verify, verify_quarantine, verify_shard};
-use crate::writer::{Name, QuarantineRecord, list_ours, quarantine_list, remove_leftovers};
+use crate::writer::{Name, list_ours, remove_leftovers};
 
 /// What encoding an image again came to.
 #[derive(Clone, Debug)]
@@ -138,7 +136,6 @@ fn repair_locked(
 ) -> Result<(), CacheError> {
     let (manifest, rebuilt) = usable_manifest(dir, job)?;
     report.manifest_rebuilt = rebuilt;
-    let quarantined = known_quarantine(dir, &manifest);
     let shards = ShardRepair { dir, job: JobSpec::of(&manifest)?, identity: manifest.identity(), manifest: &manifest };
     for entry in &manifest.shards {
         if verify_shard(dir, &manifest, entry, &|_| {})?.is_empty() {
@@ -146,7 +143,7 @@ fn repair_locked(
         }
         let path = dir.join(&entry.file);
         let damaged = if path.exists() { damaged_parts(&path, entry)? } else { vec![None] };
-        shards.repair(entry, &damaged, quarantined.as_deref(), encode, report)?;
+        shards.repair(entry, &damaged, encode, report)?;
     }
     if !verify_quarantine(dir, &manifest, &|_| {})?.is_empty() {
         restore_quarantine(dir, &manifest)?;
@@ -155,27 +152,23 @@ fn repair_locked(
     Ok(())
 }
 
-/// All quarantined inputs, where the list is intact.
-fn known_quarantine(dir: &Path, manifest: &Manifest) -> Option<Vec<QuarantineRecord>> {
-    read_quarantine(dir, manifest).ok()
-}
-
 /// Writes the quarantine list from the shards' footers, which by now are intact.
 fn restore_quarantine(dir: &Path, manifest: &Manifest) -> Result<(), CacheError> {
-    let records = shard_quarantine(dir, manifest)?;
-    let list = quarantine_list(&records.into_values().collect::<Vec<_>>());
     let path = dir.join(QUARANTINE_FILE);
-    if blake3_hex(list.as_bytes()) != manifest.quarantine.blake3 {
-        return Err(CacheError::RepairDiffers { path, what: "records of the shards".to_owned() });
-    }
-    write_atomically(Name::Temp(None).path(dir), &path, list.as_bytes())
-}
-
-fn shard_quarantine(dir: &Path, manifest: &Manifest) -> Result<BTreeMap<usize, QuarantineRecord>, CacheError> {
-    let mut records = BTreeMap::new();
+    let mut file = TempFile::create(Name::Temp(None).path(dir))?;
+    let mut hasher = blake3::Hasher::new();
+    // The shards are in the order of the source, and so is the list.
     for entry in &manifest.shards {
         let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
-        records.extend(shard.footer.quarantined.into_iter().map(|record| (record.index, record)));
+        for record in &shard.footer.quarantined {
+            let line = record.to_line();
+            hasher.update(line.as_bytes());
+            file.write(line.as_bytes())?;
+        }
     }
-    Ok(records)
+    if hasher.finalize().to_hex().as_str() != manifest.quarantine.blake3 {
+        return Err(CacheError::RepairDiffers { path, what: "records of the shards".to_owned() });
+    }
+    file.sync()?;
+    file.publish(&path)
 }

@@ -9,10 +9,11 @@ use crate::error::CacheError;
 use crate::group::{RowGroup, check_rows};
 use crate::job::{JobIdentity, JobSpec};
 use crate::manifest::{Manifest, ShardEntry};
+use crate::quarantine::{QuarantineReader, QuarantineRecord};
 use crate::reader::Access;
-use crate::schema::COLUMNS;
+use crate::schema::TOKENS;
 use crate::shard::Shard;
-use crate::writer::{Name, QuarantineRecord, ShardSpec, parse_shard_name};
+use crate::writer::{Name, ShardSpec, parse_shard_name};
 
 pub(super) struct ShardRepair<'a> {
     pub(super) dir: &'a Path,
@@ -28,7 +29,6 @@ impl ShardRepair<'_> {
         &self,
         entry: &ShardEntry,
         damaged: &[Option<usize>],
-        quarantined: Option<&[QuarantineRecord]>,
         encode: &mut Encode<'_>,
         report: &mut RepairReport,
     ) -> Result<(), CacheError> {
@@ -36,7 +36,10 @@ impl ShardRepair<'_> {
         // The footer is intact unless it is listed, and says itself which of its images have no rows.
         let shard = if damaged.contains(&None) { None } else { Some(Shard::open_damaged(&path, entry)?) };
         let bytes = shard.as_ref().map(|shard| shard.load(Access::Copy)).transpose()?;
-        let known = shard.as_ref().map(|shard| &shard.footer.quarantined[..]).or(quarantined);
+        let known = match &shard {
+            Some(shard) => Some(shard.footer.quarantined.clone()),
+            None => self.listed_quarantine(entry),
+        };
         let mut groups = Vec::with_capacity(entry.row_groups.len());
         for (images, index) in pieces(entry) {
             match (&shard, &bytes, index) {
@@ -44,7 +47,7 @@ impl ShardRepair<'_> {
                     groups.push(shard.read_group(bytes, group, &self.job.splits)?);
                 }
                 _ => {
-                    let group = self.encode_group(images, known, encode)?;
+                    let group = self.encode_group(images, known.as_deref(), encode)?;
                     report.row_groups_encoded += usize::from(group.rows() > 0);
                     report.images_encoded += group.rows() / self.job.num_views as usize;
                     groups.push(group);
@@ -56,15 +59,24 @@ impl ShardRepair<'_> {
             first.margins = entry.margins;
         }
         let name = parse_shard_name(&entry.file).map(|(rank, number)| Name::Shard(rank, number));
-        let spec = ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.manifest.job };
+        let has_split_column = entry.has_split_column() || shard.as_ref().is_some_and(Shard::has_split_column);
+        let spec = ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.manifest.job, has_split_column };
         // The manifest's check has established that the name is a shard's.
         let name = name.unwrap_or(Name::Shard(0, 0));
-        spec.write_if(self.dir, name, &groups, |temp, written| match written == entry {
+        spec.write_if(self.dir, name, &groups, |temp, written| match same_file(written, entry) {
             true => Ok(()),
             false => Err(CacheError::RepairDiffers { path: path.clone(), what: difference(&path, temp, entry) }),
         })?;
         report.shards.push(entry.file.clone());
         Ok(())
+    }
+
+    /// The shard's images without rows by the cache's list, where that is intact.
+    fn listed_quarantine(&self, entry: &ShardEntry) -> Option<Vec<QuarantineRecord>> {
+        let [start, end] = entry.images;
+        let is_of_shard = |record: &QuarantineRecord| (start..end).contains(&record.index);
+        let records = QuarantineReader::open(self.dir, self.manifest).ok()?;
+        records.filter(|record| record.as_ref().map_or(true, is_of_shard)).collect::<Result<_, _>>().ok()
     }
 
     /// The rows of images that are encoded again.
@@ -107,6 +119,12 @@ impl ShardRepair<'_> {
             None => Ok(group),
         }
     }
+}
+
+/// Whether a shard is what the manifest vouches for. That it has a column which the manifest does not mention is no
+/// difference: the file's checksum covers it.
+fn same_file(written: &ShardEntry, entry: &ShardEntry) -> bool {
+    *written == ShardEntry { more_columns: written.more_columns.clone(), ..entry.clone() }
 }
 
 /// The ranges of images that a shard was written from, and the row group of each; `None` for images between row groups,
@@ -154,5 +172,6 @@ fn difference(there: &Path, again: &Path, entry: &ShardEntry) -> String {
         }
         row += shard.group_rows(group);
     }
-    format!("no grid differs: one of the columns {} does ({} rows)", COLUMNS[1..].join(", "), entry.rows)
+    let others: Vec<_> = shard.known_columns().filter(|column| *column != TOKENS).collect();
+    format!("no grid differs: one of the columns {} does ({} rows)", others.join(", "), entry.rows)
 }

@@ -10,7 +10,7 @@ use super::{MAGIC, Shard};
 use crate::error::CacheError;
 use crate::fsio::io_error;
 use crate::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
-use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, TOKENS, keys};
+use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, SPLIT, TOKENS, keys};
 
 /// The longest page header that is read: ours have about 20 bytes.
 const PAGE_HEADER_BYTES_MAX: u64 = 256;
@@ -18,8 +18,8 @@ const PAGE_HEADER_BYTES_MAX: u64 = 256;
 /// Where a row group and its columns lie in the file. All ranges are inside the file and follow each other.
 pub(super) struct GroupLayout {
     pub(super) range: Range<u64>,
-    /// By column, in the order of [`COLUMNS`].
-    pub(super) chunks: [Range<u64>; COLUMNS.len()],
+    /// By column, in file order: [`COLUMNS`], then any others.
+    pub(super) chunks: Vec<Range<u64>>,
 }
 
 impl Shard {
@@ -52,19 +52,22 @@ impl GroupLayout {
         let rows = shard.footer.row_groups[index].rows;
         let checks = LayoutChecks { shard, row_group: index };
         checks.equal("number of rows", rows as i64, group.num_rows())?;
-        if group.num_columns() < COLUMNS.len() {
-            return Err(checks.error("number of columns", COLUMNS.len().to_string(), group.num_columns().to_string()));
+        let num_columns = shard.num_file_columns();
+        if num_columns < COLUMNS.len() {
+            return Err(checks.error("number of columns", COLUMNS.len().to_string(), num_columns.to_string()));
         }
+        checks.equal("number of columns", num_columns as i64, group.num_columns() as i64)?;
         let mut next = start;
-        let mut chunks: [Range<u64>; COLUMNS.len()] = Default::default();
+        let mut chunks = Vec::with_capacity(num_columns);
         // More columns may follow those that we know; they too must lie where the last one ended.
         for (i, column) in group.columns().iter().enumerate() {
             let range = checks.chunk_range(column, next)?;
             next = range.end;
-            if let Some(name) = COLUMNS.get(i) {
+            let is_split = shard.split_column == Some(i);
+            if let Some(name) = COLUMNS.get(i).copied().or(is_split.then_some(SPLIT)) {
                 checks.column(column, name, rows)?;
-                chunks[i] = range;
             }
+            chunks.push(range);
         }
         let header = checks.token_column(group.column(0), &chunks[0], rows)?;
         if rows_intact {
@@ -110,7 +113,7 @@ impl LayoutChecks<'_> {
     fn column(&self, column: &ColumnChunkMetaData, name: &'static str, rows: usize) -> Result<(), CacheError> {
         let expected = match name {
             TOKENS => Type::FIXED_LEN_BYTE_ARRAY,
-            KEY => Type::BYTE_ARRAY,
+            KEY | SPLIT => Type::BYTE_ARRAY,
             FLIP => Type::BOOLEAN,
             _ => Type::INT32,
         };

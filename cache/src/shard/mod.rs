@@ -28,7 +28,7 @@ use crate::hash::{blake3_hex, row_hash};
 use crate::job::{JobIdentity, Split, split_of};
 use crate::manifest::{ByteRange, GroupEntry, ShardEntry};
 use crate::reader::{Access, Crop, RowMeta};
-use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+use crate::schema::{COLUMNS, CROP_X, CROP_Y, FLIP, KEY, LABEL, SPLIT, TOKENS, VIEW};
 use crate::unpack::unpack;
 
 /// Magic number at both ends of a Parquet file.
@@ -41,6 +41,8 @@ pub(crate) struct Shard {
     pub(crate) bytes: u64,
     pub(crate) handle: Handle,
     metadata: ParquetMetaData,
+    /// Where the column of splits is, in a shard that has one.
+    split_column: Option<usize>,
     groups: Vec<GroupLayout>,
 }
 
@@ -80,7 +82,12 @@ impl Shard {
         let metadata = read_metadata(path, &file, bytes)?;
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
         let handle = Handle::new(path, file)?;
-        let mut shard = Shard { path: path.into(), footer, bytes, handle, metadata, groups: Vec::new() };
+        let columns = metadata.file_metadata().schema_descr().columns();
+        // Behind those that every shard has; a later version may have put others in front of it.
+        let is_split = |index: &usize| columns[*index].path().string() == SPLIT;
+        let split_column = (COLUMNS.len()..columns.len()).find(is_split);
+        let groups = Vec::new();
+        let mut shard = Shard { path: path.into(), footer, bytes, handle, metadata, split_column, groups };
         shard.check_layout(rows_intact)?;
         Ok(shard)
     }
@@ -92,6 +99,27 @@ impl Shard {
 
     pub(crate) fn num_groups(&self) -> usize {
         self.groups.len()
+    }
+
+    /// Columns of the file, known or not.
+    fn num_file_columns(&self) -> usize {
+        self.metadata.file_metadata().schema_descr().num_columns()
+    }
+
+    /// Whether the rows name their split.
+    pub(crate) fn has_split_column(&self) -> bool {
+        self.split_column.is_some()
+    }
+
+    /// The columns that this version knows.
+    pub(crate) fn known_columns(&self) -> impl Iterator<Item = &'static str> {
+        COLUMNS.into_iter().chain(self.split_column.map(|_| SPLIT))
+    }
+
+    /// The place in the file of a column that the shard has.
+    fn column_index(&self, name: &str) -> usize {
+        let index = COLUMNS.iter().position(|column| *column == name).or(self.split_column);
+        index.expect("only known columns are asked for")
     }
 
     /// Where page index and footer begin.
@@ -174,30 +202,38 @@ impl Shard {
             bytes: self.bytes,
             blake3: blake3_hex(file),
             content_sum: self.footer.content.to_hex(),
+            more_columns: self.split_column.map(|_| SPLIT.to_owned()).into_iter().collect(),
             margins: self.footer.margins,
             row_groups: row_groups.collect(),
             footer: range(self.footer_offset()..self.bytes),
         }
     }
 
+    /// Verifies every known column of a row group against the checksums in the footer.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`].
+    pub(crate) fn verify_group(&self, file: &Bytes, group: usize) -> Result<(), CacheError> {
+        self.known_columns().try_for_each(|column| self.verify_column(file, group, column))
+    }
+
     /// Verifies one column of a row group against the checksum in the footer.
     ///
     /// # Errors
     /// [`CacheError::ColumnChecksum`].
-    pub(crate) fn verify_column(&self, file: &Bytes, group: usize, column: usize) -> Result<(), CacheError> {
-        let range = match COLUMNS[column] {
-            TOKENS => self.token_range(group),
-            _ => {
-                let chunk = &self.groups[group].chunks[column];
-                chunk.start as usize..chunk.end as usize
-            }
+    pub(crate) fn verify_column(&self, file: &Bytes, group: usize, column: &'static str) -> Result<(), CacheError> {
+        let range = if column == TOKENS {
+            self.token_range(group)
+        } else {
+            let chunk = &self.groups[group].chunks[self.column_index(column)];
+            chunk.start as usize..chunk.end as usize
         };
         let actual = blake3_hex(&file[range]);
-        let expected = self.footer.row_groups[group].blake3.get(COLUMNS[column]).cloned().unwrap_or_default();
+        let expected = self.footer.row_groups[group].blake3.get(column).cloned().unwrap_or_default();
         if actual == expected {
             return Ok(());
         }
-        let (path, column) = (self.path.clone(), COLUMNS[column]);
+        let path = self.path.clone();
         Err(CacheError::ColumnChecksum { path, row_group: group, column, expected, actual })
     }
 
@@ -308,7 +344,8 @@ impl Shard {
 
     /// Reads a whole row group back into memory, verified down to the content hash when it is the only one.
     pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<RowGroup, CacheError> {
-        self.verify_column(file, group, 0)?;
+        self.verify_column(file, group, TOKENS)?;
+        self.check_split_column(file, group, splits)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let [start, end] = self.footer.row_groups[group].images;
@@ -331,12 +368,29 @@ impl Shard {
         group: usize,
         splits: &[Split],
     ) -> Result<Vec<[u8; 32]>, CacheError> {
-        self.verify_column(file, group, 0)?;
+        self.verify_column(file, group, TOKENS)?;
+        self.check_split_column(file, group, splits)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
         let split = split_of(splits, self.footer.row_groups[group].images[0]);
         Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, split, &meta.row(&[]), packed)).collect())
+    }
+
+    /// Checks that the rows of a group name the split that its images belong to, where they name one.
+    fn check_split_column(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<(), CacheError> {
+        if !self.has_split_column() {
+            return Ok(());
+        }
+        let expected = split_of(splits, self.footer.row_groups[group].images[0]);
+        let names = self.column::<ByteArrayType>(file, group, SPLIT, 0..self.group_rows(group))?;
+        match names.iter().find(|name| name.data() != expected.as_bytes()) {
+            None => Ok(()),
+            Some(other) => {
+                let actual = String::from_utf8_lossy(other.data()).into_owned();
+                Err(self.value_error(group, SPLIT, &format!("the split of its images, {expected:?}"), actual))
+            }
+        }
     }
 
     fn int_column(
@@ -356,8 +410,8 @@ impl Shard {
         name: &'static str,
         rows: Range<usize>,
     ) -> Result<Vec<T::T>, CacheError> {
-        let index = COLUMNS.iter().position(|column| *column == name).unwrap_or(0);
-        self.verify_column(file, group, index)?;
+        let index = self.column_index(name);
+        self.verify_column(file, group, name)?;
         let chunk = self.metadata.row_group(group).column(index);
         read_column::<T>(file, chunk, self.group_rows(group), rows).map_err(|source| CacheError::ColumnDecode {
             path: self.path.clone(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use parquet::data_type::{BoolType, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int32Type};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int32Type,
+};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -18,7 +20,7 @@ use crate::job::{JobIdentity, JobSpec};
 use crate::manifest::ShardEntry;
 use crate::margins::Margins;
 use crate::reader::Access;
-use crate::schema::{COLUMNS, TOKENS, parquet_schema, writer_properties};
+use crate::schema::{COLUMNS, SPLIT, TOKENS, parquet_schema, writer_properties};
 use crate::shard::Shard;
 
 /// Grids that are handed to the encoder at a time: bounds its temporary copies.
@@ -29,6 +31,8 @@ pub(crate) struct ShardSpec<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) identity: &'a JobIdentity,
     pub(crate) job_id: &'a str,
+    /// Whether the rows name their split. New shards of caches with splits do; those of earlier versions did not.
+    pub(crate) has_split_column: bool,
 }
 
 impl ShardSpec<'_> {
@@ -61,7 +65,7 @@ impl ShardSpec<'_> {
         let failed = |source| CacheError::encode(&path, source);
         // The encoder writes to memory and every row group goes to the file when it is whole: a full disk is then an
         // I/O error with its path, and a group's columns can be hashed before the footer that holds their hashes.
-        let schema = parquet_schema(self.job.grid).map_err(failed)?;
+        let schema = parquet_schema(self.job.grid, self.has_split_column).map_err(failed)?;
         let mut encoder = SerializedFileWriter::new(Vec::new(), schema, writer_properties()).map_err(failed)?;
         let mut row_groups = Vec::new();
         let mut content = ContentSum::default();
@@ -114,6 +118,10 @@ impl ShardSpec<'_> {
         write_column::<Int32Type>(&mut columns, [&group.crop_x])?;
         write_column::<Int32Type>(&mut columns, [&group.crop_y])?;
         write_column::<BoolType>(&mut columns, [&group.flips])?;
+        if self.has_split_column {
+            let split = ByteArray::from(group.split.as_str());
+            write_column::<ByteArrayType>(&mut columns, [vec![split; group.rows()]])?;
+        }
         Ok(columns.close()?.as_ref().clone())
     }
 
@@ -123,7 +131,7 @@ impl ShardSpec<'_> {
         let shard = Shard::open(path, None)?;
         let bytes = shard.load(Access::Map)?;
         for group in 0..shard.num_groups() {
-            (0..COLUMNS.len()).try_for_each(|column| shard.verify_column(&bytes, group, column))?;
+            shard.verify_group(&bytes, group)?;
         }
         let entry = shard.describe(&name.to_text(), &bytes);
         if entry.footer.blake3 == footer_blake3 {
@@ -150,7 +158,7 @@ fn write_column<T: DataType>(
 fn describe_group(group: &RowGroup, metadata: &RowGroupMetaData, bytes: &[u8], offset: u64) -> GroupFooter {
     let mut tokens_offset = 0;
     let mut blake3 = BTreeMap::new();
-    for (name, column) in COLUMNS.iter().zip(metadata.columns()) {
+    for (name, column) in COLUMNS.iter().chain([&SPLIT]).zip(metadata.columns()) {
         let (start, length) = column.byte_range();
         let end = start + length;
         // The only page of the token column ends where its chunk does.
@@ -162,4 +170,38 @@ fn describe_group(group: &RowGroup, metadata: &RowGroupMetaData, bytes: &[u8], o
     }
     let images = [group.images.start, group.images.end];
     GroupFooter { rows: group.rows(), images, tokens_offset, blake3 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grid::GridSpec;
+    use crate::group::Row;
+    use crate::job::Split;
+
+    #[test]
+    fn a_column_that_names_another_split_is_an_error() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let split = |name: &str| vec![Split { name: name.to_owned(), images: [0, 1] }];
+        let mut job = JobSpec::new(GridSpec { height: 1, width: 2, bits: 18 }, 1, 1);
+        job.splits = split("train");
+        let mut group = RowGroup::starting_at(0, &job.splits);
+        let row = Row { tokens: &[1, 2], label: 0, key: "a", view: 0, crop_x: 0, crop_y: 0, flip: false };
+        group.push(job.grid, &row);
+        group.images.end = 1;
+        let (name, identity) = (Name::Shard(0, 0), job.identity());
+        let spec = ShardSpec { job: &job, identity: &identity, job_id: &identity.id(), has_split_column: true };
+        let entry = spec.write(temp.path(), name, &[group]).expect("written");
+        assert_eq!(entry.more_columns, ["split"]);
+        let shard = Shard::open(&name.path(temp.path()), Some(&entry)).expect("opened");
+        let bytes = shard.load(Access::Copy).expect("loaded");
+        assert!(shard.read_group(&bytes, 0, &split("train")).is_ok());
+        for error in [
+            shard.read_group(&bytes, 0, &split("val")).map(drop),
+            shard.row_hashes(&bytes, 0, &split("val")).map(drop),
+            shard.row_hashes(&bytes, 0, &[]).map(drop),
+        ] {
+            assert!(matches!(error, Err(CacheError::ColumnValue { column: "split", .. })), "{error:?}");
+        }
+    }
 }

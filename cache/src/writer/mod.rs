@@ -18,14 +18,12 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) use self::copy::CopyWriter;
 pub(crate) use self::encode::ShardSpec;
 pub(crate) use self::folder::{
     Name, identity_there, is_leftover, list_ours, no_manifest, parse_shard_name, remove_leftovers,
 };
-pub(crate) use self::publish::{manifest_of, quarantine_list};
+pub(crate) use self::publish::manifest_of;
 use crate::error::CacheError;
 use crate::fsio::{Lock, remove_if_present};
 use crate::group::{Row, RowGroup, check_rows};
@@ -33,6 +31,7 @@ use crate::hash::ContentSum;
 use crate::job::{JobIdentity, JobSpec, split_of};
 use crate::manifest::{Manifest, ShardEntry};
 use crate::margins::Margins;
+use crate::quarantine::QuarantineRecord;
 use crate::schema::GROUP_BYTES_MAX;
 
 /// Tokens and keys of a row group stay below this, which leaves room for the other columns.
@@ -46,19 +45,6 @@ pub enum OpenMode {
     Resume,
     /// Remove it and start again. Files that are not ours are never removed.
     Overwrite,
-}
-
-/// An input without rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QuarantineRecord {
-    /// Number of the image in the source's listing.
-    pub index: usize,
-    /// The source's own name of the image.
-    pub key: String,
-    /// Where it failed: `read`, `decode`, ...
-    pub stage: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// What a rank's end came to.
@@ -311,7 +297,12 @@ impl CacheWriter {
     }
 
     fn spec(&self) -> ShardSpec<'_> {
-        ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.job_id }
+        ShardSpec {
+            job: &self.job,
+            identity: &self.identity,
+            job_id: &self.job_id,
+            has_split_column: !self.job.splits.is_empty(),
+        }
     }
 }
 

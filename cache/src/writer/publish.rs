@@ -5,12 +5,13 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::folder::{Name, remove_leftovers};
-use super::{CacheWriter, Finished, QuarantineRecord};
+use super::{CacheWriter, Finished};
 use crate::error::CacheError;
 use crate::fsio::{Lock, is_missing, read_at_most, write_atomically};
 use crate::hash::{ContentSum, blake3_hex};
 use crate::job::JobIdentity;
 use crate::manifest::{FORMAT, MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest, QuarantineEntry, ShardEntry};
+use crate::quarantine::{QuarantineRecord, quarantine_list};
 use crate::schema::FORMAT_VERSION;
 
 /// The done-marker of a rank: its shards are final.
@@ -130,10 +131,4 @@ pub(crate) fn manifest_of(identity: JobIdentity, shards: Vec<ShardEntry>, quaran
         content_hash: content.to_hex(),
         checksum: String::new(),
     }
-}
-
-/// One JSON object per line.
-pub(crate) fn quarantine_list(records: &[QuarantineRecord]) -> String {
-    // Strings and numbers: serializing them cannot fail.
-    records.iter().map(|record| serde_json::to_string(record).unwrap_or_default() + "\n").collect()
 }

@@ -9,7 +9,6 @@ use crate::fsio::remove_if_present;
 use crate::group::RowGroup;
 use crate::manifest::ShardEntry;
 use crate::reader::Access;
-use crate::schema::COLUMNS;
 use crate::shard::Shard;
 
 impl CacheWriter {
@@ -100,7 +99,7 @@ impl CacheWriter {
         shard.check_belongs(&self.job_id, self.job.grid, self.job.num_views)?;
         let bytes = shard.load(Access::Map)?;
         for group in 0..shard.num_groups() {
-            (0..COLUMNS.len()).try_for_each(|column| shard.verify_column(&bytes, group, column))?;
+            shard.verify_group(&bytes, group)?;
         }
         let entry = shard.describe(&name.to_text(), &bytes);
         Ok((shard, entry))

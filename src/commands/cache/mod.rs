@@ -4,7 +4,7 @@ mod bridge;
 mod inspect;
 mod look;
 mod plot;
-mod rows;
+pub mod rows;
 pub mod table;
 
 pub use inspect::inspection_folder;

@@ -56,11 +56,6 @@ impl Origin<'_> {
         })
     }
 
-    /// Images of all sources.
-    pub fn num_images(&self) -> usize {
-        self.parts.iter().map(|part| part.job.source.len()).sum()
-    }
-
     /// The job that would have made the cache of these sources, in which only tokenizer, recipe and classes are theirs.
     ///
     /// # Errors
