@@ -96,7 +96,7 @@ fn resize(text: &str) -> Result<Resize, RecipeError> {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "expected a share from 0 to 1".to_string())?;
+    let share: f64 = text.parse().map_err(|_| "expected a share from 0 to 1".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected a share from 0 to 1".into()) }
 }
 

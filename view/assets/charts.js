@@ -3,8 +3,8 @@
 import { count, s } from "./dom.js";
 
 const WIDTH = 560;
-const LEFT = 70;
-const BOTTOM = 34;
+const LEFT = 80;
+const BOTTOM = 38;
 
 /** Numbers for an axis from 0 to about `most`. */
 function ticks(most) {
@@ -57,7 +57,7 @@ export function bars(values, { x: xLabel, y: yLabel, names, titles, marks = () =
   });
   const every = Math.max(1, Math.ceil(values.length / 18));
   values.forEach((_, i) => {
-    if (i % every === 0) chart.append(s("text", { x: LEFT + (i + 0.5) * step, y: base + 15, "text-anchor": "middle" }, names(i)));
+    if (i % every === 0) chart.append(s("text", { x: LEFT + (i + 0.5) * step, y: base + 16, "text-anchor": "middle" }, names(i)));
   });
   if (line !== null) chart.append(s("line", { x1: LEFT, x2: WIDTH, y1: y(line), y2: y(line), "stroke-dasharray": "3 4", style: { stroke: "var(--soft)" } }));
   return chart;

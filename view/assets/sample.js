@@ -32,7 +32,7 @@ export async function show({ main, path, signal, keys, go }) {
       ` · crop at ${found.crop_x}, ${found.crop_y}${found.flip ? ", mirrored" : ""}`, ` · image ${count(found.image)} · ${found.shard}, row group ${found.row_group}`),
     ...notes(found),
     h("div", { class: "pictures" }, original(view), reconstruction(view), difference(view, signal), crop(view)),
-    h("div", { class: "cards" }, colours(view), numbers(view)),
+    h("div", { class: "cards grids" }, colours(view), numbers(view)),
     planes(view));
 }
 

@@ -61,7 +61,7 @@ fn draw_stats(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), DrawError> {
     let codes: Vec<f64> = stats.code_histogram.iter().skip(1).map(|count| *count as f64).collect();
     bars(&panels[0], &used, "tokens of a code", &codes, None, &occurrences)?;
     let dead = match stats.dead_bits.len() {
-        0 => "no bit is dead".to_string(),
+        0 => "no bit is dead".to_owned(),
         _ => format!("dead bits: {:?}", stats.dead_bits),
     };
     bars(&panels[1], &format!("share of ones, bit by bit; {dead}"), "bit", &stats.bit_balance, Some(1.0), &number)?;

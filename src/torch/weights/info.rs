@@ -106,7 +106,7 @@ impl Report {
         }
         if let Some(description) = &self.ar {
             let model = description.model();
-            let number = |number: Option<i64>| number.map_or("an unknown number of".to_string(), |n| n.to_string());
+            let number = |number: Option<i64>| number.map_or("an unknown number of".to_owned(), |n| n.to_string());
             println!(
                 "autoregressive model: dim {}, {} heads, {} + {} layers, bits {:?}, {} classes, {} tokens per image; {} parameters",
                 model.dim,
