@@ -11,11 +11,11 @@ use super::rope::Rotation;
 use super::values::Values;
 use crate::Params;
 use crate::kernels::elementwise::{add, gate, mix, rms_norm, rotate, softmax};
-use crate::kernels::gemm::level;
+
 use crate::kernels::linear::{Linear, Rows};
 use crate::kernels::matrix::Matrix;
 use crate::kernels::panels::Panels;
-use crate::kernels::simd::{Kernel, Simd};
+use crate::kernels::simd::{Kernel, Level, Simd};
 use crate::kernels::threads::{Pieces, for_each};
 use crate::kernels::tile::{PANEL, Strip};
 
@@ -283,7 +283,7 @@ impl SpatialLayer {
             rotated.iter_mut().for_each(|x| rotate(x, cos, sin));
             cache.keys.set_column(position, &rotated[1]);
             cache.values.set_row(position, part(2));
-            level().run(AttendOne { q: &rotated[0], position, cache });
+            Level::best().run(AttendOne { q: &rotated[0], position, cache });
             y.copy_from_slice(&cache.out[..hd]);
         });
     }
