@@ -48,6 +48,7 @@
 //! | make one of others, or be rid of one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
+//! | read or write the header of an array file | [`npy`] |
 //! | write any other file safely | [`AtomicFile`], [`write_atomically`] |
 //! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] |
 //!
@@ -107,6 +108,7 @@ mod manifest;
 mod margins;
 mod merge;
 mod merge_keys;
+pub mod npy;
 mod pack;
 mod page_header;
 mod parallel;

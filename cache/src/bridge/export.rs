@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::export_folder::ExportFolder;
 use super::list_parquet::ListWriter;
-use super::npy::write_header;
 use crate::error::CacheError;
 use crate::fsio::io_error;
 use crate::job::JobIdentity;
+use crate::npy::Header;
 use crate::reader::TokenCache;
 use crate::writer::OpenMode;
 
@@ -49,8 +49,8 @@ pub fn export_npy(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<(), 
     let mut tokens = folder.create(tokens_name)?;
     let mut labels = folder.create(labels_name)?;
     let mut keys = folder.create(keys_name)?;
-    write_header(&mut tokens, "<i4", &[rows, num_tokens]).map_err(io_error("write", tokens.path()))?;
-    write_header(&mut labels, "<i8", &[rows]).map_err(io_error("write", labels.path()))?;
+    Header::write(&mut tokens, "<i4", &[rows, num_tokens]).map_err(io_error("write", tokens.path()))?;
+    Header::write(&mut labels, "<i8", &[rows]).map_err(io_error("write", labels.path()))?;
     let mut grid = Vec::with_capacity(4 * num_tokens);
     cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
         for row in rows {
