@@ -43,18 +43,25 @@ pub fn shapes(tensors: &serde_json::Value) -> Vec<(String, Vec<i64>)> {
 /// # Panics
 /// When the archive is missing, broken or empty: the test cannot go on.
 pub fn corpus(crate_dir: &str, target: &str) -> Vec<(String, Vec<u8>)> {
-    let path = PathBuf::from(crate_dir).join("fuzz/corpus").join(format!("{target}.tar.gz"));
-    let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    archived(&PathBuf::from(crate_dir).join("fuzz/corpus").join(format!("{target}.tar.gz")))
+}
+
+/// Names and bytes of the files in a `.tar.gz`, sorted by name.
+///
+/// # Panics
+/// When the archive is missing, broken or empty: the test cannot go on.
+pub fn archived(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
     let mut files = Vec::new();
     for entry in archive.entries().expect("a tar archive") {
-        let mut entry = entry.expect("an entry of the corpus");
+        let mut entry = entry.expect("an entry of the archive");
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let name = entry.path().expect("a name").display().to_string();
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).expect("a file of the corpus");
+        entry.read_to_end(&mut bytes).expect("a file of the archive");
         files.push((name, bytes));
     }
     assert!(!files.is_empty(), "{} is empty", path.display());
