@@ -27,6 +27,7 @@ pub mod filter;
 pub mod guidance;
 mod host;
 pub mod job;
+mod late_file;
 pub mod memory;
 pub mod pass_memory;
 pub mod presets;
