@@ -109,6 +109,7 @@ fn with_dropout_the_gradient_is_that_of_the_same_draw() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
+    tokengrid_test_support::alone!();
     let config = small();
     let (optimizer, leaves) = AdamW::new(&formula_params(&config, "threads"), ADAMW, Device::Cpu);
     let batch = batch(&config, 3);

@@ -75,7 +75,8 @@ pub struct Limits {
     /// exceed 16 x [`MAX_PIXELS`], unless there are no more than 16 scans.
     pub max_jpeg_scans: u32,
     /// Most memory that decoding may take, the picture itself included, in bytes. Only progressive JPEG files, lossless or
-    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default.
+    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default, and PNG
+    /// files of one or two rows of more than fifty million.
     pub max_decode_bytes: u64,
     /// The entropy decoder for JPEG files.
     pub jpeg_entropy: JpegEntropy,

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -83,20 +82,11 @@ pub fn read_png(path: &Path) -> RgbImage {
     RgbImage { width: info.width, height: info.height, pixels, warnings: 0 }
 }
 
-/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise says why not.
+/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise the test is left out.
+#[track_caller]
 pub fn python_with_pillow() -> Option<PathBuf> {
-    let Some(python) = std::env::var_os("TOKENGRID_PYTHON") else {
-        eprintln!("skipped: set TOKENGRID_PYTHON to a Python with Pillow 13 or newer");
-        return None;
-    };
     let check = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13, PIL.__version__";
-    let output = Command::new(&python).args(["-c", check]).output().expect("TOKENGRID_PYTHON can be run");
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        eprintln!("skipped: TOKENGRID_PYTHON has no Pillow 13 or newer: {}", said.lines().last().unwrap_or_default());
-        return None;
-    }
-    Some(python.into())
+    tokengrid_test_support::python_with(check).map(PathBuf::from)
 }
 
 /// A folder of `count` small sound images.

@@ -1,6 +1,7 @@
 //! NumPy's file formats, written: `.npy`, and `.npz` with uncompressed members.
 
 use super::ArrayError;
+use crate::late_file::{Failure, LateFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::AtomicFile;
@@ -67,15 +68,17 @@ const COMMENT: &str = "tokengrid";
 /// The file cannot be written.
 pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), ArrayError> {
     let write = || -> std::io::Result<()> {
-        let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+        let (file, failure) = LateFile::new(AtomicFile::create(path)?);
+        let mut zip = ZipWriter::new(file);
         zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         for array in arrays {
             zip.start_file(format!("{}.npy", array.name), options).map_err(std::io::Error::other)?;
             Header::write(&mut zip, array.dtype.descr(), &array.shape)?;
             zip.write_all(&array.bytes)?;
+            failure.check()?;
         }
-        zip.finish().map_err(std::io::Error::other)?.publish()
+        zip.finish().map_err(std::io::Error::other)?.into_inner()?.publish()
     };
     write().map_err(ArrayError::io("write", path))
 }
@@ -84,7 +87,8 @@ pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), ArrayError> {
 /// is what the ADM evaluation suite reads.
 pub struct NpzImages {
     path: PathBuf,
-    zip: ZipWriter<AtomicFile>,
+    zip: ZipWriter<LateFile>,
+    failure: Failure,
 }
 
 impl NpzImages {
@@ -93,17 +97,18 @@ impl NpzImages {
     /// # Errors
     /// The file cannot be created.
     pub fn create(path: &Path, count: usize, side: usize) -> Result<NpzImages, ArrayError> {
-        let start = || -> std::io::Result<ZipWriter<AtomicFile>> {
-            let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+        let start = || -> std::io::Result<(ZipWriter<LateFile>, Failure)> {
+            let (file, failure) = LateFile::new(AtomicFile::create(path)?);
+            let mut zip = ZipWriter::new(file);
             zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
             // More than 4 GiB are normal here: 50,000 images of 256 x 256 are 9.8 GB.
             let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
             zip.start_file("arr_0.npy", options).map_err(std::io::Error::other)?;
             Header::write(&mut zip, Dtype::U8.descr(), &[count, side, side, 3])?;
-            Ok(zip)
+            Ok((zip, failure))
         };
-        let zip = start().map_err(ArrayError::io("create", path))?;
-        Ok(NpzImages { path: path.into(), zip })
+        let (zip, failure) = start().map_err(ArrayError::io("create", path))?;
+        Ok(NpzImages { path: path.into(), zip, failure })
     }
 
     /// Appends the pixels of one image.
@@ -111,7 +116,8 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn push(&mut self, rgb: &[u8]) -> Result<(), ArrayError> {
-        self.zip.write_all(rgb).map_err(ArrayError::io("write", &self.path))
+        let written = self.zip.write_all(rgb).and_then(|()| self.failure.check());
+        written.map_err(ArrayError::io("write", &self.path))
     }
 
     /// Closes the file and gives it its name.
@@ -128,7 +134,7 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn close(self) -> Result<AtomicFile, ArrayError> {
-        let close = || self.zip.finish().map_err(std::io::Error::other);
+        let close = || self.zip.finish().map_err(std::io::Error::other)?.into_inner();
         close().map_err(ArrayError::io("write", &self.path))
     }
 }

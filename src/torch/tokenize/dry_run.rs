@@ -5,6 +5,7 @@ use crate::args::{Global, TokenizeArgs};
 use crate::exit::CheckFailed;
 use crate::files;
 use crate::ranks;
+use crate::signals;
 use crate::terminal::{bytes, print_json, seconds};
 use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
@@ -159,8 +160,12 @@ fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
             since = Instant::now();
         }
         elapsed = since.elapsed();
-        if done > warm_up && elapsed > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
+        let is_enough = done > warm_up && elapsed > TRIAL;
+        if is_enough || signals::cancelled() { Err(TokenizeError::Cancelled) } else { Ok(()) }
     });
+    if signals::cancelled() {
+        return Err(signals::Stopped.into());
+    }
     match ended {
         Ok(()) | Err(TokenizeError::Cancelled) => {}
         Err(error) => return Err(error.into()),

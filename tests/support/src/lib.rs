@@ -1,8 +1,13 @@
 //! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
-//! shipping them, and the kept inputs of the fuzzers.
+//! shipping them, the kept inputs of the fuzzers, and tests that are left out or need a process of their own.
 
+mod alone;
 mod formula;
+mod skip;
 pub mod torch_save;
+
+pub use alone::is_alone;
+pub use skip::{python_with, skip, skip_anywhere};
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
