@@ -13,9 +13,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind};
-use tokengrid_sample::{Outputs, SampleError, SampleJob, SampleOutcome, SamplerConfig};
+use tokengrid_model::ar::{ArModel, ArWeights, Known};
 use tokengrid_model::{Architecture, Precision, Runtime, Tokenizer, Variant};
-use tokengrid_train::ar::{ArModel, ArWeights, Known};
+use tokengrid_sample::{Outputs, SampleError, SampleJob, SampleOutcome, SamplerConfig};
 
 /// Inception scores by the rule of the ADM suite, from the probabilities of consecutive pictures: cut into runs, the mean of
 /// the scores of the runs.
@@ -34,7 +34,7 @@ fn score_of_run(run: &[Vec<f64>]) -> f64 {
 
 /// The pictures of an `.npz` file.
 fn npz_pictures(path: &Path) -> Vec<Vec<u8>> {
-    let mut npz = tokengrid_sample::eval::array_file::Npz::open(path).unwrap();
+    let mut npz = tokengrid_sample::arrays::Npz::open(path).unwrap();
     let mut array = npz.array("arr_0").unwrap();
     let bytes = array.shape[1..].iter().product();
     let mut next = || {

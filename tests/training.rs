@@ -8,9 +8,9 @@ mod training;
 
 use common::{fails, json, repository, text, tokengrid};
 use std::path::{Path, PathBuf};
+use tokengrid_model::{Params, Variant, Weights};
 use tokengrid_test_support::{golden, golden_json};
 use tokengrid_train::run::save_safetensors;
-use tokengrid_model::{Params, Variant, Weights};
 use training::{arguments, cache, made_up_cache, printed, rows, strs};
 
 #[test]

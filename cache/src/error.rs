@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 
-use crate::fsio::io_error;
-
 /// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
 /// is one, is the `source()` and is not repeated in the text.
 #[derive(Debug, thiserror::Error)]
@@ -226,5 +224,15 @@ impl CacheError {
             },
             source => CacheError::Encode { path: path.into(), source },
         }
+    }
+}
+
+/// Turns an I/O error into ours, naming the path and giving the two failures that have a remedy their own variants.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CacheError::DiskFull { path, source },
+        io::ErrorKind::ReadOnlyFilesystem => CacheError::ReadOnly { path, source },
+        _ => CacheError::Io { action, path, source },
     }
 }

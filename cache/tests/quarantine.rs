@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::*;
-use tokengrid_cache::{CacheError, Manifest, MergeInput, OpenMode, QuarantineReader, merge, read_quarantine};
+use tokengrid_cache::{CacheError, Manifest, MergeInput, OpenMode, QuarantineReader, merge};
 
 fn read(dir: &Path) -> Result<Vec<usize>, CacheError> {
     let records = QuarantineReader::open(dir, &Manifest::read(dir)?)?;
@@ -33,7 +33,7 @@ fn records_come_one_by_one_in_order() {
     let manifest = Manifest::read(&dir).unwrap();
     let mut records = QuarantineReader::open(&dir, &manifest).unwrap();
     assert_eq!(records.next().unwrap().unwrap().key, key_of(&small_job(), 0));
-    assert_eq!(read_quarantine(&dir, &manifest).unwrap().len(), 3);
+    assert_eq!(records.count(), 2);
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use super::common::{sorted, text};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
+use tokengrid_model::ar::{ArWeights, ModelConfig};
 use tokengrid_test_support::formula;
 use tokengrid_train::run::save_safetensors;
-use tokengrid_model::ar::{ArWeights, ModelConfig};
 
 pub const SIDE: usize = 4;
 
@@ -53,5 +53,5 @@ pub fn images(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 pub fn array_len(path: &Path) -> usize {
-    tokengrid_sample::eval::array_file::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
+    tokengrid_sample::arrays::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
 }

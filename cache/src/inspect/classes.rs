@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 
 /// The images of a cache by class: built in one pass over the labels, which are in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
-use crate::grid::GridSpec;
+use crate::format::grid::GridSpec;
 use crate::parallel;
 use crate::permutation::{Permutation, derive_key, mix};
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
 
 /// Places of a grid that make a band.
@@ -24,6 +24,7 @@ const BANDS_MAX: usize = 16;
 
 /// Memory for the bands of all images; more images get fewer bands, but not fewer than [`BANDS_MIN`].
 const SKETCH_BYTES: usize = 128 << 20;
+
 const BANDS_MIN: usize = 4;
 
 /// Images with the same band that are all compared with each other. In a larger crowd (blank corners, white backgrounds)

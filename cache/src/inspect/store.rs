@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::{INSPECTION_VERSION, Inspection};
 use crate::error::CacheError;
-use crate::fsio::{list_names, read_at_most, write_atomically};
-use crate::reader::TokenCache;
+use crate::files::small::{list_names, read_at_most};
+use crate::files::temporary::write_atomically;
+use crate::inspect::inspection::{INSPECTION_VERSION, Inspection};
+use crate::read::cache::TokenCache;
 
 /// Name of the file in the cache's folder.
 pub const INSPECTION_FILE: &str = "inspect.json";

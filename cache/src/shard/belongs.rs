@@ -1,9 +1,9 @@
 //! Whether a shard is the one that a manifest or a job means.
 
-use super::Shard;
 use crate::error::CacheError;
-use crate::grid::GridSpec;
-use crate::manifest::ShardEntry;
+use crate::format::grid::GridSpec;
+use crate::format::manifest::ShardEntry;
+use crate::shard::open::Shard;
 
 impl Shard {
     /// Checks that the shard is part of the cache or job that claims it.

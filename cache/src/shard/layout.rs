@@ -1,16 +1,17 @@
 //! Where everything lies in a shard, checked against what the format allows.
 
 use std::ops::Range;
+use std::path::Path;
 
 use parquet::basic::{Compression, Type};
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use super::file::read_at;
-use super::{MAGIC, Shard};
-use crate::error::CacheError;
-use crate::fsio::io_error;
-use crate::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
-use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, SPLIT, TOKENS, keys};
+use crate::error::{CacheError, io_error};
+use crate::format::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, SPLIT, TOKENS, keys};
+use crate::shard::footer::ShardFooter;
+use crate::shard::handle::Handle;
+use crate::shard::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
+use crate::shard::tail::{MAGIC, read_at};
 
 /// The longest page header that is read: ours have about 20 bytes.
 const PAGE_HEADER_BYTES_MAX: u64 = 256;
@@ -22,16 +23,29 @@ pub(super) struct GroupLayout {
     pub(super) chunks: Vec<Range<u64>>,
 }
 
-impl Shard {
-    /// Checks all row groups and notes where they are. `rows_intact`: whether what lies in front of the footer can be
+/// A shard whose footer was read.
+pub(super) struct Unchecked<'a> {
+    pub(super) path: &'a Path,
+    /// Length of the file.
+    pub(super) bytes: u64,
+    pub(super) footer: &'a ShardFooter,
+    pub(super) metadata: &'a ParquetMetaData,
+    pub(super) handle: &'a Handle,
+    /// Where the column of splits is, in a shard that has one.
+    pub(super) split_column: Option<usize>,
+}
+
+impl Unchecked<'_> {
+    /// Checks all row groups and finds where they are. `rows_intact`: whether what lies in front of the footer can be
     /// relied on, and is checked too.
-    pub(super) fn check_layout(&mut self, rows_intact: bool) -> Result<(), CacheError> {
+    pub(super) fn check(&self, rows_intact: bool) -> Result<Vec<GroupLayout>, CacheError> {
         let groups = self.metadata.num_row_groups();
         if groups != self.footer.row_groups.len() {
             let (expected, actual) = (groups.to_string(), self.footer.row_groups.len().to_string());
             let key = keys::ROW_GROUPS;
-            return Err(CacheError::ShardMetadata { path: self.path.clone(), key, expected, actual });
+            return Err(CacheError::ShardMetadata { path: self.path.to_owned(), key, expected, actual });
         }
+        let mut layouts = Vec::with_capacity(groups);
         let mut next = MAGIC.len() as u64;
         for index in 0..groups {
             let mut layout = GroupLayout::check(self, index, next, rows_intact)?;
@@ -39,20 +53,20 @@ impl Shard {
             if index == 0 {
                 layout.range.start = 0; // the leading magic belongs to the first group's checksum
             }
-            self.groups.push(layout);
+            layouts.push(layout);
         }
-        Ok(())
+        Ok(layouts)
     }
 }
 
 impl GroupLayout {
     /// Checks row group `index` of a shard, which must begin at byte `start`.
-    fn check(shard: &Shard, index: usize, start: u64, rows_intact: bool) -> Result<GroupLayout, CacheError> {
+    fn check(shard: &Unchecked<'_>, index: usize, start: u64, rows_intact: bool) -> Result<GroupLayout, CacheError> {
         let group = shard.metadata.row_group(index);
         let rows = shard.footer.row_groups[index].rows;
         let checks = LayoutChecks { shard, row_group: index };
         checks.equal("number of rows", rows as i64, group.num_rows())?;
-        let num_columns = shard.num_file_columns();
+        let num_columns = shard.metadata.file_metadata().schema_descr().num_columns();
         if num_columns < COLUMNS.len() {
             return Err(checks.error("number of columns", COLUMNS.len().to_string(), num_columns.to_string()));
         }
@@ -82,13 +96,13 @@ impl GroupLayout {
 
 /// Checks of one row group, with what their errors have in common.
 struct LayoutChecks<'a> {
-    shard: &'a Shard,
+    shard: &'a Unchecked<'a>,
     row_group: usize,
 }
 
 impl LayoutChecks<'_> {
     fn error(&self, what: &'static str, expected: String, actual: String) -> CacheError {
-        CacheError::GroupLayout { path: self.shard.path.clone(), row_group: self.row_group, what, expected, actual }
+        CacheError::GroupLayout { path: self.shard.path.to_owned(), row_group: self.row_group, what, expected, actual }
     }
 
     fn equal(&self, what: &'static str, expected: i64, actual: i64) -> Result<(), CacheError> {
@@ -121,7 +135,7 @@ impl LayoutChecks<'_> {
         let found = (column.column_path().string(), column.column_type(), described.max_def_level());
         if found != (name.to_owned(), expected, 0) {
             return Err(CacheError::ColumnType {
-                path: self.shard.path.clone(),
+                path: self.shard.path.to_owned(),
                 column: name,
                 expected: format!("required {expected}"),
                 actual: format!("{} {} with {} optional levels", found.0, found.1, found.2),
@@ -161,9 +175,9 @@ impl LayoutChecks<'_> {
         let data_bytes = rows * self.shard.footer.grid.row_bytes();
         let mut bytes = vec![0; (header.end - header.start) as usize];
         let file = self.shard.handle.file()?;
-        read_at(&file, header.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
+        read_at(&file, header.start, &mut bytes).map_err(io_error("read", self.shard.path))?;
         let header = DataPageHeader::parse(&bytes).map_err(|what| CacheError::PageHeader {
-            path: self.shard.path.clone(),
+            path: self.shard.path.to_owned(),
             row_group: self.row_group,
             what,
         })?;
