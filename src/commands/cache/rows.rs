@@ -223,11 +223,16 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
     }
     let mut table = Table::new(&columns);
     let (mut tokens, mut packed) = (vec![0; cache.grid().num_tokens()], Vec::new());
+    let row_bytes = cache.grid().row_bytes();
     visit_blocks(cache, rows, &mut |block| {
-        for (row, meta) in block {
-            // Read, not mapped: the pages of rows that are printed once need not stay.
-            cache.read_packed(*row..row + 1, &mut packed)?;
-            unpack(&packed, cache.grid().bits, &mut tokens);
+        // Read, not mapped: the pages of rows that are printed once need not stay.
+        let mut grids = Vec::with_capacity(block.len() * row_bytes);
+        for run in block.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
+            cache.read_packed(run[0].0..run[0].0 + run.len(), &mut packed)?;
+            grids.extend_from_slice(&packed);
+        }
+        for ((row, meta), grid) in block.iter().zip(grids.chunks_exact(row_bytes)) {
+            unpack(grid, cache.grid().bits, &mut tokens);
             let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
             let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
             let (number, label, view) = (row.to_string(), format!("{}{name}", meta.label), meta.view.to_string());
