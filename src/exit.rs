@@ -60,7 +60,8 @@ fn ended_by_error(error: &Error) -> Ended {
     }
     let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
     let mut message = one_line(causes);
-    if let Some(advice) = advice(error) {
+    // Errors of the cache say it themselves.
+    if let Some((_, advice)) = advice(error).filter(|(mark, _)| !message.contains(mark)) {
         message = format!("{message}; {advice}");
     }
     eprintln!("tokengrid: {message}");
@@ -83,25 +84,21 @@ fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
     }
 }
 
-/// What to do about a file that could not be written, unless the error says so already.
-fn advice(error: &Error) -> Option<&'static str> {
+/// What to do about a file that could not be written, and the words by which a message is known that says so already.
+fn advice(error: &Error) -> Option<(&'static str, &'static str)> {
     use std::io::ErrorKind;
-    use tokengrid_cache::CacheError;
-    let says_so = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(CacheError::DiskFull { .. } | CacheError::ReadOnly { .. }))
-    };
-    if error.chain().any(says_so) {
-        return None;
-    }
     match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?.kind() {
-        ErrorKind::StorageFull => Some(
+        ErrorKind::StorageFull => Some((
+            "free some space",
             "free some space and run the same command again: what is finished is kept, and nothing half-written has its name",
-        ),
-        ErrorKind::QuotaExceeded => Some("your quota there is used up: free some space and run the same command again"),
-        ErrorKind::FileTooLarge => {
-            Some("the file system, or a limit of this process (`ulimit -f`), allows no larger file")
+        )),
+        ErrorKind::QuotaExceeded => {
+            Some(("free some space", "your quota there is used up: free some space and run the same command again"))
         }
-        ErrorKind::ReadOnlyFilesystem => Some("choose another output, or remount that file system"),
+        ErrorKind::FileTooLarge => {
+            Some(("ulimit -f", "the file system, or a limit of this process (`ulimit -f`), allows no larger file"))
+        }
+        ErrorKind::ReadOnlyFilesystem => Some(("remount", "choose another output, or remount that file system")),
         _ => None,
     }
 }

@@ -19,6 +19,9 @@ use super::{DecodeError, RgbImage};
 /// after the one that completes the picture is not looked at.
 const BLOCK_BYTES: usize = 65536;
 
+/// Bytes at the end of a block that are inflated row by row: more than a decoder reads ahead.
+const TAIL_BYTES: usize = 64;
+
 /// Bytes of the number that stands before an animation's image data.
 const SEQUENCE_BYTES: usize = 4;
 
@@ -41,18 +44,28 @@ pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) ->
 }
 
 /// Feeds the image data to `rows` until the picture is complete; false if the data has ended before.
+///
+/// Pillow asks for one row at a time, and for none once its input is used up. That decides the fate of files that end or are wrong
+/// near the end of the image data, so the last rows, and the last bytes of a block, are inflated in this way. All others are in
+/// larger pieces: a call for a row of one pixel takes a hundred times as long as the row.
 fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<bool, DecodeError> {
     let mut zlib = Decompress::new(true);
     loop {
-        let mut input = data.next_block()?.ok_or_else(|| truncated("the image data ends too early"))?;
-        while !input.is_empty() {
+        let block = data.next_block()?.ok_or_else(|| truncated("the image data ends too early"))?;
+        let (mut used, head) = (0, block.len().saturating_sub(TAIL_BYTES));
+        let mut at_row_end = false;
+        while used < block.len() {
+            let by_rows = used >= head || rows.is_near_end();
+            let input = if by_rows { &block[used..] } else { &block[used..head] };
             let (consumed, produced) = (zlib.total_in(), zlib.total_out());
             let status = zlib
-                .decompress(input, rows.unfilled(), FlushDecompress::None)
+                .decompress(input, rows.unfilled(by_rows), FlushDecompress::None)
                 .map_err(|e| broken(format!("image data: {}", e.message().unwrap_or("not a zlib stream"))))?;
             let (consumed, produced) = (zlib.total_in() - consumed, zlib.total_out() - produced);
-            input = &input[consumed as usize..];
-            let at_row_end = rows.advance(produced as usize)?;
+            used += consumed as usize;
+            if produced > 0 {
+                at_row_end = rows.advance(produced as usize)?;
+            }
             let at_stream_end = status == Status::StreamEnd;
             if rows.complete() || (at_stream_end && at_row_end) {
                 return Ok(rows.complete());

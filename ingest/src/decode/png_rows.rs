@@ -128,9 +128,11 @@ const ADAM7: [Pass; 7] = [
     Pass { x0: 0, y0: 1, dx: 1, dy: 2 },
 ];
 
-/// Inflated bytes are taken in blocks of at least so many: of a picture one pixel wide, a call for each row would take a hundred
-/// times as long as the row itself.
+/// Inflated bytes are taken in blocks of at least so many, where not row by row.
 const STAGE_BYTES: usize = 1 << 16;
+
+/// So many bytes at the end of a picture are taken row by row.
+const LAST_BYTES: u64 = 1 << 15;
 
 /// Takes the inflated bytes and writes RGB row by row.
 pub(super) struct Rows<'a> {
@@ -216,10 +218,20 @@ impl<'a> Rows<'a> {
         1 + self.layout.row_bytes(self.columns)
     }
 
-    /// Where inflated bytes go next: never beyond the end of the picture, and not empty until [`Rows::complete`].
-    pub(super) fn unfilled(&mut self) -> &mut [u8] {
-        let room = (self.stage.len() - self.filled) as u64;
-        let end = self.filled + room.min(self.left_bytes) as usize;
+    /// Whether the rest of the picture is to be inflated row by row.
+    pub(super) fn is_near_end(&self) -> bool {
+        self.left_bytes <= LAST_BYTES
+    }
+
+    /// Where inflated bytes go next: to the end of the row, or as far as there is room before the [end](Rows::is_near_end). Not
+    /// empty until [`Rows::complete`], or the end is near.
+    pub(super) fn unfilled(&mut self, by_rows: bool) -> &mut [u8] {
+        let end = if by_rows {
+            self.row_end()
+        } else {
+            let room = (self.stage.len() - self.filled) as u64;
+            self.filled + room.min(self.left_bytes.saturating_sub(LAST_BYTES)) as usize
+        };
         &mut self.stage[self.filled..end]
     }
 
@@ -227,7 +239,7 @@ impl<'a> Rows<'a> {
         self.pass == self.passes.len()
     }
 
-    /// Accounts for `count` bytes written to [`Rows::unfilled`]; true when they end with a row.
+    /// Accounts for `count` bytes, more than none, written to [`Rows::unfilled`]; true when they end with a row.
     pub(super) fn advance(&mut self, count: usize) -> Result<bool, DecodeError> {
         self.filled += count;
         self.left_bytes -= count as u64;
@@ -239,7 +251,7 @@ impl<'a> Rows<'a> {
             self.stage.copy_within(used..self.filled, 0);
             self.filled -= used;
         }
-        Ok(count > 0 && self.filled == 0)
+        Ok(self.filled == 0)
     }
 
     /// Writes the complete rows of `staged`, and returns how many bytes they were.

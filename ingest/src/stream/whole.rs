@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::loader::LARGE_FILE_BYTES;
 use super::ordered::{Claims, Ordered, Work};
 use super::{StreamConfig, internal_error};
-use crate::decode::{DecodeError, Limits, Place, RgbImage, decode_whole};
+use crate::decode::{Limits, Place, RgbImage, decode_whole};
 use crate::error::{Bad, Stage};
 use crate::memory::{Claim, Turn, Turns};
 use crate::source::Source;
@@ -99,10 +99,8 @@ impl WholeWorker {
         };
         source.read_after(index, file, &mut before).map_err(|e| Bad::new(Stage::Read, &e))?;
         let mut ask = |width, height| accept(width, height);
-        let (image, mut claim) = decode_whole(file, limits, &mut ask, place).map_err(|error| {
-            let stage = if matches!(error, DecodeError::NoUse { .. }) { Stage::Resize } else { Stage::Decode };
-            Bad::new(stage, &error)
-        })?;
+        let decoded = decode_whole(file, limits, &mut ask, place);
+        let (image, mut claim) = decoded.map_err(|error| Bad::new(Stage::Decode, &error))?;
         if let Some(claim) = &mut claim {
             claim.shrink(image.pixels.len() as u64);
         }
