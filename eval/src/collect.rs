@@ -16,7 +16,7 @@ pub struct Wanted {
     pub spatial: bool,
     /// An inception score over so many splits.
     pub splits: Option<usize>,
-    /// The pool3 features themselves, for precision and recall: 8 KB a picture.
+    /// The pool3 features themselves, for precision and recall: 8 KB per picture.
     pub features: bool,
 }
 

@@ -64,7 +64,7 @@ pub fn reconstruct(
 /// Whether the tokenizer can divide such pictures into a grid.
 ///
 /// # Errors
-/// A side that is no multiple of the downsampling factor.
+/// A side that is not a multiple of the downsampling factor.
 pub fn check_extent(extent: Extent, tokenizer: &Tokenizer) -> Result<(), EvalError> {
     let factor = tokenizer.architecture.factor();
     match extent {

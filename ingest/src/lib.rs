@@ -40,6 +40,7 @@ mod decode;
 mod error;
 mod memory;
 mod orient;
+mod png_writer;
 mod policy;
 mod psnr;
 mod recipe;
@@ -55,6 +56,7 @@ pub use decode::{
 };
 pub use error::{Bad, IngestError, Stage};
 pub use memory::{memory_budget, set_memory_budget, share_memory_budget};
+pub use png_writer::{PngSize, write_png};
 pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};
 pub use psnr::psnr;
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn unknown_names_are_refused_with_the_accepted_ones() {
         let error = Runtime::choose(Some("gpu"), Precision::Fp32, None).unwrap_err().to_string();
-        assert_eq!(error, "`gpu` is no device; expected `cpu`, `cuda` or `cuda:N`");
+        assert_eq!(error, "`gpu` is not a device; expected `cpu`, `cuda` or `cuda:N`");
         assert!("fp8".parse::<Precision>().unwrap_err().to_string().contains("bf16"));
     }
 

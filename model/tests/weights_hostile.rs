@@ -86,7 +86,7 @@ const EXPECTED: [(&str, &str); 104] = [
     ("size-aliases.pth", "its tensors would take"),
     ("size-dimensions.pth", "a tensor of 1000 dimensions"),
     ("size-expanded.pth", "its tensors would take"),
-    ("size-huge-integer.pth", "a tensor's size that is no number"),
+    ("size-huge-integer.pth", "a tensor's size that is not a number"),
     ("size-negative-offset.pth", "a negative size, stride or offset"),
     ("size-negative-stride.pth", "a negative size, stride or offset"),
     ("size-negative.pth", "a negative size, stride or offset"),

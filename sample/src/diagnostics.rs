@@ -1,6 +1,6 @@
 //! What tokens were drawn from, as pictures and numbers: for people who tune temperature, filters and guidance.
 //!
-//! Beside the image lie six maps, a cell a token. Above: low bits; below: high bits. From left to right: entropy from 0 to
+//! Beside the image lie six maps, a cell per token. Above: low bits; below: high bits. From left to right: entropy from 0 to
 //! that of a uniform distribution, probability of the tokens that the filters leave, probability of the token that was
 //! drawn, both from 0 to 1. Dark is little, bright is much.
 

@@ -415,7 +415,7 @@ fn averaged_weights_are_validated_at_the_end_of_every_epoch() {
     for name in ["colosseum.jpg", "sunset.jpg", "wren.jpg"] {
         std::fs::copy(unseen.join(name), photos.join(name)).unwrap();
     }
-    // As many crops a step as there are photographs: an epoch is a step.
+    // As many crops per step as there are photographs: an epoch is a step.
     config.train.batch_size = 3;
     config.data.train = photos.display().to_string();
     config.train.log_every = 100;

@@ -54,7 +54,7 @@ fn advice(left: &[u32], expected: usize) -> String {
     let listed = listed.join(", ");
     format!(
         "{ranks} {listed}{more} must still be run: the command that writes it, with --rank for {each} and --world-size \
-         {expected}; or start anew as one process with --overwrite"
+         {expected}; or start again as one process with --overwrite"
     )
 }
 

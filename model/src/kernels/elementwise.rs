@@ -1,4 +1,4 @@
-//! Everything in a training step that is no matrix product and no attention, row by row.
+//! Everything in a training step that is neither a matrix product nor attention, row by row.
 //!
 //! A kernel reads and writes each value once where libtorch's operations, one after the other, would pass over the same
 //! memory many times. Rows are vectors of the model's width unless said otherwise. Each is checked against libtorch's

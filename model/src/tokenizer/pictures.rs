@@ -44,13 +44,13 @@ fn margins(size: i64, factor: i64) -> [i64; 2] {
 }
 
 impl Pass {
-    /// The originals with 8 bits a value, truncated as the reconstructions are: 95 of the 256 levels lose one. PSNR and SSIM
+    /// The originals with 8 bits per value, truncated as the reconstructions are: 95 of the 256 levels lose one. PSNR and SSIM
     /// are measured between these.
     pub fn originals(&self) -> Vec<Picture> {
         truncated(&self.original_bchw)
     }
 
-    /// The reconstructions with 8 bits a value.
+    /// The reconstructions with 8 bits per value.
     pub fn reconstructions(&self) -> Vec<Picture> {
         truncated(&self.reconstruction_bchw)
     }

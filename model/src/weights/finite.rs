@@ -1,4 +1,4 @@
-//! Weights that are no numbers any more, which a diverged training leaves.
+//! Weights that are not finite any more, which a diverged training leaves.
 
 use crate::ModelError;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What a file is that is no checkpoint, for people who picked or downloaded the wrong one.
+//! What a file is that is not a checkpoint, for people who picked or downloaded the wrong one.
 
 use super::zip_directory::Member;
 

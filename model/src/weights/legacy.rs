@@ -61,7 +61,7 @@ fn storages<'a>(
     let kinds = kinds(data)?;
     let mut ranges = HashMap::new();
     for key in keys {
-        let Value::Str(key) = key else { return Err("a storage whose key is no text".into()) };
+        let Value::Str(key) = key else { return Err("a storage whose key is not text".into()) };
         let (&key, kind) = kinds.get_key_value(&**key).ok_or_else(|| format!("a storage `{key}` of unknown type"))?;
         let cut = || format!("it ends inside the storage `{key}`");
         let head = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).ok_or_else(cut)?;

@@ -57,7 +57,7 @@ pub(super) fn index<'a>(
     Ok(Index { format, entries, facts: facts(pickle, root), num_other_tensors, notes, no_tensors: instead(root) })
 }
 
-/// What a pickle holds that is no dictionary of tensors.
+/// What a pickle holds that is not a dictionary of tensors.
 fn instead(root: &Value) -> &'static str {
     match root {
         Value::Tensor(_) => " (it holds a single tensor without a name)",

@@ -5,6 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 use tokengrid_cache::{CacheStats, ClassRows};
+use tokengrid_ingest::{PngSize, write_png};
 
 /// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
 static FONT: &[u8] = include_bytes!("../../../model/assets/DejaVuSans-ascii.ttf");
@@ -32,11 +33,7 @@ fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyho
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     draw(&mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
     let mut file = Vec::new();
-    let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.add_text_chunk("Software".into(), "tokengrid".into())?;
-    encoder.write_header()?.write_image_data(&rgb)?;
+    write_png(&rgb, [SIZE.0, SIZE.1], PngSize::Small, &[("Software", "tokengrid")], &mut file)?;
     write_whole(path, &file)
 }
 

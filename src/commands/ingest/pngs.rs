@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokengrid_cache::{is_system_name, is_temporary_name};
-use tokengrid_ingest::{ImageViews, Recipe, Stage, StageCounters, View};
+use tokengrid_ingest::{ImageViews, PngSize, Recipe, Stage, StageCounters, View, write_png};
 
 /// Says which recipe a folder's PNGs were made with. Hidden, so that the folder is a source like any other.
 const RECIPE_FILE: &str = ".tokengrid-ingest.json";
@@ -138,7 +138,9 @@ impl PngFolder {
 
     fn save(&self, key: &str, view: &View, png: &mut Vec<u8>, stages: &StageCounters) -> anyhow::Result<()> {
         let path = self.path(key, view.view);
-        let encode = || encode(&view.pixels, self.recipe.size, png);
+        let size = [self.recipe.size; 2];
+        png.clear();
+        let encode = || write_png(&view.pixels, size, PngSize::Small, &[], png);
         stages.timed(Stage::Encode, encode).with_context(|| format!("cannot encode {}", path.display()))?;
         stages.timed(Stage::Write, || {
             let folder = path.parent().unwrap_or(&self.out);
@@ -187,12 +189,4 @@ fn remove_temporary(folder: &Path) -> std::io::Result<()> {
 /// Whether a file begins and ends as a PNG does.
 fn is_whole_png(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x89PNG") && bytes.ends_with(b"IEND\xAE\x42\x60\x82"))
-}
-
-fn encode(pixels: &[u8], size: u32, png: &mut Vec<u8>) -> Result<(), png::EncodingError> {
-    png.clear();
-    let mut encoder = png::Encoder::new(png, size, size);
-    encoder.set_color(png::ColorType::Rgb);
-    encoder.set_depth(png::BitDepth::Eight);
-    encoder.write_header()?.write_image_data(pixels)
 }

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn views_straddle_batches_and_come_back_in_order() {
-        // Three views an image, four places a batch, one token a view; the second image is bad.
+        // Three views per image, four places a batch, one token per view; the second image is bad.
         let batches = [
             (
                 vec![place(0, 0), place(0, 1), place(0, 2), place(1, 0)],

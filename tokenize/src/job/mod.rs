@@ -81,7 +81,7 @@ impl Job<'_> {
     /// The grid that the recipe's size gives.
     ///
     /// # Errors
-    /// A size that is no multiple of the downsampling factor.
+    /// A size that is not a multiple of the downsampling factor.
     pub fn grid(&self) -> Result<GridSpec, TokenizeError> {
         let (size, factor) = (self.recipe.size, self.tokenizer.architecture.factor());
         if size == 0 || !size.is_multiple_of(factor) {

@@ -37,7 +37,7 @@ section! {
         wpe: f64 = 0.1,
         /// `fp32`, `tf32`, `bf16` or `fp16`.
         precision: String = "fp32".into(),
-        /// On the CPU in fp32: the written-out step, which is faster than autograd; `false` takes autograd there too.
+        /// On the CPU in fp32: the fused step, which is faster than autograd; `false` takes autograd there too.
         fused: bool = true,
         /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
         /// about a third more time.
@@ -150,7 +150,7 @@ impl Config for ArConfig {
         }
         let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
         if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            return Err((key, format!("{value} is no number of epochs")));
+            return Err((key, format!("{value} is not a number of epochs")));
         }
         if !(train.peak_lr.is_finite() && train.peak_lr > 0.0) {
             return Err(("train.peak_lr", format!("{} is no learning rate; expected more than 0", train.peak_lr)));

@@ -67,7 +67,7 @@ impl Unpacker {
         }
         if grid.bits != model.bits() {
             return mismatch(
-                "bits a token",
+                "bits per token",
                 grid.bits.to_string(),
                 format!("{} (model.factorized_bits)", model.bits()),
             );

@@ -1,6 +1,6 @@
 //! How much memory a training run takes, before it starts.
 //!
-//! Numbers a position are counted tensor by tensor: for the written-out step what its buffers are, for autograd what the
+//! Numbers a position are counted tensor by tensor: for the fused step what its buffers are, for autograd what the
 //! graph of [`ArModel`](super::ArModel) keeps until the backward pass. Letters: `d` width, `f` inner width of the
 //! feed-forward network, `v` vocabulary.
 
@@ -79,7 +79,7 @@ fn widths(model: &ModelConfig) -> (u64, u64, u64) {
     (model.dim as u64, model.ffn_dim() as u64, model.n_head as u64)
 }
 
-/// Numbers a position in the buffers of the written-out step.
+/// Numbers a position in the buffers of the fused step.
 fn fused(model: &ModelConfig) -> u64 {
     let (d, f, heads) = widths(model);
     // Norms and their factors, queries, keys and values, attention and its denominators, two sums, inner vectors.
@@ -91,7 +91,7 @@ fn fused(model: &ModelConfig) -> u64 {
     model.spatial_n_layer as u64 * spatial + model.factorized_n_layer as u64 * intra + ends + vocab(model)
 }
 
-/// Bytes that the written-out step takes for a moment: a checkpoint the optimizer's two moments, and the second factor of a
+/// Bytes that the fused step takes for a moment: a checkpoint the optimizer's two moments, and the second factor of a
 /// product, packed, as many rows as are multiplied at once.
 fn passing(copy: u64, model: &ModelConfig) -> u64 {
     const DEPTH: u64 = 512;
@@ -106,7 +106,7 @@ fn vocab(model: &ModelConfig) -> u64 {
 /// What autograd keeps. Bytes a position.
 struct Graph<'a> {
     model: &'a ModelConfig,
-    /// Whether products are computed in two bytes a number.
+    /// Whether products are computed in two bytes per number.
     half: bool,
     dropout: bool,
 }

@@ -349,7 +349,7 @@ impl Trainer {
     /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
     fn checkpoint(&mut self, losses: &Tensor) -> Result<(), TrainError> {
         self.check_finite(losses)?;
-        // In fp16 an infinite gradient leaves the weights as they were; a loss that is no number may come from the weights.
+        // In fp16 an infinite gradient leaves the weights as they were; a loss that is not a number may come from the weights.
         self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
         if self.overdue && self.state.step == self.schedule.total {
             return Err(self.divergence(losses)?);

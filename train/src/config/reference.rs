@@ -212,7 +212,7 @@ fn flatten(name: &str, node: &Yaml, leaves: &mut Vec<(String, Value)>) -> Result
     match node {
         Yaml::Mapping(mapping) => {
             for (key, value) in mapping {
-                let key = key.as_str().ok_or_else(|| format!("`{name}` has a key that is no text"))?;
+                let key = key.as_str().ok_or_else(|| format!("`{name}` has a key that is not text"))?;
                 flatten(&below(key), value, leaves)?;
             }
         }

@@ -60,7 +60,7 @@ impl Checkpoint {
         let Some(path) = found else {
             return damaged.into_iter().next().map_or(Ok(None), |(path, what)| {
                 let what = format!(
-                    "{what}, and there is no whole one before it to go on from: bring it back, or start anew with --overwrite"
+                    "{what}, and there is no whole one before it to go on from: bring it back, or start again with --overwrite"
                 );
                 Err(TrainError::Checkpoint { path, what })
             });

@@ -151,7 +151,7 @@ impl Validation {
             ("val/constant_bits", constant as f64),
             ("val/largest_bit_skew", skew),
         ];
-        // An image that comes back equal has an infinite one, and so has the mean: that is no number to plot.
+        // An image that comes back equal has an infinite one, and so has the mean: that is not a number to plot.
         values.extend(self.psnr.is_finite().then_some(("val/psnr", self.psnr)));
         values.extend(self.perceptual_loss.map(|loss| ("val/perceptual_loss", loss)));
         values

@@ -8,6 +8,8 @@ mod source;
 pub use decoding::{Decode, Decoding};
 pub use source::SourceImages;
 
+use tokengrid_ingest::{PngSize, write_png};
+
 /// An RGB picture, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -26,12 +28,8 @@ impl Picture {
     /// The bytes of a PNG file.
     pub fn to_png(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, self.width as u32, self.height as u32);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
         // Pictures go over the loopback interface as a rule: speed counts more than size.
-        encoder.set_compression(png::Compression::Fast);
-        let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&self.rgb));
+        let written = write_png(&self.rgb, [self.width as u32, self.height as u32], PngSize::Fast, &[], &mut bytes);
         written.expect("a picture that is not empty fits into memory");
         bytes
     }

@@ -108,7 +108,7 @@ impl ResBlock {
     }
 }
 
-/// The activations in hand, and two for what lies between.
+/// The current activations, and two for what lies between.
 #[derive(Debug, Default)]
 struct Maps {
     x: Map,
@@ -135,7 +135,7 @@ impl Maps {
         image_chw.permute([1, 2, 0]).contiguous().copy_data(&mut self.x.data, count);
     }
 
-    /// What is in hand, as `[C, H, W]`.
+    /// The current activations, as `[C, H, W]`.
     fn tensor(&self) -> Tensor {
         let Map { h, w, c, ref data, .. } = self.x;
         Tensor::from_slice(data).view([h as i64, w as i64, c as i64]).permute([2, 0, 1])
@@ -147,7 +147,7 @@ impl Maps {
 struct Memory(Mutex<Vec<Maps>>);
 
 impl Memory {
-    /// Runs `work` on each image of `batch`, with what `prepare` makes of it, and stacks what is then in hand.
+    /// Runs `work` on each image of `batch`, with what `prepare` makes of it, and stacks the current activations then.
     fn each<T: Sync>(
         &self,
         batch: &Tensor,

@@ -200,7 +200,7 @@ impl<'a> Machine<'a> {
             Some(Value::List(index)) if matches!(op, b'a' | b'e') => self.pickle.lists[*index].extend(items),
             Some(Value::Dict(index)) if matches!(op, b's' | b'u') => self.pickle.dicts[*index].extend(pairs(items)?),
             Some(Value::Opaque) => {}
-            _ => return broken("items for something that is no list or dictionary"),
+            _ => return broken("items for something that is not a list or dictionary"),
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ impl<'a> Machine<'a> {
             b'q' | b'h' => self.take(1)?[0].into(),
             b'r' | b'j' => u32::from_le_bytes(self.take(4)?.try_into().unwrap_or_default()),
             0x94 => self.memo.len() as u32,
-            _ => self.line()?.parse().or_else(|_| broken("a memo index that is no number"))?,
+            _ => self.line()?.parse().or_else(|_| broken("a memo index that is not a number"))?,
         };
         if matches!(op, b'h' | b'j' | b'g') {
             let Some(value) = self.memo.get(&index) else { return broken("a memo entry that was never stored") };
@@ -229,7 +229,7 @@ impl<'a> Machine<'a> {
         }
         match (self.pop()?, self.pop()?) {
             (Value::Str(name), Value::Str(module)) => self.push_global(&module, &name),
-            _ => broken("a global whose name is no text"),
+            _ => broken("a global whose name is not text"),
         }
     }
 
@@ -293,7 +293,7 @@ impl<'a> Machine<'a> {
         }
         let pair = |item: &Value| match self.pickle.items(item) {
             Some([key, value]) => Ok((key.clone(), value.clone())),
-            _ => broken("a dictionary item that is no pair"),
+            _ => broken("a dictionary item that is not a pair"),
         };
         items.iter().map(pair).collect()
     }

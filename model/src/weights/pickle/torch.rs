@@ -42,11 +42,11 @@ pub(super) fn tensor(pickle: &Pickle, arguments: &[Value]) -> Read<StoredTensor>
 }
 
 fn ints(pickle: &Pickle, value: &Value) -> Read<Vec<i64>> {
-    let Some(items) = pickle.items(value) else { return broken("a tensor's size that is no tuple") };
+    let Some(items) = pickle.items(value) else { return broken("a tensor's size that is not a tuple") };
     if items.len() > DIMS_MAX {
         return broken(format!("a tensor of {} dimensions; weights have {DIMS_MAX} at most", items.len()));
     }
-    let int = |v: &Value| if let Value::Int(n) = v { Ok(*n) } else { broken("a tensor's size that is no number") };
+    let int = |v: &Value| if let Value::Int(n) = v { Ok(*n) } else { broken("a tensor's size that is not a number") };
     items.iter().map(int).collect()
 }
 
