@@ -64,7 +64,7 @@ pub struct TrainArArgs {
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
     #[arg(long, value_name = "R")]
     pub rank: Option<u32>,
-    /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1]. More than one are not possible yet.
+    /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
     #[arg(long, value_name = "W")]
     pub world_size: Option<u32>,
 }

@@ -4,16 +4,16 @@ use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
-use crate::ranks::ranks;
+use crate::ranks::{local_rank, ranks};
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde_json::json;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokengrid_tokenize::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache};
+use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache, facts};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
-use tokengrid_train::run::OneProcess;
+use tokengrid_train::processes::{Endpoint, Fact, GlooProcesses, Join, OneProcess, Processes};
 use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
@@ -108,17 +108,39 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
     }
 }
 
-/// The processes of the run.
-fn processes(args: &TrainArArgs) -> anyhow::Result<OneProcess> {
-    match ranks(args.rank, args.world_size)? {
-        (_, 1) => Ok(OneProcess),
-        (rank, world_size) => Err(Usage(format!(
-            "this is process {rank} of {world_size} (--world-size, or WORLD_SIZE or SLURM_NTASKS in the environment), and \
-             exchange between processes (NCCL) is not in this version: start one, or give --world-size 1 if it is the only \
-             one"
-        ))
-        .into()),
+/// The other processes of the run, met at the place that the environment names.
+fn join(
+    (rank, world_size): (u32, u32),
+    facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
+    timeout_secs: f64,
+) -> anyhow::Result<Box<dyn Processes>> {
+    if world_size == 1 {
+        return Ok(Box::new(OneProcess));
     }
+    let endpoint = Endpoint::from_environment(&|name| std::env::var(name).ok())?;
+    let mut facts = facts()?;
+    facts.insert(0, Fact::new("the program", env!("TOKENGRID_VERSION")));
+    let (rank, world_size) = (rank as usize, world_size as usize);
+    let timeout = Duration::from_secs_f64(timeout_secs);
+    Ok(Box::new(GlooProcesses::join(&Join { rank, world_size, endpoint, facts, timeout })?))
+}
+
+/// The device of this process: among several on one machine, each has a GPU of its own.
+fn device(typed: Option<&str>, world_size: u32) -> Option<String> {
+    let typed = typed.map(str::to_owned);
+    let gpus = if world_size > 1 { tch::Cuda::device_count() } else { 0 };
+    let is_open = typed.as_deref().is_none_or(|device| device == "cuda");
+    match local_rank() {
+        // With one GPU to see, the launcher has chosen it.
+        Some(local) if is_open && gpus > 1 => Some(format!("cuda:{local}")),
+        _ => typed,
+    }
+}
+
+/// One process of a run speaks for all.
+fn speaker(global: &Global, is_first: bool) -> Global {
+    let Global { json, quiet, verbose, threads, memory } = *global;
+    Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory }
 }
 
 fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
@@ -127,12 +149,16 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
             "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
         return Err(Usage(text.into()).into());
     }
-    let processes = processes(args)?;
+    let (rank, world_size) = ranks(args.rank, args.world_size)?;
+    let processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
+    let is_first = processes.is_first();
+    let global = &speaker(global, is_first);
     let precision: Precision = config.train.precision.parse()?;
-    let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let device = device(args.config.device.as_deref(), world_size);
+    let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
     let foreseen = training_memory::foresee(config, &runtime, global)?;
-    let mut trainer = Trainer::open(config.clone(), &args.out, runtime, Box::new(processes), args.config.overwrite)?;
-    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0) {
+    let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
+    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
         let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
         let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
@@ -154,6 +180,9 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
         meter.update(report.step, report.steps, &words);
     })?;
     drop(meter);
+    if !is_first {
+        return Ok(());
+    }
     rates.sort_by(f64::total_cmp);
     let median = rates.get(rates.len() / 2).copied();
     let elapsed = started.elapsed().as_secs_f64();

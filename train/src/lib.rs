@@ -10,6 +10,7 @@
 //! | [`loss_scale`] | loss scaling for fp16 |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
+//! | [`processes`] | the other processes of a run: rendezvous, exchange, failures |
 //! | [`cpu`] | kernels on the CPU: products of matrices, threads |
 //! | [`rng`] | counter-based random numbers |
 //! | [`plot`] | loss curves |
@@ -22,6 +23,7 @@ pub mod loss_scale;
 pub mod optim;
 pub mod perceptual;
 pub mod plot;
+pub mod processes;
 pub mod rng;
 pub mod run;
 pub mod schedule;

@@ -73,10 +73,31 @@ impl AdamW {
         self.groups.iter().map(|group| group.flat.numel()).sum()
     }
 
+    /// Names and sizes of the parameters of each group, in the order of its buffers.
+    pub fn layout(&self) -> Vec<Vec<(&str, usize)>> {
+        let sizes =
+            self.groups.iter().map(|group| group.leaves.iter().map(|(name, leaf)| (name.as_str(), leaf.numel())));
+        sizes.map(Iterator::collect).collect()
+    }
+
+    /// All that a step changes: parameters and both moments, flat.
+    pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
+    }
+
+    /// Updates so far.
+    pub fn num_steps(&self) -> i64 {
+        self.step
+    }
+
+    /// Goes on as after so many updates.
+    pub fn set_num_steps(&mut self, steps: i64) {
+        self.step = steps;
+    }
+
     /// Whether all parameters and both moments are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
-        let tensors = self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq]);
-        tensors.into_iter().all(all_finite)
+        self.buffers().all(all_finite)
     }
 
     /// Backpropagates `loss` and returns the gradients of all leaves.
@@ -262,8 +283,8 @@ impl Group {
 
 impl Gradients {
     /// The tensors themselves, one a group.
-    pub fn flats_mut(&mut self) -> Vec<&mut Tensor> {
-        self.0.iter_mut().collect()
+    pub fn flats(&self) -> &[Tensor] {
+        &self.0
     }
 
     /// Back to zero.

@@ -4,7 +4,7 @@
 use tch::{Kind, Tensor};
 use tokengrid_tokenize::{Params, Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, ModelConfig, StepName, initial_params};
-use tokengrid_train::run::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
 
 fn config() -> ArConfig {
     let mut config = ArConfig {

@@ -20,7 +20,7 @@ use tch::Device;
 use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
 use tokengrid_tokenize::{Job, Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker, initial_params};
-use tokengrid_train::run::OneProcess;
+use tokengrid_train::processes::OneProcess;
 
 #[derive(Debug, Serialize)]
 struct Figures {

@@ -1,6 +1,7 @@
 //! Batches of the token cache, unpacked ahead of time.
 
 use super::config::ModelConfig;
+use super::share::MicroBatch;
 use crate::TrainError;
 use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
@@ -162,16 +163,20 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Starts at the loader's position.
-    pub fn start(mut loader: Loader, unpacker: Unpacker) -> Prefetch {
+    /// Starts at the loader's position; in each step, `blocks` of the `global_batch` samples are this process's.
+    pub fn start(mut loader: Loader, unpacker: Unpacker, blocks: Vec<MicroBatch>, global_batch: usize) -> Prefetch {
         let (sender, batches) = bounded(2);
         let worker = std::thread::spawn(move || {
-            let mut rows = vec![];
-            loop {
-                loader.next_rows(&mut rows);
-                if sender.send(unpacker.unpack(&rows)).is_err() {
-                    return;
+            let (mut rows, mut position) = (vec![], loader.position());
+            // More processes than samples: this one has none.
+            while !blocks.is_empty() {
+                for MicroBatch { samples, .. } in &blocks {
+                    loader.rows_at(position + samples.start as u64, samples.len(), &mut rows);
+                    if sender.send(unpacker.unpack(&rows)).is_err() {
+                        return;
+                    }
                 }
+                position += global_batch as u64;
             }
         });
         Prefetch { batches: Some(batches), worker: Some(worker), waited: Duration::ZERO }

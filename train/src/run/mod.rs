@@ -17,13 +17,11 @@ mod latest;
 mod lock;
 mod metrics;
 mod newest;
-mod processes;
 mod spikes;
 
 pub use checkpoint::{Checkpoint, Keep, State};
 pub use metrics::{Metrics, read_metrics};
 pub use newest::newest_checkpoint;
-pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
 pub(crate) use checkpoint::write_atomically;

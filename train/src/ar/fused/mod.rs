@@ -32,4 +32,4 @@ mod spatial;
 mod weight;
 
 pub use decode::HostDecoder;
-pub use model::FusedStep;
+pub use model::{FusedStep, num_stages, stage_of};
