@@ -56,7 +56,7 @@ fn spoiled(from: &Path, out: &Path, job: impl Fn(&mut JobSpec), spoil: impl Fn(u
 
 /// `tiny`, with every weight of its encoder slightly changed.
 fn other_weights(folder: &Path) -> PathBuf {
-    let mut bytes = std::fs::read(repository("tokenize/weights/tiny.safetensors")).unwrap();
+    let mut bytes = std::fs::read(repository("model/weights/tiny.safetensors")).unwrap();
     let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
     for (name, tensor) in header.as_object().unwrap() {

@@ -8,11 +8,11 @@ mod common;
 use common::{fails, json, repository, sorted, text, tokengrid};
 use serde_json::{Value, json as object};
 use std::path::{Path, PathBuf};
+use tokengrid_model::ar::{ModelConfig, initial_params};
+use tokengrid_model::{Params, Variant, Weights, tiny};
 use tokengrid_test_support::golden;
 use tokengrid_test_support::torch_save::{Saved, torch_save};
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Params, Variant, Weights, tiny};
-use tokengrid_train::ar::{ModelConfig, initial_params};
+use tokengrid_train::run::save_safetensors;
 
 const SIDE: i64 = 4;
 const CLASSES: i64 = 3;

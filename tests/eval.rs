@@ -10,12 +10,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tch::Tensor;
+use tokengrid_model::Weights;
+use tokengrid_model::perceptual::Backbone;
+use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
-use tokengrid_sample::eval::array_file::Npz;
 use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
-use tokengrid_tokenize::Weights;
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_train::perceptual::Backbone;
+use tokengrid_train::run::save_safetensors;
 
 /// Inception weights by the formula, in the published names.
 fn inception(folder: &Path) -> PathBuf {
@@ -107,9 +107,9 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     std::fs::create_dir(&source).unwrap();
     // Sides that are no multiples of 16; and one that is flat, which every tokenizer gets right.
     let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
-    let picture = tokengrid_tokenize::Picture::new;
-    picture(50, 39, noise).save(&source.join("noise.png")).unwrap();
-    picture(33, 47, vec![128; 33 * 47 * 3]).save(&source.join("flat.png")).unwrap();
+    let picture = tokengrid_model::Picture::new;
+    std::fs::write(source.join("noise.png"), picture(50, 39, noise).to_png()).unwrap();
+    std::fs::write(source.join("flat.png"), picture(33, 47, vec![128; 33 * 47 * 3]).to_png()).unwrap();
     let out = folder.path().join("look");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "original"];
     let answer = json(&[&fixed[..], &["--out", text(&out), "--pairs", "1"]].concat());
@@ -279,7 +279,7 @@ fn one_picture_has_one_psnr_whichever_command_measures_it() {
     let (source, out) = (folder.path().join("source"), folder.path().join("out"));
     std::fs::create_dir(&source).unwrap();
     let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
-    tokengrid_tokenize::Picture::new(50, 39, noise).save(&source.join("noise.png")).unwrap();
+    std::fs::write(source.join("noise.png"), tokengrid_model::Picture::new(50, 39, noise).to_png()).unwrap();
     let fixed = ["--tokenizer", "tiny", "--size", "original"];
     let evaluated = json(&[&["eval", "reconstruction", text(&source)][..], &fixed].concat());
     let shown = json(&[&["reconstruct", text(&source), "--out", text(&out)][..], &fixed].concat());

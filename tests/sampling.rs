@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind};
+use tokengrid_model::ar::{ArModel, ArWeights, Known, ModelConfig};
+use tokengrid_model::{Architecture, Precision, Runtime, Tokenizer, Variant};
 use tokengrid_sample::{Outputs, SampleError, SampleJob, SampleOutcome, SamplerConfig};
 use tokengrid_test_support::formula;
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Architecture, Precision, Runtime, Tokenizer, Variant};
-use tokengrid_train::ar::{ArModel, ArWeights, Known, ModelConfig};
+use tokengrid_train::run::save_safetensors;
 
 const SIDE: usize = 4;
 
@@ -143,7 +143,7 @@ fn score_of_run(run: &[Vec<f64>]) -> f64 {
 
 /// The pictures of an `.npz` file.
 fn npz_pictures(path: &Path) -> Vec<Vec<u8>> {
-    let mut npz = tokengrid_sample::eval::array_file::Npz::open(path).unwrap();
+    let mut npz = tokengrid_sample::arrays::Npz::open(path).unwrap();
     let mut array = npz.array("arr_0").unwrap();
     let bytes = array.shape[1..].iter().product();
     let mut next = || {
@@ -155,7 +155,7 @@ fn npz_pictures(path: &Path) -> Vec<Vec<u8>> {
 }
 
 fn array_len(path: &Path) -> usize {
-    tokengrid_sample::eval::array_file::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
+    tokengrid_sample::arrays::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
 }
 
 /// The pixels of a run's picture.
@@ -300,7 +300,7 @@ fn files_that_the_run_did_not_write_are_not_replaced() {
 fn run_job(checkpoint: &Path, outputs: &Outputs, last: &dyn Fn()) -> Result<SampleOutcome, SampleError> {
     let weights = ArWeights::open(checkpoint, Known::default()).unwrap();
     let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
-    let tiny = tokengrid_tokenize::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let architecture = Architecture::infer(&params, "tiny".as_ref()).unwrap();
     let tokenizer = Tokenizer::from_params(architecture, &params).for_inference();

@@ -7,9 +7,9 @@ mod common;
 
 use common::{fails, json, photos, repository, sorted, text, tokengrid};
 use std::path::{Path, PathBuf};
+use tokengrid_model::ar::{ArWeights, ModelConfig, initial_params};
+use tokengrid_model::{Variant, Weights};
 use tokengrid_test_support::golden;
-use tokengrid_tokenize::{Variant, Weights};
-use tokengrid_train::ar::{ArWeights, ModelConfig, initial_params};
 
 /// A checkpoint of a training run: five heads, which the shapes do not tell.
 fn run_checkpoint(folder: &Path) -> (PathBuf, ModelConfig) {
@@ -24,7 +24,7 @@ fn run_checkpoint(folder: &Path) -> (PathBuf, ModelConfig) {
     };
     let params = initial_params(&model, 7);
     let file = folder.join("model.safetensors");
-    tokengrid_tokenize::weights::save_safetensors(&file, params.iter(), Default::default()).unwrap();
+    tokengrid_train::run::save_safetensors(&file, params.iter(), Default::default()).unwrap();
     let config =
         "[model]\ndim = 40\nn_head = 5\nspatial_n_layer = 2\nfactorized_n_layer = 1\nblock_size = 16\nclass_num = 3\n";
     std::fs::write(folder.join("config.toml"), config).unwrap();
@@ -116,7 +116,7 @@ fn wrong_kinds_of_file_say_what_they_are() {
     let tensors: Vec<(String, tch::Tensor)> =
         (0..12).map(|i| (format!("features.{i:02}.weight"), tch::Tensor::from(1.0f32))).collect();
     let tensors = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    tokengrid_tokenize::weights::save_safetensors(&unknown, tensors, Default::default()).unwrap();
+    tokengrid_train::run::save_safetensors(&unknown, tensors, Default::default()).unwrap();
     let source = repository("data/photos");
     let tokenize = |weights: &Path| {
         fails(&["tokenize", text(&source), "--limit", "1", "--tokenizer", text(weights), "--out", text(&out)], 1)

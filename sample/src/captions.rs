@@ -2,10 +2,7 @@
 
 use plotters::prelude::*;
 use std::sync::Once;
-use tokengrid_tokenize::Picture;
-
-/// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
-static FONT: &[u8] = include_bytes!("../../train/assets/DejaVuSans-ascii.ttf");
+use tokengrid_model::{FONT, Picture};
 
 const FAMILY: &str = "tokengrid";
 

@@ -14,7 +14,7 @@
 
 use crate::SampleError;
 use tch::{Device, Kind, Tensor};
-use tokengrid_train::ar::{ArModel, HostDecoder, ModelConfig};
+use tokengrid_model::ar::{ArModel, HostDecoder, ModelConfig};
 
 /// A model that is asked for one token at a time.
 pub trait Decoder {
@@ -185,8 +185,8 @@ impl Decoder for HostDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokengrid_model::ar::{ArWeights, Known};
     use tokengrid_test_support::golden;
-    use tokengrid_train::ar::{ArWeights, Known};
 
     #[test]
     fn a_sequence_has_the_same_logits_in_every_batch() {

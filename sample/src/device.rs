@@ -123,10 +123,10 @@ mod tests {
     use crate::draw::RowDraw;
     use crate::guidance::Schedule;
     use crate::sampler::{Sampler, Wanted};
+    use tokengrid_model::Weights;
+    use tokengrid_model::ar::{ArModel, ArWeights, Known};
+    use tokengrid_model::rng::CounterRng;
     use tokengrid_test_support::golden;
-    use tokengrid_tokenize::Weights;
-    use tokengrid_train::ar::{ArModel, ArWeights, Known};
-    use tokengrid_train::rng::CounterRng;
 
     #[test]
     fn golden_cases_equal_to_the_bit() {

@@ -6,7 +6,7 @@
 
 use crate::captions::captioned;
 use crate::draw::Facts;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// Least width of a map, in pixels: its words need room.
 const LEAST_WIDTH: usize = 160;

@@ -105,78 +105,23 @@ pub enum SampleError {
         #[source]
         source: std::io::Error,
     },
-    /// A picture could not be decoded.
-    #[error("cannot decode {}: {reason}", path.display())]
-    Picture {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// Weights that are published elsewhere are not there.
-    #[error(
-        "{} does not exist; {flag} names {what}, the file {file}, which is published at {published}",
-        path.display()
-    )]
-    NoWeights {
-        /// As typed.
-        path: PathBuf,
-        /// What the weights are.
-        what: &'static str,
-        /// Their published name.
-        file: &'static str,
-        /// Where they are.
-        published: &'static str,
-        /// The flag that names them.
-        flag: &'static str,
-    },
-    /// A NumPy file that does not hold what is needed.
+    /// A file of an image of this run that was removed or changed while the run went on.
     #[error("cannot use {}: {what}", path.display())]
-    Array {
+    Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what was expected.
+        /// What is wrong with it, and what to do.
         what: String,
     },
-    /// Too few vectors or pictures for a figure.
-    #[error("{count} is too few for {what}: at least {needed} are needed")]
-    TooFew {
-        /// How many there are.
-        count: u64,
-        /// How many it takes.
-        needed: u64,
-        /// The figure.
-        what: &'static str,
-    },
-    /// Feature vectors of different lengths.
-    #[error("the features have {a} values here and {b} there; features of the same network are needed")]
-    Dims {
-        /// Length of the first.
-        a: usize,
-        /// Length of the second.
-        b: usize,
-    },
-    /// Features with infinities or NaN.
-    #[error("the features hold values that are not finite (NaN or infinite)")]
-    NotFinite,
-    /// An image could not be decoded, or too many of them.
-    #[error(transparent)]
-    Bad(#[from] Box<tokengrid_ingest::TooBad>),
-    /// The image source refused something.
-    #[error(transparent)]
-    Ingest(#[from] tokengrid_ingest::IngestError),
-    /// An evaluation was stopped by the user.
-    #[error("stopped; an evaluation has no result before its end, and starts anew")]
-    Stopped,
     /// Stopped by the user; finished images stay.
     #[error("stopped; run the same command again to go on")]
     Cancelled,
-    /// Weights or device.
+    /// Weights, model or device.
     #[error(transparent)]
-    Tokenize(#[from] tokengrid_tokenize::TokenizeError),
-    /// The model.
+    Model(#[from] tokengrid_model::ModelError),
+    /// A NumPy file.
     #[error(transparent)]
-    Train(#[from] tokengrid_train::TrainError),
+    Array(#[from] crate::arrays::ArrayError),
 }
 
 impl SampleError {

@@ -61,8 +61,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tch::Kind;
+    use tokengrid_model::Weights;
     use tokengrid_test_support::golden;
-    use tokengrid_tokenize::Weights;
 
     fn max(logits_v: &[f32]) -> f32 {
         logits_v.iter().copied().fold(f32::NEG_INFINITY, f32::max)

@@ -11,9 +11,7 @@
 //! | [`memory`] | whether a batch fits |
 //! | [`diagnostics`], `captions` | what tokens were drawn from, as pictures; words on pictures |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
-//! | [`eval`] | FID, inception score, PSNR, SSIM, LPIPS, use of the codebook |
 //! | [`arrays`] | `.npy` and `.npz` files |
-//! | [`reconstruct`] | images through the tokenizer and back |
 
 pub mod arrays;
 mod captions;
@@ -22,16 +20,15 @@ mod device;
 pub mod diagnostics;
 pub mod draw;
 pub mod error;
-pub mod eval;
 pub mod filter;
 pub mod guidance;
 mod host;
 pub mod job;
 pub mod memory;
 pub mod presets;
-pub mod reconstruct;
 pub mod sampler;
 
+pub use arrays::ArrayError;
 pub use decoder::{Decoder, TorchDecoder};
 pub use error::SampleError;
 pub use guidance::Schedule;

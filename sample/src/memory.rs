@@ -2,7 +2,7 @@
 
 use crate::SampleError;
 use tch::{Device, Kind, Tensor};
-use tokengrid_train::ar::ModelConfig;
+use tokengrid_model::ar::ModelConfig;
 
 /// Bytes that one sequence of a batch takes: keys and values of every position and spatial block in `kind`, and the
 /// activations and logits of one position.

@@ -15,8 +15,8 @@ use crate::guidance::{Halves, Schedule};
 use crate::{device, host};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
-use tokengrid_train::ar::{ArModel, ModelConfig};
-use tokengrid_train::rng::CounterRng;
+use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::rng::CounterRng;
 
 /// How to sample; two values where low and high bits may differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::ar::{ArModel, ArWeights, Known};
+use tokengrid_model::{Tokenizer, Variant, Weights};
 use tokengrid_sample::sampler::Wanted;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_test_support::{golden, golden_json};
-use tokengrid_tokenize::{Tokenizer, Variant, Weights};
-use tokengrid_train::ar::{ArModel, ArWeights, Known};
 
 fn model() -> ArModel {
     model_of(64)

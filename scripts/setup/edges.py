@@ -9,9 +9,11 @@ import sys
 ALLOWED = {
     "tokengrid-ingest": set(),
     "tokengrid-cache": set(),
-    "tokengrid-tokenize": {"tokengrid-ingest", "tokengrid-cache"},
-    "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-tokenize"},
-    "tokengrid-sample": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-tokenize", "tokengrid-train"},
+    "tokengrid-model": set(),
+    "tokengrid-tokenize": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
+    "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
+    "tokengrid-sample": {"tokengrid-cache", "tokengrid-model"},
+    "tokengrid-eval": {"tokengrid-ingest", "tokengrid-model", "tokengrid-sample"},
     "tokengrid-view": {"tokengrid-ingest", "tokengrid-cache"},
 }
 WITHOUT_LIBTORCH = (

@@ -5,9 +5,9 @@ use crate::args::{DeviceArgs, Global, TokenizerArgs};
 use crate::exit::CheckFailed;
 use tch::{Kind, Tensor};
 use tokengrid_cache::Manifest;
-use tokengrid_sample::reconstruct::decode;
+use tokengrid_model::tokenizer::decode;
+use tokengrid_model::{Picture, Runtime, Tokenizer};
 use tokengrid_tokenize::job::fingerprint_of_all;
-use tokengrid_tokenize::{Picture, Runtime, Tokenizer};
 
 /// A tokenizer that fits a cache.
 pub struct TokenDecoder {

@@ -8,6 +8,7 @@ mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod openmp;
 mod plot;
+mod processes;
 mod reconstruct;
 mod sample;
 mod tokenize;
@@ -25,6 +26,8 @@ pub use cache::repair::repair;
 use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
 use std::error::Error;
 use tokengrid_cache::TokenCache;
+use tokengrid_eval::EvalError;
+use tokengrid_model::ModelError;
 use tokengrid_sample::SampleError;
 use tokengrid_tokenize::TokenizeError;
 use tokengrid_train::TrainError;
@@ -80,12 +83,30 @@ pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global:
 pub fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
         || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
-        || matches!(cause.downcast_ref(), Some(SampleError::Cancelled | SampleError::Stopped))
+        || matches!(cause.downcast_ref(), Some(SampleError::Cancelled))
+        || matches!(cause.downcast_ref(), Some(EvalError::Stopped))
 }
 
 /// Whether an error is about what was typed.
 pub fn is_usage(cause: &(dyn Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(TokenizeError::Setting { .. } | TokenizeError::Size { .. }))
+    model_error(cause).is_some_and(ModelError::is_usage)
         || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
         || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))
+}
+
+/// The model's error in an error, which may be that of a crate above it.
+fn model_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a ModelError> {
+    if let Some(TokenizeError::Model(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(TrainError::Model(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(SampleError::Model(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    if let Some(EvalError::Model(error)) = cause.downcast_ref() {
+        return Some(error);
+    }
+    cause.downcast_ref()
 }

@@ -3,13 +3,13 @@
 use super::model;
 use crate::args::{Global, ReconstructArgs, SIZE_MAX};
 use crate::exit::{CheckFailed, Usage};
-use crate::signals;
 use crate::terminal::print_json;
+use crate::{files, signals};
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use tokengrid_sample::reconstruct::{Extent, Reconstruction, check_extent, reconstruct};
-use tokengrid_tokenize::Picture;
+use tokengrid_eval::reconstruct::{Extent, Reconstruction, check_extent, reconstruct};
+use tokengrid_model::Picture;
 
 /// Originals and reconstructions side by side, four pairs a row at most.
 const PAIRS_A_ROW: usize = 4;
@@ -33,7 +33,8 @@ pub fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
         }
         match reconstruct(image, extent, &tokenizer, &runtime) {
             Ok(result) => {
-                Picture::grid(&[result.original.clone(), result.reconstruction.clone()], 2).save(picture)?;
+                let pair = Picture::grid(&[result.original.clone(), result.reconstruction.clone()], 2);
+                files::write_whole(picture, &pair.to_png())?;
                 if !global.json {
                     println!("{}  {:.2} dB  {}", image.display(), result.psnr, picture.display());
                 }
@@ -148,6 +149,6 @@ fn sheet(pairs: &[Picture], extent: Extent, out: &Path) -> anyhow::Result<Option
         return Ok(None);
     }
     let path = out.join(SHEET);
-    Picture::grid(pairs, 2 * PAIRS_A_ROW).save(&path)?;
+    files::write_whole(&path, &Picture::grid(pairs, 2 * PAIRS_A_ROW).to_png())?;
     Ok(Some(path))
 }

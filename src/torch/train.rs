@@ -1,20 +1,20 @@
 //! `tokengrid train ...`.
 
+use super::processes::{device, join, speaker};
 use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
-use crate::ranks::{local_rank, ranks};
+use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use serde_json::json;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use tokengrid_tokenize::{Precision, Runtime};
+use std::time::Instant;
+use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache, facts};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
-use tokengrid_train::processes::{Endpoint, Fact, GlooProcesses, Join, OneProcess, Processes};
-use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
+use tokengrid_train::tokenizer::{self, TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
 pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
@@ -32,14 +32,14 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
-        TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out } => {
+        TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out, rank, world_size } => {
             let mut flags = texts(&[("data.train", data), ("data.val", val)]);
             let exclude = excluded(*preset, exclude);
             if !exclude.is_empty() {
                 flags.push(("data.exclude", exclude.into()));
             }
             let Some(config) = resolved(args, flags, global)? else { return Ok(()) };
-            tokenizer(config, args, out, global)
+            tokenizer(config, args, (*rank, *world_size), out, global)
         }
         TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),
     }
@@ -108,41 +108,6 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
     }
 }
 
-/// The other processes of the run, met at the place that the environment names.
-fn join(
-    (rank, world_size): (u32, u32),
-    facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
-    timeout_secs: f64,
-) -> anyhow::Result<Box<dyn Processes>> {
-    if world_size == 1 {
-        return Ok(Box::new(OneProcess));
-    }
-    let endpoint = Endpoint::from_environment(&|name| std::env::var(name).ok())?;
-    let mut facts = facts()?;
-    facts.insert(0, Fact::new("the program", env!("TOKENGRID_VERSION")));
-    let (rank, world_size) = (rank as usize, world_size as usize);
-    let timeout = Duration::from_secs_f64(timeout_secs);
-    Ok(Box::new(GlooProcesses::join(&Join { rank, world_size, endpoint, facts, timeout })?))
-}
-
-/// The device of this process: among several on one machine, each has a GPU of its own.
-fn device(typed: Option<&str>, world_size: u32) -> Option<String> {
-    let typed = typed.map(str::to_owned);
-    let gpus = if world_size > 1 { tch::Cuda::device_count() } else { 0 };
-    let is_open = typed.as_deref().is_none_or(|device| device == "cuda");
-    match local_rank() {
-        // With one GPU to see, the launcher has chosen it.
-        Some(local) if is_open && gpus > 1 => Some(format!("cuda:{local}")),
-        _ => typed,
-    }
-}
-
-/// One process of a run speaks for all.
-fn speaker(global: &Global, is_first: bool) -> Global {
-    let Global { json, quiet, verbose, threads, memory } = *global;
-    Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory }
-}
-
 fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
     if config.train.sample_every > 0 && args.tokenizer.is_none() {
         let text =
@@ -154,7 +119,7 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let is_first = processes.is_first();
     let global = &speaker(global, is_first);
     let precision: Precision = config.train.precision.parse()?;
-    let device = device(args.config.device.as_deref(), world_size);
+    let device = device(args.config.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
     let foreseen = training_memory::foresee(config, &runtime, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
@@ -203,14 +168,25 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     Ok(())
 }
 
-fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
+fn tokenizer(
+    config: TokenizerConfig,
+    args: &ConfigArgs,
+    (rank, world_size): (Option<u32>, Option<u32>),
+    out: &Path,
+    global: &Global,
+) -> anyhow::Result<()> {
     for source in [Some(&config.data.train), config.data.val.as_ref()].into_iter().flatten() {
         check_apart(out, Path::new(source))?;
     }
     let precision: Precision = config.train.precision.parse()?;
-    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let (rank, world_size) = ranks(rank, world_size)?;
+    let processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
+    let is_first = processes.is_first();
+    let global = &speaker(global, is_first);
+    let device = device(args.device.as_deref());
+    let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
-    let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
+    let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
     let (photos, excluded) = trainer.num_photos();
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(out, &format!("{photos} photographs, {excluded} excluded"), &runtime, steps, global);
@@ -225,6 +201,9 @@ fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Gl
         meter.update(report.step, report.steps, &words);
     })?;
     drop(meter);
+    if !is_first {
+        return Ok(());
+    }
     if global.json {
         return print_json(&json!({ "step": summary.step, "photos": summary.photos, "weights": summary.weights }));
     }

@@ -3,7 +3,7 @@
 use crate::args::Global;
 use crate::terminal::bytes;
 use tch::Device;
-use tokengrid_tokenize::Runtime;
+use tokengrid_model::Runtime;
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, largest_batch};
 use tokengrid_train::tokenizer::TokenizerConfig;
@@ -110,7 +110,7 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokengrid_tokenize::Precision;
+    use tokengrid_model::Precision;
 
     const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
 

@@ -3,11 +3,12 @@
 use super::model;
 use crate::args::TokenizerArgs;
 use crate::exit::CheckFailed;
-use tokengrid_sample::reconstruct::{decode, tokens_tensor};
+use tokengrid_model::ar::ArModel;
+use tokengrid_model::tokenizer::{decode, tokens_tensor};
+use tokengrid_model::{Picture, Precision, Runtime, Tokenizer};
 use tokengrid_sample::sampler::Wanted;
 use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
-use tokengrid_tokenize::{Picture, Precision, Runtime, Tokenizer};
-use tokengrid_train::ar::{ArConfig, ArModel, SampleFn};
+use tokengrid_train::ar::{ArConfig, SampleFn};
 
 /// Classes in a picture, spread evenly over all of them: a row each, ...
 const CLASSES: i64 = 4;

@@ -21,7 +21,7 @@ fn decoder(args: &ViewArgs, global: &Global) -> anyhow::Result<Option<Decoder>> 
 
 impl Decode for TokenDecoder {
     fn decode(&mut self, tokens: &[u32]) -> tokengrid_view::Picture {
-        let tokengrid_tokenize::Picture { width, height, rgb } = self.picture(tokens);
+        let tokengrid_model::Picture { width, height, rgb } = self.picture(tokens);
         tokengrid_view::Picture { width, height, rgb }
     }
 }

@@ -16,7 +16,7 @@
 use std::process::Command;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::lfq;
+use tokengrid_model::lfq;
 use tokengrid_train::tokenizer::entropy_loss;
 
 const ROUNDS: usize = 3;

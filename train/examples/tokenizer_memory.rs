@@ -7,10 +7,10 @@
 //! The weights are random and so are the images; neither changes what is kept in memory.
 
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Params, Precision};
+use tokengrid_model::perceptual::{Backbone, Lpips};
+use tokengrid_model::{Params, Precision};
 use tokengrid_train::config::{Typed, resolve};
 use tokengrid_train::loss_scale::LossScale;
-use tokengrid_train::perceptual::{Backbone, Lpips};
 use tokengrid_train::tokenizer::{InitialWeights, Learner, TokenizerConfig};
 
 fn main() {

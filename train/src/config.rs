@@ -10,34 +10,14 @@ pub use reference::{Reference, Rule};
 pub use rules::{AR, TOKENIZER};
 pub use toml::Value;
 
+pub(crate) use tokengrid_model::section;
+
 use crate::TrainError;
 use reference::Converted;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use toml::Table;
-
-/// Defines a section of a configuration file: a documented struct, its defaults, and the list of its keys.
-macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty = $default:expr,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(default)]
-        pub struct $name { $($(#[$field_meta])* pub $field: $kind,)* }
-
-        impl Default for $name {
-            fn default() -> Self {
-                $name { $($field: $default,)* }
-            }
-        }
-
-        impl $name {
-            /// Every key of the section.
-            pub const KEYS: &'static [&'static str] = &[$(stringify!($field),)*];
-        }
-    };
-}
-pub(crate) use section;
 
 /// A whole configuration: sections with known keys, and named presets of the model.
 pub trait Config: Serialize + DeserializeOwned {

@@ -123,14 +123,6 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Weights of the perceptual loss are missing.
-    #[error("perceptual weights {}: {what}", path.display())]
-    Perceptual {
-        /// What was given.
-        path: PathBuf,
-        /// What is missing, under which name it is published, and where to put it.
-        what: String,
-    },
     /// Stopped by the user; the state at the last step is in `checkpoints/latest`.
     #[error("stopped; run the same command again to go on")]
     Cancelled,
@@ -139,7 +131,7 @@ pub enum TrainError {
     Torch(#[from] tch::TchError),
     /// Weights or device.
     #[error(transparent)]
-    Tokenize(#[from] tokengrid_tokenize::TokenizeError),
+    Model(#[from] tokengrid_model::ModelError),
     /// The token cache.
     #[error(transparent)]
     Cache(#[from] tokengrid_cache::CacheError),

@@ -4,14 +4,15 @@
 //! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors a group.
 
 use crate::TrainError;
-use crate::cpu::simd::multiversion;
-use crate::cpu::threads::{Pieces, for_rows};
+use crate::run::save_safetensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::TokenizeError;
-use tokengrid_tokenize::weights::{Params, Weights, save_safetensors};
+use tokengrid_model::ModelError;
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
+use tokengrid_model::multiversion;
+use tokengrid_model::weights::{Params, Weights};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -371,6 +372,11 @@ impl Ema {
         }
     }
 
+    /// The averages, flat, a tensor for each group.
+    pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.flats.iter()
+    }
+
     /// Whether all averages are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
         self.flats.iter().all(all_finite)
@@ -389,7 +395,7 @@ impl Ema {
     pub fn load(
         &mut self,
         optimizer: &AdamW,
-        saved: impl Fn(&str) -> Result<Tensor, TokenizeError>,
+        saved: impl Fn(&str) -> Result<Tensor, ModelError>,
     ) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
         for (group, flat) in optimizer.groups.iter().zip(&self.flats) {

@@ -6,10 +6,8 @@ use plotters::prelude::*;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Once;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::{FONT, Picture};
 
-/// The reader of a picture needs letters on machines without fonts, too: DejaVu Sans, reduced to ASCII.
-static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");
 const FAMILY: &str = "sans-serif";
 
 /// One line of a plot.
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_smoothed_loss_lies_in_the_middle_of_its_noise() {
-        let mut rng = crate::rng::CounterRng::new(&[3]);
+        let mut rng = tokengrid_model::rng::CounterRng::new(&[3]);
         let falling = |i: f64| 8.0 + 4.0 * (-i / 60.0).exp();
         let noisy = curve_of((0..600).map(|i| falling(f64::from(i)) + rng.uniform() - 0.5));
         let smooth = noisy.smoothed(0.9);

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::{Params, Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Engine, HostBatch, ModelConfig, StepName, initial_params};
+use tokengrid_model::ar::{ModelConfig, initial_params};
+use tokengrid_model::{Params, Precision, Runtime};
+use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
 
 fn config() -> ArConfig {

@@ -6,9 +6,10 @@ mod common;
 
 use common::formula_params;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Weights;
+use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_test_support::{golden, golden_json};
-use tokengrid_tokenize::Weights;
-use tokengrid_train::ar::{ArModel, FusedStep, HostBatch, ModelConfig};
+use tokengrid_train::ar::{FusedStep, HostBatch};
 use tokengrid_train::optim::{AdamW, AdamWConfig};
 use tokengrid_train::schedule::WarmupLinear;
 

@@ -5,9 +5,9 @@ mod common;
 
 use common::formula_params;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Weights;
+use tokengrid_model::ar::{ArModel, ArWeights, Known, ModelConfig};
 use tokengrid_test_support::{golden, golden_json, shapes};
-use tokengrid_tokenize::Weights;
-use tokengrid_train::ar::{ArModel, ArWeights, Known, ModelConfig};
 use tokengrid_train::optim::{AdamW, AdamWConfig};
 use tokengrid_train::schedule::WarmupLinear;
 

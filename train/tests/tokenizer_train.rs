@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::perceptual::{Backbone, Lpips};
+use tokengrid_model::{Params, Precision, Runtime, Tokenizer, Variant, Weights};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Params, Precision, Runtime, Tokenizer, Variant, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::config::{Typed, resolve};
 use tokengrid_train::loss_scale::LossScale;
-use tokengrid_train::perceptual::{Backbone, Lpips};
+use tokengrid_train::run::save_safetensors;
 use tokengrid_train::tokenizer::{InitialWeights, Learner, TokenizerConfig, TokenizerTrainer};
 
 const LR: f64 = 1e-4;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
-use tokengrid_tokenize::weights::save_safetensors;
-use tokengrid_tokenize::{Params, Precision, Runtime, Weights};
+use tokengrid_model::ar::{ModelConfig, initial_params};
+use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
-use tokengrid_train::ar::{ArConfig, ModelConfig, Summary, Trainer, initial_params};
+use tokengrid_train::ar::{ArConfig, Summary, Trainer};
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
-use tokengrid_train::run::{State, read_metrics};
+use tokengrid_train::run::{State, read_metrics, save_safetensors};
 
 const IMAGES: usize = 40;
 

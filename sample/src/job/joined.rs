@@ -12,8 +12,8 @@ use crate::captions::captioned;
 use crate::sampler::Wanted;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tokengrid_cache::{AtomicFile, Permutation, derive_key};
-use tokengrid_tokenize::Picture;
+use tokengrid_cache::{AtomicFile, Permutation, derive_key, write_atomically};
+use tokengrid_model::Picture;
 
 /// Pictures in the grid at most.
 const GRID_MAX: usize = 100;
@@ -70,7 +70,8 @@ impl SampleJob<'_> {
         }
         let path = images.grid();
         let text = record::text(&images.settings, &[]);
-        Picture::grid(&pictures, columns).save_with(&path, &[(record::KEYWORD, &text)])?;
+        let png = Picture::grid(&pictures, columns).to_png_with(&[(record::KEYWORD, &text)]);
+        write_atomically(&path, &png).map_err(SampleError::io("write", &path))?;
         Ok(path)
     }
 
@@ -94,7 +95,7 @@ impl SampleJob<'_> {
         for &index in order {
             npz.push(&load(images, &all[index as usize])?.0.rgb)?;
         }
-        npz.close()
+        Ok(npz.close()?)
     }
 
     fn write_tokens(&self, path: &Path, images: &Images, all: &[Wanted]) -> Result<AtomicFile, SampleError> {
@@ -112,7 +113,7 @@ impl SampleJob<'_> {
     fn token_bytes(&self, images: &Images, image: &Wanted) -> Result<Vec<u8>, SampleError> {
         let (_, mut npy) = load(images, image)?;
         let bytes = self.model.config.block_size as usize * 4;
-        let header = npy.len().checked_sub(bytes).ok_or_else(|| SampleError::Array {
+        let header = npy.len().checked_sub(bytes).ok_or_else(|| SampleError::Damaged {
             path: ImageFiles::new(&images.out, image).tokens,
             what: format!("it is too short for {bytes} bytes of tokens; remove it, and run again"),
         })?;
@@ -136,9 +137,9 @@ fn load(images: &Images, image: &Wanted) -> Result<(Picture, Vec<u8>), SampleErr
     match images.find(image, false) {
         Found::Whole { picture, beside } => Ok((picture, beside)),
         Found::Foreign => Err(SampleError::ForeignImage { path: path() }),
-        Found::Missing => Err(SampleError::Picture {
+        Found::Missing => Err(SampleError::Damaged {
             path: path(),
-            reason: "it was removed or damaged while the run went on; run the same command again".into(),
+            what: "it was removed or damaged while the run went on; run the same command again".into(),
         }),
     }
 }

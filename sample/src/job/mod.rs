@@ -15,7 +15,6 @@ mod record;
 use crate::arrays::{Dtype, npy};
 use crate::decoder::TorchDecoder;
 use crate::guidance::Halves;
-use crate::reconstruct::{decode, tokens_tensor};
 use crate::sampler::{Sampler, SamplerConfig, Wanted};
 use crate::{SampleError, diagnostics, memory};
 use folder::{Folder, ImageFiles, Images, settings_of};
@@ -27,9 +26,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::Device;
 use tokengrid_cache::write_atomically;
-use tokengrid_tokenize::weights::tensors_fingerprint;
-use tokengrid_tokenize::{Params, Picture, Runtime, Tokenizer};
-use tokengrid_train::ar::{ArModel, ModelConfig};
+use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::tokenizer::{decode, tokens_tensor};
+use tokengrid_model::weights::tensors_fingerprint;
+use tokengrid_model::{Params, Picture, Runtime, Tokenizer};
 
 /// Images of a run at most: a list of them is held in memory.
 pub const IMAGES_MAX: usize = 1 << 24;
@@ -234,7 +234,7 @@ fn write_pair(
 ) -> Result<(), SampleError> {
     write_atomically(beside_path, beside).map_err(SampleError::io("write", beside_path))?;
     let text = record::text(&folder.settings, beside);
-    Ok(picture.save_with(path, &[(record::KEYWORD, &text)])?)
+    write_atomically(path, &picture.to_png_with(&[(record::KEYWORD, &text)])).map_err(SampleError::io("write", path))
 }
 
 /// What tells models apart: a BLAKE3 hash of the names, shapes and fp32 values of `params`, then the number of heads and the

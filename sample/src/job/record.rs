@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek};
 use std::path::Path;
-use tokengrid_ingest::MAX_PIXELS;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
+
+/// A file claims its size before its pixels come; what claims more is no picture of ours.
+const PIXELS_MAX: u64 = 1 << 28;
 
 /// Keyword of the text chunk. The text is a [`Record`] in JSON.
 pub const KEYWORD: &str = "tokengrid";
@@ -100,7 +102,7 @@ fn decode(bytes: &[u8]) -> Option<Picture> {
     let (mut reader, _) = open(Cursor::new(bytes))?;
     let (width, height) = reader.info().size();
     let is_ours = reader.output_color_type() == (png::ColorType::Rgb, png::BitDepth::Eight);
-    if !is_ours || u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if !is_ours || u64::from(width) * u64::from(height) > PIXELS_MAX {
         return None;
     }
     let mut rgb = vec![0; width as usize * height as usize * 3];
@@ -122,7 +124,7 @@ mod tests {
         let find = |settings: &str| find(&png, &tokens, settings);
         assert!(matches!(find("x"), Found::Missing));
         std::fs::write(&tokens, b"tokens").unwrap();
-        picture.save_with(&png, &[(KEYWORD, &text("x", b"tokens"))]).unwrap();
+        std::fs::write(&png, picture.to_png_with(&[(KEYWORD, &text("x", b"tokens"))])).unwrap();
         let whole = std::fs::read(&png).unwrap();
         let Found::Whole { picture: read, beside } = find("x") else { panic!("it is whole") };
         assert_eq!((read, beside), (picture.clone(), b"tokens".to_vec()));
@@ -142,7 +144,7 @@ mod tests {
             std::fs::write(&tokens, beside).unwrap();
             assert!(matches!(find("x"), Found::Missing), "{beside:?}");
         }
-        picture.save(&png).unwrap();
+        std::fs::write(&png, picture.to_png()).unwrap();
         assert!(matches!(find("x"), Found::Foreign) && is_foreign(&png), "no record");
         std::fs::write(&png, b"notes").unwrap();
         assert!(matches!(find("x"), Found::Foreign) && is_foreign(&png), "no picture");

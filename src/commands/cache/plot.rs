@@ -7,7 +7,7 @@ use std::path::Path;
 use tokengrid_cache::{CacheStats, ClassRows};
 
 /// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
-static FONT: &[u8] = include_bytes!("../../../train/assets/DejaVuSans-ascii.ttf");
+static FONT: &[u8] = include_bytes!("../../../model/assets/DejaVuSans-ascii.ttf");
 
 const SIZE: (u32, u32) = (960, 900);
 const BLUE_GRAY: RGBColor = RGBColor(70, 110, 160);

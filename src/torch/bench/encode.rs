@@ -9,8 +9,9 @@ use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use crate::torch::model;
 use serde::Serialize;
-use tokengrid_tokenize::model::{formula_params, formula_pixels};
-use tokengrid_tokenize::{Architecture, Params, Runtime, Tokenizer, Tokens, Variant, ViewEncoder, tiny};
+use tokengrid_model::tokenizer::{formula_params, formula_pixels};
+use tokengrid_model::{Architecture, Params, Runtime, Tokenizer, Variant, tiny};
+use tokengrid_tokenize::{Tokens, ViewEncoder};
 
 /// Salt of the weights that stand in for published ones.
 const SALT: &str = "v1:bench:";
@@ -50,7 +51,7 @@ pub fn run(args: &BenchEncodeArgs, global: &Global) -> anyhow::Result<()> {
     let (weights, architecture, params) = weights(args)?;
     let job_factor = architecture.factor();
     if args.size == 0 || !args.size.is_multiple_of(job_factor) {
-        return Err(tokengrid_tokenize::TokenizeError::Size { size: args.size, factor: job_factor }.into());
+        return Err(tokengrid_model::ModelError::Size { size: args.size, factor: job_factor }.into());
     }
     let params = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
     let ours = Tokenizer::from_params(architecture.clone(), &params).for_inference();

@@ -11,11 +11,12 @@ use crate::terminal::print_json;
 use crate::torch::model::{self, pair};
 use crate::torch::train::resolved;
 use serde::Serialize;
+use tokengrid_model::ar::{ArModel, initial_params};
+use tokengrid_model::{Precision, Runtime};
 use tokengrid_sample::guidance::Halves;
 use tokengrid_sample::sampler::Wanted;
 use tokengrid_sample::{Sampler, SamplerConfig, memory};
-use tokengrid_tokenize::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, ArModel, initial_params};
+use tokengrid_train::ar::ArConfig;
 
 #[derive(Debug, Serialize)]
 struct Figures {

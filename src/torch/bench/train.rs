@@ -18,8 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::Device;
 use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
-use tokengrid_tokenize::{Job, Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker, initial_params};
+use tokengrid_model::ar::initial_params;
+use tokengrid_model::{Precision, Runtime};
+use tokengrid_tokenize::Job;
+use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker};
 use tokengrid_train::processes::OneProcess;
 
 #[derive(Debug, Serialize)]

@@ -4,7 +4,7 @@ use crate::args::Global;
 use crate::terminal::print_json;
 use serde_json::json;
 use std::path::Path;
-use tokengrid_sample::eval::{frechet_distance, statistics};
+use tokengrid_eval::{frechet_distance, statistics};
 
 /// Runs the command.
 pub fn run(a: &Path, b: &Path, global: &Global) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ mod samples;
 
 use crate::args::{EvalCommand, Global, SizeArg};
 use crate::terminal::Meter;
-use tokengrid_sample::eval::pictures::Cut;
-use tokengrid_sample::eval::progress::{BadImage, Progress};
+use tokengrid_eval::pictures::Cut;
+use tokengrid_eval::progress::{BadImage, Progress};
 
 /// Bad images that are named on the screen; `--json` has all of them.
 const NAMED_BAD: usize = 10;

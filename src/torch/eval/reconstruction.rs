@@ -3,23 +3,23 @@
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
-use crate::files::{OwnFile, check_target};
+use crate::files::{self, OwnFile, check_target};
 use crate::signals;
 use crate::terminal::{Meter, print_json, seconds};
 use crate::torch::model;
+use anyhow::Context;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
 use tokengrid_cache::TokenizerInfo;
+use tokengrid_eval::Inception;
+use tokengrid_eval::perceptual::Net;
+use tokengrid_eval::pictures::Pictures;
+use tokengrid_eval::progress::Watch;
+use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_ingest::{BadPolicy, Limits, SourceOptions};
-use tokengrid_sample::eval::Inception;
-use tokengrid_sample::eval::perceptual::Net;
-use tokengrid_sample::eval::pictures::Pictures;
-use tokengrid_sample::eval::progress::Watch;
-use tokengrid_sample::eval::reconstruction::{ReconstructionJob, ReconstructionReport};
-use tokengrid_tokenize::{Runtime, TokenizeError, Tokenizer, Variant, tiny};
-use tokengrid_train::TrainError;
-use tokengrid_train::perceptual::{Backbone, Lpips};
+use tokengrid_model::perceptual::{Backbone, Lpips};
+use tokengrid_model::{ModelError, Runtime, Tokenizer, Variant, tiny};
 
 /// The answer, with the settings that it belongs to.
 #[derive(Serialize)]
@@ -59,7 +59,11 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     let report = job.run(&mut Watch { cancel: signals::flag(), progress: &mut show(&mut meter) })?;
     drop(meter);
     if let Some(out) = &args.out {
-        report.extremes.save(out)?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        report
+            .extremes
+            .pictures()
+            .try_for_each(|(name, picture)| files::write_whole(&out.join(name), &picture.to_png()))?;
     }
     tell_absent(&report.absent, global);
     if global.json {
@@ -93,15 +97,15 @@ fn batch_size(args: &EvalReconstructionArgs) -> usize {
     if args.size == SizeArg::Original { 1 } else { args.batch_size as usize }
 }
 
-fn check_size(size: SizeArg, tokenizer: &Tokenizer) -> Result<(), TokenizeError> {
+fn check_size(size: SizeArg, tokenizer: &Tokenizer) -> Result<(), ModelError> {
     let factor = tokenizer.architecture.factor();
     match size {
-        SizeArg::Pixels(size) if !size.is_multiple_of(factor) => Err(TokenizeError::Size { size, factor }),
+        SizeArg::Pixels(size) if !size.is_multiple_of(factor) => Err(ModelError::Size { size, factor }),
         _ => Ok(()),
     }
 }
 
-fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<Vec<(Backbone, Lpips)>, TrainError> {
+fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<Vec<(Backbone, Lpips)>, ModelError> {
     let files = [(Backbone::Vgg16, &args.lpips_vgg), (Backbone::AlexNet, &args.lpips_alex)];
     let given = files.into_iter().filter_map(|(backbone, path)| Some((backbone, path.as_ref()?)));
     given.map(|(backbone, path)| Ok((backbone, Lpips::open(backbone, path, runtime.device)?))).collect()

@@ -9,11 +9,11 @@ use crate::torch::model;
 use crate::{files, signals};
 use serde::Serialize;
 use std::time::Instant;
+use tokengrid_eval::progress::{BadImage, Watch};
+use tokengrid_eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side};
+use tokengrid_eval::statistics::Saved;
+use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
-use tokengrid_sample::eval::progress::{BadImage, Watch};
-use tokengrid_sample::eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side};
-use tokengrid_sample::eval::statistics::Saved;
-use tokengrid_sample::eval::{Inception, Protocol};
 
 /// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
 const ENOUGH_IMAGES: usize = 2048;

@@ -8,9 +8,10 @@ use crate::torch::model::known;
 use serde_json::json;
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::weights::{AR_PREFIX, FROZEN_PREFIX, Format, Part, pt_metadata, save_safetensors};
-use tokengrid_tokenize::{Architecture, Params, TokenizeError, Variant};
-use tokengrid_train::ar::{ArWeights, Description};
+use tokengrid_model::ar::{ArWeights, Description};
+use tokengrid_model::weights::{AR_PREFIX, FROZEN_PREFIX, Format, Part, pt_metadata};
+use tokengrid_model::{Architecture, ModelError, Params, Variant};
+use tokengrid_train::run::save_safetensors;
 
 /// What will be written.
 struct Content {
@@ -52,7 +53,7 @@ fn usage(text: &str) -> anyhow::Error {
 /// All tensors under the names that they have, with what the file says about itself, and about an autoregressive model in it.
 fn everything(args: &ConvertArgs) -> anyhow::Result<Content> {
     let weights = open(&args.input)?;
-    let tensors: Result<Vec<_>, TokenizeError> =
+    let tensors: Result<Vec<_>, ModelError> =
         weights.names().map(|name| Ok((name.to_string(), weights.parameter(name)?))).collect();
     let mut metadata = pt_metadata();
     if weights.format() == Format::Safetensors {

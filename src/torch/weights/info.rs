@@ -8,9 +8,9 @@ use crate::torch::model::known;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use tch::Kind;
-use tokengrid_tokenize::weights::{Entry, Part};
-use tokengrid_tokenize::{Architecture, Variant, Weights};
-use tokengrid_train::ar::{Description, Known};
+use tokengrid_model::ar::{Description, Known};
+use tokengrid_model::weights::{Entry, Part};
+use tokengrid_model::{Architecture, Variant, Weights};
 
 /// Tensors named that have values that are not finite.
 const SPOILT_SHOWN: usize = 10;

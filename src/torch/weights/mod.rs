@@ -5,8 +5,8 @@ mod info;
 
 use crate::args::{Global, WeightsCommand};
 use std::path::Path;
-use tokengrid_tokenize::{Weights, tiny};
-use tokengrid_train::ar::ArWeights;
+use tokengrid_model::ar::ArWeights;
+use tokengrid_model::{Weights, tiny};
 
 /// Runs the command.
 pub fn run(command: &WeightsCommand, global: &Global) -> anyhow::Result<()> {

@@ -1,10 +1,11 @@
 //! How many bits come out otherwise than in the exact mode: measured while a job in another one runs.
 
 use super::encode::{Tokens, ViewEncoder};
-use crate::model::Tokenizer;
-use crate::{Precision, Runtime, TokenizeError};
+use crate::TokenizeError;
 use serde::Serialize;
 use tch::Device;
+use tokengrid_model::tokenizer::Tokenizer;
+use tokengrid_model::{Precision, Runtime};
 
 /// Of so many batches one is looked at, beginning with the first.
 const EVERY_BATCHES: usize = 256;

@@ -1,9 +1,9 @@
 //! Views through the encoder.
 
-use crate::model::Tokenizer;
-use crate::{Runtime, TokenizeError, lfq, pixels};
+use super::margins::{below_edges, margins_of};
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{MARGIN_EDGES, Margins};
+use tokengrid_model::{ModelError, Runtime, Tokenizer, lfq, pixels};
 
 /// The encoder as a function from pixels to tokens.
 ///
@@ -52,11 +52,11 @@ impl<'a> ViewEncoder<'a> {
     /// Encodes the views at the places `wanted` of `batch`, bytes `[n][side][side][3]`, in that order.
     ///
     /// # Errors
-    /// [`TokenizeError::Torch`] when the result cannot be copied to the host.
+    /// [`ModelError::Torch`] when the result cannot be copied to the host.
     ///
     /// # Panics
     /// When a place is not in the batch, and when the device fails, out of memory for one.
-    pub fn encode(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Result<Tokens, TokenizeError> {
+    pub fn encode(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Result<Tokens, ModelError> {
         self.begin(batch, wanted, want_uncertain).finish()
     }
 
@@ -98,7 +98,7 @@ impl Part {
         Part {
             tokens_bhw: lfq::tokens_of(h_bzhw),
             uncertain_bhw: want_uncertain.then(|| lfq::uncertain_of(h_bzhw)),
-            below_edges: lfq::below_edges(h_bzhw),
+            below_edges: below_edges(h_bzhw),
             bits_per_view: h_bzhw.size()[1..].iter().product::<i64>() as u64,
         }
     }
@@ -108,11 +108,11 @@ impl Encoding {
     /// Waits for the device and takes the results from it.
     ///
     /// # Errors
-    /// [`TokenizeError::Torch`] when a result cannot be copied to the host.
+    /// [`ModelError::Torch`] when a result cannot be copied to the host.
     ///
     /// # Panics
     /// When the device failed.
-    pub fn finish(self) -> Result<Tokens, TokenizeError> {
+    pub fn finish(self) -> Result<Tokens, ModelError> {
         let mut done = Tokens::default();
         for part in self.parts {
             done.tokens.extend(integers(&part.tokens_bhw)?.into_iter().map(|token| token as u32));
@@ -120,7 +120,7 @@ impl Encoding {
                 done.uncertain.extend(integers(&uncertain_bhw)?.into_iter().map(|bits| bits as u32));
             }
             let below = integers(&part.below_edges)?;
-            let of_view = |below: &[i64]| lfq::margins_of(below, part.bits_per_view);
+            let of_view = |below: &[i64]| margins_of(below, part.bits_per_view);
             done.margins.extend(below.chunks_exact(MARGIN_EDGES.len()).map(of_view));
         }
         Ok(done)
@@ -128,7 +128,7 @@ impl Encoding {
 }
 
 /// An integer tensor's values, row-major.
-fn integers(tensor: &Tensor) -> Result<Vec<i64>, TokenizeError> {
+fn integers(tensor: &Tensor) -> Result<Vec<i64>, ModelError> {
     let flat = tensor.to_device(Device::Cpu).to_kind(Kind::Int64).contiguous().view([-1]);
-    Vec::<i64>::try_from(&flat).map_err(TokenizeError::torch("copying tokens"))
+    Vec::<i64>::try_from(&flat).map_err(ModelError::torch("copying tokens"))
 }

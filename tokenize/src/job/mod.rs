@@ -6,6 +6,7 @@
 mod assemble;
 mod drift;
 mod encode;
+mod margins;
 mod report;
 
 pub use assemble::{EncodedImage, EncodedView};
@@ -13,9 +14,7 @@ pub use drift::Drift;
 pub use encode::{Encoding, Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
-use crate::model::Tokenizer;
-use crate::weights::tensors_fingerprint;
-use crate::{Runtime, TokenizeError};
+use crate::TokenizeError;
 use assemble::Assembler;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use drift::DriftMeter;
@@ -33,6 +32,9 @@ use tokengrid_ingest::{
     BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
     ViewBatch,
 };
+use tokengrid_model::{ModelError, Runtime, Tokenizer};
+
+use tokengrid_model::weights::tensors_fingerprint;
 
 /// Encoded images that may wait for the writer.
 const WRITER_QUEUE: usize = 64;
@@ -82,7 +84,7 @@ impl Job<'_> {
     pub fn grid(&self) -> Result<GridSpec, TokenizeError> {
         let (size, factor) = (self.recipe.size, self.tokenizer.architecture.factor());
         if size == 0 || !size.is_multiple_of(factor) {
-            return Err(TokenizeError::Size { size, factor });
+            return Err(ModelError::Size { size, factor }.into());
         }
         let side = size / factor;
         Ok(GridSpec { height: side, width: side, bits: self.tokenizer.architecture.z_channels as u32 })
@@ -289,11 +291,11 @@ enum Message {
 }
 
 /// A hash of the encoder's weights as they are used: names, shapes and fp32 values.
-pub fn fingerprint(params: &crate::Params) -> String {
+pub fn fingerprint(params: &tokengrid_model::Params) -> String {
     tensors_fingerprint(params.iter().filter(|(name, _)| name.starts_with("encoder.")))
 }
 
 /// As [`fingerprint`], of all tensors: it identifies what a decoder makes of tokens, too.
-pub fn fingerprint_of_all(params: &crate::Params) -> String {
+pub fn fingerprint_of_all(params: &tokengrid_model::Params) -> String {
     tensors_fingerprint(params.iter())
 }

@@ -1,12 +1,13 @@
 //! What a job says while it works and when it is done.
 
 use super::drift::Drift;
-use crate::{TokenizeError, lfq};
+use crate::TokenizeError;
 use serde::Serialize;
 use std::ops::Range;
 use std::time::Duration;
 use tokengrid_cache::{Finished, Margins};
 use tokengrid_ingest::{BadCounter, BatchImage, Source, StageSeconds, StageTimes};
+use tokengrid_model::lfq;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,37 +1,10 @@
-//! The autoregressive model's hyper-parameters and the configuration of its training.
+//! The configuration of the autoregressive model's training.
 
 use crate::config::{AR, Config, Reference, check_betas, section};
-use crate::run::MODEL;
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
-
-section! {
-    /// Hyper-parameters of the model; the defaults are the reference's B.
-    ModelConfig {
-        /// Width.
-        dim: i64 = 1024,
-        /// Attention heads; `dim / n_head` must be a multiple of 4.
-        n_head: i64 = 16,
-        /// Blocks over the positions of the grid.
-        spatial_n_layer: i64 = 24,
-        /// Blocks over the two sub-tokens of a position.
-        factorized_n_layer: i64 = 2,
-        /// Bits of the two sub-tokens, low bits first.
-        factorized_bits: [u32; 2] = [6, 12],
-        /// Tokens an image: a square number.
-        block_size: i64 = 256,
-        /// Classes; one more embedding stands for "no class".
-        class_num: i64 = 1000,
-        /// Dropout on the embedded sequence.
-        token_drop: f64 = 0.1,
-        /// Dropout after attention.
-        resid_dropout: f64 = 0.1,
-        /// Dropout after the feed-forward network.
-        ffn_dropout: f64 = 0.1,
-        /// Share of labels replaced by "no class", for classifier-free guidance.
-        class_dropout: f64 = 0.1,
-    }
-}
+use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
+use tokengrid_model::checkpoints::MODEL;
 
 section! {
     /// How to train.
@@ -150,17 +123,11 @@ impl Config for ArConfig {
     }
 
     fn preset(name: &str) -> Option<&'static str> {
-        Some(match name {
-            "B" => include_str!("presets/B.toml"),
-            "L" => include_str!("presets/L.toml"),
-            "XL" => include_str!("presets/XL.toml"),
-            "tiny" => include_str!("presets/tiny.toml"),
-            _ => return None,
-        })
+        preset(name)
     }
 
     fn preset_names() -> &'static str {
-        "`B`, `L`, `XL` and `tiny`"
+        PRESETS
     }
 
     fn reference() -> &'static Reference {
@@ -231,74 +198,9 @@ impl Config for ArConfig {
         if access(&self.data.access).is_none() {
             return Err(("data.access", "expected `map`, `map-random`, `preload` or `copy`".into()));
         }
-        if train.precision.parse::<tokengrid_tokenize::Precision>().is_err() {
+        if train.precision.parse::<tokengrid_model::Precision>().is_err() {
             return Err(("train.precision", "expected `fp32`, `tf32`, `bf16` or `fp16`".into()));
         }
         Ok(())
-    }
-}
-
-impl ModelConfig {
-    /// Side of the grid.
-    pub fn side(&self) -> i64 {
-        (self.block_size as f64).sqrt().round() as i64
-    }
-
-    /// Width of a head.
-    pub fn head_dim(&self) -> i64 {
-        self.dim / self.n_head
-    }
-
-    /// Inner width of the feed-forward network: 8/3 of the model's, rounded up to a multiple of 256.
-    pub fn ffn_dim(&self) -> i64 {
-        (8 * self.dim / 3 + 255) / 256 * 256
-    }
-
-    /// Vocabularies of the two sub-tokens.
-    pub fn vocab(&self) -> [i64; 2] {
-        self.factorized_bits.map(|bits| 1 << bits)
-    }
-
-    /// Bits a token.
-    pub fn bits(&self) -> u32 {
-        self.factorized_bits.iter().sum()
-    }
-
-    /// Checks that such a model can be built.
-    ///
-    /// # Errors
-    /// The key and what would be right.
-    pub fn validate(&self) -> Result<(), (&'static str, String)> {
-        let positive = [
-            ("model.dim", self.dim, 1 << 16),
-            ("model.n_head", self.n_head, 1 << 14),
-            ("model.spatial_n_layer", self.spatial_n_layer, 1 << 10),
-            ("model.factorized_n_layer", self.factorized_n_layer, 1 << 10),
-            ("model.block_size", self.block_size, 1 << 20),
-            ("model.class_num", self.class_num, 1 << 24),
-        ];
-        if let Some((key, value, most)) = positive.into_iter().find(|(_, value, most)| *value < 1 || value > most) {
-            return Err((key, format!("{value} is out of range: 1 to {most}")));
-        }
-        if self.dim % self.n_head != 0 || self.head_dim() % 4 != 0 {
-            let what = format!("{} does not divide dim {} into heads of a multiple of 4", self.n_head, self.dim);
-            return Err(("model.n_head", what));
-        }
-        if self.side() * self.side() != self.block_size {
-            return Err(("model.block_size", format!("{} is no square number: grids are square", self.block_size)));
-        }
-        if self.factorized_bits.iter().any(|&bits| bits == 0 || bits > 16) {
-            return Err(("model.factorized_bits", "each part takes 1 to 16 bits".into()));
-        }
-        let rates = [
-            ("model.token_drop", self.token_drop),
-            ("model.resid_dropout", self.resid_dropout),
-            ("model.ffn_dropout", self.ffn_dropout),
-            ("model.class_dropout", self.class_dropout),
-        ];
-        match rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            Some((key, rate)) => Err((key, format!("{rate} is no rate in [0, 1)"))),
-            None => Ok(()),
-        }
     }
 }

@@ -1,9 +1,7 @@
 //! Batches of the token cache, unpacked ahead of time.
 
-use super::config::ModelConfig;
 use super::share::MicroBatch;
 use crate::TrainError;
-use crate::rng::CounterRng;
 use crossbeam::channel::{Receiver, bounded};
 use std::ops::Range;
 use std::panic::resume_unwind;
@@ -13,6 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
+use tokengrid_model::ar::ModelConfig;
+use tokengrid_model::rng::CounterRng;
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -168,8 +168,10 @@ impl Prefetch {
         let (sender, batches) = bounded(2);
         let worker = std::thread::spawn(move || {
             let (mut rows, mut position) = (vec![], loader.position());
-            // More processes than samples: this one has none.
-            while !blocks.is_empty() {
+            if blocks.is_empty() {
+                return; // more processes than samples: this one has none
+            }
+            loop {
                 for MicroBatch { samples, .. } in &blocks {
                     loader.rows_at(position + samples.start as u64, samples.len(), &mut rows);
                     if sender.send(unpacker.unpack(&rows)).is_err() {

@@ -6,21 +6,21 @@
 //! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out: to know that, the
 //! step waits for the device. In other precisions a step of a single process on a GPU does not.
 
-use super::config::{ArConfig, ModelConfig, TrainSection};
+use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;
 use super::exchange::{Buckets, Exchange};
 use super::fused::FusedStep;
-use super::model::ArModel;
 use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Gradients};
 use crate::processes::Processes;
-use crate::rng::CounterRng;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Params, Precision, Runtime};
+use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::rng::CounterRng;
+use tokengrid_model::{Params, Precision, Runtime};
 
 /// Model and optimizer.
 #[derive(Debug)]

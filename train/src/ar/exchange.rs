@@ -1,13 +1,13 @@
 //! Gradients, summed over the processes of a run: in buckets, which are ranges of the flat buffers and no copies, each started
 //! as soon as the backward pass has written it.
 
-use super::config::ModelConfig;
 use super::fused::{num_stages, stage_of};
 use crate::TrainError;
 use crate::optim::{AdamW, Gradients};
 use crate::processes::{Pending, Processes};
 use std::sync::Arc;
 use tch::{Kind, Tensor};
+use tokengrid_model::ar::ModelConfig;
 
 /// Bytes of gradients in a bucket: enough to use a network, and few enough for the first to be on its way early. DDP's number.
 const BUCKET_BYTES: usize = 25 << 20;
@@ -114,9 +114,9 @@ impl<'a> Exchange<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ar::initial_params;
     use crate::optim::AdamWConfig;
     use tch::Device;
+    use tokengrid_model::ar::initial_params;
 
     #[test]
     fn buckets_cover_every_gradient_once_and_follow_the_backward_pass() {

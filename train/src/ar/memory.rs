@@ -4,10 +4,11 @@
 //! graph of [`ArModel`](super::ArModel) keeps until the backward pass. Letters: `d` width, `f` inner width of the
 //! feed-forward network, `v` vocabulary.
 
-use super::config::{ArConfig, ModelConfig};
+use super::config::ArConfig;
 use super::engine::Method;
 use tch::{Device, Kind};
-use tokengrid_tokenize::Runtime;
+use tokengrid_model::Runtime;
+use tokengrid_model::ar::ModelConfig;
 
 /// What libtorch takes as soon as it computes on the CPU, as measured: its code, its workspaces.
 const LIBTORCH_BYTES: u64 = 150_000_000;
@@ -162,7 +163,7 @@ impl Graph<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokengrid_tokenize::Precision;
+    use tokengrid_model::Precision;
 
     const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
 

@@ -1,11 +1,11 @@
 //! Gradients with little memory: of the spatial stack only each block's input is kept, and the block is computed again when
 //! the backward pass reaches it (activation checkpointing).
 
-use super::model::{ArModel, Losses};
 use crate::TrainError;
 use crate::optim::{AdamW, Gradients};
 use std::collections::HashMap;
 use tch::Tensor;
+use tokengrid_model::ar::{ArModel, Losses};
 
 /// Losses of one batch, `[pre [B, N], post [B, N], class [B]]`, and their gradients times `scale`. Dropout is drawn from `seed`: each part of the
 /// model draws from a seed of its own, so that it draws the same when it is computed again.

@@ -9,24 +9,21 @@
 
 use super::config::{ArConfig, OPTIMIZER, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
-use super::description::Known;
 use super::engine::{Engine, StepName};
-use super::metadata;
-use super::model::ArModel;
 use super::share::MicroBatch;
-use super::weights::{ArWeights, initial_params};
 use crate::TrainError;
 use crate::processes::{OneProcess, Processes};
-use crate::rng::CounterRng;
-use crate::run::{Keep, Metrics, RunFolder, State};
+use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
-use tokengrid_tokenize::weights::{Weights, save_safetensors};
-use tokengrid_tokenize::{Params, Picture, Runtime};
+use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
+use tokengrid_model::rng::CounterRng;
+use tokengrid_model::weights::Weights;
+use tokengrid_model::{Params, Picture, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +121,7 @@ impl Trainer {
             }
             None => val_split.map(|split| whole.of_split(Some(split))).transpose()?,
         };
-        let folder = open_folder(&config, out, &*processes, overwrite)?;
+        let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = match processes.is_first() {
             true => start(&config, &folder, fingerprint)?,
@@ -323,7 +320,7 @@ impl Trainer {
         let (step, every) = (self.state.step, self.config.train.val_every);
         let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
         let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        let evaluation = evaluate_shared(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
+        let evaluation = evaluate_among(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
         Ok(Some(evaluation.loss))
     }
 
@@ -376,7 +373,7 @@ impl Trainer {
         let train = &self.config.train;
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
-            let metadata = metadata::of(&self.config.model, Some(&self.state.tokenizer));
+            let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
             save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
             self.engine.optimizer.save(&path.join(OPTIMIZER))
         })?;
@@ -418,18 +415,6 @@ struct Pace {
     waited: Duration,
 }
 
-/// The run's folder: the first process makes it, the others find it made.
-fn open_folder(
-    config: &ArConfig,
-    out: &Path,
-    processes: &dyn Processes,
-    overwrite: bool,
-) -> Result<RunFolder, TrainError> {
-    let own = processes.is_first().then(|| RunFolder::open(out, config, &FREE, overwrite)).transpose()?;
-    processes.barrier()?;
-    own.map_or_else(|| RunFolder::join(out, config), Ok)
-}
-
 /// Replaces a share of the classes by "no class". `first`: the place of the batch in the stream of samples, on which the
 /// draw depends, so that it is the same for any number of processes.
 fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
@@ -453,13 +438,6 @@ fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
 fn blank_params(config: &ArConfig) -> Params {
     let tensors = config.model.tensors().into_iter();
     tensors.map(|(name, shape)| (name, Tensor::zeros(shape, (Kind::Float, Device::Cpu)))).collect()
-}
-
-/// The state of the first process.
-fn share_state(state: &State, processes: &dyn Processes) -> Result<State, TrainError> {
-    let text = serde_json::to_vec(state).expect("numbers and texts are JSON");
-    let text = processes.broadcast_bytes(&text)?;
-    Ok(serde_json::from_slice(&text).expect("what the first process has just written"))
 }
 
 fn schedule(config: &ArConfig, global_batch: usize, images: usize) -> WarmupLinear {
@@ -539,11 +517,14 @@ pub fn evaluate(
     limit: Option<usize>,
     cancel: Option<&AtomicBool>,
 ) -> Result<Evaluation, TrainError> {
-    evaluate_shared(model, cache, device, limit, cancel, &OneProcess)
+    evaluate_among(model, cache, device, limit, cancel, &OneProcess)
 }
 
 /// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result.
-fn evaluate_shared(
+///
+/// # Errors
+/// As there; another process is gone.
+pub fn evaluate_among(
     model: &ArModel,
     cache: &Unpacker,
     device: Device,

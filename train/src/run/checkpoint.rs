@@ -3,12 +3,15 @@
 use super::SpikeWatch;
 use super::cleanup::{make_room, remove_checkpoint};
 use super::latest::point_latest_at;
-use super::newest::{Search, published, step_of};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tch::Tensor;
+use tokengrid_model::checkpoints::{Search, published, step_of};
+use tokengrid_model::weights::to_safetensors;
 
 /// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
 /// the step, so there is no generator to save.
@@ -124,6 +127,18 @@ fn fill(
 }
 
 /// Writes a file that appears whole or not at all.
+/// Writes tensors to a safetensors file that appears whole.
+///
+/// # Errors
+/// The folder cannot be written to, or the disk is full; nothing is left under the final name then.
+pub fn save_safetensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<(), TrainError> {
+    write_atomically(path, &to_safetensors(tensors, metadata))
+}
+
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     tokengrid_cache::write_atomically(path, bytes).map_err(TrainError::io("write", path))
 }
@@ -135,10 +150,10 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 #[cfg(test)]
 mod tests {
     use super::super::latest::repair_latest;
-    use super::super::newest::MODEL;
-    use super::super::newest_checkpoint;
     use super::*;
-    use tokengrid_tokenize::Weights;
+    use tokengrid_model::Weights;
+    use tokengrid_model::checkpoints::MODEL;
+    use tokengrid_model::checkpoints::newest_checkpoint;
 
     fn state(step: u64) -> State {
         State { step, position: step * 8, seed: 1, ..State::default() }
@@ -159,8 +174,7 @@ mod tests {
     fn save_model(dir: &Path, step: u64) {
         let tensor = tch::Tensor::from(step as i64);
         let tensors = std::iter::once(("step", &tensor));
-        tokengrid_tokenize::weights::save_safetensors(&dir.join("model.safetensors"), tensors, Default::default())
-            .unwrap();
+        crate::run::save_safetensors(&dir.join("model.safetensors"), tensors, Default::default()).unwrap();
     }
 
     fn step_at(path: &Path) -> i64 {

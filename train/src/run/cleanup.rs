@@ -3,11 +3,11 @@
 use super::events::event_files;
 use super::latest::clear_folder;
 use super::lock::LOCK;
-use super::newest::step_of;
 use crate::TrainError;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{is_system_name, is_temporary_name};
+use tokengrid_model::checkpoints::step_of;
 
 /// Files that are being written, under the names that this version and earlier ones give them.
 const TEMPORARY: [&str; 4] = ["config.toml.tmp", "metrics.jsonl.tmp", "config.tmp", "metrics.tmp"];

@@ -14,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// What the names of event files begin with; seconds since 1970 follow, so that they sort by age.
 pub(super) const PREFIX: &str = "events.out.tfevents.";

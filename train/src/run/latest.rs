@@ -1,11 +1,11 @@
 //! The link `latest` beside a run's checkpoints.
 
 use super::cleanup::{entries, make_room, move_aside, remove_file};
-use super::newest::Search;
 use crate::TrainError;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use tokengrid_model::checkpoints::Search;
 
 /// Points `latest` at the newest checkpoint whose files `needed` are whole, and says which ones are not.
 pub(super) fn repair_latest(folder: &Path, needed: &[&str]) -> Result<(), TrainError> {

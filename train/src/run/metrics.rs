@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// The open files of a run's metrics. Nothing is buffered: what was logged is there, however the process ends.
 #[derive(Debug)]

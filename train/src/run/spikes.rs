@@ -50,7 +50,7 @@ impl SpikeWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::CounterRng;
+    use tokengrid_model::rng::CounterRng;
 
     #[test]
     fn a_leap_is_told_once_and_noise_is_not() {

@@ -13,12 +13,13 @@ use super::discriminator::{PREFIX, PatchGan};
 use super::learner::{Adversary, InitialWeights, Learner, Player};
 use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
-use crate::rng::CounterRng;
-use crate::run::MODEL;
+use crate::run::save_safetensors;
 use std::path::Path;
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::weights::{pt_metadata, save_safetensors};
-use tokengrid_tokenize::{Params, TokenizeError, Variant, Weights};
+use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::rng::CounterRng;
+use tokengrid_model::weights::pt_metadata;
+use tokengrid_model::{ModelError, Params, Variant, Weights};
 
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const DISCRIMINATOR_OPTIMIZER: &str = "discriminator_optimizer.safetensors";
@@ -69,7 +70,7 @@ fn read_discriminator(net: PatchGan, weights: &Weights, variant: Variant) -> Res
         let tensor = weights.parameter(&stored)?.to_kind(Kind::Float);
         if tensor.size() != shape {
             let (path, name, actual, expected) = (weights.path().into(), stored, tensor.size(), shape);
-            return Err(TokenizeError::WrongShape { path, name, actual, expected });
+            return Err(ModelError::WrongShape { path, name, actual, expected });
         }
         Ok((name, tensor))
     };
@@ -77,7 +78,7 @@ fn read_discriminator(net: PatchGan, weights: &Weights, variant: Variant) -> Res
     let params = net.tensors().into_iter().map(|entry| read(entry.clone(), stored(&entry.0)));
     // Statistics are no parameters: they have no average.
     let running = net.running_tensors().into_iter().map(|entry| read(entry.clone(), entry.0));
-    Ok((params.collect::<Result<Params, TokenizeError>>()?, running.collect::<Result<Params, TokenizeError>>()?))
+    Ok((params.collect::<Result<Params, ModelError>>()?, running.collect::<Result<Params, ModelError>>()?))
 }
 
 impl Player {

@@ -1,8 +1,8 @@
 //! One training crop out of a photograph's file.
 
-use crate::rng::CounterRng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokengrid_ingest::{Bad, Limits, Recipe, Region, Resampler, Stage, Views, decode_rgb, target_size, views_of_file};
+use tokengrid_model::rng::CounterRng;
 
 /// Which crops a run trains on.
 #[derive(Debug, Clone, PartialEq)]

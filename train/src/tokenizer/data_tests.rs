@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// A folder of pictures of one colour each, in which file `i` is `[i * 5; 3]`; `broken` ones are no images.
 fn colours(folder: &Path, count: u8, broken: &[u8]) -> PathBuf {
@@ -53,7 +53,7 @@ fn texture(path: &Path) {
     for i in 0..5usize {
         let (width, height) = (40 + 7 * i, 31 + 3 * i);
         let rgb = (0..width * height * 3).map(|p| ((p * p / 7 + p * (i + 3)) % 251) as u8).collect();
-        Picture::new(width, height, rgb).save(&path.join(format!("{i}.png"))).unwrap();
+        fs::write(path.join(format!("{i}.png")), Picture::new(width, height, rgb).to_png()).unwrap();
     }
 }
 

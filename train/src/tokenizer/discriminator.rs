@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::Params;
+use tokengrid_model::Params;
 
 /// What the reference's checkpoints call it.
 pub const PREFIX: &str = "loss.discriminator.main.";

@@ -1,7 +1,7 @@
 //! Fresh weights of a tokenizer.
 
 use tch::{Device, Kind, Tensor};
-use tokengrid_tokenize::{Architecture, Params};
+use tokengrid_model::{Architecture, Params};
 
 /// PyTorch's default for convolutions and linear layers (uniform within 1 / sqrt(fan-in)), norms at one and zero. The
 /// values depend on the seed alone.

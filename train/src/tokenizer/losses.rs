@@ -5,7 +5,7 @@
 //! `[P, 2^z]` matrix. Shape suffixes: `p` positions, `z` bits.
 
 use tch::{Kind, Tensor};
-use tokengrid_tokenize::lfq;
+use tokengrid_model::lfq;
 
 /// Logit of "bit is 1" for h: 2 (h - (-h)) / temperature, temperature 0.01.
 const LOGIT_SCALE: f64 = 400.0;
@@ -109,8 +109,8 @@ pub fn commit_loss(h: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokengrid_model::Weights;
     use tokengrid_test_support::golden;
-    use tokengrid_tokenize::Weights;
 
     #[test]
     fn values_and_gradients_of_the_reference() {

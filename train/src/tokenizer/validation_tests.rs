@@ -3,7 +3,7 @@
 use super::*;
 use crate::tokenizer::initial_params;
 use std::fs;
-use tokengrid_tokenize::Architecture;
+use tokengrid_model::Architecture;
 
 fn tokenizer() -> Tokenizer {
     let architecture = Architecture { ch: 32, ch_mult: vec![1, 2], num_res_blocks: 1, z_channels: 6 };
@@ -16,7 +16,7 @@ fn images(folder: &Path) {
     for i in 0..5usize {
         let (width, height) = (24 + 3 * i, 20 + i);
         let rgb = (0..width * height * 3).map(|p| ((p * (i + 2) / 5 + p % 7 * 20) % 256) as u8).collect();
-        Picture::new(width, height, rgb).save(&folder.join(format!("{i}.png"))).unwrap();
+        fs::write(folder.join(format!("{i}.png")), Picture::new(width, height, rgb).to_png()).unwrap();
     }
     fs::write(folder.join("2a.png"), b"broken").unwrap();
 }

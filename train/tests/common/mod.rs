@@ -1,9 +1,9 @@
 //! What tests of the autoregressive model share.
 
 use tch::Tensor;
+use tokengrid_model::Params;
+use tokengrid_model::ar::ModelConfig;
 use tokengrid_test_support::formula;
-use tokengrid_tokenize::Params;
-use tokengrid_train::ar::ModelConfig;
 
 /// Weights by formula for a whole model.
 pub fn formula_params(config: &ModelConfig, salt: &str) -> Params {

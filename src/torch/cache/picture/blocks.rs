@@ -1,7 +1,7 @@
 //! Half blocks: a character is two pixels, its upper half in the foreground's colour, its lower half in the background's.
 
 use std::fmt::Write;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// The picture, at most `columns` characters wide and never larger than it is.
 pub fn text(picture: &Picture, columns: usize) -> String {

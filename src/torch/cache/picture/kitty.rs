@@ -1,6 +1,6 @@
 //! Kitty's graphics protocol: a PNG in base 64, in pieces of at most 4096 characters.
 
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 const PIECE: usize = 4096;
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,7 +1,7 @@
 //! Sixels: rows of six pixels, colour by colour, in a palette of 6 x 7 x 6 colours, dithered.
 
 use std::fmt::Write;
-use tokengrid_tokenize::Picture;
+use tokengrid_model::Picture;
 
 /// Levels of red, green and blue; the eye sees most of them in green.
 const LEVELS: [u32; 3] = [6, 7, 6];

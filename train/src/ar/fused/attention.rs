@@ -6,16 +6,17 @@
 //!
 //! Of one head: queries, keys and values `[T, hd]`, scores and probabilities `[T, T]`.
 
-use super::kernels::{rotate, rotate_backward};
-use super::matrix::Matrix;
-use super::spatial::{Rotation, Shape};
-use crate::cpu::gemm::level;
-use crate::cpu::panels::{Factor, Panels};
-use crate::cpu::simd::{exp, max, sum2};
-use crate::cpu::threads::{Pieces, for_each};
-use crate::cpu::tile::{PANEL, Strip};
+use super::spatial::Shape;
 use std::cell::Cell;
-use tokengrid_tokenize::simd::{Kernel, Simd};
+use tokengrid_model::ar::Rotation;
+use tokengrid_model::kernels::elementwise::{rotate, rotate_backward, softmax};
+use tokengrid_model::kernels::gemm::level;
+use tokengrid_model::kernels::math::{exp, sum2};
+use tokengrid_model::kernels::matrix::Matrix;
+use tokengrid_model::kernels::panels::{Factor, Panels};
+use tokengrid_model::kernels::simd::{Kernel, Simd};
+use tokengrid_model::kernels::threads::{Pieces, for_each};
+use tokengrid_model::kernels::tile::{PANEL, Strip};
 
 /// Attention over batches of one shape. Holds what the backward pass needs.
 #[derive(Debug)]
@@ -192,23 +193,6 @@ impl Kernel for Forward<'_> {
             values.multiply(s, strip(rows, p, [stride, 1]), 0..seen, hd, &mut out[first * out_stride..], out_stride);
         }
     }
-}
-
-/// Replaces the first `len` scores by their softmax after scaling, and the others by 0; the logarithm of the denominator.
-#[inline(always)]
-pub fn softmax(scores: &mut [f32], len: usize, scale: f32) -> f32 {
-    let (seen, masked) = scores.split_at_mut(len);
-    let top = max(seen);
-    for score in seen.iter_mut() {
-        *score = exp(scale * (*score - top));
-    }
-    let sum = sum2(seen, seen, |a, _| a);
-    let factor = 1.0 / sum;
-    for score in seen.iter_mut() {
-        *score *= factor;
-    }
-    masked.fill(0.0);
-    scale * top + sum.ln()
 }
 
 struct Backward<'a> {

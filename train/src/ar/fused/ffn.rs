@@ -1,10 +1,10 @@
 //! `x + w2(silu(w1 n) * w3 n)` with `n` the normed `x`, and back.
 
-use super::kernels::{Mask, gate, gate_backward};
-use super::matrix::Matrix;
 use super::norm::Norm;
 use super::weight::{Weight, Weights};
-use crate::cpu::threads::{Pieces, for_rows};
+use tokengrid_model::kernels::elementwise::{Mask, add, gate, gate_backward};
+use tokengrid_model::kernels::matrix::{Matrix, ROWS};
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
 /// The gated feed-forward network of a block over `rows` vectors. Holds what the backward pass needs.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Ffn {
         let width = self.w1.value.rows;
         let (rows, dgated) = (self.gated_pf.rows, self.gated_pf.values());
         let (a, b) = (Pieces::of(self.a_pf.values_mut()), Pieces::of(self.b_pf.values_mut()));
-        for_rows(rows, super::matrix::ROWS, &|first, count| {
+        for_rows(rows, ROWS, &|first, count| {
             let (from, len) = (first * width, count * width);
             // SAFETY: `for_rows` hands out disjoint ranges of rows.
             let (a, b) = unsafe { (a.piece(from, len), b.piece(from, len)) };
@@ -71,7 +71,7 @@ pub fn add_projection(x_pd: &Matrix, y_pf: &Matrix, w: &Weight, out_pd: &mut Mat
     }
     out_pd.linear(y_pf, &w.value);
     out_pd.drop(mask);
-    out_pd.each_row(&|row, out| super::kernels::add(out, x_pd.row(row)));
+    out_pd.each_row(&|row, out| add(out, x_pd.row(row)));
 }
 
 /// The gradient that passes the dropout: `dx` itself where there is none, else masked into `scratch`.

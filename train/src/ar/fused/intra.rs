@@ -4,12 +4,12 @@
 //! projection and feed-forward network are one product for both. Queries and keys are needed of element 1 alone.
 
 use super::ffn::{Ffn, add_projection, dropped};
-use super::kernels::{mix, mix_backward};
-use super::matrix::{Matrix, ROWS};
 use super::norm::Norm;
 use super::spatial::Masks;
 use super::weight::{Weight, Weights};
-use crate::cpu::threads::{Pieces, for_rows};
+use tokengrid_model::kernels::elementwise::{mix, mix_backward};
+use tokengrid_model::kernels::matrix::{Matrix, ROWS};
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
 /// One factorized block. Holds what the backward pass needs, its output included.
 #[derive(Debug)]

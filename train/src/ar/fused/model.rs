@@ -1,18 +1,17 @@
 //! The step, top to bottom.
 
 use super::intra::Intra;
-use super::kernels::{Mask, add, cross_entropy};
-use super::matrix::{Matrix, ROWS};
 use super::norm::Norm;
-use super::spatial::{Masks, Rotation, Shape, Spatial};
+use super::spatial::{Masks, Shape, Spatial};
 use super::weight::{Weight, Weights};
-use crate::ar::config::ModelConfig;
 use crate::ar::data::HostBatch;
-use crate::ar::rope::Rope;
-use crate::cpu::threads::{Pieces, for_rows};
-use crate::rng::CounterRng;
-use tch::{Device, Kind};
-use tokengrid_tokenize::Params;
+use tokengrid_model::Params;
+use tokengrid_model::ar::ModelConfig;
+use tokengrid_model::ar::Rotation;
+use tokengrid_model::kernels::elementwise::{Mask, add, cross_entropy};
+use tokengrid_model::kernels::matrix::{Matrix, ROWS};
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
+use tokengrid_model::rng::CounterRng;
 
 /// Forward and backward over batches of one size. Owns the memory of all activations.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl FusedStep {
         let intra = |i| Intra::new(&weights.block("factorized_blocks", i), rows, heads);
         FusedStep {
             batch,
-            rotation: rotation(config),
+            rotation: Rotation::new(config),
             pre_emb: weights.matrix("pre_emb.weight"),
             post_emb: weights.matrix("post_emb.weight"),
             class_emb: weights.matrix("class_emb.embedding_table.weight"),
@@ -267,14 +266,4 @@ fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f6
         }
     });
     losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / rows as f64
-}
-
-/// The rotary table of [`Rope`] as plain numbers.
-pub fn rotation(config: &ModelConfig) -> Rotation {
-    let factors = Rope::new(config.side(), config.head_dim(), Device::Cpu).rows(0, config.block_size).view_as_real();
-    let part = |i: i64| -> Vec<f32> {
-        let values = factors.select(-1, i).contiguous().to_kind(Kind::Float).view([-1]);
-        Vec::try_from(&values).expect("a table of floats copies to the host")
-    };
-    Rotation { cos: part(0), sin: part(1), pairs: (config.head_dim() / 2) as usize }
 }

@@ -1,9 +1,9 @@
 //! Root-mean-square norm over the rows of a matrix, and back.
 
-use super::kernels::{rms_norm, rms_norm_backward};
-use super::matrix::{Matrix, ROWS, sum_over_tasks};
 use super::weight::{Weight, Weights};
-use crate::cpu::threads::{Pieces, for_rows};
+use tokengrid_model::kernels::elementwise::{rms_norm, rms_norm_backward};
+use tokengrid_model::kernels::matrix::{Matrix, ROWS, sum_over_tasks};
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
 /// A norm of `rows` vectors. Its output lives here, where the backward pass puts the output's gradient as well.
 #[derive(Debug)]

@@ -2,10 +2,11 @@
 
 use super::attention::Attention;
 use super::ffn::{Ffn, add_projection, dropped};
-use super::kernels::Mask;
-use super::matrix::Matrix;
 use super::norm::Norm;
 use super::weight::{Weight, Weights};
+use tokengrid_model::ar::Rotation;
+use tokengrid_model::kernels::elementwise::Mask;
+use tokengrid_model::kernels::matrix::Matrix;
 
 /// Batch, positions and heads of a stack.
 #[derive(Debug, Clone, Copy)]
@@ -13,21 +14,6 @@ pub struct Shape {
     pub batch: usize,
     pub positions: usize,
     pub heads: usize,
-}
-
-/// Cosines and sines `[T, head_dim / 2]` of the positions.
-#[derive(Debug)]
-pub struct Rotation {
-    pub cos: Vec<f32>,
-    pub sin: Vec<f32>,
-    pub pairs: usize,
-}
-
-impl Rotation {
-    pub fn of(&self, position: usize) -> (&[f32], &[f32]) {
-        let place = position * self.pairs..(position + 1) * self.pairs;
-        (&self.cos[place.clone()], &self.sin[place])
-    }
 }
 
 /// Dropout of a block's two branches.

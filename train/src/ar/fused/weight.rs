@@ -1,7 +1,8 @@
 //! Parameters beside their gradients.
 
-use super::matrix::Matrix;
-use tokengrid_tokenize::Params;
+use tokengrid_model::Params;
+use tokengrid_model::ar::Values;
+use tokengrid_model::kernels::matrix::Matrix;
 
 /// A parameter: its value, which the optimizer owns, and the place of its gradient.
 #[derive(Debug)]
@@ -38,29 +39,5 @@ impl<'a> Weights<'a> {
 
     pub fn vector(&self, name: &str) -> Weight {
         Weight { value: self.values.vector(name), grad: self.grads.vector(name) }
-    }
-}
-
-/// A part of the parameter names, without gradients.
-pub struct Values<'a> {
-    values: &'a Params,
-    prefix: String,
-}
-
-impl<'a> Values<'a> {
-    pub fn new(values: &'a Params) -> Values<'a> {
-        Values { values, prefix: String::new() }
-    }
-
-    pub fn block(&self, stack: &str, number: i64) -> Values<'a> {
-        Values { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
-    }
-
-    pub fn matrix(&self, name: &str) -> Matrix {
-        Matrix::over(self.values.get(&format!("{}{name}", self.prefix)).detach())
-    }
-
-    pub fn vector(&self, name: &str) -> Matrix {
-        Matrix::vector(self.values.get(&format!("{}{name}", self.prefix)))
     }
 }

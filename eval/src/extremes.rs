@@ -1,0 +1,86 @@
+//! The best and the worst of many: a look at where a tokenizer fails.
+
+use tokengrid_model::Picture;
+
+/// An image with its reconstruction.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// Name in the source.
+    pub key: String,
+    /// Peak signal-to-noise ratio in dB.
+    pub psnr: f64,
+    /// What went in.
+    pub original: Picture,
+    /// What came back.
+    pub reconstruction: Picture,
+}
+
+/// So many pairs at either end of the scale; memory does not grow beyond them.
+#[derive(Debug)]
+pub struct Extremes {
+    kept: usize,
+    /// By rising PSNR.
+    worst: Vec<Pair>,
+    /// By falling PSNR.
+    best: Vec<Pair>,
+}
+
+impl Extremes {
+    /// Keeps `kept` pairs at either end.
+    pub fn new(kept: usize) -> Extremes {
+        Extremes { kept, worst: vec![], best: vec![] }
+    }
+
+    /// Takes a pair.
+    pub fn push(&mut self, pair: &Pair) {
+        keep(&mut self.worst, self.kept, pair, |a, b| a < b);
+        keep(&mut self.best, self.kept, pair, |a, b| a > b);
+    }
+
+    /// Pictures by the names of their files: `worst-00.png`, `worst-01.png`, ... and `best-00.png`, ...: original left,
+    /// reconstruction right.
+    pub fn pictures(&self) -> impl Iterator<Item = (String, Picture)> {
+        let ends = [("worst", &self.worst), ("best", &self.best)];
+        ends.into_iter().flat_map(|(name, pairs)| {
+            pairs.iter().enumerate().map(move |(number, pair)| {
+                let sides = [pair.original.clone(), pair.reconstruction.clone()];
+                (format!("{name}-{number:02}.png"), Picture::grid(&sides, 2))
+            })
+        })
+    }
+
+    /// Names and PSNR of the worst, the very worst first.
+    pub fn worst(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.worst.iter().map(|pair| (pair.key.as_str(), pair.psnr))
+    }
+
+    /// Names and PSNR of the best, the very best first.
+    pub fn best(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.best.iter().map(|pair| (pair.key.as_str(), pair.psnr))
+    }
+}
+
+fn keep(pairs: &mut Vec<Pair>, kept: usize, pair: &Pair, is_before: impl Fn(f64, f64) -> bool) {
+    let place = pairs.iter().position(|other| is_before(pair.psnr, other.psnr)).unwrap_or(pairs.len());
+    if place < kept {
+        pairs.insert(place, pair.clone());
+        pairs.truncate(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_are_kept_in_order() {
+        let picture = Picture::new(1, 1, vec![0; 3]);
+        let mut extremes = Extremes::new(2);
+        for (key, psnr) in [("b", 20.0), ("d", 40.0), ("a", 10.0), ("c", 30.0)] {
+            let (original, reconstruction) = (picture.clone(), picture.clone());
+            extremes.push(&Pair { key: key.into(), psnr, original, reconstruction });
+        }
+        assert_eq!(extremes.worst().collect::<Vec<_>>(), [("a", 10.0), ("b", 20.0)]);
+        assert_eq!(extremes.best().collect::<Vec<_>>(), [("d", 40.0), ("c", 30.0)]);
+    }
+}

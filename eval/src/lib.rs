@@ -1,0 +1,46 @@
+//! Evaluation: how near pictures are to others, one by one and as a set.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`reconstruct`] | one image through the tokenizer and back |
+//! | [`reconstruction`] | a tokenizer over a data set: rFID, PSNR, SSIM, LPIPS, use of the codebook |
+//! | [`samples`] | a set of pictures against another: FID, sFID, inception score, precision and recall |
+//! | [`collect`] | pictures through the network, into the sums that those figures need |
+//! | [`extremes`] | the best and the worst reconstructions |
+//! | [`progress`] | counts, progress, and the wish to stop |
+//! | [`pictures`] | the pictures themselves: any source, or an `.npz` file; streamed |
+//! | [`inception`] | the network: pictures to pool3 features, logits and spatial features |
+//! | [`moments`] | mean and covariance of features that are never held together |
+//! | [`frechet`] | the Frechet distance of two of them |
+//! | [`score`] | the inception score |
+//! | [`manifold`] | precision and recall |
+//! | [`ssim`] | structural similarity |
+//! | [`perceptual`] | LPIPS over many pairs; the nets are in the crate `model` |
+//! | [`codebook`] | how often codes and bits are used |
+//! | [`statistics`] | `.npz` files of statistics, as pytorch-fid and the ADM suite save them |
+
+pub mod codebook;
+pub mod collect;
+pub mod error;
+pub mod extremes;
+pub mod frechet;
+pub mod inception;
+pub mod manifold;
+pub mod moments;
+pub mod perceptual;
+pub mod pictures;
+pub mod progress;
+pub mod reconstruct;
+pub mod reconstruction;
+pub mod samples;
+pub mod score;
+pub mod ssim;
+pub mod statistics;
+
+/// Bytes of pictures that wait for a call, at most, whatever the size of a batch: large pictures would fill the memory.
+const BATCH_BYTES_MAX: usize = 256 << 20;
+
+pub use error::EvalError;
+pub use frechet::frechet_distance;
+pub use inception::{Inception, Protocol};
+pub use moments::{Gaussian, Moments};

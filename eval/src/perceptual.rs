@@ -1,0 +1,57 @@
+//! LPIPS of many pairs: the mean over images.
+
+use crate::EvalError;
+use tch::{Device, Tensor};
+use tokengrid_model::ModelError;
+use tokengrid_model::perceptual::{Backbone, Lpips};
+
+/// A perceptual distance that is wanted.
+#[derive(Clone, Copy)]
+pub struct Net<'a> {
+    /// Which it is.
+    pub backbone: Backbone,
+    /// The net, on its device.
+    pub lpips: &'a Lpips,
+}
+
+/// The sum over the pairs so far.
+pub(super) struct LpipsSum<'a> {
+    net: Net<'a>,
+    sum: f64,
+    images: usize,
+    /// Images with a side that is too short for the net.
+    too_small: usize,
+}
+
+impl<'a> LpipsSum<'a> {
+    pub fn new(net: Net<'a>) -> LpipsSum<'a> {
+        LpipsSum { net, sum: 0.0, images: 0, too_small: 0 }
+    }
+
+    pub fn backbone(&self) -> Backbone {
+        self.net.backbone
+    }
+
+    /// Takes images and what became of them, f32 `[B, 3, H, W]` in [-1, 1].
+    pub fn add(&mut self, a_bchw: &Tensor, b_bchw: &Tensor) -> Result<(), EvalError> {
+        let _no_grad = tch::no_grad_guard();
+        let (images, _, height, width) = a_bchw.size4().map_err(ModelError::torch("looking at images"))?;
+        self.images += images as usize;
+        if width.min(height) < self.net.backbone.min_side() {
+            self.too_small += images as usize;
+            return Ok(());
+        }
+        let distances_b = self.net.lpips.forward(a_bchw, b_bchw).to_device(Device::Cpu);
+        let distances = Vec::<f32>::try_from(&distances_b).map_err(ModelError::torch("copying distances"))?;
+        self.sum = distances.into_iter().fold(self.sum, |sum, distance| sum + f64::from(distance));
+        Ok(())
+    }
+
+    /// The mean, or why there is none.
+    pub fn mean(&self) -> Result<f64, String> {
+        if self.too_small == 0 {
+            return Ok(self.sum / self.images as f64);
+        }
+        Err(format!("{} images have a side below {} pixels", self.too_small, self.net.backbone.min_side()))
+    }
+}

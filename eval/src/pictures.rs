@@ -1,0 +1,168 @@
+//! Sets of pictures, streamed in order: any source of images, or the array of an `.npz` file.
+
+use crate::EvalError;
+use crossbeam::channel::{Sender, bounded};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokengrid_ingest::{Bad, Limits, MAX_PIXELS, Recipe, Source, Stage, StreamConfig, ViewStream, Views, decode_rgb};
+use tokengrid_model::Picture;
+use tokengrid_sample::arrays::{ArrayError, Element, Npz};
+
+/// The array of pictures in an `.npz` file: bytes `[N, H, W, 3]`.
+pub const NPZ_PICTURES: &str = "arr_0";
+
+/// What is cut out of the images of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// All of it, in its own size.
+    Whole,
+    /// The centre, resized as the reference does: so many pixels a side.
+    Center(u32),
+}
+
+/// Where pictures come from.
+pub enum Pictures {
+    /// Images that are decoded while they are needed.
+    Source {
+        /// The images.
+        source: Arc<Source>,
+        /// What is taken of each.
+        cut: Cut,
+        /// Decoding threads; 0: one a core.
+        threads: usize,
+        /// What one file may cost.
+        limits: Limits,
+    },
+    /// An array of pictures of one size.
+    Npz {
+        /// The file.
+        path: PathBuf,
+        /// How many are taken of it, from the first.
+        count: usize,
+    },
+}
+
+/// A picture, or why there is none.
+#[derive(Debug)]
+pub struct Item {
+    /// Name in the source, or number in the array.
+    pub key: String,
+    /// The picture.
+    pub outcome: Result<Picture, Bad>,
+}
+
+/// What is done with every picture; an error ends the stream.
+pub type Each<'a> = &'a mut dyn FnMut(Item) -> Result<(), EvalError>;
+
+impl Pictures {
+    /// The pictures of an `.npz` file, at most `limit` of them.
+    ///
+    /// # Errors
+    /// Unreadable, or without bytes `[N, H, W, 3]` called `arr_0`.
+    pub fn of_npz(path: &Path, limit: Option<usize>) -> Result<Pictures, EvalError> {
+        let mut npz = Npz::open(path)?;
+        if !npz.has(NPZ_PICTURES) {
+            let what = format!("it holds {}; expected pictures, `{NPZ_PICTURES}`", npz.names());
+            return Err(ArrayError::Content { path: path.into(), what }.into());
+        }
+        let array = npz.array(NPZ_PICTURES)?;
+        let is_pictures = |shape: &[usize]| {
+            // No side is 0, and none so long that a picture would not fit into memory.
+            matches!(*shape, [_, height, width, 3] if (1..=MAX_PIXELS).contains(&(height as u64 * width as u64)))
+        };
+        if array.element != Element::U8 || !is_pictures(&array.shape) {
+            let what = format!(
+                "`{NPZ_PICTURES}` has shape {:?} and type {:?}; expected bytes [N, H, W, 3]",
+                array.shape, array.element
+            );
+            return Err(array.refuse(what).into());
+        }
+        let count = array.shape[0].min(limit.unwrap_or(usize::MAX));
+        Ok(Pictures::Npz { path: path.into(), count })
+    }
+
+    /// Pictures, bad ones included.
+    #[allow(clippy::len_without_is_empty, reason = "an empty set is found out by counting the good ones")]
+    pub fn len(&self) -> usize {
+        match self {
+            Pictures::Source { source, .. } => source.len(),
+            Pictures::Npz { count, .. } => *count,
+        }
+    }
+
+    /// Calls `each` with every picture, in order. A few are decoded ahead by other threads.
+    ///
+    /// # Errors
+    /// What `each` returns; an array that ends too early.
+    pub fn each(&self, each: Each) -> Result<(), EvalError> {
+        match self {
+            Pictures::Source { source, cut: Cut::Whole, threads, limits } => each_whole(source, *threads, limits, each),
+            Pictures::Source { source, cut: Cut::Center(size), threads, limits } => {
+                let config = StreamConfig { threads: *threads, limits: *limits, ..StreamConfig::default() };
+                each_center(source, *size, config, each)
+            }
+            Pictures::Npz { path, count } => each_of_npz(path, *count, each),
+        }
+    }
+}
+
+fn each_center(source: &Arc<Source>, size: u32, config: StreamConfig, each: Each) -> Result<(), EvalError> {
+    let recipe = Recipe { size, views: Views::Center, ..Recipe::default() };
+    for image in ViewStream::spawn(Arc::clone(source), 0..source.len(), recipe, config) {
+        let side = size as usize;
+        let picture = |mut views: Vec<tokengrid_ingest::View>| Picture::new(side, side, views.remove(0).pixels);
+        each(Item { key: image.key, outcome: image.outcome.map(picture) })?;
+    }
+    Ok(())
+}
+
+/// Whole images, a chunk of them decoded while the one before is used.
+fn each_whole(source: &Source, threads: usize, limits: &Limits, each: Each) -> Result<(), EvalError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| EvalError::io("start threads to read", source.root())(std::io::Error::other(e)))?;
+    let chunk = 2 * pool.current_num_threads();
+    let produce = |sender: Sender<Vec<Item>>| {
+        for first in (0..source.len()).step_by(chunk) {
+            let range = first..(first + chunk).min(source.len());
+            let items = pool.install(|| range.into_par_iter().map(|index| decode(source, index, limits)).collect());
+            // Nobody listens any more: the consumer met an error.
+            if sender.send(items).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let (sender, receiver) = bounded(1);
+        scope.spawn(move || produce(sender));
+        // The receiver goes with the loop, so that the producer ends with it.
+        for item in receiver.into_iter().flatten() {
+            each(item)?;
+        }
+        Ok(())
+    })
+}
+
+fn decode(source: &Source, index: usize, limits: &Limits) -> Item {
+    let mut bytes = vec![];
+    let bad = |stage, reason: String| Bad { stage, reason };
+    let read = source.read(index, &mut bytes).map_err(|e| bad(Stage::Read, e.to_string()));
+    let outcome = read.and_then(|()| decode_rgb(&bytes, limits).map_err(|e| bad(Stage::Decode, e.to_string())));
+    let picture =
+        |image: tokengrid_ingest::RgbImage| Picture::new(image.width as usize, image.height as usize, image.pixels);
+    Item { key: source.key(index).to_string(), outcome: outcome.map(picture) }
+}
+
+fn each_of_npz(path: &Path, count: usize, each: Each) -> Result<(), EvalError> {
+    let mut npz = Npz::open(path)?;
+    let mut array = npz.array(NPZ_PICTURES)?;
+    let [_, height, width, _] = *array.shape.as_slice() else {
+        return Err(array.refuse("its shape changed while it was read").into());
+    };
+    for index in 0..count {
+        let mut rgb = vec![0; height * width * 3];
+        array.read_bytes(&mut rgb)?;
+        each(Item { key: format!("#{index}"), outcome: Ok(Picture::new(width, height, rgb)) })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! One image through the tokenizer and back.
+
+use crate::EvalError;
+use std::path::Path;
+use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, psnr, views_of};
+use tokengrid_model::tokenizer::pass;
+use tokengrid_model::{ModelError, Picture, Runtime, Tokenizer};
+
+/// Which pixels of an image go through the tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The shorter side resized to so many pixels, then the centre's square, as the reference does.
+    Square(u32),
+    /// All of them as they are, with a margin that [`pass`] adds and cuts off.
+    Original,
+}
+
+/// An image beside what its tokens say.
+#[derive(Debug)]
+pub struct Reconstruction {
+    /// The image, without margin.
+    pub original: Picture,
+    /// What came back.
+    pub reconstruction: Picture,
+    /// Rows and columns of tokens.
+    pub grid: [usize; 2],
+    /// Tokens, raster order.
+    pub tokens: Vec<i64>,
+    /// Peak signal-to-noise ratio in dB, between [`tokengrid_model::tokenizer::Pass::originals`] and [`tokengrid_model::tokenizer::Pass::reconstructions`]; infinite for equal ones.
+    pub psnr: f64,
+}
+
+/// Reads an image file and takes it through the tokenizer.
+///
+/// # Errors
+/// The file cannot be read or decoded; a size that does not fit the tokenizer.
+pub fn reconstruct(
+    path: &Path,
+    extent: Extent,
+    tokenizer: &Tokenizer,
+    runtime: &Runtime,
+) -> Result<Reconstruction, EvalError> {
+    check_extent(extent, tokenizer)?;
+    let refuse = |reason: String| EvalError::Picture { path: path.into(), reason };
+    let bytes = std::fs::read(path).map_err(EvalError::io("read", path))?;
+    let image = decode_rgb(&bytes, &Limits::default()).map_err(|e| refuse(e.to_string()))?;
+    let original = match extent {
+        Extent::Original => picture(image),
+        Extent::Square(size) => {
+            let recipe = Recipe { size, views: Views::Center, ..Recipe::default() };
+            let mut views = views_of(&image, "", &recipe).map_err(|e| refuse(e.to_string()))?;
+            Picture::new(size as usize, size as usize, views.remove(0).pixels)
+        }
+    };
+    through(original, tokenizer, runtime)
+}
+
+/// Whether the tokenizer can divide such pictures into a grid.
+///
+/// # Errors
+/// A side that is no multiple of the downsampling factor.
+pub fn check_extent(extent: Extent, tokenizer: &Tokenizer) -> Result<(), EvalError> {
+    let factor = tokenizer.architecture.factor();
+    match extent {
+        Extent::Square(size) if size == 0 || !size.is_multiple_of(factor) => {
+            Err(ModelError::Size { size, factor }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn picture(image: RgbImage) -> Picture {
+    Picture::new(image.width as usize, image.height as usize, image.pixels)
+}
+
+fn through(original: Picture, tokenizer: &Tokenizer, runtime: &Runtime) -> Result<Reconstruction, EvalError> {
+    let pass = pass(&[&original], tokenizer, runtime.device);
+    let reconstruction = pass.reconstructions().remove(0);
+    let psnr = psnr(&pass.originals()[0].rgb, &reconstruction.rgb);
+    let grid = pass.tokens_bhw.size();
+    let grid = [grid[1] as usize, grid[2] as usize];
+    Ok(Reconstruction { original, reconstruction, grid, tokens: pass.tokens()?, psnr })
+}

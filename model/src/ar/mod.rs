@@ -1,0 +1,33 @@
+//! The autoregressive model: class and earlier tokens in, the next token's two parts out.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `config` | hyper-parameters, presets |
+//! | `weights` | names, initial values, and where a checkpoint keeps them |
+//! | `description`, `metadata` | what a checkpoint says about its model; the same in the metadata of a file |
+//! | `model` | the network by libtorch: teacher forcing and autograd |
+//! | `block`, `intra`, `rope` | the block over positions, the one over sub-tokens, rotary positions |
+//! | `decode` | one position of each sequence at a time, by the CPU's kernels |
+//! | `values` | parameters as matrices of the kernels |
+
+mod block;
+mod config;
+mod decode;
+mod description;
+mod intra;
+mod metadata;
+mod model;
+mod rope;
+mod values;
+mod weights;
+
+pub use block::{Block, Dropout, rms_norm};
+pub use config::{ModelConfig, PRESETS, preset};
+pub use decode::HostDecoder;
+pub use description::{Description, Known};
+pub use intra::IntraBlock;
+pub use metadata::of as metadata_of;
+pub use model::{ArModel, Losses};
+pub use rope::{Rope, Rotation, rotate};
+pub use values::Values;
+pub use weights::{ArWeights, initial_params};

@@ -1,0 +1,206 @@
+//! The whole model on one page.
+//!
+//! Position 0 of the sequence is the class; position t is the embedded token t - 1. Every position's output goes,
+//! through the intra blocks, to two heads: the token's low bits, then its high bits given the low ones.
+//!
+//! Shape suffixes: `b` batch, `t` positions, `p` = b * t, `d` width, `v` vocabulary.
+
+use super::block::{Block, Dropout, drop, linear, rms_norm};
+use super::config::ModelConfig;
+use super::decode::HostDecoder;
+use super::intra::IntraBlock;
+use super::rope::Rope;
+use super::weights::Scope;
+use crate::Params;
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// The model over shared parameters.
+#[derive(Debug)]
+pub struct ArModel {
+    /// Hyper-parameters.
+    pub config: ModelConfig,
+    compute: Kind,
+    pre_emb: Tensor,
+    post_emb: Tensor,
+    class_emb: Tensor,
+    spatial_blocks: Vec<Block>,
+    factorized_blocks: Vec<IntraBlock>,
+    norm: Tensor,
+    head: [Tensor; 2],
+    rope: Rope,
+    params: Params,
+}
+
+/// Mean cross entropies of the two sub-tokens.
+#[derive(Debug)]
+pub struct Losses {
+    /// Low bits.
+    pub pre: Tensor,
+    /// High bits.
+    pub post: Tensor,
+}
+
+impl Losses {
+    /// What is minimised.
+    pub fn total(&self) -> Tensor {
+        &self.pre + &self.post
+    }
+}
+
+impl ArModel {
+    /// Builds the model over `params`, which must be complete (see [`ModelConfig::tensors`]) and lie on `device`. Matrix
+    /// products and attention are computed in `compute`; the residual stream keeps the kind of the parameters.
+    pub fn new(config: &ModelConfig, params: &Params, device: Device, compute: Kind) -> ArModel {
+        let scope = Scope::new(params);
+        let n_head = config.n_head;
+        ArModel {
+            pre_emb: scope.tensor("pre_emb.weight"),
+            post_emb: scope.tensor("post_emb.weight"),
+            class_emb: scope.tensor("class_emb.embedding_table.weight"),
+            spatial_blocks: scope.each("spatial_blocks", config.spatial_n_layer, |s| Block::new(s, n_head, compute)),
+            factorized_blocks: scope
+                .each("factorized_blocks", config.factorized_n_layer, |s| IntraBlock::new(s, n_head, compute)),
+            norm: scope.tensor("norm.weight"),
+            head: [scope.tensor("head.0.weight"), scope.tensor("head.1.weight")],
+            rope: Rope::new(config.side(), config.head_dim(), device),
+            config: config.clone(),
+            compute,
+            params: params.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect(),
+        }
+    }
+
+    /// A decoder with kernels of our own, where the model is one for the CPU in fp32. It has the weights of this moment.
+    pub fn host_decoder(&self) -> Option<HostDecoder> {
+        let fits =
+            |tensor: &Tensor| (tensor.device(), tensor.kind()) == (Device::Cpu, Kind::Float) && tensor.is_contiguous();
+        let ours = self.compute == Kind::Float && self.params.iter().all(|(_, tensor)| fits(tensor));
+        ours.then(|| HostDecoder::new(&self.config, &self.params))
+    }
+
+    /// Teacher forcing. `pre`, `post` int64 `[B, N]`, `class` int64 `[B]` (`class_num` = none); fp32 logits `[B, N, 2^6]`
+    /// and `[B, N, 2^12]` of every position. Dropout only when `training`.
+    pub fn forward(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> [Tensor; 2] {
+        let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
+        self.logits_of(&h_btd, pre_bt, training)
+    }
+
+    /// Logits of every position from the spatial stack's output `[B, N, D]`.
+    fn logits_of(&self, h_btd: &Tensor, pre_bt: &Tensor, training: bool) -> [Tensor; 2] {
+        let (b, n) = pre_bt.size2().expect("tokens [B, N]");
+        let h_pd = h_btd.view([b * n, self.config.dim]);
+        let pre_emb_pd = self.embed_pre(&pre_bt.reshape([-1]));
+        self.heads(h_pd, pre_emb_pd, self.dropout(training)).map(|logits_pv| {
+            let vocab = logits_pv.size()[1];
+            logits_pv.view([b, n, vocab])
+        })
+    }
+
+    /// Mean cross entropies under teacher forcing.
+    pub fn losses(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Losses {
+        let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
+        self.losses_of(&h_btd, pre_bt, post_bt, training)
+    }
+
+    /// [`ArModel::losses`] from the spatial stack's output `[B, N, D]`.
+    pub fn losses_of(&self, h_btd: &Tensor, pre_bt: &Tensor, post_bt: &Tensor, training: bool) -> Losses {
+        let [pre, post] = self.logits_of(h_btd, pre_bt, training);
+        let cross_entropy = |logits_btv: Tensor, target_bt: &Tensor| {
+            logits_btv.flatten(0, 1).cross_entropy_loss::<Tensor>(
+                &target_bt.reshape([-1]),
+                None,
+                Reduction::Mean,
+                -100,
+                0.0,
+            )
+        };
+        Losses { pre: cross_entropy(pre, pre_bt), post: cross_entropy(post, post_bt) }
+    }
+
+    /// The spatial stack over a whole sequence: `[B, N, D]`.
+    fn trunk(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Tensor {
+        let x_btd = self.sequence(pre_bt, post_bt, class_b, training);
+        (0..self.spatial_blocks.len()).fold(x_btd, |x, i| self.spatial_block(i, &x, training))
+    }
+
+    /// What enters the spatial stack: the class, then the tokens before each position, `[B, N, D]`.
+    pub fn sequence(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Tensor {
+        let n = pre_bt.size()[1];
+        let tokens_btd = self.embed(&pre_bt.narrow(1, 0, n - 1), &post_bt.narrow(1, 0, n - 1));
+        let x_btd = Tensor::cat(&[self.embed_class(class_b), tokens_btd], 1);
+        drop(x_btd, if training { self.config.token_drop } else { 0.0 })
+    }
+
+    /// Block `i` of the spatial stack over a whole sequence.
+    pub fn spatial_block(&self, i: usize, x_btd: &Tensor, training: bool) -> Tensor {
+        self.spatial_blocks[i].forward(x_btd, &self.rope.rows(0, x_btd.size()[1]), self.dropout(training))
+    }
+
+    /// Logits of the low bits `[P, V]` from the trunk's output `[P, D]`, then of the high bits given the low ones.
+    fn heads(&self, h_pd: Tensor, pre_emb_pd: Tensor, dropout: Dropout) -> [Tensor; 2] {
+        let (mut x0, mut x1) = (h_pd, pre_emb_pd);
+        for block in &self.factorized_blocks {
+            let (y0, v0) = block.first(&x0, dropout);
+            x1 = block.second(&x1, &v0, dropout);
+            x0 = y0;
+        }
+        [self.logits(0, &x0), self.logits(1, &x1)]
+    }
+
+    fn logits(&self, part: usize, x_pd: &Tensor) -> Tensor {
+        linear(&rms_norm(x_pd, &self.norm, self.compute), &self.head[part]).to_kind(Kind::Float)
+    }
+
+    fn dropout(&self, training: bool) -> Dropout {
+        if !training {
+            return Dropout::default();
+        }
+        Dropout { resid: self.config.resid_dropout, ffn: self.config.ffn_dropout }
+    }
+
+    fn embed_pre(&self, pre: &Tensor) -> Tensor {
+        Tensor::embedding(&self.pre_emb, pre, -1, false, false)
+    }
+
+    /// Embedded tokens, the shape of `pre` with D appended.
+    pub fn embed(&self, pre: &Tensor, post: &Tensor) -> Tensor {
+        self.embed_pre(pre) + Tensor::embedding(&self.post_emb, post, -1, false, false)
+    }
+
+    /// The class as the sequence's first element, `[B, 1, D]`.
+    pub fn embed_class(&self, class_b: &Tensor) -> Tensor {
+        Tensor::embedding(&self.class_emb, &class_b.reshape([-1, 1]), -1, false, false)
+    }
+
+    /// Empty key and value caches of every spatial block for `batch` sequences, `[B, H, N, hd]`.
+    pub fn empty_caches(&self, batch: i64) -> Vec<(Tensor, Tensor)> {
+        let shape = [batch, self.config.n_head, self.config.block_size, self.config.head_dim()];
+        let empty = || Tensor::empty(shape, (self.compute, self.pre_emb.device()));
+        self.spatial_blocks.iter().map(|_| (empty(), empty())).collect()
+    }
+
+    /// Sampling, spatial part: position `at` of the sequence, `x [B, 1, D]`, through the stack; `[B, D]`.
+    pub fn step(&self, x_btd: Tensor, at: i64, caches: &[(Tensor, Tensor)]) -> Tensor {
+        let factors = self.rope.rows(at, 1);
+        let blocks = self.spatial_blocks.iter().zip(caches);
+        blocks.fold(x_btd, |x, (block, (keys, values))| block.step(&x, &factors, keys, values, at)).squeeze_dim(1)
+    }
+
+    /// Sampling, low bits: logits `[B, V]` from the spatial output, and the values that the high bits attend to.
+    pub fn pre_logits(&self, h_bd: &Tensor) -> (Tensor, Vec<Tensor>) {
+        let mut x0 = h_bd.shallow_clone();
+        let mut values = vec![];
+        for block in &self.factorized_blocks {
+            let (y0, v0) = block.first(&x0, Dropout::default());
+            values.push(v0);
+            x0 = y0;
+        }
+        (self.logits(0, &x0), values)
+    }
+
+    /// Sampling, high bits: logits `[B, V]` given the sampled low bits `[B]`.
+    pub fn post_logits(&self, pre_b: &Tensor, values: &[Tensor]) -> Tensor {
+        let blocks = self.factorized_blocks.iter().zip(values);
+        let x1 = blocks.fold(self.embed_pre(pre_b), |x1, (block, v0)| block.second(&x1, v0, Dropout::default()));
+        self.logits(1, &x1)
+    }
+}

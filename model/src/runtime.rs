@@ -1,0 +1,174 @@
+//! Where and how to compute: device, precision, threads.
+
+use crate::ModelError;
+use std::str::FromStr;
+use tch::{Cuda, Device, Kind};
+
+/// Number format of activations and weights while encoding, training or sampling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32-bit floats everywhere: the exact mode.
+    #[default]
+    Fp32,
+    /// 32-bit floats, matrix products in TensorFloat-32 where the GPU has it.
+    Tf32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half precision.
+    Fp16,
+}
+
+impl Precision {
+    /// The name on the command line and in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+            Precision::Fp16 => "fp16",
+        }
+    }
+
+    /// Element type of activations.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::Fp32 | Precision::Tf32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::Fp16 => Kind::Half,
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = ModelError;
+
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let all = [Precision::Fp32, Precision::Tf32, Precision::Bf16, Precision::Fp16];
+        let expected = "`fp32`, `tf32`, `bf16` or `fp16`";
+        let unknown = || ModelError::Setting { what: "precision", value: text.into(), expected };
+        all.into_iter().find(|p| p.name() == text).ok_or_else(unknown)
+    }
+}
+
+/// Device and precision, chosen once at the start of a command.
+#[derive(Debug, Clone, Copy)]
+pub struct Runtime {
+    /// Where tensors live.
+    pub device: Device,
+    /// How they are computed with.
+    pub precision: Precision,
+}
+
+impl Runtime {
+    /// Chooses a device: `cpu`, `cuda`, `cuda:N`, or by itself (a CUDA device when there is one) for `None`.
+    /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one a core.
+    ///
+    /// # Errors
+    /// An unknown device name, or a CUDA device that is not there.
+    pub fn choose(device: Option<&str>, precision: Precision, threads: Option<usize>) -> Result<Self, ModelError> {
+        if let Some(threads) = threads {
+            tch::set_num_threads(threads.max(1) as i32);
+        }
+        if device != Some("cpu") {
+            cuda::set_tf32(precision == Precision::Tf32);
+        }
+        let device = match device {
+            Some("cpu") => Device::Cpu,
+            None => {
+                if cuda::ready().is_ok() {
+                    Device::Cuda(0)
+                } else {
+                    Device::Cpu
+                }
+            }
+            Some(name) => cuda_device(name)?,
+        };
+        Ok(Runtime { device, precision })
+    }
+}
+
+fn cuda_device(name: &str) -> Result<Device, ModelError> {
+    let refuse = |reason: String| ModelError::Device { device: name.into(), reason };
+    let index = match name.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
+        None => None,
+    };
+    let expected = "`cpu`, `cuda` or `cuda:N`";
+    let index = index.ok_or_else(|| ModelError::Setting { what: "device", value: name.into(), expected })?;
+    cuda::ready().map_err(refuse)?;
+    let count = Cuda::device_count() as usize;
+    if index >= count {
+        return Err(refuse(format!("this machine has {count} CUDA devices, numbered from 0")));
+    }
+    Ok(Device::Cuda(index))
+}
+
+/// The CUDA half of libtorch is not linked in: it is loaded when a CUDA device is asked for, so that the same program
+/// runs on machines that have none of it.
+mod cuda {
+    use std::ffi::CStr;
+    use std::sync::OnceLock;
+
+    /// Whether CUDA can be used, or why not. Loads libtorch's CUDA library at the first call.
+    pub fn ready() -> Result<(), String> {
+        static STATE: OnceLock<Result<(), String>> = OnceLock::new();
+        STATE.get_or_init(load).clone()
+    }
+
+    /// Chooses TensorFloat-32 or real 32-bit products, by the switches that NVIDIA's libraries and libtorch read when
+    /// they are loaded. Without this, cuDNN's convolutions would use TensorFloat-32 in what is called the exact mode.
+    pub fn set_tf32(wanted: bool) {
+        let (name, value) =
+            if wanted { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
+        if std::env::var_os(name).is_none() {
+            // SAFETY: called while the command is being set up, before it starts threads that read the environment.
+            unsafe { std::env::set_var(name, value) };
+        }
+    }
+
+    fn load() -> Result<(), String> {
+        if !std::path::Path::new("/dev/nvidiactl").exists() {
+            return Err("no NVIDIA driver was found on this machine; use `--device cpu`".into());
+        }
+        // SAFETY: `dlopen` with a constant, NUL-terminated name. The library's initialisers register CUDA kernels with
+        // the libtorch that is already loaded; it is never unloaded.
+        let handle = unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        if handle.is_null() {
+            return Err(format!("libtorch was set up without CUDA ({}); run `make setup` again", last_error()));
+        }
+        if tch::Cuda::is_available() { Ok(()) } else { Err("the NVIDIA driver reports no usable device".into()) }
+    }
+
+    fn last_error() -> String {
+        // SAFETY: `dlerror` returns null or a NUL-terminated string that stays valid until the next dl* call here.
+        let text = unsafe { libc::dlerror() };
+        if text.is_null() {
+            return "unknown reason".into();
+        }
+        // SAFETY: not null, see above.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_are_refused_with_the_accepted_ones() {
+        let error = Runtime::choose(Some("gpu"), Precision::Fp32, None).unwrap_err().to_string();
+        assert_eq!(error, "`gpu` is no device; expected `cpu`, `cuda` or `cuda:N`");
+        assert!("fp8".parse::<Precision>().unwrap_err().to_string().contains("bf16"));
+    }
+
+    #[test]
+    fn a_cuda_device_that_is_not_there_is_an_error_with_the_reason() {
+        if std::path::Path::new("/dev/nvidiactl").exists() {
+            eprintln!("skipped: this machine has an NVIDIA driver");
+            return;
+        }
+        let error = Runtime::choose(Some("cuda:3"), Precision::Fp32, None).unwrap_err().to_string();
+        assert!(error.contains("cuda:3") && error.contains("--device cpu"), "{error}");
+    }
+}

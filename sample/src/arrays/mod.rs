@@ -1,0 +1,46 @@
+//! NumPy's files: `.npy`, and `.npz` with uncompressed members.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `write` | arrays to files that appear whole |
+//! | `read` | arrays of bytes or floats, read from the beginning to the end |
+
+mod read;
+mod write;
+
+pub use read::{ArrayReader, Element, Npz};
+pub use write::{Dtype, NamedArray, NpzImages, npy, write_npy, write_npz};
+
+use std::path::PathBuf;
+
+/// What can go wrong with a NumPy file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArrayError {
+    /// A file could not be written or read.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It does not hold what is needed.
+    #[error("cannot use {}: {what}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what was expected.
+        what: String,
+    },
+}
+
+impl ArrayError {
+    fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> ArrayError {
+        let path = path.into();
+        move |source| ArrayError::Io { action, path, source }
+    }
+}
