@@ -121,7 +121,7 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let precision: Precision = config.train.precision.parse()?;
     let device = device(args.config.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
-    let foreseen = training_memory::foresee(config, &runtime, global)?;
+    let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
     if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
         let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };

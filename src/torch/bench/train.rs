@@ -104,9 +104,14 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+    // A step of one micro-batch is what is measured.
+    let mut config = config.clone();
+    let train = &mut config.train;
+    (train.grad_accum, train.global_batch, train.deterministic_reduce) = (1, None, false);
+    let config = &config;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
-    training_memory::foresee(config, &runtime, global)?;
+    training_memory::foresee(config, &runtime, 1, global)?;
     let mut contestants = contestants(config, job, args, &runtime)?;
     let mut loader = loader(config)?;
     let mut rows = vec![];

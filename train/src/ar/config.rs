@@ -21,6 +21,8 @@ section! {
         /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the price
         /// of smaller micro-batches and more traffic.
         deterministic_reduce: bool = false,
+        /// Each process keeps its part of the optimizer's moments, instead of all of them: less memory, the same numbers.
+        shard_optimizer: bool = false,
         /// Seconds that a process waits for the others, at the start and in each exchange.
         timeout_secs: f64 = 600.0,
         /// Passes over the images; `max_steps` wins where both are given.

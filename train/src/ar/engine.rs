@@ -14,7 +14,7 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Gradients};
+use crate::optim::{AdamW, AdamWConfig, Gradients, Moments, Shard};
 use crate::processes::Processes;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -104,6 +104,14 @@ impl Engine {
     /// # Errors
     /// None today; the signature leaves room for devices that can fail.
     pub fn new(config: &ArConfig, params: &Params, runtime: &Runtime) -> Result<Engine, TrainError> {
+        Self::sharded(config, params, runtime, Shard::WHOLE)
+    }
+
+    /// As [`Engine::new`], with a part of the optimizer's moments.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sharded(config: &ArConfig, params: &Params, runtime: &Runtime, shard: Shard) -> Result<Engine, TrainError> {
         let train = &config.train;
         let adamw = AdamWConfig {
             betas: train.betas,
@@ -111,7 +119,7 @@ impl Engine {
             weight_decay: train.weight_decay,
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
-        let (optimizer, leaves) = AdamW::new(params, adamw, runtime.device);
+        let (optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
@@ -139,18 +147,20 @@ impl Engine {
         share(global_batch, train.batch_size, world_size)
     }
 
-    /// Takes parameters, moments and the number of updates from the first process.
+    /// Takes the parameters of the first process, and the moments that it has read, if it goes on from a checkpoint.
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
-        if processes.world_size() == 1 {
-            return Ok(());
+    pub fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
+        let resumes = processes.any(read.is_some())?;
+        if processes.world_size() > 1 {
+            self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
         }
-        self.optimizer.buffers().try_for_each(|buffer| processes.broadcast(buffer))?;
-        let steps = Tensor::from_slice(&[self.optimizer.num_steps()]);
-        processes.broadcast(&steps)?;
-        self.optimizer.set_num_steps(steps.int64_value(&[0]));
+        if resumes {
+            let mut moments = read.unwrap_or_else(|| self.optimizer.blank_moments());
+            moments.follow_first(processes)?;
+            self.optimizer.set_moments(&moments);
+        }
         Ok(())
     }
 
@@ -172,6 +182,7 @@ impl Engine {
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
         let norm = self.update(lr);
+        self.optimizer.gather_parameters(processes)?;
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }
 

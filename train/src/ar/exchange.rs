@@ -31,8 +31,12 @@ pub struct Buckets {
 impl Buckets {
     /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it on their way.
     pub fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
+        Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
+    }
+
+    fn of_size(bytes: usize, model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
         let groups = optimizer.layout().into_iter().zip(gradients.flats());
-        let mut buckets: Vec<Bucket> = groups.flat_map(|(leaves, flat)| cut(model, &leaves, flat)).collect();
+        let mut buckets: Vec<Bucket> = groups.flat_map(|(leaves, flat)| cut(bytes, model, &leaves, flat)).collect();
         buckets.sort_by_key(|bucket| bucket.stage);
         Buckets { buckets, kind }
     }
@@ -44,12 +48,12 @@ impl Buckets {
 }
 
 /// One group's buffer in buckets of whole parameters.
-fn cut(model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor) -> Vec<Bucket> {
+fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor) -> Vec<Bucket> {
     let (mut buckets, mut from, mut len, mut stage) = (vec![], 0, 0, 0);
     for (i, (name, numel)) in leaves.iter().enumerate() {
         len += numel;
         stage = stage.max(stage_of(model, name));
-        if len * size_of::<f32>() >= BUCKET_BYTES || i + 1 == leaves.len() {
+        if len * size_of::<f32>() >= bytes || i + 1 == leaves.len() {
             buckets.push(Bucket { gradients: flat.narrow(0, from as i64, len as i64), stage });
             (from, len, stage) = (from + len, 0, 0);
         }
@@ -114,15 +118,89 @@ impl<'a> Exchange<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ar::data::HostBatch;
+    use crate::ar::fused::FusedStep;
     use crate::optim::AdamWConfig;
+    use crate::processes::ThreadProcesses;
     use tch::Device;
+    use tokengrid_model::Params;
     use tokengrid_model::ar::initial_params;
+
+    fn small() -> ModelConfig {
+        let (factorized_bits, block_size, class_num) = ([3, 5], 16, 7);
+        let (dim, n_head, spatial_n_layer, factorized_n_layer) = (32, 4, 3, 2);
+        ModelConfig {
+            dim,
+            n_head,
+            spatial_n_layer,
+            factorized_n_layer,
+            factorized_bits,
+            block_size,
+            class_num,
+            ..ModelConfig::default()
+        }
+    }
+
+    fn optimizer(model: &ModelConfig) -> (AdamW, Params) {
+        let adamw = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, weight_decay_on_norms: true };
+        // Heads start at zero, and nothing would flow back through them.
+        let lively = |(name, tensor): (&str, &Tensor)| (name.to_string(), tensor + tensor.randn_like() * 0.02);
+        let params: Params = initial_params(model, 1).iter().map(lively).collect();
+        AdamW::new(&params, adamw, Device::Cpu)
+    }
+
+    #[test]
+    fn gradients_are_complete_when_their_stage_is_reached() {
+        let model = small();
+        let (optimizer, leaves) = optimizer(&model);
+        let (_gradients, views) = optimizer.zero_gradients();
+        let mut step = FusedStep::new(&model, &leaves, &views, 2);
+        let (mut stages, mut early) = (vec![], vec![]);
+        step.run_in_stages(&HostBatch::synthetic(&model, 2, 1), 1.0, Some(&[1]), &mut |stage| {
+            stages.push(stage);
+            let complete = views.iter().filter(|(name, _)| stage_of(&model, name) <= stage);
+            early.extend(complete.map(|(name, view)| (name.to_string(), view.copy())));
+        });
+        assert_eq!(stages, (0..num_stages(&model)).collect::<Vec<_>>());
+        assert!(early.len() > 2 * views.len(), "{}", early.len());
+        for (name, gradient) in early {
+            assert!(gradient.equal(views.get(&name)), "{name} changes after its stage");
+            assert!(gradient.abs().max().double_value(&[]) > 0.0, "{name}");
+        }
+    }
+
+    #[test]
+    fn small_buckets_are_summed_while_the_backward_pass_runs() {
+        let model = small();
+        std::thread::scope(|scope| {
+            for processes in ThreadProcesses::group(2) {
+                let model = &model;
+                scope.spawn(move || {
+                    let (optimizer, _) = optimizer(model);
+                    let (gradients, views) = optimizer.zero_gradients();
+                    let buckets = Arc::new(Buckets::of_size(1 << 10, model, &optimizer, &gradients, Kind::Float));
+                    assert!(buckets.buckets.len() > 10);
+                    let mut exchange = Exchange::new(&processes, &buckets);
+                    for stage in 0..num_stages(model) {
+                        let written = views.iter().filter(|(name, _)| stage_of(model, name) == stage);
+                        written.for_each(|(_, view)| drop(view.shallow_clone().fill_(1.0 + processes.rank() as f64)));
+                        exchange.reached(stage);
+                    }
+                    assert_eq!(exchange.started.len(), buckets.buckets.len(), "nothing is left for the end");
+                    exchange.finish(model).unwrap();
+                    for (name, view) in views.iter() {
+                        let ends = [view.min(), view.max()].map(|end| end.double_value(&[]));
+                        assert_eq!(ends, [3.0; 2], "{name}");
+                    }
+                });
+            }
+        });
+    }
 
     #[test]
     fn buckets_cover_every_gradient_once_and_follow_the_backward_pass() {
         let model = ModelConfig { dim: 512, n_head: 8, spatial_n_layer: 12, block_size: 16, ..ModelConfig::default() };
-        let adamw = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, weight_decay_on_norms: true };
-        let (optimizer, _) = AdamW::new(&initial_params(&model, 1), adamw, Device::Cpu);
+        let (optimizer, _) = optimizer(&model);
         let (gradients, views) = optimizer.zero_gradients();
         let buckets = Buckets::new(&model, &optimizer, &gradients, Kind::Float);
         assert!(buckets.buckets.len() > 4, "{}", buckets.buckets.len());

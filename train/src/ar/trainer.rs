@@ -12,6 +12,7 @@ use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
 use super::share::MicroBatch;
 use crate::TrainError;
+use crate::optim::Shard;
 use crate::processes::{OneProcess, Processes};
 use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
@@ -74,7 +75,7 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 14] = [
+pub(super) const FREE: [&str; 15] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -89,6 +90,7 @@ pub(super) const FREE: [&str; 14] = [
     "data.access",
     "train.precision",
     "train.timeout_secs",
+    "train.shard_optimizer",
 ];
 
 impl Trainer {
@@ -129,12 +131,15 @@ impl Trainer {
         };
         // The others need not see the first one's disk.
         let mut state: State = share_state(&state, &*processes)?;
-        let mut engine = Engine::new(&config, &params, &runtime)?;
-        if let Some(path) = checkpoint {
-            let load = engine.optimizer.load(&path.join(OPTIMIZER));
-            load.map_err(TrainError::damaged(&path))?;
-        }
-        engine.follow_first(&*processes)?;
+        let (rank, world_size) = (processes.rank(), processes.world_size());
+        let shard = if config.train.shard_optimizer { Shard { rank, world_size } } else { Shard::WHOLE };
+        let mut engine = Engine::sharded(&config, &params, &runtime, shard)?;
+        let read = |path: PathBuf| {
+            let moments = engine.optimizer.read_moments(&path.join(OPTIMIZER));
+            moments.map_err(TrainError::damaged(&path))
+        };
+        let moments = checkpoint.map(read).transpose()?;
+        engine.follow_first(moments, &*processes)?;
         let global_batch = global_batch(&config, &state, processes.world_size());
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
@@ -361,12 +366,16 @@ impl Trainer {
         if self.overdue && self.state.step == self.schedule.total {
             return Err(self.divergence(losses)?);
         }
-        if self.overdue || !self.processes.is_first() {
+        if self.overdue {
             return Ok(());
         }
         // Losses are of the weights before the step.
-        if !self.engine.optimizer.is_finite() {
+        if self.processes.any(!self.engine.optimizer.is_finite())? {
             return Err(self.divergence(losses)?);
+        }
+        let moments = self.engine.optimizer.moments(&*self.processes)?;
+        if !self.processes.is_first() {
+            return Ok(());
         }
         let scale = self.engine.scale;
         self.state.loss_scale = scale.dynamic.then_some(scale);
@@ -375,7 +384,7 @@ impl Trainer {
         self.folder.publish(&self.state, keep, |path| {
             let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
             save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save(&path.join(OPTIMIZER))
+            self.engine.optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
         Ok(())
     }

@@ -32,11 +32,19 @@ pub trait Processes: Send {
     /// Another process is gone.
     fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError>;
 
+    /// Replaces a contiguous tensor by that of one rank.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError>;
+
     /// Replaces a contiguous tensor by that of rank 0.
     ///
     /// # Errors
     /// Another process is gone.
-    fn broadcast(&self, tensor: &Tensor) -> Result<(), TrainError>;
+    fn broadcast(&self, tensor: &Tensor) -> Result<(), TrainError> {
+        self.broadcast_from(tensor, 0)
+    }
 
     /// Replaces a contiguous tensor by its sum over all processes.
     ///
@@ -146,7 +154,7 @@ impl Processes for OneProcess {
         Ok(tensor.unsqueeze(0))
     }
 
-    fn broadcast(&self, _tensor: &Tensor) -> Result<(), TrainError> {
+    fn broadcast_from(&self, _tensor: &Tensor, _rank: usize) -> Result<(), TrainError> {
         Ok(())
     }
 }
@@ -250,8 +258,8 @@ impl Processes for ThreadProcesses {
         self.exchange(tensor, |brought| Tensor::stack(brought, 0))
     }
 
-    fn broadcast(&self, tensor: &Tensor) -> Result<(), TrainError> {
-        self.exchange(tensor, |brought| tensor.shallow_clone().copy_(&brought[0]))
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {
+        self.exchange(tensor, |brought| tensor.shallow_clone().copy_(&brought[rank]))
     }
 }
 

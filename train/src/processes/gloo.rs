@@ -20,7 +20,7 @@ const SLICE: Duration = Duration::from_millis(100);
 /// How long after a failed exchange somebody finds out who failed; the thread's own deadline for silence is within it.
 const INQUEST: Duration = Duration::from_secs(20);
 
-/// How long the process that holds the store stays after a failure, so that the others can read the verdict.
+/// How long the process that holds the store stays after a failure at most, so that the others can read the verdict.
 const LINGER: Duration = Duration::from_secs(4);
 
 /// Gloo's own deadline comes after ours, which names who is late.
@@ -173,16 +173,15 @@ impl GlooProcesses {
         }
     }
 
-    /// Waits until all processes have said that they need the store no more.
-    fn wait_for_leave(&self) {
-        let deadline = Instant::now() + ANSWER;
-        let mut left = 1;
-        while left < self.world_size && Instant::now() < deadline {
-            match self.store.get(&self.pulse.key(&format!("done/{left}"))) {
-                Ok(Some(_)) => left += 1,
-                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-                Err(_) => return,
-            }
+    /// Says that this process needs the store no more; the one that holds it waits for all but `lost` to say so.
+    fn leave(&self, limit: Duration, lost: Option<usize>) {
+        let left = |rank: usize| self.pulse.key(&format!("left/{rank}"));
+        let _ = self.store.set(&left(self.rank), "1");
+        let deadline = Instant::now() + limit;
+        let mut here: Vec<usize> = (1..self.world_size).filter(|rank| Some(*rank) != lost).collect();
+        while self.holds_store && !here.is_empty() && Instant::now() < deadline {
+            here.retain(|&rank| matches!(self.store.get(&left(rank)), Ok(None)));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -256,10 +255,10 @@ impl Processes for GlooProcesses {
         Ok(gathered.to_device(tensor.device()))
     }
 
-    fn broadcast(&self, tensor: &Tensor) -> Result<(), TrainError> {
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {
         let _no_grad = tch::no_grad_guard();
         let host = tensor.to_device(Device::Cpu);
-        self.wait(&self.start(|group| group.broadcast(&host, 0))?)?;
+        self.wait(&self.start(|group| group.broadcast(&host, rank))?)?;
         if tensor.device() != Device::Cpu {
             tensor.shallow_clone().copy_(&host);
         }
@@ -273,10 +272,7 @@ impl Processes for GlooProcesses {
     fn finish(&self) -> Result<(), TrainError> {
         self.barrier()?;
         self.finished.set(true);
-        let _ = self.store.set(&self.pulse.key(&format!("done/{}", self.rank)), "1");
-        if self.holds_store {
-            self.wait_for_leave();
-        }
+        self.leave(ANSWER, None);
         Ok(())
     }
 }
@@ -290,8 +286,9 @@ impl Drop for GlooProcesses {
             let verdict = Verdict::Gone { rank: self.rank, step: self.pulse.steps() };
             let _ = publish(&self.pulse, &self.store, verdict);
         }
-        if self.holds_store {
-            std::thread::sleep(LINGER);
+        match self.pulse.verdict() {
+            Some(Verdict::StoreGone { .. } | Verdict::StoreSilent { .. }) => {}
+            verdict => self.leave(LINGER, verdict.as_ref().and_then(Verdict::lost)),
         }
         // Its destructor would wait for exchanges that never end; the process is about to.
         std::mem::forget(self.group.take());

@@ -1,9 +1,9 @@
 //! Signs of life, and the verdict on who failed.
 //!
-//! A thread with a connection of its own to the store writes a sign of life every second: a count of its rounds, the exchanges
+//! A thread with a connection of its own to the store writes a sign of life twice a second: a count of its rounds, the exchanges
 //! that were started, the steps that were done. Rank 0 looks at those of all others, the others at that of rank 0. When an exchange
 //! fails, the process says that it suspects somebody, and less silence than usual counts. Who finds a failure writes the
-//! verdict, which all look for once a second.
+//! verdict, which all look for in every round.
 
 use super::endpoint::Holder;
 use super::store::{ANSWER, Store, StoreError};
@@ -13,13 +13,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const BEAT: Duration = Duration::from_secs(1);
+const BEAT: Duration = Duration::from_millis(500);
 
 /// Silence that counts as a failure: of a process that may only be slow, ...
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// ... and when a connection between two processes is lost.
-const SILENCE_OF_A_SUSPECT: Duration = Duration::from_secs(4);
+const SILENCE_OF_A_SUSPECT: Duration = Duration::from_millis(2500);
+
+/// Between two rounds of a process that was stopped itself, or is starved: it cannot judge the others.
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Between two looks at what the process wants of its thread.
 const NAP: Duration = Duration::from_millis(50);
@@ -195,10 +198,11 @@ impl Watch {
         // Who was stopped and goes on has not looked at anybody meanwhile.
         let pause = self.last_round.elapsed();
         self.last_round = Instant::now();
-        if pause > 3 * BEAT {
+        if pause > PAUSE {
             self.signs.iter_mut().for_each(|sign| sign.since = Some(Instant::now()));
         }
-        let silent = watched.filter(|&rank| rank != pulse.rank).find_map(|rank| self.silence(rank, is_suspicious));
+        let silent =
+            watched.filter(|&rank| rank != pulse.rank).find_map(|rank| self.silence(rank, is_suspicious, pulse));
         let verdict = silent.or_else(|| (late_secs > 0).then(|| self.behind(pulse, late_secs)).flatten());
         if let Some(verdict) = verdict {
             publish(pulse, store, verdict)?;
@@ -223,9 +227,10 @@ impl Watch {
         }
     }
 
-    fn silence(&self, rank: usize, is_suspicious: bool) -> Option<Verdict> {
+    fn silence(&self, rank: usize, is_suspicious: bool, pulse: &Pulse) -> Option<Verdict> {
         let sign = &self.signs[rank];
-        let (silent, step) = (sign.since?.elapsed(), sign.number(2));
+        // Its last sign may be some steps old; all processes go from step to step together.
+        let (silent, step) = (sign.since?.elapsed(), sign.number(2).max(pulse.steps()));
         match is_suspicious {
             true if silent >= SILENCE_OF_A_SUSPECT => Some(Verdict::Gone { rank, step }),
             _ if silent >= SILENCE => Some(Verdict::Silent { rank, step, seconds: SILENCE.as_secs() }),

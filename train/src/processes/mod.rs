@@ -13,7 +13,7 @@
 //!
 //! The transport is the one that users of `torchrun` know: TCPStore and ProcessGroupGloo, both inside libtorch_cpu. c10d
 //! reports a lost process as an address, and after a cascade of failures the wrong one. So a thread of each process publishes
-//! a sign of life every second; rank 0 watches all others, the others watch rank 0, and whoever finds a failure writes one
+//! signs of life; rank 0 watches all others, the others watch rank 0, and whoever finds a failure writes one
 //! verdict that all of them report.
 
 mod address;

@@ -31,6 +31,16 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// The process that no message reaches any more.
+    pub fn lost(&self) -> Option<usize> {
+        match self {
+            Verdict::Gone { rank, .. } | Verdict::Silent { rank, .. } => Some(*rank),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
