@@ -47,7 +47,7 @@ install: build ## Programs, completions and manual pages below PREFIX (default /
 	@echo 'Installed below $(DESTDIR)$(PREFIX)'
 
 demo: build ## The whole pipeline on bundled photographs; results in demo/
-	@scripts/demo.sh
+	@target/release/tokengrid demo
 
 test: setup ## All tests
 	@$(PYTHON) -B -m unittest discover --start-directory scripts/setup --buffer

@@ -59,7 +59,10 @@ fn ended_by_error(error: &Error) -> Ended {
         return Ended { code: signals::exit_code(), message: None };
     }
     let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
-    let message = one_line(causes);
+    let mut message = one_line(causes);
+    if let Some(advice) = advice(error) {
+        message = format!("{message}; {advice}");
+    }
     eprintln!("tokengrid: {message}");
     Ended { code: if is_usage(error) { 2 } else { 1 }, message: Some(message) }
 }
@@ -77,6 +80,29 @@ fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
             let message = panics::last_message().unwrap_or_else(|| panics::text_of(&*payload));
             Ended { code: 1, message: Some(message) }
         }
+    }
+}
+
+/// What to do about a file that could not be written, unless the error says so already.
+fn advice(error: &Error) -> Option<&'static str> {
+    use std::io::ErrorKind;
+    use tokengrid_cache::CacheError;
+    let says_so = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(CacheError::DiskFull { .. } | CacheError::ReadOnly { .. }))
+    };
+    if error.chain().any(says_so) {
+        return None;
+    }
+    match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?.kind() {
+        ErrorKind::StorageFull => Some(
+            "free some space and run the same command again: what is finished is kept, and nothing half-written has its name",
+        ),
+        ErrorKind::QuotaExceeded => Some("your quota there is used up: free some space and run the same command again"),
+        ErrorKind::FileTooLarge => {
+            Some("the file system, or a limit of this process (`ulimit -f`), allows no larger file")
+        }
+        ErrorKind::ReadOnlyFilesystem => Some("choose another output, or remount that file system"),
+        _ => None,
     }
 }
 

@@ -77,7 +77,7 @@ pub fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>>
     Ok(found)
 }
 
-/// Whether new files can be made in a folder. Permissions, read-only disks and full ones are told by trying.
+/// Whether new files can be made in a folder. Permissions, read-only disks and full disks are found by trying.
 pub fn check_takes_files(folder: &Path) -> std::io::Result<()> {
     // Dropped unpublished, it leaves nothing.
     tokengrid_cache::AtomicFile::create(&folder.join("probe")).map(drop)

@@ -29,8 +29,8 @@ pub fn local_rank() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_rank()
 }
 
-/// How many processes of this job run on this machine, as far as the launcher says.
-pub fn local_world_size() -> usize {
+/// How many processes of this job run on this machine, at least 1; `None` where no launcher says so.
+pub fn local_world_size() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_world_size()
 }
 
@@ -59,7 +59,7 @@ impl<'a> Launched<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(Usage(format!("{name}={text} in the environment is no number")).into()),
+            Err(_) => Err(Usage(format!("{name}={text} in the environment is not a number")).into()),
         }
     }
 
@@ -122,15 +122,15 @@ impl<'a> Launched<'a> {
         self.text(name)?.parse().ok()
     }
 
-    fn local_world_size(&self) -> usize {
-        let tasks = if let Some(tasks) = self.text("LOCAL_WORLD_SIZE") {
+    fn local_world_size(&self) -> Option<usize> {
+        let tasks: Option<usize> = if let Some(tasks) = self.text("LOCAL_WORLD_SIZE") {
             tasks.parse().ok()
         } else if self.launcher() == Some(SLURM) {
             self.slurm_tasks_on_node()
         } else {
             None
         };
-        tasks.unwrap_or(1).max(1)
+        tasks.map(|tasks| tasks.max(1))
     }
 
     /// `SLURM_STEP_TASKS_PER_NODE` is like `4(x2),3`: four tasks on each of two nodes, three on the next.
@@ -219,10 +219,10 @@ mod tests {
     #[test]
     fn processes_on_this_machine() {
         let local = |variables: &str| with(variables, |launched| launched.local_world_size());
-        assert_eq!(local(""), 1);
-        assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4"), 4);
+        assert_eq!(local(""), None);
+        assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4"), Some(4));
         let step = "SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_STEP_NUM_TASKS=11 SLURM_STEP_TASKS_PER_NODE=4(x2),3";
-        assert_eq!([0, 1, 2].map(|node| local(&format!("{step} SLURM_NODEID={node}"))), [4, 4, 3]);
-        assert_eq!(local("SLURM_NTASKS=4 SLURM_STEP_TASKS_PER_NODE=4 SLURM_NODEID=0"), 1, "no step");
+        assert_eq!([0, 1, 2].map(|node| local(&format!("{step} SLURM_NODEID={node}"))), [Some(4), Some(4), Some(3)]);
+        assert_eq!(local("SLURM_NTASKS=4 SLURM_STEP_TASKS_PER_NODE=4 SLURM_NODEID=0"), None, "no step");
     }
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the work in hand is finished or dropped, everything stays resumable. A second signal ends at once.
+//! Ctrl-C and SIGTERM: the current unit of work is finished or dropped, everything stays resumable. A second signal ends at once.
 
 use crate::exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -53,6 +53,15 @@ pub fn install() {
     listen();
     #[cfg(unix)]
     mask(libc::SIG_UNBLOCK);
+    #[cfg(unix)]
+    fail_beyond_file_limits();
+}
+
+/// Writing beyond `ulimit -f` is an error with a message, instead of a signal that ends the process without one.
+#[cfg(unix)]
+fn fail_beyond_file_limits() {
+    // SAFETY: no handler is installed; the signal is ignored from now on.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn listen() {
@@ -60,12 +69,14 @@ fn listen() {
     let listen = move || {
         for signal in signals.forever() {
             let code = 128 + signal as u8;
-            if SEEN.swap(true, Ordering::SeqCst) {
+            let answer = answer(SEEN.swap(true, Ordering::SeqCst), KEEPS_ITS_WORK.load(Ordering::SeqCst));
+            if answer == Answer::EndAtOnce {
                 exit::leave_at_once(code);
             }
             eprintln!("tokengrid: stopping (again to stop at once)");
-            if !KEEPS_ITS_WORK.load(Ordering::SeqCst) {
-                let _ = std::thread::Builder::new().name("grace".into()).spawn(move || end_after_grace(code));
+            if let Answer::EndAfter(grace) = answer {
+                let end = move || end_after(grace, code);
+                let _ = std::thread::Builder::new().name("grace".into()).spawn(end);
             }
         }
     };
@@ -73,15 +84,33 @@ fn listen() {
     let _ = std::thread::Builder::new().name("signals".into()).spawn(listen);
 }
 
-/// From now on the command is waited for, however long it takes to finish and keep the work in hand: a step and its
+/// What a signal does.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// The command looks at the flag, and ends when what it keeps is kept.
+    Wait,
+    /// The command may look at the flag; if it has not ended by then, it is ended.
+    EndAfter(Duration),
+    EndAtOnce,
+}
+
+fn answer(is_second: bool, keeps_its_work: bool) -> Answer {
+    match (is_second, keeps_its_work) {
+        (true, _) => Answer::EndAtOnce,
+        (false, true) => Answer::Wait,
+        (false, false) => Answer::EndAfter(GRACE),
+    }
+}
+
+/// From now on the command is waited for, however long it takes to finish and keep the current work: a step and its
 /// checkpoint, a batch and its shard. Every other command ends within two seconds, in the middle of what it does if it
 /// must: what it writes appears under its final name when it is whole, as after a kill.
 pub fn keep_work() {
     KEEPS_ITS_WORK.store(true, Ordering::SeqCst);
 }
 
-fn end_after_grace(code: u8) {
-    std::thread::sleep(GRACE);
+fn end_after(grace: Duration, code: u8) {
+    std::thread::sleep(grace);
     eprintln!("tokengrid: {Stopped}");
     exit::leave_at_once(code);
 }
@@ -101,5 +130,25 @@ pub fn exit_code() -> u8 {
     match SIGNAL.load(Ordering::SeqCst) {
         0 => 128 + SIGTERM as u8,
         signal => 128 + signal as u8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the documentation promises for commands that keep no work.
+    const PROMISED: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn a_command_that_keeps_no_work_has_less_than_the_promised_time() {
+        let Answer::EndAfter(grace) = answer(false, false) else { panic!("it is ended") };
+        assert!(grace <= PROMISED / 2, "a busy machine takes some of it");
+    }
+
+    #[test]
+    fn kept_work_is_waited_for_and_a_second_signal_waits_for_nothing() {
+        assert_eq!(answer(false, true), Answer::Wait);
+        assert_eq!([true, false].map(|keeps| answer(true, keeps)), [Answer::EndAtOnce, Answer::EndAtOnce]);
     }
 }

@@ -111,13 +111,12 @@ fn check_passes_a_good_cache_and_says_what_is_wrong_with_others() {
     let (_, report) = check(&good, &source, text(&other));
     assert!(report["difference"].as_str().unwrap().contains("tokenizer"), "the fingerprint is named, too: {report}");
 
-    // Pixels of another resize under this one's name.
-    let fast = bad("resize-fast");
-    tokenize(&source, &fast, &["--resize", "fast"]);
-    assert_eq!(check(&fast, &source, "tiny").0, 0);
-    let exact = TokenCache::open(&good).unwrap().manifest().recipe["resize"].clone();
-    spoiled(&fast, &bad("resize"), |job| job.recipe["resize"] = exact.clone(), |_, _, _| {});
-    assert!(kinds(&bad("resize"), "tiny").contains("tokens"));
+    // A resampler that is no longer there: whether its pixels are right cannot be told.
+    spoiled(&good, &bad("resize"), |job| job.recipe["resize"] = "fast-bilinear".into(), |_, _, _| {});
+    let removed = bad("resize");
+    let fixed = ["cache", "check", text(&removed), "--source", text(&source), "--tokenizer", "tiny"];
+    let message = fails(&fixed, 1);
+    assert!(message.contains("fast-bilinear") && message.contains("was removed"), "{message}");
 }
 
 #[test]
@@ -551,4 +550,51 @@ fn an_unfinished_job_says_what_finishes_it() {
     let message = fails(&["cache", "info", text(&out)], 1);
     assert!(message.contains("1 of 3 ranks are done") && message.contains("ranks 0, 2 must still be run"), "{message}");
     assert!(message.contains("--world-size 3"), "{message}");
+}
+
+#[test]
+fn images_in_quarantine_are_named_with_the_reason_and_what_to_do() {
+    let temp = tempfile::tempdir().unwrap();
+    let (source, cache) = (photos(temp.path(), 2, 3), temp.path().join("cache"));
+    let class = sorted(&source)[0].clone();
+    std::fs::write(class.join("broken.jpg"), "<html>").unwrap();
+    tokenize(&source, &cache, &[]);
+
+    let find = ["cache", "find", text(&cache), "--key", "broken"];
+    let found = json(&find);
+    let record = &found["quarantined"][0];
+    assert_eq!((&found["found"], found["quarantined"].as_array().unwrap().len()), (&0.into(), 1));
+    assert!(record["key"].as_str().unwrap().ends_with("broken.jpg") && record["stage"] == "decode", "{record}");
+    let reason = record["reason"].as_str().unwrap();
+    let printed = String::from_utf8(tokengrid().args(find).output().unwrap().stdout).unwrap();
+    for words in ["0 rows", "1 input of such a key in quarantine", reason, "mend or replace it"] {
+        assert!(printed.contains(words), "{words} in {printed}");
+    }
+    assert_eq!(json(&["cache", "find", text(&cache), "--key", "JPEG"])["quarantined"], serde_json::json!([]));
+
+    // Nothing else is given than an image that could not be decoded.
+    let only = temp.path().join("only");
+    let folder = only.join(class.file_name().unwrap());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::rename(class.join("broken.jpg"), folder.join("broken.jpg")).unwrap();
+    let message = fails(&["cache", "check", text(&cache), "--source", text(&only), "--tokenizer", "tiny"], 2);
+    for words in ["broken.jpg", "in quarantine", reason, "mend or replace it"] {
+        assert!(message.contains(words), "{words} in {message}");
+    }
+
+    // It was taken away: all others are checked, and repaired, by their keys.
+    let (status, report) = check(&cache, &source, "tiny");
+    assert_eq!((status, &report["images"]), (0, &6.into()), "{report}");
+    let shard = cache.join("shard-00000-00000.parquet");
+    let bytes = std::fs::read(&shard).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[100] ^= 4;
+    std::fs::write(&shard, damaged).unwrap();
+    json(&["cache", "repair", text(&cache), "--source", text(&source), "--tokenizer", "tiny"]);
+    assert!(std::fs::read(&shard).unwrap() == bytes, "the same bytes");
+
+    // An image that can no longer be decoded is a difference with a reason.
+    std::fs::write(sorted(&class)[0].clone(), "<html>").unwrap();
+    let (status, report) = check(&cache, &source, "tiny");
+    assert_eq!((status, &report["undecodable"][0]["stage"]), (1, &"decode".into()), "{report}");
 }

@@ -220,7 +220,7 @@ fn what_cannot_be_evaluated_is_told_in_one_line() {
     let missing = folder.path().join("pt_inception-2015-12-05-6726825d.pth");
     let error = fails(&["eval", "samples", text(&source), "--inception", text(&missing)], 1);
     assert!(error.contains("pytorch-fid") && error.contains("--inception"), "{error}");
-    let tokenizer = repository("tests/fixtures/golden/tok_f4.ckpt");
+    let tokenizer = golden("tok_f4.ckpt");
     let error = fails(&["eval", "samples", text(&source), "--inception", text(&tokenizer)], 1);
     assert!(error.contains("tok_f4.ckpt"), "{error}");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny"];
@@ -261,7 +261,7 @@ fn a_stopped_evaluation_writes_nothing_and_exits_with_130() {
 fn averaged_weights_are_measured_where_the_file_has_them() {
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 1, 1);
-    let checkpoint = repository("tests/fixtures/golden/tok_f4.ckpt");
+    let checkpoint = golden("tok_f4.ckpt");
     let run = |more: &[&str]| {
         let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", text(&checkpoint), "--size", "32"];
         json(&[&fixed[..], more].concat())

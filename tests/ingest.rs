@@ -68,8 +68,23 @@ fn the_reference_leaves_out_one_image_and_so_does_its_preset() {
     assert_eq!(json(&["ingest", text(&source), "--size", "64"])["images"], 5);
     let found = json(&["ingest", text(&source), "--size", "64", "--preset", "open-magvit2"]);
     assert_eq!((&found["images"], &found["excluded"]), (&4.into(), &1.into()));
-    let message = fails(&["ingest", text(&source), "--preset", "open-magvit2", "--resize", "fast"], 2);
-    assert!(message.contains("--resize fast"), "{message}");
+    let message = fails(&["ingest", text(&source), "--preset", "open-magvit2", "--exif-orientation", "apply"], 2);
+    assert!(message.contains("--exif-orientation apply"), "{message}");
+}
+
+#[test]
+fn the_fast_resize_is_gone_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = photos(folder.path(), 1, 1);
+    for command in ["ingest", "tokenize"] {
+        let mut line = vec![command, text(&source), "--resize", "fast"];
+        if command == "tokenize" {
+            line.extend(["--tokenizer", "tiny", "--out", "nowhere"]);
+        }
+        let message = fails(&line, 2);
+        assert!(message.contains("was removed") && message.contains("exact, the default"), "{message}");
+    }
+    json(&["ingest", text(&source), "--resize", "exact"]);
 }
 
 #[test]

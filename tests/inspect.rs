@@ -56,12 +56,13 @@ fn rows_classes_differences_and_pictures() {
         (&14.into(), &0.into(), &0.into())
     );
 
-    for (how, start) in [("kitty", "\x1b_G"), ("sixel", "\x1bP0;1q"), ("blocks", "\x1b[38;2;")] {
-        let how = format!("--image={how}");
-        let output = tokengrid().args(["cache", "show", text(&cache), "--tokenizer", "tiny", &how]).output().unwrap();
+    for how in ["--image", "--image=auto", "--image=blocks"] {
+        let output = tokengrid().args(["cache", "show", text(&cache), "--tokenizer", "tiny", how]).output().unwrap();
         let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(shown.starts_with("row 0: ") && shown.contains(&format!("\n{start}")), "{how}: {}", &shown[..80]);
+        assert!(shown.starts_with("row 0: ") && shown.contains("\n\x1b[38;2;"), "{how}: {}", &shown[..80]);
     }
+    let message = fails(&["cache", "show", text(&cache), "--tokenizer", "tiny", "--image=kitty"], 2);
+    assert!(message.contains("removed") && message.contains("half blocks"), "{message}");
     let message = fails(&["cache", "show", text(&cache), "--image"], 2);
     assert!(message.contains("--tokenizer"), "{message}");
 }

@@ -28,11 +28,7 @@ print(json.dumps(rows))
 
 #[test]
 fn pyarrow_reads_the_same_tokens() {
-    let Ok(python) = std::env::var("TOKENGRID_PYTHON") else {
-        assert!(std::env::var_os("CI").is_none(), "CI sets TOKENGRID_PYTHON");
-        eprintln!("skipped: TOKENGRID_PYTHON names no Python with numpy and pyarrow (`make test` sets it)");
-        return;
-    };
+    let Some(python) = tokengrid_test_support::python_with("import numpy, pyarrow") else { return };
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
     let source = photos(folder.path(), 3, 2);

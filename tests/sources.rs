@@ -76,10 +76,7 @@ fn folders_tars_webdataset_and_parquet_give_one_content_hash() {
     let shards = dir.join("shard-{0..1}.tar");
     assert_eq!(content_hash(&shards, &dir.join("cache-webdataset")), expected, "WebDataset shards");
 
-    let Some(python) = std::env::var_os("TOKENGRID_PYTHON") else {
-        println!("skipped for Parquet: TOKENGRID_PYTHON names no Python with pyarrow");
-        return;
-    };
+    let Some(python) = tokengrid_test_support::python_with("import pyarrow") else { return };
     let parquet = dir.join("train.parquet");
     let status = Command::new(python).args(["-c", PARQUET, text(&source), text(&parquet)]).status().unwrap();
     assert!(status.success());

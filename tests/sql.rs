@@ -21,17 +21,18 @@ fn python(python: &str, code: &str, folder: &Path) -> Output {
 
 #[test]
 fn the_examples_of_the_page_run_and_print_what_is_there() {
-    let Ok(interpreter) = std::env::var("TOKENGRID_PYTHON") else {
-        assert!(std::env::var_os("CI").is_none(), "CI sets TOKENGRID_PYTHON");
-        eprintln!("skipped: TOKENGRID_PYTHON names no Python (`make test` sets it)");
-        return;
-    };
+    let Some(interpreter) = tokengrid_test_support::python_with("import pyarrow") else { return };
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 3, 3);
     let first = common::sorted(&common::sorted(&source)[0])[0].clone();
     std::fs::copy(&first, first.with_file_name("copy.JPEG")).unwrap();
     let cache = folder.path().join("cache");
     json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    let (more, val, both) = (folder.path().join("more"), folder.path().join("val"), folder.path().join("both"));
+    std::fs::create_dir(&more).unwrap();
+    json(&["tokenize", text(&photos(&more, 3, 2)), "--tokenizer", "tiny", "--size", "64", "--out", text(&val)]);
+    let [train, val] = [("train", &cache), ("val", &val)].map(|(split, dir)| format!("{split}={}", text(dir)));
+    json(&["cache", "merge", text(&both), &train, &val]);
     let page = std::fs::read_to_string(repository("docs/src/sql.md")).unwrap();
     // What each block printed; nothing where a package is missing.
     let mut printed = Vec::new();
@@ -40,17 +41,20 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         let missing = stderr.lines().find(|line| line.starts_with("ModuleNotFoundError"));
         if let Some(missing) = missing {
-            eprintln!("skipped: {missing}");
+            tokengrid_test_support::skip(missing);
         }
         assert!(output.status.success() || missing.is_some(), "{block}\n{stderr}");
         printed.push(missing.is_none().then(|| String::from_utf8(output.stdout).unwrap()));
     }
-    let [duckdb, numbers, polars, datasets] = printed.try_into().expect("the page has four blocks");
+    let [duckdb, splits, numbers, polars, datasets] = printed.try_into().expect("the page has five blocks");
     let expect = |printed: &Option<String>, text: &str| {
         assert!(printed.as_ref().is_none_or(|printed| printed.contains(text)), "{text} in {printed:?}");
     };
     expect(&duckdb, "copy.JPEG");
     expect(&duckdb, "tokengrid.grid");
+    // Three classes of three images, and the copy.
+    expect(&splits, "10 rows to train on, the first one ");
+    expect(&splits, "val");
     if numbers.is_some() {
         // Four images of class 0, and the most frequent code as our own reader counts it.
         expect(&numbers, "(4, 4, 4)");
@@ -82,7 +86,7 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
             writer.push_image(image, &[row]).unwrap();
         }
         writer.finish().unwrap();
-        let output = python(&interpreter, blocks(&page)[3], &zeros);
+        let output = python(&interpreter, blocks(&page)[4], &zeros);
         let printed = String::from_utf8(output.stdout).unwrap();
         assert!(printed.contains("sum of all tokens: 3003"), "{printed}{}", String::from_utf8_lossy(&output.stderr));
     }

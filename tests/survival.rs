@@ -3,26 +3,17 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/namespace.rs"]
+mod namespace;
 
-use common::{json, repository, sorted, text};
+use common::{json, many_photos as many, sorted, text};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const KILLS: usize = 100;
+use namespace::in_namespace;
 
-/// Class folders with `count` images: links to the bundled photographs under new names.
-fn many(into: &Path, count: usize) -> PathBuf {
-    let photos: Vec<PathBuf> = sorted(&repository("data/photos")).iter().flat_map(|class| sorted(class)).collect();
-    let folder = into.join("many");
-    for index in 0..count {
-        let class = folder.join(format!("n{:08}", index % 4));
-        std::fs::create_dir_all(&class).unwrap();
-        let target = std::fs::canonicalize(&photos[index % photos.len()]).unwrap();
-        std::os::unix::fs::symlink(target, class.join(format!("{index:05}.jpg"))).unwrap();
-    }
-    folder
-}
+const KILLS: usize = 100;
 
 /// Small images and small row groups: many moments at which a kill matters.
 fn arguments<'a>(source: &'a Path, out: &'a Path) -> Vec<&'a str> {
@@ -129,28 +120,6 @@ fn threads_and_batch_sizes_give_one_content_hash() {
     }
     assert_eq!(hashes[0], hashes[1], "batches of 1 and 7");
     assert_eq!(hashes[0], hashes[2], "batches of 1 and 64");
-}
-
-/// Runs a shell script as root of a user namespace of its own, where it may mount. `None`, with the reason printed, where
-/// the system does not allow that.
-fn in_namespace(script: &str, arguments: &[&str]) -> Option<std::process::Output> {
-    let unshare = |script: &str, arguments: &[&str]| {
-        let fixed = ["--user", "--map-root-user", "--mount", "sh", "-euc", script, "sh"];
-        Command::new("unshare").args(fixed).args(arguments).output()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    match unshare("mount -t tmpfs -o size=64k tmpfs \"$1\"", &[text(folder.path())]) {
-        Ok(output) if output.status.success() => Some(unshare(script, arguments).unwrap()),
-        Ok(output) => {
-            let reason = String::from_utf8_lossy(&output.stderr).trim().to_string();
-            println!("skipped: no file system can be mounted here ({reason})");
-            None
-        }
-        Err(error) => {
-            println!("skipped: `unshare` cannot be run ({error})");
-            None
-        }
-    }
 }
 
 /// Runs `script` in a namespace with a mount point `$1`, a place `$2` to which it copies the cache that it makes below the

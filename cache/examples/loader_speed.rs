@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     write_synthetic_cache(folder.path(), images, views)?;
     let rate = (images * views as usize) as f64 / start.elapsed().as_secs_f64();
-    println!("write   {:>8.2} M rows/s, {:.1} bytes a row", rate / 1e6, inspect(folder.path())?.bytes_per_row);
+    println!("write   {:>8.2} M rows/s, {:.1} bytes per row", rate / 1e6, inspect(folder.path())?.bytes_per_row);
 
     let start = Instant::now();
     let report = verify(folder.path(), &mut |_, _| {})?;

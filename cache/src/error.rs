@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 
-use crate::fsio::io_error;
-
 /// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
 /// is one, is the `source()` and is not repeated in the text.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +39,7 @@ pub enum CacheError {
     Unfinished { path: PathBuf, done: usize, expected: usize, advice: String },
 
     #[error(
-        "{} is not empty and is no token cache (found {found}): choose an empty or new folder",
+        "{} is not empty and is not a token cache (found {found}): choose an empty or new folder",
         path.display()
     )]
     FolderNotEmpty { path: PathBuf, found: String },
@@ -75,7 +73,7 @@ pub enum CacheError {
     #[error("shard {}: the Parquet footer cannot be read: the file is damaged or no shard", path.display())]
     FooterSyntax { path: PathBuf, source: ParquetError },
 
-    #[error("shard {}: the end of the file is no Parquet footer ({what}): it was truncated or is no shard", path.display())]
+    #[error("shard {}: the file does not end with a Parquet footer ({what}): it was truncated or is not a shard", path.display())]
     FooterFrame { path: PathBuf, what: &'static str },
 
     #[error("shard {}: metadata {key} is {actual}, expected {expected}", path.display())]
@@ -168,11 +166,17 @@ pub enum CacheError {
     )]
     ExportInUse { path: PathBuf, lock: PathBuf },
 
-    #[error("{} is no array file that can be imported: {what}", path.display())]
+    #[error("{} is not an array file that can be imported: {what}", path.display())]
     NotNpy { path: PathBuf, what: String },
 
     #[error("{}: {what} is {actual}, expected {expected}", path.display())]
     Import { path: PathBuf, what: &'static str, expected: String, actual: String },
+
+    #[error(
+        "{} holds a record of input {index}, expected one of {first} to {}: records are in the order of the source, each once",
+        path.display(), end.saturating_sub(1)
+    )]
+    QuarantineOrder { path: PathBuf, index: usize, first: usize, end: usize },
 
     #[error("{} cannot be read as Parquet", path.display())]
     ImportParquet { path: PathBuf, source: ParquetError },
@@ -220,5 +224,15 @@ impl CacheError {
             },
             source => CacheError::Encode { path: path.into(), source },
         }
+    }
+}
+
+/// Turns an I/O error into ours, naming the path and giving the two failures that have a remedy their own variants.
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CacheError::DiskFull { path, source },
+        io::ErrorKind::ReadOnlyFilesystem => CacheError::ReadOnly { path, source },
+        _ => CacheError::Io { action, path, source },
     }
 }

@@ -5,15 +5,17 @@
 use std::fs;
 use std::path::Path;
 
-use crate::grid::{GridSpec, TOKEN_BITS_MAX};
-use crate::hash::blake3_hex;
-use crate::manifest::{MANIFEST_FILE, Manifest};
-use crate::page_header::DataPageHeader;
-use crate::reader::{Access, TokenCache};
-use crate::schema::COLUMNS;
-use crate::shard::Shard;
+use crate::format::grid::GridSpec;
+use crate::format::hash::blake3_hex;
+use crate::format::manifest::{Manifest, manifest_of};
+use crate::format::names::MANIFEST_FILE;
+use crate::format::pack::TOKEN_BITS_MAX;
+use crate::format::quarantine::quarantine_list;
+use crate::read::cache::TokenCache;
+use crate::shard::access::Access;
+use crate::shard::open::Shard;
+use crate::shard::page_header::DataPageHeader;
 use crate::unpack::Kernels;
-use crate::writer::{manifest_of, quarantine_list};
 
 /// A manifest with a valid signature around arbitrary content: what lies behind the checksum.
 pub fn manifest(body: &[u8]) {
@@ -40,7 +42,7 @@ pub fn footer(dir: &Path, bytes: &[u8]) {
     let Ok(shard) = Shard::open(&path, None) else { return };
     let Ok(file) = shard.load(Access::Copy) else { return };
     for group in 0..shard.num_groups() {
-        let _ = (0..COLUMNS.len()).try_for_each(|column| shard.verify_column(&file, group, column));
+        let _ = shard.verify_group(&file, group);
         let _ = shard.row_metas(&file, group, 0..shard.group_rows(group));
     }
     let Ok(identity) = shard.identity() else { return };
@@ -74,7 +76,7 @@ pub fn packed_rows(data: &[u8]) {
     let most = packed.len() * 8 / bits as usize;
     let n = usize::from(u16::from_le_bytes([*length_low, *length_high])) % (most + 1);
     // The row's bytes are an allocation of their own, whose end a sanitizer watches.
-    let bytes = crate::pack::packed_bytes(n, bits);
+    let bytes = crate::format::pack::packed_bytes(n, bits);
     let packed: Box<[u8]> = packed[..bytes].into();
     let outputs = [Kernels::best(bits), Kernels::scalar(bits)].map(|kernels| {
         let (mut narrow, mut wide, mut pre, mut post) = (vec![0; n], vec![0; n], vec![0; n], vec![0; n]);
@@ -85,7 +87,7 @@ pub fn packed_rows(data: &[u8]) {
     });
     assert_eq!(outputs[0], outputs[1]);
     let mut again = vec![0; bytes];
-    crate::pack::pack(&outputs[0].0, bits, &mut again);
+    crate::format::pack::pack(&outputs[0].0, bits, &mut again);
     let spare = (bytes * 8 - n * bits as usize) as u32;
     let last = |bytes: &[u8]| bytes.last().map(|last| last << spare.min(7) >> spare.min(7));
     assert_eq!((&again[..bytes.saturating_sub(1)], last(&again)), (&packed[..bytes.saturating_sub(1)], last(&packed)));
@@ -97,6 +99,7 @@ pub fn packed_rows(data: &[u8]) {
 pub fn npy(dir: &Path, bytes: &[u8]) {
     let (path, out) = (dir.join("tokens.npy"), dir.join("out"));
     fs::write(&path, bytes).expect("the folder can be written to");
-    let options = crate::bridge::ImportOptions { grid: (2, 2), ..Default::default() };
-    let _ = crate::bridge::import_npy(&path, None, None, &options, &out, crate::writer::OpenMode::Overwrite);
+    let options = crate::import::importer::ImportOptions { grid: (2, 2), ..Default::default() };
+    let _ =
+        crate::import::arrays::import_npy(&path, None, None, &options, &out, crate::write::writer::OpenMode::Overwrite);
 }

@@ -20,7 +20,7 @@
 //! ```text
 //! "PAR1"                                                             0
 //! row group 0   tokens: page header | grid 0 | grid 1 | ... | grid r |   tokens_offset + r * row_bytes
-//!               label | key | view | crop_x | crop_y | flip          small encoded columns
+//!               label | key | view | crop_x | crop_y | flip          small encoded columns; split where there are splits
 //! row group 1   ...
 //! page index                                                         footer.offset in the manifest
 //! Parquet footer with the `tokengrid.*` metadata and its checksums
@@ -36,20 +36,24 @@
 //!
 //! # The map of the crate
 //!
-//! | to | see |
-//! |---|---|
-//! | describe a job, and what it will come to | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`], [`JobPlan`] |
-//! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] |
-//! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] |
-//! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] |
-//! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] |
-//! | mend it | [`repair()`], [`RepairReport`] |
-//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] |
-//! | make one of others, or be rid of one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] |
-//! | take it elsewhere | [`export_npy`], [`export_parquet`] |
-//! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] |
-//! | write any other file safely | [`AtomicFile`], [`write_atomically`] |
-//! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] |
+//! | to | see | in `src/` |
+//! |---|---|---|
+//! | describe a job, and what it will come to | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`], [`JobPlan`] | `format/`, `write/plan.rs` |
+//! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] | `write/` |
+//! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] | `read/`, `format/` |
+//! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] | `read/loader.rs` |
+//! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
+//! | mend it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] | `inspect/` |
+//! | make one of others, or be rid of one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
+//! | take it elsewhere | [`export_npy`], [`export_parquet`] | `export/` |
+//! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] | `bench/` |
+//! | read or write the header of an array file | [`npy`] | `npy.rs` |
+//! | write any other file safely | [`AtomicFile`], [`write_atomically`] | `files/` |
+//! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] | `format/pack.rs`, `unpack/` |
+//!
+//! Below them: `shard/`, one Parquet file; `error.rs`; `cancel.rs` and `parallel.rs`, work that can be stopped and shared by
+//! threads; `permutation.rs`, orders that are computed and not stored.
 //!
 //! # Example
 //!
@@ -83,81 +87,77 @@
 //! # Ok(()) }
 //! ```
 
-mod atomic;
 mod bench;
-mod bridge;
 mod cancel;
-mod check;
-mod clock;
-mod columns;
-mod discard;
+mod combine;
 mod error;
-mod footer;
-mod fsio;
+mod export;
+mod files;
+mod format;
 #[doc(hidden)]
 pub mod fuzzing;
-mod grid;
-mod group;
-mod hash;
-mod info;
+mod import;
 mod inspect;
-mod job;
-mod loader;
-mod manifest;
-mod margins;
-mod merge;
-mod merge_keys;
-mod pack;
-mod page_header;
+mod integrity;
+pub mod npy;
 mod parallel;
 mod permutation;
-mod plan;
-mod progress;
-mod quarantine;
-mod reader;
-mod repair;
-mod require;
-mod schema;
+mod read;
 mod shard;
-mod stats;
-mod subset;
 mod unpack;
-mod vacant;
-mod verify;
-mod writer;
+mod write;
 
-pub use atomic::{AtomicFile, is_temporary_name, write_atomically};
-pub use bench::{LoaderBench, LoaderFigures, write_synthetic_cache};
-pub use bridge::{ImportOptions, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet};
+pub use bench::loader::{LoaderBench, LoaderFigures};
+pub use bench::synthetic::write_synthetic_cache;
 pub use cancel::cancel_with;
-pub use check::{CheckReport, CheckedImage, CheckedView, Disagreement, EncodeSample, Mismatch, check, check_job};
-pub use discard::remove_cache;
+pub use combine::input::MergeInput;
+pub use combine::jobs::views_extend;
+pub use combine::merge::merge;
+pub use combine::subset::{Selection, subset};
 pub use error::CacheError;
-pub use grid::{GRID_TOKENS_MAX, GridSpec, TOKEN_BITS_MAX};
-pub use group::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row};
-pub use info::{CacheInfo, ShardInfo, SplitInfo, inspect};
-pub use inspect::{
-    CacheDiff, ClassIndex, FoundRows, INSPECTION_FILE, Inspection, LabelConflict, LabelConflicts, NearDuplicates,
-    NearPair, RowDiff, RowFilter, SameGrid, StoredAt, diff, find_rows,
-};
-pub use job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, SourceInfo, Split, TokenizerInfo, VIEWS_MAX};
-pub use loader::{Batch, Loader, LoaderConfig, LoaderState};
-pub use manifest::{ByteRange, GroupEntry, MANIFEST_FILE, Manifest, QUARANTINE_FILE, QuarantineEntry, ShardEntry};
-pub use margins::{MARGIN_EDGES, Margins};
-pub use merge::{MergeInput, merge, views_extend};
-pub use pack::{pack, packed_bytes};
+pub use export::files::{export_npy, export_parquet};
+pub use files::atomic::{AtomicFile, is_temporary_name, write_atomically};
+pub use files::system_names::is_system_name;
+pub use format::grid::{GRID_TOKENS_MAX, GridSpec};
+pub use format::identity::{SourceInfo, TokenizerInfo};
+pub use format::job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, VIEWS_MAX};
+pub use format::manifest::{ByteRange, GroupEntry, Manifest, QuarantineEntry, ShardEntry};
+pub use format::margins::{MARGIN_EDGES, Margins};
+pub use format::names::{MANIFEST_FILE, QUARANTINE_FILE};
+pub use format::pack::{TOKEN_BITS_MAX, pack, packed_bytes};
+pub use format::quarantine::{QuarantineReader, QuarantineRecord};
+pub use format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, RowMeta};
+pub use format::schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
+pub use format::split::Split;
+pub use import::arrays::{import_npy, import_npy_pairs};
+pub use import::importer::ImportOptions;
+pub use import::parquet::import_parquet;
+pub use inspect::classes::ClassIndex;
+pub use inspect::conflicts::{LabelConflict, LabelConflicts};
+pub use inspect::diff::diff;
+pub use inspect::differences::{CacheDiff, RowDiff};
+pub use inspect::duplicates::SameGrid;
+pub use inspect::find::{FoundRows, RowFilter, find_rows};
+pub use inspect::info::{CacheInfo, ShardInfo, SplitInfo, inspect};
+pub use inspect::inspection::{Inspection, stats};
+pub use inspect::near::{NearDuplicates, NearPair};
+pub use inspect::stats::{CacheStats, ClassRows, Duplicates};
+pub use inspect::store::{INSPECTION_FILE, StoredAt};
+pub use integrity::check::compare::{EncodeSample, check, check_job};
+pub use integrity::check::report::{CheckReport, CheckedImage, CheckedView, Disagreement, Mismatch};
+pub use integrity::repair::keys::surviving_keys;
+pub use integrity::repair::report::{Deliver, Encode, Encoded, RepairReport};
+pub use integrity::repair::whole::repair;
+pub use integrity::verify::{Problem, VerifyReport, verify, verify_with_threads};
 pub use permutation::{Permutation, derive_key};
-pub use plan::JobPlan;
-pub use progress::images_done;
-pub use quarantine::read_quarantine;
-pub use reader::{Access, RowMeta, TokenCache, VisitImage};
-pub use repair::{Deliver, Encode, Encoded, RepairReport, repair, surviving_keys};
-pub use require::Requirement;
-pub use schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
+pub use read::cache::TokenCache;
+pub use read::columns::VisitImage;
+pub use read::loader::{Batch, Loader, LoaderConfig, LoaderState};
+pub use read::require::Requirement;
+pub use shard::access::Access;
 pub use shard::map::{LostPages, handle_lost_pages};
-pub use stats::{CacheStats, ClassRows, Duplicates, stats};
-pub use subset::{Selection, subset};
-pub use unpack::{kernel_name, unpack, unpack_factorized, unpack_i64};
-pub use vacant::is_system_name;
-pub use verify::{Problem, VerifyReport, verify, verify_with_threads};
-pub use writer::{CacheWriter, Finished, OpenMode, QuarantineRecord};
+pub use unpack::{unpack, unpack_factorized, unpack_i64};
+pub use write::plan::JobPlan;
+pub use write::progress::images_done;
+pub use write::remove::remove_cache;
+pub use write::writer::{CacheWriter, Finished, OpenMode};

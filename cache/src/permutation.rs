@@ -3,6 +3,7 @@
 /// Rounds of the network. Four make a strong pseudo-random permutation of a good round function (Luby and Rackoff 1988);
 /// on domains of a few bits a round has little to work with, and more of them cost nothing there. Both even.
 const ROUNDS: usize = 4;
+
 const ROUNDS_SMALL: usize = 8;
 
 /// Domains below this many bits are small.

@@ -199,10 +199,7 @@ fn a_damaged_parquet_file_is_an_error() {
 /// numpy and pyarrow read what is exported, and what they write is imported.
 #[test]
 fn python_reads_and_writes_the_same() {
-    let Ok(python) = std::env::var("TOKENGRID_PYTHON") else {
-        eprintln!("skipped: TOKENGRID_PYTHON names no Python with numpy and pyarrow");
-        return;
-    };
+    let Some(python) = tokengrid_test_support::python_with("import numpy, pyarrow") else { return };
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     export_npy(&cache, &temp.path().join("npy"), RESUME).unwrap();

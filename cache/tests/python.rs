@@ -12,11 +12,7 @@ const BOOK: &str = include_str!("../../docs/src/cache-format.md");
 
 #[test]
 fn the_reader_of_the_book_reads_what_was_written() {
-    let Ok(python) = std::env::var("TOKENGRID_PYTHON") else {
-        assert!(std::env::var_os("CI").is_none(), "CI sets TOKENGRID_PYTHON");
-        eprintln!("skipped: TOKENGRID_PYTHON names no Python with numpy and pyarrow (`make test` sets it)");
-        return;
-    };
+    let Some(python) = tokengrid_test_support::python_with("import numpy, pyarrow") else { return };
     let (temp, dir) = small_cache();
     let code = BOOK.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(code.lines().filter(|line| !line.trim().is_empty()).count() <= 30, "it is meant to be short");

@@ -137,8 +137,8 @@ fn a_row_takes_at_most_600_bytes() {
         }
         writer.finish().unwrap();
         let info = inspect(temp.path()).unwrap();
-        println!("{views} views, shuffled {shuffled}: {:.1} bytes a row", info.bytes_per_row);
-        assert!(info.bytes_per_row <= 600.0, "{} bytes a row, {views} views", info.bytes_per_row);
+        println!("{views} views, shuffled {shuffled}: {:.1} bytes per row", info.bytes_per_row);
+        assert!(info.bytes_per_row <= 600.0, "{} bytes per row, {views} views", info.bytes_per_row);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`collect`] | pictures through the network, into the sums that those figures need |
 //! | [`extremes`] | the best and the worst reconstructions |
 //! | [`progress`] | counts, progress, and the wish to stop |
+//! | [`pass_memory`] | whether a whole picture fits through the tokenizer |
 //! | [`pictures`] | the pictures themselves: any source, or an `.npz` file; streamed |
 //! | [`inception`] | the network: pictures to pool3 features, logits and spatial features |
 //! | [`moments`] | mean and covariance of features that are never held together |
@@ -27,6 +28,7 @@ pub mod frechet;
 pub mod inception;
 pub mod manifold;
 pub mod moments;
+pub mod pass_memory;
 pub mod perceptual;
 pub mod pictures;
 pub mod progress;

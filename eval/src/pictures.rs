@@ -1,11 +1,11 @@
 //! Sets of pictures, streamed in order: any source of images, or the array of an `.npz` file.
 
 use crate::EvalError;
-use crossbeam::channel::{Sender, bounded};
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokengrid_ingest::{Bad, Limits, MAX_PIXELS, Recipe, Source, Stage, StreamConfig, ViewStream, Views, decode_rgb};
+use tokengrid_ingest::{
+    AcceptSize, Bad, Limits, MAX_PIXELS, Recipe, Source, StreamConfig, ViewStream, Views, WholeImage, WholeStream,
+};
 use tokengrid_model::Picture;
 use tokengrid_sample::arrays::{ArrayError, Element, Npz};
 
@@ -91,16 +91,19 @@ impl Pictures {
         }
     }
 
-    /// Calls `each` with every picture, in order. A few are decoded ahead by other threads.
+    /// Calls `each` with every picture, in order. A few are decoded ahead by other threads. Whole pictures of a source whose
+    /// sizes `accept` refuses are bad ones.
     ///
     /// # Errors
     /// What `each` returns; an array that ends too early.
-    pub fn each(&self, each: Each) -> Result<(), EvalError> {
+    pub fn each(&self, accept: AcceptSize, each: Each) -> Result<(), EvalError> {
         match self {
-            Pictures::Source { source, cut: Cut::Whole, threads, limits } => each_whole(source, *threads, limits, each),
-            Pictures::Source { source, cut: Cut::Center(size), threads, limits } => {
+            Pictures::Source { source, cut, threads, limits } => {
                 let config = StreamConfig { threads: *threads, limits: *limits, ..StreamConfig::default() };
-                each_center(source, *size, config, each)
+                match cut {
+                    Cut::Whole => each_whole(source, accept, config, each),
+                    Cut::Center(size) => each_center(source, *size, config, each),
+                }
             }
             Pictures::Npz { path, count } => each_of_npz(path, *count, each),
         }
@@ -117,40 +120,13 @@ fn each_center(source: &Arc<Source>, size: u32, config: StreamConfig, each: Each
     Ok(())
 }
 
-/// Whole images, a chunk of them decoded while the one before is used.
-fn each_whole(source: &Source, threads: usize, limits: &Limits, each: Each) -> Result<(), EvalError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| EvalError::io("start threads to read", source.root())(std::io::Error::other(e)))?;
-    let chunk = 2 * pool.current_num_threads();
-    let produce = |sender: Sender<Vec<Item>>| {
-        for first in (0..source.len()).step_by(chunk) {
-            let range = first..(first + chunk).min(source.len());
-            let items = pool.install(|| range.into_par_iter().map(|index| decode(source, index, limits)).collect());
-            // Nobody listens any more: the consumer met an error.
-            if sender.send(items).is_err() {
-                return;
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let (sender, receiver) = bounded(1);
-        scope.spawn(move || produce(sender));
-        // The receiver goes with the loop, so that the producer ends with it.
-        for item in receiver.into_iter().flatten() {
-            each(item)?;
-        }
-        Ok(())
-    })
-}
-
-fn decode(source: &Source, index: usize, limits: &Limits) -> Item {
-    let mut bytes = vec![];
-    let bad = |stage, reason: String| Bad { stage, reason };
-    let read = source.read(index, &mut bytes).map_err(|e| bad(Stage::Read, e.to_string()));
-    let outcome = read.and_then(|()| decode_rgb(&bytes, limits).map_err(|e| bad(Stage::Decode, e.to_string())));
-    let picture =
-        |image: tokengrid_ingest::RgbImage| Picture::new(image.width as usize, image.height as usize, image.pixels);
-    Item { key: source.key(index).to_string(), outcome: outcome.map(picture) }
+fn each_whole(source: &Arc<Source>, accept: AcceptSize, config: StreamConfig, each: Each) -> Result<(), EvalError> {
+    for WholeImage { key, outcome, .. } in WholeStream::spawn(Arc::clone(source), accept, config) {
+        let picture =
+            |image: tokengrid_ingest::RgbImage| Picture::new(image.width as usize, image.height as usize, image.pixels);
+        each(Item { key, outcome: outcome.map(picture) })?;
+    }
+    Ok(())
 }
 
 fn each_of_npz(path: &Path, count: usize, each: Each) -> Result<(), EvalError> {

@@ -4,7 +4,7 @@ use crate::EvalError;
 use crate::pictures::{Item, Pictures};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokengrid_ingest::{BadCounter, BadPolicy};
+use tokengrid_ingest::{AcceptSize, BadCounter, BadPolicy};
 use tokengrid_model::Picture;
 
 /// An image that could not be used.
@@ -35,12 +35,14 @@ pub struct Watch<'a> {
     pub progress: &'a mut dyn FnMut(&Progress),
 }
 
-/// Calls `good` with every picture that can be used, in order, and returns the others.
+/// Calls `good` with every picture that can be used, in order, and returns the others, those of sizes that `accept` refuses
+/// included.
 ///
 /// # Errors
 /// More bad images than the policy allows; what `good` returns; [`EvalError::Stopped`].
 pub(super) fn each_good(
     pictures: &Pictures,
+    accept: AcceptSize,
     policy: BadPolicy,
     watch: &mut Watch,
     good: &mut dyn FnMut(String, Picture) -> Result<(), EvalError>,
@@ -49,7 +51,7 @@ pub(super) fn each_good(
     let mut counter = BadCounter::new(policy, total);
     let mut bad_images = vec![];
     let mut done = 0;
-    pictures.each(&mut |Item { key, outcome }| {
+    pictures.each(accept, &mut |Item { key, outcome }| {
         match outcome {
             Ok(picture) => {
                 counter.good();

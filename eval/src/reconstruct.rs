@@ -1,8 +1,9 @@
 //! One image through the tokenizer and back.
 
 use crate::EvalError;
+use crate::pass_memory::PassMemory;
 use std::path::Path;
-use tokengrid_ingest::{Limits, Recipe, RgbImage, Views, decode_rgb, psnr, views_of};
+use tokengrid_ingest::{Limits, Recipe, Views, decode_rgb_if, psnr, views_of_file};
 use tokengrid_model::tokenizer::pass;
 use tokengrid_model::{ModelError, Picture, Runtime, Tokenizer};
 
@@ -43,12 +44,17 @@ pub fn reconstruct(
     check_extent(extent, tokenizer)?;
     let refuse = |reason: String| EvalError::Picture { path: path.into(), reason };
     let bytes = std::fs::read(path).map_err(EvalError::io("read", path))?;
-    let image = decode_rgb(&bytes, &Limits::default()).map_err(|e| refuse(e.to_string()))?;
+    let limits = Limits::default();
     let original = match extent {
-        Extent::Original => picture(image),
+        Extent::Original => {
+            let memory = PassMemory::new(tokenizer, runtime.device);
+            let mut accept = |width, height| memory.check(width, height);
+            let image = decode_rgb_if(&bytes, &limits, &mut accept).map_err(|e| refuse(e.to_string()))?;
+            Picture::new(image.width as usize, image.height as usize, image.pixels)
+        }
         Extent::Square(size) => {
             let recipe = Recipe { size, views: Views::Center, ..Recipe::default() };
-            let mut views = views_of(&image, "", &recipe).map_err(|e| refuse(e.to_string()))?;
+            let mut views = views_of_file(&bytes, "", &recipe, &limits).map_err(|bad| refuse(bad.reason))?;
             Picture::new(size as usize, size as usize, views.remove(0).pixels)
         }
     };
@@ -67,10 +73,6 @@ pub fn check_extent(extent: Extent, tokenizer: &Tokenizer) -> Result<(), EvalErr
         }
         _ => Ok(()),
     }
-}
-
-fn picture(image: RgbImage) -> Picture {
-    Picture::new(image.width as usize, image.height as usize, image.pixels)
 }
 
 fn through(original: Picture, tokenizer: &Tokenizer, runtime: &Runtime) -> Result<Reconstruction, EvalError> {

@@ -11,6 +11,7 @@ use crate::codebook::{CodeCounter, CodebookUse};
 use crate::collect::{Collector, Wanted};
 use crate::extremes::{Extremes, Pair};
 use crate::frechet::frechet_distance;
+use crate::pass_memory::PassMemory;
 use crate::perceptual::{LpipsSum, Net};
 use crate::pictures::Pictures;
 use crate::progress::{BadImage, Watch, each_good};
@@ -18,6 +19,7 @@ use crate::ssim::ssim;
 use crate::{BATCH_BYTES_MAX, Inception, Protocol};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Instant;
 use tch::Device;
 use tokengrid_ingest::{BadPolicy, psnr};
@@ -91,7 +93,9 @@ impl ReconstructionJob<'_> {
             let bytes: usize = batch.iter().map(|(_, picture)| picture.rgb.len()).sum();
             batch.len() >= self.batch_size || bytes >= BATCH_BYTES_MAX
         };
-        let bad = each_good(&self.pictures, self.bad_policy, watch, &mut |key, picture| {
+        let memory = PassMemory::new(self.tokenizer, self.runtime.device);
+        let accept = Arc::new(move |width, height| memory.check(width, height));
+        let bad = each_good(&self.pictures, accept, self.bad_policy, watch, &mut |key, picture| {
             let size = |picture: &Picture| (picture.width, picture.height);
             if batch.first().is_some_and(|(_, first)| size(first) != size(&picture)) {
                 self.measure(std::mem::take(&mut batch), &mut sums)?;

@@ -135,7 +135,9 @@ impl SamplesJob<'_> {
         let wanted =
             Wanted { spatial: want_spatial, splits: want_score.then_some(splits), features: self.precision_recall };
         let mut collector = Collector::new(self.inception, self.protocol, self.batch_size, wanted);
-        let bad = each_good(pictures, self.bad_policy, watch, &mut |_, picture| collector.push(&picture))?;
+        let bad = each_good(pictures, Arc::new(|_, _| Ok(())), self.bad_policy, watch, &mut |_, picture| {
+            collector.push(&picture)
+        })?;
         Ok((collector.finish()?, bad))
     }
 

@@ -1,14 +1,20 @@
-//! How fast the pixels come: the resampler's kernels, JPEG decoding, and whole files to views, on the bundled photographs.
+//! How fast the pixels come: the resampler's kernels, JPEG decoding, whole files to views, and images out of Parquet, on the
+//! bundled photographs. What can be switched off is measured beside what is left without it.
 //!
-//! `cargo bench -p tokengrid-ingest`
+//! `cargo bench -p tokengrid-ingest`, or a part of it: `cargo bench -p tokengrid-ingest -- photographs`
+
+#[path = "../tests/containers/parquet.rs"]
+mod parquet_file;
 
 use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use parquet::basic::Compression;
+use parquet_file::{Layout, Row};
 use tokengrid_ingest::{
-    Kernel, Limits, Recipe, Region, Resampler, Resize, RgbImage, Source, SourceOptions, decode_rgb, target_size,
-    views_of, views_of_file,
+    JpegEntropy, Kernel, Limits, Recipe, Region, Resampler, RgbImage, Source, SourceOptions, decode_rgb,
+    set_memory_budget, target_size, views_of, views_of_file,
 };
 
 /// The bundled photographs, as files.
@@ -46,32 +52,69 @@ fn resample(c: &mut Criterion) {
     group.finish();
 }
 
-/// One file after the other: decoded whole, and from file to view.
+/// One file after the other: decoded whole, and from file to view; by the entropy decoder of this crate, and by libjpeg's.
 fn files(c: &mut Criterion) {
     let files = photos();
     let mut group = c.benchmark_group("photographs");
     group.throughput(Throughput::Elements(1));
-    let exact = Recipe::default();
-    let fast = Recipe { resize: Resize::Fast, ..exact };
-    let mut run = |name: &str, work: &dyn Fn(&[u8])| {
+    let recipe = Recipe::default();
+    let mut run = |name: String, work: &dyn Fn(&[u8])| {
         let mut next = (0..files.len()).cycle();
         let mut file = || &files[next.next().expect("endless")][..];
         group.bench_function(name, |b| b.iter_batched(&mut file, work, BatchSize::SmallInput));
     };
-    run("decoded whole", &|file| {
-        black_box(decode(file));
-    });
-    run("decoded whole, then to a view", &|file| {
-        black_box(views_of(&decode(file), "", &exact).expect("views"));
-    });
-    run("to a view, as far as needed", &|file| {
-        black_box(views_of_file(file, "", &exact, &Limits::default()).expect("views"));
-    });
-    run("to a view, fast resize", &|file| {
-        black_box(views_of_file(file, "", &fast, &Limits::default()).expect("views"));
+    for (whose, jpeg_entropy) in [("own", JpegEntropy::Own), ("libjpeg's", JpegEntropy::Libjpeg)] {
+        let limits = Limits { jpeg_entropy, ..Limits::default() };
+        run(format!("decoded whole, {whose} entropy decoder"), &|file| {
+            black_box(decode_rgb(file, &limits).expect("a sound photograph"));
+        });
+        run(format!("to a view, {whose} entropy decoder"), &|file| {
+            black_box(views_of_file(file, "", &recipe, &limits).expect("views"));
+        });
+    }
+    run("decoded whole, then to a view".to_owned(), &|file| {
+        black_box(views_of(&decode(file), "", &recipe).expect("views"));
     });
     group.finish();
 }
 
-criterion_group!(benches, resample, files);
+/// Images of a Parquet file, and how many of them a page holds.
+const ROWS: usize = 480;
+const ROWS_PER_PAGE: usize = 48;
+
+/// Images of a Parquet file whose rows are shuffled, read in the order of their keys: alone, and with their pages. Memory for
+/// decoded pages is as short for this file of 18 MB as it is by default for a data set of hundreds of gigabytes: a page or two.
+fn parquet_in_order_of_keys(c: &mut Criterion) {
+    let (photos, folder) = (photos(), tempfile::tempdir().expect("temporary folder"));
+    // 7 and 480 have no common factor: a row's neighbours are far away in the order of keys.
+    let row = |i: usize| -> Row {
+        (Some(photos[i % photos.len()].clone()), Some(format!("{:04}.JPEG", i * 7 % ROWS)), Some(0))
+    };
+    let rows: Vec<Row> = (0..ROWS).map(row).collect();
+    set_memory_budget(16 << 20);
+    let mut group = c.benchmark_group("Parquet in the order of keys");
+    group.sample_size(10).throughput(Throughput::Elements(ROWS as u64));
+    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY] {
+        let layout = Layout {
+            compression,
+            dictionary: false,
+            rows_per_group: ROWS,
+            rows_per_page: ROWS_PER_PAGE,
+            ..Layout::default()
+        };
+        let path = folder.path().join("photos.parquet");
+        parquet_file::write(&path, &rows, None, layout);
+        for (how, whole_pages) in [("alone", false), ("with their pages", true)] {
+            let options = SourceOptions { whole_pages, ..SourceOptions::default() };
+            let read_all = || {
+                let (source, mut bytes) = (Source::open(&path, &options).expect("a source"), Vec::new());
+                (0..source.len()).for_each(|i| source.read(i, &mut bytes).expect("readable"));
+            };
+            group.bench_function(format!("{compression}, {how}"), |b| b.iter(read_all));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, resample, files, parquet_in_order_of_keys);
 criterion_main!(benches);

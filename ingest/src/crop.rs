@@ -1,8 +1,8 @@
 //! One decoded image to its views: where the crops lie, and their pixels.
 
 use crate::decode::{Picture, RgbImage};
-use crate::recipe::{Recipe, RecipeError, Resize, Views};
-use crate::resample::{FastResampler, Plane, Region, Resampler, source_region, target_size};
+use crate::recipe::{Recipe, RecipeError, Views};
+use crate::resample::{Plane, Region, Resampler, source_region, target_size};
 
 /// One view of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +127,6 @@ fn splitmix64(mut z: u64) -> u64 {
 #[derive(Debug, Default)]
 pub(crate) struct Cutter {
     resampler: Resampler,
-    fast: FastResampler,
     recipe: Recipe,
     /// Columns and rows of the image before and after resizing.
     whole: (u32, u32),
@@ -207,10 +206,7 @@ impl Cutter {
     }
 
     fn resize(&mut self, plane: Plane<'_>, region: Region, out: &mut [u8]) {
-        match self.recipe.resize {
-            Resize::PillowBilinear => self.resampler.resize_plane(plane, self.whole, self.resized, region, out),
-            Resize::Fast => self.fast.resize_plane(plane, self.whole, self.resized, region, out),
-        }
+        self.resampler.resize_plane(plane, self.whole, self.resized, region, out);
     }
 
     /// Gives buffers back that grew beyond `bytes`.

@@ -173,7 +173,7 @@ pub enum IngestError {
         problem: String,
     },
     /// A line of a label file that cannot be used.
-    #[error("{path} line {line}: {problem}; expected an image's key or file name, white space, and its class index or wnid, or one class index or wnid a line", path = .path.display())]
+    #[error("{path} line {line}: {problem}; expected an image's key or file name, white space, and its class index or wnid, or one class index or wnid per line", path = .path.display())]
     LabelLine {
         /// The label file.
         path: PathBuf,

@@ -49,13 +49,19 @@ mod stages;
 mod stream;
 
 pub use crop::{View, ViewError, views_of};
-pub use decode::{DecodeError, Format, Limits, MAX_PIXELS, RgbImage, decode_rgb, exif_orientation, jpeg_simd};
+pub use decode::{
+    Accept, DecodeError, Format, JpegEntropy, Limits, MAX_PIXELS, RgbImage, decode_rgb, decode_rgb_if,
+    exif_orientation, jpeg_simd, picture_size,
+};
 pub use error::{Bad, IngestError, Stage};
-pub use memory::{memory_budget, set_memory_budget};
+pub use memory::{memory_budget, set_memory_budget, share_memory_budget};
 pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};
 pub use psnr::psnr;
 pub use recipe::{Factor, Orientation, Recipe, RecipeError, Resize, Views};
 pub use resample::{Kernel, Region, Resampler, target_size};
-pub use source::{MAX_FILE_BYTES, OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions};
+pub use source::{MAX_FILE_BYTES, OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions, lies_in};
 pub use stages::{StageCounters, StageSeconds, StageTimes};
-pub use stream::{BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, views_of_file};
+pub use stream::{
+    AcceptSize, BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, WholeImage,
+    WholeStream, views_of_file,
+};

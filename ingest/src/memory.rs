@@ -2,10 +2,12 @@
 //!
 //! Claims are served in the order in which they are made, so that a huge picture is not kept waiting forever by small ones.
 //! A thread holds one claim at most and waits for nothing else while it holds it: that is why nobody waits in a circle.
+//! Where finished pictures keep their claims until a consumer takes them in order, they are claimed in that order ([`Turns`]).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The budget where the system does not say how much memory there is, in bytes.
 const UNKNOWN_BUDGET_BYTES: u64 = 2 << 30;
@@ -18,6 +20,9 @@ const LEAST_DEFAULT_BYTES: u64 = 1 << 30;
 
 /// The budget of this process, in bytes; 0 until it is set.
 static BUDGET_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Processes of one job that share this machine's memory.
+static NUM_PROCESSES: AtomicU64 = AtomicU64::new(1);
 
 static BUDGET: Budget = Budget::new();
 
@@ -32,15 +37,22 @@ pub fn set_memory_budget(bytes: u64) {
     BUDGET_BYTES.store(bytes.max(1), Ordering::Relaxed);
 }
 
+/// Says how many processes of one job share this machine, this one included: the default budget is a part of theirs. A budget
+/// that was [set](set_memory_budget) is that of each.
+pub fn share_memory_budget(num_processes: usize) {
+    NUM_PROCESSES.store(num_processes.max(1) as u64, Ordering::Relaxed);
+}
+
 /// What pictures that are being decoded may take together, in bytes.
 ///
 /// Unless it was set: an eighth of the memory that this process may use (that of the machine, or the limit of its cgroup), but
-/// a gibibyte at least where that is no more than half of it.
+/// a gibibyte at least where that is no more than half of it. Processes that [share](share_memory_budget) a machine have equal
+/// parts of that.
 pub fn memory_budget() -> u64 {
     match BUDGET_BYTES.load(Ordering::Relaxed) {
         0 => {
-            static DEFAULT: OnceLock<u64> = OnceLock::new();
-            *DEFAULT.get_or_init(|| default_budget(usable_memory()))
+            static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
+            default_budget(*MEMORY.get_or_init(usable_memory), NUM_PROCESSES.load(Ordering::Relaxed))
         }
         bytes => bytes,
     }
@@ -68,8 +80,10 @@ pub(crate) fn claim(bytes: u64) -> Claim {
     BUDGET.claim(bytes, memory_budget())
 }
 
-fn default_budget(memory: Option<u64>) -> u64 {
-    memory.map_or(UNKNOWN_BUDGET_BYTES, |bytes| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2)).max(1))
+/// The default of each of `num_processes` on a machine with so much memory.
+fn default_budget(memory: Option<u64>, num_processes: u64) -> u64 {
+    let share = |bytes: u64| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2));
+    memory.map_or(UNKNOWN_BUDGET_BYTES / num_processes, |bytes| share(bytes / num_processes)).max(1)
 }
 
 /// The machine's memory or the least limit of the control groups that this process is in, in bytes.
@@ -162,6 +176,78 @@ impl Budget {
     }
 }
 
+impl Claim {
+    /// Gives back what exceeds `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        if less > 0 {
+            let mut state = self.budget.lock();
+            state.claimed_bytes -= less;
+            self.bytes -= less;
+            self.budget.wake(state);
+        }
+    }
+}
+
+/// An order in which claims are made, whichever thread is first to know how much it needs. The claims may then be held until
+/// somebody takes the pictures in the same order: of those that wait for memory, the first one waits for none behind it.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    passed: Mutex<Passed>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Passed {
+    /// Number whose turn it is.
+    next: u64,
+    /// Numbers behind it that have given up their turns.
+    ahead: BTreeSet<u64>,
+}
+
+/// The turn of one picture; dropping it passes it on.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
+    number: u64,
+}
+
+impl Turns {
+    /// The turn with this number, counted from 0; each number is given once.
+    pub(crate) fn turn(self: &Arc<Turns>, number: u64) -> Turn {
+        Turn { turns: Arc::clone(self), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Passed> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Waits for the turn, and then for memory.
+    pub(crate) fn claim(self, bytes: u64) -> Claim {
+        let mut passed = self.turns.lock();
+        while passed.next != self.number {
+            passed = self.turns.changed.wait(passed).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(passed);
+        claim(bytes)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut passed = self.turns.lock();
+        passed.ahead.insert(self.number);
+        while let Some(first) = passed.ahead.first().copied().filter(|&first| first == passed.next) {
+            passed.ahead.remove(&first);
+            passed.next += 1;
+        }
+        drop(passed);
+        self.turns.changed.notify_all();
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         if self.bytes > kept_bytes() {
@@ -236,11 +322,43 @@ mod tests {
     #[test]
     fn the_default_is_a_share_of_the_memory() {
         const GIB: u64 = 1 << 30;
-        assert_eq!(default_budget(Some(64 * GIB)), 8 * GIB);
-        assert_eq!(default_budget(Some(3 * GIB)), GIB, "enough for any picture");
-        assert_eq!(default_budget(Some(GIB)), GIB / 2);
-        assert_eq!(default_budget(None), UNKNOWN_BUDGET_BYTES);
+        assert_eq!(default_budget(Some(64 * GIB), 1), 8 * GIB);
+        assert_eq!(default_budget(Some(3 * GIB), 1), GIB, "enough for any picture");
+        assert_eq!(default_budget(Some(GIB), 1), GIB / 2);
+        assert_eq!(default_budget(None, 1), UNKNOWN_BUDGET_BYTES);
         assert_eq!(total_of("MemTotal:       24683652 kB\nMemFree: 1 kB\n"), Some(24_683_652 * 1024));
         assert!(usable_memory().is_none_or(|bytes| bytes > 64 << 20));
+    }
+
+    #[test]
+    fn processes_of_one_machine_share_its_default() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(default_budget(Some(64 * GIB), 4), 2 * GIB);
+        assert_eq!(
+            default_budget(Some(24 * GIB), 8),
+            GIB,
+            "enough for any picture, and a third of the memory together"
+        );
+        assert_eq!(default_budget(Some(8 * GIB), 16), GIB / 4, "half of the memory together");
+        assert_eq!(default_budget(None, 4), UNKNOWN_BUDGET_BYTES / 4);
+    }
+
+    #[test]
+    fn claims_are_made_in_turn_and_held_ones_are_waited_for() {
+        let turns: Arc<Turns> = Arc::default();
+        let [first, second, third] = [0, 1, 2].map(|number| turns.turn(number));
+        thread::scope(|scope| {
+            let last = scope.spawn(|| third.claim(1));
+            // A picture that turned out to need no memory.
+            drop(second);
+            thread::sleep(Duration::from_millis(20));
+            assert!(!last.is_finished() && turns.lock().next == 0, "the first one has not claimed yet");
+            let mut held = first.claim(1 << 20);
+            held.shrink(10);
+            assert_eq!(held.bytes, 10);
+            drop(last.join().expect("served"));
+        });
+        assert_eq!(turns.lock().next, 3);
+        assert!(turns.lock().ahead.is_empty());
     }
 }

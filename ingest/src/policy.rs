@@ -53,7 +53,7 @@ impl BadPolicy {
 #[non_exhaustive]
 pub enum TooBad {
     /// An image is bad, and the policy is [`OnBad::Fail`].
-    #[error("cannot {stage} `{key}`: {reason}; leave out `--on-bad fail` to set bad images aside and go on", stage = .bad.stage, reason = .bad.reason)]
+    #[error("cannot {stage} `{key}`: {reason}; leave out `--on-bad fail` to quarantine bad images and continue", stage = .bad.stage, reason = .bad.reason)]
     Image {
         /// The image's name.
         key: String,

@@ -134,29 +134,41 @@ impl From<Views> for String {
     }
 }
 
-/// The resampler.
+/// The resampler. There is one; recipes name it, so that another can be told from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum Resize {
-    /// Pillow's BILINEAR with antialiasing, equal to the bit.
+    /// Pillow's BILINEAR with antialiasing, equal to the bit. Written `pillow-bilinear`.
     #[default]
-    #[serde(rename = "pillow-bilinear")]
     PillowBilinear,
-    /// The `fast_image_resize` crate's bilinear: the same filter with less precise coefficients. A tenth of the values differ
-    /// from the exact ones, by 1 (rarely by 2).
-    #[serde(rename = "fast-bilinear")]
-    Fast,
 }
 
 impl FromStr for Resize {
     type Err = RecipeError;
 
-    /// `exact` or `fast`.
+    /// `exact`, or the name in recipes.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "exact" | "pillow-bilinear" => Ok(Resize::PillowBilinear),
-            "fast" | "fast-bilinear" => Ok(Resize::Fast),
+            "fast" | "fast-bilinear" => Err(RecipeError::RemovedResize { given: text.to_owned() }),
             _ => Err(RecipeError::Resize { given: text.to_owned() }),
+        }
+    }
+}
+
+impl TryFrom<String> for Resize {
+    type Error = RecipeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Resize> for String {
+    fn from(resize: Resize) -> String {
+        match resize {
+            Resize::PillowBilinear => "pillow-bilinear".to_owned(),
         }
     }
 }
@@ -256,9 +268,11 @@ impl Recipe {
     /// Reads [`Recipe::to_json`]'s form.
     ///
     /// # Errors
-    /// [`RecipeError`] for text that is not a recipe, has unknown fields, or is out of range.
+    /// [`RecipeError`] for text that is not a recipe, has unknown fields, is out of range, or names a resampler of earlier
+    /// versions.
     pub fn from_json(text: &str) -> Result<Recipe, RecipeError> {
-        let recipe: Recipe = serde_json::from_str(text).map_err(|source| RecipeError::Json { source })?;
+        let recipe: Recipe = serde_json::from_str(text)
+            .map_err(|source| removed_resize(text).unwrap_or(RecipeError::Json { source }))?;
         recipe.validate()?;
         Ok(recipe)
     }
@@ -278,6 +292,13 @@ impl FromStr for Recipe {
     }
 }
 
+/// What is wrong with the resampler of a recipe, if it is one of earlier versions.
+fn removed_resize(text: &str) -> Option<RecipeError> {
+    let recipe: serde_json::Value = serde_json::from_str(text).ok()?;
+    let error = recipe["resize"].as_str()?.parse::<Resize>().err()?;
+    matches!(error, RecipeError::RemovedResize { .. }).then_some(error)
+}
+
 /// A recipe that cannot be followed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -291,8 +312,16 @@ pub enum RecipeError {
         given: String,
     },
     /// An unknown resampler.
-    #[error("resampler '{given}'; expected exact or fast")]
+    #[error("resampler '{given}'; expected exact")]
     Resize {
+        /// What was given.
+        given: String,
+    },
+    /// A resampler of earlier versions.
+    #[error(
+        "resampler '{given}' was removed: it was no faster than exact, the default, and differed from it by one level in a tenth of the values; caches made with it can still be read"
+    )]
+    RemovedResize {
         /// What was given.
         given: String,
     },

@@ -15,7 +15,8 @@ pub struct StageCounters {
     resize_ns: AtomicU64,
     encode_ns: AtomicU64,
     write_ns: AtomicU64,
-    /// Time by which every step of a stage is drawn out, for tests: by [`Stage`].
+    /// Time by which every step of a stage is drawn out: by [`Stage`].
+    #[cfg(test)]
     delay_ns: [AtomicU64; Stage::ALL.len()],
     blocked_ns: AtomicU64,
     starved_ns: AtomicU64,
@@ -119,17 +120,15 @@ impl StageCounters {
     pub fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
-        let delay_ns = self.delay_ns[stage as usize].load(Ordering::Relaxed);
-        if delay_ns > 0 {
-            std::thread::sleep(Duration::from_nanos(delay_ns));
-        }
+        #[cfg(test)]
+        std::thread::sleep(Duration::from_nanos(self.delay_ns[stage as usize].load(Ordering::Relaxed)));
         add_time(self.counter(stage), start);
         result
     }
 
-    /// Draws every later step of `stage` out by `delay`: for tests of what a report says about a slow stage.
-    #[doc(hidden)]
-    pub fn slow_down(&self, stage: Stage, delay: Duration) {
+    /// Draws every later step of `stage` out by `delay`.
+    #[cfg(test)]
+    pub(crate) fn slow_down(&self, stage: Stage, delay: Duration) {
         let delay_ns = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
         self.delay_ns[stage as usize].store(delay_ns, Ordering::Relaxed);
     }
@@ -167,3 +166,7 @@ impl StageCounters {
 fn add_time(counter: &AtomicU64, since: Instant) {
     counter.fetch_add(u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
+
+#[cfg(test)]
+#[path = "stages_tests.rs"]
+mod tests;

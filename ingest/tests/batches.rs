@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{golden, small_images};
-use tokengrid_ingest::{
-    BatchStream, ImageViews, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views,
-};
+use tokengrid_ingest::{BatchStream, ImageViews, Recipe, Source, SourceOptions, StreamConfig, ViewStream};
 
 const SIZE: u32 = 48;
 const VIEW_BYTES: usize = (SIZE * SIZE * 3) as usize;
@@ -132,38 +130,4 @@ fn dropping_a_stream_of_batches_stops_an_endless_one() {
         assert_eq!(batches.by_ref().take(taken).count(), taken);
     }
     assert_eq!(Arc::strong_count(&source), 1, "no worker is left that holds the source");
-}
-
-#[test]
-fn order_holds_when_images_take_different_times() {
-    let (_root, source) = small_images(80);
-    let order = (0..80).inspect(|i| std::thread::sleep(Duration::from_micros(i * 7919 % 900)));
-    let order: Box<dyn Iterator<Item = u64> + Send> = Box::new(order);
-    let batches = BatchStream::spawn(source, order.map(|i| i as usize), recipe("center"), 3, config(8, 16));
-    let counters = batches.counters();
-    let mut seen = vec![];
-    for batch in batches {
-        // Changes while images are under way: later ones overtake earlier ones.
-        counters.slow_down(Stage::Decode, Duration::from_micros(seen.len() as u64 * 7919 % 700));
-        seen.extend(batch.images().iter().map(|image| image.index));
-    }
-    assert_eq!(seen, (0..80).collect::<Vec<_>>());
-}
-
-#[test]
-fn the_slowest_stage_is_named() {
-    let (_root, source) = small_images(12);
-    for slow in Stage::ALL {
-        let recipe = Recipe { size: 8, views: Views::Center, ..Recipe::default() };
-        let mut batches = BatchStream::spawn(Arc::clone(&source), 0..12, recipe, 1, config(2, 2));
-        let counters = batches.counters();
-        counters.slow_down(slow, Duration::from_millis(30));
-        for _batch in batches.by_ref() {
-            counters.timed(Stage::Encode, || {});
-            counters.timed(Stage::Write, || {});
-        }
-        let (stage, share) = batches.times().slowest().expect("something was done");
-        assert_eq!(stage, slow);
-        assert!(share > 0.5 && share <= 1.0, "{stage}: {share}");
-    }
 }

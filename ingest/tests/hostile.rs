@@ -146,7 +146,7 @@ fn a_small_file_that_claims_a_legal_but_huge_picture_costs_little() {
     let mut cut = resized_jpeg(13_000, 13_000);
     cut.truncate(cut.len() / 2);
     assert!(decode(&cut).is_err());
-    // The kernel's count lags by a few pages a thread, so that it may seem to fall.
+    // The kernel's count lags by a few pages per thread, so that it may seem to fall.
     let grown = peak_memory_kb().saturating_sub(before);
     assert!(grown < 200_000, "{grown} kB");
 }

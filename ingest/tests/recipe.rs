@@ -41,15 +41,25 @@ fn views_are_read_and_written_in_the_same_words() {
 
 #[test]
 fn what_departs_from_the_reference_is_recorded() {
-    let (resize, orientation) = ("fast".parse().expect("fast"), "apply".parse().expect("apply"));
-    let recipe = Recipe { resize, orientation, ..Recipe::default() };
-    let line = r#"{"size":256,"views":"center","seed":0,"resize":"fast-bilinear","orientation":"apply"}"#;
+    let recipe = Recipe { orientation: "apply".parse().expect("apply"), ..Recipe::default() };
+    let line = r#"{"size":256,"views":"center","seed":0,"resize":"pillow-bilinear","orientation":"apply"}"#;
     assert_eq!(recipe.to_json(), line);
     assert_eq!(Recipe::from_json(line).expect("recipe"), recipe);
     assert_eq!(("exact".parse().ok(), "ignore".parse().ok()), (Some(Resize::default()), Some(Orientation::default())));
     let (resize, orientation) = ("lanczos".parse::<Resize>(), "auto".parse::<Orientation>());
-    assert_eq!(resize.expect_err("unknown").to_string(), "resampler 'lanczos'; expected exact or fast");
+    assert_eq!(resize.expect_err("unknown").to_string(), "resampler 'lanczos'; expected exact");
     assert_eq!(orientation.expect_err("unknown").to_string(), "EXIF orientation 'auto'; expected ignore or apply");
+}
+
+#[test]
+fn the_resampler_of_earlier_versions_is_refused_and_not_taken_for_the_exact_one() {
+    let line = r#"{"size":256,"views":"center","seed":0,"resize":"fast-bilinear","orientation":"ignore"}"#;
+    for message in [
+        "fast".parse::<Resize>().expect_err("removed").to_string(),
+        Recipe::from_json(line).expect_err("removed").to_string(),
+    ] {
+        assert!(message.contains("was removed") && message.contains("exact, the default"), "{message}");
+    }
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn several_scans_without_an_end_are_refused_by_their_markers() {
 
 #[test]
 fn coefficients_count_as_memory_of_a_picture() {
-    // Three full planes of two bytes a sample, and three of one: 1.4 GiB.
+    // Three full planes of two bytes per sample, and three of one: 1.4 GiB.
     let error = decode(&progressive(13_000, 13_000, 1, 1)).expect_err("more than a gibibyte");
     assert!(matches!(error, DecodeError::TooMuchMemory { width: 13_000, bytes: 1_500_000_000.., .. }), "{error}");
     let limits = Limits { max_decode_bytes: 9 * 64 * 64 - 1, ..Limits::default() };

@@ -184,7 +184,7 @@ fn parquet_of_every_compression_and_layout() {
 }
 
 /// Pages that are decoded are kept for a while; images of pages that are no longer kept are had one by one, and those of
-/// compressions without a way to do that from the page again.
+/// compressions without a way to do that from the page again. With `whole_pages` all are.
 #[test]
 fn images_of_many_pages_in_any_order() {
     let root = folder();
@@ -205,14 +205,17 @@ fn images_of_many_pages_in_any_order() {
     ] {
         let layout = Layout { compression, dictionary, version_2, rows_per_group: 65, rows_per_page: 1 };
         parquet::write(&path, &rows, None, layout);
-        let source = open(&path);
-        let mut bytes = Vec::new();
+        let options = SourceOptions { whole_pages: true, ..SourceOptions::default() };
+        let (source, by_pages) = (open(&path), Source::open(&path, &options).expect("source"));
+        let (mut bytes, mut bytes_by_pages) = (Vec::new(), Vec::new());
         for round in 0..3 {
             for i in 0..130 {
                 let index = i * (2 * round + 1) % 130;
                 let row = rows.iter().position(|row| row.1.as_deref() == Some(source.key(index))).expect("a row");
                 source.read(index, &mut bytes).expect("readable");
                 assert!(bytes == images[row], "{layout:?} {index}");
+                by_pages.read(index, &mut bytes_by_pages).expect("readable");
+                assert!(bytes_by_pages == bytes, "{layout:?} {index}: by pages");
             }
         }
     }

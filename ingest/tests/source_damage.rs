@@ -224,7 +224,7 @@ fn rows() -> Vec<Row> {
     (0..12).map(row).collect()
 }
 
-/// Not compressed, four rows a group, two rows a page.
+/// Not compressed, four rows per group, two rows per page.
 fn plain() -> Layout {
     let compression = ::parquet::basic::Compression::UNCOMPRESSED;
     Layout { compression, dictionary: false, version_2: false, rows_per_group: 4, rows_per_page: 2 }

@@ -51,7 +51,7 @@ fn a_million_images_take_bounded_memory() {
     }
     let name_bytes = name(0, 0).len();
     let held = after.saturating_sub(before) / IMAGES;
-    assert!(held < name_bytes + 120, "{held} bytes an image");
+    assert!(held < name_bytes + 120, "{held} bytes per image");
     let used = peak.saturating_sub(before) / IMAGES;
-    assert!(used < 3 * (name_bytes + 120), "{used} bytes an image while it was opened");
+    assert!(used < 3 * (name_bytes + 120), "{used} bytes per image while it was opened");
 }

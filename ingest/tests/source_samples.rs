@@ -173,7 +173,7 @@ fn label_files_that_cannot_be_read_are_spoken_of() {
     let (_root, path) = shard(&["0.jpg=a", "0.json={\"label\": 1", "1.jpg=b", "1.json={\"label\": 1}"]);
     let source = open(&path);
     assert_eq!((source.label(0), source.label(1)), (-1, 1));
-    assert!(source.notes()[0].contains("'0.jpg' is no JSON"), "{:?}", source.notes());
+    assert!(source.notes()[0].contains("'0.jpg' is not JSON"), "{:?}", source.notes());
 }
 
 #[test]

@@ -69,9 +69,6 @@ impl Runtime {
         if let Some(threads) = threads {
             tch::set_num_threads(threads.max(1) as i32);
         }
-        if device != Some("cpu") {
-            cuda::set_tf32(precision == Precision::Tf32);
-        }
         let device = match device {
             Some("cpu") => Device::Cpu,
             None => {
@@ -83,6 +80,10 @@ impl Runtime {
             }
             Some(name) => cuda_device(name)?,
         };
+        if let Device::Cuda(_) = device {
+            let refuse = |reason: String| ModelError::Device { device: "cuda".into(), reason };
+            cuda::allow_tf32(precision == Precision::Tf32).map_err(refuse)?;
+        }
         Ok(Runtime { device, precision })
     }
 }
@@ -107,7 +108,7 @@ fn cuda_device(name: &str) -> Result<Device, ModelError> {
 /// The CUDA half of libtorch is not linked in: it is loaded when a CUDA device is asked for, so that the same program
 /// runs on machines that have none of it.
 mod cuda {
-    use std::ffi::CStr;
+    use std::ffi::{CStr, c_void};
     use std::sync::OnceLock;
 
     /// Whether CUDA can be used, or why not. Loads libtorch's CUDA library at the first call.
@@ -116,15 +117,43 @@ mod cuda {
         STATE.get_or_init(load).clone()
     }
 
-    /// Chooses TensorFloat-32 or real 32-bit products, by the switches that NVIDIA's libraries and libtorch read when
-    /// they are loaded. Without this, cuDNN's convolutions would use TensorFloat-32 in what is called the exact mode.
-    pub fn set_tf32(wanted: bool) {
-        let (name, value) =
-            if wanted { ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1") } else { ("NVIDIA_TF32_OVERRIDE", "0") };
-        if std::env::var_os(name).is_none() {
-            // SAFETY: called while the command is being set up, before it starts threads that read the environment.
-            unsafe { std::env::set_var(name, value) };
+    /// libtorch's settings, `at::Context&`.
+    type Context = *mut c_void;
+
+    /// Chooses TensorFloat-32 or real 32-bit products, by libtorch's own switches. Without this, cuDNN's convolutions would
+    /// use TensorFloat-32 in what is called the exact mode.
+    ///
+    /// libtorch has no C interface to them: they are looked up by the names that its C++ functions have.
+    pub fn allow_tf32(allowed: bool) -> Result<(), String> {
+        type Global = unsafe extern "C" fn() -> Context;
+        type Set = unsafe extern "C" fn(Context, bool);
+        // SAFETY: `at::globalContext()` of C++, which is called like this function of C.
+        let context: Global = unsafe { function(c"_ZN2at13globalContextEv")? };
+        for name in [c"_ZN2at7Context17setAllowTF32CuDNNEb", c"_ZN2at7Context18setAllowTF32CuBLASEb"] {
+            // SAFETY: `at::Context::setAllowTF32...(bool)`, whose object is passed first.
+            let set: Set = unsafe { function(name)? };
+            // SAFETY: the one context of this process, which lives as long.
+            unsafe { set(context(), allowed) };
         }
+        Ok(())
+    }
+
+    /// A function of the libraries that are loaded.
+    ///
+    /// # Safety
+    /// `F` is a pointer to functions, of the signature that the one with this name has.
+    pub(super) unsafe fn function<F: Copy>(name: &CStr) -> Result<F, String> {
+        // SAFETY: a look-up by name, which ends with a zero.
+        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        if symbol.is_null() {
+            return Err(format!(
+                "this libtorch has no {}; it is of another version than the program",
+                name.to_string_lossy()
+            ));
+        }
+        const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
+        // SAFETY: the caller's promise; a pointer of the same size.
+        Ok(unsafe { std::mem::transmute_copy(&symbol) })
     }
 
     fn load() -> Result<(), String> {
@@ -170,5 +199,22 @@ mod tests {
         }
         let error = Runtime::choose(Some("cuda:3"), Precision::Fp32, None).unwrap_err().to_string();
         assert!(error.contains("cuda:3") && error.contains("--device cpu"), "{error}");
+    }
+
+    #[test]
+    fn tensor_float_32_is_switched_in_libtorch_itself() {
+        type IsAllowed = unsafe extern "C" fn(*mut std::ffi::c_void) -> bool;
+        // SAFETY: `at::globalContext()` and `at::Context::allowTF32CuBLAS() const`.
+        let (context, is_allowed): (unsafe extern "C" fn() -> *mut std::ffi::c_void, IsAllowed) = unsafe {
+            (
+                cuda::function(c"_ZN2at13globalContextEv").unwrap(),
+                cuda::function(c"_ZNK2at7Context15allowTF32CuBLASEv").unwrap(),
+            )
+        };
+        for wanted in [true, false] {
+            cuda::allow_tf32(wanted).unwrap();
+            // SAFETY: the one context of this process.
+            assert_eq!(unsafe { is_allowed(context()) }, wanted);
+        }
     }
 }

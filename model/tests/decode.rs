@@ -76,6 +76,7 @@ fn logits_are_those_of_teacher_forcing() {
 
 #[test]
 fn a_sequence_has_the_same_bits_in_every_batch_and_with_any_threads() {
+    tokengrid_test_support::alone!();
     let model = small();
     let alone: Vec<_> = (0..17).map(|c| decoded(&model, c, 1)).collect();
     for (sequences, threads) in [(2, 2), (17, 1), (17, 3)] {

@@ -79,7 +79,11 @@ fn check(what: &str, tokenizer: &Tokenizer, golden: &Golden, prefix: &str, image
     let tokens = lfq::tokens_of(&h);
     assert_tokens(what, &tokens, &get("tokens"), &get("h"));
     let recon = tokenizer.decode(&get("tokens"));
-    if golden.0.contains(&format!("{prefix}recon")) {
+    // Goldens have every row and column, or every third or fifth, the first and the last among them.
+    let kept = if golden.0.contains(&format!("{prefix}recon")) { "recon" } else { "recon_u8" };
+    let step = (recon.size()[3] - 1) / (get(kept).size()[3] - 1);
+    let recon = recon.slice(2, None, None, step).slice(3, None, None, step);
+    if kept == "recon" {
         assert_near(&format!("{what} recon"), &recon, &get("recon"), tolerance);
     } else {
         let ours = Tensor::from_slice(&pixels::to_bytes(&recon));

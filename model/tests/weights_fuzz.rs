@@ -12,22 +12,21 @@ fn kept(target: &str) -> Corpus {
     tokengrid_test_support::corpus(env!("CARGO_MANIFEST_DIR"), target)
 }
 
-/// The files of some folders below the crate's.
-fn files(folders: &[&str]) -> Corpus {
-    let mut paths = vec![];
-    for folder in folders {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
-        let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        paths.extend(entries.map(|entry| entry.unwrap().path()));
-    }
+/// The files of a folder below the crate's.
+fn files(folder: &str) -> Corpus {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty());
     paths.into_iter().map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect()
 }
 
 fn targets() -> [(&'static str, Target, Corpus); 3] {
+    let archive = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile.tar.gz");
+    let hostile = tokengrid_test_support::archived(&archive);
     [
-        ("file", fuzzing::file, files(&["tests/fixtures/torch", "tests/fixtures/hostile"])),
+        ("file", fuzzing::file, [files("tests/fixtures/torch"), hostile].concat()),
         ("legacy", fuzzing::legacy, kept("legacy")),
         ("pickle", fuzzing::pickle, kept("pickle")),
     ]

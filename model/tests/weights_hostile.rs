@@ -1,5 +1,5 @@
-//! Broken and malicious files (fixtures/hostile/make.py): each is refused with its name and what is wrong with it, and
-//! none costs much memory.
+//! Broken and malicious files: each is refused with its name and what is wrong with it, and none costs much memory.
+//! They are in fixtures/hostile.tar.gz, which make_hostile.py beside it makes.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::collections::BTreeSet;
@@ -114,8 +114,14 @@ const EXPECTED: [(&str, &str); 104] = [
     ("zip-two-pickles.pth", "this one has 2"),
 ];
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile")
+/// The files, unpacked.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hostile.tar.gz");
+    for (name, bytes) in tokengrid_test_support::archived(&archive) {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
 }
 
 fn refusal(path: &Path) -> String {
@@ -127,9 +133,9 @@ fn refusal(path: &Path) -> String {
 
 #[test]
 fn every_hostile_file_is_refused_for_what_is_wrong_with_it() {
-    let mut wrong = vec![];
+    let (mut wrong, folder) = (vec![], folder());
     for (name, expected) in EXPECTED {
-        let message = refusal(&folder().join(name));
+        let message = refusal(&folder.path().join(name));
         if !message.contains(name) || !message.contains(expected) || message.lines().count() != 1 {
             wrong.push(format!("{name}: expected `{expected}`, got: {message}"));
         }
@@ -139,8 +145,9 @@ fn every_hostile_file_is_refused_for_what_is_wrong_with_it() {
 
 #[test]
 fn no_file_of_the_corpus_is_without_an_expectation() {
-    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let files: BTreeSet<String> = entries.filter(|name| name != "make.py").collect();
+    let folder = folder();
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let files: BTreeSet<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let expected: BTreeSet<String> = EXPECTED.iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(files, expected);
 }
@@ -156,11 +163,12 @@ fn peak_bytes() -> Option<u64> {
 fn a_pickle_cannot_fill_memory() {
     const MEBIBYTE: u64 = 1 << 20;
     let Some(before) = peak_bytes() else {
-        println!("skipped: this system does not tell a process its peak of memory");
+        tokengrid_test_support::skip_anywhere("this system does not tell a process its peak of memory");
         return;
     };
+    let folder = folder();
     for (name, _) in EXPECTED {
-        refusal(&folder().join(name));
+        refusal(&folder.path().join(name));
     }
     // A small opcode repeated: as much memory as a pickle can take, however long it is.
     let file = tempfile::NamedTempFile::new().unwrap();

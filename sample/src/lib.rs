@@ -24,6 +24,7 @@ pub mod filter;
 pub mod guidance;
 mod host;
 pub mod job;
+mod late_file;
 pub mod memory;
 pub mod presets;
 pub mod sampler;

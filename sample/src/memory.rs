@@ -51,7 +51,7 @@ fn refuse_above(free: Option<u64>, images: usize, image_bytes: u64) -> Result<()
 }
 
 /// What the system says is available without swapping; `None` where it does not say.
-fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)

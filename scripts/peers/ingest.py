@@ -101,7 +101,7 @@ PEERS = {
 
 
 def ours(program, source, flags=()):
-    """One round: `bench ingest` on one thread, (images a processor second, that of pure decoding).
+    """One round: `bench ingest` on one thread, (images per processor second, that of pure decoding).
 
     A contestant in Python keeps its memory from round to round. Ours is a new process each time: the median of three
     passes is what it does once it is warm.
@@ -153,7 +153,6 @@ def main():
         return rate
 
     contestants["tokengrid ingest"] = tokengrid
-    contestants["tokengrid ingest --resize fast"] = lambda: ours(args.program, args.source, ["--resize", "fast"])[0]
     figures = Rounds(contestants, args.rounds).run()
     figures["pure decoding (libjpeg-turbo)"] = decoding[: args.rounds]
     notes = [f"{len(files)} images of {args.source}"]

@@ -150,7 +150,7 @@ def run_through(epoch):
 
 
 def ours(program, cache):
-    """One round of `bench loader`: grids a processor second."""
+    """One round of `bench loader`: grids per processor second."""
     command = [program, "bench", "loader", cache, "--rounds", "1", "--json", "--quiet"]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["grids_per_second"]
 
@@ -187,7 +187,7 @@ def main():
             contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))
         for place in sorted(path for path in folder.iterdir() if path.is_dir()):
             total = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-            sizes.append(f"{place.name}: {total / args.rows:.0f} bytes a row")
+            sizes.append(f"{place.name}: {total / args.rows:.0f} bytes per row")
         figures = Rounds(contestants, args.rounds).run()
     finally:
         shutil.rmtree(folder)

@@ -10,7 +10,7 @@ factorized blocks are made anew for every token; every attention copies the whol
 queries, here once) and looks at all of it under a mask. Logits are guided, and a token is drawn by softmax and `multinomial`.
 `--lean` measures a sampler beside it that does without this waste: caches of the factorized blocks hold 2 positions, and
 attention reads the filled part only. All have fp32, the same shapes and random weights, and make token grids only.
-Contestants take turns; each figure is images a second of a round.
+Contestants take turns; each figure is images per second of a round.
 """
 
 import time
@@ -91,7 +91,7 @@ def sampler(args, lean):
 
 
 def eager(args, lean=False):
-    """Batches in PyTorch eager; images a second."""
+    """Batches in PyTorch eager; images per second."""
     import torch
 
     sample = sampler(args, lean)
@@ -108,7 +108,7 @@ def eager(args, lean=False):
 
 
 def ours(args, found):
-    """`bench sample` on the same shapes; images a second of the one measured round after its warm-up."""
+    """`bench sample` on the same shapes; images per second of the one measured round after its warm-up."""
     fixed = ["bench", "sample", "--device", "cpu", "--threads", args.threads, "--rounds", 1, "--json"]
     command = [args.program, *fixed, "--batch-size", args.batch, "--cfg-scale", args.scale, *model_settings(args)]
 
@@ -133,7 +133,7 @@ def main():
         contestants["without its waste"] = eager(args, lean=True)
     figures = Rounds(contestants, args.rounds).run()
     notes = [f"{found['parameters']} parameters, {args.threads} threads, batches of {args.batch}, guidance {args.scale}"]
-    record(args, "images a second", figures, "tokengrid", notes)
+    record(args, "images per second", figures, "tokengrid", notes)
 
 
 if __name__ == "__main__":

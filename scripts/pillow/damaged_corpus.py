@@ -69,7 +69,7 @@ def write_seeds(folder):
 
 
 def expect(folder, table):
-    """One line a file: its CRC, and what Pillow makes of it."""
+    """One line per file: its CRC, and what Pillow makes of it."""
     verdicts = {}
     for path in sorted(Path(folder).iterdir()):
         data = path.read_bytes()

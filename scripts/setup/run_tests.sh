@@ -16,6 +16,17 @@ list_skipped() {
     fi
 }
 
+# Tests that found out while they ran that they cannot be made here, with their reasons; they write them to this file.
+export TOKENGRID_SKIPPED=$PWD/target/skipped-tests.txt
+list_skipped_here() {
+    if [ -s "$TOKENGRID_SKIPPED" ]; then
+        printf 'Left out on this machine:\n'
+        sort -u "$TOKENGRID_SKIPPED"
+    else
+        printf 'No test was left out on this machine.\n'
+    fi
+}
+
 # One line for all test programs, in place of one line each.
 add_up() {
     awk '{ print; fflush() }
@@ -31,7 +42,7 @@ python_for_tests() {
         python3 -m venv "$environment" &&
             "$environment/bin/python" -m pip install --quiet --disable-pip-version-check numpy pyarrow || return 1
     fi
-    # Older Pythons have no Pillow 13; the tests that need it then say so and are skipped.
+    # Older Pythons have no Pillow 13; the tests that need it then say so and are left out, unless CI is set.
     if ! "$environment/bin/python" -c 'import PIL; assert int(PIL.__version__.split(".")[0]) >= 13' 2>/dev/null; then
         "$environment/bin/python" -m pip install --quiet --disable-pip-version-check 'pillow>=13' ||
             echo 'Pillow 13 cannot be installed: the tests that need it are skipped' >&2
@@ -50,7 +61,11 @@ else
     echo 'numpy and pyarrow cannot be installed: the tests that need them are skipped (under CI they fail)' >&2
 fi
 
+mkdir -p target
+rm -f "$TOKENGRID_SKIPPED"
 cargo_with_flags test --release --doc --workspace --quiet
+# Whether the tests pass or not.
+trap list_skipped_here EXIT
 if cargo nextest --version >/dev/null 2>&1; then
     list_skipped
     cargo_with_flags nextest run --release --workspace --no-fail-fast

@@ -20,9 +20,9 @@ pub enum BenchCommand {
     Ingest(BenchIngestArgs),
     /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
     Encode(BenchEncodeArgs),
-    /// Token grids a second from a cache, in shuffled order, on one thread.
+    /// Token grids per second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
-    /// Time of a training step: written out and by autograd, from the cache and with images encoded in every step.
+    /// Time of a training step: fused and by autograd, from the cache and with images encoded in every step.
     Train(Box<BenchTrainArgs>),
     /// Images a second out of an autoregressive model, at several batch sizes.
     Sample(Box<BenchSampleArgs>),
@@ -93,7 +93,7 @@ pub struct BenchTrainArgs {
     /// The token cache [default: synthetic tokens].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<String>,
-    /// The images that the cache was made of: also trains on them, encoding them anew in every step.
+    /// The images that the cache was made of: also trains on them, encoding them again in every step.
     #[arg(long, value_name = "SOURCE", requires = "cache", requires = "tokenizer")]
     pub source: Option<PathBuf>,
     /// The tokenizer that the cache was made with.

@@ -36,7 +36,7 @@ pub enum CacheCommand {
     },
     /// Rows of a class, of a part of a key, of a view.
     Find(FindArgs),
-    /// Codebook use, balance of the bits, dead bits, rows a class, duplicates. Counted once, kept in the cache's folder.
+    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder.
     Stats {
         /// The cache's folder.
         dir: PathBuf,
@@ -77,7 +77,7 @@ pub enum CacheCommand {
         /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Replace files of these names, whoever made them.
+        /// Replace files of these names, even those of other programs.
         #[arg(long)]
         overwrite: bool,
     },
@@ -88,13 +88,13 @@ pub enum CacheCommand {
         /// Caches; NAME=DIR makes its images the split NAME.
         #[arg(required = true, value_name = "IN")]
         inputs: Vec<String>,
-        /// Start anew where there is a cache already.
+        /// Start again where there is a cache already.
         #[arg(long)]
         overwrite: bool,
     },
     /// A smaller cache: some classes, some views, one split, the first images.
     Subset(SubsetArgs),
-    /// Encode damaged row groups anew, to the same bytes.
+    /// Encode damaged row groups again, to the same bytes.
     Repair {
         /// The cache's folder.
         dir: PathBuf,
@@ -102,7 +102,7 @@ pub enum CacheCommand {
         #[command(flatten)]
         made_of: MadeOfArgs,
     },
-    /// Is it right? Encodes a sample of the images anew and compares tokens, keys, labels and crops.
+    /// Check against the source: encodes a sample of the images again and compares tokens, keys, labels and crops.
     Check {
         /// The cache's folder.
         dir: PathBuf,
@@ -126,8 +126,8 @@ pub struct ShowArgs {
     /// The row, counted from 0.
     #[arg(long, default_value_t = 0, value_name = "ROW")]
     pub index: usize,
-    /// Print the picture that the tokens stand for, in the way that the terminal knows.
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "auto", requires = "tokenizer")]
+    /// Print the decoded picture: half blocks in 24-bit colours, two pixels per character.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "blocks", value_parser = image_form, requires = "tokenizer")]
     pub image: Option<ImageArg>,
     /// Tokenizer that decodes it: weights, or `tiny`.
     #[arg(long, value_name = "WEIGHTS", requires = "image")]
@@ -140,17 +140,19 @@ pub struct ShowArgs {
     pub device: super::DeviceArgs,
 }
 
-/// `--image`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// `--image`: how the picture is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImageArg {
-    /// By what the environment says of the terminal; half blocks where that is nothing.
-    Auto,
-    /// The protocol of kitty, WezTerm and Ghostty: all pixels.
-    Kitty,
-    /// Sixels (foot, mlterm, xterm -ti vt340): all pixels, 256 colours.
-    Sixel,
-    /// Half blocks in 24-bit colours: two pixels a character, in nearly every terminal.
+    /// Half blocks in 24-bit colours.
     Blocks,
+}
+
+fn image_form(text: &str) -> Result<ImageArg, String> {
+    match text {
+        "blocks" | "auto" => Ok(ImageArg::Blocks),
+        "kitty" | "sixel" => Err("was removed: leave out the value for half blocks; `tokengrid view` shows all pixels".into()),
+        _ => Err("expected blocks".into()),
+    }
 }
 
 /// `cache find`.
@@ -193,7 +195,7 @@ pub struct ImportArgs {
     /// Labels, one a row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
     #[arg(long, value_name = "FILE|DIR")]
     pub labels: Option<PathBuf>,
-    /// Keys, one line a row or image [default: numbers].
+    /// Keys, one line per row or image [default: numbers].
     #[arg(long, value_name = "FILE.txt")]
     pub keys: Option<PathBuf>,
     /// Height and width of a grid, in tokens: 16x16.
@@ -208,7 +210,7 @@ pub struct ImportArgs {
     /// The cache's folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Start anew where there is a cache already.
+    /// Start again where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -233,7 +235,7 @@ pub struct SubsetArgs {
     /// One split.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// Start anew where there is a cache already.
+    /// Start again where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod demo;
 mod eval;
 mod model;
 mod sample;
@@ -16,12 +17,13 @@ pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
 pub use cache::{ImageArg, MadeOfArgs};
+pub use demo::DemoArgs;
 pub use eval::{
     EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
 pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
-pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
+pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 pub use tokenize::{ReconstructArgs, TokenizeArgs};
 pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
 pub use view::ViewArgs;
@@ -59,7 +61,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Memory for images that are being decoded, all threads together, as in 512M or 4G; an image that alone needs more is
-    /// bad [default: an eighth of what the process may use].
+    /// bad [default: an eighth of what the process may use, shared by a job's processes on one machine].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub memory: Option<u64>,
 }
@@ -86,6 +88,8 @@ fn memory_size(text: &str) -> Result<u64, String> {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// The whole pipeline on photographs that the program carries: from image files to sampled pictures.
+    Demo(DemoArgs),
     /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.
     Ingest(IngestArgs),
     /// Look at a token cache, and check it.

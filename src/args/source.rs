@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use tokengrid_ingest::{RecipeError, Resize};
 
 /// Where images come from and what is cut out of them.
 #[derive(Debug, Args)]
@@ -18,13 +19,13 @@ pub struct SourceArgs {
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
-    /// `exact`: Pillow's bilinear, to the bit. `fast`: a quicker kernel that differs by one level in some values.
-    #[arg(long, default_value = "exact", value_name = "KERNEL")]
-    pub resize: ResizeArg,
+    /// `exact`: Pillow's bilinear, to the bit. There is no other one.
+    #[arg(long, default_value = "exact", value_name = "KERNEL", value_parser = resize, hide = true)]
+    pub resize: Resize,
     /// `ignore` takes pixels as they are stored, as the reference does; `apply` turns them as the camera meant.
     #[arg(long, default_value = "ignore", value_name = "POLICY")]
     pub exif_orientation: OrientationArg,
-    /// Class labels from a file instead of the source's own: `key label` lines, LOC_val_solution.csv, or one wnid a line.
+    /// Class labels from a file instead of the source's own: `key label` lines, LOC_val_solution.csv, or one wnid per line.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Parquet: the column of pictures [default: `image`, `img` and the like]. WebDataset: the ending of a sample's picture,
@@ -49,15 +50,6 @@ pub struct SourceArgs {
     pub max_pixels: u64,
 }
 
-/// `--resize`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ResizeArg {
-    /// Pillow's arithmetic.
-    Exact,
-    /// The `fast_image_resize` library's.
-    Fast,
-}
-
 /// `--exif-orientation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OrientationArg {
@@ -77,7 +69,7 @@ pub enum PresetArg {
 /// What happens to images that cannot be decoded.
 #[derive(Debug, Args)]
 pub struct BadArgs {
-    /// Images that cannot be decoded: `quarantine` notes them and goes on, `fail` stops at the first.
+    /// Images that cannot be decoded: `quarantine` records them and continues, `fail` stops at the first.
     #[arg(long, default_value = "quarantine", value_name = "POLICY")]
     pub on_bad: OnBadArg,
     /// Stop when more than this share of all images is bad [default: 0.01 for `tokenize`, where ten are always allowed; no
@@ -99,8 +91,12 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a number from 1".into())
 }
 
+fn resize(text: &str) -> Result<Resize, RecipeError> {
+    text.parse()
+}
+
 fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| "expected a share from 0 to 1".to_string())?;
+    let share: f64 = text.parse().map_err(|_| "expected a share from 0 to 1".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("expected a share from 0 to 1".into()) }
 }
 
@@ -116,7 +112,7 @@ pub struct IngestArgs {
     /// Write lossless PNGs `<key>.<view>.png` to this folder. Running the same command again makes what is missing.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// With --out: start anew where there are PNGs of another recipe.
+    /// With --out: start again where there are PNGs of another recipe.
     #[arg(long, requires = "out")]
     pub overwrite: bool,
     /// Write the report (the object that --json prints) to this file.

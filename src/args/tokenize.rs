@@ -25,7 +25,7 @@ pub struct TokenizeArgs {
     /// Encode the views from this one on: what a cache of fewer views lacks, for `cache merge`.
     #[arg(long, default_value_t = 0, value_name = "VIEW")]
     pub first_view: u32,
-    /// Rows between two points that a killed job goes on from.
+    /// Rows between two points from which a killed job continues.
     #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rows_per_group: u32,
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
@@ -47,7 +47,7 @@ pub struct TokenizeArgs {
     /// The split that the images belong to: train, val, ...
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// Start anew where there is a cache already.
+    /// Start again where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,
     /// Say what would be done: rows, bytes, files, free disk.
@@ -68,7 +68,7 @@ pub struct ReconstructArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Side of the square that the centre is resized to, or `original`: all pixels as they are, with a mid-grey margin for the
-    /// tokenizer where a side is no multiple of its factor.
+    /// tokenizer where a side is not a multiple of its factor.
     #[arg(long, default_value = "256", value_name = "PIXELS|original")]
     pub size: String,
     /// Folder for the pictures: original left, reconstruction right.

@@ -25,7 +25,7 @@ pub struct ConfigArgs {
     /// Print the resolved configuration as TOML, and do nothing else; with a name, that of this preset.
     #[arg(long, value_name = "PRESET", num_args = 0..=1)]
     pub print_config: Option<Option<String>>,
-    /// Start anew where there is a run already.
+    /// Start again where there is a run already.
     #[arg(long)]
     pub overwrite: bool,
     /// cpu, cuda or cuda:N [default: cuda when there is one].

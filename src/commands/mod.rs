@@ -7,11 +7,12 @@ pub mod ingest;
 pub mod view;
 
 use crate::args::{Cli, Command};
-use crate::torch;
+use crate::{ranks, torch};
 
 /// Runs what was typed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
+    tokengrid_ingest::share_memory_budget(ranks::local_world_size().unwrap_or(1));
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }
@@ -43,7 +44,13 @@ pub fn is_job(command: &Command) -> bool {
 }
 
 /// Whether a command that is stopped finishes a piece of work and keeps it, however long that takes. Training does so from its
-/// first step on: before that there is nothing to keep.
+/// first step on: before that there is nothing to keep. A check-up and a dry run keep nothing. A demo waits for the command
+/// that it runs, whatever that is.
 pub fn keeps_work(command: &Command) -> bool {
-    matches!(command, Command::Ingest(_) | Command::Tokenize(_) | Command::Sample(_))
+    match command {
+        Command::Ingest(args) => args.out.is_some(),
+        Command::Tokenize(args) => !args.dry_run,
+        Command::Sample(_) | Command::Demo(_) => true,
+        _ => false,
+    }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod decoder;
+mod demo;
 mod eval;
 mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -49,6 +50,7 @@ pub fn hand_over() -> anyhow::Error {
 /// Runs a command of those that need libtorch as a whole.
 pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
     match command {
+        Command::Demo(args) => demo::run(args, global),
         Command::Tokenize(args) => tokenize::run(args, global),
         Command::Reconstruct(args) => reconstruct::run(args, global),
         Command::Weights(args) => weights::run(&args.command, global),
@@ -72,11 +74,9 @@ pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
 
 /// `cache show --image`: a row as a picture.
 pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
-    let (Some(how), Some(tokenizer)) = (args.image, &args.tokenizer) else {
-        unreachable!("the parser asks for a tokenizer where a picture is wanted")
-    };
+    let tokenizer = args.tokenizer.as_ref().expect("the parser asks for a tokenizer where a picture is wanted");
     let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-    cache::picture::print(cache, tokens, how, &weights, &args.device, global)
+    cache::picture::print(cache, tokens, &weights, &args.device, global)
 }
 
 /// Whether an error says that the user stopped the work.

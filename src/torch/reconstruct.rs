@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_eval::reconstruct::{Extent, Reconstruction, check_extent, reconstruct};
 use tokengrid_model::Picture;
 
-/// Originals and reconstructions side by side, four pairs a row at most.
+/// Originals and reconstructions side by side, four pairs per row at most.
 const PAIRS_A_ROW: usize = 4;
 /// All pairs on one picture.
 const SHEET: &str = "reconstructions.png";

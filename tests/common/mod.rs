@@ -65,6 +65,19 @@ pub fn photos(into: &Path, classes: usize, per_class: usize) -> PathBuf {
     folder
 }
 
+/// Class folders with `count` images: links to the bundled photographs under new names.
+pub fn many_photos(into: &Path, count: usize) -> PathBuf {
+    let photos: Vec<PathBuf> = sorted(&repository("data/photos")).iter().flat_map(|class| sorted(class)).collect();
+    let targets: Vec<PathBuf> = photos.iter().map(|photo| std::fs::canonicalize(photo).unwrap()).collect();
+    let folder = into.join("many");
+    for index in 0..count {
+        let class = folder.join(format!("n{:08}", index % 4));
+        std::fs::create_dir_all(&class).unwrap();
+        std::os::unix::fs::symlink(&targets[index % targets.len()], class.join(format!("{index:05}.jpg"))).unwrap();
+    }
+    folder
+}
+
 /// Entries of a folder by name.
 pub fn sorted(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -205,7 +205,8 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(120, 20, 20),
 ];
 
-fn register_font() {
+/// Makes the font of this program known to `plotters`, as `sans-serif`.
+pub fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, FONT);

@@ -57,7 +57,8 @@ fn losses_and_every_gradient_equal_autograd() {
     let tensors: Vec<&Tensor> = leaf_list.iter().map(|(_, tensor)| *tensor).collect();
     let wanted = Tensor::run_backward(&[losses.total()], &tensors, false, false);
     let (_, grads) = optimizer.zero_gradients();
-    let mut step = FusedStep::new(&config, &leaves, &grads, 3);
+    // SAFETY: this thread alone has the tensors.
+    let mut step = unsafe { FusedStep::new(&config, &leaves, &grads, 3) };
     // Twice, with half the weight each: gradients add up, and nothing of the first pass is left in the second.
     for _ in 0..2 {
         let [ours_pre, ours_post] = step.run(&batch, 0.5, None);
@@ -77,7 +78,8 @@ fn with_dropout_the_gradient_is_that_of_the_same_draw() {
     let (optimizer, leaves) = AdamW::new(&formula_params(&config, "drop"), ADAMW, Device::Cpu);
     let batch = batch(&config, 2);
     let (_, grads) = optimizer.zero_gradients();
-    let mut step = FusedStep::new(&config, &leaves, &grads, 2);
+    // SAFETY: this thread alone has the tensors.
+    let mut step = unsafe { FusedStep::new(&config, &leaves, &grads, 2) };
     let draw: &[u64] = &[42, 7];
     let loss = |step: &mut FusedStep, name| step.run(&batch, 1.0, name).iter().sum::<f64>();
     let first = loss(&mut step, Some(draw));
@@ -107,6 +109,7 @@ fn with_dropout_the_gradient_is_that_of_the_same_draw() {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
+    tokengrid_test_support::alone!();
     let config = small();
     let (optimizer, leaves) = AdamW::new(&formula_params(&config, "threads"), ADAMW, Device::Cpu);
     let batch = batch(&config, 3);
@@ -114,7 +117,9 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let results = [1, 2].map(|count| {
         tch::set_num_threads(count);
         let (_, grads) = optimizer.zero_gradients();
-        let losses = FusedStep::new(&config, &leaves, &grads, 3).run(&batch, 1.0, Some(&[1]));
+        // SAFETY: this thread alone has the tensors.
+        let mut step = unsafe { FusedStep::new(&config, &leaves, &grads, 3) };
+        let losses = step.run(&batch, 1.0, Some(&[1]));
         (losses, grads)
     });
     tch::set_num_threads(threads);
@@ -161,7 +166,8 @@ fn twelve_steps_of_the_reference() {
         let (pre, post) = (ints(format!("batch{}.pre", it % 3)), ints(format!("batch{}.post", it % 3)));
         let size = pre.len() / config.block_size as usize;
         let batch = HostBatch { pre, post, class: (0..size as i64).map(|i| i % config.class_num).collect() };
-        let fused = fused.get_or_insert_with(|| FusedStep::new(&config, &leaves, &grads, size));
+        // SAFETY: this thread alone has the tensors.
+        let fused = fused.get_or_insert_with(|| unsafe { FusedStep::new(&config, &leaves, &grads, size) });
         gradients.zero();
         let losses = fused.run(&batch, 1.0, None);
         let norm = gradients.clip(1.0);

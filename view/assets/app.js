@@ -1,7 +1,7 @@
 // The frame: which page, navigation, keys.
 
 import { about, get, isOpening, reason, root } from "./api.js";
-import { h } from "./dom.js";
+import { count, h } from "./dom.js";
 import * as overview from "./overview.js";
 import * as grid from "./grid.js";
 import * as sample from "./sample.js";
@@ -72,7 +72,7 @@ function go(address) {
 function navigation() {
   document.getElementById("nav").replaceChildren(...PAGES.map(({ path, name, key }) => {
     const few = path === "quarantine" && about.overview?.info.quarantined;
-    return h("a", { href: path || "./", title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, few) : null);
+    return h("a", { href: path || "./", title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, count(few)) : null);
   }));
 }
 
@@ -122,7 +122,7 @@ function showHelp() {
     h("table", {}, [
       ...PAGES.map(({ name, key }) => [keys("g", key), name]),
       [keys("r"), "Go to a row"], [keys("/"), "Filter the grid by key"],
-      [keys("←", "→"), "The row, or the part of a list, before and after"], [keys("↑", "↓"), "In the grid: a line up and down"],
+      [keys("←", "→"), "The previous and the next row, or part of a list"], [keys("↑", "↓"), "In the grid: a line up and down"],
       [keys("↵"), "In the grid: open the row"], [keys("?"), "This list"],
     ].map(([key, text]) => h("tr", {}, h("td", {}, key), h("td", {}, text)))),
     h("form", { method: "dialog", class: "pager" }, h("button", {}, "Close")));

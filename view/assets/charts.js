@@ -3,8 +3,8 @@
 import { count, s } from "./dom.js";
 
 const WIDTH = 560;
-const LEFT = 52;
-const BOTTOM = 34;
+const LEFT = 80;
+const BOTTOM = 38;
 
 /** Numbers for an axis from 0 to about `most`. */
 function ticks(most) {
@@ -13,14 +13,20 @@ function ticks(most) {
   return Array.from({ length: Math.floor(most / size + 1e-9) + 1 }, (_, i) => i * size);
 }
 
+/** A number at an axis: as everywhere up to a million, then in millions (M) and billions (G), for which there is room. */
 const short = (number) =>
-  number >= 1e9 ? `${+(number / 1e9).toPrecision(3)} G` : number >= 1e6 ? `${+(number / 1e6).toPrecision(3)} M` : number >= 1e4 ? `${+(number / 1e3).toPrecision(3)} k` : `${+number.toPrecision(4)}`;
+  number >= 1e9 ? `${+(number / 1e9).toPrecision(3)} G` : number >= 1e6 ? `${+(number / 1e6).toPrecision(3)} M` : number >= 1000 ? count(Math.round(number)) : `${+number.toPrecision(4)}`;
 
-function frame(height, xLabel) {
+/** An empty chart with what its axes count, units included. */
+function frame(height, xLabel, yLabel) {
   const chart = s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${height}`, role: "img" });
   chart.append(s("text", { x: (LEFT + WIDTH) / 2, y: height - 3, "text-anchor": "middle" }, xLabel));
+  chart.append(upright(yLabel, (height - BOTTOM) / 2 + 5));
   return chart;
 }
+
+/** A label beside the y axis, read from below. */
+const upright = (text, middle) => s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(11 ${middle}) rotate(-90)` }, text);
 
 function rule(chart, y, text) {
   chart.append(
@@ -29,11 +35,11 @@ function rule(chart, y, text) {
 }
 
 /**
- * One bar a value. `names(i)` is below some of them, `titles(i)` is shown by the mouse; `marks(i)` colours one in warning;
- * `link(i)` is where a click leads.
+ * One bar per value. `x` and `y` say what the axes count; `names(i)` is below some bars, `titles(i)` is shown by the mouse;
+ * `marks(i)` colours one in warning; `link(i)` is where a click leads.
  */
-export function bars(values, { label, names, titles, marks = () => false, top = null, height = 210, line = null, link = null }) {
-  const chart = frame(height, label);
+export function bars(values, { x: xLabel, y: yLabel, names, titles, marks = () => false, top = null, height = 210, line = null, link = null }) {
+  const chart = frame(height, xLabel, yLabel);
   const most = top ?? Math.max(...values, 0) * 1.04;
   const [plot, base] = [height - BOTTOM - 10, height - BOTTOM];
   const y = (value) => base - (most > 0 ? (value / most) * plot : 0);
@@ -51,15 +57,15 @@ export function bars(values, { label, names, titles, marks = () => false, top = 
   });
   const every = Math.max(1, Math.ceil(values.length / 18));
   values.forEach((_, i) => {
-    if (i % every === 0) chart.append(s("text", { x: LEFT + (i + 0.5) * step, y: base + 15, "text-anchor": "middle" }, names(i)));
+    if (i % every === 0) chart.append(s("text", { x: LEFT + (i + 0.5) * step, y: base + 16, "text-anchor": "middle" }, names(i)));
   });
   if (line !== null) chart.append(s("line", { x1: LEFT, x2: WIDTH, y1: y(line), y2: y(line), "stroke-dasharray": "3 4", style: { stroke: "var(--soft)" } }));
   return chart;
 }
 
 /** Points (x, y), both from 1 on, on logarithmic axes. */
-export function logCurve(points, { label, height = 210 }) {
-  const chart = frame(height, label);
+export function logCurve(points, { x: xLabel, y: yLabel, height = 210 }) {
+  const chart = frame(height, xLabel, yLabel);
   if (points.length === 0) return chart;
   const base = height - BOTTOM;
   const [xMost, yMost] = [0, 1].map((axis) => Math.max(...points.map((point) => Math.log10(point[axis])), 0.3));
@@ -91,6 +97,7 @@ export function matrix(values, { title }) {
       chart.append(s("rect", { x: left + j * size + 0.5, y: top + i * size + 0.5, width: size - 1, height: size - 1, rx: 2, style: { fill: colour } }, s("title", {}, title(i, j, value))));
     });
   });
-  chart.append(s("text", { x: WIDTH / 2, y: top + size * bits + 22, "text-anchor": "middle" }, "bit; blue: together, orange: opposite"));
+  chart.append(s("text", { x: WIDTH / 2, y: top + size * bits + 22, "text-anchor": "middle" }, "bit (blue: positive correlation, orange: negative)"));
+  chart.append(s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(${Math.max(11, left - 34)} ${top + (size * bits) / 2}) rotate(-90)` }, "bit"));
   return chart;
 }

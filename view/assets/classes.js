@@ -19,7 +19,7 @@ export async function show(context) {
     remember(`classes?${new URLSearchParams({ sort, offset })}`);
     const by = (name, text, kind = "") => h("th", { class: kind }, h("button", { type: "button", "aria-pressed": String(sort === name), onclick: () => order(name) }, text));
     box.replaceChildren(
-      h("table", {}, h("tr", {}, hasPictures() && h("th", { class: "tight" }, "Mean"), by("label", "Class", "number tight"), by("name", "Name"), by("rows", "Rows", "number"), h("th", { class: "number" }, "Codes"), by("entropy", "Entropy", "number")), items.map(line)),
+      h("table", {}, h("tr", {}, hasPictures() && h("th", { class: "tight" }, "Mean"), by("label", "Class", "number tight"), by("name", "Name"), by("rows", "Rows", "number"), h("th", { class: "number" }, "Codes"), by("entropy", "Entropy, bits", "number")), items.map(line)),
       pager(offset, LIMIT, total, fill) ?? "");
   };
   const order = (name) => {
@@ -29,7 +29,7 @@ export async function show(context) {
   const words = [counts(all.total, "class", "classes"), all.empty && `${count(all.empty)} of them without rows`, all.unlabelled_rows && `${counts(all.unlabelled_rows, "row")} without a class`].filter(Boolean);
   main.replaceChildren(h("h1", {}, "Classes"), h("p", { class: "lead" }, `${words.join(", ")}.`), h("div", { class: "cards" }, sizes(all.items), entropies(all.items)),
     figure("All classes", box, [["CSV", "api/classes?format=csv"], ["JSON", "api/classes?limit=1000"]],
-      "Entropy: of the codes in the class's rows, in bits a token. A small class has few tokens, and looks poorer than it is. Mean: of up to 16 pictures, evenly from the class."));
+      "Entropy: of the codes in the class's rows, in bits per token. A class with few tokens has a low entropy for that reason alone. Mean: of up to 16 pictures, taken evenly from the class."));
   await fill(Number(query.get("offset")) || 0);
 }
 
@@ -40,13 +40,13 @@ const line = ({ label, name, rows, distinct_codes: codes, code_entropy_bits: ent
 
 function sizes(items) {
   const rows = items.map(({ label, name, rows }) => ({ label, name, rows }));
-  const chart = bars(items.map((item) => item.rows), { label: "classes, the largest first", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
-  return figure("Rows a class", chart, chartFiles("class-rows", rows, chart, ["label", "name", "rows"]));
+  const chart = bars(items.map((item) => item.rows), { x: "class index, the largest class first", y: "rows", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
+  return figure("Rows per class", chart, chartFiles("class-rows", rows, chart, ["label", "name", "rows"]));
 }
 
 function entropies(items) {
   const sorted = items.filter((item) => item.rows > 0).sort((a, b) => a.code_entropy_bits - b.code_entropy_bits);
   const rows = sorted.map(({ label, name, code_entropy_bits: entropy }) => ({ label, name, entropy }));
-  const chart = bars(sorted.map((item) => item.code_entropy_bits), { label: "classes, the poorest first", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
-  return figure("Entropy of a token, in bits", chart, chartFiles("class-entropy", rows, chart, ["label", "name", "entropy"]));
+  const chart = bars(sorted.map((item) => item.code_entropy_bits), { x: "class index, the lowest entropy first", y: "bits per token", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
+  return figure("Entropy per class", chart, chartFiles("class-entropy", rows, chart, ["label", "name", "entropy"]));
 }

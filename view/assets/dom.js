@@ -123,7 +123,7 @@ export function pager(offset, limit, total, go) {
   const last = Math.floor((total - 1) / limit) * limit;
   const button = (text, to, enabled, key) => h("button", { type: "button", disabled: !enabled, onclick: () => go(to), "data-key": key }, text);
   return h("div", { class: "pager" },
-    button("First", 0, offset > 0), button("Back", Math.max(0, offset - limit), offset > 0, "ArrowLeft"),
+    button("First", 0, offset > 0), button("Previous", Math.max(0, offset - limit), offset > 0, "ArrowLeft"),
     h("span", {}, `${count(offset + 1)} to ${count(Math.min(offset + limit, total))} of ${count(total)}`),
-    button("On", offset + limit, offset + limit < total, "ArrowRight"), button("Last", last, offset < last));
+    button("Next", offset + limit, offset + limit < total, "ArrowRight"), button("Last", last, offset < last));
 }

@@ -27,8 +27,8 @@ export async function show(context) {
 
 function hint(kind, { duplicates, near_duplicates: near, label_conflicts: labels }) {
   if (kind === "exact") return `${count(duplicates.rows)} rows have the grid of another image, ${count(duplicates.rows_within_image)} that of another view of the same image.`;
-  if (kind === "near") return `First views of two images that have the same token at half of all places or more, the nearest first.${near.is_cut_short ? " There may be more: only a part was compared." : ""}`;
-  return labels.compared ? `${count(labels.compared)} images lie in a folder that is called like a class; these have another label.` : "No image lies in a folder that is called like a class of the cache, so labels cannot be compared.";
+  if (kind === "near") return `Pairs of images whose first views have the same token at half of all positions or more, the nearest pair first.${near.is_cut_short ? " There may be more: only some of the pairs were compared." : ""}`;
+  return labels.compared ? `${count(labels.compared)} images lie in a folder with the name of a class; these have another label.` : "No image lies in a folder with the name of a class of the cache, so labels cannot be compared.";
 }
 
 const image = ({ row }) => (hasPictures() ? h("a", { href: `sample/${row}` }, h("img", { class: "picture", src: picture("decoded", row), alt: `row ${row}`, loading: "lazy" })) : h("span"));
@@ -36,11 +36,11 @@ const words = (entry) => h("div", {}, h("a", { href: `sample/${entry.row}` }, `r
 const pair = ({ first, row }, more) => h("div", { class: "pair-row" }, image(first), words(first), image(row), words(row), h("div", { class: "number soft" }, more));
 
 const LISTS = {
-  exact: { address: "api/duplicates", item: (entry) => pair(entry, entry.same_image ? "same image" : first(entry) ? "other label!" : "") },
+  exact: { address: "api/duplicates", item: (entry) => pair(entry, entry.same_image ? "same image" : first(entry) ? "other label" : "") },
   near: { address: "api/near-duplicates", item: (entry, { tokens, bits }) => pair(entry, [h("div", {}, `${percent(entry.equal_tokens / tokens, 0)} of the tokens`), h("div", {}, `${percent(entry.equal_bits / bits, 1)} of the bits`), first(entry) ? h("div", { class: "bad-text" }, "other label") : null]) },
   labels: {
     address: "api/label-conflicts",
-    item: (entry) => h("div", { class: "pair-row" }, image(entry), words(entry), h("span"), h("div", {}, `the folder is called like ${className(entry.folder)}`), h("span")),
+    item: (entry) => h("div", { class: "pair-row" }, image(entry), words(entry), h("span"), h("div", {}, `the folder has the name of ${className(entry.folder)}`), h("span")),
   },
 };
 

@@ -226,11 +226,12 @@ function cell(state, row, id, pair) {
   const isReadable = row.key !== null;
   const damaged = () => h("span", { class: "missing" }, "damaged");
   const shown = !isReadable ? damaged() : hasPictures() ? image("decoded", "decoded") : placeholder(state, row);
-  const under = h("div", { class: "under" }, h("span", {}, className(row.label)), row.damage && h("span", { class: "badge bad" }, "damaged"), h("span", {}, row.flip ? `${row.row} ⇋` : row.row));
-  const lines = [`row ${row.row}`, row.key, `${className(row.label)}${isReadable ? `, view ${row.view}` : ""}`, row.damage].filter(Boolean);
+  const under = h("div", { class: "under" }, h("span", {}, className(row.label)), h("span", {}, row.flip ? `${count(row.row)} ⇋` : count(row.row)));
+  const lines = [`row ${count(row.row)}`, row.key, `${className(row.label)}${isReadable ? `, view ${row.view}` : ""}`, row.damage].filter(Boolean);
 
   return h("a", { class: "cell", href: `sample/${row.row}`, "data-id": id, title: lines.join("\n") },
-    h("div", { class: "pair" }, pair && isReadable && image("original", "original"), shown), under);
+    h("div", { class: "pair" }, pair && isReadable && image("original", "original"), shown),
+    row.damage && h("span", { class: "badge bad" }, "damaged"), under);
 }
 
 /** The tokens as colours, where there is no tokenizer. */

@@ -56,13 +56,13 @@ function origin(info) {
     ["Fingerprint", h("span", { class: "mono" }, tokenizer.fingerprint || NOT_KNOWN)],
     ["Recipe", h("span", { class: "mono" }, recipeText(recipe))],
     ["Source", [source.kind, source.location].filter(Boolean).join(": ") || NOT_KNOWN],
-    ["Inputs", `${count(source.images)}, ${count(source.excluded)} left out on purpose, ${count(info.quarantined)} in quarantine`],
+    ["Inputs", `${count(source.images)}, ${count(source.excluded)} excluded, ${count(info.quarantined)} in quarantine`],
     ["Content hash", h("span", { class: "mono" }, info.content_hash)],
     ["Format", `version ${info.format_version}`],
     ["Pictures by", about.overview.pictures ?? "no tokenizer was given: start with --tokenizer"],
     ["Originals", about.overview.source ? sourceText(about.overview.source) : "no source was given: start with --source"],
   ];
-  return figure("What it is made of", h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+  return figure("Origin", h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
     [["JSON", () => save("overview.json", JSON.stringify(about.overview, null, 1), "application/json")]]);
 }
 
@@ -73,15 +73,15 @@ function health(signal) {
   const box = h("div", { id: "health" });
   const again = (text) => h("button", { type: "button", class: "first", onclick: () => run(true) }, text);
   const draw = (state) => {
-    if (state.state === "idle") return [h("p", {}, "Reads every byte and compares every checksum and count."), again("Verify now")];
+    if (state.state === "idle") return [h("p", {}, "Reads every byte and compares all checksums and counts."), again("Verify now")];
     if (state.state === "running") {
       const share = state.total ? state.done / state.total : 0;
       return [h("p", {}, `Verifying: ${bytes(state.done)} of ${bytes(state.total)}`), h("progress", { max: 1, value: share })];
     }
     if (state.state === "failed") return [h("p", { class: "bad-text" }, state.error), again("Try again")];
-    if (state.ok) return [h("p", { class: "good" }, `Whole: ${counts(state.rows, "row")}, ${bytes(state.bytes)}, every checksum holds.`), again("Verify again")];
-    const list = state.problems.map(({ shard, row_group, what }) => h("tr", {}, h("td", { class: "mono" }, shardLink(shard)), h("td", { class: "number" }, row_group ?? ""), h("td", {}, what)));
-    return [h("p", { class: "bad-text" }, `${counts(state.problems.length, "problem")}. \`tokengrid cache repair\` encodes what is damaged anew. Its rows are marked in the grid.`),
+    if (state.ok) return [h("p", { class: "good" }, `Intact: ${counts(state.rows, "row")}, ${bytes(state.bytes)}, all checksums match.`), again("Verify again")];
+    const list = state.problems.map(({ shard, row_group, what }) => h("tr", {}, h("td", { class: "mono" }, shardLink(shard)), h("td", { class: "number" }, row_group === null || row_group === undefined ? "" : count(row_group)), h("td", {}, what)));
+    return [h("p", { class: "bad-text" }, `${counts(state.problems.length, "problem")}. \`tokengrid cache repair\` encodes damaged row groups again. Their rows are marked in the grid.`),
       h("table", {}, h("tr", {}, h("th", {}, "File"), h("th", { class: "number" }, "Row group"), h("th", {}, "What is wrong")), list), h("p", {}, again("Verify again"))];
   };
   const run = async (isStart) => {
@@ -112,13 +112,13 @@ function splits() {
 }
 
 function margins(info) {
-  const title = "How near to 0 the bits were";
+  const title = "Margins of the bits";
   const all = info.margins.reduce((sum, part) => sum + part, 0);
-  if (all === 0) return figure(title, h("p", { class: "soft" }, "Whoever made the tokens did not say."));
+  if (all === 0) return figure(title, h("p", { class: "soft" }, "Not recorded for these tokens."));
   const edges = about.overview.margin_edges.map((edge) => edge.toExponential(0));
   const name = (i) => (i < edges.length ? `≤ ${edges[i]}` : `> ${edges.at(-1)}`);
   const rows = info.margins.map((bits, i) => ({ h: name(i), bits, share: bits / all }));
-  const chart = bars(info.margins, { label: "|h| of a bit", names: name, titles: (i) => `${name(i)}: ${count(info.margins[i])} bits, ${percent(rows[i].share, 4)}`, marks: (i) => i < 4 });
+  const chart = bars(info.margins, { x: "|h|, the encoder's output before its sign is taken", y: "bits", names: name, titles: (i) => `${name(i)}: ${count(info.margins[i])} bits, ${percent(rows[i].share, 4)}`, marks: (i) => i < 4 });
   const near = info.margins.slice(0, 4).reduce((sum, part) => sum + part, 0);
   return figure(title, chart, chartFiles("margins", rows, chart), `${count(near)} of ${count(all)} bits (${percent(near / all, 4)}) lie within 1e-3 of 0, where another device may round them the other way.`);
 }
@@ -127,7 +127,7 @@ function shards(info) {
   const near = nearZero;
   const rows = info.shards.map((shard, i) => ({ ...shard, near_0: near(i) }));
   const line = (shard, i) => h("tr", {},
-    h("td", { class: "mono" }, h("a", { href: `grid?shard=${i}` }, shard.file)), h("td", { class: "number" }, count(shard.rows)), h("td", { class: "number" }, shard.row_groups),
+    h("td", { class: "mono" }, h("a", { href: `grid?shard=${i}` }, shard.file)), h("td", { class: "number" }, count(shard.rows)), h("td", { class: "number" }, count(shard.row_groups)),
     h("td", { class: "number" }, bytes(shard.bytes)), h("td", { class: "number" }, shard.near_0 === null ? NOT_KNOWN : count(shard.near_0)));
   const heading = ["File", "Rows", "Row groups", "Size", "Bits near 0"].map((name, i) => h("th", { class: i ? "number" : "" }, name));
   const box = h("div", { class: "scroll", style: { maxHeight: "260px" } }, h("table", {}, h("tr", {}, heading), rows.map(line)));

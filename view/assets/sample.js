@@ -1,7 +1,7 @@
 // One row: pictures, tokens, bits.
 
 import { about, className, get, hasPictures, hasSource, noSource, picture } from "./api.js";
-import { count, csv, figure, h, save } from "./dom.js";
+import { count, csv, figure, h, percent, save } from "./dom.js";
 import { bitsOf, canvas, colour, enlarged } from "./tokens.js";
 
 export async function show({ main, path, signal, keys, go }) {
@@ -14,8 +14,8 @@ export async function show({ main, path, signal, keys, go }) {
   const step = (to) => () => to >= 0 && to <= last && go(`sample/${to}`);
   if (row !== null) Object.assign(keys, { ArrowLeft: step(row - 1), ArrowRight: step(row + 1) });
   const around = (more) => h("div", { class: "bar" },
-    h("button", { onclick: step(row - 1), disabled: row === 0 || row === null }, "← Row before"),
-    h("button", { onclick: step(row + 1), disabled: row === null || row >= last }, "Row after →"), more,
+    h("button", { onclick: step(row - 1), disabled: row === 0 || row === null }, "← Previous row"),
+    h("button", { onclick: step(row + 1), disabled: row === null || row >= last }, "Next row →"), more,
     h("span", { class: "end" }, `row ${row === null ? "?" : count(row)} of rows 0 to ${count(last)}`));
   const found = await get(`api/row/${path[0] ?? "0"}`, {}, { signal }).catch((error) => {
     // The rows before and after may be fine.
@@ -32,18 +32,18 @@ export async function show({ main, path, signal, keys, go }) {
       ` · crop at ${found.crop_x}, ${found.crop_y}${found.flip ? ", mirrored" : ""}`, ` · image ${count(found.image)} · ${found.shard}, row group ${found.row_group}`),
     ...notes(found),
     h("div", { class: "pictures" }, original(view), reconstruction(view), difference(view, signal), crop(view)),
-    h("div", { class: "cards" }, colours(view), numbers(view)),
+    h("div", { class: "cards grids" }, colours(view), numbers(view)),
     planes(view));
 }
 
 /** What the statistics and the source say of the row. */
 function notes({ related, origin, label, damage, shard, row_group: group }) {
-  const link = (row) => [" ", h("a", { href: `sample/${row}` }, `row ${row}`)];
+  const link = (row) => [" ", h("a", { href: `sample/${row}` }, `row ${count(row)}`)];
   const list = [];
-  if (damage) list.push(h("p", { class: "note bad", role: "alert" }, `Row group ${group} of ${shard} is damaged, so what is shown here may be wrong: ${damage}. \`tokengrid cache repair\` encodes it anew.`));
+  if (damage) list.push(h("p", { class: "note bad", role: "alert" }, `Row group ${group} of ${shard} is damaged, so what is shown here may be wrong: ${damage}. \`tokengrid cache repair\` encodes it again.`));
   if (related?.same.length) list.push(h("p", { class: "note bad" }, "The same grid:", related.same.map(link)));
-  if (related?.near.length) list.push(h("p", { class: "note" }, "Nearly the same grid:", related.near.map((near) => [link(near.row), ` (${near.equal_tokens} tokens agree)`])));
-  if (related && related.folder !== null) list.push(h("p", { class: "note bad" }, `The folder is called like ${className(related.folder)}, the label is ${className(label)}.`));
+  if (related?.near.length) list.push(h("p", { class: "note" }, "Nearly the same grid:", related.near.map((near) => [link(near.row), ` (${count(near.equal_tokens)} tokens agree)`])));
+  if (related && related.folder !== null) list.push(h("p", { class: "note bad" }, `The folder has the name of ${className(related.folder)}, the label is ${className(label)}.`));
   if (origin?.error) list.push(h("p", { class: "note bad" }, origin.error));
   if (origin && origin.label !== undefined && origin.label !== label) list.push(h("p", { class: "note bad" }, `The source's label is ${origin.label} (${className(origin.label)}), the cache's ${label}.`));
   return list;
@@ -79,7 +79,7 @@ function frame(view, address, alt, { isMirrored = false } = {}) {
 }
 
 const none = (text) => h("div", { class: "frame square" }, h("div", { class: "missing" }, text));
-const NO_TOKENIZER = "Start with --tokenizer WEIGHTS to see what the tokens say.";
+const NO_TOKENIZER = "Start with --tokenizer WEIGHTS to see the decoded picture.";
 
 function original(view) {
   if (!hasSource()) return figure("Original", none(noSource()));
@@ -100,7 +100,7 @@ function difference(view, signal) {
   // Empty where there is nothing to compare.
   const hint = h("span");
   get(`picture/compare/${view.found.row}`, {}, { signal }).then(({ psnr }) => {
-    hint.textContent = `Four times as strong. PSNR ${psnr === null ? "infinite" : `${psnr.toFixed(2)} dB`}.`;
+    hint.textContent = `Differences times 4. PSNR ${psnr === null ? "infinite" : `${psnr.toFixed(2)} dB`}.`;
   }).catch(() => {});
   return figure("Difference", frame(view, address, "Where the two differ"), [["PNG", address]], hint);
 }
@@ -159,7 +159,7 @@ function planes({ found }) {
   const [on, off] = isDark ? [[232, 230, 225], [38, 42, 45]] : [[34, 32, 29], [241, 239, 235]];
   const all = Array.from({ length: bits }, (_, bit) => canvas(found.tokens, (code) => ((code >> bit) & 1 ? on : off)));
   const share = (bit) => found.tokens.flat().filter((code) => (code >> bit) & 1).length / found.tokens.flat().length;
-  const plane = (box, bit) => h("div", {}, box, `bit ${bit} · ${(100 * share(bit)).toFixed(0)} %`);
+  const plane = (box, bit) => h("div", {}, box, `bit ${bit} · ${percent(share(bit), 0)}`);
   const sheet = async () => {
     const [wide, high] = [found.tokens[0].length * 8, found.tokens.length * 8];
     const columns = 6;

@@ -19,7 +19,7 @@ function hsl(hue, saturation, lightness) {
   return [channel(0), channel(8), channel(4)];
 }
 
-/** A canvas with one pixel a token, coloured by `of(code)` as [r, g, b]. */
+/** A canvas with one pixel per token, coloured by `of(code)` as [r, g, b]. */
 export function canvas(tokens, of, properties = {}) {
   const [height, width] = [tokens.length, tokens[0].length];
   const element = h("canvas", { width, height, ...properties });

@@ -18,11 +18,11 @@ pub enum ViewError {
     PortForbidden { host: String, port: u16 },
 
     #[error(
-        "{host} is no address of this machine: --host expects 127.0.0.1, localhost, 0.0.0.0 (all networks) or such"
+        "{host} is not an address of this machine: --host expects 127.0.0.1, localhost, 0.0.0.0 (all networks) or such"
     )]
     NoSuchHost { host: String, source: io::Error },
 
-    #[error("the prefix {prefix:?} is no path: --prefix expects one such as /tokens, without ?, # and blanks")]
+    #[error("the prefix {prefix:?} is not a path: --prefix expects one such as /tokens, without ?, # and blanks")]
     Prefix { prefix: String },
 
     #[error("cannot serve on {host}:{port}")]

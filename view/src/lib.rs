@@ -15,7 +15,7 @@
 //! | `reply`, `body`, `csv`, `text` | answers, and what strangers' texts become in them |
 //! | `assets` | the page itself |
 //! | `state` | what requests share |
-//! | `log` | what the terminal is told, without repeating it |
+//! | `log` | what is logged, without repetition |
 //! | `shards`, `search` | files under the map, damaged row groups; filters |
 //! | `background` | opening, counting, verifying: work with progress |
 //! | `pictures` | decoding on one thread, the last pictures, the source's images |

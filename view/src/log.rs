@@ -1,4 +1,4 @@
-//! What the terminal is told of answers that failed: each message once, and no flood of them.
+//! What is logged of answers that failed: each message once, and no flood of them.
 //!
 //! One damaged shard fails hundreds of requests with one message, or with one for each of its row groups. A message is
 //! said again only after many others, and within a minute no more than some are said; how many were left out is said, too.

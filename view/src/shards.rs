@@ -68,7 +68,7 @@ impl Shards {
             };
             let text = format!(
                 "{} {actual}: it was changed after `view` had opened it; `tokengrid cache verify` tells what is damaged, \
-                 `tokengrid cache repair` encodes it anew; then start `view` again",
+                 `tokengrid cache repair` encodes it again; then start `view` again",
                 path.display()
             );
             return Err(Refusal::Unavailable(text));

@@ -12,7 +12,7 @@ use tokengrid_ingest::{Source, SourceOptions};
 use tokengrid_view::{Decoder, NamedSource, OpenSource, Picture, ViewConfig};
 
 const PAGES: [(&str, &str); 7] = [
-    ("/", "What it is made of"),
+    ("/", "Origin"),
     ("/grid", ""),
     ("/sample", ""),
     ("/codebook", "Codebook"),
@@ -173,7 +173,7 @@ fn a_picture_that_cannot_be_had_says_why_in_its_place() {
     let text = page.text();
     assert!(text.contains("shard-00000-00000.parquet has 1000 bytes, expected"), "{text}");
     let next = Browser::open(&server.address, "/sample/1");
-    assert!(next.alerts().contains("has 1000 bytes") && next.text().contains("Row after"), "{}", next.text());
+    assert!(next.alerts().contains("has 1000 bytes") && next.text().contains("Next row"), "{}", next.text());
     std::fs::write(shard, whole).unwrap();
 }
 
@@ -204,7 +204,7 @@ fn pages_work_below_the_path_of_a_proxy() {
         (Browser::open(&left.address, "/sample/3"), ""),
     ] {
         assert!(page.text().contains("a/3.jpg"), "{root}: {}", page.text());
-        page.act("document.querySelectorAll('button').find((b) => b.textContent.startsWith('Row after')).click()");
+        page.act("document.querySelectorAll('button').find((b) => b.textContent.startsWith('Next row')).click()");
         assert_eq!(page.eval("location.pathname"), format!("{root}/sample/4"));
         page.act("clicked(document.querySelectorAll('nav a').find((a) => a.textContent === 'Overview'))");
         assert_eq!(page.eval("location.pathname"), format!("{root}/"));
@@ -244,7 +244,7 @@ fn a_row_without_an_original_has_no_words_about_a_difference() {
     let page = Browser::open(&server.address, "/sample/1");
     page.act("brokenPictures()");
     let text = page.text();
-    assert!(text.contains("the source has no image") && !text.contains("Four times"), "{text}");
+    assert!(text.contains("the source has no image") && !text.contains("Differences times"), "{text}");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn nothing_is_counted_as_nothing_and_classes_alike_on_every_page() {
     for (kind, dir) in every_kind(temp.path()) {
         if kind == "empty" || kind == "quarantine only" {
             let text = Browser::open(&Served::of(&dir).address, "/codebook").text();
-            assert!(text.contains("0codes, were all used alike"), "{kind}: {text}");
+            assert!(text.contains("0perplexity (2^entropy), in codes"), "{kind}: {text}");
         }
     }
     let images = [("a", 0), ("b", 3), ("c", 1)].map(Some);

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 
 /// The images of a cache by class: built in one pass over the labels, which are in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct ClassIndex {
 }
 
 impl ClassIndex {
-    /// Sorts the images of `cache` by class, in order within each. Memory: 4 bytes an image.
+    /// Sorts the images of `cache` by class, in order within each. Memory: 4 bytes per image.
     ///
     /// # Panics
     /// When the cache has more than 2^32 images.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
 use crate::parallel;
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 
 /// Conflicts that are listed; all are counted.
 const LISTED: usize = 10_000;

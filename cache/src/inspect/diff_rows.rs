@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::diff::{CacheDiff, RowDiff};
 use crate::cancel;
 use crate::error::CacheError;
-use crate::reader::{Crop, TokenCache};
+use crate::format::row::Crop;
+use crate::inspect::differences::{CacheDiff, RowDiff};
+use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
 
 pub(super) struct Compare<'a> {

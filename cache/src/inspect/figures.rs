@@ -50,28 +50,34 @@ impl Ones {
     }
 }
 
-/// Counts up to this one are collected in a table.
+/// Counts below this one are collected in a table.
 const SMALL_COUNTS: usize = 1024;
 
-/// Entropy, in bits, of the distribution that counts describe. The sum goes over equal counts together, smallest first, so
-/// that it has the same bits whatever the order of the counts.
-pub(super) fn entropy_bits(counts: impl Iterator<Item = u64>) -> f64 {
-    let mut small = [0u64; SMALL_COUNTS];
+/// Tables that are filled in turn: an increment need not wait for the one before, which as a rule is of the same small count.
+const TABLES: usize = 4;
+
+/// How many counts are not 0, and the entropy, in bits, of the distribution that they describe. The sum goes over equal
+/// counts together, smallest first, so that it has the same bits whatever the order of the counts.
+pub(super) fn distinct_and_entropy(counts: impl Iterator<Item = u64>) -> (u64, f64) {
+    let mut tables = [[0u32; SMALL_COUNTS]; TABLES];
     let mut large = BTreeMap::new();
     let mut total = 0;
-    for count in counts {
+    for (i, count) in counts.enumerate() {
         total += count;
-        match small.get_mut(count as usize) {
+        match tables[i % TABLES].get_mut(count as usize) {
             Some(codes) => *codes += 1,
             None => *large.entry(count).or_insert(0u64) += 1,
         }
     }
-    let small = (0u64..).zip(small).skip(1).filter(|(_, codes)| *codes > 0);
-    let term = |(count, codes): (u64, u64)| {
+    let codes_with = |count: usize| tables.iter().map(|table| u64::from(table[count])).sum::<u64>();
+    let small = (1..SMALL_COUNTS).map(|count| (count as u64, codes_with(count))).filter(|(_, codes)| *codes > 0);
+    let (mut distinct, mut entropy) = (0, 0.0);
+    for (count, codes) in small.chain(large) {
         let share = count as f64 / total as f64;
-        -share * share.log2() * codes as f64
-    };
-    small.chain(large).map(term).sum::<f64>() + 0.0
+        distinct += codes;
+        entropy += -share * share.log2() * codes as f64;
+    }
+    (distinct, entropy)
 }
 
 /// For n = 0, 1, ...: codes that occur 0 times, once, and from 2^(n-1) to 2^n - 1 times.
@@ -120,9 +126,9 @@ mod tests {
 
     #[test]
     fn entropy_of_four_equal_codes_is_two_bits() {
-        assert_eq!(entropy_bits([5, 5, 0, 5, 5].into_iter()), 2.0);
-        assert_eq!(entropy_bits([5000, 5000].into_iter()), 1.0);
-        assert_eq!(entropy_bits(std::iter::empty()), 0.0);
+        assert_eq!(distinct_and_entropy([5, 5, 0, 5, 5].into_iter()), (4, 2.0));
+        assert_eq!(distinct_and_entropy([5000, 5000].into_iter()), (2, 1.0));
+        assert_eq!(distinct_and_entropy(std::iter::empty()), (0, 0.0));
         assert_eq!(histogram(&[0, 1, 2, 3, 4]), [1, 1, 2, 1]);
     }
 }

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::classes::ClassIndex;
 use crate::error::CacheError;
-use crate::parallel::{self, num_threads};
-use crate::reader::TokenCache;
+use crate::inspect::classes::ClassIndex;
+use crate::parallel;
+use crate::parallel::num_threads;
+use crate::read::cache::TokenCache;
 
 /// Images that a thread takes at a time.
 const BLOCK_IMAGES: usize = 65_536;

@@ -1,7 +1,7 @@
 //! Images of one cache that have the keys of another's.
 
 use crate::error::CacheError;
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 
 /// Finds the image of the second cache with a given key. As a rule it has the same number as in the first; only where it
 /// has not, a table of all keys is made.

@@ -1,146 +1,31 @@
-//! Everything that there is to know about a cache's tokens, from one pass over all rows.
+//! Looking into a cache: what its manifest says, figures over its tokens, rows, and two caches side by side.
 //!
 //! | module | what it finds |
 //! |---|---|
-//! | [`pass`] | how often each code occurs, in all and by class; hashes and bands of every grid |
+//! | [`info`] | what the manifest says |
+//! | [`pass`], [`tally`] | how often each code occurs, in all and by class; hashes and bands of every grid |
 //! | [`figures`] | what follows from the counts: balance and correlation of the bits, entropies |
-//! | [`exact`] | grids that occur more than once |
+//! | [`duplicates`] | grids that occur more than once |
 //! | [`near`] | grids that are nearly another's |
 //! | [`conflicts`] | labels that contradict the images' names |
+//! | [`inspection`], [`stats`] | all of these together |
 //! | [`store`] | the file that keeps all this beside the cache |
 //! | [`find`] | rows by a part of their key |
-//! | [`diff`], [`matches`], [`diff_rows`] | two caches, row by row |
+//! | [`diff`], [`matches`], [`diff_rows`], [`differences`] | two caches, row by row |
 
-mod classes;
-mod conflicts;
-mod diff;
-mod diff_rows;
-mod exact;
-mod figures;
-mod find;
-mod matches;
-mod near;
-mod pass;
-mod store;
-
-use std::sync::atomic::AtomicBool;
-
-use serde::{Deserialize, Serialize};
-
-pub use self::classes::ClassIndex;
-pub use self::conflicts::{LabelConflict, LabelConflicts};
-pub use self::diff::{CacheDiff, RowDiff, diff};
-pub use self::exact::SameGrid;
-pub use self::find::{FoundRows, RowFilter, find_rows};
-pub use self::near::{NearDuplicates, NearPair};
-pub(crate) use self::store::is_temporary_inspection;
-pub use self::store::{INSPECTION_FILE, StoredAt};
-
-use self::figures::{Ones, entropy_bits, histogram};
-use self::near::Sketcher;
-use self::pass::{NOWHERE, Passed};
-use crate::error::CacheError;
-use crate::parallel::num_threads;
-use crate::reader::TokenCache;
-use crate::stats::{CacheStats, ClassRows};
-
-/// Raised when the same cache would give other figures, or the file another form: older files are then made again.
-const INSPECTION_VERSION: u32 = 1;
-
-/// What one pass over all rows finds: [`CacheStats`], and the tables that it sums up.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Inspection {
-    /// Version of this summary.
-    pub version: u32,
-    /// Checksum of the manifest of the cache that it is of.
-    pub manifest: String,
-    /// Content hash of that cache.
-    pub content_hash: String,
-    /// The figures.
-    pub stats: CacheStats,
-    /// How often each code occurs: 2^bits numbers.
-    pub code_counts: Vec<u64>,
-    /// Where each code occurs first, as `row * tokens of a grid + position`; `None` where it does not.
-    pub code_first: Vec<Option<u64>>,
-    /// Rows with the grid of an earlier row: those of other images first, in row order; a long list is cut.
-    pub duplicates: Vec<SameGrid>,
-}
-
-impl Inspection {
-    /// Reads every row of `cache`, on all cores, or as many as `threads` says. `progress` is called with the rows done and
-    /// all rows; `cancel` ends the work early.
-    ///
-    /// Memory: about 40 bytes a code and thread, 16 bytes a row, and up to 64 bytes an image (128 MiB at most from two
-    /// million images on).
-    ///
-    /// # Errors
-    /// [`CacheError::Cancelled`]; the file cannot be read; the keys are damaged. Damaged tokens are counted as they are:
-    /// [`crate::verify()`] finds them.
-    pub fn of(
-        cache: &TokenCache,
-        threads: Option<usize>,
-        cancel: &AtomicBool,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Inspection, CacheError> {
-        let threads = threads.unwrap_or_else(num_threads).max(1);
-        let index = ClassIndex::of(cache);
-        let sketcher = Sketcher::new(cache.grid(), cache.num_images());
-        let mut done = 0;
-        let passed = pass::run(cache, &index, &sketcher, threads, cancel, &mut |rows| {
-            done += rows;
-            progress(done, cache.num_rows() as u64);
-        })?;
-        let near_duplicates = near::find(cache, &passed.sketches, &passed.hashes, threads, cancel)?;
-        let (duplicates, listed) = exact::find(&passed.hashes, cache.num_views());
-        let label_conflicts = conflicts::find(cache, threads, cancel)?;
-        let stats = CacheStats { duplicates, near_duplicates, label_conflicts, ..figures_of(cache, &index, &passed) };
-        Ok(Inspection {
-            version: INSPECTION_VERSION,
-            manifest: cache.manifest().checksum.clone(),
-            content_hash: cache.content_hash().to_owned(),
-            stats,
-            code_counts: passed.counts,
-            code_first: passed.first.iter().map(|place| (*place != NOWHERE).then_some(*place)).collect(),
-            duplicates: listed,
-        })
-    }
-}
-
-/// Everything that the counts alone tell.
-fn figures_of(cache: &TokenCache, index: &ClassIndex, passed: &Passed) -> CacheStats {
-    let (rows, views) = (cache.num_rows(), cache.num_views());
-    let tokens = rows as u64 * cache.grid().num_tokens() as u64;
-    let counts = &passed.counts;
-    let distinct_codes = counts.iter().filter(|count| **count > 0).count();
-    let ones = Ones::of(counts);
-    let names = &cache.manifest().classes;
-    let class = |(label, (distinct_codes, code_entropy_bits)): (i32, &(u64, f64))| ClassRows {
-        label: label as usize,
-        name: names.get(label as usize).cloned(),
-        rows: (index.images(label).len() * views) as u64,
-        distinct_codes: *distinct_codes,
-        code_entropy_bits: *code_entropy_bits,
-    };
-    let classes: Vec<_> = index.labels().zip(&passed.classes).skip(1).map(class).collect();
-    CacheStats {
-        rows,
-        images: cache.num_images(),
-        views,
-        tokens,
-        codebook_size: counts.len(),
-        distinct_codes,
-        codebook_utilization: distinct_codes as f64 / counts.len() as f64,
-        code_entropy_bits: entropy_bits(counts.iter().copied()),
-        code_histogram: histogram(counts),
-        bit_balance: ones.alone.iter().map(|ones| *ones as f64 / tokens.max(1) as f64).collect(),
-        dead_bits: ones.dead(tokens),
-        bit_correlation: ones.correlation(tokens),
-        empty_classes: classes.iter().filter(|class| class.rows == 0).count(),
-        classes,
-        unlabelled_rows: (index.images(-1).len() * views) as u64,
-        duplicates: Default::default(),
-        near_duplicates: Default::default(),
-        label_conflicts: Default::default(),
-    }
-}
+pub(crate) mod classes;
+pub(crate) mod conflicts;
+pub(crate) mod diff;
+pub(crate) mod diff_rows;
+pub(crate) mod differences;
+pub(crate) mod duplicates;
+pub(crate) mod figures;
+pub(crate) mod find;
+pub(crate) mod info;
+pub(crate) mod inspection;
+pub(crate) mod matches;
+pub(crate) mod near;
+pub(crate) mod pass;
+pub(crate) mod stats;
+pub(crate) mod store;
+pub(crate) mod tally;

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::error::CacheError;
-use crate::grid::GridSpec;
+use crate::format::grid::GridSpec;
 use crate::parallel;
 use crate::permutation::{Permutation, derive_key, mix};
-use crate::reader::TokenCache;
+use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
 
 /// Places of a grid that make a band.
@@ -24,6 +24,7 @@ const BANDS_MAX: usize = 16;
 
 /// Memory for the bands of all images; more images get fewer bands, but not fewer than [`BANDS_MIN`].
 const SKETCH_BYTES: usize = 128 << 20;
+
 const BANDS_MIN: usize = 4;
 
 /// Images with the same band that are all compared with each other. In a larger crowd (blank corners, white backgrounds)
@@ -85,9 +86,11 @@ impl Sketcher {
 
     /// The hash of each band.
     pub(super) fn bands_of<'a>(&'a self, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
-        let hash =
-            |places: &Vec<usize>| places.iter().fold(0, |hash, place| mix(hash ^ u64::from(tokens[*place]))) >> 32;
-        self.places.iter().map(move |places| hash(places) as u32)
+        const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+        let joined = |places: &[usize]| {
+            places.iter().fold(0u64, |sum, place| sum.wrapping_mul(FACTOR).wrapping_add(tokens[*place].into()))
+        };
+        self.places.iter().map(move |places| (mix(joined(places)) >> 32) as u32)
     }
 }
 

@@ -1,19 +1,21 @@
 //! The one pass over all grids: what is counted and kept of each row.
 //!
 //! Rows are visited class by class, so that the codes of one class are counted at a time: a table of all classes would be
-//! a gigabyte. Grids are read by position into a buffer of the thread's own. A mapped file would count as this program's
+//! a gigabyte. Most of the time goes into counters that lie scattered over a table of all codes, so that table is kept small
+//! enough for a core's own cache. Grids are read by position into a buffer of the thread's own. A mapped file would count as this program's
 //! memory as far as it was touched, which here is all of it.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use super::classes::ClassIndex;
-use super::figures::entropy_bits;
-use super::near::Sketcher;
 use crate::error::CacheError;
+use crate::inspect::classes::ClassIndex;
+use crate::inspect::figures::distinct_and_entropy;
+use crate::inspect::near::Sketcher;
+use crate::inspect::tally::Tally;
 use crate::parallel;
-use crate::reader::TokenCache;
-use crate::unpack::Kernels;
+use crate::permutation::mix;
+use crate::read::cache::TokenCache;
 
 /// Rows that are read at a time.
 const BLOCK_ROWS: usize = 1024;
@@ -25,7 +27,7 @@ const PART_ROWS_MAX: usize = 1 << 18;
 pub(super) struct Passed {
     /// How often each code occurs.
     pub counts: Vec<u64>,
-    /// Where each code occurs first: `row * tokens + position`; [`NOWHERE`] where it does not.
+    /// Where each code occurs first: `row * tokens + position`; [`NOWHERE`](super::tally::NOWHERE) where it does not.
     pub first: Vec<u64>,
     /// For every label of the index, from -1 on: distinct codes, and their entropy in bits.
     pub classes: Vec<(u64, f64)>,
@@ -34,9 +36,6 @@ pub(super) struct Passed {
     /// `[images][bands]`: see [`Sketcher`].
     pub sketches: Vec<u32>,
 }
-
-/// The place of a code that does not occur.
-pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// Some images of one class, by their places in the index's list of it.
 struct Part {
@@ -108,7 +107,9 @@ pub(super) fn run(
 
 /// Cuts the classes so that no thread is left with a large one at the end.
 fn parts(cache: &TokenCache, index: &ClassIndex, threads: usize) -> Vec<Part> {
-    let rows_max = (cache.num_rows() / (4 * threads).max(1)).clamp(BLOCK_ROWS, PART_ROWS_MAX);
+    // The tokens of a part are counted in 32 bits.
+    let countable = u32::MAX as usize / cache.grid().num_tokens();
+    let rows_max = (cache.num_rows() / (4 * threads).max(1)).clamp(BLOCK_ROWS, PART_ROWS_MAX).min(countable);
     let images_max = (rows_max / cache.num_views().max(1)).max(1);
     let mut parts = Vec::new();
     for label in index.labels() {
@@ -126,15 +127,16 @@ impl Shared<'_> {
     fn count_parts(&self, report: &dyn Fn(u64)) -> Result<Tally, CacheError> {
         let mut tally = Tally::new(self.cache);
         while let Some(part) = self.parts.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let rows = part.images.len() * self.cache.num_views();
+            tally.begin_part(rows, self.index.images(part.label)[part.images.start] as usize * self.cache.num_views());
             self.count_part(part, &mut tally, report)?;
             let slot = (part.label + 1) as usize;
             if !part.is_whole {
                 let mut counts = self.split[slot].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 counts.resize(tally.counts.len(), 0);
-                let ClassCounts { counts: part, touched } = &tally.class;
-                touched.iter().for_each(|(code, _)| counts[*code as usize] += part[*code as usize]);
+                tally.part.add_to(&mut counts);
             }
-            let found = tally.end_class();
+            let found = tally.end_part();
             if part.is_whole {
                 *self.entropies[slot].lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = found;
             }
@@ -165,7 +167,7 @@ impl Shared<'_> {
     }
 
     fn count_row(&self, row: usize, packed: &[u8], tally: &mut Tally) {
-        self.hashes[row].store(short_hash(packed), Ordering::Relaxed);
+        self.hashes[row].store(grid_hash(packed), Ordering::Relaxed);
         tally.unpack(packed);
         let views = self.cache.num_views();
         if row.is_multiple_of(views) {
@@ -177,76 +179,38 @@ impl Shared<'_> {
     }
 }
 
-fn short_hash(bytes: &[u8]) -> u64 {
-    let hash = blake3::hash(bytes);
-    let (words, _) = hash.as_bytes().as_chunks::<8>();
-    u64::from_le_bytes(words[0])
+/// A hash that is good at telling grids apart, and no protection against somebody who makes grids that collide: they would be
+/// reported as duplicates. Sixteen bytes at a time are multiplied and folded, as wyhash does.
+fn grid_hash(packed: &[u8]) -> u64 {
+    const KEY: u64 = 0x9E37_79B9_7F4A_7C15;
+    let step = |hash: u64, block: [u8; 16]| {
+        let [low, high] = [u128::from_le_bytes(block) as u64, (u128::from_le_bytes(block) >> 64) as u64];
+        let product = u128::from(low ^ KEY) * u128::from(high ^ hash);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let (blocks, rest) = packed.as_chunks::<16>();
+    let hash = blocks.iter().fold(mix(packed.len() as u64), |hash, block| step(hash, *block));
+    let mut last = [0; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(step(hash, last))
 }
 
-fn distinct_and_entropy(counts: impl Iterator<Item = u64> + Clone) -> (u64, f64) {
-    let distinct = counts.clone().filter(|count| *count > 0).count() as u64;
-    (distinct, entropy_bits(counts))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
 
-/// What one thread counts.
-struct Tally {
-    kernels: Kernels,
-    tokens: Vec<u32>,
-    counts: Vec<u64>,
-    first: Vec<u64>,
-    class: ClassCounts,
-}
-
-/// How often each code occurs in the class in hand, and which codes do: far fewer than there are, as a rule.
-struct ClassCounts {
-    counts: Vec<u64>,
-    /// Codes, with their first places.
-    touched: Vec<(u32, u64)>,
-}
-
-impl Tally {
-    fn new(cache: &TokenCache) -> Tally {
-        let grid = cache.grid();
-        let codes = 1usize << grid.bits;
-        Tally {
-            kernels: Kernels::best(grid.bits),
-            tokens: vec![0; grid.num_tokens()],
-            counts: vec![0; codes],
-            first: vec![NOWHERE; codes],
-            class: ClassCounts { counts: vec![0; codes], touched: Vec::new() },
-        }
-    }
-
-    fn unpack(&mut self, packed: &[u8]) {
-        self.kernels.narrow(packed, &mut self.tokens);
-    }
-
-    /// Counts the tokens of a row for the class in hand.
-    fn count(&mut self, row: usize) {
-        let place = (row * self.tokens.len()) as u64;
-        for (token, place) in self.tokens.iter().zip(place..) {
-            let count = &mut self.class.counts[*token as usize];
-            if *count == 0 {
-                self.class.touched.push((*token, place));
+    #[test]
+    fn every_bit_and_the_length_of_a_grid_count_in_its_hash() {
+        let mut hashes = HashSet::new();
+        for length in [1, 15, 16, 17, 576] {
+            let mut grid = vec![0u8; length];
+            assert!(hashes.insert(grid_hash(&grid)), "{length} zeros");
+            for bit in 0..8 * length {
+                grid[bit / 8] ^= 1 << (bit % 8);
+                assert!(hashes.insert(grid_hash(&grid)), "bit {bit} of {length} bytes");
+                grid[bit / 8] ^= 1 << (bit % 8);
             }
-            *count += 1;
         }
-    }
-
-    /// Adds the class in hand to the whole, and begins another one. Returns its distinct codes and their entropy.
-    fn end_class(&mut self) -> (u64, f64) {
-        let ClassCounts { counts, touched } = &mut self.class;
-        let found = distinct_and_entropy(touched.iter().map(|(code, _)| counts[*code as usize]));
-        for (code, place) in touched.drain(..) {
-            let code = code as usize;
-            self.counts[code] += std::mem::take(&mut counts[code]);
-            self.first[code] = self.first[code].min(place);
-        }
-        found
-    }
-
-    fn add(&mut self, other: &Tally) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
-        self.first.iter_mut().zip(&other.first).for_each(|(first, place)| *first = (*first).min(*place));
     }
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::{INSPECTION_VERSION, Inspection};
 use crate::error::CacheError;
-use crate::fsio::{list_names, read_at_most, write_atomically};
-use crate::reader::TokenCache;
+use crate::files::small::{list_names, read_at_most};
+use crate::files::temporary::write_atomically;
+use crate::inspect::inspection::{INSPECTION_VERSION, Inspection};
+use crate::read::cache::TokenCache;
 
 /// Name of the file in the cache's folder.
 pub const INSPECTION_FILE: &str = "inspect.json";
@@ -85,7 +86,7 @@ impl Inspection {
     }
 }
 
-/// No inspection of the cache is longer: its tables have two numbers a code, its lists are cut, classes have a line each.
+/// No inspection of the cache is longer: its tables have two numbers per code, its lists are cut, classes have a line each.
 fn bytes_max(cache: &TokenCache) -> u64 {
     let codes = 1u64 << cache.grid().bits;
     (64 << 20) + 48 * codes + 4096 * cache.manifest().classes.len() as u64

@@ -4,8 +4,7 @@ use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::CacheError;
-use crate::fsio::io_error;
+use crate::error::{CacheError, io_error};
 
 /// A shard's file, which can be closed and opened again.
 pub(crate) struct Handle {

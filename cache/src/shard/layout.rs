@@ -1,37 +1,51 @@
 //! Where everything lies in a shard, checked against what the format allows.
 
 use std::ops::Range;
+use std::path::Path;
 
 use parquet::basic::{Compression, Type};
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-use super::file::read_at;
-use super::{MAGIC, Shard};
-use crate::error::CacheError;
-use crate::fsio::io_error;
-use crate::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
-use crate::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, TOKENS, keys};
+use crate::error::{CacheError, io_error};
+use crate::format::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, SPLIT, TOKENS, keys};
+use crate::shard::footer::ShardFooter;
+use crate::shard::handle::Handle;
+use crate::shard::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
+use crate::shard::tail::{MAGIC, read_at};
 
-/// The longest page header that is looked at: ours have about 20 bytes.
+/// The longest page header that is read: ours have about 20 bytes.
 const PAGE_HEADER_BYTES_MAX: u64 = 256;
 
 /// Where a row group and its columns lie in the file. All ranges are inside the file and follow each other.
 pub(super) struct GroupLayout {
     pub(super) range: Range<u64>,
-    /// By column, in the order of [`COLUMNS`].
-    pub(super) chunks: [Range<u64>; COLUMNS.len()],
+    /// By column, in file order: [`COLUMNS`], then any others.
+    pub(super) chunks: Vec<Range<u64>>,
 }
 
-impl Shard {
-    /// Checks all row groups and notes where they are. `rows_intact`: whether what lies in front of the footer can be
+/// A shard whose footer was read.
+pub(super) struct Unchecked<'a> {
+    pub(super) path: &'a Path,
+    /// Length of the file.
+    pub(super) bytes: u64,
+    pub(super) footer: &'a ShardFooter,
+    pub(super) metadata: &'a ParquetMetaData,
+    pub(super) handle: &'a Handle,
+    /// Where the column of splits is, in a shard that has one.
+    pub(super) split_column: Option<usize>,
+}
+
+impl Unchecked<'_> {
+    /// Checks all row groups and finds where they are. `rows_intact`: whether what lies in front of the footer can be
     /// relied on, and is checked too.
-    pub(super) fn check_layout(&mut self, rows_intact: bool) -> Result<(), CacheError> {
+    pub(super) fn check(&self, rows_intact: bool) -> Result<Vec<GroupLayout>, CacheError> {
         let groups = self.metadata.num_row_groups();
         if groups != self.footer.row_groups.len() {
             let (expected, actual) = (groups.to_string(), self.footer.row_groups.len().to_string());
             let key = keys::ROW_GROUPS;
-            return Err(CacheError::ShardMetadata { path: self.path.clone(), key, expected, actual });
+            return Err(CacheError::ShardMetadata { path: self.path.to_owned(), key, expected, actual });
         }
+        let mut layouts = Vec::with_capacity(groups);
         let mut next = MAGIC.len() as u64;
         for index in 0..groups {
             let mut layout = GroupLayout::check(self, index, next, rows_intact)?;
@@ -39,32 +53,35 @@ impl Shard {
             if index == 0 {
                 layout.range.start = 0; // the leading magic belongs to the first group's checksum
             }
-            self.groups.push(layout);
+            layouts.push(layout);
         }
-        Ok(())
+        Ok(layouts)
     }
 }
 
 impl GroupLayout {
     /// Checks row group `index` of a shard, which must begin at byte `start`.
-    fn check(shard: &Shard, index: usize, start: u64, rows_intact: bool) -> Result<GroupLayout, CacheError> {
+    fn check(shard: &Unchecked<'_>, index: usize, start: u64, rows_intact: bool) -> Result<GroupLayout, CacheError> {
         let group = shard.metadata.row_group(index);
         let rows = shard.footer.row_groups[index].rows;
         let checks = LayoutChecks { shard, row_group: index };
         checks.equal("number of rows", rows as i64, group.num_rows())?;
-        if group.num_columns() < COLUMNS.len() {
-            return Err(checks.error("number of columns", COLUMNS.len().to_string(), group.num_columns().to_string()));
+        let num_columns = shard.metadata.file_metadata().schema_descr().num_columns();
+        if num_columns < COLUMNS.len() {
+            return Err(checks.error("number of columns", COLUMNS.len().to_string(), num_columns.to_string()));
         }
+        checks.equal("number of columns", num_columns as i64, group.num_columns() as i64)?;
         let mut next = start;
-        let mut chunks: [Range<u64>; COLUMNS.len()] = Default::default();
+        let mut chunks = Vec::with_capacity(num_columns);
         // More columns may follow those that we know; they too must lie where the last one ended.
         for (i, column) in group.columns().iter().enumerate() {
             let range = checks.chunk_range(column, next)?;
             next = range.end;
-            if let Some(name) = COLUMNS.get(i) {
+            let is_split = shard.split_column == Some(i);
+            if let Some(name) = COLUMNS.get(i).copied().or(is_split.then_some(SPLIT)) {
                 checks.column(column, name, rows)?;
-                chunks[i] = range;
             }
+            chunks.push(range);
         }
         let header = checks.token_column(group.column(0), &chunks[0], rows)?;
         if rows_intact {
@@ -79,13 +96,13 @@ impl GroupLayout {
 
 /// Checks of one row group, with what their errors have in common.
 struct LayoutChecks<'a> {
-    shard: &'a Shard,
+    shard: &'a Unchecked<'a>,
     row_group: usize,
 }
 
 impl LayoutChecks<'_> {
     fn error(&self, what: &'static str, expected: String, actual: String) -> CacheError {
-        CacheError::GroupLayout { path: self.shard.path.clone(), row_group: self.row_group, what, expected, actual }
+        CacheError::GroupLayout { path: self.shard.path.to_owned(), row_group: self.row_group, what, expected, actual }
     }
 
     fn equal(&self, what: &'static str, expected: i64, actual: i64) -> Result<(), CacheError> {
@@ -110,7 +127,7 @@ impl LayoutChecks<'_> {
     fn column(&self, column: &ColumnChunkMetaData, name: &'static str, rows: usize) -> Result<(), CacheError> {
         let expected = match name {
             TOKENS => Type::FIXED_LEN_BYTE_ARRAY,
-            KEY => Type::BYTE_ARRAY,
+            KEY | SPLIT => Type::BYTE_ARRAY,
             FLIP => Type::BOOLEAN,
             _ => Type::INT32,
         };
@@ -118,7 +135,7 @@ impl LayoutChecks<'_> {
         let found = (column.column_path().string(), column.column_type(), described.max_def_level());
         if found != (name.to_owned(), expected, 0) {
             return Err(CacheError::ColumnType {
-                path: self.shard.path.clone(),
+                path: self.shard.path.to_owned(),
                 column: name,
                 expected: format!("required {expected}"),
                 actual: format!("{} {} with {} optional levels", found.0, found.1, found.2),
@@ -158,9 +175,9 @@ impl LayoutChecks<'_> {
         let data_bytes = rows * self.shard.footer.grid.row_bytes();
         let mut bytes = vec![0; (header.end - header.start) as usize];
         let file = self.shard.handle.file()?;
-        read_at(&file, header.start, &mut bytes).map_err(io_error("read", &self.shard.path))?;
+        read_at(&file, header.start, &mut bytes).map_err(io_error("read", self.shard.path))?;
         let header = DataPageHeader::parse(&bytes).map_err(|what| CacheError::PageHeader {
-            path: self.shard.path.clone(),
+            path: self.shard.path.to_owned(),
             row_group: self.row_group,
             what,
         })?;

@@ -66,7 +66,7 @@ mod imp {
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
     use std::sync::{Mutex, Once, PoisonError};
 
-    use super::LostPages;
+    use crate::shard::map::LostPages;
 
     /// One entry of the list of maps. Entries are never freed, so that the handler can walk the list at any moment; one
     /// whose map is gone (`end` is 0) is used again for the same file.

@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::halves::Halves;
-use super::{Kernels, kernel_table, scalar};
-use crate::grid::TOKEN_BITS_MAX;
+use super::kernels::{Kernels, kernel_table};
+use super::scalar;
+use crate::format::pack::TOKEN_BITS_MAX;
 
 /// Only for a machine where [`is_available`] holds.
 pub(super) static KERNELS: [Kernels; TOKEN_BITS_MAX as usize] = kernel_table!(narrow, wide, split);

@@ -8,14 +8,15 @@
 mod avx2;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod halves;
+mod kernels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
-use crate::grid::TOKEN_BITS_MAX;
-use crate::pack::packed_bytes;
+pub(crate) use self::kernels::Kernels;
+use crate::format::pack::{TOKEN_BITS_MAX, packed_bytes};
 
 /// Unpacks a row into `u32` tokens, raster order.
 ///
@@ -49,7 +50,7 @@ pub fn unpack_factorized(packed: &[u8], bits: u32, low_bits: u32, pre: &mut [i64
 }
 
 /// The kernels that [`unpack`] and its siblings use on this machine: `avx2`, `neon` or `scalar`.
-pub fn kernel_name() -> &'static str {
+pub(crate) fn kernel_name() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if avx2::is_available() {
         return "avx2";
@@ -60,18 +61,6 @@ pub fn kernel_name() -> &'static str {
 fn check_shape(num_tokens: usize, bits: u32, num_bytes: usize) {
     assert!((1..=TOKEN_BITS_MAX).contains(&bits), "token width {bits} is not 1..={TOKEN_BITS_MAX}");
     assert_eq!(num_bytes, packed_bytes(num_tokens, bits), "{num_tokens} tokens of {bits} bits need another length");
-}
-
-type NarrowKernel = fn(&[u8], &mut [u32]);
-type WideKernel = fn(&[u8], &mut [i64]);
-type SplitKernel = fn(&[u8], u32, &mut [i64], &mut [i64]);
-
-/// The three kernels of one width. A loader looks them up once and calls them for every row.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels {
-    narrow: NarrowKernel,
-    wide: WideKernel,
-    split: SplitKernel,
 }
 
 impl Kernels {
@@ -92,31 +81,4 @@ impl Kernels {
     pub(crate) fn scalar(bits: u32) -> Kernels {
         scalar::KERNELS[bits as usize - 1]
     }
-
-    /// `packed` has [`packed_bytes`]`(out.len(), bits)` bytes, and so below.
-    #[inline]
-    pub(crate) fn narrow(&self, packed: &[u8], out: &mut [u32]) {
-        (self.narrow)(packed, out);
-    }
-
-    #[inline]
-    pub(crate) fn wide(&self, packed: &[u8], out: &mut [i64]) {
-        (self.wide)(packed, out);
-    }
-
-    #[inline]
-    pub(crate) fn split(&self, packed: &[u8], low_bits: u32, pre: &mut [i64], post: &mut [i64]) {
-        (self.split)(packed, low_bits, pre, post);
-    }
 }
-
-/// One [`Kernels`] a width, 1 to 24, of three functions that are generic over it.
-macro_rules! kernel_table {
-    ($narrow:ident, $wide:ident, $split:ident) => {
-        kernel_table!(@ $narrow, $wide, $split, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)
-    };
-    (@ $narrow:ident, $wide:ident, $split:ident, $($bits:literal)*) => {
-        [$(Kernels { narrow: $narrow::<$bits>, wide: $wide::<$bits>, split: $split::<$bits> }),*]
-    };
-}
-use kernel_table;

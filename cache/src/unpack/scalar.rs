@@ -1,7 +1,7 @@
 //! The kernels without SIMD: the definition that the others must equal, and their end of a row.
 
-use super::{Kernels, kernel_table};
-use crate::grid::TOKEN_BITS_MAX;
+use super::kernels::{Kernels, kernel_table};
+use crate::format::pack::TOKEN_BITS_MAX;
 
 pub(super) static KERNELS: [Kernels; TOKEN_BITS_MAX as usize] = kernel_table!(narrow, wide, split);
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pack::pack;
+use crate::format::pack::pack;
 
 fn pack_bitwise(tokens: &[u32], bits: u32) -> Vec<u8> {
     let mut out = vec![0u8; packed_bytes(tokens.len(), bits)];

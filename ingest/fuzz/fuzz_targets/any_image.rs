@@ -2,9 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokengrid_ingest::{Limits, Recipe, Views, decode_rgb, exif_orientation, views_of};
+use tokengrid_ingest::{JpegEntropy, Limits, Recipe, Views, decode_rgb, exif_orientation, views_of};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20, max_decode_bytes: 1 << 26 };
+const LIMITS: Limits = Limits {
+    max_pixels: 1 << 16,
+    max_jpeg_scans: 20,
+    max_decode_bytes: 1 << 26,
+    jpeg_entropy: JpegEntropy::Own,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     assert!((1..=8).contains(&exif_orientation(bytes)));

@@ -2,9 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tokengrid_ingest::{Limits, decode_rgb};
+use tokengrid_ingest::{JpegEntropy, Limits, decode_rgb};
 
-const LIMITS: Limits = Limits { max_pixels: 1 << 16, max_jpeg_scans: 20, max_decode_bytes: 1 << 26 };
+const LIMITS: Limits = Limits {
+    max_pixels: 1 << 16,
+    max_jpeg_scans: 20,
+    max_decode_bytes: 1 << 26,
+    jpeg_entropy: JpegEntropy::Own,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     // Other formats have targets of their own.

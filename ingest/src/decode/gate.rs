@@ -1,7 +1,7 @@
 //! What a picture must pass once its size is known, before memory is taken for it.
 
 use super::{DecodeError, Limits};
-use crate::memory::{self, Claim};
+use crate::memory::{self, Claim, Turn};
 use crate::resample::Region;
 
 /// Tells what is needed of a picture of so many columns and rows: a rectangle, or all of it (`None`); or why it is of no use.
@@ -16,6 +16,8 @@ pub(super) struct Gate<'a> {
     /// Memory for decoding, held until the picture is no longer used. Made when the size is known, unless the caller has
     /// claimed enough for any picture.
     pub(super) claim: Option<Claim>,
+    /// When it may be claimed; at any time if there is none.
+    turn: Option<Turn>,
 }
 
 /// What was let in.
@@ -28,7 +30,13 @@ pub(super) struct Admitted {
 
 impl<'a> Gate<'a> {
     pub(super) fn new(limits: &'a Limits, needed: Needed<'a>, num_copies: u64, claim: Option<Claim>) -> Gate<'a> {
-        Gate { limits, needed, num_copies, claim }
+        Gate { limits, needed, num_copies, claim, turn: None }
+    }
+
+    /// Memory is claimed when it is this picture's turn.
+    pub(super) fn in_turn(mut self, turn: Option<Turn>) -> Gate<'a> {
+        self.turn = turn;
+        self
     }
 
     /// Lets a picture in whose decoder takes `work_bytes` beside the picture itself. Waits for memory if others have it.
@@ -44,7 +52,10 @@ impl<'a> Gate<'a> {
             return Err(DecodeError::OverBudget { width, height, bytes, budget });
         }
         // A second try at the same file takes no more than the first.
-        self.claim.get_or_insert_with(|| memory::claim(bytes));
+        if self.claim.is_none() {
+            let claim = self.turn.take().map_or_else(|| memory::claim(bytes), |turn| turn.claim(bytes));
+            self.claim = Some(claim);
+        }
         Ok(Admitted { rgb_bytes, region })
     }
 }

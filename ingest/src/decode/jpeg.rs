@@ -27,7 +27,7 @@ use mozjpeg_sys as _;
 
 use super::gate::Gate;
 use super::window::Picture;
-use super::{DecodeError, Format, RgbImage, jpeg_scans, reserve};
+use super::{DecodeError, Format, JpegEntropy, RgbImage, jpeg_scans, reserve};
 use crate::resample::Region;
 
 /// The opaque C object.
@@ -98,10 +98,12 @@ pub(super) fn decode(
     gate: &mut Gate<'_>,
     picture: &mut Picture,
 ) -> Result<(), DecodeError> {
-    match decode_by(Way::Sound, bytes, scans_at, gate, picture) {
-        Err(Stop::Unsound) => {}
-        Err(Stop::Error(error)) => return Err(error),
-        Ok(()) => return Ok(()),
+    if gate.limits.jpeg_entropy == JpegEntropy::Own {
+        match decode_by(Way::Sound, bytes, scans_at, gate, picture) {
+            Err(Stop::Unsound) => {}
+            Err(Stop::Error(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
     }
     match decode_by(Way::Libjpeg, bytes, scans_at, gate, picture) {
         Err(Stop::Unsound) => unreachable!("libjpeg alone does not say so"),

@@ -95,7 +95,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<usize, DecodeError> {
 fn check_frame(data: &[u8], profile: Option<&[u8]>) -> Result<(), DecodeError> {
     let [bits, _, _, _, _, components, layers @ ..] = data else { return Err(broken("a frame header too short")) };
     if *bits != 8 {
-        return Err(DecodeError::unsupported(Format::Jpeg, format!("{bits} bits a sample")));
+        return Err(DecodeError::unsupported(Format::Jpeg, format!("{bits} bits per sample")));
     }
     if !matches!(components, 1 | 3 | 4) {
         return Err(DecodeError::unsupported(Format::Jpeg, format!("{components} components")));

@@ -118,13 +118,10 @@ fn scans_at(file: &[u8]) -> usize {
 
 fn by_libjpeg(file: &[u8]) -> Result<RgbImage, DecodeError> {
     let mut picture = Picture::default();
-    let (limits, mut all) = (Limits::default(), |_, _| Ok(None));
+    let limits = Limits { jpeg_entropy: JpegEntropy::Libjpeg, ..Limits::default() };
+    let mut all = |_, _| Ok(None);
     let mut gate = Gate::new(&limits, &mut all, 0, None);
-    match decode_by(Way::Libjpeg, file, scans_at(file), &mut gate, &mut picture) {
-        Ok(()) => Ok(picture.image),
-        Err(Stop::Error(error)) => Err(error),
-        Err(Stop::Unsound) => unreachable!(),
-    }
+    decode(file, scans_at(file), &mut gate, &mut picture).map(|()| picture.image)
 }
 
 /// Decodes both ways and compares; returns the part that was computed.

@@ -1,6 +1,6 @@
 //! Bytes of an image file to 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` makes it.
 //!
-//! Formats are told by content, never by name. No profile, gamma or EXIF orientation is applied. Each format has one module;
+//! Formats are recognised by content, never by name. No profile, gamma or EXIF orientation is applied. Each format has one module;
 //! PNG, GIF and BMP are read by code of this crate because Pillow's tolerance is part of the contract (a PNG with a wrong
 //! CRC on right data is good, one with a wrong Adler-32 is bad, a GIF's first frame is laid on a canvas of a particular
 //! colour, 16-bit gray saturates), and general readers are stricter in some of these places and laxer in others.
@@ -40,6 +40,8 @@ use gate::Gate;
 pub use jpeg::jpeg_simd;
 pub(crate) use window::{Picture, decode_window_into};
 
+use crate::memory::{Claim, Turn};
+
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
@@ -52,7 +54,19 @@ const MAX_SCANS_OF_THE_LARGEST: u64 = 16;
 /// Memory that decoding one file may take: below a gibibyte, with the rest of the process.
 const MAX_DECODE_BYTES: u64 = 960 << 20;
 
-/// What one file may cost.
+/// Which entropy decoder takes JPEG files. Pixels, warnings and verdicts are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum JpegEntropy {
+    /// For sound files of one scan the one of this crate (`csrc/huffman.c`), which lets pictures be decoded as far as they are
+    /// needed; libjpeg's for all others.
+    #[default]
+    Own,
+    /// libjpeg's for all files, and always the whole picture. Slower; there for comparisons.
+    Libjpeg,
+}
+
+/// What one file may cost, and how it is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest accepted width x height, in pixels.
@@ -61,13 +75,21 @@ pub struct Limits {
     /// exceed 16 x [`MAX_PIXELS`], unless there are no more than 16 scans.
     pub max_jpeg_scans: u32,
     /// Most memory that decoding may take, the picture itself included, in bytes. Only progressive JPEG files, lossless or
-    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default.
+    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default, and PNG
+    /// files of one or two rows of more than fifty million.
     pub max_decode_bytes: u64,
+    /// The entropy decoder for JPEG files.
+    pub jpeg_entropy: JpegEntropy,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_pixels: MAX_PIXELS, max_jpeg_scans: MAX_JPEG_SCANS, max_decode_bytes: MAX_DECODE_BYTES }
+        Limits {
+            max_pixels: MAX_PIXELS,
+            max_jpeg_scans: MAX_JPEG_SCANS,
+            max_decode_bytes: MAX_DECODE_BYTES,
+            jpeg_entropy: JpegEntropy::default(),
+        }
     }
 }
 
@@ -140,7 +162,7 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// Tells the format from a file's first bytes.
+    /// Recognises the format by a file's first bytes.
     pub(crate) fn of(bytes: &[u8]) -> Option<Format> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
@@ -278,11 +300,58 @@ impl DecodeError {
 ///
 /// Waits for its share of the [memory budget](crate::memory_budget), and gives it back with the picture.
 pub fn decode_rgb(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
+    decode_rgb_if(bytes, limits, &mut |_, _| Ok(()))
+}
+
+/// [`decode_rgb`] of a picture that `accept` has a use for: it is asked with the columns and rows that the header tells, before
+/// pixels are decoded, and says why if it has none.
+///
+/// # Errors
+/// [`DecodeError::NoUse`] with the reason of `accept`; as [`decode_rgb`].
+pub fn decode_rgb_if(bytes: &[u8], limits: &Limits, accept: Accept<'_>) -> Result<RgbImage, DecodeError> {
+    decode_whole(bytes, limits, accept, Place::default()).map(|(image, _)| image)
+}
+
+/// Columns and rows of the picture in a file, as its header tells them. Nothing is decoded: the rest may be damaged.
+///
+/// # Errors
+/// As [`decode_rgb`], for what is wrong before the pixels.
+pub fn picture_size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), DecodeError> {
+    let mut size = None;
+    let mut note = |width, height| {
+        size = Some((width, height));
+        Err(String::new())
+    };
+    let refused = decode_whole(bytes, limits, &mut note, Place::default());
+    match (size, refused) {
+        (Some(size), _) => Ok(size),
+        (None, Err(error)) => Err(error),
+        (None, Ok((image, _))) => Ok((image.width, image.height)),
+    }
+}
+
+/// Is asked about a picture's columns and rows; the error says why there is no use for it.
+pub type Accept<'a> = &'a mut dyn FnMut(u32, u32) -> Result<(), String>;
+
+/// A picture's memory: claimed already, or when its turn comes.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub claim: Option<Claim>,
+    pub turn: Option<Turn>,
+}
+
+/// [`decode_rgb_if`], with the claim of the memory.
+pub(crate) fn decode_whole(
+    bytes: &[u8],
+    limits: &Limits,
+    accept: Accept<'_>,
+    place: Place,
+) -> Result<(RgbImage, Option<Claim>), DecodeError> {
     let decode = || {
         let mut image = RgbImage::default();
-        let mut all = |_, _| Ok(None);
-        let mut gate = Gate::new(limits, &mut all, 0, None);
-        decode_rgb_into(bytes, &mut gate, &mut image).map(|()| image)
+        let mut all = |width, height| accept(width, height).map(|()| None);
+        let mut gate = Gate::new(limits, &mut all, 0, place.claim).in_turn(place.turn);
+        decode_rgb_into(bytes, &mut gate, &mut image).map(|()| (image, gate.claim))
     };
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|panic| Err(DecodeError::Internal { reason: panic_text(&*panic).to_owned() }))

@@ -26,8 +26,9 @@ pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) ->
     let (mut data, layout) = ImageData::find(bytes)?;
     let header = &data.header;
     let (width, height) = (header.width, header.height);
-    let rgb_bytes = gate.admit(width, height, 0)?.rgb_bytes;
     let area = header.area()?;
+    let appends = area.appends((width, height), header.interlaced);
+    let rgb_bytes = gate.admit(width, height, layout.work_bytes(area.width, appends))?.rgb_bytes;
     let (palette, interlaced) = (header.palette.clone(), header.interlaced);
     let has_palette = palette.is_some();
     let mut rows = Rows::new((width, height), area, layout, palette, interlaced, &mut image.pixels, rgb_bytes)?;
@@ -49,12 +50,16 @@ fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<bool, Decode
             let status = zlib
                 .decompress(input, rows.unfilled(), FlushDecompress::None)
                 .map_err(|e| broken(format!("image data: {}", e.message().unwrap_or("not a zlib stream"))))?;
-            input = &input[(zlib.total_in() - consumed) as usize..];
-            if !rows.advance((zlib.total_out() - produced) as usize)? {
-                break; // the row is not complete: more input, and after the stream's end none helps
-            }
-            if rows.complete() || status == Status::StreamEnd {
+            let (consumed, produced) = (zlib.total_in() - consumed, zlib.total_out() - produced);
+            input = &input[consumed as usize..];
+            let at_row_end = rows.advance(produced as usize)?;
+            let at_stream_end = status == Status::StreamEnd;
+            if rows.complete() || (at_stream_end && at_row_end) {
                 return Ok(rows.complete());
+            }
+            // Within a row more input is needed, and after the stream's end none helps.
+            if at_stream_end || (consumed == 0 && produced == 0) {
+                break;
             }
         }
     }

@@ -22,6 +22,13 @@ pub(super) struct Area {
     pub(super) height: u32,
 }
 
+impl Area {
+    /// Whether its rows, one after the other, are the whole picture of this size.
+    pub(super) fn appends(self, (width, height): (u32, u32), interlaced: bool) -> bool {
+        !interlaced && (self.width, self.height) == (width, height)
+    }
+}
+
 /// The sum of the chunks read so far.
 #[derive(Default)]
 pub(super) struct Header {

@@ -48,6 +48,13 @@ impl Layout {
         self.channels() * usize::from(self.depth)
     }
 
+    /// Memory for undoing the filters of rows of `width` pixels, beside the picture: two rows, and one in RGB if rows are not
+    /// appended to the picture.
+    pub(super) fn work_bytes(self, width: u32, appends: bool) -> u64 {
+        let rgb_bytes = if appends { 0 } else { 3 * u64::from(width) };
+        2 * self.row_bytes(width as usize) as u64 + rgb_bytes
+    }
+
     /// Bytes of a row of `width` pixels, without the filter byte.
     fn row_bytes(self, width: usize) -> usize {
         (width * self.pixel_bits()).div_ceil(8)
@@ -96,6 +103,19 @@ struct Pass {
     dy: usize,
 }
 
+impl Pass {
+    /// Columns of the pass in a picture of `width`.
+    fn width(self, width: usize) -> usize {
+        width.saturating_sub(self.x0).div_ceil(self.dx)
+    }
+
+    /// Bytes of the pass's rows, filter bytes included.
+    fn bytes(self, layout: Layout, width: usize, height: usize) -> u64 {
+        let (columns, rows) = (self.width(width), height.saturating_sub(self.y0).div_ceil(self.dy));
+        if columns == 0 { 0 } else { (1 + layout.row_bytes(columns)) as u64 * rows as u64 }
+    }
+}
+
 const WHOLE: [Pass; 1] = [Pass { x0: 0, y0: 0, dx: 1, dy: 1 }];
 
 const ADAM7: [Pass; 7] = [
@@ -108,7 +128,11 @@ const ADAM7: [Pass; 7] = [
     Pass { x0: 0, y0: 1, dx: 1, dy: 2 },
 ];
 
-/// Takes the inflated bytes row by row and writes RGB.
+/// Inflated bytes are taken in blocks of at least so many: of a picture one pixel wide, a call for each row would take a hundred
+/// times as long as the row itself.
+const STAGE_BYTES: usize = 1 << 16;
+
+/// Takes the inflated bytes and writes RGB row by row.
 pub(super) struct Rows<'a> {
     /// Columns of the picture.
     stride: usize,
@@ -121,12 +145,17 @@ pub(super) struct Rows<'a> {
     palette: Palette,
     passes: &'static [Pass],
     pass: usize,
+    /// Columns of the pass.
+    columns: usize,
     y: usize,
-    /// Filter byte and row being filled.
-    current: Vec<u8>,
+    /// Inflated bytes of rows, each with its filter byte in front. At most the last row is incomplete.
+    stage: Vec<u8>,
+    /// Bytes of `stage` that hold data.
+    filled: usize,
+    /// Bytes of the picture that have not been inflated.
+    left_bytes: u64,
     /// The row above, with its filter byte.
     above: Vec<u8>,
-    filled: usize,
     /// Rows of the whole picture follow one another, and are appended.
     appends: bool,
     /// One converted row, where rows are not appended.
@@ -145,7 +174,7 @@ impl<'a> Rows<'a> {
         rgb_bytes: usize,
     ) -> Result<Rows<'a>, DecodeError> {
         let palette = palette.unwrap_or_else(Palette::black);
-        let appends = !interlaced && (area.width, area.height) == (width, height);
+        let appends = area.appends((width, height), interlaced);
         let (width, stride) = (area.width as usize, width as usize);
         if appends {
             reserve(pixels, rgb_bytes)?;
@@ -157,69 +186,86 @@ impl<'a> Rows<'a> {
             }
         }
         let row = 1 + layout.row_bytes(width);
+        let passes: &[Pass] = if interlaced { &ADAM7 } else { &WHOLE };
+        let height = area.height as usize;
+        let left_bytes = passes.iter().map(|pass| pass.bytes(layout, width, height)).sum();
         Ok(Rows {
             stride,
             left: area.left as usize,
             top: area.top as usize,
             width,
-            height: area.height as usize,
+            height,
             layout,
             palette,
-            passes: if interlaced { &ADAM7 } else { &WHOLE },
+            passes,
             pass: 0,
+            columns: passes[0].width(width),
             y: 0,
-            current: zeroed(row)?,
-            above: zeroed(row)?,
+            stage: zeroed(row.max(STAGE_BYTES))?,
             filled: 0,
+            left_bytes,
+            above: zeroed(row)?,
             appends,
             row_rgb: Vec::new(),
             pixels,
         })
     }
 
-    fn pass_width(&self) -> usize {
-        let pass = self.passes[self.pass];
-        self.width.saturating_sub(pass.x0).div_ceil(pass.dx)
-    }
-
-    /// Filter byte and data of the row being filled.
+    /// Filter byte and data of the next row.
     fn row_end(&self) -> usize {
-        1 + self.layout.row_bytes(self.pass_width())
+        1 + self.layout.row_bytes(self.columns)
     }
 
-    /// The part of the current row that still has to be filled. Not empty until [`Rows::complete`].
+    /// Where inflated bytes go next: never beyond the end of the picture, and not empty until [`Rows::complete`].
     pub(super) fn unfilled(&mut self) -> &mut [u8] {
-        let end = self.row_end();
-        &mut self.current[self.filled..end]
+        let room = (self.stage.len() - self.filled) as u64;
+        let end = self.filled + room.min(self.left_bytes) as usize;
+        &mut self.stage[self.filled..end]
     }
 
     pub(super) fn complete(&self) -> bool {
         self.pass == self.passes.len()
     }
 
-    /// Accounts for `count` bytes written to [`Rows::unfilled`]; true when that ended a row.
+    /// Accounts for `count` bytes written to [`Rows::unfilled`]; true when they end with a row.
     pub(super) fn advance(&mut self, count: usize) -> Result<bool, DecodeError> {
         self.filled += count;
-        let end = self.row_end();
-        if self.filled < end {
-            return Ok(false);
+        self.left_bytes -= count as u64;
+        let mut stage = std::mem::take(&mut self.stage);
+        let used = self.take_rows(&mut stage[..self.filled]);
+        self.stage = stage;
+        let used = used?;
+        if used > 0 {
+            self.stage.copy_within(used..self.filled, 0);
+            self.filled -= used;
         }
-        unfilter(&mut self.current[..end], &self.above[..end], self.layout.pixel_bits().div_ceil(8))?;
-        self.emit(end);
-        self.filled = 0;
-        self.next_row();
-        Ok(true)
+        Ok(count > 0 && self.filled == 0)
     }
 
-    /// Writes the current row's pixels.
-    fn emit(&mut self, end: usize) {
-        let (count, row) = (self.pass_width(), &self.current[1..end]);
+    /// Writes the complete rows of `staged`, and returns how many bytes they were.
+    fn take_rows(&mut self, staged: &mut [u8]) -> Result<usize, DecodeError> {
+        let bytes_per_pixel = self.layout.pixel_bits().div_ceil(8);
+        let mut used = 0;
+        while !self.complete() {
+            let end = self.row_end();
+            let Some(row) = staged.get_mut(used..used + end) else { break };
+            unfilter(row, &self.above[..end], bytes_per_pixel)?;
+            self.emit(&row[1..]);
+            self.above[..end].copy_from_slice(row);
+            self.next_row();
+            used += end;
+        }
+        Ok(used)
+    }
+
+    /// Writes a row's pixels.
+    fn emit(&mut self, row: &[u8]) {
         if self.appends {
-            self.layout.append_rgb(row, count, &self.palette, self.pixels);
+            self.layout.append_rgb(row, self.columns, &self.palette, self.pixels);
             return;
         }
         self.row_rgb.clear();
-        self.layout.append_rgb(row, count, &self.palette, &mut self.row_rgb);
+        self.layout.append_rgb(row, self.columns, &self.palette, &mut self.row_rgb);
         let pass = self.passes[self.pass];
         let start = (self.top + self.y) * self.stride + self.left;
         let line = &mut self.pixels[start * 3..][..self.width * 3];
@@ -231,14 +277,14 @@ impl<'a> Rows<'a> {
 
     /// Goes to the next row that has pixels, in this pass or a later one.
     fn next_row(&mut self) {
-        std::mem::swap(&mut self.current, &mut self.above);
         self.y += self.passes[self.pass].dy;
-        while self.y >= self.height || self.pass_width() == 0 {
+        while self.y >= self.height || self.columns == 0 {
             self.pass += 1;
             if self.complete() {
                 return;
             }
             self.y = self.passes[self.pass].y0;
+            self.columns = self.passes[self.pass].width(self.width);
             self.above.fill(0); // a pass begins under a black row
         }
     }

@@ -7,7 +7,6 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod coefficients;
-mod fast;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "x86_64")]
@@ -22,7 +21,6 @@ use std::ops::Range;
 
 use crate::decode::RgbImage;
 use coefficients::{Coefficients, source_range};
-pub(crate) use fast::FastResampler;
 
 /// A set of kernels. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,12 +39,14 @@ impl LabelNames {
             return Err(format!("the label {name:?}; the name of a class is one line"));
         }
         if is_number(name) && class_index(name).is_none() {
-            return Err(format!("{name}, which is no class index; a class index is 0 or more, and -1 is no label"));
+            return Err(format!(
+                "{name}, which is not a class index; a class index is 0 or more, and -1 means no label"
+            ));
         }
         let number = match self.numbers.get(name) {
             Some(number) => *number,
             None if self.numbers.len() == MAX_NAMES => {
-                return Err(format!("more than {MAX_NAMES} different labels, which are no classes"));
+                return Err(format!("more than {MAX_NAMES} different labels, too many to be classes"));
             }
             None => self.add(name),
         };
@@ -166,7 +168,7 @@ mod tests {
         assert!(labels.push(0, "a\nb").expect_err("lines").contains("one line"));
         for number in ["-3", "99999999999", "1.5", "-7.0"] {
             let message = labels.push(0, number).expect_err("no class");
-            assert!(message.contains(number) && message.contains("no class index"), "{message}");
+            assert!(message.contains(number) && message.contains("not a class index"), "{message}");
         }
         labels.push(0, "cat").expect("a label");
         let mut table = Table::default();

@@ -56,3 +56,10 @@ impl Links {
 fn leads_back(target: &Path, folder: &Path) -> bool {
     fs::canonicalize(folder).is_ok_and(|folder| folder.starts_with(target))
 }
+
+/// Whether `path`, which need not exist, is the folder or lies in it, whatever links are on the way.
+pub fn lies_in(path: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    let existing = std::path::absolute(path).ok().and_then(|path| path.ancestors().find_map(real));
+    matches!((existing, real(folder)), (Some(path), Some(folder)) if path.starts_with(&folder))
+}

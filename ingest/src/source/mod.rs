@@ -54,6 +54,7 @@ use crate::error::IngestError;
 use cancel::Cancel;
 use files::{FileSet, read_file, too_large};
 pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
+pub use links::lies_in;
 pub use options::SourceOptions;
 use table::Table;
 pub(crate) use text::count;
@@ -61,7 +62,7 @@ pub(crate) use text::count;
 /// Largest image that [`Source::read`] reads, in bytes. Beyond what any picture within the pixel limit needs in practice.
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 
-/// File name endings of images, in lower case. What a file is, is told from its contents when it is decoded.
+/// File name endings of images, in lower case. The format is recognised by the contents when a file is decoded.
 const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
 /// The images under a path, in a fixed order: by class, then by name, compared as bytes, folder by folder.
@@ -151,6 +152,9 @@ impl Source {
         let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
         let listed = if options.labels.is_some() { &all } else { options };
         let mut contents = containers::open(path, listed, Cancel(cancel))?;
+        if let Store::Parquet(store) = &mut contents.store {
+            store.whole_pages = options.whole_pages;
+        }
         if let Some(file) = &options.labels {
             labels::apply(file, &mut contents)?;
         }
@@ -295,6 +299,12 @@ impl Source {
             }
         }
         folders
+    }
+
+    /// The [linked folder](Source::linked_folders) in which `path`, which need not exist, lies. What is written there would
+    /// belong to the source the next time.
+    pub fn linked_folder_around(&self, path: &Path) -> Option<PathBuf> {
+        self.linked_folders().into_iter().find(|folder| lies_in(path, folder))
     }
 
     /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.

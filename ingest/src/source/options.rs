@@ -13,7 +13,7 @@ pub struct SourceOptions {
     ///
     /// - lines of a key or file name, white space, and a class index or wnid;
     /// - `LOC_val_solution.csv`: an image's name without extension, a comma, and a wnid in front of what else there is;
-    /// - one class index or wnid a line, for all images in the order of their file names, as
+    /// - one class index or wnid per line, for all images in the order of their file names, as
     ///   `imagenet_2012_validation_synset_labels.txt`.
     ///
     /// The index of a wnid is its rank among all wnids of the file, in byte order. Class folders must agree with the file.
@@ -24,6 +24,9 @@ pub struct SourceOptions {
     /// The column of the labels of a Parquet file, or the field of the `.json` or the ending of the label of a WebDataset
     /// sample; `none` for no labels.
     pub label_column: Option<String>,
+    /// Parquet: decode the page of every image that is not kept, even where the image can be had alone. The bytes are the same;
+    /// slower, and there for comparisons.
+    pub whole_pages: bool,
 }
 
 impl SourceOptions {

@@ -15,7 +15,7 @@ use crate::stages::StageCounters;
 
 /// A file of more bytes claims memory before it is read: for itself, and for any picture that may be in it. Others claim when
 /// the size of the picture is known, and nobody waits for memory with more than this.
-const LARGE_FILE_BYTES: u64 = 16 << 20;
+pub(super) const LARGE_FILE_BYTES: u64 = 16 << 20;
 
 /// The views of an image file, decoded only as far as they need it: what a stream does with each of its images.
 ///
@@ -33,7 +33,7 @@ pub fn views_of_file(bytes: &[u8], key: &str, recipe: &Recipe, limits: &Limits) 
     catch_unwind(AssertUnwindSafe(views)).unwrap_or_else(|panic| Err(internal_error(stage, &*panic)))
 }
 
-fn internal_error(stage: Stage, panic: &(dyn std::any::Any + Send)) -> Bad {
+pub(super) fn internal_error(stage: Stage, panic: &(dyn std::any::Any + Send)) -> Bad {
     Bad { stage, reason: format!("internal error: {}", panic_text(panic)) }
 }
 

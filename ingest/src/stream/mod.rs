@@ -2,17 +2,20 @@
 //!
 //! [`ViewStream`] yields images, [`BatchStream`] full batches of views for an encoder. Both are an `Ordered` (module
 //! `ordered`: threads, order, bounded memory) of what a `Loader` (module `loader`: one image from file to crops) makes.
+//! [`WholeStream`] yields whole pictures.
 
 mod batch;
 mod loader;
 mod ordered;
 mod slabs;
+mod whole;
 
 use std::sync::Arc;
 use std::thread;
 
 pub use batch::{BatchImage, BatchPlace, BatchStream, ViewBatch};
 pub use loader::views_of_file;
+pub use whole::{AcceptSize, WholeImage, WholeStream};
 
 use crate::crop::View;
 use crate::decode::Limits;
@@ -20,7 +23,7 @@ use crate::error::Bad;
 use crate::recipe::Recipe;
 use crate::source::Source;
 use crate::stages::{StageCounters, StageTimes};
-use loader::Loader;
+use loader::{Loader, internal_error};
 use ordered::{Claims, Ordered, Work};
 
 /// An image of the stream: its views, or why there are none.
@@ -53,7 +56,7 @@ pub struct StreamConfig {
 }
 
 impl Default for StreamConfig {
-    /// A thread a core, four images a thread.
+    /// A thread a core, four images per thread.
     fn default() -> Self {
         let threads = available_threads();
         StreamConfig { threads, in_flight: 4 * threads, limits: Limits::default() }

@@ -106,6 +106,8 @@ impl<W: Work> Drop for Ordered<W> {
         let claims = {
             let mut state = self.shared.lock();
             state.cancelled = true;
+            // Nobody takes the results any more, and a worker may wait for the memory that they hold.
+            state.slots.iter_mut().for_each(|slot| *slot = Slot::Working);
             state.claims.take()
         };
         self.shared.room.notify_all();
@@ -209,6 +211,9 @@ impl<W: Work> Shared<W> {
 
     fn deliver(&self, number: u64, output: W::Output) {
         let mut state = self.lock();
+        if state.cancelled {
+            return;
+        }
         let place = (number - state.first) as usize;
         state.slots[place] = Slot::Done(output);
         drop(state);

@@ -1,9 +1,9 @@
 //! Shared by the tests: the golden images, and files to try things on.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -23,6 +23,51 @@ pub fn expectations() -> Vec<(String, Value)> {
     images.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
 }
 
+/// Parts of a picture that are told apart, from the top to the bottom.
+const BANDS: usize = 8;
+
+/// What the reference makes of an input: 8-bit RGB, known by checksums of its pixels.
+#[derive(Debug)]
+pub struct Output {
+    pub width: u32,
+    pub height: u32,
+    /// CRC-32 of rows `i * height / 8` to `(i + 1) * height / 8`, without the last.
+    bands: Vec<u32>,
+}
+
+impl Output {
+    /// Fails with the rows that differ.
+    #[track_caller]
+    pub fn assert_same(&self, what: &str, pixels: &[u8]) {
+        assert_eq!(pixels.len(), (self.width * self.height * 3) as usize, "{what}: sizes");
+        let (rows, row_bytes) = (self.height as usize, self.width as usize * 3);
+        let band = |i: usize| i * rows / BANDS..(i + 1) * rows / BANDS;
+        let checksum = |i: usize| {
+            let mut crc = flate2::Crc::new();
+            crc.update(&pixels[band(i).start * row_bytes..band(i).end * row_bytes]);
+            crc.sum()
+        };
+        let different: Vec<_> = (0..BANDS).filter(|i| checksum(*i) != self.bands[*i]).map(band).collect();
+        assert!(different.is_empty(), "{what}: other pixels than Pillow's in rows {different:?} of {rows}");
+    }
+}
+
+/// What `outputs.txt` says that the reference makes of the inputs, by `<input>.<size>` for the centre crop and
+/// `<input>.<size>.resized` for all of the resized picture.
+pub fn outputs() -> BTreeMap<String, Output> {
+    let text = fs::read_to_string(golden().join("outputs.txt")).expect("outputs.txt");
+    let output = |line: &str| {
+        let mut words = line.split(' ');
+        let name = words.next().expect("a name").to_owned();
+        let mut number = || words.next().expect("a size").parse().expect("a number");
+        let (width, height) = (number(), number());
+        let bands: Vec<u32> = words.map(|word| u32::from_str_radix(word, 16).expect("a checksum")).collect();
+        assert_eq!(bands.len(), BANDS, "{name}");
+        (name, Output { width, height, bands })
+    };
+    text.lines().map(output).collect()
+}
+
 pub fn input(name: &str) -> Vec<u8> {
     fs::read(golden().join("in").join(name)).expect("golden input")
 }
@@ -37,20 +82,11 @@ pub fn read_png(path: &Path) -> RgbImage {
     RgbImage { width: info.width, height: info.height, pixels, warnings: 0 }
 }
 
-/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise says why not.
+/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise the test is left out.
+#[track_caller]
 pub fn python_with_pillow() -> Option<PathBuf> {
-    let Some(python) = std::env::var_os("TOKENGRID_PYTHON") else {
-        eprintln!("skipped: set TOKENGRID_PYTHON to a Python with Pillow 13 or newer");
-        return None;
-    };
     let check = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13, PIL.__version__";
-    let output = Command::new(&python).args(["-c", check]).output().expect("TOKENGRID_PYTHON can be run");
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        eprintln!("skipped: TOKENGRID_PYTHON has no Pillow 13 or newer: {}", said.lines().last().unwrap_or_default());
-        return None;
-    }
-    Some(python.into())
+    tokengrid_test_support::python_with(check).map(PathBuf::from)
 }
 
 /// A folder of `count` small sound images.

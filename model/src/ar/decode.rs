@@ -11,11 +11,10 @@ use super::rope::Rotation;
 use super::values::Values;
 use crate::Params;
 use crate::kernels::elementwise::{add, gate, mix, rms_norm, rotate, softmax};
-use crate::kernels::gemm::level;
 use crate::kernels::linear::{Linear, Rows};
 use crate::kernels::matrix::Matrix;
 use crate::kernels::panels::Panels;
-use crate::kernels::simd::{Kernel, Simd};
+use crate::kernels::simd::{Kernel, Level, Simd};
 use crate::kernels::threads::{Pieces, for_each};
 use crate::kernels::tile::{PANEL, Strip};
 
@@ -57,13 +56,13 @@ struct Scratch {
 }
 
 impl HostDecoder {
-    /// A decoder over `values`, which holds a tensor for each of [`ModelConfig::tensors`], contiguous fp32 on the CPU. Matrices
-    /// are copied, embeddings and norms shared.
+    /// A decoder over `values`, which holds a tensor for each of [`ModelConfig::tensors`], contiguous fp32 on the CPU. All are
+    /// copied: what becomes of `values` later does not matter.
     pub fn new(config: &ModelConfig, values: &Params) -> HostDecoder {
         let weights = Values::new(values);
         let (d, f, heads) = (config.dim as usize, config.ffn_dim() as usize, config.n_head as usize);
         let (positions, vocab) = (config.block_size as usize, config.vocab());
-        let norm = weights.vector("norm.weight");
+        let norm = weights.matrix("norm.weight");
         HostDecoder {
             rotation: Rotation::new(config),
             pre_emb: weights.matrix("pre_emb.weight"),
@@ -177,7 +176,7 @@ impl FfnLayer {
     fn new(weights: &Values) -> FfnLayer {
         let [w1, w2, w3] =
             ["w1", "w2", "w3"].map(|name| linear(&weights.matrix(&format!("feed_forward.{name}.weight"))));
-        FfnLayer { norm: weights.vector("ffn_norm.weight"), w1, w2, w3 }
+        FfnLayer { norm: weights.matrix("ffn_norm.weight"), w1, w2, w3 }
     }
 
     fn add_to(&self, x_cd: &mut Rows, scratch: &mut Scratch) {
@@ -236,7 +235,7 @@ impl SpatialLayer {
         SpatialLayer {
             positions,
             heads,
-            norm: weights.vector("attention_norm.weight"),
+            norm: weights.matrix("attention_norm.weight"),
             wqkv: linear(&weights.matrix("attention.wqkv.weight")),
             wo: linear(&weights.matrix("attention.wo.weight")),
             ffn: FfnLayer::new(weights),
@@ -283,7 +282,7 @@ impl SpatialLayer {
             rotated.iter_mut().for_each(|x| rotate(x, cos, sin));
             cache.keys.set_column(position, &rotated[1]);
             cache.values.set_row(position, part(2));
-            level().run(AttendOne { q: &rotated[0], position, cache });
+            Level::best().run(AttendOne { q: &rotated[0], position, cache });
             y.copy_from_slice(&cache.out[..hd]);
         });
     }
@@ -327,7 +326,7 @@ impl IntraLayer {
         let d = wqkv.columns;
         IntraLayer {
             heads,
-            norm: weights.vector("attention_norm.weight"),
+            norm: weights.matrix("attention_norm.weight"),
             wv: linear(&wqkv.part(2 * d, d)),
             wqkv: linear(&wqkv),
             wo: linear(&weights.matrix("attention.wo.weight")),

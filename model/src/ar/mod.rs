@@ -29,5 +29,4 @@ pub use intra::IntraBlock;
 pub use metadata::of as metadata_of;
 pub use model::{ArModel, Losses};
 pub use rope::{Rope, Rotation, rotate};
-pub use values::Values;
 pub use weights::{ArWeights, initial_params};

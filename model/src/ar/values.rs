@@ -20,13 +20,8 @@ impl<'a> Values<'a> {
         Values { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
     }
 
-    /// A parameter `[rows, columns]`, sharing memory.
+    /// A copy of a parameter: `[rows, columns]`, or a vector as one row.
     pub fn matrix(&self, name: &str) -> Matrix {
-        Matrix::over(self.values.get(&format!("{}{name}", self.prefix)).detach())
-    }
-
-    /// A parameter `[columns]`, as a matrix of one row that shares memory.
-    pub fn vector(&self, name: &str) -> Matrix {
-        Matrix::vector(self.values.get(&format!("{}{name}", self.prefix)))
+        Matrix::copy_of(self.values.get(&format!("{}{name}", self.prefix)))
     }
 }

@@ -10,7 +10,6 @@ use super::threads::{Pieces, for_each};
 use super::tile::{At, PANEL, Place, ROWS_MAX, Strip, tile};
 use crate::kernels::simd::{Kernel, Level, Simd};
 use std::cell::Cell;
-use std::sync::OnceLock;
 
 pub use super::panels::Factor;
 
@@ -46,13 +45,7 @@ pub enum Output<'a> {
 /// # Panics
 /// When the shapes do not fit.
 pub fn multiply(a: Factor, b: Factor, c: &mut [f32], output: Output) {
-    multiply_at(level(), a, b, c, output);
-}
-
-/// The instruction set of this processor.
-pub fn level() -> Level {
-    static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| Level::detect().unwrap_or(Level::Portable))
+    multiply_at(Level::best(), a, b, c, output);
 }
 
 thread_local! {

@@ -51,6 +51,7 @@ fn products_of_all_shapes_and_layouts_are_near_sums_in_f64_and_the_same_bits_eve
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
+    tokengrid_test_support::alone!();
     let (a, b) = (values(1, 333 * 77), values(2, 77 * 130));
     let run = |threads| {
         let before = tch::get_num_threads();

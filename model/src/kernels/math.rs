@@ -23,19 +23,12 @@ macro_rules! multiversion {
                 fn avx2($($arg: $kind),*) $(-> $result)? {
                     portable($($arg),*)
                 }
-                let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-                if has_avx2
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                {
-                    // SAFETY: the processor has these instructions.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if has_avx2 {
-                    // SAFETY: the processor has these instructions.
-                    return unsafe { avx2($($arg),*) };
+                match $crate::kernels::simd::Level::best() {
+                    // SAFETY: the processor has these instructions: that is what the level says.
+                    $crate::kernels::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::kernels::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::kernels::simd::Level::Portable => {}
                 }
             }
             portable($($arg),*)

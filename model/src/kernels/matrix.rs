@@ -3,6 +3,8 @@
 use super::elementwise::{Mask, drop};
 use crate::kernels::gemm::{Factor, Output, multiply};
 use crate::kernels::threads::{Pieces, for_each, for_rows};
+use std::marker::PhantomData;
+use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
 /// Rows a task of a kernel: enough work to be worth a hand-over, few enough to balance.
@@ -18,48 +20,76 @@ pub struct Matrix {
     pub columns: usize,
 }
 
-// SAFETY: tasks on other threads read values through a shared handle; operations on the tensor itself are called between
-// tasks, by the one thread that runs the step.
+// SAFETY: a shared handle only reads, and who made it has promised that nothing writes meanwhile ([`Matrix::over`]); writing
+// takes `&mut`.
 unsafe impl Sync for Matrix {}
 
 impl Matrix {
     /// A matrix of zeros.
     pub fn new(rows: usize, columns: usize) -> Matrix {
-        Matrix::over(Tensor::zeros([rows as i64, columns as i64], (Kind::Float, Device::Cpu)))
+        let tensor = Tensor::zeros([rows as i64, columns as i64], (Kind::Float, Device::Cpu));
+        // SAFETY: nobody else has the tensor.
+        unsafe { Matrix::over(tensor) }
+    }
+
+    /// A copy of a matrix, or of a vector as a matrix of one row; fp32 on the CPU.
+    ///
+    /// # Panics
+    /// When the tensor is neither.
+    pub fn copy_of(tensor: &Tensor) -> Matrix {
+        let copy = tensor.detach().contiguous().copy();
+        let copy = if copy.dim() == 1 { copy.view([1, -1]) } else { copy };
+        // SAFETY: nobody else has the copy.
+        unsafe { Matrix::over(copy) }
     }
 
     /// A matrix over a tensor's memory.
     ///
+    /// # Safety
+    /// As long as the matrix lives, its memory belongs to it as a vector's does: while it is read, nothing writes, and while it
+    /// is written, nothing else reads or writes, be it through the tensor, others that share its memory, or another matrix.
+    ///
     /// # Panics
     /// When the tensor is not a contiguous fp32 matrix on the CPU.
-    pub fn over(tensor: Tensor) -> Matrix {
-        assert_eq!((tensor.kind(), tensor.device(), tensor.is_contiguous()), (Kind::Float, Device::Cpu, true));
+    pub unsafe fn over(tensor: Tensor) -> Matrix {
+        check_layout(&tensor);
         let (rows, columns) = tensor.size2().expect("a matrix has two dimensions");
         Matrix { tensor, rows: rows as usize, columns: columns as usize }
     }
 
-    /// A vector as a matrix of one row.
-    pub fn vector(tensor: &Tensor) -> Matrix {
-        Matrix::over(tensor.detach().view([1, -1]))
+    /// Rows `from .. from + rows`, to be read.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub fn part(&self, from: usize, rows: usize) -> Part<'_> {
+        let tensor = self.tensor.narrow(0, from as i64, rows as i64);
+        // SAFETY: this matrix is borrowed as long as the part lives, so that nothing writes; and the part is only read.
+        Part { matrix: unsafe { Matrix::over(tensor) }, _whole: PhantomData }
     }
 
-    /// Rows `from .. from + rows`, sharing memory.
-    pub fn part(&self, from: usize, rows: usize) -> Matrix {
-        Matrix::over(self.tensor.narrow(0, from as i64, rows as i64))
+    /// Rows `from .. from + rows` as a matrix of its own, to be written.
+    ///
+    /// # Safety
+    /// As long as the part lives, these rows of this matrix are neither read nor written but through it.
+    ///
+    /// # Panics
+    /// When there are no such rows.
+    pub unsafe fn part_mut(&mut self, from: usize, rows: usize) -> Matrix {
+        let tensor = self.tensor.narrow(0, from as i64, rows as i64);
+        // SAFETY: the caller's promise, and that of who made this matrix.
+        unsafe { Matrix::over(tensor) }
     }
 
     /// All values, row by row.
     pub fn values(&self) -> &[f32] {
-        // SAFETY: contiguous fp32 on the CPU (checked by `over`), alive as long as the tensor; nothing writes while a
-        // kernel reads: the step runs one operation after the other.
-        unsafe { std::slice::from_raw_parts(self.tensor.data_ptr().cast(), self.rows * self.columns) }
+        // SAFETY: nothing writes while this matrix is borrowed: the promise of who made it.
+        unsafe { numbers(&self.tensor) }
     }
 
-    /// All values, to be written. Parts of one matrix share memory: a kernel asks for each element once.
+    /// All values, row by row, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as for `values`; `&mut self` keeps other views of this handle away, and the kernels of this folder
-        // never hold two handles of overlapping parts at once.
-        unsafe { std::slice::from_raw_parts_mut(self.tensor.data_ptr().cast(), self.rows * self.columns) }
+        // SAFETY: nothing else reads or writes while this matrix is borrowed: the promise of who made it.
+        unsafe { numbers_mut(&mut self.tensor) }
     }
 
     /// The values of a row.
@@ -123,6 +153,51 @@ impl Matrix {
     pub fn copy_from(&mut self, other: &Matrix) {
         self.tensor.copy_(&other.tensor);
     }
+}
+
+/// Rows of a matrix, which is borrowed meanwhile.
+#[derive(Debug)]
+pub struct Part<'a> {
+    matrix: Matrix,
+    _whole: PhantomData<&'a Matrix>,
+}
+
+impl Deref for Part<'_> {
+    type Target = Matrix;
+
+    fn deref(&self) -> &Matrix {
+        &self.matrix
+    }
+}
+
+fn check_layout(tensor: &Tensor) {
+    assert_eq!((tensor.kind(), tensor.device(), tensor.is_contiguous()), (Kind::Float, Device::Cpu, true));
+}
+
+/// The numbers of a tensor.
+///
+/// # Safety
+/// Nothing writes to the tensor's memory as long as they are borrowed.
+///
+/// # Panics
+/// When it is not contiguous fp32 on the CPU.
+pub unsafe fn numbers(tensor: &Tensor) -> &[f32] {
+    check_layout(tensor);
+    // SAFETY: of this kind and layout, and alive as long as the tensor; the caller promises that nothing writes.
+    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
+}
+
+/// The numbers of a tensor, to be written.
+///
+/// # Safety
+/// Nothing else reads or writes the tensor's memory, which other tensors may share, as long as they are borrowed.
+///
+/// # Panics
+/// When it is not contiguous fp32 on the CPU.
+pub unsafe fn numbers_mut(tensor: &mut Tensor) -> &mut [f32] {
+    check_layout(tensor);
+    // SAFETY: as for `numbers`; the caller promises that nothing else looks.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
 /// Adds up one vector a task of `rows` rows, in the order of the tasks whatever thread ran them.

@@ -1,9 +1,8 @@
 //! The right factor of a product in the order that the tiles read it: panels of 32 columns.
 
-use super::gemm::level;
 use super::threads::{Pieces, for_each};
 use super::tile::{At, PANEL, Place, Strip, tile};
-use crate::kernels::simd::{Kernel, Simd};
+use crate::kernels::simd::{Kernel, Level, Simd};
 
 /// A factor as it lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +57,11 @@ impl Panels {
         }
     }
 
+    /// The panels one after the other, `[depth][PANEL]` each.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact((self.depth * PANEL).max(1))
+    }
+
     /// Room for a factor `[depth, columns]` that is filled in later, all zeros.
     pub(crate) fn zeros(depth: usize, columns: usize) -> Panels {
         Panels { values: vec![0.0; columns.div_ceil(PANEL) * PANEL * depth], depth }
@@ -88,7 +92,7 @@ impl Panels {
         for_each(count, &|panel| {
             let b = &self.values[panel * self.depth * PANEL..][..self.depth * PANEL];
             let output = if add { At::Add } else { At::Set };
-            level().run(OnePanel { rows, a, a_stride, b, c: pieces.pointer(panel * PANEL), n, output });
+            Level::best().run(OnePanel { rows, a, a_stride, b, c: pieces.pointer(panel * PANEL), n, output });
         });
     }
 
@@ -132,13 +136,36 @@ struct OnePanel<'a> {
 impl Kernel for OnePanel<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for row in (0..self.rows).step_by(S::ROWS) {
-            let rows = S::ROWS.min(self.rows - row);
-            let a = Strip { rows, values: &self.a[row * self.a_stride..], strides: [self.a_stride, 1] };
-            // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
-            unsafe { tile(s, a, self.b, Place { c: self.c.add(row * self.n), n: self.n, output: self.output }) };
-        }
+        let OnePanel { rows, a, a_stride, b, c, n, output } = self;
+        // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
+        unsafe { strips_by_panel(s, rows, a, a_stride, b, Place { c, n, output }) };
     }
+}
+
+/// Rows of `a`, `a_stride` floats apart, by one panel.
+///
+/// # Safety
+/// As for [`tile`], of all rows.
+#[inline(always)]
+unsafe fn strips_by_panel<S: Simd>(s: S, rows: usize, a: &[f32], a_stride: usize, b: &[f32], to: Place) {
+    for row in (0..rows).step_by(S::ROWS) {
+        let a = Strip { rows: S::ROWS.min(rows - row), values: &a[row * a_stride..], strides: [a_stride, 1] };
+        // SAFETY: the caller's promise.
+        unsafe { tile(s, a, b, Place { c: to.c.add(row * to.n), ..to }) };
+    }
+}
+
+/// `c = a b`: rows of `a` (`k` long, one right after the other) by a panel `b [k][PANEL]`, to rows of `c` of [`PANEL`]. Each
+/// result is one sum in ascending order of k: its bits depend on its own operands alone.
+///
+/// # Panics
+/// When the slices do not have these sizes.
+#[inline(always)]
+pub fn multiply_panel<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut [f32], k: usize) {
+    let rows = c.len() / PANEL;
+    assert!(k > 0 && a.len() == rows * k && b.len() == k * PANEL && c.len() == rows * PANEL);
+    // SAFETY: `c` has just these rows.
+    unsafe { strips_by_panel(s, rows, a, k, b, Place { c: c.as_mut_ptr(), n: PANEL, output: At::Set }) };
 }
 
 /// Columns from `first` on.

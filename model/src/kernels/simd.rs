@@ -3,6 +3,8 @@
 //! A kernel is written once, over [`Simd`], and runs on what the processor offers ([`Level::detect`]). Every operation is
 //! exact or rounded once, as IEEE 754 says, and kernels fix the order of their sums, so all widths give the same bits.
 
+use std::sync::OnceLock;
+
 /// Vectors of a kernel's inner loop: two side by side.
 pub const VECTORS: usize = 2;
 
@@ -57,7 +59,7 @@ pub trait Kernel {
 /// What the processor offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// x86 with AVX-512.
+    /// x86 with AVX-512: F, VL, BW and DQ.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// x86 with AVX2 and FMA.
@@ -76,16 +78,21 @@ impl Level {
         return cfg!(target_arch = "aarch64").then_some(Level::Portable);
     }
 
+    /// The best that this processor has, be it slow: what kernels without an alternative run with.
+    pub fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| Level::all()[0])
+    }
+
     /// All that run here, the best first.
     pub fn all() -> Vec<Level> {
         let mut levels = vec![];
         #[cfg(target_arch = "x86_64")]
         {
-            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-            if fma && is_x86_feature_detected!("avx512f") {
+            if x86::has_avx2() && x86::has_avx512() {
                 levels.push(Level::Avx512);
             }
-            if fma {
+            if x86::has_avx2() {
                 levels.push(Level::Avx2);
             }
         }
@@ -101,13 +108,13 @@ impl Level {
         match self {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
-                assert!(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma"));
+                assert!(x86::has_avx512() && x86::has_avx2());
                 // SAFETY: just checked.
                 unsafe { x86::with_avx512(kernel) }
             }
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => {
-                assert!(is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"));
+                assert!(x86::has_avx2());
                 // SAFETY: just checked.
                 unsafe { x86::with_avx2(kernel) }
             }
@@ -221,6 +228,20 @@ impl Simd for Portable {
 mod x86 {
     use super::{Kernel, Simd};
     use std::arch::x86_64::*;
+
+    /// Whether the processor has what [`super::Level::Avx2`] stands for.
+    pub fn has_avx2() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+
+    /// Whether it has what [`super::Level::Avx512`] stands for beyond that: all server processors since 2017, and not the ones
+    /// with a part of it before them.
+    pub fn has_avx512() -> bool {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+    }
 
     /// Runs `kernel` compiled for AVX-512.
     #[target_feature(enable = "avx512f,avx2,fma")]

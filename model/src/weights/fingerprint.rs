@@ -30,6 +30,7 @@ mod tests {
 
     #[test]
     fn only_names_shapes_and_values_count() {
+        tokengrid_test_support::alone!();
         let (_, x) = (tch::manual_seed(3), Tensor::randn([300, 500], (Kind::Float, Device::Cpu)));
         let whole = fingerprint("a", &x);
         let threads = tch::get_num_threads();

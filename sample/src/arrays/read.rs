@@ -4,12 +4,9 @@ use super::ArrayError;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use tokengrid_cache::npy::{Dtype, Header};
 use zip::ZipArchive;
 use zip::read::ZipFile;
-
-const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// A bound on what is read into memory for a header; NumPy's own limit is 10,000.
-const HEADER_BYTES_MAX: usize = 1 << 16;
 
 /// Element types that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +58,9 @@ impl<R: Read> ArrayReader<R> {
             let of = if member.is_empty() { String::new() } else { format!("array `{member}`: ") };
             ArrayError::Content { path: path.into(), what: format!("{of}{what}") }
         };
-        let text = read_header(&mut input).map_err(refuse)?;
-        let (element, shape) = parse_header(&text).map_err(refuse)?;
-        Ok(ArrayReader { path: path.into(), input, element, shape, buffer: vec![] })
+        let header = Header::read(&mut input).map_err(refuse)?;
+        let element = element_of(&header).map_err(refuse)?;
+        Ok(ArrayReader { path: path.into(), input, element, shape: header.shape, buffer: vec![] })
     }
 
     /// Fills `out` with the next elements of an array of bytes.
@@ -148,50 +145,21 @@ fn member(name: &str) -> String {
     format!("{name}.npy")
 }
 
-fn read_header(input: &mut impl Read) -> Result<String, String> {
-    let mut take = |count: usize| {
-        let mut bytes = vec![0; count];
-        input.read_exact(&mut bytes).map(|()| bytes).map_err(|_| "it ends within its header".to_string())
+/// The element type, if the array can be read.
+fn element_of(header: &Header) -> Result<Element, String> {
+    let element = match header.dtype() {
+        Some(Dtype { kind: 'u', width: 1, .. }) => Element::U8,
+        Some(Dtype { order: '<', kind: 'f', width: 4 }) => Element::F32,
+        Some(Dtype { order: '<', kind: 'f', width: 8 }) => Element::F64,
+        _ => return Err(format!("its type is {}; expected uint8, float32 or float64", header.descr)),
     };
-    let start = take(8)?;
-    if !start.starts_with(MAGIC) {
-        return Err("it is no .npy array: the magic number is missing".into());
-    }
-    let length = match start[6] {
-        1 => take(2)?,
-        2 | 3 => take(4)?,
-        version => return Err(format!("its format version is {version}; 1, 2 and 3 are known")),
-    };
-    let length = length.iter().rev().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
-    if length > HEADER_BYTES_MAX {
-        return Err(format!("its header has {length} bytes"));
-    }
-    String::from_utf8(take(length)?).map_err(|_| "its header is no text".into())
-}
-
-/// Type and shape from a header such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
-fn parse_header(text: &str) -> Result<(Element, Vec<usize>), String> {
-    let field = |key: &str| Some(text.split_once(&format!("'{key}':"))?.1.trim_start());
-    let until = |rest: &str, ends: &[char]| rest.split(ends).next().unwrap_or_default().trim().to_string();
-    let descr = until(field("descr").ok_or("its header has no type")?, &[',', '}']);
-    let element = match descr.trim_matches(['\'', '"']) {
-        "|u1" | "<u1" | "u1" => Element::U8,
-        "<f4" => Element::F32,
-        "<f8" => Element::F64,
-        other => return Err(format!("its type is {other}; expected uint8, float32 or float64")),
-    };
-    let sizes = field("shape").and_then(|rest| rest.strip_prefix('(')).ok_or("its header has no shape")?;
-    let sizes = until(sizes, &[')']);
-    let parsed = sizes.split(',').map(str::trim).filter(|size| !size.is_empty()).map(str::parse);
-    let shape: Vec<usize> = parsed.collect::<Result<_, _>>().map_err(|_| format!("its shape is ({sizes})"))?;
-    let bytes = shape.iter().try_fold(element.width(), |product, &size| product.checked_mul(size));
-    bytes.ok_or_else(|| format!("its shape is ({sizes}), which no memory holds"))?;
+    let bytes = header.element_bytes(element.width());
+    bytes.ok_or_else(|| format!("its shape is {:?}, which no memory holds", header.shape))?;
     // NumPy calls vectors Fortran-ordered or not as it happens; their bytes are the same.
-    let is_fortran = field("fortran_order").is_some_and(|rest| rest.starts_with("True"));
-    if is_fortran && shape.len() > 1 {
+    if header.fortran_order && header.shape.len() > 1 {
         return Err("it is in Fortran order; save it with np.ascontiguousarray".into());
     }
-    Ok((element, shape))
+    Ok(element)
 }
 
 #[cfg(test)]
@@ -199,22 +167,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_parsed_and_what_cannot_be_read_is_told() {
-        let parse = |descr: &str, order: &str, shape: &str| {
-            parse_header(&format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}"))
+    fn what_cannot_be_read_is_told() {
+        let read = |descr: &str, fortran_order: bool, shape: &[usize]| {
+            element_of(&Header { descr: descr.into(), fortran_order, shape: shape.into(), bytes: 128 })
         };
-        assert_eq!(parse("<f8", "False", "(3, 4)"), Ok((Element::F64, vec![3, 4])));
-        assert_eq!(parse("|u1", "False", "(7,)"), Ok((Element::U8, vec![7])));
-        assert_eq!(parse("<f4", "True", "(7,)"), Ok((Element::F32, vec![7])));
-        assert_eq!(parse("<f4", "False", "()"), Ok((Element::F32, vec![])));
-        for (descr, order, shape, word) in [
-            (">f8", "False", "(3, 4)", "float64"),
-            ("<i4", "False", "(3, 4)", "<i4"),
-            ("<f4", "True", "(3, 4)", "ascontiguousarray"),
-            ("<f4", "False", "(3, -4)", "(3, -4)"),
-            ("<f8", "False", "(9999999999, 9999999999)", "memory"),
+        assert_eq!(read("<f8", false, &[3, 4]), Ok(Element::F64));
+        assert_eq!(read("|u1", false, &[7]), Ok(Element::U8));
+        assert_eq!(read("<f4", true, &[7]), Ok(Element::F32));
+        assert_eq!(read("<f4", false, &[]), Ok(Element::F32));
+        for (descr, fortran_order, shape, word) in [
+            (">f8", false, [3, 4], "float64"),
+            ("<i4", false, [3, 4], "<i4"),
+            ("<f4", true, [3, 4], "ascontiguousarray"),
+            ("<f8", false, [usize::MAX, 2], "memory"),
         ] {
-            assert!(parse(descr, order, shape).unwrap_err().contains(word), "{word}");
+            assert!(read(descr, fortran_order, &shape).unwrap_err().contains(word), "{word}");
         }
     }
 

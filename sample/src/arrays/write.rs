@@ -1,9 +1,11 @@
 //! NumPy's file formats, written: `.npy`, and `.npz` with uncompressed members.
 
 use super::ArrayError;
+use crate::late_file::{Failure, LateFile};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::AtomicFile;
+use tokengrid_cache::npy::Header;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -28,23 +30,10 @@ impl Dtype {
     }
 }
 
-/// The header of a `.npy` file: 64-byte aligned, version 1.0.
-fn npy_header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
-    let sizes: String = shape.iter().map(|n| format!("{n}, ")).collect();
-    let mut text =
-        format!("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", dtype.descr(), sizes.trim_end());
-    let padding = 64 - (10 + text.len() + 1) % 64;
-    text.extend(std::iter::repeat_n(' ', padding % 64));
-    text.push('\n');
-    let mut header = b"\x93NUMPY\x01\x00".to_vec();
-    header.extend((text.len() as u16).to_le_bytes());
-    header.extend(text.as_bytes());
-    header
-}
-
 /// The bytes of a `.npy` file.
 pub fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
-    let mut file = npy_header(dtype, shape);
+    let mut file = vec![];
+    Header::write(&mut file, dtype.descr(), shape).expect("a vector takes all bytes");
     file.extend_from_slice(bytes);
     file
 }
@@ -79,15 +68,17 @@ const COMMENT: &str = "tokengrid";
 /// The file cannot be written.
 pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), ArrayError> {
     let write = || -> std::io::Result<()> {
-        let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+        let (file, failure) = LateFile::new(AtomicFile::create(path)?);
+        let mut zip = ZipWriter::new(file);
         zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
         for array in arrays {
             zip.start_file(format!("{}.npy", array.name), options).map_err(std::io::Error::other)?;
-            zip.write_all(&npy_header(array.dtype, &array.shape))?;
+            Header::write(&mut zip, array.dtype.descr(), &array.shape)?;
             zip.write_all(&array.bytes)?;
+            failure.check()?;
         }
-        zip.finish().map_err(std::io::Error::other)?.publish()
+        zip.finish().map_err(std::io::Error::other)?.into_inner()?.publish()
     };
     write().map_err(ArrayError::io("write", path))
 }
@@ -96,7 +87,8 @@ pub fn write_npz(path: &Path, arrays: &[NamedArray]) -> Result<(), ArrayError> {
 /// is what the ADM evaluation suite reads.
 pub struct NpzImages {
     path: PathBuf,
-    zip: ZipWriter<AtomicFile>,
+    zip: ZipWriter<LateFile>,
+    failure: Failure,
 }
 
 impl NpzImages {
@@ -105,17 +97,18 @@ impl NpzImages {
     /// # Errors
     /// The file cannot be created.
     pub fn create(path: &Path, count: usize, side: usize) -> Result<NpzImages, ArrayError> {
-        let start = || -> std::io::Result<ZipWriter<AtomicFile>> {
-            let mut zip = ZipWriter::new(AtomicFile::create(path)?);
+        let start = || -> std::io::Result<(ZipWriter<LateFile>, Failure)> {
+            let (file, failure) = LateFile::new(AtomicFile::create(path)?);
+            let mut zip = ZipWriter::new(file);
             zip.set_comment(COMMENT).map_err(std::io::Error::other)?;
             // More than 4 GiB are normal here: 50,000 images of 256 x 256 are 9.8 GB.
             let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
             zip.start_file("arr_0.npy", options).map_err(std::io::Error::other)?;
-            zip.write_all(&npy_header(Dtype::U8, &[count, side, side, 3]))?;
-            Ok(zip)
+            Header::write(&mut zip, Dtype::U8.descr(), &[count, side, side, 3])?;
+            Ok((zip, failure))
         };
-        let zip = start().map_err(ArrayError::io("create", path))?;
-        Ok(NpzImages { path: path.into(), zip })
+        let (zip, failure) = start().map_err(ArrayError::io("create", path))?;
+        Ok(NpzImages { path: path.into(), zip, failure })
     }
 
     /// Appends the pixels of one image.
@@ -123,7 +116,8 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn push(&mut self, rgb: &[u8]) -> Result<(), ArrayError> {
-        self.zip.write_all(rgb).map_err(ArrayError::io("write", &self.path))
+        let written = self.zip.write_all(rgb).and_then(|()| self.failure.check());
+        written.map_err(ArrayError::io("write", &self.path))
     }
 
     /// Closes the file and gives it its name.
@@ -140,22 +134,7 @@ impl NpzImages {
     /// # Errors
     /// The disk is full.
     pub fn close(self) -> Result<AtomicFile, ArrayError> {
-        let close = || self.zip.finish().map_err(std::io::Error::other);
+        let close = || self.zip.finish().map_err(std::io::Error::other)?.into_inner();
         close().map_err(ArrayError::io("write", &self.path))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn header_is_what_numpy_writes() {
-        let header = npy_header(Dtype::I32, &[2, 256]);
-        assert_eq!(header.len() % 64, 0);
-        assert_eq!(&header[..10], b"\x93NUMPY\x01\x00\x76\x00");
-        let text = std::str::from_utf8(&header[10..]).unwrap();
-        assert!(text.starts_with("{'descr': '<i4', 'fortran_order': False, 'shape': (2, 256,), }"), "{text}");
-        assert!(text.ends_with('\n'));
     }
 }

@@ -1,4 +1,4 @@
-//! `tokengrid bench loader`: grids a second from a cache, in shuffled order, on one thread.
+//! `tokengrid bench loader`: grids per second from a cache, in shuffled order, on one thread.
 
 use super::machine::{Machine, machine};
 use crate::args::{BenchLoaderArgs, Global};

@@ -109,7 +109,7 @@ pub fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Gl
     if global.json {
         return print_json(&json!({ "classes": classes, "unlabelled_rows": stats.unlabelled_rows }));
     }
-    let mut table = Table::new(&["#label", "name", "#rows", "#codes", "#entropy (bits a token)"]);
+    let mut table = Table::new(&["#label", "name", "#rows", "#codes", "#entropy (bits per token)"]);
     for ClassRows { label, name, rows, distinct_codes, code_entropy_bits, .. } in &classes {
         let name = name.clone().unwrap_or_default();
         let numbers = [rows.to_string(), distinct_codes.to_string(), format!("{code_entropy_bits:.2}")];

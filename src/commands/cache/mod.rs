@@ -1,11 +1,14 @@
 //! `tokengrid cache ...`: one function a command.
 
-mod bridge;
+mod import_export;
+mod info;
 mod inspect;
-mod look;
+mod made;
+mod merge_subset;
 mod plot;
-mod rows;
+pub mod rows;
 pub mod table;
+mod verify;
 
 pub use inspect::inspection_folder;
 
@@ -14,18 +17,18 @@ use crate::args::{CacheCommand, Global};
 /// Runs the command.
 pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        CacheCommand::Info { dir } => look::info(dir, global),
-        CacheCommand::Verify { dir } => look::check(dir, global),
+        CacheCommand::Info { dir } => info::info(dir, global),
+        CacheCommand::Verify { dir } => verify::verify(dir, global),
         CacheCommand::Show(args) => rows::show(args, global),
         CacheCommand::Head { dir, rows } => rows::head(dir, *rows, global),
         CacheCommand::Find(args) => rows::find(args, global),
         CacheCommand::Stats { dir, plot } => inspect::stats(dir, plot.as_deref(), global),
         CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
         CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
-        CacheCommand::Import(args) => bridge::import(args, global),
-        CacheCommand::Export { dir, format, out, overwrite } => bridge::export(dir, *format, out, *overwrite, global),
-        CacheCommand::Merge { out, inputs, overwrite } => bridge::merge(out, inputs, *overwrite, global),
-        CacheCommand::Subset(args) => bridge::subset(args, global),
+        CacheCommand::Import(args) => import_export::import(args, global),
+        CacheCommand::Export { dir, format, out, overwrite } => import_export::export(dir, *format, out, *overwrite, global),
+        CacheCommand::Merge { out, inputs, overwrite } => merge_subset::merge(out, inputs, *overwrite, global),
+        CacheCommand::Subset(args) => merge_subset::subset(args, global),
         CacheCommand::Repair { dir, made_of } => crate::torch::repair(dir, made_of, global),
         CacheCommand::Check { dir, made_of, sample, seed } => crate::torch::check(dir, made_of, *sample, *seed, global),
     }

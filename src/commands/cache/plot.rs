@@ -47,8 +47,8 @@ fn draw_classes(classes: &[ClassRows], rgb: &mut [u8]) -> Result<(), DrawError> 
     let rows: Vec<f64> = classes.iter().map(|class| class.rows as f64).collect();
     let entropies: Vec<f64> = classes.iter().map(|class| class.code_entropy_bits).collect();
     let label = |bar: usize| classes.get(bar).map_or(String::new(), |class| class.label.to_string());
-    bars(&panels[0], "rows a class", "class", &rows, None, &label)?;
-    bars(&panels[1], "entropy of the codes in a class, in bits a token", "class", &entropies, None, &label)?;
+    bars(&panels[0], "rows per class", "class", &rows, None, &label)?;
+    bars(&panels[1], "entropy of the codes in a class, in bits per token", "class", &entropies, None, &label)?;
     root.present()?;
     Ok(())
 }
@@ -61,14 +61,14 @@ fn draw_stats(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), DrawError> {
     let codes: Vec<f64> = stats.code_histogram.iter().skip(1).map(|count| *count as f64).collect();
     bars(&panels[0], &used, "tokens of a code", &codes, None, &occurrences)?;
     let dead = match stats.dead_bits.len() {
-        0 => "no bit is dead".to_string(),
+        0 => "no bit is dead".to_owned(),
         _ => format!("dead bits: {:?}", stats.dead_bits),
     };
     bars(&panels[1], &format!("share of ones, bit by bit; {dead}"), "bit", &stats.bit_balance, Some(1.0), &number)?;
     let rows: Vec<f64> = stats.classes.iter().map(|class| class.rows as f64).collect();
     bars(
         &panels[2],
-        &format!("rows a class; {} rows without one", stats.unlabelled_rows),
+        &format!("rows per class; {} rows without one", stats.unlabelled_rows),
         "class",
         &rows,
         None,

@@ -3,12 +3,15 @@
 use super::table::{Table, counted};
 use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
+use crate::printable;
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
-use tokengrid_cache::{ClassIndex, RowFilter, RowMeta, TokenCache, find_rows};
+use tokengrid_cache::{
+    CacheError, ClassIndex, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, TokenCache, find_rows, unpack,
+};
 
 pub fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let (dir, index) = (&args.dir, args.index);
@@ -93,10 +96,12 @@ pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     let label = args.class.as_deref().map(|class| label_of(&cache, class, &args.dir)).transpose()?;
     let filter = RowFilter { label, view: args.view, key: args.key.clone(), ..RowFilter::default() };
     let found = find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?;
+    let quarantined = Quarantined::find(&cache, args.key.as_deref());
     let num_listed = found.len().min(args.limit);
     let listed = (0..num_listed).filter_map(|place| found.get(place));
     if global.json {
-        return print_json_rows(&cache, listed, &format!("  \"found\": {},\n", found.len()));
+        let records = serde_json::to_string(&quarantined.listed)?;
+        return print_json_rows(&cache, listed, &format!("  \"found\": {},\n  \"quarantined\": {records},\n", found.len()));
     }
     print_rows(&cache, listed)?;
     if num_listed < found.len() {
@@ -104,8 +109,61 @@ pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     } else {
         println!("{}", counted(found.len(), "row"));
     }
+    quarantined.print();
     Ok(())
 }
+
+/// Inputs without rows whose keys have the text that was looked for.
+#[derive(Default)]
+struct Quarantined {
+    count: usize,
+    /// The first ones.
+    listed: Vec<QuarantineRecord>,
+}
+
+impl Quarantined {
+    /// A search by key only: nothing else is known of them. A list that cannot be read keeps nobody from finding rows.
+    fn find(cache: &TokenCache, text: Option<&str>) -> Quarantined {
+        let Some(text) = text else { return Quarantined::default() };
+        Self::read(cache, text).unwrap_or_else(|error| {
+            tracing::warn!("the list of quarantined inputs was not searched: {:#}", anyhow::Error::from(error));
+            Quarantined::default()
+        })
+    }
+
+    fn read(cache: &TokenCache, text: &str) -> Result<Quarantined, CacheError> {
+        const LISTED: usize = 10;
+        let mut found = Quarantined::default();
+        for record in QuarantineReader::open(cache.dir(), cache.manifest())? {
+            let record = record?;
+            if record.key.contains(text) {
+                found.count += 1;
+                if found.listed.len() < LISTED {
+                    found.listed.push(record);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn print(&self) {
+        if self.count == 0 {
+            return;
+        }
+        println!("{} of such a key in quarantine, which have no rows:", counted(self.count, "input"));
+        for QuarantineRecord { key, stage, reason, .. } in &self.listed {
+            println!("  {}: {stage}: {}", printable::line(key), printable::line(reason));
+        }
+        if self.listed.len() < self.count {
+            println!("  and {} more: see quarantine.jsonl", self.count - self.listed.len());
+        }
+        println!("{QUARANTINE_ADVICE}");
+    }
+}
+
+/// What to do about an image that could not be decoded.
+pub const QUARANTINE_ADVICE: &str = "to have rows of such an image, mend or replace it in the source; then tokenize the source \
+anew, or the image alone and add it with `cache merge`";
 
 /// What is done with each block of rows: their indices and what a cache says of them.
 type EachBlock<'a> = dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()> + 'a;
@@ -164,10 +222,12 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
         columns.insert(3, "split");
     }
     let mut table = Table::new(&columns);
-    let mut tokens = vec![0; cache.grid().num_tokens()];
+    let (mut tokens, mut packed) = (vec![0; cache.grid().num_tokens()], Vec::new());
     visit_blocks(cache, rows, &mut |block| {
         for (row, meta) in block {
-            cache.tokens_into(*row, &mut tokens);
+            // Read, not mapped: the pages of rows that are printed once need not stay.
+            cache.read_packed(*row..row + 1, &mut packed)?;
+            unpack(&packed, cache.grid().bits, &mut tokens);
             let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
             let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();
             let (number, label, view) = (row.to_string(), format!("{}{name}", meta.label), meta.view.to_string());

@@ -9,7 +9,7 @@ mod splits;
 pub use source::{check_apart, check_apart_from_linked, open_source};
 pub use splits::named_sources;
 
-use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, ResizeArg, SourceArgs};
+use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 use crate::exit::Usage;
 use crate::files::{OwnFile, check_target, write_json};
 use crate::signals::{self, Stopped};
@@ -19,17 +19,15 @@ use report::Report;
 use std::sync::Arc;
 use std::time::Instant;
 use tokengrid_ingest::{
-    BadCounter, BadPolicy, ImageViews, Limits, OPEN_MAGVIT2_EXCLUDE, OnBad, Orientation, Recipe, Resize, Source,
+    BadCounter, BadPolicy, ImageViews, Limits, OPEN_MAGVIT2_EXCLUDE, OnBad, Orientation, Recipe, Source,
     SourceOptions, StreamConfig, ViewStream,
 };
 
 /// Source and recipe as typed, checked.
 pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
-    let is_exact = recipe.resize == Resize::default() && recipe.orientation == Orientation::default();
-    if args.preset == Some(PresetArg::OpenMagvit2) && !is_exact {
-        let text =
-            "--preset open-magvit2 means the reference's pixels; leave out --resize fast and --exif-orientation apply";
+    if args.preset == Some(PresetArg::OpenMagvit2) && recipe.orientation != Orientation::default() {
+        let text = "--preset open-magvit2 means the reference's pixels; leave out --exif-orientation apply";
         return Err(Usage(text.into()).into());
     }
     let exclude = excluded(args.preset, &args.exclude);
@@ -39,6 +37,7 @@ pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
         labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
+        ..SourceOptions::default()
     };
     let source = open_source(&args.source, &options)?;
     if source.unlabelled() > 0 {
@@ -55,15 +54,11 @@ pub fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
 
 fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {
     let views = args.views.parse().map_err(|e| Usage(format!("--views {}: {e}", args.views)))?;
-    let resize = match args.resize {
-        ResizeArg::Exact => Resize::default(),
-        ResizeArg::Fast => Resize::Fast,
-    };
     let orientation = match args.exif_orientation {
         OrientationArg::Ignore => Orientation::Ignore,
         OrientationArg::Apply => Orientation::Apply,
     };
-    let recipe = Recipe { size: args.size, views, seed: args.seed, resize, orientation };
+    let recipe = Recipe { size: args.size, views, seed: args.seed, resize: args.resize, orientation };
     recipe.validate().map_err(|e| Usage(e.to_string()))?;
     Ok(recipe)
 }

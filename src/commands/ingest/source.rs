@@ -3,7 +3,7 @@
 use crate::exit::Usage;
 use crate::signals::{self, Stopped};
 use std::path::Path;
-use tokengrid_ingest::{IngestError, Source, SourceOptions};
+use tokengrid_ingest::{IngestError, Source, SourceOptions, lies_in};
 
 /// Opens a source and logs what may not be as it was meant.
 pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Source> {
@@ -18,24 +18,18 @@ pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Sourc
 /// Refuses an output folder that is the source, or lies in it: what is written would belong to the source the next time, as
 /// images or as a class without any.
 pub fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
-    if source.is_dir() { check_outside(out, source, "the source") } else { Ok(()) }
+    if source.is_dir() && lies_in(out, source) { Err(refusal(out, "the source")) } else { Ok(()) }
 }
 
 /// Refuses an output folder in a folder that belongs to an opened source without lying in it: links of class folders lead
 /// elsewhere, and so do the lines of a list.
 pub fn check_apart_from_linked(out: &Path, source: &Source) -> anyhow::Result<()> {
-    source.linked_folders().iter().try_for_each(|folder| {
-        check_outside(out, folder, &format!("{}, which belongs to the source", folder.display()))
-    })
+    match source.linked_folder_around(out) {
+        Some(folder) => Err(refusal(out, &format!("{}, which belongs to the source", folder.display()))),
+        None => Ok(()),
+    }
 }
 
-fn check_outside(out: &Path, folder: &Path, what: &str) -> anyhow::Result<()> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    let existing = std::path::absolute(out).ok().and_then(|out| out.ancestors().find_map(real));
-    match (existing, real(folder)) {
-        (Some(out_real), Some(folder)) if out_real.starts_with(&folder) => {
-            Err(Usage(format!("--out {} lies in {what}; give a folder elsewhere", out.display())).into())
-        }
-        _ => Ok(()),
-    }
+fn refusal(out: &Path, what: &str) -> anyhow::Error {
+    Usage(format!("--out {} lies in {what}; give a folder elsewhere", out.display())).into()
 }

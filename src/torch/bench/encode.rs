@@ -1,4 +1,4 @@
-//! `tokengrid bench encode`: views a second through the encoder, beside the same network in libtorch's own operations.
+//! `tokengrid bench encode`: views per second through the encoder, beside the same network in libtorch's own operations.
 //!
 //! The two take turns, so that a busy machine is busy for both.
 
@@ -147,10 +147,10 @@ impl Bench {
 fn print(figures: &Figures) -> anyhow::Result<()> {
     let Figures { machine, weights, size, batch_size, device, precision, threads, encoder, libtorch, .. } = figures;
     println!("{} ({} cores), load {:.1}; {}", machine.processor, machine.cores, machine.load, machine.version);
-    println!("{weights}, {batch_size} views of {size} pixels a call, {device}, {precision}, {threads} threads");
+    println!("{weights}, {batch_size} views of {size} pixels per call, {device}, {precision}, {threads} threads");
     let line = |what: &str, rate: &Rate| {
         let (wall, cpu) = (rate.per_second, rate.per_cpu_second);
-        println!("{what:<24} {wall:8.3} images/s {:8.3} s an image {cpu:8.3} images/CPU s", 1.0 / wall);
+        println!("{what:<24} {wall:8.3} images/s {:8.3} s per image {cpu:8.3} images/CPU s", 1.0 / wall);
     };
     line("encoder", encoder);
     line("libtorch's operations", libtorch);

@@ -1,4 +1,4 @@
-//! `tokengrid bench sample`: images a second out of an autoregressive model, at several batch sizes.
+//! `tokengrid bench sample`: images per second out of an autoregressive model, at several batch sizes.
 //!
 //! Tokens only, as the model makes them: decoding them to pictures is another network, and no part of it. Batch sizes take
 //! turns, so that a busy machine is busy for all of them.
@@ -149,12 +149,12 @@ fn print(figures: &Figures) {
     let Figures { machine, device, precision, threads, parameters, tokens_per_image, config, weights, .. } = figures;
     println!("{} ({} cores), load {:.1}; {}", machine.processor, machine.cores, machine.load, machine.version);
     println!(
-        "{device}, {precision}, {threads} threads; {parameters} parameters ({weights}), {tokens_per_image} tokens an image"
+        "{device}, {precision}, {threads} threads; {parameters} parameters ({weights}), {tokens_per_image} tokens per image"
     );
     println!("guidance {:?}, top-k {:?}, top-p {:?}", config.cfg_scale, config.top_k, config.top_p);
     for batch in &figures.batches {
         println!(
-            "batch {:<5} {:9.3} images/s  {:9.4} s an image  {:9.0} tokens/s",
+            "batch {:<5} {:9.3} images/s  {:9.4} s per image  {:9.0} tokens/s",
             batch.batch_size, batch.images_per_second, batch.seconds_per_image, batch.tokens_per_second
         );
     }

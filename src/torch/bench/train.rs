@@ -218,7 +218,7 @@ fn encoded(job: &Job, config: &ArConfig, rows: &[usize]) -> anyhow::Result<HostB
     let mut class = vec![];
     let mut places = rows.iter().map(|row| row % num_views);
     job.encode_images(&images, &mut |image| {
-        let view = places.next().expect("an image a row");
+        let view = places.next().expect("an image per row");
         let views = image.outcome.unwrap_or_default();
         tokens.extend(views.get(view).map(|view| view.tokens.clone()).unwrap_or_default());
         class.push(if image.label < 0 { config.model.class_num } else { i64::from(image.label) });
@@ -292,7 +292,7 @@ fn print(figures: &Figures) {
     steps.sort_by(|a, b| a.1.times_the_first.total_cmp(&b.1.times_the_first));
     for (name, step) in steps {
         println!(
-            "{name:<28}  {:8.3} s a step  {:9.0} tokens/s  x {:.2}  data {:.2} %",
+            "{name:<28}  {:8.3} s per step  {:9.0} tokens/s  x {:.2}  data {:.2} %",
             step.seconds_per_step,
             step.tokens_per_second,
             step.times_the_first,

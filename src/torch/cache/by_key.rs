@@ -4,7 +4,7 @@ use super::origin::{Located, Origin};
 use crate::exit::Usage;
 use std::collections::HashMap;
 use std::path::Path;
-use tokengrid_cache::{Manifest, surviving_keys};
+use tokengrid_cache::{Manifest, QuarantineReader, surviving_keys};
 
 /// A cache whose sources have other images, too.
 pub struct ImagesByKey {
@@ -16,18 +16,23 @@ impl ImagesByKey {
     /// Finds every image whose key can still be read, and those between them where the sources leave no choice.
     ///
     /// # Errors
-    /// The sources do not have an image that the cache has.
+    /// The sources do not have an image that the cache has rows of.
     pub fn find(dir: &Path, manifest: &Manifest, origin: &Origin) -> anyhow::Result<ImagesByKey> {
         let images: Vec<_> = origin.images().collect();
         let numbers: HashMap<_, _> =
             images.iter().enumerate().map(|(number, (split, key, _))| ((*split, *key), number)).collect();
         let keys = surviving_keys(dir, manifest);
+        let quarantined = quarantined(dir, manifest);
         let mut found = vec![None; keys.len()];
         for (image, key) in keys.iter().enumerate() {
             if let Some(key) = key {
                 let split = split_of(manifest, image);
                 let number = numbers.get(&(split, key.as_str())).copied();
-                found[image] = Some(number.ok_or_else(|| no_image(split, key))?);
+                // An image that could not be decoded may have been taken away; its record is known without it.
+                if number.is_none() && quarantined.binary_search(&image).is_err() {
+                    return Err(no_image(split, key).into());
+                }
+                found[image] = number;
             }
         }
         let splits: Vec<&str> = (0..keys.len()).map(|image| split_of(manifest, image)).collect();
@@ -49,6 +54,12 @@ impl ImagesByKey {
     }
 }
 
+/// The numbers of the images without rows, where the list of them is intact.
+fn quarantined(dir: &Path, manifest: &Manifest) -> Vec<usize> {
+    let records = QuarantineReader::open(dir, manifest).into_iter().flatten();
+    records.map(|record| record.map(|record| record.index)).collect::<Result<_, _>>().unwrap_or_default()
+}
+
 /// An image that the cache has and the sources do not have.
 pub fn no_image(split: &str, key: &str) -> Usage {
     let within = if split.is_empty() { String::new() } else { format!(" for the split {split}") };
@@ -58,7 +69,8 @@ pub fn no_image(split: &str, key: &str) -> Usage {
     ))
 }
 
-fn split_of(manifest: &Manifest, image: usize) -> &str {
+/// The split of an image of the cache's job; empty in a cache without splits.
+pub fn split_of(manifest: &Manifest, image: usize) -> &str {
     let split = manifest.splits.iter().find(|split| (split.images[0]..split.images[1]).contains(&image));
     split.map_or("", |split| split.name.as_str())
 }

@@ -1,14 +1,18 @@
-//! Is a cache right: `cache check` encodes images anew and compares.
+//! `cache check` encodes a sample of the images again and compares.
 
-use super::by_key::no_image;
+use super::by_key::{no_image, split_of};
 use super::origin::{Located, Origin, with_origin};
 use crate::args::{Global, MadeOfArgs};
+use crate::commands::cache::rows::QUARANTINE_ADVICE;
 use crate::exit::{CheckFailed, Usage};
+use crate::printable;
 use crate::terminal::print_json;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
-use tokengrid_cache::{CacheError, CheckReport, CheckedImage, CheckedView, TokenCache, check_job};
+use tokengrid_cache::{
+    CacheError, CheckReport, CheckedImage, CheckedView, QuarantineReader, QuarantineRecord, TokenCache, check_job,
+};
 use tokengrid_tokenize::EncodedImage;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,9 +29,13 @@ pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &
             }
             other => other.to_string(),
         });
+        let mut undecodable = Vec::new();
         let mut encode = |numbers: &[usize]| {
             let mut checked = Vec::with_capacity(numbers.len());
             origin.encode(&images.locate(numbers)?, &mut |_, key, image| {
+                if let Err(bad) = &image.outcome {
+                    undecodable.push(json!({ "key": key, "stage": bad.stage.to_string(), "reason": bad.reason }));
+                }
                 checked.push(checked_image(key, image));
                 Ok(())
             })?;
@@ -38,8 +46,14 @@ pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &
             let mut object = serde_json::to_value(&report)?;
             object["ok"] = json!(report.is_ok() && difference.is_none());
             object["difference"] = json!(difference);
+            object["undecodable"] = json!(undecodable);
             print_json(&object)?;
         } else {
+            for bad in &undecodable {
+                let [key, stage, reason] =
+                    ["key", "stage", "reason"].map(|name| bad[name].as_str().unwrap_or_default());
+                println!("{} cannot be decoded now: {stage}: {}", printable::line(key), printable::line(reason));
+            }
             print_check(&report, difference.as_deref());
         }
         if report.is_ok() && difference.is_none() {
@@ -54,7 +68,7 @@ pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &
 /// in the same split.
 enum SourceImages<'a> {
     Same(&'a Origin<'a>),
-    ByKey { cache: &'a TokenCache, places: HashMap<(String, String), Located> },
+    ByKey { cache: &'a TokenCache, places: HashMap<(String, String), Located>, quarantined: Vec<usize> },
 }
 
 impl<'a> SourceImages<'a> {
@@ -63,35 +77,55 @@ impl<'a> SourceImages<'a> {
         if origin.is_same {
             return Ok(SourceImages::Same(origin));
         }
-        if manifest.quarantine.images > 0 {
-            return Err(other_images(origin.num_images(), manifest.source.images).into());
+        let places: HashMap<_, _> =
+            origin.images().map(|(split, key, place)| ((split.to_owned(), key.to_owned()), place)).collect();
+        let mut quarantined = Vec::with_capacity(manifest.quarantine.images);
+        let mut in_source = Vec::new();
+        for record in QuarantineReader::open(cache.dir(), manifest)? {
+            let record = record?;
+            quarantined.push(record.index);
+            if places.contains_key(&(split_of(manifest, record.index).to_owned(), record.key.clone())) {
+                in_source.push(record);
+            }
         }
-        let places = origin.images().map(|(split, key, place)| ((split.to_owned(), key.to_owned()), place)).collect();
-        Ok(SourceImages::ByKey { cache, places })
+        // Nothing can be compared with images that have no rows.
+        if !in_source.is_empty() && in_source.len() == places.len() {
+            return Err(all_in_quarantine(&in_source).into());
+        }
+        Ok(SourceImages::ByKey { cache, places, quarantined })
     }
 
     fn locate(&self, numbers: &[usize]) -> Result<Vec<Located>, AnyError> {
         let place = |number: &usize| match self {
             SourceImages::Same(origin) => origin.locate(*number).ok_or_else(|| "the source has fewer images".into()),
-            // Without images in quarantine, an image's number is its place in the cache.
-            SourceImages::ByKey { cache, places } => {
-                let key = cache.meta(cache.image_rows(*number).start)?.key;
-                let within = |split: &&tokengrid_cache::Split| (split.images[0]..split.images[1]).contains(number);
-                let split =
-                    cache.manifest().splits.iter().find(within).map_or(String::new(), |split| split.name.clone());
-                let found = places.get(&(split.clone(), key.clone())).copied();
-                found.ok_or_else(|| AnyError::from(no_image(&split, &key)))
+            SourceImages::ByKey { cache, places, quarantined } => {
+                // Images in quarantine have numbers and no rows.
+                let image = number - quarantined.partition_point(|index| index < number);
+                let key = cache.meta(cache.image_rows(image).start)?.key;
+                let split = split_of(cache.manifest(), *number);
+                let found = places.get(&(split.to_owned(), key.clone())).copied();
+                found.ok_or_else(|| AnyError::from(no_image(split, &key)))
             }
         };
         numbers.iter().map(place).collect()
     }
 }
 
-/// The sources are not those that the cache was made of.
-fn other_images(has: usize, had: usize) -> Usage {
+/// Every image of the sources is one that could not be decoded when the cache was made.
+fn all_in_quarantine(records: &[QuarantineRecord]) -> Usage {
+    const LISTED: usize = 5;
+    let listed = records.iter().take(LISTED);
+    let mut texts: Vec<String> = listed
+        .map(|QuarantineRecord { key, stage, reason, .. }| {
+            format!("`{}` ({stage}: {})", printable::line(key), printable::line(reason))
+        })
+        .collect();
+    if records.len() > LISTED {
+        texts.push(format!("and {} more", records.len() - LISTED));
+    }
     Usage(format!(
-        "the source has {has} images, the cache was made of {had}; give the same source, and the --exclude, --preset and \
-         --labels that were used; for a merged cache, the sources of all parts, in order"
+        "nothing to compare: the cache has no rows of {}, in quarantine since it was made; {QUARANTINE_ADVICE}",
+        texts.join(", ")
     ))
 }
 
@@ -119,7 +153,7 @@ fn print_check(report: &CheckReport, difference: Option<&str>) {
     let CheckReport { images, rows, rows_wrong, bits, bits_wrong, bits_within_margin, .. } = report;
     println!("{images} images, {rows} rows compared: {rows_wrong} rows disagree");
     println!(
-        "{bits_wrong} of {bits} bits are wrong; {bits_within_margin} more differ within 1e-3 of 0, which is no fault"
+        "{bits_wrong} of {bits} bits are wrong; {bits_within_margin} more differ within 1e-3 of 0, which is within the tolerance"
     );
     if report.is_ok() && difference.is_none() {
         println!("ok: keys, labels, crops and tokens are what the images give");

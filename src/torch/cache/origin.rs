@@ -8,7 +8,7 @@ use crate::torch::model;
 use std::path::Path;
 use std::sync::Arc;
 use tokengrid_cache::{JobSpec, Manifest, Split};
-use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions};
+use tokengrid_ingest::{BadPolicy, Limits, Recipe, RecipeError, Source, SourceOptions};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
 
 /// Views an encoder call on a GPU.
@@ -54,11 +54,6 @@ impl Origin<'_> {
         self.parts.iter().enumerate().flat_map(|(part, Part { job, split, .. })| {
             (0..job.source.len()).map(move |index| (split.as_str(), job.source.key(index), Located { part, index }))
         })
-    }
-
-    /// Images of all sources.
-    pub fn num_images(&self) -> usize {
-        self.parts.iter().map(|part| part.job.source.len()).sum()
     }
 
     /// The job that would have made the cache of these sources, in which only tokenizer, recipe and classes are theirs.
@@ -111,8 +106,12 @@ pub fn with_origin(
     work: impl FnOnce(&Origin) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let text = manifest.recipe.to_string();
-    let recipe: Recipe = text.parse().map_err(|_| {
-        CheckFailed(format!("{} does not say how its images were cut: it was not made by `tokenize`", dir.display()))
+    let recipe: Recipe = text.parse().map_err(|error| {
+        let why = match error {
+            RecipeError::RemovedResize { .. } => format!(": {error}"),
+            _ => " does not say how its images were cut: it was not made by `tokenize`".to_owned(),
+        };
+        CheckFailed(format!("{}{why}", dir.display()))
     })?;
     let named = ingest::named_sources(&manifest.splits, &made_of.source)?;
     let runtime = model::runtime(&made_of.device, global)?;
@@ -126,6 +125,7 @@ pub fn with_origin(
             labels: made_of.labels.clone(),
             image_column: made_of.image_column.clone(),
             label_column: made_of.label_column.clone(),
+            ..SourceOptions::default()
         };
         let source = ingest::open_source(&path, &options)?;
         let labels = labels_of(&source, manifest);

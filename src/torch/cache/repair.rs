@@ -1,4 +1,4 @@
-//! Can a cache be made right: `cache repair` encodes anew what is damaged.
+//! `cache repair` encodes damaged row groups again.
 
 use super::by_key::ImagesByKey;
 use super::origin::{Located, with_origin};
@@ -58,7 +58,7 @@ pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Resu
             let (groups, images, shards) = (report.row_groups_encoded, report.images_encoded, report.shards.len());
             let [images, groups, shards] =
                 [(images, "image"), (groups, "row group"), (shards, "shard")].map(|(count, what)| counted(count, what));
-            println!("{images} of {groups} encoded anew, {shards} restored to the same bytes");
+            println!("{images} of {groups} encoded again, {shards} restored to the same bytes");
             if report.manifest_rebuilt {
                 println!("manifest.json was made again from the shards");
             }

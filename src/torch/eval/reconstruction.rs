@@ -120,7 +120,13 @@ fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pi
         label_column: Some("none".into()),
         ..SourceOptions::default()
     };
+    if let Some(out) = &args.out {
+        ingest::check_apart(out, &args.source)?;
+    }
     let source = Arc::new(ingest::open_source(&args.source, &options)?);
+    if let Some(out) = &args.out {
+        ingest::check_apart_from_linked(out, &source)?;
+    }
     let limits = Limits { max_pixels: args.max_pixels, ..Limits::default() };
     Ok(Pictures::Source { source, cut: cut(args.size), threads: global.threads.unwrap_or(0).into(), limits })
 }

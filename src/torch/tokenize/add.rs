@@ -95,7 +95,7 @@ fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<
     let has = manifest.first_view + manifest.views;
     if job.recipe.num_views() < has {
         let text =
-            format!("{out} has {has} views an image, which is more than the {} asked for", job.recipe.num_views());
+            format!("{out} has {has} views per image, which is more than the {} asked for", job.recipe.num_views());
         return Err(Usage(text).into());
     }
     Ok((job.recipe.num_views() > has).then_some(Job { first_view: has, ..job }))

@@ -4,6 +4,8 @@ use super::add;
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::CheckFailed;
 use crate::files;
+use crate::ranks;
+use crate::signals;
 use crate::terminal::{bytes, print_json, seconds};
 use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
@@ -115,7 +117,9 @@ impl Time {
     /// The rest of a job: `left` images.
     fn measure(job: &Job, left: usize) -> anyhow::Result<Time> {
         let rate = trial_rate(job)?.map(|rate| rate / f64::from(job.num_views()));
-        let per_machine = processes_here(job.world_size);
+        // All of them where nobody says how many: never too optimistic.
+        let told = ranks::local_world_size().map_or(job.world_size, |processes| processes as u32);
+        let per_machine = told.clamp(1, job.world_size);
         // A GPU is a process's own; processors are shared, and so is what a machine does with them.
         let sharing = if job.runtime.device == Device::Cpu { per_machine } else { 1 };
         let at_once = f64::from(job.world_size) / f64::from(sharing);
@@ -140,12 +144,6 @@ impl Time {
     }
 }
 
-/// Processes of the job on this machine, where the launcher says so; else all of them, which is never too optimistic.
-fn processes_here(world_size: u32) -> u32 {
-    let told = std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|text| text.trim().parse().ok());
-    told.unwrap_or(world_size).clamp(1, world_size)
-}
-
 /// Views per second, tried on one view of some images from all over the source. `None` when there are none.
 fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
     let recipe = Recipe { views: Views::Center, ..job.recipe };
@@ -162,8 +160,12 @@ fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
             since = Instant::now();
         }
         elapsed = since.elapsed();
-        if done > warm_up && elapsed > TRIAL { Err(TokenizeError::Cancelled) } else { Ok(()) }
+        let is_enough = done > warm_up && elapsed > TRIAL;
+        if is_enough || signals::cancelled() { Err(TokenizeError::Cancelled) } else { Ok(()) }
     });
+    if signals::cancelled() {
+        return Err(signals::Stopped.into());
+    }
     match ended {
         Ok(()) | Err(TokenizeError::Cancelled) => {}
         Err(error) => return Err(error.into()),

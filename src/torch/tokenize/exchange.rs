@@ -18,6 +18,28 @@ pub struct Folders {
     pub merged: PathBuf,
     before: PathBuf,
     record: PathBuf,
+    names: Box<dyn Names>,
+}
+
+/// How folders get other names.
+trait Names {
+    /// Exchanges two names at once; false where the system or the file system cannot.
+    fn exchange(&self, a: &Path, b: &Path) -> io::Result<bool>;
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+}
+
+/// As the system does it.
+struct System;
+
+impl Names for System {
+    fn exchange(&self, a: &Path, b: &Path) -> io::Result<bool> {
+        exchange_names(a, b)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
 }
 
 /// The caches that change places, by the checksums of their manifests.
@@ -42,7 +64,7 @@ impl Folders {
         };
         let (adding, merged, before) = (beside(".adding"), beside(".merged"), beside(".before"));
         let record = beside(".adding.json");
-        Ok(Folders { cache, adding, merged, before, record })
+        Ok(Folders { cache, adding, merged, before, record, names: Box::new(System) })
     }
 
     /// Puts the merged cache in the old one's place and removes the old one and the added part.
@@ -82,7 +104,7 @@ impl Folders {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.with_context(|| format!("cannot read {}", self.record.display()))?,
         };
-        let foreign = || format!("{} is no record of `tokenize --add`: move it away", self.record.display());
+        let foreign = || format!("{} is not a record of `tokenize --add`: move it away", self.record.display());
         serde_json::from_slice(&text).map(Some).with_context(foreign)
     }
 
@@ -100,7 +122,7 @@ impl Folders {
     fn change_places(&self, record: &mut Record) -> anyhow::Result<()> {
         let cannot = |from: &Path, to: &Path| format!("cannot move {} to {}", from.display(), to.display());
         if self.cache.exists() && !record.by_renames {
-            match exchange_names(&self.merged, &self.cache) {
+            match self.names.exchange(&self.merged, &self.cache) {
                 Ok(true) => return sync_folder_of(&self.cache),
                 Ok(false) => {}
                 Err(error) => return Err(error).with_context(|| cannot(&self.merged, &self.cache)),
@@ -113,9 +135,9 @@ impl Folders {
             record.by_renames = true;
             write_json(&self.record, &*record)?;
             sync_folder_of(&self.record)?;
-            fs::rename(&self.cache, &self.before).with_context(|| cannot(&self.cache, &self.before))?;
+            self.names.rename(&self.cache, &self.before).with_context(|| cannot(&self.cache, &self.before))?;
         }
-        fs::rename(&self.merged, &self.cache).with_context(|| cannot(&self.merged, &self.cache))?;
+        self.names.rename(&self.merged, &self.cache).with_context(|| cannot(&self.merged, &self.cache))?;
         sync_folder_of(&self.cache)
     }
 
@@ -175,3 +197,7 @@ fn exchange_names(a: &Path, b: &Path) -> io::Result<bool> {
 fn exchange_names(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -56,7 +56,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if job.num_views() >= VIEWS_MAX {
         let (views, most) = (job.num_views(), VIEWS_MAX - 1);
         return Err(Usage(format!(
-            "--views {}: {views} views an image, a cache has at most {most}",
+            "--views {}: {views} views per image, a cache has at most {most}",
             args.source.views
         ))
         .into());
@@ -103,7 +103,7 @@ fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
 fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {
     let out = args.out.display();
     if outcome.images_now == 0 && outcome.published {
-        println!("{out} is complete already: {} rows; --overwrite would make it anew", outcome.rows);
+        println!("{out} is complete already: {} rows; --overwrite would make it again", outcome.rows);
         return Ok(());
     }
     let inputs = job.source.len() + job.source.excluded();

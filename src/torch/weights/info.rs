@@ -101,12 +101,12 @@ impl Report {
                 a.factor()
             );
             let grids = grids(a).into_iter().map(|(size, [h, w])| format!("{h} x {w} at {size} pixels"));
-            println!("tokens an image: {}", grids.collect::<Vec<_>>().join(", "));
+            println!("tokens per image: {}", grids.collect::<Vec<_>>().join(", "));
             println!("variants: {}", variants(weights).join(", "));
         }
         if let Some(description) = &self.ar {
             let model = description.model();
-            let number = |number: Option<i64>| number.map_or("an unknown number of".to_string(), |n| n.to_string());
+            let number = |number: Option<i64>| number.map_or("an unknown number of".to_owned(), |n| n.to_string());
             println!(
                 "autoregressive model: dim {}, {} heads, {} + {} layers, bits {:?}, {} classes, {} tokens per image; {} parameters",
                 model.dim,

@@ -1,5 +1,13 @@
 //! The tokenize job: every image of a source through the encoder once, into a cache.
 //!
+//! | module | what it is for |
+//! |---|---|
+//! | `pass`, `encode` | batches through the encoder; views to tokens |
+//! | `assemble` | batches back to images |
+//! | `margins`, `drift` | how sure bits are; how many differ from the exact mode |
+//! | `writer` | images to the cache |
+//! | `report` | progress, and what the job came to |
+//!
 //! Three stages, joined by bounded queues, work at the same time: decoding threads (`ingest`), the encoder on this thread,
 //! and a writer thread. Order is kept throughout. Whatever stops the job, the same call continues it.
 
@@ -7,7 +15,9 @@ mod assemble;
 mod drift;
 mod encode;
 mod margins;
+mod pass;
 mod report;
+mod writer;
 
 pub use assemble::{EncodedImage, EncodedView};
 pub use drift::Drift;
@@ -15,23 +25,14 @@ pub use encode::{Encoding, Tokens, ViewEncoder};
 pub use report::{Outcome, Progress};
 
 use crate::TokenizeError;
-use assemble::Assembler;
-use crossbeam::channel::{Receiver, Sender, bounded};
-use drift::DriftMeter;
+use crossbeam::channel::bounded;
 use report::Counters;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use tch::Device;
-use tokengrid_cache::{
-    CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo,
-};
-use tokengrid_ingest::{
-    BadCounter, BadPolicy, BatchPlace, BatchStream, Limits, Recipe, Source, Stage, StageCounters, StreamConfig,
-    ViewBatch,
-};
+use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo};
+use tokengrid_ingest::{BadCounter, BadPolicy, Limits, Recipe, Source};
 use tokengrid_model::{ModelError, Runtime, Tokenizer};
 
 use tokengrid_model::weights::tensors_fingerprint;
@@ -143,7 +144,7 @@ impl Job<'_> {
         let source = &*self.source;
         let (encoded, finished) = std::thread::scope(|scope| {
             // The receiver goes with the writer: when it fails, whoever waits for room in the queue is told.
-            let writing = scope.spawn(|| write(source, writer, receiver, &stages));
+            let writing = scope.spawn(|| writer::write(source, writer, receiver, &stages));
             let encoded = self.encode(stream, &sender, cancel, &mut counters, progress);
             drop(sender);
             (encoded, writing.join())
@@ -159,135 +160,6 @@ impl Job<'_> {
     pub fn num_views(&self) -> u32 {
         self.recipe.num_views().saturating_sub(self.first_view)
     }
-
-    /// Images `order` of the source as batches of views.
-    fn stream(&self, order: impl Iterator<Item = usize> + Send + 'static) -> BatchStream {
-        let in_flight = (2 * self.batch_size / self.recipe.num_views().max(1) as usize).max(8);
-        let config = StreamConfig { threads: self.threads, in_flight, limits: self.limits };
-        BatchStream::spawn(self.source.clone(), order, self.recipe, self.batch_size, config)
-    }
-
-    /// Decodes ahead, encodes batch by batch, hands images over in order.
-    fn encode(
-        &self,
-        stream: BatchStream,
-        sender: &Sender<Message>,
-        cancel: &AtomicBool,
-        counters: &mut Counters,
-        progress: &mut dyn FnMut(&Progress),
-    ) -> Result<(), TokenizeError> {
-        let ended = self.encode_stream(stream, false, counters, &mut |image, counters| {
-            counters.done(image.index);
-            // A writer that has gone says itself why.
-            if sender.send(Message::Image(image)).is_err() {
-                return Ok(false);
-            }
-            progress(&counters.progress());
-            if cancel.load(Ordering::Relaxed) { Err(TokenizeError::Cancelled) } else { Ok(true) }
-        })?;
-        if ended {
-            let _ = sender.send(Message::Done);
-        }
-        Ok(())
-    }
-
-    /// Runs a stream through the encoder and calls `each` with every image, in order, until it returns false. Whether it
-    /// never did.
-    fn encode_stream(
-        &self,
-        mut stream: BatchStream,
-        want_uncertain: bool,
-        counters: &mut Counters,
-        each: &mut dyn FnMut(EncodedImage, &mut Counters) -> Result<bool, TokenizeError>,
-    ) -> Result<bool, TokenizeError> {
-        let encoder = ViewEncoder::new(self.tokenizer, self.runtime, self.recipe.size);
-        let mut assembler = Assembler::new(self.first_view, self.recipe.num_views(), self.grid()?.num_tokens());
-        let mut drift = DriftMeter::new(self.exact, self.recipe.size);
-        let stages = stream.counters();
-        // Batches that a GPU has to work on while the results of the one before them are fetched and written.
-        let ahead = usize::from(self.runtime.device != Device::Cpu);
-        let mut begun = VecDeque::new();
-        for next in stream.by_ref().map(Some).chain([None]) {
-            let may_wait = if next.is_some() { ahead } else { 0 };
-            if let Some(batch) = next {
-                counters.check(batch.images(), &self.source)?;
-                let wanted = self.wanted(&batch);
-                let encoding = stages.timed(Stage::Encode, || encoder.begin(batch.pixels(), &wanted, want_uncertain));
-                begun.push_back((batch, wanted, encoding));
-            }
-            while begun.len() > may_wait {
-                let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
-                let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
-                counters.drift = drift.look(batch.pixels(), &wanted, &tokens)?;
-                tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
-                for image in assembler.add(batch.places(), batch.images(), &tokens) {
-                    if !each(image, counters)? {
-                        return Ok(false);
-                    }
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Places of a batch whose views are to be encoded.
-    fn wanted(&self, batch: &ViewBatch) -> Vec<usize> {
-        let is_wanted =
-            |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
-        batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i).collect()
-    }
-
-    /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for
-    /// checks and repairs, which write nothing. Uncertain bits are marked.
-    ///
-    /// # Errors
-    /// The device fails, or what `each` returns.
-    pub fn encode_images(
-        &self,
-        images: &[usize],
-        each: &mut dyn FnMut(EncodedImage) -> Result<(), TokenizeError>,
-    ) -> Result<(), TokenizeError> {
-        let order: Vec<usize> = images.to_vec();
-        let bad = BadCounter::new(BadPolicy::unlimited(), images.len());
-        let mut counters = Counters::new(0..self.source.len(), 0, bad);
-        let stream = self.stream(order.into_iter());
-        self.encode_stream(stream, true, &mut counters, &mut |image, _| each(image).map(|()| true)).map(drop)
-    }
-}
-
-/// The writer's thread. `None`: the encoder stopped before its end; everything that arrived is durable.
-fn write(
-    source: &Source,
-    mut writer: CacheWriter,
-    messages: Receiver<Message>,
-    stages: &StageCounters,
-) -> Result<Option<Finished>, TokenizeError> {
-    for message in messages {
-        match message {
-            Message::Image(image) => stages.timed(Stage::Write, || write_image(source, &mut writer, &image))?,
-            Message::Done => return Ok(Some(stages.timed(Stage::Write, || writer.finish())?)),
-        }
-    }
-    writer.checkpoint()?;
-    Ok(None)
-}
-
-fn write_image(source: &Source, writer: &mut CacheWriter, image: &EncodedImage) -> Result<(), CacheError> {
-    let key = source.key(image.index);
-    match &image.outcome {
-        Ok(views) => {
-            writer.push_image(image.index, &image.rows(key, views))?;
-            writer.count_margins(&image.margins());
-            Ok(())
-        }
-        Err(bad) => writer.quarantine(image.index, key, &bad.stage.to_string(), &bad.reason),
-    }
-}
-
-/// From the encoder to the writer. Without [`Message::Done`] at its end, the job was stopped.
-enum Message {
-    Image(EncodedImage),
-    Done,
 }
 
 /// A hash of the encoder's weights as they are used: names, shapes and fp32 values.

@@ -61,7 +61,9 @@ impl FusedSteps {
     fn of_size(&mut self, model: &ModelConfig, size: usize) -> &mut FusedStep {
         let known = self.steps.iter().position(|step| step.batch_size() == size);
         let at = known.unwrap_or_else(|| {
-            self.steps.push(FusedStep::new(model, &self.leaves, &self.gradients, size));
+            // SAFETY: parameters and gradients belong to this engine, whose `&mut self` calls the steps and the optimizer one
+            // after the other; what an exchange takes meanwhile is complete.
+            self.steps.push(unsafe { FusedStep::new(model, &self.leaves, &self.gradients, size) });
             self.steps.len() - 1
         });
         &mut self.steps[at]

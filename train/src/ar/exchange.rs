@@ -154,7 +154,8 @@ mod tests {
         let model = small();
         let (optimizer, leaves) = optimizer(&model);
         let (_gradients, views) = optimizer.zero_gradients();
-        let mut step = FusedStep::new(&model, &leaves, &views, 2);
+        // SAFETY: nothing else uses these tensors while the step runs, but for gradients that are complete.
+        let mut step = unsafe { FusedStep::new(&model, &leaves, &views, 2) };
         let (mut stages, mut early) = (vec![], vec![]);
         step.run_in_stages(&HostBatch::synthetic(&model, 2, 1), 1.0, Some(&[1]), &mut |stage| {
             stages.push(stage);

@@ -1,7 +1,9 @@
 //! One training crop out of a photograph's file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tokengrid_ingest::{Bad, Limits, Recipe, Region, Resampler, Stage, Views, decode_rgb, target_size, views_of_file};
+use tokengrid_ingest::{
+    Bad, Limits, Recipe, Region, Resampler, Stage, Views, decode_rgb_if, target_size, views_of_file,
+};
 use tokengrid_model::rng::CounterRng;
 
 /// Which crops a run trains on.
@@ -78,14 +80,20 @@ impl Cutter {
 
     fn scaled(&mut self, file: &[u8], rng: &mut CounterRng, config: &CropConfig) -> Result<Vec<u8>, Bad> {
         let bad = |stage, reason: String| Bad { stage, reason };
-        let photo = decode_rgb(file, &Limits::default()).map_err(|e| bad(Stage::Decode, e.to_string()))?;
         let side = config.side;
+        // Crops of a larger picture would be longer still.
+        let mut accept = |width, height| match target_size(width, height, side) {
+            Some(_) => Ok(()),
+            None => Err(too_long(width, height)),
+        };
+        let photo =
+            decode_rgb_if(file, &Limits::default(), &mut accept).map_err(|e| bad(Stage::Decode, e.to_string()))?;
         let [low, high] = config.scale;
         // Never beyond the photograph's own resolution, so that no crop is blown up.
         let largest = (f64::from(photo.width.min(photo.height)) / f64::from(side)).clamp(low, high.max(low));
         let shorter = (f64::from(side) * (low + (largest - low) * rng.uniform())) as u32;
         let (width, height) = target_size(photo.width, photo.height, shorter.max(side))
-            .ok_or_else(|| bad(Stage::Resize, format!("{} x {} pixels are too long", photo.width, photo.height)))?;
+            .ok_or_else(|| bad(Stage::Resize, too_long(photo.width, photo.height)))?;
         let mut place = |room: u32| if config.random { rng.below(u64::from(room) + 1) as u32 } else { room / 2 };
         let (left, top) = (place(width - side), place(height - side));
         let mut crop = vec![];
@@ -93,6 +101,10 @@ impl Cutter {
         self.resampler.resize_region(&photo, (width, height), region, &mut crop);
         Ok(crop)
     }
+}
+
+fn too_long(width: u32, height: u32) -> String {
+    format!("{width} x {height} pixels are too long")
 }
 
 /// The reference's crop: only what it needs of the file is decoded.

@@ -53,7 +53,19 @@ pub(super) fn without_labels(options: SourceOptions) -> SourceOptions {
     SourceOptions { label_column: Some("none".into()), ..options }
 }
 
+/// Refuses a run's folder that lies where links and lists of the images lead: its pictures would be images, too.
+pub(super) fn check_apart(out: &Path, source: &Source) -> Result<(), TrainError> {
+    let Some(folder) = source.linked_folder_around(out) else { return Ok(()) };
+    let what = format!("it lies in {}, which belongs to the images; give a folder elsewhere", folder.display());
+    Err(TrainError::Config { place: format!("--out {}", out.display()), what })
+}
+
 impl PhotoSet {
+    /// Where the photographs are.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Lists the photographs of any source but those of a key or file name in `exclude`; none is read.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::config::TokenizerConfig;
 use super::crop::CropConfig;
-use super::data::{Crops, PhotoSet};
+use super::data::{Crops, PhotoSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
 use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate_among};
@@ -122,6 +122,8 @@ impl TokenizerTrainer {
         let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
+        check_apart(out, photos.source())?;
+        val.iter().try_for_each(|val| check_apart(out, val.source()))?;
         let (kind, scale) = compute(runtime);
         let perceptual = perceptual(&config, runtime.device, kind)?;
         let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;

@@ -39,6 +39,11 @@ impl ValidationSet {
         Ok(ValidationSet { source: Arc::new(source), place: path.display().to_string(), image_size })
     }
 
+    /// Where the images are.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Number of images, broken ones included.
     #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
     pub fn len(&self) -> usize {

@@ -59,7 +59,7 @@ impl Lane {
     }
 }
 
-/// What other methods are told.
+/// The answer to other methods.
 const ONLY_GET: &str = "this address answers GET alone; POST is answered at /api/health and /api/statistics";
 
 /// Answers one request. `is_unwanted` is set when nobody waits for the answer any more.

@@ -1,10 +1,11 @@
 //! The cache as a whole: what the manifest says, whether it is whole, what was left out.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokengrid_cache::{QuarantineRecord, Split, VerifyReport, read_quarantine};
+use tokengrid_cache::{QuarantineReader, QuarantineRecord, Split, VerifyReport};
 
 use super::{Kind, expect_list, list};
 use crate::background::State;
@@ -98,12 +99,24 @@ pub(super) fn verify(shared: &Arc<Shared>, query: &Query) -> Answer {
 /// Inputs without rows.
 pub(super) fn quarantine(shared: &Arc<Shared>, query: &Query) -> Answer {
     expect_list(query, &[])?;
-    let records = read_quarantine(&shared.dir, &shared.manifest)?;
-    let record = |record: &QuarantineRecord| {
+    // The list may be long, and is not kept. An altered one is an error before anything is sent.
+    QuarantineReader::open(&shared.dir, &shared.manifest)?.try_for_each(|record| record.map(drop))?;
+    let item = |record: QuarantineRecord| {
         let QuarantineRecord { index, key, stage, reason } = record;
-        json!({ "index": index, "key": cut(key), "stage": cut(stage), "reason": cut(reason) })
+        json!({ "index": index, "key": cut(&key), "stage": cut(&stage), "reason": cut(&reason) })
     };
-    let total = records.len();
-    let items = move |places: Range<usize>| Ok(records[places].iter().map(record).collect());
+    let (total, shared) = (shared.manifest.quarantine.images, Arc::clone(shared));
+    // Where the part before this one ended.
+    let reader = RefCell::new(None);
+    let items = move |places: Range<usize>| {
+        let (mut records, read) = match reader.take() {
+            Some((records, read)) if read <= places.start => (records, read),
+            _ => (QuarantineReader::open(&shared.dir, &shared.manifest)?, 0),
+        };
+        let part = records.by_ref().skip(places.start - read).take(places.len());
+        let items = part.map(|record| record.map(item)).collect::<Result<_, _>>()?;
+        reader.replace(Some((records, places.end)));
+        Ok(items)
+    };
     list(QUARANTINE, total, Value::Null, query, Box::new(items))
 }

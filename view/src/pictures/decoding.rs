@@ -10,7 +10,7 @@ use super::Picture;
 use super::recent::Recent;
 use crate::reply::{Refusal, panic_text};
 
-/// Pictures that wait for the decoder; who comes later is told to come again.
+/// Pictures that wait for the decoder; later requests are refused, to be repeated.
 const QUEUE: usize = 256;
 
 /// Memory for decoded pictures: some 300 of 256 x 256.
@@ -74,7 +74,7 @@ impl Decoding {
         }
     }
 
-    /// Ends the thread after the picture in hand.
+    /// Ends the thread after the current picture.
     pub fn end(&self) {
         lock(&self.queue).take();
         if let Some(worker) = lock(&self.worker).take() {

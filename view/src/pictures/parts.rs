@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use tokengrid_cache::{Manifest, Split, read_quarantine};
+use tokengrid_cache::{Manifest, QuarantineReader, Split};
 use tokengrid_ingest::Source;
 
 use crate::config::NamedSource;
@@ -46,10 +46,9 @@ impl Parts {
             Part { split, source, labels, by_key: OnceLock::new() }
         };
         // A list that cannot be read is said to be so elsewhere; here keys do as well.
-        let mut skipped: Vec<usize> =
-            read_quarantine(dir, manifest).unwrap_or_default().iter().map(|record| record.index).collect();
-        skipped.sort_unstable();
-        skipped.dedup();
+        let records = QuarantineReader::open(dir, manifest).into_iter().flatten();
+        let numbers = records.map(|record| record.map(|record| record.index));
+        let skipped: Vec<usize> = numbers.collect::<Result<_, _>>().unwrap_or_default();
         Parts { parts: sources.into_iter().map(part).collect(), splits: manifest.splits.clone(), skipped }
     }
 

@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use tokengrid_cache::{Manifest, RowMeta, TokenCache};
-use tokengrid_ingest::{Limits, Orientation, Recipe, Region, Resampler, View, decode_rgb, target_size, views_of_file};
+use tokengrid_ingest::{
+    Limits, Orientation, Recipe, RecipeError, Region, Resampler, View, decode_rgb_if, picture_size, target_size,
+    views_of_file,
+};
 
 use super::Picture;
 use super::parts::{Parts, Place};
@@ -42,8 +45,10 @@ impl SourceImages {
     /// # Errors
     /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
     pub fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
-        let recipe = Recipe::from_json(&manifest.recipe.to_string())
-            .map_err(|_| "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned())?;
+        let recipe = Recipe::from_json(&manifest.recipe.to_string()).map_err(|error| match error {
+            RecipeError::RemovedResize { .. } => error.to_string(),
+            _ => "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned(),
+        })?;
         Ok(SourceImages { parts: Parts::new(sources, manifest, dir), recipe, doubt: OnceLock::new() })
     }
 
@@ -107,10 +112,15 @@ impl SourceImages {
     /// As [`SourceImages::view`]; the recipe turns images, so that the crop's place is that in a turned one.
     pub fn resized(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
         let (_, bytes) = self.read(meta, image)?;
-        let decoded = decode_rgb(&bytes, &Limits::default())
-            .map_err(|error| Refusal::Unavailable(format!("{}: {}", meta.key, with_causes(&error))))?;
-        let size = self.resized_size(decoded.width, decoded.height);
-        let (width, height) = size.ok_or_else(|| Refusal::Unavailable("the image is too long to be shown".into()))?;
+        let mut size = None;
+        let mut is_shown = |width, height| {
+            size = self.resized_size(width, height);
+            size.map(drop).ok_or_else(|| format!("{width} x {height} pixels are too long to be shown as a whole"))
+        };
+        let refuse = |text: String| Refusal::Unavailable(format!("{}: {text}", meta.key));
+        let decoded =
+            decode_rgb_if(&bytes, &Limits::default(), &mut is_shown).map_err(|error| refuse(with_causes(&error)))?;
+        let (width, height) = size.ok_or_else(|| refuse("its size is not known".into()))?;
         let mut rgb = Vec::new();
         let whole = Region { left: 0, top: 0, width, height };
         Resampler::default().resize_region(&decoded, (width, height), whole, &mut rgb);
@@ -129,8 +139,8 @@ impl SourceImages {
     /// As [`SourceImages::view`].
     pub fn origin(&self, meta: &RowMeta, image: usize) -> Result<Origin, Refusal> {
         let (place, bytes) = self.read(meta, image)?;
-        let decoded = decode_rgb(&bytes, &Limits::default()).ok();
-        let resized = decoded.and_then(|image| self.resized_size(image.width, image.height));
+        let size = picture_size(&bytes, &Limits::default()).ok();
+        let resized = size.and_then(|(width, height)| self.resized_size(width, height));
         Ok(Origin { label: self.parts.label(place), resized })
     }
 

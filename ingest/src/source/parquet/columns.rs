@@ -108,7 +108,7 @@ fn is_picture(column: &ColumnDescriptor, name: &str) -> bool {
 }
 
 /// The column of pictures: by the name that is wanted; else by a usual name, `bytes` in it or the column itself; else the
-/// only one that Hugging Face's libraries call an image; else the only one with `bytes` in it.
+/// only one that Hugging Face's libraries call per image; else the only one with `bytes` in it.
 fn image_column(
     schema: &SchemaDescriptor,
     features: Option<&Value>,

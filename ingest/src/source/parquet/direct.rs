@@ -3,7 +3,7 @@
 //! Rows of published Parquet files are shuffled, and are read here in the order of their keys: two images read in a row seldom
 //! share a page, which may have ten megabytes. So when a page is first decoded, it is noted where in it each image lies. Later,
 //! an image of a page that is not compressed is read from its place in the file; and one of a page that is compressed with
-//! snappy is decompressed alone, because snappy's compressors begin anew every 64 KiB.
+//! snappy is decompressed alone, because snappy's compressors start again every 64 KiB.
 
 use std::fs::File;
 use std::io;
@@ -90,7 +90,7 @@ impl Direct {
     }
 }
 
-/// A number as snappy writes it: seven bits a byte, the lowest first.
+/// A number as snappy writes it: seven bits per byte, the lowest first.
 fn length_prefix(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {

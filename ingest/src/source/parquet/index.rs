@@ -25,7 +25,7 @@ use crate::source::{Contents, Store as AnyStore, splits};
 const MAX_PATHS_BYTES: usize = 64 << 20;
 const MAX_PATH_BYTES: usize = 4096;
 
-/// A column of pictures that takes no more, in bytes of a row group, is looked at to learn whether it holds any.
+/// A column of pictures that takes no more, in bytes of a row group, is read to learn whether it holds any.
 const MAX_EMPTY_BYTES: u64 = 64 << 10;
 
 /// Lists the rows of the files at `paths`, which together are the source at `root`.

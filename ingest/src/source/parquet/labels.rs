@@ -56,7 +56,7 @@ fn indices<T: DataType>(
         let Some(label) = label else { return Ok(-1) };
         let refuse = |value: String| {
             LabelError::Refused(format!(
-                "row {row} of column {} has {value}, which is no class index; a class index is 0 or more, and -1 is no label",
+                "row {row} of column {} has {value}, which is not a class index; a class index is 0 or more, and -1 means no label",
                 describe(&column.descr)
             ))
         };

@@ -72,11 +72,13 @@ pub(super) struct Store {
     files: FileSet,
     groups: Vec<Vec<ImageGroup>>,
     cache: PageCache,
+    /// Whether images are never read alone ([`SourceOptions::whole_pages`](crate::SourceOptions::whole_pages)).
+    pub(super) whole_pages: bool,
 }
 
 impl Store {
     fn new(paths: Vec<PathBuf>, groups: Vec<Vec<ImageGroup>>) -> Store {
-        Store { files: FileSet::new(paths), groups, cache: PageCache::default() }
+        Store { files: FileSet::new(paths), groups, cache: PageCache::default(), whole_pages: false }
     }
 
     /// Appends the image at a row.
@@ -92,7 +94,7 @@ impl Store {
                 return Err(damaged(format!("row {}: {problem}", place.at)));
             };
             let row_of_page = (row - index.pages.data[page].0) as usize;
-            let direct = || index.direct[page].get().and_then(Option::as_ref);
+            let direct = || index.direct[page].get().and_then(Option::as_ref).filter(|_| !self.whole_pages);
             let id = (place.file, number as u32, page as u32);
             match (self.cache.slot(id, index.bytes_of(page), || direct().is_none()), direct()) {
                 (Some(slot), _) => {

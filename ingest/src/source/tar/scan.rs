@@ -39,7 +39,7 @@ pub(super) enum Entry<'a> {
     Broken { at: u64, reason: String },
 }
 
-/// What is told of entries. For a file, it may say where to go on, instead of behind it: further on, or at [`END`].
+/// What is reported of entries. For a file, it may say where to continue, instead of behind it: further on, or at [`END`].
 pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 
 /// Where nothing is left.

@@ -101,7 +101,7 @@ impl Sidecars {
         let json = json.and_then(|bytes| match serde_json::from_slice::<Value>(&without_bom(&bytes)) {
             Ok(json) => Some(json),
             Err(error) => {
-                self.miss(&own, &format!("is no JSON ({error})"));
+                self.miss(&own, &format!("is not JSON ({error})"));
                 None
             }
         });
@@ -143,7 +143,7 @@ impl Sidecars {
             Value::Number(number) => {
                 let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64));
                 let index = whole.and_then(|index| i32::try_from(index).ok()).filter(|index| *index >= -1);
-                let index = index.ok_or_else(|| format!("'{name}' is {number}, which is no class index"))?;
+                let index = index.ok_or_else(|| format!("'{name}' is {number}, which is not a class index"))?;
                 self.labels.has_indices = true;
                 table.set_label(row_now, index);
                 Ok(())

@@ -2,17 +2,17 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | [`gemm`] | the matrix product under every convolution |
 //! | [`winograd`] | 3x3 convolutions, with a quarter of the multiplications |
 //! | [`patches`] | all other convolutions |
 //! | [`norm`] | group norm, its statistics and its application with swish |
 //! | [`network`] | encoder and decoder from these |
 //!
+//! Under every convolution lies one product: rows of activations by a panel of weights ([`crate::kernels::panels`]).
+//!
 //! Activations are channels last. One image is computed at a time, by all threads together. Sums have a fixed order and every
 //! operation is rounded as IEEE 754 says, so an image's tokens depend on its pixels and the weights alone: not on the number of
 //! threads, not on the width of the vectors, not on the batch.
 
-mod gemm;
 mod map;
 mod network;
 mod norm;

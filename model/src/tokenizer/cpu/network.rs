@@ -8,6 +8,7 @@ use super::patches::Patches;
 use super::winograd::{Four, Two, Winograd};
 use super::{Output, threads};
 use crate::kernels::simd::Level;
+use crate::kernels::tile::PANEL;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
@@ -28,7 +29,7 @@ impl Conv {
         let size = conv.weight.size();
         let [cout, cin, kernel] = [size[0] as usize, size[1] as usize, size[2] as usize];
         let bias = conv.bias.as_ref().map(floats);
-        let whole_panels = cin.is_multiple_of(super::gemm::PANEL) && cout.is_multiple_of(super::gemm::PANEL);
+        let whole_panels = cin.is_multiple_of(PANEL) && cout.is_multiple_of(PANEL);
         match (kernel, conv.stride, whole_panels) {
             (3, 1, true) if cin * cout < MANY_WEIGHTS => {
                 Conv::Four(Winograd::new(&floats(&conv.weight), bias, cin, cout))

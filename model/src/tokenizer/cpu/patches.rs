@@ -1,10 +1,11 @@
 //! All other convolutions: 1x1, stride 2, and those with few channels. The inputs of some pixels are laid side by side and
 //! multiplied by the weights.
 
-use super::gemm::{self, PANEL};
 use super::map::Map;
 use super::{Output, Scratch};
+use crate::kernels::panels::{Factor, Panels, multiply_panel};
 use crate::kernels::simd::{Kernel, Level, Simd};
+use crate::kernels::tile::PANEL;
 use rayon::prelude::*;
 
 /// Pixels that go through the matrix product together.
@@ -13,8 +14,8 @@ const PIXELS: usize = 32;
 /// A convolution with a square kernel of odd side, padded by half of it, with any stride and any channels.
 #[derive(Debug)]
 pub struct Patches {
-    /// `[out / PANEL][kernel * kernel * in][PANEL]`.
-    weights: Vec<f32>,
+    /// Panels of output channels, `[kernel * kernel * in][PANEL]`.
+    weights: Panels,
     bias: Option<Vec<f32>>,
     cin: usize,
     cout: usize,
@@ -26,7 +27,9 @@ impl Patches {
     /// Takes weights `[out][kernel][kernel][in]`.
     pub fn new(weights: &[f32], bias: Option<Vec<f32>>, [cout, kernel, cin]: [usize; 3], stride: usize) -> Patches {
         let k = kernel * kernel * cin;
-        Patches { weights: gemm::pack(weights, cout, k), bias, cin, cout, kernel, stride }
+        let mut panels = Panels::default();
+        panels.pack(Factor::new(weights, cout, k).transposed());
+        Patches { weights: panels, bias, cin, cout, kernel, stride }
     }
 
     /// Convolves `x` into `y`, which has the result's size already where `output` is [`Output::Add`].
@@ -71,9 +74,9 @@ impl Kernel for Row<'_> {
             for (place, patch) in inputs.chunks_exact_mut(k).take(count).enumerate() {
                 self.gather(start + place, patch);
             }
-            for (panel, weights) in self.conv.weights.chunks_exact(k * PANEL).enumerate() {
+            for (panel, weights) in self.conv.weights.iter().enumerate() {
                 let products = &mut products[..count * PANEL];
-                gemm::multiply(s, &inputs[..count * k], weights, products, k);
+                multiply_panel(s, &inputs[..count * k], weights, products, k);
                 self.put(start, panel * PANEL, products);
             }
         }

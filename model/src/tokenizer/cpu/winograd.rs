@@ -8,10 +8,11 @@
 //! (0, +-sqrt(1/2), +-sqrt(2), infinity), which are balanced about 1, the encoder's output is as near to the exact one as that
 //! of plain summation (`docs/benchmarks/2026-11-22-encode.md`).
 
-use super::gemm::{self, PANEL};
 use super::map::Map;
 use super::{Output, Scratch};
+use crate::kernels::panels::multiply_panel;
 use crate::kernels::simd::{Kernel, LANES_MAX, Level, Simd};
+use crate::kernels::tile::PANEL;
 use rayon::prelude::*;
 
 /// Tiles that go through the matrix product together.
@@ -232,7 +233,7 @@ impl<P: Points> Strip<'_, P> {
             let weights = &weights[panel * points * cin * PANEL..][..points * cin * PANEL];
             for (point, weights) in weights.chunks_exact(cin * PANEL).enumerate() {
                 let a = &inputs[point * input_plane..][..count * cin];
-                gemm::multiply(s, a, weights, &mut products[point * product_plane..][..count * PANEL], cin);
+                multiply_panel(s, a, weights, &mut products[point * product_plane..][..count * PANEL], cin);
             }
             for (place, index) in batch.clone().enumerate() {
                 self.output(s, tile(index), panel * PANEL, &products[place * PANEL..], product_plane);

@@ -10,11 +10,10 @@ use super::spatial::Shape;
 use std::cell::Cell;
 use tokengrid_model::ar::Rotation;
 use tokengrid_model::kernels::elementwise::{rotate, rotate_backward, softmax};
-use tokengrid_model::kernels::gemm::level;
 use tokengrid_model::kernels::math::{exp, sum2};
 use tokengrid_model::kernels::matrix::Matrix;
 use tokengrid_model::kernels::panels::{Factor, Panels};
-use tokengrid_model::kernels::simd::{Kernel, Simd};
+use tokengrid_model::kernels::simd::{Kernel, Level, Simd};
 use tokengrid_model::kernels::threads::{Pieces, for_each};
 use tokengrid_model::kernels::tile::{PANEL, Strip};
 
@@ -59,7 +58,7 @@ impl Attention {
             scratch.gather(&head, rotation, &|row, part| &qkv.row(row)[head.columns(part)]);
             // SAFETY: a task has a head of its own.
             let log_sums = unsafe { log_sums.piece(task * head.t, head.t) };
-            level().run(Forward { head, scratch: &mut scratch, log_sums });
+            Level::best().run(Forward { head, scratch: &mut scratch, log_sums });
             for (t, out) in scratch.out[0].chunks_exact(head.out_stride()).enumerate() {
                 // SAFETY: a task has these columns of its rows to itself.
                 let y = unsafe { y.piece((head.first + t) * width + head.column, head.hd) };
@@ -82,7 +81,7 @@ impl Attention {
             scratch.gather(&head, rotation, &|row, part| &*piece(row, part));
             scratch.gather_gradient(&head, dy_pd);
             let log_sums = &self.log_sums[task * head.t..][..head.t];
-            level().run(Backward { head, scratch: &mut scratch, log_sums });
+            Level::best().run(Backward { head, scratch: &mut scratch, log_sums });
             for t in 0..head.t {
                 let (row, (cos, sin)) = (head.first + t, rotation.of(t));
                 let of = |part: usize| &scratch.out[part][t * head.out_stride()..][..head.hd];

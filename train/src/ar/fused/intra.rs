@@ -11,6 +11,9 @@ use tokengrid_model::kernels::elementwise::{mix, mix_backward};
 use tokengrid_model::kernels::matrix::{Matrix, ROWS};
 use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
+/// Queries, keys and values in one matrix `[3D, D]`.
+const WQKV: &str = "attention.wqkv.weight";
+
 /// One factorized block. Holds what the backward pass needs, its output included.
 #[derive(Debug)]
 pub struct Intra {
@@ -33,15 +36,15 @@ pub struct Intra {
 impl Intra {
     /// `positions`: of all images of a batch together.
     pub fn new(weights: &Weights, positions: usize, heads: usize) -> Intra {
-        let (wqkv, wo) = (weights.matrix("attention.wqkv.weight"), weights.matrix("attention.wo.weight"));
+        let wo = weights.matrix("attention.wo.weight");
         let (d, rows) = (wo.value.rows, 2 * positions);
         let [v_pd, y_pd, mid_pd, out_pd] = [(); 4].map(|()| Matrix::new(rows, d));
         Intra {
             positions,
             heads,
             norm: Norm::new(weights, "attention_norm.weight", rows),
-            wqk: wqkv.part(0, 2 * d),
-            wv: wqkv.part(2 * d, d),
+            wqk: weights.rows(WQKV, 0, 2 * d as i64),
+            wv: weights.rows(WQKV, 2 * d as i64, d as i64),
             wo,
             ffn: Ffn::new(weights, rows),
             qk: Matrix::new(positions, 2 * d),
@@ -101,7 +104,10 @@ impl Intra {
         self.wqk.grad.add_weight_grad(&self.qk, &n_pd.part(self.positions, self.positions));
         let dn_pd = self.norm.output_mut();
         dn_pd.linear_backward(&self.v_pd, &self.wv.value);
-        dn_pd.part(self.positions, self.positions).add_linear_backward(&self.qk, &self.wqk.value);
+        // SAFETY: `dn_pd` is not touched before the part is gone.
+        let mut second_pd = unsafe { dn_pd.part_mut(self.positions, self.positions) };
+        second_pd.add_linear_backward(&self.qk, &self.wqk.value);
+        drop(second_pd);
         self.norm.backward(x_pd, dx_pd);
     }
 

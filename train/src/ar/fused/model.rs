@@ -38,8 +38,13 @@ pub struct FusedStep {
 impl FusedStep {
     /// A step for batches of `batch` sequences. `values` and `grads` hold a tensor for each of
     /// [`ModelConfig::tensors`], contiguous fp32 on the CPU; the step adds to the latter.
-    pub fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
-        let weights = Weights::new(values, grads);
+    ///
+    /// # Safety
+    /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, nobody else writes to the values, or reads or
+    /// writes the gradients, but for those that [`FusedStep::run_in_stages`] has called complete.
+    pub unsafe fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
+        // SAFETY: the caller's promise; below, each parameter is taken once.
+        let weights = unsafe { Weights::new(values, grads) };
         let (positions, heads, d) = (config.block_size as usize, config.n_head as usize, config.dim as usize);
         let rows = batch * positions;
         let shape = Shape { batch, positions, heads };
@@ -131,7 +136,8 @@ impl FusedStep {
             head.grad.add_weight_grad(logits_pv, &n_pd);
         }
         for part in 0..2 {
-            let mut dn_pd = self.norm.output_mut().part(part * rows, rows);
+            // SAFETY: the norm's output is not touched before the part is gone.
+            let mut dn_pd = unsafe { self.norm.output_mut().part_mut(part * rows, rows) };
             dn_pd.linear_backward(&self.logits_pv[part], &self.head[part].value);
         }
         self.dsub_pd.fill_zero();
@@ -149,8 +155,9 @@ impl FusedStep {
             reached(self.intra.len() - i);
         }
         self.embed_pre_backward(batch);
-        let mut dx_pd = self.dsub_pd.part(0, rows);
-        let mut scratch_pd = self.scratch_pd.part(0, rows);
+        // SAFETY: neither whole is touched before the parts are gone.
+        let (mut dx_pd, mut scratch_pd) =
+            unsafe { (self.dsub_pd.part_mut(0, rows), self.scratch_pd.part_mut(0, rows)) };
         for i in (0..self.spatial.len()).rev() {
             let (before, rest) = self.spatial.split_at_mut(i);
             let x_pd = before.last().map_or(&self.x_pd, Spatial::output);
@@ -158,7 +165,8 @@ impl FusedStep {
             reached(self.intra.len() + self.spatial.len() - i);
         }
         dx_pd.drop(dropout.of_tokens());
-        self.embed_backward(batch, &dx_pd);
+        drop((dx_pd, scratch_pd));
+        self.embed_backward(batch);
         reached(num_stages(&self.config) - 1);
     }
 
@@ -176,7 +184,8 @@ impl FusedStep {
     }
 
     /// One thread: several positions may add to one row.
-    fn embed_backward(&mut self, batch: &HostBatch, dx_pd: &Matrix) {
+    fn embed_backward(&mut self, batch: &HostBatch) {
+        let dx_pd = self.dsub_pd.part(0, self.x_pd.rows);
         let (positions, d) = (self.config.block_size as usize, dx_pd.columns);
         for row in 0..dx_pd.rows {
             let dx = dx_pd.row(row);
@@ -197,9 +206,11 @@ impl FusedStep {
     fn sub_tokens(&mut self, batch: &HostBatch) {
         let rows = self.x_pd.rows;
         let h_pd = self.spatial.last().map_or(&self.x_pd, Spatial::output);
-        self.sub_pd.part(0, rows).copy_from(h_pd);
         let pre_emb = &self.pre_emb.value;
-        self.sub_pd.part(rows, rows).each_row(&|row, x| x.copy_from_slice(pre_emb.row(batch.pre[row] as usize)));
+        // SAFETY: two halves, and the whole is not touched before they are gone.
+        let [mut first_pd, mut second_pd] = [0, rows].map(|from| unsafe { self.sub_pd.part_mut(from, rows) });
+        first_pd.copy_from(h_pd);
+        second_pd.each_row(&|row, x| x.copy_from_slice(pre_emb.row(batch.pre[row] as usize)));
     }
 
     fn embed_pre_backward(&mut self, batch: &HostBatch) {

@@ -1,7 +1,7 @@
 //! Parameters beside their gradients.
 
+use tch::Tensor;
 use tokengrid_model::Params;
-use tokengrid_model::ar::Values;
 use tokengrid_model::kernels::matrix::Matrix;
 
 /// A parameter: its value, which the optimizer owns, and the place of its gradient.
@@ -11,33 +11,45 @@ pub struct Weight {
     pub grad: Matrix,
 }
 
-impl Weight {
-    /// Rows `from .. from + rows` of both.
-    pub fn part(&self, from: usize, rows: usize) -> Weight {
-        Weight { value: self.value.part(from, rows), grad: self.grad.part(from, rows) }
-    }
-}
-
-/// A part of the parameter names, with gradients.
+/// A part of the parameter names.
 pub struct Weights<'a> {
-    values: Values<'a>,
-    grads: Values<'a>,
+    values: &'a Params,
+    grads: &'a Params,
+    prefix: String,
 }
 
 impl<'a> Weights<'a> {
-    pub fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
-        Weights { values: Values::new(values), grads: Values::new(grads) }
+    /// All of them.
+    ///
+    /// # Safety
+    /// As long as a [`Weight`] made from it lives, nobody writes to the values or touches the gradients while it is used; and
+    /// what is taken does not overlap: each parameter is asked for once, or its rows once.
+    pub unsafe fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
+        Weights { values, grads, prefix: String::new() }
     }
 
     pub fn block(&self, stack: &str, number: i64) -> Weights<'a> {
-        Weights { values: self.values.block(stack, number), grads: self.grads.block(stack, number) }
+        Weights { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
     }
 
     pub fn matrix(&self, name: &str) -> Weight {
-        Weight { value: self.values.matrix(name), grad: self.grads.matrix(name) }
+        self.weight(name, Tensor::shallow_clone)
     }
 
+    /// A vector as a matrix of one row.
     pub fn vector(&self, name: &str) -> Weight {
-        Weight { value: self.values.vector(name), grad: self.grads.vector(name) }
+        self.weight(name, |tensor| tensor.view([1, -1]))
+    }
+
+    /// Rows `from .. from + rows` of a matrix.
+    pub fn rows(&self, name: &str, from: i64, rows: i64) -> Weight {
+        self.weight(name, |tensor| tensor.narrow(0, from, rows))
+    }
+
+    fn weight(&self, name: &str, part: impl Fn(&Tensor) -> Tensor) -> Weight {
+        let name = format!("{}{name}", self.prefix);
+        // SAFETY: the promise of who made `self`.
+        let matrix = |params: &Params| unsafe { Matrix::over(part(&params.get(&name).detach())) };
+        Weight { value: matrix(self.values), grad: matrix(self.grads) }
     }
 }

@@ -1,0 +1,174 @@
+//! A smaller cache out of a larger one.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::CacheError;
+use crate::format::identity::SourceInfo;
+use crate::format::job::JobSpec;
+use crate::format::split::Split;
+use crate::read::cache::TokenCache;
+use crate::write::writer::{CacheWriter, Finished, OpenMode};
+
+/// Which rows of a cache to take. Every condition that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Classes, by name or by index as text.
+    pub classes: Option<Vec<String>>,
+    /// The first images, this many, of those that the other conditions leave.
+    pub limit: Option<usize>,
+    /// Views, which follow each other.
+    pub views: Option<Range<u32>>,
+    /// The images of one split.
+    pub split: Option<String>,
+}
+
+/// Writes the rows of the cache `input` that `selection` takes to the new cache `out`. Class names and labels stay as
+/// they are, keys and crops too; the rows of images in quarantine are not there to be taken.
+///
+/// # Errors
+/// [`CacheError::Selection`] naming the class, view or split that the cache does not have; as [`TokenCache::open`] and
+/// [`CacheWriter`].
+///
+/// ```
+/// use tokengrid_cache::{OpenMode, Selection, TokenCache, subset, write_synthetic_cache};
+/// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let (dir, out) = (&folder.path().join("cache"), &folder.path().join("small"));
+/// write_synthetic_cache(dir, 100, 4)?;
+/// let selection = Selection { limit: Some(10), views: Some(0..1), ..Selection::default() };
+/// subset(dir, out, &selection, OpenMode::Resume)?;
+/// assert_eq!(TokenCache::open(out)?.num_rows(), 10);
+/// # Ok(()) }
+/// ```
+pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -> Result<Finished, CacheError> {
+    let cache = TokenCache::open(input)?;
+    let views = selection.view_range(&cache)?;
+    let taken = Taken::new(&cache, selection)?;
+    let job = selection.job(&taken, &views)?;
+
+    let mut writer = CacheWriter::open(out, job, mode)?;
+    let mut next = writer.next_image();
+    let Some(first) = taken.images().nth(next) else {
+        return writer.finish();
+    };
+    let first_view = cache.manifest().first_view;
+    let columns = (views.start - first_view) as usize..(views.end - first_view) as usize;
+    cache.visit_images(first..taken.within.end, &|image| taken.has(image), &mut |_, rows| {
+        writer.push_image(next, &rows[columns.clone()])?;
+        next += 1;
+        Ok(())
+    })?;
+    writer.finish()
+}
+
+/// The images that are taken. They are told from the others by their labels, which are in memory, and not listed.
+struct Taken<'a> {
+    cache: &'a TokenCache,
+    /// No image outside is taken.
+    within: Range<usize>,
+    labels: Option<HashSet<i32>>,
+}
+
+impl Taken<'_> {
+    fn new<'a>(cache: &'a TokenCache, selection: &Selection) -> Result<Taken<'a>, CacheError> {
+        let within = match &selection.split {
+            None => 0..cache.num_images(),
+            Some(name) => cache.split_images(name).ok_or_else(|| no_split(cache, name))?,
+        };
+        let mut taken = Taken { cache, within, labels: selection.labels(cache)? };
+        let first_too_many = selection.limit.and_then(|limit| taken.images().nth(limit));
+        taken.within.end = first_too_many.unwrap_or(taken.within.end);
+        Ok(taken)
+    }
+
+    fn has(&self, image: usize) -> bool {
+        let is_of_class = |labels: &HashSet<i32>| labels.contains(&self.cache.image_label(image));
+        self.within.contains(&image) && self.labels.as_ref().is_none_or(is_of_class)
+    }
+
+    fn images(&self) -> impl Iterator<Item = usize> {
+        self.within.clone().filter(|image| self.has(*image))
+    }
+
+    /// How many of `images` are taken.
+    fn count(&self, images: Range<usize>) -> usize {
+        images.filter(|image| self.has(*image)).count()
+    }
+}
+
+impl Selection {
+    fn labels(&self, cache: &TokenCache) -> Result<Option<HashSet<i32>>, CacheError> {
+        let classes = &cache.manifest().classes;
+        let label = |wanted: &String| {
+            let by_name = classes.iter().position(|class| class == wanted).map(|label| label as i32);
+            let by_index = || wanted.parse().ok().filter(|label| classes.is_empty() || *label < classes.len() as i32);
+            by_name.or_else(by_index).ok_or_else(|| CacheError::Selection {
+                path: cache.dir().into(),
+                what: "class",
+                expected: format!("a name or an index of the {} classes", classes.len()),
+                actual: wanted.clone(),
+            })
+        };
+        self.classes.as_ref().map(|wanted| wanted.iter().map(label).collect()).transpose()
+    }
+
+    fn view_range(&self, cache: &TokenCache) -> Result<Range<u32>, CacheError> {
+        let all = cache.manifest().first_view..cache.manifest().first_view + cache.manifest().views;
+        match &self.views {
+            None => Ok(all),
+            Some(views) if views.start >= all.start && views.end <= all.end && !views.is_empty() => Ok(views.clone()),
+            Some(views) => Err(CacheError::Selection {
+                path: cache.dir().into(),
+                what: "range of views",
+                expected: format!("within {all:?} and not empty"),
+                actual: format!("{views:?}"),
+            }),
+        }
+    }
+
+    /// The job of the subset. Its source says what was taken of what, so that another subset is another job.
+    fn job(&self, taken: &Taken<'_>, views: &Range<u32>) -> Result<JobSpec, CacheError> {
+        let manifest = taken.cache.manifest();
+        let mut job = JobSpec::of(manifest)?;
+        let images = taken.images().count();
+        let left_out = manifest.source.images - images;
+        job.source = SourceInfo {
+            kind: "subset".to_owned(),
+            location: format!(
+                "{} (content {}; classes {}, limit {}, split {})",
+                manifest.source.location,
+                manifest.content_hash,
+                self.classes.as_ref().map_or("all".to_owned(), |classes| classes.join(",")),
+                self.limit.map_or("none".to_owned(), |limit| limit.to_string()),
+                self.split.as_deref().unwrap_or("all"),
+            ),
+            images,
+            excluded: manifest.source.excluded + left_out,
+        };
+        (job.first_view, job.num_views) = (views.start, views.end - views.start);
+        job.splits = match &self.split {
+            Some(_) => Vec::new(),
+            None => remaining_splits(taken),
+        };
+        Ok(job)
+    }
+}
+
+/// The splits, counted in the images that are taken.
+fn remaining_splits(taken: &Taken<'_>) -> Vec<Split> {
+    let mut next = 0;
+    let remaining = |(name, images): (&str, Range<usize>)| {
+        let start = next;
+        next += taken.count(images);
+        Split { name: name.to_owned(), images: [start, next] }
+    };
+    taken.cache.splits().into_iter().map(remaining).collect()
+}
+
+fn no_split(cache: &TokenCache, name: &str) -> CacheError {
+    let names: Vec<_> = cache.manifest().splits.iter().map(|split| split.name.as_str()).collect();
+    let expected = if names.is_empty() { "none: it has no splits".to_owned() } else { names.join(", ") };
+    CacheError::Selection { path: cache.dir().into(), what: "split", expected, actual: name.to_owned() }
+}

@@ -1,0 +1,5 @@
+//! To other programs: arrays of `numpy`, and Parquet with lists of integers.
+
+pub(crate) mod files;
+pub(crate) mod folder;
+pub(crate) mod list_writer;

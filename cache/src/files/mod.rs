@@ -1,0 +1,10 @@
+//! Files, whatever is in them: whole or not at all, read with a bound, locked, listed.
+
+pub(crate) mod atomic;
+pub(crate) mod disk;
+pub(crate) mod lock;
+pub(crate) mod npy;
+pub(crate) mod small;
+pub(crate) mod system_names;
+pub(crate) mod temporary;
+pub(crate) mod token_lists;

@@ -1,0 +1,14 @@
+//! What does not fit in an input.
+
+use std::path::Path;
+
+use crate::error::CacheError;
+
+pub(super) fn import_error(
+    path: &Path,
+    what: &'static str,
+    expected: String,
+    actual: impl std::fmt::Display,
+) -> CacheError {
+    CacheError::Import { path: path.into(), what, expected, actual: actual.to_string() }
+}

@@ -1,0 +1,138 @@
+//! All figures of a cache, from one pass over all rows.
+
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::CacheError;
+use crate::inspect::classes::ClassIndex;
+use crate::inspect::duplicates::SameGrid;
+use crate::inspect::figures::{Ones, distinct_and_entropy, histogram};
+use crate::inspect::near::Sketcher;
+use crate::inspect::pass::Passed;
+use crate::inspect::stats::{CacheStats, ClassRows};
+use crate::inspect::tally::NOWHERE;
+use crate::inspect::{conflicts, duplicates, near, pass};
+use crate::parallel::num_threads;
+use crate::read::cache::TokenCache;
+
+/// Raised when the same cache would give other figures, or the file another form: older files are then made again.
+pub(super) const INSPECTION_VERSION: u32 = 1;
+
+/// What one pass over all rows finds: [`CacheStats`], and the tables that it sums up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Version of this summary.
+    pub version: u32,
+    /// Checksum of the manifest of the cache that it is of.
+    pub manifest: String,
+    /// Content hash of that cache.
+    pub content_hash: String,
+    /// The figures.
+    pub stats: CacheStats,
+    /// How often each code occurs: 2^bits numbers.
+    pub code_counts: Vec<u64>,
+    /// Where each code occurs first, as `row * tokens of a grid + position`; `None` where it does not.
+    pub code_first: Vec<Option<u64>>,
+    /// Rows with the grid of an earlier row: those of other images first, in row order; a long list is cut.
+    pub duplicates: Vec<SameGrid>,
+}
+
+impl Inspection {
+    /// Reads every row of `cache`, on all cores, or as many as `threads` says. `progress` is called with the rows done and
+    /// all rows; `cancel` ends the work early.
+    ///
+    /// Memory: about 24 bytes per code and thread, 16 bytes per row, and up to 64 bytes per image (128 MiB at most from two
+    /// million images on).
+    ///
+    /// # Errors
+    /// [`CacheError::Cancelled`]; the file cannot be read; the keys are damaged. Damaged tokens are counted as they are:
+    /// [`crate::verify()`] finds them.
+    pub fn of(
+        cache: &TokenCache,
+        threads: Option<usize>,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Inspection, CacheError> {
+        let threads = threads.unwrap_or_else(num_threads).max(1);
+        let index = ClassIndex::of(cache);
+        let sketcher = Sketcher::new(cache.grid(), cache.num_images());
+        let mut done = 0;
+        let passed = pass::run(cache, &index, &sketcher, threads, cancel, &mut |rows| {
+            done += rows;
+            progress(done, cache.num_rows() as u64);
+        })?;
+        let near_duplicates = near::find(cache, &passed.sketches, &passed.hashes, threads, cancel)?;
+        let (duplicates, listed) = duplicates::find(&passed.hashes, cache.num_views());
+        let label_conflicts = conflicts::find(cache, threads, cancel)?;
+        let stats = CacheStats { duplicates, near_duplicates, label_conflicts, ..figures_of(cache, &index, &passed) };
+        Ok(Inspection {
+            version: INSPECTION_VERSION,
+            manifest: cache.manifest().checksum.clone(),
+            content_hash: cache.content_hash().to_owned(),
+            stats,
+            code_counts: passed.counts,
+            code_first: passed.first.iter().map(|place| (*place != NOWHERE).then_some(*place)).collect(),
+            duplicates: listed,
+        })
+    }
+}
+
+/// Everything that the counts alone tell.
+fn figures_of(cache: &TokenCache, index: &ClassIndex, passed: &Passed) -> CacheStats {
+    let (rows, views) = (cache.num_rows(), cache.num_views());
+    let tokens = rows as u64 * cache.grid().num_tokens() as u64;
+    let counts = &passed.counts;
+    let (distinct_codes, code_entropy_bits) = distinct_and_entropy(counts.iter().copied());
+    let distinct_codes = distinct_codes as usize;
+    let ones = Ones::of(counts);
+    let names = &cache.manifest().classes;
+    let class = |(label, (distinct_codes, code_entropy_bits)): (i32, &(u64, f64))| ClassRows {
+        label: label as usize,
+        name: names.get(label as usize).cloned(),
+        rows: (index.images(label).len() * views) as u64,
+        distinct_codes: *distinct_codes,
+        code_entropy_bits: *code_entropy_bits,
+    };
+    let classes: Vec<_> = index.labels().zip(&passed.classes).skip(1).map(class).collect();
+    CacheStats {
+        rows,
+        images: cache.num_images(),
+        views,
+        tokens,
+        codebook_size: counts.len(),
+        distinct_codes,
+        codebook_utilization: distinct_codes as f64 / counts.len() as f64,
+        code_entropy_bits,
+        code_histogram: histogram(counts),
+        bit_balance: ones.alone.iter().map(|ones| *ones as f64 / tokens.max(1) as f64).collect(),
+        dead_bits: ones.dead(tokens),
+        bit_correlation: ones.correlation(tokens),
+        empty_classes: classes.iter().filter(|class| class.rows == 0).count(),
+        classes,
+        unlabelled_rows: (index.images(-1).len() * views) as u64,
+        duplicates: Default::default(),
+        near_duplicates: Default::default(),
+        label_conflicts: Default::default(),
+    }
+}
+
+/// Reads every grid of a cache on all cores: the figures of [`Inspection::of`].
+///
+/// # Errors
+/// As [`Inspection::of`].
+///
+/// ```
+/// use tokengrid_cache::{TokenCache, stats, write_synthetic_cache};
+/// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let dir = &folder.path().join("cache");
+/// write_synthetic_cache(dir, 100, 2)?;
+/// let stats = stats(&TokenCache::open(dir)?)?;
+/// assert_eq!((stats.rows, stats.dead_bits.len(), stats.duplicates.rows), (200, 0, 0));
+/// # Ok(()) }
+/// ```
+pub fn stats(cache: &TokenCache) -> Result<CacheStats, CacheError> {
+    Ok(Inspection::of(cache, None, &AtomicBool::new(false), &mut |_, _| {})?.stats)
+}

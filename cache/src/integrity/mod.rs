@@ -1,0 +1,11 @@
+//! Is a cache what it should be, and how is it made so again.
+//!
+//! | module | question |
+//! |---|---|
+//! | [`verify`] | is every byte what was written? |
+//! | [`check`] | is what was written what the tokenizer makes of the images? |
+//! | [`repair`] | how does damage become those bytes again? |
+
+pub(crate) mod check;
+pub(crate) mod repair;
+pub(crate) mod verify;

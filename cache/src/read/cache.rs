@@ -1,0 +1,196 @@
+//! A finished cache, open for reading: validated as a whole before anything is mapped.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::error::CacheError;
+use crate::format::grid::GridSpec;
+use crate::format::manifest::Manifest;
+use crate::read::row_index::{RowIndex, TokenGroup};
+use crate::shard::access::Access;
+use crate::shard::map;
+use crate::shard::open::Shard;
+
+/// A finished cache, open for reading; cheap to share between threads in an `Arc`.
+///
+/// Rows are numbered 0..[`TokenCache::num_rows`] in the order of the source's images; the views of an image follow each
+/// other, so image i (of those that were encoded) has rows `i * num_views .. (i + 1) * num_views`.
+///
+/// # Truncation of a live file
+/// With every [`Access`] but [`Access::Copy`], a file that another program truncates while the cache is open makes the process receive
+/// `SIGBUS` on Unix (an exception on Windows) at the next read of the lost part ([`crate::handle_lost_pages`] says what then
+/// happens); changing the file in place changes
+/// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
+/// [`Access::Copy`] reads everything into memory first.
+pub struct TokenCache {
+    pub(super) dir: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) grid: GridSpec,
+    pub(super) row_bytes: usize,
+    pub(super) num_rows: usize,
+    /// One an image: its views share it.
+    pub(super) labels: Vec<i32>,
+    pub(super) groups: RowIndex,
+    pub(super) shards: Vec<(Shard, Arc<Bytes>)>,
+    /// Shards whose files are open, the one that was opened last behind the others.
+    pub(super) open_files: Mutex<VecDeque<usize>>,
+}
+
+impl TokenCache {
+    /// Opens the cache in `dir`, mapped. See [`TokenCache::open_with`].
+    ///
+    /// # Errors
+    /// As [`TokenCache::open_with`].
+    pub fn open(dir: &Path) -> Result<TokenCache, CacheError> {
+        Self::open_with(dir, Access::Map)
+    }
+
+    /// Opens the cache in `dir` after validating the manifest and, for every shard, its size, the checksum of its
+    /// footer, that it belongs to this cache, and where its token pages lie; then reads and verifies the labels. Token
+    /// bytes are verified by [`crate::verify()`], not here: that would read all of them.
+    ///
+    /// # Errors
+    /// [`CacheError::NotACache`], [`CacheError::Unfinished`], [`CacheError::NewerVersion`],
+    /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`], or the variant that names the damage.
+    pub fn open_with(dir: &Path, access: Access) -> Result<TokenCache, CacheError> {
+        let manifest = Manifest::read(dir)?;
+        let grid = manifest.grid_spec();
+        let mut shards = Vec::with_capacity(manifest.shards.len());
+        for entry in &manifest.shards {
+            let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
+            shard.check_belongs(&manifest.job, grid, manifest.views)?;
+            shard.check_entry(entry)?;
+            shard.handle.close();
+            shards.push(shard);
+        }
+        // Only now, with every shard validated, is anything mapped. A map needs no open file.
+        let load = |shard: Shard| {
+            let bytes = shard.load(access)?;
+            shard.handle.close();
+            Ok((shard, bytes))
+        };
+        let shards = shards.into_iter().map(load).collect::<Result<Vec<_>, CacheError>>()?;
+        let mut labels = Vec::with_capacity(manifest.images);
+        let mut groups = Vec::new();
+        let mut num_rows = 0;
+        for (index, (shard, bytes)) in shards.iter().enumerate() {
+            for group in 0..shard.num_groups() {
+                let start = num_rows;
+                num_rows += shard.group_rows(group);
+                labels.extend(shard.image_labels(bytes, group)?);
+                let tokens = bytes.slice(shard.token_range(group));
+                groups.push(TokenGroup { rows: start..num_rows, tokens, place: (index, group) });
+            }
+        }
+        let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
+        let open_files = Mutex::default();
+        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
+    }
+
+    /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
+    /// the cache was opened may be wrong. `None` as long as all is well.
+    pub fn lost_shard(&self) -> Option<&Path> {
+        self.lost_shards().next()
+    }
+
+    /// All of them.
+    pub fn lost_shards(&self) -> impl Iterator<Item = &Path> {
+        let lost = self.shards.iter().filter(|(_, bytes)| map::has_lost_pages(bytes));
+        lost.map(|(shard, _)| shard.path.as_path())
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Shape of every grid.
+    pub fn grid(&self) -> GridSpec {
+        self.grid
+    }
+
+    /// Rows: `num_images * num_views`.
+    pub fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    /// Images with rows.
+    pub fn num_images(&self) -> usize {
+        self.manifest.images
+    }
+
+    /// Views (rows) of every image.
+    pub fn num_views(&self) -> usize {
+        self.manifest.views as usize
+    }
+
+    /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
+    pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
+        let split = self.manifest.splits.iter().find(|split| split.name == name)?;
+        let rows = self.manifest.split_rows(split);
+        Some(rows.start / self.num_views()..rows.end / self.num_views())
+    }
+
+    /// The splits in order, with the images of each.
+    pub fn splits(&self) -> Vec<(&str, Range<usize>)> {
+        let names = self.manifest.splits.iter().map(|split| split.name.as_str());
+        names.filter_map(|name| Some((name, self.split_images(name)?))).collect()
+    }
+
+    /// The images of a shard, by its place in the manifest; none where there is no such shard.
+    pub fn shard_images(&self, shard: usize) -> Range<usize> {
+        let images = |shards: &[crate::format::manifest::ShardEntry]| {
+            shards.iter().map(|shard| shard.rows).sum::<usize>() / self.num_views().max(1)
+        };
+        let shards = &self.manifest.shards;
+        images(&shards[..shard.min(shards.len())])..images(&shards[..shard.saturating_add(1).min(shards.len())])
+    }
+
+    /// The rows of an image, `0..num_images`: its views in order.
+    pub fn image_rows(&self, image: usize) -> Range<usize> {
+        let views = self.num_views();
+        image * views..(image + 1) * views
+    }
+
+    /// Hash over the set of rows: 64 hex digits.
+    pub fn content_hash(&self) -> &str {
+        &self.manifest.content_hash
+    }
+
+    /// The class index of a row, -1 when unknown.
+    ///
+    /// # Panics
+    /// When `row` is not below [`TokenCache::num_rows`].
+    #[inline]
+    pub fn label(&self, row: usize) -> i32 {
+        self.labels[row / self.manifest.views as usize]
+    }
+
+    /// The class index of an image, -1 when unknown.
+    ///
+    /// # Panics
+    /// When `image` is not below [`TokenCache::num_images`].
+    pub fn image_label(&self, image: usize) -> i32 {
+        self.labels[image]
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache")
+            .field("dir", &self.dir)
+            .field("rows", &self.num_rows())
+            .field("content_hash", &self.content_hash())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,44 @@
+//! The demo's folder: made anew each time, and never one that holds anything else.
+
+use crate::exit::Usage;
+use anyhow::Context;
+use std::path::Path;
+
+/// Says that the folder is a demo's.
+const MARK: &str = "DEMO.txt";
+const MARK_TEXT: &str =
+    "Made by `tokengrid demo`, which removes this folder when it is run again with the same --out.\n";
+
+/// An empty folder with the mark; what an earlier demo left is removed.
+pub fn make_anew(folder: &Path) -> anyhow::Result<()> {
+    if folder.join(MARK).is_file() {
+        std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    if folder.exists() && std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_some()) {
+        let text = format!("{} is there already and is no demo's: name another folder with --out", folder.display());
+        return Err(Usage(text).into());
+    }
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    std::fs::write(folder.join(MARK), MARK_TEXT).with_context(|| format!("cannot write below {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_is_replaced_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let demo = folder.path().join("demo");
+        make_anew(&demo).unwrap();
+        std::fs::write(demo.join("old"), "").unwrap();
+        make_anew(&demo).unwrap();
+        assert!(!demo.join("old").exists() && demo.join(MARK).exists());
+
+        let mine = folder.path().join("mine");
+        std::fs::create_dir(&mine).unwrap();
+        std::fs::write(mine.join("thesis"), "").unwrap();
+        assert!(make_anew(&mine).unwrap_err().to_string().contains("--out"));
+        assert!(mine.join("thesis").exists());
+    }
+}

@@ -1,0 +1,40 @@
+//! Tests in a process of their own: what they change for the whole process changes nothing for others.
+
+use std::process::Command;
+
+/// Set in the process of its own.
+const MARK: &str = "TOKENGRID_TEST_ALONE";
+
+/// Runs `test`, the path of a test in this program, in a process of its own, unless this is that process; true if it is, and the
+/// test is to go on. See [`alone!`](crate::alone).
+///
+/// # Panics
+/// When the test fails there.
+pub fn is_alone(test: &str) -> bool {
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().expect("this program");
+    let mut command = Command::new(program);
+    let output =
+        command.args(["--exact", test, "--nocapture"]).env(MARK, "1").output().expect("this program starts again");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{errors}");
+    assert!(said.contains("1 passed"), "no test is called {test}: {said}");
+    false
+}
+
+/// Ends the test here unless it runs in a process of its own, which it starts. To be used first, in the test itself: for what
+/// belongs to the whole process, such as libtorch's number of threads.
+#[macro_export]
+macro_rules! alone {
+    () => {
+        fn here() {}
+        let path = std::any::type_name_of_val(&here).trim_end_matches("::here");
+        // Without the name of the crate.
+        let test = path.split_once("::").map_or(path, |(_, test)| test);
+        if !$crate::is_alone(test) {
+            return;
+        }
+    };
+}

@@ -1,0 +1,64 @@
+//! Gradients of one step.
+
+use tch::{Kind, Tensor};
+
+/// Gradients of one step, flat, a tensor a group.
+#[derive(Debug)]
+pub struct Gradients(pub(super) Vec<Tensor>);
+
+impl Gradients {
+    /// The tensors themselves, one a group.
+    pub fn flats(&self) -> &[Tensor] {
+        &self.0
+    }
+
+    /// Back to zero.
+    pub fn zero(&mut self) {
+        for grad in &mut self.0 {
+            let _ = grad.zero_();
+        }
+    }
+
+    /// Adds the gradients of another micro-batch.
+    pub fn add(&mut self, other: &Gradients) {
+        for (sum, grad) in self.0.iter_mut().zip(&other.0) {
+            let _ = sum.g_add_(grad);
+        }
+    }
+
+    /// Multiplies by a constant (1 / number of micro-batches).
+    pub fn scale(&mut self, factor: f64) {
+        for grad in &mut self.0 {
+            let _ = grad.g_mul_scalar_(factor);
+        }
+    }
+
+    /// Whether there is neither an infinity nor a NaN among them. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        // 0 times a finite number is 0; the sum of such products tells without a mask in memory.
+        self.0.iter().all(|grad| (grad * 0.0).sum(Kind::Float).double_value(&[]) == 0.0)
+    }
+
+    /// Scales to a global 2-norm of at most `max_norm`, by min(1, max_norm / (norm + 1e-6)). The norm before clipping.
+    pub fn clip(&mut self, max_norm: f64) -> f64 {
+        // Summed in f64: over millions of elements an f32 sum is off in the fifth digit.
+        let squares: f64 = self.0.iter().map(|grad| grad.square().sum(Kind::Double).double_value(&[])).sum();
+        let norm = squares.sqrt();
+        let factor = max_norm / (norm + 1e-6);
+        if factor < 1.0 {
+            self.scale(factor);
+        }
+        norm
+    }
+
+    /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
+    pub fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
+        let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
+        let norm = Tensor::stack(&squares, 0).sum(Kind::Double).sqrt();
+        let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0).to_kind(Kind::Float);
+        for grad in &mut self.0 {
+            let _ = grad.g_mul_(&factor);
+        }
+        norm
+    }
+}

@@ -1,0 +1,289 @@
+//! AdamW over flat buffers.
+//!
+//! All parameters of a group live side by side in one tensor; the leaves that the model sees are views of it. A step is
+//! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors a group.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `gradients` | gradients of a step: sums, clipping |
+//! | `update` | the update on the CPU |
+//! | `shard` | moments shared among processes |
+//! | `ema` | the moving average of parameters |
+
+mod ema;
+mod gradients;
+mod shard;
+mod update;
+
+pub use ema::Ema;
+pub use gradients::Gradients;
+pub use shard::{Moments, Shard};
+
+use crate::TrainError;
+use crate::processes::OneProcess;
+use crate::run::save_safetensors;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+use tokengrid_model::weights::{Params, Weights};
+
+/// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AdamWConfig {
+    /// Decay rates of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    pub eps: f64,
+    /// Decoupled decay of tensors with two or more dimensions.
+    pub weight_decay: f64,
+    /// Whether vectors (norm weights) decay too, as in the reference's training.
+    pub weight_decay_on_norms: bool,
+}
+
+/// The optimizer, which owns the parameters' memory.
+#[derive(Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    groups: Vec<Group>,
+    step: i64,
+    /// The part of the moments that is here.
+    shard: Shard,
+}
+
+#[derive(Debug)]
+struct Group {
+    weight_decay: f64,
+    flat: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    leaves: Vec<(String, Tensor)>,
+}
+
+impl AdamW {
+    /// Moves `params` into flat buffers on `device` (fp32) and returns the optimizer with the leaves to build a model
+    /// over: they require gradients and change when the optimizer steps.
+    pub fn new(params: &Params, config: AdamWConfig, device: Device) -> (AdamW, Params) {
+        Self::sharded(params, config, device, Shard::WHOLE)
+    }
+
+    /// As [`AdamW::new`], with a part of the moments: see [`AdamW::gather_parameters`].
+    pub fn sharded(params: &Params, config: AdamWConfig, device: Device, shard: Shard) -> (AdamW, Params) {
+        let (matrices, vectors): (Vec<_>, Vec<_>) = params.iter().partition(|(_, tensor)| tensor.dim() >= 2);
+        let vector_decay = if config.weight_decay_on_norms { config.weight_decay } else { 0.0 };
+        let groups: Vec<Group> = [(matrices, config.weight_decay), (vectors, vector_decay)]
+            .into_iter()
+            .filter(|(members, _)| !members.is_empty())
+            .map(|(members, weight_decay)| Group::new(&members, weight_decay, device, shard))
+            .collect();
+        let optimizer = AdamW { config, groups, step: 0, shard };
+        let leaves = optimizer.leaves().map(|(name, leaf)| (name.to_string(), leaf.shallow_clone())).collect();
+        (optimizer, leaves)
+    }
+
+    /// Names and parameters, as the model sees them.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.groups.iter().flat_map(|group| group.leaves.iter().map(|(name, leaf)| (name.as_str(), leaf)))
+    }
+
+    /// Number of parameters.
+    pub fn num_params(&self) -> usize {
+        self.groups.iter().map(|group| group.flat.numel()).sum()
+    }
+
+    /// Names and sizes of the parameters of each group, in the order of its buffers.
+    pub fn layout(&self) -> Vec<Vec<(&str, usize)>> {
+        let sizes =
+            self.groups.iter().map(|group| group.leaves.iter().map(|(name, leaf)| (name.as_str(), leaf.numel())));
+        sizes.map(Iterator::collect).collect()
+    }
+
+    /// The parameters, flat, a tensor for each group.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().map(|group| &group.flat)
+    }
+
+    /// All that a step changes: parameters and both moments, flat.
+    pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
+    }
+
+    /// Updates so far.
+    pub fn num_steps(&self) -> i64 {
+        self.step
+    }
+
+    /// Goes on as after so many updates.
+    pub fn set_num_steps(&mut self, steps: i64) {
+        self.step = steps;
+    }
+
+    /// Whether all parameters and both moments are finite. Waits for the device.
+    pub fn is_finite(&self) -> bool {
+        self.buffers().all(all_finite)
+    }
+
+    /// Backpropagates `loss` and returns the gradients of all leaves.
+    ///
+    /// # Errors
+    /// The tensor library fails, out of memory for one.
+    pub fn backward(&self, loss: &Tensor) -> Result<Gradients, TrainError> {
+        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|g| g.leaves.iter().map(|(_, leaf)| leaf)).collect();
+        let mut grads = Tensor::f_run_backward(&[loss], &leaves, false, false)?.into_iter();
+        let flat = |group: &Group| {
+            let parts: Vec<Tensor> = grads.by_ref().take(group.leaves.len()).map(|grad| grad.reshape([-1])).collect();
+            Tensor::cat(&parts, 0)
+        };
+        Ok(Gradients(self.groups.iter().map(flat).collect()))
+    }
+
+    /// Gradients of zero, and views of them under the parameters' names for a step that writes gradients itself.
+    pub fn zero_gradients(&self) -> (Gradients, Params) {
+        let _no_grad = tch::no_grad_guard();
+        let flats: Vec<Tensor> = self.groups.iter().map(|group| group.flat.zeros_like()).collect();
+        let views = self.groups.iter().zip(&flats).flat_map(|(group, flat)| group.split(flat));
+        let views = views.map(|(name, view)| (name.to_string(), view)).collect();
+        (Gradients(flats), views)
+    }
+
+    /// Gradients that were collected by parameter; a parameter without one has a gradient of zero.
+    pub fn gradients_of(&self, by_name: &HashMap<String, Tensor>) -> Gradients {
+        let _no_grad = tch::no_grad_guard();
+        let flat = |group: &Group| {
+            let part = |(name, leaf): &(String, Tensor)| {
+                by_name.get(name).map_or_else(|| leaf.zeros_like(), Tensor::shallow_clone).reshape([-1])
+            };
+            Tensor::cat(&group.leaves.iter().map(part).collect::<Vec<_>>(), 0)
+        };
+        Gradients(self.groups.iter().map(flat).collect())
+    }
+
+    /// One update with learning rate `lr`.
+    pub fn step(&mut self, grads: &Gradients, lr: f64) {
+        self.step += 1;
+        let _no_grad = tch::no_grad_guard();
+        let [beta1, beta2] = self.config.betas;
+        let correction1 = 1.0 - beta1.powi(self.step as i32);
+        let correction2 = (1.0 - beta2.powi(self.step as i32)).sqrt();
+        let (eps, rate) = (self.config.eps, lr / correction1);
+        let shard = self.shard;
+        for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
+            let (grad, mut flat) = (&shard.own(grad), shard.own(&group.flat));
+            let keep = 1.0 - lr * group.weight_decay;
+            if group.flat.device() == Device::Cpu {
+                let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
+                let update = update::Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
+                let Group { exp_avg, exp_avg_sq, .. } = group;
+                // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
+                // while their optimizer steps: `&mut self` is the one who owns that memory.
+                unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
+                continue;
+            }
+            if keep != 1.0 {
+                let _ = flat.g_mul_scalar_(keep);
+            }
+            let _ = group.exp_avg.lerp_(grad, 1.0 - beta1);
+            let _ = group.exp_avg_sq.g_mul_scalar_(beta2).g_add_(&(grad * grad).g_mul_scalar_(1.0 - beta2));
+            let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
+            let _ = flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
+        }
+    }
+
+    /// Writes moments and step count to a safetensors file, tensor by tensor under the parameters' names.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        self.save_moments(path, &self.moments(&OneProcess)?)
+    }
+
+    /// As [`AdamW::save`], of moments that were gathered.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_moments(&self, path: &Path, moments: &Moments) -> Result<(), TrainError> {
+        let mut tensors = vec![];
+        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
+            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
+                tensors.extend(group.split(flat).map(|(name, part)| (format!("{what}.{name}"), part)));
+            }
+        }
+        let metadata = HashMap::from([("step".to_string(), self.step.to_string())]);
+        tensors.push(("step".into(), Tensor::from(self.step)));
+        save_safetensors(path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), metadata)?;
+        Ok(())
+    }
+
+    /// Restores what [`AdamW::save`] wrote.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
+        let moments = self.read_moments(path)?;
+        self.set_moments(&moments);
+        Ok(())
+    }
+
+    /// What [`AdamW::save`] wrote, whole, on the host.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let saved = Weights::open(path)?;
+        let step = saved.tensor("step")?.int64_value(&[]);
+        let moments = Moments { step, ..self.blank_moments() };
+        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
+            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
+                for (name, mut part) in group.split(flat) {
+                    let tensor = saved.tensor(&format!("{what}.{name}"))?;
+                    part.f_copy_(&tensor)?;
+                }
+            }
+        }
+        Ok(moments)
+    }
+}
+
+impl Group {
+    fn new(members: &[(&str, &Tensor)], weight_decay: f64, device: Device, shard: Shard) -> Group {
+        let _no_grad = tch::no_grad_guard();
+        let parts: Vec<Tensor> =
+            members.iter().map(|(_, t)| t.detach().to_device(device).to_kind(Kind::Float).reshape([-1])).collect();
+        let flat = Tensor::cat(&parts, 0);
+        let mut from = 0;
+        let leaves = members.iter().map(|(name, tensor)| {
+            let len = tensor.numel() as i64;
+            let leaf = flat.narrow(0, from, len).view(tensor.size().as_slice()).detach().set_requires_grad(true);
+            from += len;
+            (name.to_string(), leaf)
+        });
+        let leaves = leaves.collect();
+        let [exp_avg, exp_avg_sq] = [(); 2].map(|()| shard.own(&flat).zeros_like());
+        Group { weight_decay, exp_avg, exp_avg_sq, flat, leaves }
+    }
+
+    /// `flat` (one of the group's buffers) in the pieces of the parameters.
+    fn split<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a str, Tensor)> {
+        self.leaves.iter().scan(0, move |from, (name, leaf)| {
+            let len = leaf.numel() as i64;
+            let part = flat.narrow(0, *from, len).view(leaf.size().as_slice());
+            *from += len;
+            Some((name.as_str(), part))
+        })
+    }
+}
+
+/// Whether a tensor has only finite numbers. A sum of finite absolute values may overflow, a maximum does not: NaN and
+/// infinities stay what they are in it, and no mask as large as the tensor is made.
+pub(crate) fn all_finite(tensor: &Tensor) -> bool {
+    let _no_grad = tch::no_grad_guard();
+    if tensor.numel() == 0 {
+        return true;
+    }
+    let [low, high] = [tensor.min(), tensor.max()].map(|end| end.double_value(&[]));
+    low.is_finite() && high.is_finite()
+}
+
+#[cfg(test)]
+mod tests;

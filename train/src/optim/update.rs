@@ -1,0 +1,65 @@
+//! AdamW's update on the CPU: one pass over the memory of parameters and moments, by all threads.
+
+use tch::Tensor;
+use tokengrid_model::kernels::matrix::{numbers, numbers_mut};
+use tokengrid_model::kernels::threads::{Pieces, for_rows};
+use tokengrid_model::multiversion;
+
+/// One update's constants.
+pub(super) struct Update<T> {
+    /// What the weight decay leaves of a parameter.
+    pub keep: T,
+    /// Decay rate of the second moment.
+    pub beta2: T,
+    /// 1 - beta1 and 1 - beta2, which an f32 beta would spoil.
+    pub rest1: T,
+    pub rest2: T,
+    /// Root of the second moment's bias.
+    pub correction2: T,
+    /// Added to the denominator.
+    pub eps: T,
+    /// Learning rate over the first moment's bias.
+    pub rate: T,
+}
+
+impl Update<f64> {
+    pub fn rounded(&self) -> Update<f32> {
+        let Update { keep, beta2, rest1, rest2, correction2, eps, rate } = *self;
+        let [keep, beta2, rest1, rest2, correction2, eps, rate] =
+            [keep, beta2, rest1, rest2, correction2, eps, rate].map(|number| number as f32);
+        Update { keep, beta2, rest1, rest2, correction2, eps, rate }
+    }
+}
+
+multiversion! {
+    /// The update of some parameters in one pass over their memory.
+    fn update_part(u: &Update<f32>, grad: &[f32], parameter: &mut [f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32]) {
+        for (((&g, p), m), v) in grad.iter().zip(parameter).zip(exp_avg).zip(exp_avg_sq) {
+            *m += (g - *m) * u.rest1;
+            *v = *v * u.beta2 + g * g * u.rest2;
+            *p = *p * u.keep - u.rate * (*m / (v.sqrt() / u.correction2 + u.eps));
+        }
+    }
+}
+
+/// Numbers a task.
+const TASK: usize = 1 << 14;
+
+/// Updates a group: its parameters and their two moments, given the gradient; four contiguous fp32 tensors of one size on
+/// the CPU.
+///
+/// # Safety
+/// The three tensors that are written have memory of their own, which nothing else reads or writes meanwhile; and nothing
+/// writes the gradient's.
+pub(super) unsafe fn update(constants: &Update<f32>, grad: &Tensor, [flat, exp_avg, exp_avg_sq]: [&mut Tensor; 3]) {
+    // SAFETY: the caller's promise.
+    let (grad, buffers) = unsafe {
+        let buffers = [numbers_mut(flat), numbers_mut(exp_avg), numbers_mut(exp_avg_sq)];
+        (numbers(grad), buffers.map(|buffer| Pieces::of(buffer)))
+    };
+    for_rows(grad.len(), TASK, &|from, len| {
+        // SAFETY: `for_rows` hands out disjoint ranges.
+        let [parameter, exp_avg, exp_avg_sq] = buffers.each_ref().map(|buffer| unsafe { buffer.piece(from, len) });
+        update_part(constants, &grad[from..from + len], parameter, exp_avg, exp_avg_sq);
+    });
+}
