@@ -24,6 +24,11 @@ pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32,
     Ok((rank, world_size))
 }
 
+/// This process's number on its machine, as far as the launcher says.
+pub fn local_rank() -> Option<usize> {
+    Launched::from(&|name| std::env::var(name).ok()).local_rank()
+}
+
 /// How many processes of this job run on this machine, at least 1; `None` where no launcher says so.
 pub fn local_world_size() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_world_size()
@@ -112,6 +117,11 @@ impl<'a> Launched<'a> {
         of_step.map_or_else(|| self.number(SLURM.1), |tasks| Ok(Some(tasks)))
     }
 
+    fn local_rank(&self) -> Option<usize> {
+        let name = if self.launcher() == Some(SLURM) { "SLURM_LOCALID" } else { "LOCAL_RANK" };
+        self.text(name)?.parse().ok()
+    }
+
     fn local_world_size(&self) -> Option<usize> {
         let tasks: Option<usize> = if let Some(tasks) = self.text("LOCAL_WORLD_SIZE") {
             tasks.parse().ok()
@@ -196,6 +206,14 @@ mod tests {
         }
         assert_eq!(with("RANK=3 WORLD_SIZE=4", |launched| launched.ranks(None, Some(1)).unwrap()), (0, 1));
         assert_eq!(with("RANK=3 WORLD_SIZE=4", |launched| launched.ranks(Some(1), None).unwrap()), (1, 4));
+    }
+
+    #[test]
+    fn the_number_on_this_machine() {
+        let local = |variables: &str| with(variables, |launched| launched.local_rank());
+        assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_RANK=1"), Some(1));
+        assert_eq!(local("RANK=5 WORLD_SIZE=8"), None);
+        assert_eq!(local("SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_LOCALID=3"), Some(3));
     }
 
     #[test]

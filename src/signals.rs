@@ -125,9 +125,12 @@ pub fn cancelled() -> bool {
     CANCEL.load(Ordering::SeqCst)
 }
 
-/// 130 after Ctrl-C, 143 after SIGTERM.
+/// 130 after Ctrl-C, 143 after SIGTERM, which may have been another process's of the same run.
 pub fn exit_code() -> u8 {
-    128 + SIGNAL.load(Ordering::SeqCst) as u8
+    match SIGNAL.load(Ordering::SeqCst) {
+        0 => 128 + SIGTERM as u8,
+        signal => 128 + signal as u8,
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("cargo ", "builds this program"),
     ("pip ", "downloads"),
     ("tensorboard ", "another program"),
+    ("torchrun ", "another program"),
     ("sudo ", "changes the system"),
     ("/data/imagenet", "needs ImageNet"),
     ("imagenet/val", "needs ImageNet"),

@@ -173,4 +173,10 @@ pub struct EvalArArgs {
     /// Only the first N rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes that share the rows [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
 }

@@ -64,7 +64,7 @@ pub struct TrainArArgs {
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
     #[arg(long, value_name = "R")]
     pub rank: Option<u32>,
-    /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1]. More than one are not possible yet.
+    /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
     #[arg(long, value_name = "W")]
     pub world_size: Option<u32>,
 }
@@ -94,6 +94,12 @@ pub enum TrainCommand {
         /// The run's folder. Running the same command again continues from its latest checkpoint.
         #[arg(long, default_value = "runs/tokenizer", value_name = "DIR")]
         out: PathBuf,
+        /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+        #[arg(long, value_name = "R")]
+        rank: Option<u32>,
+        /// Processes of the run [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+        #[arg(long, value_name = "W")]
+        world_size: Option<u32>,
     },
     /// Draw the loss curves of runs.
     Plot {

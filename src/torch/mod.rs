@@ -9,6 +9,7 @@ mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod openmp;
 mod plot;
+mod processes;
 mod reconstruct;
 mod sample;
 mod tokenize;

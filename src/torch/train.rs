@@ -1,5 +1,6 @@
 //! `tokengrid train ...`.
 
+use super::processes::{device, join, speaker};
 use super::{plot, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
@@ -11,10 +12,9 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tokengrid_model::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache};
+use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache, facts};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
-use tokengrid_train::run::OneProcess;
-use tokengrid_train::tokenizer::{TokenizerConfig, TokenizerTrainer};
+use tokengrid_train::tokenizer::{self, TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
 pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
@@ -32,14 +32,14 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
-        TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out } => {
+        TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out, rank, world_size } => {
             let mut flags = texts(&[("data.train", data), ("data.val", val)]);
             let exclude = excluded(*preset, exclude);
             if !exclude.is_empty() {
                 flags.push(("data.exclude", exclude.into()));
             }
             let Some(config) = resolved(args, flags, global)? else { return Ok(()) };
-            tokenizer(config, args, out, global)
+            tokenizer(config, args, (*rank, *world_size), out, global)
         }
         TrainCommand::Plot { runs, key, smooth, out } => plot::run(runs, key, *smooth, out, global),
     }
@@ -108,31 +108,22 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
     }
 }
 
-/// The processes of the run.
-fn processes(args: &TrainArArgs) -> anyhow::Result<OneProcess> {
-    match ranks(args.rank, args.world_size)? {
-        (_, 1) => Ok(OneProcess),
-        (rank, world_size) => Err(Usage(format!(
-            "this is process {rank} of {world_size} (--world-size, or WORLD_SIZE or SLURM_NTASKS in the environment), and \
-             exchange between processes (NCCL) is not in this version: start one, or give --world-size 1 if it is the only \
-             one"
-        ))
-        .into()),
-    }
-}
-
 fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
     if config.train.sample_every > 0 && args.tokenizer.is_none() {
         let text =
             "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
         return Err(Usage(text.into()).into());
     }
-    let processes = processes(args)?;
+    let (rank, world_size) = ranks(args.rank, args.world_size)?;
+    let processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
+    let is_first = processes.is_first();
+    let global = &speaker(global, is_first);
     let precision: Precision = config.train.precision.parse()?;
-    let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
-    let foreseen = training_memory::foresee(config, &runtime, global)?;
-    let mut trainer = Trainer::open(config.clone(), &args.out, runtime, Box::new(processes), args.config.overwrite)?;
-    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0) {
+    let device = device(args.config.device.as_deref());
+    let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
+    let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
+    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
         let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
         let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
@@ -154,6 +145,9 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
         meter.update(report.step, report.steps, &words);
     })?;
     drop(meter);
+    if !is_first {
+        return Ok(());
+    }
     rates.sort_by(f64::total_cmp);
     let median = rates.get(rates.len() / 2).copied();
     let elapsed = started.elapsed().as_secs_f64();
@@ -174,14 +168,25 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     Ok(())
 }
 
-fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Global) -> anyhow::Result<()> {
+fn tokenizer(
+    config: TokenizerConfig,
+    args: &ConfigArgs,
+    (rank, world_size): (Option<u32>, Option<u32>),
+    out: &Path,
+    global: &Global,
+) -> anyhow::Result<()> {
     for source in [Some(&config.data.train), config.data.val.as_ref()].into_iter().flatten() {
         check_apart(out, Path::new(source))?;
     }
     let precision: Precision = config.train.precision.parse()?;
-    let runtime = Runtime::choose(args.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let (rank, world_size) = ranks(rank, world_size)?;
+    let processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
+    let is_first = processes.is_first();
+    let global = &speaker(global, is_first);
+    let device = device(args.device.as_deref());
+    let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
-    let trainer = TokenizerTrainer::open(config, out, runtime, args.overwrite)?;
+    let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
     let (photos, excluded) = trainer.num_photos();
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(out, &format!("{photos} photographs, {excluded} excluded"), &runtime, steps, global);
@@ -196,6 +201,9 @@ fn tokenizer(config: TokenizerConfig, args: &ConfigArgs, out: &Path, global: &Gl
         meter.update(report.step, report.steps, &words);
     })?;
     drop(meter);
+    if !is_first {
+        return Ok(());
+    }
     if global.json {
         return print_json(&json!({ "step": summary.step, "photos": summary.photos, "weights": summary.weights }));
     }

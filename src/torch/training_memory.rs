@@ -5,7 +5,7 @@ use crate::terminal::bytes;
 use tch::Device;
 use tokengrid_model::Runtime;
 use tokengrid_train::TrainError;
-use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, largest_batch};
+use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, estimate_among, largest_batch};
 use tokengrid_train::tokenizer::TokenizerConfig;
 
 /// Prints what a run of `config` takes, and warns where that is more than the machine has left. The bytes of this process at
@@ -13,8 +13,8 @@ use tokengrid_train::tokenizer::TokenizerConfig;
 ///
 /// # Errors
 /// The run takes more than the whole machine has.
-pub fn foresee(config: &ArConfig, runtime: &Runtime, global: &Global) -> anyhow::Result<u64> {
-    let estimate = estimate(config, runtime);
+pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: &Global) -> anyhow::Result<u64> {
+    let estimate = estimate_among(config, runtime, world_size);
     // tch does not tell what a GPU has left.
     let on_cpu = runtime.device == Device::Cpu;
     let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };

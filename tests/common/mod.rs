@@ -8,7 +8,17 @@ use std::path::{Path, PathBuf};
 /// The program, with no environment that a launcher would set.
 pub fn tokengrid() -> Command {
     let mut command = Command::cargo_bin("tokengrid").expect("the program is built for the tests");
-    for name in ["RANK", "WORLD_SIZE", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS", "TOKENGRID_LOG"] {
+    for name in [
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "SLURM_STEP_ID",
+        "SLURM_PROCID",
+        "SLURM_NTASKS",
+        "TOKENGRID_LOG",
+    ] {
         command.env_remove(name);
     }
     command

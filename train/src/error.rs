@@ -100,6 +100,12 @@ pub enum TrainError {
         /// Which one.
         rank: usize,
     },
+    /// The processes of a run do not come together, or one of them failed.
+    #[error("{what}")]
+    Processes {
+        /// Which ones, and what to do.
+        what: String,
+    },
     /// More images of a source are broken than a run puts up with.
     #[error(
         "{place}: {bad} of {total} images are bad (the last one: `{key}`: {reason}); this is hardly the data set that was \

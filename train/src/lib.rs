@@ -9,6 +9,7 @@
 //! | [`loss_scale`] | loss scaling for fp16 |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
+//! | [`processes`] | the other processes of a run: rendezvous, exchange, failures |
 //! | [`plot`] | loss curves |
 
 pub mod ar;
@@ -17,6 +18,7 @@ pub mod error;
 pub mod loss_scale;
 pub mod optim;
 pub mod plot;
+pub mod processes;
 pub mod run;
 pub mod schedule;
 pub mod tokenizer;

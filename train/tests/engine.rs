@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ModelConfig, initial_params};
 use tokengrid_model::{Params, Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
-use tokengrid_train::run::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
 
 fn config() -> ArConfig {
     let mut config = ArConfig {

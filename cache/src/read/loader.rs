@@ -173,21 +173,28 @@ impl Loader {
     /// As [`Loader::next_batch`], but only chooses the rows; the caller reads them as it likes, best with
     /// [`TokenCache::visit_packed`].
     pub fn next_rows(&mut self, rows: &mut Vec<usize>) {
+        let first = self.position + self.config.rank as u64 * self.config.batch_size as u64;
+        self.rows_at(first, self.config.batch_size, rows);
+        self.position += self.global_batch_size();
+    }
+
+    /// The rows of `count` samples from place `first` of the job's stream on, wherever this loader stands: for shares of a
+    /// global batch that are not all of one size.
+    pub fn rows_at(&mut self, first: u64, count: usize, rows: &mut Vec<usize>) {
         rows.clear();
-        let mut sample = self.position + self.config.rank as u64 * self.config.batch_size as u64;
+        let mut sample = first;
         let num_images = self.images.len() as u64;
-        while rows.len() < self.config.batch_size {
+        while rows.len() < count {
             // Runs to the end of the batch or of the epoch, whichever comes first.
             let epoch = sample / num_images;
             if epoch != self.order.epoch {
                 self.order = EpochOrder::new(self.config.seed, epoch, &self.images, self.cache.num_views());
             }
             let offset = sample % num_images;
-            let run = (num_images - offset).min((self.config.batch_size - rows.len()) as u64);
+            let run = (num_images - offset).min((count - rows.len()) as u64);
             self.order.push_rows(offset, run, rows);
             sample += run;
         }
-        self.position += self.global_batch_size();
     }
 }
 

@@ -22,7 +22,7 @@ use tokengrid_model::ar::initial_params;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_tokenize::Job;
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker};
-use tokengrid_train::run::OneProcess;
+use tokengrid_train::processes::OneProcess;
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -104,9 +104,14 @@ pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+    // A step of one micro-batch is what is measured.
+    let mut config = config.clone();
+    let train = &mut config.train;
+    (train.grad_accum, train.global_batch, train.deterministic_reduce) = (1, None, false);
+    let config = &config;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
-    training_memory::foresee(config, &runtime, global)?;
+    training_memory::foresee(config, &runtime, 1, global)?;
     let mut contestants = contestants(config, job, args, &runtime)?;
     let mut loader = loader(config)?;
     let mut rows = vec![];

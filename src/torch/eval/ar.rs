@@ -1,12 +1,16 @@
 //! `tokengrid eval ar`: the loss of an autoregressive model.
 
 use crate::args::{EvalArArgs, Global};
+use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::print_json;
 use crate::torch::model;
+use crate::torch::processes::join;
 use serde_json::json;
 use tokengrid_cache::Access;
-use tokengrid_train::ar::{Unpacker, evaluate};
+use tokengrid_model::ar::ArModel;
+use tokengrid_train::ar::{Unpacker, evaluate_among};
+use tokengrid_train::processes::Fact;
 
 /// Runs the command.
 pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
@@ -14,7 +18,13 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let (ar, weights) = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
-    let result = evaluate(&ar, &cache, runtime.device, args.limit, Some(signals::flag()))?;
+    let among = ranks(args.rank, args.world_size)?;
+    let processes = join(among, || Ok(facts(&ar, &cache, args.limit)), TIMEOUT_SECS)?;
+    let result = evaluate_among(&ar, &cache, runtime.device, args.limit, Some(signals::flag()), &*processes)?;
+    processes.finish()?;
+    if !processes.is_first() {
+        return Ok(());
+    }
     if global.json {
         return print_json(&json!({
             "loss": result.loss, "loss_pre": result.loss_pre, "loss_post": result.loss_post, "tokens": result.tokens,
@@ -26,4 +36,16 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     );
     println!("{} tokens", result.tokens);
     Ok(())
+}
+
+/// Seconds that a process waits for the others: one may have a share that takes longer.
+const TIMEOUT_SECS: f64 = 600.0;
+
+/// What must be the same in all processes: the tokens, the model's shape and how many rows.
+fn facts(ar: &ArModel, cache: &Unpacker, limit: Option<usize>) -> Vec<Fact> {
+    vec![
+        Fact::new("the cache's content hash", cache.cache().content_hash()),
+        Fact::new("the model", format!("{:?}", ar.config)),
+        Fact::new("--limit", limit.map_or("none".into(), |limit| limit.to_string())),
+    ]
 }

@@ -13,6 +13,18 @@ section! {
         batch_size: usize = 24,
         /// Micro-batches added up for one step.
         grad_accum: usize = 1,
+        /// Samples of a step, of all processes together; without it `batch_size * grad_accum` times the number of processes
+        /// that the run was begun with.
+        global_batch: Option<usize> = None,
+        /// What gradients are rounded to on their way between processes: `fp32` or `bf16`.
+        reduce_dtype: String = "fp32".into(),
+        /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the price
+        /// of smaller micro-batches and more traffic.
+        deterministic_reduce: bool = false,
+        /// Each process keeps its part of the optimizer's moments, instead of all of them: less memory, the same numbers.
+        shard_optimizer: bool = false,
+        /// Seconds that a process waits for the others, at the start and in each exchange.
+        timeout_secs: f64 = 600.0,
         /// Passes over the images; `max_steps` wins where both are given.
         epochs: f64 = 300.0,
         /// Optimizer steps.
@@ -141,7 +153,21 @@ impl Config for ArConfig {
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".into()));
         }
-        let counts = [("train.batch_size", train.batch_size), ("train.grad_accum", train.grad_accum)];
+        let global_batch = train.global_batch.unwrap_or(1);
+        if global_batch == 0 {
+            return Err(("train.global_batch", "must be at least 1".into()));
+        }
+        if !matches!(&*train.reduce_dtype, "fp32" | "bf16") {
+            return Err(("train.reduce_dtype", "expected `fp32` or `bf16`".into()));
+        }
+        if !(train.timeout_secs >= 1.0 && train.timeout_secs <= 1e6) {
+            return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", train.timeout_secs)));
+        }
+        let counts = [
+            ("train.batch_size", train.batch_size),
+            ("train.grad_accum", train.grad_accum),
+            ("train.global_batch", global_batch),
+        ];
         if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
             return Err((key, format!("{value} is more than {COUNT_MAX}")));
         }

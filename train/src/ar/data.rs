@@ -1,5 +1,6 @@
 //! Batches of the token cache, unpacked ahead of time.
 
+use super::share::MicroBatch;
 use crate::TrainError;
 use crossbeam::channel::{Receiver, bounded};
 use std::ops::Range;
@@ -162,16 +163,22 @@ pub struct Prefetch {
 }
 
 impl Prefetch {
-    /// Starts at the loader's position.
-    pub fn start(mut loader: Loader, unpacker: Unpacker) -> Prefetch {
+    /// Starts at the loader's position; in each step, `blocks` of the `global_batch` samples are this process's.
+    pub fn start(mut loader: Loader, unpacker: Unpacker, blocks: Vec<MicroBatch>, global_batch: usize) -> Prefetch {
         let (sender, batches) = bounded(2);
         let worker = std::thread::spawn(move || {
-            let mut rows = vec![];
+            let (mut rows, mut position) = (vec![], loader.position());
+            if blocks.is_empty() {
+                return; // more processes than samples: this one has none
+            }
             loop {
-                loader.next_rows(&mut rows);
-                if sender.send(unpacker.unpack(&rows)).is_err() {
-                    return;
+                for MicroBatch { samples, .. } in &blocks {
+                    loader.rows_at(position + samples.start as u64, samples.len(), &mut rows);
+                    if sender.send(unpacker.unpack(&rows)).is_err() {
+                        return;
+                    }
                 }
+                position += global_batch as u64;
             }
         });
         Prefetch { batches: Some(batches), worker: Some(worker), waited: Duration::ZERO }

@@ -8,14 +8,17 @@
 
 use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;
+use super::exchange::{Buckets, Exchange};
 use super::fused::FusedStep;
 use super::recompute::recomputed;
+use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Gradients};
-use crate::run::Processes;
+use crate::optim::{AdamW, AdamWConfig, Gradients, Moments, Shard};
+use crate::processes::Processes;
+use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
-use tokengrid_model::ar::ArModel;
+use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::{Params, Precision, Runtime};
 
@@ -33,14 +36,38 @@ pub struct Engine {
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
+    buckets: Arc<Buckets>,
+    /// Samples of a step, where they do not follow from the configuration and the number of processes.
+    global_batch: Option<usize>,
 }
 
 /// How gradients are computed.
 #[derive(Debug)]
 enum Path {
-    Fused(Box<FusedStep>),
+    Fused(FusedSteps),
     Autograd,
     Recompute,
+}
+
+/// Steps for micro-batches of the sizes that occur: usually one, and the rest where shares are uneven.
+#[derive(Debug)]
+struct FusedSteps {
+    steps: Vec<FusedStep>,
+    leaves: Params,
+    gradients: Params,
+}
+
+impl FusedSteps {
+    fn of_size(&mut self, model: &ModelConfig, size: usize) -> &mut FusedStep {
+        let known = self.steps.iter().position(|step| step.batch_size() == size);
+        let at = known.unwrap_or_else(|| {
+            // SAFETY: parameters and gradients belong to this engine, whose `&mut self` calls the steps and the optimizer one
+            // after the other; what an exchange takes meanwhile is complete.
+            self.steps.push(unsafe { FusedStep::new(model, &self.leaves, &self.gradients, size) });
+            self.steps.len() - 1
+        });
+        &mut self.steps[at]
+    }
 }
 
 /// Which way a configuration asks for.
@@ -79,6 +106,14 @@ impl Engine {
     /// # Errors
     /// None today; the signature leaves room for devices that can fail.
     pub fn new(config: &ArConfig, params: &Params, runtime: &Runtime) -> Result<Engine, TrainError> {
+        Self::sharded(config, params, runtime, Shard::WHOLE)
+    }
+
+    /// As [`Engine::new`], with a part of the optimizer's moments.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sharded(config: &ArConfig, params: &Params, runtime: &Runtime, shard: Shard) -> Result<Engine, TrainError> {
         let train = &config.train;
         let adamw = AdamWConfig {
             betas: train.betas,
@@ -86,23 +121,52 @@ impl Engine {
             weight_decay: train.weight_decay,
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
-        let (optimizer, leaves) = AdamW::new(params, adamw, runtime.device);
+        let (optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
         let path = match Method::of(train, runtime.device, kind) {
-            // SAFETY: parameters and gradients belong to this engine, whose `&mut self` calls the step and the optimizer one
-            // after the other.
-            Method::Fused => {
-                Path::Fused(Box::new(unsafe { FusedStep::new(&config.model, &leaves, &views, train.batch_size) }))
-            }
+            Method::Fused => Path::Fused(FusedSteps { steps: vec![], leaves, gradients: views }),
             Method::Autograd => Path::Autograd,
             Method::Recompute => Path::Recompute,
         };
-        Ok(Engine { model, optimizer, scale, config: config.clone(), device: runtime.device, path, gradients })
+        let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
+        let buckets = Arc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
+        let (config, device, global_batch) = (config.clone(), runtime.device, None);
+        Ok(Engine { model, optimizer, scale, config, device, path, gradients, buckets, global_batch })
     }
 
-    /// One update with learning rate `lr`; `next_batch` is called once a micro-batch. Both losses and the norm of the
+    /// Takes so many samples in each step, of all processes together, from now on.
+    pub fn set_global_batch(&mut self, samples: usize) {
+        self.global_batch = Some(samples);
+    }
+
+    /// How the samples of a step are shared among `world_size` processes.
+    pub fn sharing(&self, world_size: usize) -> Sharing {
+        let train = &self.config.train;
+        let global_batch = self.global_batch.unwrap_or(train.batch_size * train.grad_accum * world_size);
+        let share = if train.deterministic_reduce { Sharing::fixed } else { Sharing::even };
+        share(global_batch, train.batch_size, world_size)
+    }
+
+    /// Takes the parameters of the first process, and the moments that it has read, if it goes on from a checkpoint.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
+        let resumes = processes.any(read.is_some())?;
+        if processes.world_size() > 1 {
+            self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
+        }
+        if resumes {
+            let mut moments = read.unwrap_or_else(|| self.optimizer.blank_moments());
+            moments.follow_first(processes)?;
+            self.optimizer.set_moments(&moments);
+        }
+        Ok(())
+    }
+
+    /// One update with learning rate `lr`; `next_batch` is called once for each block of this process ([`Engine::sharing`]). Both losses and the norm of the
     /// gradient before clipping, `[3]`, as a tensor that nobody has waited for yet.
     ///
     /// # Errors
@@ -114,23 +178,74 @@ impl Engine {
         lr: f64,
         processes: &dyn Processes,
     ) -> Result<Tensor, TrainError> {
-        let grad_accum = self.config.train.grad_accum as u64;
-        let scale = self.loss_factor() / grad_accum as f64;
+        let sharing = self.sharing(processes.world_size());
+        let losses = match self.config.train.deterministic_reduce {
+            true => self.sum_in_order(&sharing, next_batch, name, processes)?,
+            false => self.sum(&sharing, next_batch, name, processes)?,
+        };
+        let norm = self.update(lr);
+        self.optimizer.gather_parameters(processes)?;
+        Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
+    }
+
+    /// Gradients and losses of a step, summed over all processes; the losses. An overflow in one process is one in the sum: all
+    /// of them leave the step out.
+    fn sum(
+        &mut self,
+        sharing: &Sharing,
+        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        name: StepName,
+        processes: &dyn Processes,
+    ) -> Result<Tensor, TrainError> {
+        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Arc::clone(&self.buckets));
+        let mut exchange = Exchange::new(processes, &buckets);
         self.gradients.zero();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
-        for micro in 0..grad_accum {
-            let batch = next_batch(micro);
-            // Ranks see other samples, so they draw other dropout.
-            let draw = [name.seed as u64, 11, name.step, micro, processes.rank() as u64];
-            losses += self.micro_step(&batch, scale, &draw)?;
+        for (micro, block) in blocks.iter().enumerate() {
+            let batch = next_batch(micro as u64);
+            let is_last = micro + 1 == blocks.len();
+            let mut reached = |stage| {
+                if is_last {
+                    exchange.reached(stage);
+                }
+            };
+            losses += self.micro_step(&batch, block, sharing, name, &mut reached)?;
         }
-        losses /= grad_accum as f64;
-        let mut exchanged = self.gradients.flats_mut();
-        exchanged.push(&mut losses);
-        // An overflow in one process is one in the mean: all of them leave the step out.
-        processes.mean(&mut exchanged)?;
-        let norm = self.update(lr);
-        Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
+        exchange.finish(&self.config.model)?;
+        if processes.world_size() > 1 {
+            processes.sum(&losses)?;
+        }
+        Ok(losses)
+    }
+
+    /// As [`Engine::sum`], added up block by block in the order of the stream: the same bits for any number of processes.
+    fn sum_in_order(
+        &mut self,
+        sharing: &Sharing,
+        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        name: StepName,
+        processes: &dyn Processes,
+    ) -> Result<Tensor, TrainError> {
+        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Arc::clone(&self.buckets));
+        let mut sums: Vec<Tensor> = buckets.ranges().map(Tensor::zeros_like).collect();
+        let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
+        for round in 0..sharing.num_rounds() {
+            self.gradients.zero();
+            let mut own = Tensor::zeros([2], (Kind::Float, self.device));
+            if let Some(block) = blocks.get(round) {
+                let batch = next_batch(round as u64);
+                own = self.micro_step(&batch, block, sharing, name, &mut |_| {})?;
+            }
+            let dealt = sharing.num_dealt(round) as i64;
+            for (sum, range) in sums.iter_mut().zip(buckets.ranges()).chain([(&mut losses, &own)]) {
+                let gathered = processes.all_gather(range)?;
+                (0..dealt).for_each(|rank| drop(sum.g_add_(&gathered.get(rank))));
+            }
+        }
+        for (sum, range) in sums.iter().zip(buckets.ranges()) {
+            range.shallow_clone().copy_(sum);
+        }
+        Ok(losses)
     }
 
     /// What the loss is multiplied with before the backward pass.
@@ -159,13 +274,27 @@ impl Engine {
         norm
     }
 
-    /// Adds the gradients of one micro-batch, times `scale`; its two losses.
-    fn micro_step(&mut self, batch: &HostBatch, scale: f64, draw: &[u64]) -> Result<Tensor, TrainError> {
+    /// Adds the gradients of one block, with the weight that it has in the step; its two losses, with the same weight.
+    /// `reached`: see [`FusedStep::run_in_stages`]; the other ways have all gradients at the end only.
+    fn micro_step(
+        &mut self,
+        batch: &HostBatch,
+        block: &MicroBatch,
+        sharing: &Sharing,
+        name: StepName,
+        reached: &mut dyn FnMut(usize),
+    ) -> Result<Tensor, TrainError> {
+        let samples = block.samples.len();
+        let weight = samples as f64 / sharing.global_batch() as f64;
+        let scale = self.loss_factor() * weight;
+        // By the block's place in the step, whichever process has it.
+        let draw = &[name.seed as u64, 11, name.step, block.index as u64, 0];
         let seed = CounterRng::new(draw).next_u64() as i64;
         let (losses, grads) = match &mut self.path {
             Path::Fused(step) => {
-                let losses = step.run(batch, scale, Some(draw));
-                return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)));
+                let step = step.of_size(&self.config.model, samples);
+                let losses = step.run_in_stages(batch, scale, Some(draw), reached);
+                return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)) * weight);
             }
             Path::Autograd => {
                 tch::manual_seed(seed);
@@ -180,7 +309,7 @@ impl Engine {
             }
         };
         self.gradients.add(&grads);
-        Ok(Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0))
+        Ok(Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0) * weight)
     }
 }
 

@@ -33,8 +33,13 @@ impl MemoryEstimate {
     }
 }
 
-/// What `config` takes on a runtime.
+/// What `config` takes on a runtime, in one process.
 pub fn estimate(config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
+    estimate_among(config, runtime, 1)
+}
+
+/// What `config` takes in each of `world_size` processes.
+pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -> MemoryEstimate {
     let model = &config.model;
     let positions = (config.train.batch_size as i64 * model.block_size) as u64;
     let copy = 4 * model.num_params() as u64;
@@ -56,7 +61,8 @@ pub fn estimate(config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
         }
     };
     let libtorch = if runtime.device == Device::Cpu { LIBTORCH_BYTES } else { 0 };
-    MemoryEstimate { weights_bytes: 4 * copy, activations_bytes, passing_bytes: passing_bytes + libtorch }
+    let moments = if config.train.shard_optimizer { (2 * copy).div_ceil(world_size as u64) } else { 2 * copy };
+    MemoryEstimate { weights_bytes: 2 * copy + moments, activations_bytes, passing_bytes: passing_bytes + libtorch }
 }
 
 /// The largest `train.batch_size` that takes at most `available` bytes; `None` where not even 1 does.
@@ -173,6 +179,18 @@ mod tests {
         let b = estimate(&ArConfig::default(), &gpu);
         assert_eq!(b.weights_bytes, 16 * 343_570_432);
         assert!(b.activations_bytes < estimate(&ArConfig::default(), &CPU).activations_bytes);
+    }
+
+    #[test]
+    fn shared_moments_leave_xl_on_ten_small_cards() {
+        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let mut xl = ArConfig::default();
+        xl.model = tokengrid_model::ar::ModelConfig { dim: 1536, spatial_n_layer: 48, n_head: 24, ..xl.model };
+        let whole = estimate_among(&xl, &gpu, 10).weights_bytes;
+        xl.train.shard_optimizer = true;
+        let part = estimate_among(&xl, &gpu, 10).weights_bytes;
+        assert_eq!(part, whole / 2 + (whole / 2).div_ceil(10));
+        assert!(whole > 20 << 30 && part < 14 << 30, "{whole} {part}");
     }
 
     #[test]

@@ -3,16 +3,21 @@
 mod config;
 mod data;
 mod engine;
+mod exchange;
+mod facts;
 mod from_cache;
 mod fused;
 mod memory;
 mod recompute;
+mod share;
 mod trainer;
 
 pub use config::{ArConfig, DataSection, TrainSection};
 pub use data::{HostBatch, Prefetch, Unpacker};
 pub use engine::{Engine, StepName};
+pub use facts::facts;
 pub use from_cache::complete_from_cache;
-pub use fused::FusedStep;
-pub use memory::{MemoryEstimate, estimate, largest_batch};
-pub use trainer::{Evaluation, SampleFn, StepReport, Summary, Trainer, evaluate};
+pub use fused::{FusedStep, num_stages, stage_of};
+pub use memory::{MemoryEstimate, estimate, estimate_among, largest_batch};
+pub use share::{MicroBatch, Sharing};
+pub use trainer::{Evaluation, SampleFn, StepReport, Summary, Trainer, evaluate, evaluate_among};

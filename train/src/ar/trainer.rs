@@ -10,13 +10,16 @@
 use super::config::{ArConfig, OPTIMIZER, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
+use super::share::MicroBatch;
 use crate::TrainError;
-use crate::run::{Keep, Metrics, Processes, RunFolder, State, save_safetensors};
+use crate::optim::Shard;
+use crate::processes::{OneProcess, Processes};
+use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
 use tokengrid_model::rng::CounterRng;
@@ -72,7 +75,7 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 13] = [
+pub(super) const FREE: [&str; 15] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -86,6 +89,8 @@ const FREE: [&str; 13] = [
     "data.val_cache",
     "data.access",
     "train.precision",
+    "train.timeout_secs",
+    "train.shard_optimizer",
 ];
 
 impl Trainer {
@@ -118,22 +123,35 @@ impl Trainer {
             }
             None => val_split.map(|split| whole.of_split(Some(split))).transpose()?,
         };
-        let folder = open_folder(&config, out, &*processes, overwrite)?;
+        let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
-        let (params, state, checkpoint) = start(&config, &folder, fingerprint)?;
-        let mut engine = Engine::new(&config, &params, &runtime)?;
-        if let Some(path) = checkpoint {
-            let load = engine.optimizer.load(&path.join(OPTIMIZER));
-            load.map_err(TrainError::damaged(&path))?;
-        }
+        let (params, state, checkpoint) = match processes.is_first() {
+            true => start(&config, &folder, fingerprint)?,
+            false => (blank_params(&config), State::default(), None),
+        };
+        // The others need not see the first one's disk.
+        let mut state: State = share_state(&state, &*processes)?;
+        let (rank, world_size) = (processes.rank(), processes.world_size());
+        let shard = if config.train.shard_optimizer { Shard { rank, world_size } } else { Shard::WHOLE };
+        let mut engine = Engine::sharded(&config, &params, &runtime, shard)?;
+        let read = |path: PathBuf| {
+            let moments = engine.optimizer.read_moments(&path.join(OPTIMIZER));
+            moments.map_err(TrainError::damaged(&path))
+        };
+        let moments = checkpoint.map(read).transpose()?;
+        engine.follow_first(moments, &*processes)?;
+        let global_batch = global_batch(&config, &state, processes.world_size());
+        engine.set_global_batch(global_batch);
+        state.global_batch = Some(global_batch);
+        processes.note_steps(state.step);
         // A run may go on in another precision.
         if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
             engine.scale = scale;
         }
-        let schedule = schedule(&config, processes.world_size(), unpacker.images().len());
+        let schedule = schedule(&config, global_batch, unpacker.images().len());
         let before = folder.before::<ArConfig>().filter(|_| state.step > 0);
         if let Some(before) = before {
-            let before = self::schedule(&before, processes.world_size(), unpacker.images().len());
+            let before = self::schedule(&before, global_batch, unpacker.images().len());
             if before != schedule {
                 tell_other_length(before.total, schedule.total);
             }
@@ -172,13 +190,16 @@ impl Trainer {
     /// # Errors
     /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
-        let mut batches = Prefetch::start(self.loader()?, self.unpacker.clone());
+        let sharing = self.engine.sharing(self.processes.world_size());
+        let blocks = sharing.of_rank(self.processes.rank());
+        let unpacker = self.unpacker.clone();
+        let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
         let is_first = self.processes.is_first();
         let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
         let mut loss = f64::NAN;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
-            let losses = self.step(&mut batches)?;
+            let losses = self.step(&mut batches, &blocks)?;
             let due = self.due(cancel)?;
             if due.log {
                 let seconds = since.0.elapsed().as_secs_f64();
@@ -193,6 +214,7 @@ impl Trainer {
                 self.checkpoint(&losses)?;
             }
             if due.stop {
+                self.processes.finish()?;
                 return Err(TrainError::Cancelled);
             }
             if let Some(metrics) = metrics.as_mut().filter(|_| due.sample) {
@@ -202,15 +224,15 @@ impl Trainer {
             since.0 += pause.elapsed();
         }
         // Nobody is done before everything is written.
-        self.processes.barrier()?;
+        self.processes.finish()?;
         let checkpoint = self.folder.path().join("checkpoints/latest");
         Ok(Summary { step: self.state.step, loss, checkpoint })
     }
 
     fn loader(&self) -> Result<Loader, TrainError> {
         let (seed, batch_size) = (self.config.train.seed as u64, self.config.train.batch_size);
-        let (rank, world_size) = (self.processes.rank(), self.processes.world_size());
-        let config = LoaderConfig { seed, batch_size, rank, world_size };
+        // Which of the stream's samples are this process's is up to the blocks.
+        let config = LoaderConfig { seed, batch_size, rank: 0, world_size: 1 };
         let mut loader = Loader::over(self.unpacker.cache().clone(), config, self.unpacker.images())?;
         loader.seek(self.state.position);
         Ok(loader)
@@ -218,16 +240,15 @@ impl Trainer {
 
     /// Samples that all processes together take in one step.
     fn samples_a_step(&self) -> u64 {
-        samples_a_step(&self.config, self.processes.world_size())
+        self.engine.sharing(self.processes.world_size()).global_batch() as u64
     }
 
     /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
-    fn step(&mut self, batches: &mut Prefetch) -> Result<Tensor, TrainError> {
+    fn step(&mut self, batches: &mut Prefetch, blocks: &[MicroBatch]) -> Result<Tensor, TrainError> {
         let (config, step, position) = (&self.config, self.state.step, self.state.position);
-        let (rank, world_size) = (self.processes.rank() as u64, self.processes.world_size() as u64);
         let mut next_batch = |micro: u64| {
             let mut batch = batches.next_batch();
-            let first = position + (micro * world_size + rank) * config.train.batch_size as u64;
+            let first = position + blocks[micro as usize].samples.start as u64;
             drop_labels(config, first, &mut batch);
             batch
         };
@@ -235,6 +256,7 @@ impl Trainer {
         let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &*self.processes)?;
         self.state.step += 1;
         self.state.position += self.samples_a_step();
+        self.processes.note_steps(self.state.step);
         Ok(losses)
     }
 
@@ -244,7 +266,8 @@ impl Trainer {
         let last = step == self.schedule.total;
         // A loss scale that is used up ends the run, in a step that is logged.
         let logged = step.is_multiple_of(train.log_every) || last || self.overflows();
-        let stop = self.is_cancelled(cancel, logged)?;
+        // Who of them was told to stop is known to all after the same step.
+        let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
             log: logged || stop,
             checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
@@ -253,24 +276,12 @@ impl Trainer {
         })
     }
 
-    /// Whether any process was told to stop. Several ask each other in steps that are logged only: asking waits for the
-    /// device.
-    fn is_cancelled(&self, cancel: &AtomicBool, logged: bool) -> Result<bool, TrainError> {
-        let told = cancel.load(Ordering::Relaxed);
-        if self.processes.world_size() == 1 || !logged {
-            return Ok(told && self.processes.world_size() == 1);
-        }
-        let mut share = Tensor::from(f32::from(told)).to_device(self.runtime.device);
-        self.processes.mean(&mut [&mut share])?;
-        Ok(share.double_value(&[]) > 0.0)
-    }
-
     /// Whether gradients overflow in fp16 however little the loss is scaled.
     fn overflows(&self) -> bool {
         self.engine.scale.dynamic && self.engine.scale.is_exhausted()
     }
 
-    /// Reports the step that had `losses`; writes it, and validates, where there are metrics to write to.
+    /// Reports the step that had `losses`, and validates; writes it where there are metrics to write to.
     fn log(&mut self, losses: &Tensor, pace: Pace, metrics: Option<&mut Metrics>) -> Result<StepReport, TrainError> {
         let (step, steps) = (self.state.step, self.schedule.total);
         let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
@@ -286,8 +297,8 @@ impl Trainer {
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
         let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
-        let Some(metrics) = metrics else { return Ok(report) };
         report.val_loss = self.validate()?;
+        let Some(metrics) = metrics else { return Ok(report) };
         let mut values = vec![
             ("epoch", epoch),
             ("lr", self.schedule.lr(step - 1)),
@@ -314,7 +325,8 @@ impl Trainer {
         let (step, every) = (self.state.step, self.config.train.val_every);
         let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
         let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        Ok(Some(evaluate(&self.engine.model, val, self.runtime.device, None, None)?.loss))
+        let evaluation = evaluate_among(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
+        Ok(Some(evaluation.loss))
     }
 
     /// What fp16 adds to the metrics.
@@ -354,12 +366,16 @@ impl Trainer {
         if self.overdue && self.state.step == self.schedule.total {
             return Err(self.divergence(losses)?);
         }
-        if self.overdue || !self.processes.is_first() {
+        if self.overdue {
             return Ok(());
         }
         // Losses are of the weights before the step.
-        if !self.engine.optimizer.is_finite() {
+        if self.processes.any(!self.engine.optimizer.is_finite())? {
             return Err(self.divergence(losses)?);
+        }
+        let moments = self.engine.optimizer.moments(&*self.processes)?;
+        if !self.processes.is_first() {
+            return Ok(());
         }
         let scale = self.engine.scale;
         self.state.loss_scale = scale.dynamic.then_some(scale);
@@ -368,7 +384,7 @@ impl Trainer {
         self.folder.publish(&self.state, keep, |path| {
             let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
             save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save(&path.join(OPTIMIZER))
+            self.engine.optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
         Ok(())
     }
@@ -408,18 +424,6 @@ struct Pace {
     waited: Duration,
 }
 
-/// The run's folder: the first process makes it, the others find it made.
-fn open_folder(
-    config: &ArConfig,
-    out: &Path,
-    processes: &dyn Processes,
-    overwrite: bool,
-) -> Result<RunFolder, TrainError> {
-    let own = processes.is_first().then(|| RunFolder::open(out, config, &FREE, overwrite)).transpose()?;
-    processes.barrier()?;
-    own.map_or_else(|| RunFolder::join(out, config), Ok)
-}
-
 /// Replaces a share of the classes by "no class". `first`: the place of the batch in the stream of samples, on which the
 /// draw depends, so that it is the same for any number of processes.
 fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
@@ -430,13 +434,24 @@ fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
     }
 }
 
-fn samples_a_step(config: &ArConfig, world_size: usize) -> u64 {
-    (config.train.batch_size * config.train.grad_accum * world_size) as u64
+/// Samples of a step, of all processes together: what was asked for, else as many as the run was begun with.
+fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
+    let train = &config.train;
+    let of_process = train.batch_size * train.grad_accum;
+    // Before this number was recorded, runs were of one process.
+    let begun = state.global_batch.or((state.step > 0).then_some(of_process));
+    train.global_batch.or(begun).unwrap_or(of_process * world_size)
 }
 
-fn schedule(config: &ArConfig, world_size: usize, images: usize) -> WarmupLinear {
+/// Parameters that those of the first process will replace.
+fn blank_params(config: &ArConfig) -> Params {
+    let tensors = config.model.tensors().into_iter();
+    tensors.map(|(name, shape)| (name, Tensor::zeros(shape, (Kind::Float, Device::Cpu)))).collect()
+}
+
+fn schedule(config: &ArConfig, global_batch: usize, images: usize) -> WarmupLinear {
     let train = &config.train;
-    let per_epoch = images as f64 / samples_a_step(config, world_size) as f64;
+    let per_epoch = images as f64 / global_batch as f64;
     WarmupLinear {
         peak_lr: train.peak_lr,
         warmup: train.warmup_steps.unwrap_or((train.warmup_epochs * per_epoch).round() as u64),
@@ -511,11 +526,26 @@ pub fn evaluate(
     limit: Option<usize>,
     cancel: Option<&AtomicBool>,
 ) -> Result<Evaluation, TrainError> {
+    evaluate_among(model, cache, device, limit, cancel, &OneProcess)
+}
+
+/// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result.
+///
+/// # Errors
+/// As there; another process is gone.
+pub fn evaluate_among(
+    model: &ArModel,
+    cache: &Unpacker,
+    device: Device,
+    limit: Option<usize>,
+    cancel: Option<&AtomicBool>,
+    processes: &dyn Processes,
+) -> Result<Evaluation, TrainError> {
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();
     let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
     let (mut pre_sum, mut post_sum) = (0.0, 0.0);
-    for chunk in rows.chunks(BATCH) {
+    for chunk in rows.chunks(BATCH).skip(processes.rank()).step_by(processes.world_size()) {
         if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
             return Err(TrainError::Cancelled);
         }
@@ -524,8 +554,10 @@ pub fn evaluate(
         pre_sum += losses.pre.double_value(&[]) * chunk.len() as f64;
         post_sum += losses.post.double_value(&[]) * chunk.len() as f64;
     }
+    let sums = Tensor::from_slice(&[pre_sum, post_sum]);
+    processes.sum(&sums)?;
     let count = rows.len().max(1) as f64;
-    let (loss_pre, loss_post) = (pre_sum / count, post_sum / count);
+    let [loss_pre, loss_post] = [0, 1].map(|part| sums.double_value(&[part]) / count);
     let tokens = rows.len() as u64 * model.config.block_size as u64;
     Ok(Evaluation { loss: loss_pre + loss_post, loss_pre, loss_post, tokens })
 }

@@ -14,7 +14,7 @@ pub(super) const NOT_HERE: &[(&str, &str)] = &[
     ("Open_MAGVIT2.models.video_lfqgan.VQModel", "a tokenizer of videos"),
 ];
 
-const ONE_PROCESS: &str = "a run is one process, and the batch size that of a process";
+const LAUNCHED: &str = "`torchrun` or `srun` says how many processes there are; the batch size is that of a process";
 const FOLDER: &str = "checkpoints and metrics are written to the run's folder";
 const BY_ITERATION: &str = "learning rates of that schedule are not here; see `train.warmup_steps` and `train.lr_end`";
 const PROGRESS: &str = "learning rate and all metrics are always logged";
@@ -27,9 +27,9 @@ pub(super) const COMMON: &[(&str, Rule)] = &[
     ("data.init_args.batch_size", Rule::Key("train.batch_size")),
     ("seed_everything", Rule::Key("train.seed")),
     ("trainer.accelerator", Rule::Not("`--device` chooses it")),
-    ("trainer.strategy", Rule::Not(ONE_PROCESS)),
-    ("trainer.devices", Rule::Not(ONE_PROCESS)),
-    ("trainer.num_nodes", Rule::Not(ONE_PROCESS)),
+    ("trainer.strategy", Rule::Not(LAUNCHED)),
+    ("trainer.devices", Rule::Not(LAUNCHED)),
+    ("trainer.num_nodes", Rule::Not(LAUNCHED)),
     ("trainer.callbacks.*", Rule::Not(FOLDER)),
     ("trainer.logger.*", Rule::Not(PROGRESS)),
     ("trainer.num_sanity_val_steps", Rule::Not("nothing is validated before the first step")),

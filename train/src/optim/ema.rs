@@ -27,6 +27,11 @@ impl Ema {
         }
     }
 
+    /// The averages, flat, a tensor for each group.
+    pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.flats.iter()
+    }
+
     /// Whether all averages are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
         self.flats.iter().all(all_finite)

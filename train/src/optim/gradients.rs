@@ -8,8 +8,8 @@ pub struct Gradients(pub(super) Vec<Tensor>);
 
 impl Gradients {
     /// The tensors themselves, one a group.
-    pub fn flats_mut(&mut self) -> Vec<&mut Tensor> {
-        self.0.iter_mut().collect()
+    pub fn flats(&self) -> &[Tensor] {
+        &self.0
     }
 
     /// Back to zero.

@@ -7,16 +7,20 @@
 //! |---|---|
 //! | `gradients` | gradients of a step: sums, clipping |
 //! | `update` | the update on the CPU |
+//! | `shard` | moments shared among processes |
 //! | `ema` | the moving average of parameters |
 
 mod ema;
 mod gradients;
+mod shard;
 mod update;
 
 pub use ema::Ema;
 pub use gradients::Gradients;
+pub use shard::{Moments, Shard};
 
 use crate::TrainError;
+use crate::processes::OneProcess;
 use crate::run::save_safetensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -43,6 +47,8 @@ pub struct AdamW {
     config: AdamWConfig,
     groups: Vec<Group>,
     step: i64,
+    /// The part of the moments that is here.
+    shard: Shard,
 }
 
 #[derive(Debug)]
@@ -58,14 +64,19 @@ impl AdamW {
     /// Moves `params` into flat buffers on `device` (fp32) and returns the optimizer with the leaves to build a model
     /// over: they require gradients and change when the optimizer steps.
     pub fn new(params: &Params, config: AdamWConfig, device: Device) -> (AdamW, Params) {
+        Self::sharded(params, config, device, Shard::WHOLE)
+    }
+
+    /// As [`AdamW::new`], with a part of the moments: see [`AdamW::gather_parameters`].
+    pub fn sharded(params: &Params, config: AdamWConfig, device: Device, shard: Shard) -> (AdamW, Params) {
         let (matrices, vectors): (Vec<_>, Vec<_>) = params.iter().partition(|(_, tensor)| tensor.dim() >= 2);
         let vector_decay = if config.weight_decay_on_norms { config.weight_decay } else { 0.0 };
         let groups: Vec<Group> = [(matrices, config.weight_decay), (vectors, vector_decay)]
             .into_iter()
             .filter(|(members, _)| !members.is_empty())
-            .map(|(members, weight_decay)| Group::new(&members, weight_decay, device))
+            .map(|(members, weight_decay)| Group::new(&members, weight_decay, device, shard))
             .collect();
-        let optimizer = AdamW { config, groups, step: 0 };
+        let optimizer = AdamW { config, groups, step: 0, shard };
         let leaves = optimizer.leaves().map(|(name, leaf)| (name.to_string(), leaf.shallow_clone())).collect();
         (optimizer, leaves)
     }
@@ -80,10 +91,36 @@ impl AdamW {
         self.groups.iter().map(|group| group.flat.numel()).sum()
     }
 
+    /// Names and sizes of the parameters of each group, in the order of its buffers.
+    pub fn layout(&self) -> Vec<Vec<(&str, usize)>> {
+        let sizes =
+            self.groups.iter().map(|group| group.leaves.iter().map(|(name, leaf)| (name.as_str(), leaf.numel())));
+        sizes.map(Iterator::collect).collect()
+    }
+
+    /// The parameters, flat, a tensor for each group.
+    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().map(|group| &group.flat)
+    }
+
+    /// All that a step changes: parameters and both moments, flat.
+    pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
+    }
+
+    /// Updates so far.
+    pub fn num_steps(&self) -> i64 {
+        self.step
+    }
+
+    /// Goes on as after so many updates.
+    pub fn set_num_steps(&mut self, steps: i64) {
+        self.step = steps;
+    }
+
     /// Whether all parameters and both moments are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
-        let tensors = self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq]);
-        tensors.into_iter().all(all_finite)
+        self.buffers().all(all_finite)
     }
 
     /// Backpropagates `loss` and returns the gradients of all leaves.
@@ -129,24 +166,26 @@ impl AdamW {
         let correction1 = 1.0 - beta1.powi(self.step as i32);
         let correction2 = (1.0 - beta2.powi(self.step as i32)).sqrt();
         let (eps, rate) = (self.config.eps, lr / correction1);
+        let shard = self.shard;
         for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
+            let (grad, mut flat) = (&shard.own(grad), shard.own(&group.flat));
             let keep = 1.0 - lr * group.weight_decay;
             if group.flat.device() == Device::Cpu {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
                 let update = update::Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
-                let Group { flat, exp_avg, exp_avg_sq, .. } = group;
+                let Group { exp_avg, exp_avg_sq, .. } = group;
                 // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
                 // while their optimizer steps: `&mut self` is the one who owns that memory.
-                unsafe { update::update(&update, grad, [flat, exp_avg, exp_avg_sq]) };
+                unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;
             }
             if keep != 1.0 {
-                let _ = group.flat.g_mul_scalar_(keep);
+                let _ = flat.g_mul_scalar_(keep);
             }
             let _ = group.exp_avg.lerp_(grad, 1.0 - beta1);
             let _ = group.exp_avg_sq.g_mul_scalar_(beta2).g_add_(&(grad * grad).g_mul_scalar_(1.0 - beta2));
             let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
-            let _ = group.flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
+            let _ = flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
         }
     }
 
@@ -155,9 +194,17 @@ impl AdamW {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        self.save_moments(path, &self.moments(&OneProcess)?)
+    }
+
+    /// As [`AdamW::save`], of moments that were gathered.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save_moments(&self, path: &Path, moments: &Moments) -> Result<(), TrainError> {
         let mut tensors = vec![];
-        for group in &self.groups {
-            for (what, flat) in [("exp_avg", &group.exp_avg), ("exp_avg_sq", &group.exp_avg_sq)] {
+        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
+            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
                 tensors.extend(group.split(flat).map(|(name, part)| (format!("{what}.{name}"), part)));
             }
         }
@@ -172,23 +219,34 @@ impl AdamW {
     /// # Errors
     /// A missing or misshapen tensor.
     pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
+        let moments = self.read_moments(path)?;
+        self.set_moments(&moments);
+        Ok(())
+    }
+
+    /// What [`AdamW::save`] wrote, whole, on the host.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
         let _no_grad = tch::no_grad_guard();
         let saved = Weights::open(path)?;
-        self.step = saved.tensor("step")?.int64_value(&[]);
-        for group in &self.groups {
-            for (what, flat) in [("exp_avg", &group.exp_avg), ("exp_avg_sq", &group.exp_avg_sq)] {
+        let step = saved.tensor("step")?.int64_value(&[]);
+        let moments = Moments { step, ..self.blank_moments() };
+        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
+            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
                 for (name, mut part) in group.split(flat) {
                     let tensor = saved.tensor(&format!("{what}.{name}"))?;
                     part.f_copy_(&tensor)?;
                 }
             }
         }
-        Ok(())
+        Ok(moments)
     }
 }
 
 impl Group {
-    fn new(members: &[(&str, &Tensor)], weight_decay: f64, device: Device) -> Group {
+    fn new(members: &[(&str, &Tensor)], weight_decay: f64, device: Device, shard: Shard) -> Group {
         let _no_grad = tch::no_grad_guard();
         let parts: Vec<Tensor> =
             members.iter().map(|(_, t)| t.detach().to_device(device).to_kind(Kind::Float).reshape([-1])).collect();
@@ -201,7 +259,8 @@ impl Group {
             (name.to_string(), leaf)
         });
         let leaves = leaves.collect();
-        Group { weight_decay, exp_avg: flat.zeros_like(), exp_avg_sq: flat.zeros_like(), flat, leaves }
+        let [exp_avg, exp_avg_sq] = [(); 2].map(|()| shard.own(&flat).zeros_like());
+        Group { weight_decay, exp_avg, exp_avg_sq, flat, leaves }
     }
 
     /// `flat` (one of the group's buffers) in the pieces of the parameters.

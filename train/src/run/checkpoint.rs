@@ -26,6 +26,9 @@ pub struct State {
     /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
     #[serde(default)]
     pub tokenizer: String,
+    /// Samples of a step, of all processes together; a run keeps them whatever the number of its processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_batch: Option<usize>,
     /// How loss scaling stands, in an autoregressive run in fp16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,

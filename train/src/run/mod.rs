@@ -16,15 +16,15 @@ mod events;
 mod latest;
 mod lock;
 mod metrics;
-mod processes;
+mod shared;
 mod spikes;
 
 pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
 pub use metrics::{Metrics, read_metrics};
-pub use processes::{OneProcess, Processes, ThreadProcesses};
 pub use spikes::SpikeWatch;
 
 pub(crate) use checkpoint::write_atomically;
+pub(crate) use shared::{open_folder, share_state};
 
 use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};

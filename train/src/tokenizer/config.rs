@@ -58,7 +58,7 @@ section! {
 section! {
     /// How to train.
     TokenizerTrainSection {
-        /// Crops a step.
+        /// Crops a process and step.
         batch_size: usize = 8,
         /// Passes over the photographs.
         epochs: f64 = 270.0,
@@ -100,6 +100,8 @@ section! {
         keep_every: u64 = 0,
         /// Steps between validations on `data.val`; 0: one at the end of every epoch.
         val_every: u64 = 0,
+        /// Seconds that a process waits for the others, at the start and in each exchange.
+        timeout_secs: f64 = 600.0,
         /// Weights to start from.
         init_from: Option<String> = None,
         /// Which of the weights there: `raw` or `ema`.
@@ -260,9 +262,9 @@ impl TokenizerTrainSection {
         2 * pixels * channels * 2 * 2 * model.num_res_blocks as u64
     }
 
-    /// Batches of the run on `photos` photographs.
-    pub fn steps(&self, photos: usize) -> u64 {
-        let from_epochs = (self.epochs * photos as f64 / self.batch_size as f64).ceil() as u64;
+    /// Batches of the run on `photos` photographs, in `world_size` processes.
+    pub fn steps(&self, photos: usize, world_size: usize) -> u64 {
+        let from_epochs = (self.epochs * photos as f64 / (self.batch_size * world_size) as f64).ceil() as u64;
         self.max_steps.unwrap_or(from_epochs).max(1)
     }
 
@@ -279,6 +281,9 @@ impl TokenizerTrainSection {
         if self.batch_size > BATCH_MAX || self.image_size > SIDE_MAX {
             let what = format!("expected at most {BATCH_MAX}, and crops of at most {SIDE_MAX} pixels");
             return Err(("train.batch_size", what));
+        }
+        if !(self.timeout_secs >= 1.0 && self.timeout_secs <= 1e6) {
+            return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", self.timeout_secs)));
         }
         let [low, high] = self.scale;
         if !(low >= 1.0 && high >= low && high <= 16.0) {

@@ -7,10 +7,12 @@
 use super::adversarial::{DiscLoss, LeCam, generator_loss};
 use super::config::TokenizerConfig;
 use super::discriminator::PatchGan;
+use super::follow::average;
 use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
+use crate::processes::{OneProcess, Processes};
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::perceptual::Lpips;
 use tokengrid_model::{Params, Tokenizer, lfq};
@@ -96,14 +98,22 @@ impl Player {
         self.leaves.iter().map(|(name, leaf)| (name.to_string(), leaf.to_kind(kind))).collect()
     }
 
-    /// Backpropagates and steps, unless a gradient overflowed.
-    fn learn(&mut self, loss: &Tensor, lr: f64, scale: &mut LossScale) -> Result<(), TrainError> {
+    /// Backpropagates, averages over the processes and steps, unless a gradient overflowed.
+    fn learn(
+        &mut self,
+        loss: &Tensor,
+        lr: f64,
+        scale: &mut LossScale,
+        processes: &dyn Processes,
+    ) -> Result<(), TrainError> {
         if !scale.dynamic {
-            let grads: Gradients = self.optimizer.backward(loss)?;
+            let mut grads: Gradients = self.optimizer.backward(loss)?;
+            average(&mut grads, processes)?;
             self.optimizer.step(&grads, lr);
             return Ok(());
         }
         let mut grads = self.optimizer.backward(&(loss * scale.factor))?;
+        average(&mut grads, processes)?;
         grads.scale(1.0 / scale.factor);
         let finite = grads.is_finite();
         if finite {
@@ -207,13 +217,26 @@ impl Learner {
     /// # Errors
     /// The tensor library fails, out of memory for one.
     pub fn batch(&mut self, images_bchw: &Tensor, lr: f64) -> Result<Losses, TrainError> {
+        self.batch_among(images_bchw, lr, &OneProcess)
+    }
+
+    /// As [`Learner::batch`], where the images are this process's share of the batch.
+    ///
+    /// # Errors
+    /// As there; another process is gone.
+    pub fn batch_among(
+        &mut self,
+        images_bchw: &Tensor,
+        lr: f64,
+        processes: &dyn Processes,
+    ) -> Result<Losses, TrainError> {
         let mut losses = Losses::default();
         let factor = self.disc_factor(self.global_step());
         losses.numbers.push(("train/disc_factor", factor));
-        let output_bchw = self.generator_step(images_bchw, lr, factor, &mut losses)?;
+        let output_bchw = self.generator_step(images_bchw, lr, factor, &mut losses, processes)?;
         // As in the reference, the generator's step counts by the time the discriminator's loss is computed.
         let factor = self.disc_factor(self.global_step() + 1);
-        self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses)?;
+        self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses, processes)?;
         self.generator.ema.update(&self.generator.optimizer);
         if let Some(adversary) = &mut self.adversary {
             adversary.player.ema.update(&adversary.player.optimizer);
@@ -229,6 +252,7 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
+        processes: &dyn Processes,
     ) -> Result<Tensor, TrainError> {
         let tokenizer = Tokenizer::from_params(self.config.model.architecture(), &self.generator.cast(self.kind));
         let h_bzhw = tokenizer.encoder.forward(images_bchw);
@@ -242,7 +266,7 @@ impl Learner {
             None => nll + codes,
         };
         losses.add("train/total_loss", &total);
-        self.generator.learn(&total, lr, &mut self.scale)?;
+        self.generator.learn(&total, lr, &mut self.scale, processes)?;
         Ok(output_bchw.detach())
     }
 
@@ -309,6 +333,7 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
+        processes: &dyn Processes,
     ) -> Result<(), TrainError> {
         let Some(adversary) = &mut self.adversary else { return Ok(()) };
         let params = adversary.player.cast(self.kind);
@@ -322,6 +347,6 @@ impl Learner {
         losses.add("train/logits_fake", &fake_b1hw.mean(Kind::Float));
         losses.add("train/lecam_loss", &lecam);
         losses.add("train/non_saturated_d_loss", &plain);
-        adversary.player.learn(&total, lr, &mut self.scale)
+        adversary.player.learn(&total, lr, &mut self.scale, processes)
     }
 }

@@ -17,6 +17,7 @@ mod config;
 mod crop;
 mod data;
 mod discriminator;
+mod follow;
 mod init;
 mod learner;
 mod losses;
@@ -33,7 +34,7 @@ pub use init::initial_params;
 pub use learner::{InitialWeights, Learner, Losses};
 pub use losses::{EntropyLoss, commit_loss, entropy_loss};
 pub use schedule::LrSchedule;
-pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer};
+pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer, facts};
 pub use validation::{
     Batch, Batches, Perceptual, Validation, ValidationOptions, ValidationSet, reconstructions, validate,
 };

@@ -5,10 +5,11 @@ use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
-use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate};
+use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate_among};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::run::{Keep, Metrics, RunFolder, State};
+use crate::processes::{Fact, OneProcess, Processes};
+use crate::run::{Keep, Metrics, RunFolder, State, open_folder, share_state};
 use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,10 +61,11 @@ pub struct TokenizerTrainer {
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
     device: Device,
+    processes: Box<dyn Processes>,
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "loss.perceptual",
     "train.epochs",
     "train.max_steps",
@@ -77,7 +79,18 @@ const FREE: [&str; 13] = [
     "train.precision",
     "data.train",
     "data.val",
+    "train.timeout_secs",
 ];
+
+/// What must be the same in all processes of a run. Where the images lie may differ from machine to machine.
+///
+/// # Errors
+/// Values that TOML cannot express.
+pub fn facts(config: &TokenizerConfig) -> Result<Vec<Fact>, TrainError> {
+    let mut same = config.clone();
+    (same.data.train, same.data.val) = (String::new(), None);
+    Ok(vec![Fact::toml("the configuration", crate::config::to_toml(&same)?)])
+}
 
 /// Pictures in a grid of reconstructions.
 const NUM_SAMPLES: usize = 16;
@@ -88,6 +101,20 @@ impl TokenizerTrainer {
     /// # Errors
     /// Missing data, another run's folder, weights that do not fit.
     pub fn open(config: TokenizerConfig, out: &Path, runtime: Runtime, overwrite: bool) -> Result<Self, TrainError> {
+        Self::open_among(config, out, runtime, overwrite, Box::new(OneProcess))
+    }
+
+    /// As [`TokenizerTrainer::open`]; every process of the run opens a trainer of the same configuration.
+    ///
+    /// # Errors
+    /// As there; another process is gone.
+    pub fn open_among(
+        config: TokenizerConfig,
+        out: &Path,
+        runtime: Runtime,
+        overwrite: bool,
+        processes: Box<dyn Processes>,
+    ) -> Result<Self, TrainError> {
         if config.data.train.is_empty() {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
@@ -99,22 +126,30 @@ impl TokenizerTrainer {
         val.iter().try_for_each(|val| check_apart(out, val.source()))?;
         let (kind, scale) = compute(runtime);
         let perceptual = perceptual(&config, runtime.device, kind)?;
-        let folder = RunFolder::open(out, &config, &FREE, overwrite)?;
-        let (weights, state, checkpoint) = start(&config, &folder)?;
+        let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;
+        let (weights, state, checkpoint) = match processes.is_first() {
+            true => start(&config, &folder)?,
+            false => (InitialWeights::fresh(&config), State::default(), None),
+        };
+        // The others need not see the first one's disk.
+        let state = share_state(&state, &*processes)?;
         let mut learner = Learner::new(&config, weights, perceptual, runtime.device, kind, scale)?;
         if let Some(path) = checkpoint {
             learner.load(&path, state.step).map_err(TrainError::damaged(&path))?;
         }
-        let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len()));
+        learner.follow_first(&*processes)?;
+        processes.note_steps(state.step);
+        let world_size = processes.world_size();
+        let schedule = LrSchedule::new(&config.train, config.train.steps(photos.len(), world_size));
         if let Some(before) = folder.before::<TokenizerConfig>().filter(|_| state.step > 0) {
-            let before = before.train.steps(photos.len());
+            let before = before.train.steps(photos.len(), world_size);
             // A constant rate with drops at epochs does not depend on the length of the run.
             if before != schedule.steps && schedule.lr_end != 1.0 {
                 tell_other_length(before, schedule.steps);
             }
         }
         let (device, overdue) = (runtime.device, false);
-        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device })
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device, processes })
     }
 
     /// Steps of the whole run.
@@ -132,39 +167,46 @@ impl TokenizerTrainer {
         (self.photos.len(), self.photos.excluded())
     }
 
-    /// Trains to the end, or until `cancel` is set; a checkpoint is published either way.
+    /// Trains to the end, or until `cancel` is set in any process; a checkpoint is published either way.
     ///
     /// # Errors
-    /// Divergence, a full disk, or [`TrainError::Cancelled`].
+    /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(
         mut self,
         cancel: &AtomicBool,
         observe: &mut dyn FnMut(&TokenizerReport),
     ) -> Result<TokenizerSummary, TrainError> {
         let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
-        let mut metrics = self.folder.metrics(self.state.step)?;
+        let is_first = self.processes.is_first();
+        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
         let mut since = Since { time: Instant::now(), step: self.state.step };
         while self.state.step < self.schedule.steps {
             let (lr, epoch) = (self.lr(), self.epoch() as u64);
             let batch = crops.next_batch()?;
             let losses = self.step(&batch, lr)?;
-            let due = self.due(epoch, cancel.load(Ordering::Relaxed));
+            let due = self.due(epoch, self.processes.any(cancel.load(Ordering::Relaxed))?);
+            let values = match due.log || due.checkpoint {
+                true => losses.shared_values(&*self.processes)?,
+                false => vec![],
+            };
             if due.log {
-                let rate = since.rate(self.state.step, self.config.train.batch_size, crops.take_waited());
-                let val = if due.validate { self.validate(&mut metrics)? } else { vec![] };
-                observe(&self.report(&losses, lr, rate, val, &mut metrics)?);
+                let rate = since.rate(self.state.step, self.samples_per_step(), crops.take_waited());
+                let val = if due.validate { self.validate(metrics.as_mut())? } else { vec![] };
+                observe(&self.report(values.clone(), lr, rate, val, metrics.as_mut())?);
                 // Neither validations nor checkpoints count as time of training.
                 since = Since { time: Instant::now(), step: self.state.step };
             }
             if due.checkpoint {
                 let pause = Instant::now();
-                self.checkpoint(&losses, &batch, &mut metrics)?;
+                self.checkpoint(&values, &batch, metrics.as_mut())?;
                 since.time += pause.elapsed();
             }
             if due.stop {
+                self.processes.finish()?;
                 return Err(TrainError::Cancelled);
             }
         }
+        self.processes.finish()?;
         let weights = self.folder.path().join("checkpoints/latest/ema.safetensors");
         Ok(TokenizerSummary { step: self.state.step, photos: self.photos.len(), weights })
     }
@@ -178,6 +220,8 @@ impl TokenizerTrainer {
             scale: train.scale,
             flip: train.flip,
             seed: train.seed as u64,
+            rank: self.processes.rank(),
+            world_size: self.processes.world_size(),
             ..CropConfig::default()
         }
     }
@@ -214,26 +258,31 @@ impl TokenizerTrainer {
     fn step(&mut self, crops: &[u8], lr: f64) -> Result<Losses, TrainError> {
         let (batch_size, side) = (self.config.train.batch_size, i64::from(self.config.train.image_size));
         let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.device);
-        let losses = self.learner.batch(&images_bchw, lr)?;
+        let losses = self.learner.batch_among(&images_bchw, lr, &*self.processes)?;
         self.state.step += 1;
-        self.state.position += batch_size as u64;
+        self.state.position += self.samples_per_step() as u64;
+        self.processes.note_steps(self.state.step);
         Ok(losses)
+    }
+
+    /// Crops of a step, of all processes together.
+    fn samples_per_step(&self) -> usize {
+        self.config.train.batch_size * self.processes.world_size()
     }
 
     fn report(
         &mut self,
-        losses: &Losses,
+        mut values: Vec<(&'static str, f64)>,
         lr: f64,
         rate: Rate,
         val: Vec<(&'static str, f64)>,
-        metrics: &mut Metrics,
+        metrics: Option<&mut Metrics>,
     ) -> Result<TokenizerReport, TrainError> {
         let (step, steps) = (self.state.step, self.schedule.steps);
-        let mut values = losses.values();
         let find = |values: &[(&str, f64)], name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, v)| *v);
         let get = |name: &str| find(&values, name).unwrap_or(f64::NAN);
         if let Err(diverged) = self.check_finite(&values) {
-            metrics.log(step, &values)?;
+            metrics.map(|metrics| metrics.log(step, &values)).transpose()?;
             return Err(diverged);
         }
         let report = TokenizerReport {
@@ -264,12 +313,12 @@ impl TokenizerTrainer {
             values.extend([("train/loss_scale", scale.factor), ("train/skipped_steps", skipped)]);
         }
         values.extend(val);
-        metrics.log(step, &values)?;
+        metrics.map(|metrics| metrics.log(step, &values)).transpose()?;
         Ok(report)
     }
 
     /// The averaged weights on the validation set: their numbers, and a picture of the first reconstructions.
-    fn validate(&self, metrics: &mut Metrics) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    fn validate(&self, metrics: Option<&mut Metrics>) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let Some(set) = &self.val else { return Ok(vec![]) };
         let lpips = self.learner.perceptual();
         let distance = lpips.map(|lpips| |a_bchw: &Tensor, b_bchw: &Tensor| lpips.forward(a_bchw, b_bchw));
@@ -279,8 +328,8 @@ impl TokenizerTrainer {
             perceptual: distance.as_ref().map(|distance| distance as Perceptual),
             num_samples: NUM_SAMPLES,
         };
-        let validation = validate(&self.learner.ema_tokenizer(), set, &options)?;
-        if let Some(picture) = &validation.samples {
+        let validation = validate_among(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
+        if let (Some(picture), Some(metrics)) = (&validation.samples, metrics) {
             metrics.picture(self.state.step, "val/reconstructions", picture)?;
         }
         Ok(validation.metrics())
@@ -288,17 +337,25 @@ impl TokenizerTrainer {
 
     /// Publishes the state after the step that had `losses`, never one that is beyond repair, which would push out good ones.
     /// Without a validation set, with a picture of what the averaged weights make of `batch`.
-    fn checkpoint(&mut self, losses: &Losses, batch: &[u8], metrics: &mut Metrics) -> Result<(), TrainError> {
-        let values = losses.values();
-        self.check_finite(&values)?;
+    fn checkpoint(
+        &mut self,
+        values: &[(&'static str, f64)],
+        batch: &[u8],
+        metrics: Option<&mut Metrics>,
+    ) -> Result<(), TrainError> {
+        self.check_finite(values)?;
         // In fp16 a loss that is not finite leaves the weights as they were, but may come from them: the next step tells.
-        self.overdue = first_not_finite(&values).is_some();
+        self.overdue = first_not_finite(values).is_some();
         if self.overdue && self.state.step < self.schedule.steps {
             return Ok(());
         }
+        if self.overdue {
+            return Err(self.divergence(values)?);
+        }
+        let Some(metrics) = metrics else { return Ok(()) };
         // Losses are of the weights before the step.
-        if self.overdue || !self.learner.is_finite() {
-            return Err(self.divergence(&values)?);
+        if !self.learner.is_finite() {
+            return Err(self.divergence(values)?);
         }
         if self.val.is_none() {
             let side = self.config.train.image_size;

@@ -1,6 +1,7 @@
 //! How good a tokenizer is on images that it does not train on: errors of the reconstruction, use of the codebook.
 
 use crate::TrainError;
+use crate::processes::{OneProcess, Processes};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -167,16 +168,34 @@ pub fn validate(
     set: &ValidationSet,
     options: &ValidationOptions,
 ) -> Result<Validation, TrainError> {
+    validate_among(tokenizer, set, options, &OneProcess)
+}
+
+/// As [`validate`], in which every process looks at its share of the batches; all of them know the result. Samples are those
+/// of a process's own share.
+///
+/// # Errors
+/// As there; another process is gone.
+pub fn validate_among(
+    tokenizer: &Tokenizer,
+    set: &ValidationSet,
+    options: &ValidationOptions,
+    processes: &dyn Processes,
+) -> Result<Validation, TrainError> {
     let mut sums = Sums::new(tokenizer.architecture.z_channels);
     let (mut originals, mut reconstructed) = (vec![], vec![]);
-    for batch in set.batches(options.batch_size) {
+    for (number, batch) in set.batches(options.batch_size).enumerate() {
         let batch = batch?;
+        if number % processes.world_size() != processes.rank() {
+            continue;
+        }
         let pass = Pass::new(tokenizer, &batch.pixels, set.image_size, options.device);
         sums.add(&pass, &batch.pixels, options.perceptual);
         let missing = options.num_samples.saturating_sub(originals.len());
         originals.extend(Picture::batch(&batch.pixels, set.image_size as usize).into_iter().take(missing));
         reconstructed.extend(Picture::batch(&pass.bytes, set.image_size as usize).into_iter().take(missing));
     }
+    sums.share(processes)?;
     if sums.images == 0 {
         let (key, reason) = (set.source.key(0).to_string(), "not one could be read and decoded".to_string());
         let place = set.place.clone();
@@ -258,6 +277,24 @@ impl Sums {
             self.seen[token as usize] = true;
             self.ones.iter_mut().enumerate().for_each(|(bit, ones)| *ones += (token >> bit & 1) as u64);
         }
+    }
+
+    /// Adds up what all processes have seen.
+    fn share(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+        if processes.world_size() == 1 {
+            return Ok(());
+        }
+        let counts = [self.images as f64, self.absolute, self.perceptual, self.psnr, self.tokens as f64];
+        let counts = Tensor::from_slice(&counts);
+        let ones = Tensor::from_slice(&self.ones.iter().map(|&ones| ones as i64).collect::<Vec<_>>());
+        let seen = Tensor::from_slice(&self.seen.iter().map(|&seen| i32::from(seen)).collect::<Vec<_>>());
+        [&counts, &ones, &seen].into_iter().try_for_each(|tensor| processes.sum(tensor))?;
+        let [images, absolute, perceptual, psnr, tokens] = [0, 1, 2, 3, 4].map(|i| counts.double_value(&[i]));
+        (self.images, self.tokens) = (images as usize, tokens as u64);
+        (self.absolute, self.perceptual, self.psnr) = (absolute, perceptual, psnr);
+        self.ones = Vec::<i64>::try_from(&ones)?.into_iter().map(|ones| ones as u64).collect();
+        self.seen = Vec::<i32>::try_from(&seen)?.into_iter().map(|seen| seen > 0).collect();
+        Ok(())
     }
 
     fn finish(self, with_perceptual: bool, samples: Option<Picture>) -> Validation {

@@ -26,4 +26,4 @@ mod norm;
 mod spatial;
 mod weight;
 
-pub use model::FusedStep;
+pub use model::{FusedStep, num_stages, stage_of};

@@ -41,7 +41,7 @@ impl FusedStep {
     ///
     /// # Safety
     /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, nobody else writes to the values, or reads or
-    /// writes the gradients.
+    /// writes the gradients, but for those that [`FusedStep::run_in_stages`] has called complete.
     pub unsafe fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
         // SAFETY: the caller's promise; below, each parameter is taken once.
         let weights = unsafe { Weights::new(values, grads) };
@@ -76,13 +76,34 @@ impl FusedStep {
     /// # Panics
     /// When the batch has another size.
     pub fn run(&mut self, batch: &HostBatch, scale: f64, name: Option<&[u64]>) -> [f64; 2] {
+        self.run_in_stages(batch, scale, name, &mut |_| {})
+    }
+
+    /// As [`FusedStep::run`]; `reached` is called with each stage of the backward pass when it is done: the gradients that
+    /// [`stage_of`] gives to it are complete.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn run_in_stages(
+        &mut self,
+        batch: &HostBatch,
+        scale: f64,
+        name: Option<&[u64]>,
+        reached: &mut dyn FnMut(usize),
+    ) -> [f64; 2] {
         let _no_grad = tch::no_grad_guard();
         assert_eq!(batch.class.len(), self.batch, "the step was built for another batch size");
         let dropout = Dropout { config: &self.config.clone(), name };
         self.forward(batch, &dropout);
         let losses = self.losses(batch, scale);
-        self.backward(batch, &dropout);
+        reached(0);
+        self.backward(batch, &dropout, reached);
         losses
+    }
+
+    /// Sequences in a batch.
+    pub fn batch_size(&self) -> usize {
+        self.batch
     }
 
     fn forward(&mut self, batch: &HostBatch, dropout: &Dropout) {
@@ -124,13 +145,14 @@ impl FusedStep {
         losses
     }
 
-    fn backward(&mut self, batch: &HostBatch, dropout: &Dropout) {
+    fn backward(&mut self, batch: &HostBatch, dropout: &Dropout, reached: &mut dyn FnMut(usize)) {
         let rows = self.x_pd.rows;
         for i in (0..self.intra.len()).rev() {
             let (before, rest) = self.intra.split_at_mut(i);
             let sub_pd = before.last().map_or(&self.sub_pd, Intra::output);
             let masks = dropout.of_block(self.spatial.len() + i);
             rest[0].backward(sub_pd, &mut self.dsub_pd, &mut self.scratch_pd, masks);
+            reached(self.intra.len() - i);
         }
         self.embed_pre_backward(batch);
         // SAFETY: neither whole is touched before the parts are gone.
@@ -140,10 +162,12 @@ impl FusedStep {
             let (before, rest) = self.spatial.split_at_mut(i);
             let x_pd = before.last().map_or(&self.x_pd, Spatial::output);
             rest[0].backward(x_pd, &mut dx_pd, &mut scratch_pd, &self.rotation, dropout.of_block(i));
+            reached(self.intra.len() + self.spatial.len() - i);
         }
         dx_pd.drop(dropout.of_tokens());
         drop((dx_pd, scratch_pd));
         self.embed_backward(batch);
+        reached(num_stages(&self.config) - 1);
     }
 
     /// The class, then the tokens before each position.
@@ -196,6 +220,25 @@ impl FusedStep {
             let at = pre as usize * d;
             add(&mut dpre[at..at + d], self.dsub_pd.row(rows + row));
         }
+    }
+}
+
+/// Stages of the backward pass: the heads, the blocks of both stacks from the last to the first, the embeddings.
+pub fn num_stages(config: &ModelConfig) -> usize {
+    (config.factorized_n_layer + config.spatial_n_layer) as usize + 2
+}
+
+/// The stage after which the gradient of a parameter is complete.
+pub fn stage_of(config: &ModelConfig, name: &str) -> usize {
+    let (intra, spatial) = (config.factorized_n_layer as usize, config.spatial_n_layer as usize);
+    let last = num_stages(config) - 1;
+    let mut parts = name.split('.');
+    let (stack, number) = (parts.next().unwrap_or_default(), parts.next().and_then(|part| part.parse::<usize>().ok()));
+    match (stack, number) {
+        ("head", _) | ("norm", None) => 0,
+        ("factorized_blocks", Some(number)) => intra.saturating_sub(number).max(1),
+        ("spatial_blocks", Some(number)) => intra + spatial.saturating_sub(number).max(1),
+        _ => last,
     }
 }
 

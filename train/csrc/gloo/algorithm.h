@@ -1,0 +1,2 @@
+// Nothing of this header is used: see context.h.
+#pragma once

@@ -1,0 +1,217 @@
+//! Gradients, summed over the processes of a run: in buckets, which are ranges of the flat buffers and no copies, each started
+//! as soon as the backward pass has written it.
+
+use super::fused::{num_stages, stage_of};
+use crate::TrainError;
+use crate::optim::{AdamW, Gradients};
+use crate::processes::{Pending, Processes};
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+use tokengrid_model::ar::ModelConfig;
+
+/// Bytes of gradients in a bucket: enough to use a network, and few enough for the first to be on its way early. DDP's number.
+const BUCKET_BYTES: usize = 25 << 20;
+
+/// A range of a flat gradient buffer.
+#[derive(Debug)]
+struct Bucket {
+    gradients: Tensor,
+    /// The stage of the backward pass that is the last to write to it.
+    stage: usize,
+}
+
+/// The buckets of a model, in the order in which they are started.
+#[derive(Debug)]
+pub struct Buckets {
+    buckets: Vec<Bucket>,
+    /// What is exchanged.
+    kind: Kind,
+}
+
+impl Buckets {
+    /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it on their way.
+    pub fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
+        Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
+    }
+
+    fn of_size(bytes: usize, model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
+        let groups = optimizer.layout().into_iter().zip(gradients.flats());
+        let mut buckets: Vec<Bucket> = groups.flat_map(|(leaves, flat)| cut(bytes, model, &leaves, flat)).collect();
+        buckets.sort_by_key(|bucket| bucket.stage);
+        Buckets { buckets, kind }
+    }
+
+    /// Sums one by one over fixed ranges: what [`Exchange`] does not do where the order of additions counts.
+    pub fn ranges(&self) -> impl Iterator<Item = &Tensor> {
+        self.buckets.iter().map(|bucket| &bucket.gradients)
+    }
+}
+
+/// One group's buffer in buckets of whole parameters.
+fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor) -> Vec<Bucket> {
+    let (mut buckets, mut from, mut len, mut stage) = (vec![], 0, 0, 0);
+    for (i, (name, numel)) in leaves.iter().enumerate() {
+        len += numel;
+        stage = stage.max(stage_of(model, name));
+        if len * size_of::<f32>() >= bytes || i + 1 == leaves.len() {
+            buckets.push(Bucket { gradients: flat.narrow(0, from as i64, len as i64), stage });
+            (from, len, stage) = (from + len, 0, 0);
+        }
+    }
+    buckets
+}
+
+/// The exchange of one step's gradients.
+pub struct Exchange<'a> {
+    processes: &'a dyn Processes,
+    buckets: Arc<Buckets>,
+    /// What was started, with the rounded gradients where they are exchanged rounded.
+    started: Vec<(Pending<'a>, Option<Tensor>)>,
+    failed: Option<TrainError>,
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(processes: &'a dyn Processes, buckets: &Arc<Buckets>) -> Exchange<'a> {
+        Exchange { processes, buckets: Arc::clone(buckets), started: vec![], failed: None }
+    }
+
+    /// The backward pass has gone through a stage: starts the buckets that are complete now.
+    pub fn reached(&mut self, stage: usize) {
+        if self.processes.world_size() == 1 {
+            return;
+        }
+        let _no_grad = tch::no_grad_guard();
+        let buckets = Arc::clone(&self.buckets);
+        // In the same order in all processes.
+        for bucket in buckets.buckets.iter().skip(self.started.len()).take_while(|bucket| bucket.stage <= stage) {
+            if self.failed.is_some() {
+                return;
+            }
+            let rounded = (buckets.kind != Kind::Float).then(|| bucket.gradients.to_kind(buckets.kind));
+            match self.processes.start_sum(rounded.as_ref().unwrap_or(&bucket.gradients)) {
+                Ok(pending) => self.started.push((pending, rounded)),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    /// Starts what is left, and waits for all of it.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn finish(mut self, model: &ModelConfig) -> Result<(), TrainError> {
+        self.reached(num_stages(model));
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let _no_grad = tch::no_grad_guard();
+        for ((pending, rounded), bucket) in self.started.into_iter().zip(&self.buckets.buckets) {
+            pending.wait()?;
+            if let Some(rounded) = rounded {
+                bucket.gradients.shallow_clone().copy_(&rounded);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ar::data::HostBatch;
+    use crate::ar::fused::FusedStep;
+    use crate::optim::AdamWConfig;
+    use crate::processes::ThreadProcesses;
+    use tch::Device;
+    use tokengrid_model::Params;
+    use tokengrid_model::ar::initial_params;
+
+    fn small() -> ModelConfig {
+        let (factorized_bits, block_size, class_num) = ([3, 5], 16, 7);
+        let (dim, n_head, spatial_n_layer, factorized_n_layer) = (32, 4, 3, 2);
+        ModelConfig {
+            dim,
+            n_head,
+            spatial_n_layer,
+            factorized_n_layer,
+            factorized_bits,
+            block_size,
+            class_num,
+            ..ModelConfig::default()
+        }
+    }
+
+    fn optimizer(model: &ModelConfig) -> (AdamW, Params) {
+        let adamw = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, weight_decay_on_norms: true };
+        // Heads start at zero, and nothing would flow back through them.
+        let lively = |(name, tensor): (&str, &Tensor)| (name.to_string(), tensor + tensor.randn_like() * 0.02);
+        let params: Params = initial_params(model, 1).iter().map(lively).collect();
+        AdamW::new(&params, adamw, Device::Cpu)
+    }
+
+    #[test]
+    fn gradients_are_complete_when_their_stage_is_reached() {
+        let model = small();
+        let (optimizer, leaves) = optimizer(&model);
+        let (_gradients, views) = optimizer.zero_gradients();
+        // SAFETY: nothing else uses these tensors while the step runs, but for gradients that are complete.
+        let mut step = unsafe { FusedStep::new(&model, &leaves, &views, 2) };
+        let (mut stages, mut early) = (vec![], vec![]);
+        step.run_in_stages(&HostBatch::synthetic(&model, 2, 1), 1.0, Some(&[1]), &mut |stage| {
+            stages.push(stage);
+            let complete = views.iter().filter(|(name, _)| stage_of(&model, name) <= stage);
+            early.extend(complete.map(|(name, view)| (name.to_string(), view.copy())));
+        });
+        assert_eq!(stages, (0..num_stages(&model)).collect::<Vec<_>>());
+        assert!(early.len() > 2 * views.len(), "{}", early.len());
+        for (name, gradient) in early {
+            assert!(gradient.equal(views.get(&name)), "{name} changes after its stage");
+            assert!(gradient.abs().max().double_value(&[]) > 0.0, "{name}");
+        }
+    }
+
+    #[test]
+    fn small_buckets_are_summed_while_the_backward_pass_runs() {
+        let model = small();
+        std::thread::scope(|scope| {
+            for processes in ThreadProcesses::group(2) {
+                let model = &model;
+                scope.spawn(move || {
+                    let (optimizer, _) = optimizer(model);
+                    let (gradients, views) = optimizer.zero_gradients();
+                    let buckets = Arc::new(Buckets::of_size(1 << 10, model, &optimizer, &gradients, Kind::Float));
+                    assert!(buckets.buckets.len() > 10);
+                    let mut exchange = Exchange::new(&processes, &buckets);
+                    for stage in 0..num_stages(model) {
+                        let written = views.iter().filter(|(name, _)| stage_of(model, name) == stage);
+                        written.for_each(|(_, view)| drop(view.shallow_clone().fill_(1.0 + processes.rank() as f64)));
+                        exchange.reached(stage);
+                    }
+                    assert_eq!(exchange.started.len(), buckets.buckets.len(), "nothing is left for the end");
+                    exchange.finish(model).unwrap();
+                    for (name, view) in views.iter() {
+                        let ends = [view.min(), view.max()].map(|end| end.double_value(&[]));
+                        assert_eq!(ends, [3.0; 2], "{name}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn buckets_cover_every_gradient_once_and_follow_the_backward_pass() {
+        let model = ModelConfig { dim: 512, n_head: 8, spatial_n_layer: 12, block_size: 16, ..ModelConfig::default() };
+        let (optimizer, _) = optimizer(&model);
+        let (gradients, views) = optimizer.zero_gradients();
+        let buckets = Buckets::new(&model, &optimizer, &gradients, Kind::Float);
+        assert!(buckets.buckets.len() > 4, "{}", buckets.buckets.len());
+        assert!(buckets.buckets.is_sorted_by_key(|bucket| bucket.stage));
+        tch::no_grad(|| buckets.ranges().for_each(|range| drop(range.shallow_clone().g_add_scalar_(1.0))));
+        for (name, view) in views.iter() {
+            assert_eq!(view.min().double_value(&[]), 1.0, "{name}");
+            assert_eq!(view.max().double_value(&[]), 1.0, "{name}");
+        }
+        let early = buckets.buckets.iter().filter(|bucket| bucket.stage < num_stages(&model) - 1).count();
+        assert!(early > 0, "some are complete before the backward pass ends");
+    }
+}

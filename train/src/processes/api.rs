@@ -1,0 +1,297 @@
+//! The other processes of a run, as far as a trainer needs to know them.
+//!
+//! A run of W processes takes each global batch apart: each process computes its share, gradients and losses are summed
+//! before each update, so all processes hold the same weights at all times. One process writes what the run leaves. Whatever
+//! moves the numbers (Gloo, threads in a test) is behind this one trait; a trainer does not know which it is.
+
+use crate::TrainError;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use tch::{Kind, Tensor};
+
+/// One process among those of a run.
+///
+/// Every process makes the same calls in the same order, with tensors of the same shapes. Each can fail because another process
+/// is gone.
+pub trait Processes: Send {
+    /// This process, counted from 0.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn world_size(&self) -> usize;
+
+    /// Starts to replace a contiguous tensor by its sum over all processes. Nobody may read or write it before the end of
+    /// [`Pending::wait`]. The result is the same to the bit in all processes.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError>;
+
+    /// The tensors of all processes, `[W, ..]`, in the order of the ranks.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError>;
+
+    /// Replaces a contiguous tensor by that of one rank.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError>;
+
+    /// Replaces a contiguous tensor by that of rank 0.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn broadcast(&self, tensor: &Tensor) -> Result<(), TrainError> {
+        self.broadcast_from(tensor, 0)
+    }
+
+    /// Replaces a contiguous tensor by its sum over all processes.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn sum(&self, tensor: &Tensor) -> Result<(), TrainError> {
+        self.start_sum(tensor)?.wait()
+    }
+
+    /// Whether any process says so.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn any(&self, says_so: bool) -> Result<bool, TrainError> {
+        if self.world_size() == 1 {
+            return Ok(says_so);
+        }
+        let count = Tensor::from_slice(&[f32::from(says_so)]);
+        self.sum(&count)?;
+        Ok(count.double_value(&[0]) > 0.0)
+    }
+
+    /// Returns once every process has called it.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn barrier(&self) -> Result<(), TrainError> {
+        self.any(false).map(drop)
+    }
+
+    /// Bytes of rank 0.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn broadcast_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, TrainError> {
+        if self.world_size() == 1 {
+            return Ok(bytes.to_vec());
+        }
+        let length = Tensor::from_slice(&[bytes.len() as i64]);
+        self.broadcast(&length)?;
+        let length = length.int64_value(&[0]);
+        let buffer = match self.is_first() {
+            true => Tensor::from_slice(bytes),
+            false => Tensor::zeros([length], (Kind::Uint8, tch::Device::Cpu)),
+        };
+        if length > 0 {
+            self.broadcast(&buffer)?;
+        }
+        Ok(Vec::try_from(&buffer)?)
+    }
+
+    /// Steps that this process has done: what the others report of it, should it fail.
+    fn note_steps(&self, _steps: u64) {}
+
+    /// The end of a run, be it complete or stopped by all processes together: nobody leaves before all have come here. A
+    /// process that ends without is a failure to the others.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn finish(&self) -> Result<(), TrainError> {
+        self.barrier()
+    }
+
+    /// Whether this process writes checkpoints and metrics.
+    fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+}
+
+/// An exchange that was started.
+#[must_use = "the tensor is not to be touched before `wait`"]
+pub struct Pending<'a>(Box<dyn FnOnce() -> Result<(), TrainError> + 'a>);
+
+impl<'a> Pending<'a> {
+    /// One that `wait` ends.
+    pub fn new(wait: impl FnOnce() -> Result<(), TrainError> + 'a) -> Pending<'a> {
+        Pending(Box::new(wait))
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub fn wait(self) -> Result<(), TrainError> {
+        (self.0)()
+    }
+}
+
+/// A run of one process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OneProcess;
+
+impl Processes for OneProcess {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn world_size(&self) -> usize {
+        1
+    }
+
+    fn start_sum(&self, _tensor: &Tensor) -> Result<Pending<'_>, TrainError> {
+        Ok(Pending::new(|| Ok(())))
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError> {
+        Ok(tensor.unsqueeze(0))
+    }
+
+    fn broadcast_from(&self, _tensor: &Tensor, _rank: usize) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+/// Threads that stand for processes and exchange through memory: what a run of several is tested with. A thread that is
+/// dropped is gone, and the others are told as soon as they need it.
+#[derive(Debug)]
+pub struct ThreadProcesses {
+    rank: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world_size: usize,
+    meeting: Mutex<Meeting>,
+    changed: Condvar,
+    /// What each rank brought to the exchange at hand.
+    brought: Mutex<Vec<Tensor>>,
+}
+
+/// The barrier at which the threads meet.
+#[derive(Debug, Default)]
+struct Meeting {
+    /// Threads that wait.
+    arrived: usize,
+    /// Meetings that took place.
+    held: u64,
+    /// The first thread that will never come again.
+    gone: Option<usize>,
+}
+
+impl ThreadProcesses {
+    /// One for each of `world_size` threads.
+    pub fn group(world_size: usize) -> Vec<ThreadProcesses> {
+        let brought = Mutex::new((0..world_size).map(|_| Tensor::new()).collect());
+        let (meeting, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { world_size, meeting, changed, brought });
+        (0..world_size).map(|rank| ThreadProcesses { rank, shared: shared.clone() }).collect()
+    }
+
+    fn meet(&self) -> Result<(), TrainError> {
+        let Shared { world_size, meeting, changed, .. } = &*self.shared;
+        let mut meeting = meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = meeting.held;
+        meeting.arrived += 1;
+        if meeting.arrived == *world_size {
+            (meeting.arrived, meeting.held) = (0, number + 1);
+            changed.notify_all();
+        }
+        while meeting.held == number {
+            if let Some(rank) = meeting.gone {
+                return Err(TrainError::ProcessGone { rank });
+            }
+            meeting = changed.wait(meeting).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// What `look` makes of the tensors that all threads have brought.
+    fn exchange<T>(&self, tensor: &Tensor, look: impl FnOnce(&[Tensor]) -> T) -> Result<T, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let brought = || self.shared.brought.lock().unwrap_or_else(PoisonError::into_inner);
+        brought()[self.rank] = tensor.copy();
+        self.meet()?;
+        let found = look(&brought());
+        // Nobody brings the next tensor before everybody has read this one.
+        self.meet()?;
+        Ok(found)
+    }
+}
+
+impl Drop for ThreadProcesses {
+    fn drop(&mut self) {
+        let mut meeting = self.shared.meeting.lock().unwrap_or_else(PoisonError::into_inner);
+        meeting.gone.get_or_insert(self.rank);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Processes for ThreadProcesses {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world_size(&self) -> usize {
+        self.shared.world_size
+    }
+
+    fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError> {
+        // Summed in the order of the ranks by every thread: the same rounding everywhere.
+        self.exchange(tensor, |brought| {
+            let mut tensor = tensor.shallow_clone();
+            tensor.copy_(&brought[0]);
+            brought[1..].iter().for_each(|other| drop(tensor.g_add_(other)));
+        })?;
+        Ok(Pending::new(|| Ok(())))
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError> {
+        self.exchange(tensor, |brought| Tensor::stack(brought, 0))
+    }
+
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {
+        self.exchange(tensor, |brought| tensor.shallow_clone().copy_(&brought[rank]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_agree_on_the_sum_again_and_again() {
+        let results: Vec<Vec<f64>> = std::thread::scope(|scope| {
+            let threads = ThreadProcesses::group(3).into_iter().map(|processes| {
+                scope.spawn(move || {
+                    let exchange = |round: i64| {
+                        let value = Tensor::from(processes.rank() as f64 + round as f64);
+                        processes.sum(&value).unwrap();
+                        value.double_value(&[])
+                    };
+                    (0..20).map(exchange).collect()
+                })
+            });
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let wanted: Vec<f64> = (0..20).map(|round| 3.0 * f64::from(round) + 3.0).collect();
+        assert!(results.iter().all(|result| *result == wanted), "{results:?}");
+    }
+
+    #[test]
+    fn who_waits_for_a_process_that_is_gone_is_told() {
+        let [first, second] = ThreadProcesses::group(2).try_into().unwrap();
+        let waiting = std::thread::spawn(move || first.barrier());
+        drop(second);
+        assert!(matches!(waiting.join().unwrap(), Err(TrainError::ProcessGone { rank: 1 })));
+    }
+}

@@ -1,0 +1,134 @@
+//! Where the processes of a run meet, as the launcher says in the environment.
+
+use crate::TrainError;
+
+/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
+const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
+
+/// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below those that systems hand out by themselves.
+const FIRST_PORT: u64 = 20_000;
+const PORTS: u64 = 10_000;
+
+/// Who holds the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Rank 0 of the run.
+    Rank0,
+    /// `torchrun`, on its first node.
+    Agent,
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who holds it.
+    pub holder: Holder,
+}
+
+impl Endpoint {
+    /// From `MASTER_ADDR` and `MASTER_PORT` (plain variables, `torchrun`); without them, in a step of SLURM, the first host of
+    /// the step. `variable` gives the value of an environment variable.
+    ///
+    /// # Errors
+    /// A variable is missing, or no port.
+    pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Endpoint, TrainError> {
+        let text = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let refuse = |place: &str, what: String| Err(TrainError::Config { place: place.into(), what });
+        let is_agent = text("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let holder = if is_agent { Holder::Agent } else { Holder::Rank0 };
+        match (text("MASTER_ADDR"), text("MASTER_PORT")) {
+            (Some(host), Some(port)) => match port.parse() {
+                Ok(port) if port > 0 => Ok(Endpoint { host, port, holder }),
+                _ => refuse("MASTER_PORT", format!("`{port}` in the environment is no port; expected 1 to 65535")),
+            },
+            (Some(_), None) => refuse("MASTER_PORT", "it is not set, but MASTER_ADDR is; give every process both".into()),
+            (None, Some(_)) => refuse("MASTER_ADDR", "it is not set, but MASTER_PORT is; give every process both".into()),
+            (None, None) => match slurm(&text) {
+                Some((host, port)) => Ok(Endpoint { host, port, holder: Holder::Rank0 }),
+                None => refuse(
+                    "MASTER_ADDR",
+                    "the processes of this run have no place to meet: start them with `torchrun` or `srun`, or give every \
+                     process MASTER_ADDR (the host of rank 0) and MASTER_PORT (a free port there), besides RANK and WORLD_SIZE"
+                        .into(),
+                ),
+            },
+        }
+    }
+}
+
+/// The first host of a step of SLURM, and a port that other steps do not have.
+fn slurm(text: &dyn Fn(&str) -> Option<String>) -> Option<(String, u16)> {
+    let step: u32 = text("SLURM_STEP_ID")?.parse().ok().filter(|&step| step < FIRST_SPECIAL_STEP)?;
+    let host = first_host(&text("SLURM_STEP_NODELIST")?)?;
+    let job: u64 = text("SLURM_JOB_ID")?.parse().ok()?;
+    let port = FIRST_PORT + (job * 31 + u64::from(step)) % PORTS;
+    Some((host, u16::try_from(port).ok()?))
+}
+
+/// The first of `gpu[07-09,12]-ib,login1`: `gpu07-ib`.
+fn first_host(list: &str) -> Option<String> {
+    let Some((prefix, rest)) = list.split_once('[').filter(|(prefix, _)| !prefix.contains(',')) else {
+        return list.split(',').next().filter(|host| !host.is_empty()).map(str::to_owned);
+    };
+    let (numbers, suffix) = rest.split_once(']')?;
+    let number = numbers.split(['-', ',']).next()?;
+    let suffix = suffix.split(',').next().unwrap_or_default();
+    Some(format!("{prefix}{number}{suffix}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(variables: &str) -> Result<Endpoint, String> {
+        let variable = |name: &str| {
+            let mut pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
+        Endpoint::from_environment(&variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn launchers_in_their_order() {
+        let at = |host: &str, port, holder| Ok(Endpoint { host: host.into(), port, holder });
+        let plain = "MASTER_ADDR=a.example MASTER_PORT=29500";
+        assert_eq!(found(plain), at("a.example", 29500, Holder::Rank0));
+        assert_eq!(found(&format!("{plain} TORCHELASTIC_USE_AGENT_STORE=True")), at("a.example", 29500, Holder::Agent));
+        let step = "SLURM_JOB_ID=7 SLURM_STEP_ID=2 SLURM_STEP_NODELIST=gpu[07-09,12]";
+        assert_eq!(found(step), at("gpu07", 20_219, Holder::Rank0));
+        assert_eq!(found(&format!("{step} {plain}")), at("a.example", 29500, Holder::Rank0));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let interactive = "SLURM_JOB_ID=7 SLURM_STEP_ID=4294967290 SLURM_STEP_NODELIST=gpu07";
+        for (variables, word) in [
+            ("", "torchrun"),
+            (interactive, "torchrun"),
+            ("MASTER_ADDR=a", "MASTER_PORT"),
+            ("MASTER_PORT=1", "MASTER_ADDR"),
+            ("MASTER_ADDR=a MASTER_PORT=0", "no port"),
+            ("MASTER_ADDR=a MASTER_PORT=70000", "no port"),
+        ] {
+            let refused = found(variables).unwrap_err();
+            assert!(refused.contains(word), "{variables}: {refused}");
+        }
+    }
+
+    #[test]
+    fn first_hosts_of_lists() {
+        for (list, host) in [
+            ("gpu7", "gpu7"),
+            ("a,b[1-2]", "a"),
+            ("gpu[07-09]", "gpu07"),
+            ("gpu[3,5]", "gpu3"),
+            ("gpu[07-09,12]-ib,login1", "gpu07-ib"),
+        ] {
+            assert_eq!(first_host(list).as_deref(), Some(host), "{list}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Safe handles over `csrc/c10d.cpp`: a store, a group, an exchange under way.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::{NonNull, null_mut};
+use std::time::Duration;
+use tch::Tensor;
+
+/// A failure that c10d reports: the first line of its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure(pub String);
+
+/// `at::Tensor`, as [`Tensor::as_ptr`] points to it.
+type RawTensor = std::ffi::c_void;
+
+#[repr(C)]
+struct StoreRef {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+struct GroupRef {
+    _private: [u8; 0],
+}
+
+#[repr(C)]
+struct WorkRef {
+    _private: [u8; 0],
+}
+
+#[rustfmt::skip] // a line a function, in the order of the C++ file
+unsafe extern "C" {
+    fn c10d_free_text(text: *mut c_char);
+    fn c10d_quiet();
+    fn c10d_store_connect(host: *const c_char, port: u16, serve: bool, timeout_ms: i64, out: *mut *mut StoreRef, bound: *mut u16) -> *mut c_char;
+    fn c10d_store_clone(store: *const StoreRef, out: *mut *mut StoreRef) -> *mut c_char;
+    fn c10d_store_free(store: *mut StoreRef);
+    fn c10d_store_set(store: *const StoreRef, key: *const c_char, data: *const u8, length: usize) -> *mut c_char;
+    fn c10d_store_get(store: *const StoreRef, key: *const c_char, out: *mut *mut c_char, length: *mut usize) -> *mut c_char;
+    fn c10d_gloo_new(store: *const StoreRef, prefix: *const c_char, rank: c_int, size: c_int, address: *const c_char, is_interface: bool, timeout_ms: i64, out: *mut *mut GroupRef) -> *mut c_char;
+    fn c10d_group_describe(group: *const GroupRef, rank: *mut c_int, size: *mut c_int, timeout_ms: *mut i64, name: *mut *mut c_char) -> *mut c_char;
+    fn c10d_group_free(group: *mut GroupRef);
+    fn c10d_sum(group: *const GroupRef, tensor: *const RawTensor, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_broadcast(group: *const GroupRef, tensor: *const RawTensor, root: c_int, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_all_gather(group: *const GroupRef, gathered: *const RawTensor, tensor: *const RawTensor, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_work_wait(work: *const WorkRef, timeout_ms: i64, done: *mut bool) -> *mut c_char;
+    fn c10d_work_free(work: *mut WorkRef);
+}
+
+/// Takes a text of the C++ side.
+fn take_text(text: *mut c_char) -> String {
+    // SAFETY: such a text ends with a zero, and is ours to free.
+    let owned = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
+    // SAFETY: as above; nothing refers to it any more.
+    unsafe { c10d_free_text(text) };
+    owned
+}
+
+/// The outcome of a call that gives null or a text.
+fn outcome(text: *mut c_char) -> Result<(), Failure> {
+    match text.is_null() {
+        true => Ok(()),
+        false => Err(Failure(take_text(text).lines().next().unwrap_or_default().to_owned())),
+    }
+}
+
+fn c_text(text: &str) -> CString {
+    // Keys and host names; what an environment or a file holds cannot have a zero in it.
+    CString::new(text.replace('\0', "")).expect("zeros are removed")
+}
+
+fn milliseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What a call that succeeded has made.
+fn made<T>(pointer: *mut T) -> NonNull<T> {
+    NonNull::new(pointer).expect("a call that succeeds makes an object")
+}
+
+/// Has c10d keep to itself what callers report anyway.
+pub fn quiet() {
+    // SAFETY: it sets a level of logging, and takes nothing.
+    unsafe { c10d_quiet() };
+}
+
+/// A connection to a TCP store. Calls may block for as long as the server does not answer: see `Store`.
+#[derive(Debug)]
+pub struct RawStore(NonNull<StoreRef>);
+
+// SAFETY: a TCPStore may be used from any thread.
+unsafe impl Send for RawStore {}
+
+impl RawStore {
+    /// Connects, trying for up to `timeout`; with `serve`, the store lives in this process. The port, which port 0 chooses.
+    pub fn connect(host: &str, port: u16, serve: bool, timeout: Duration) -> Result<(RawStore, u16), Failure> {
+        let (mut store, mut bound) = (null_mut(), 0);
+        let host = c_text(host);
+        // SAFETY: the pointers live through the call.
+        let text =
+            unsafe { c10d_store_connect(host.as_ptr(), port, serve, milliseconds(timeout), &mut store, &mut bound) };
+        outcome(text).map(|()| (RawStore(made(store)), bound))
+    }
+
+    /// Another connection to the same store.
+    pub fn another(&self) -> Result<RawStore, Failure> {
+        let mut store = null_mut();
+        // SAFETY: this store lives as long as `self`.
+        outcome(unsafe { c10d_store_clone(self.0.as_ptr(), &mut store) }).map(|()| RawStore(made(store)))
+    }
+
+    pub fn set(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
+        // SAFETY: key and value live through the call.
+        outcome(unsafe { c10d_store_set(self.0.as_ptr(), c_text(key).as_ptr(), value.as_ptr(), value.len()) })
+    }
+
+    /// The value of a key, if it has one by now.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+        let (mut value, mut length) = (null_mut(), 0);
+        // SAFETY: the pointers live through the call.
+        outcome(unsafe { c10d_store_get(self.0.as_ptr(), c_text(key).as_ptr(), &mut value, &mut length) })?;
+        if value.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the C++ side has allocated at least `length` bytes and filled them.
+        let bytes = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), length) }.to_vec();
+        // SAFETY: ours to free, and copied.
+        unsafe { c10d_free_text(value) };
+        Ok(Some(bytes))
+    }
+}
+
+impl Drop for RawStore {
+    fn drop(&mut self) {
+        // SAFETY: made by this library and not freed yet.
+        unsafe { c10d_store_free(self.0.as_ptr()) };
+    }
+}
+
+/// A group of processes that exchange tensors.
+#[derive(Debug)]
+pub struct RawGroup(NonNull<GroupRef>);
+
+// SAFETY: c10d's groups have no ties to the thread that made them.
+unsafe impl Send for RawGroup {}
+
+/// What a group says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupFacts {
+    pub name: String,
+    pub rank: usize,
+    pub world_size: usize,
+    pub timeout: Duration,
+}
+
+/// Where Gloo listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// At an address or host name of this machine.
+    Address(String),
+    /// At a network interface.
+    Interface(String),
+}
+
+impl RawGroup {
+    /// Connects to all other processes of a group over Gloo; keys of the store begin with `prefix`. Blocks until they are there.
+    pub fn gloo(
+        store: &RawStore,
+        prefix: &str,
+        (rank, world_size): (usize, usize),
+        listen: &Listen,
+        timeout: Duration,
+    ) -> Result<RawGroup, Failure> {
+        let (address, is_interface) = match listen {
+            Listen::Address(address) => (c_text(address), false),
+            Listen::Interface(name) => (c_text(name), true),
+        };
+        let (prefix, mut group) = (c_text(prefix), null_mut());
+        // SAFETY: the pointers live through the call; the group holds a reference to the store.
+        let text = unsafe {
+            c10d_gloo_new(
+                store.0.as_ptr(),
+                prefix.as_ptr(),
+                rank as c_int,
+                world_size as c_int,
+                address.as_ptr(),
+                is_interface,
+                milliseconds(timeout),
+                &mut group,
+            )
+        };
+        outcome(text).map(|()| RawGroup(made(group)))
+    }
+
+    pub fn describe(&self) -> Result<GroupFacts, Failure> {
+        let (mut rank, mut size, mut timeout_ms, mut name) = (0, 0, 0, null_mut());
+        // SAFETY: the pointers live through the call.
+        outcome(unsafe { c10d_group_describe(self.0.as_ptr(), &mut rank, &mut size, &mut timeout_ms, &mut name) })?;
+        Ok(GroupFacts {
+            name: take_text(name),
+            rank: rank as usize,
+            world_size: size as usize,
+            timeout: Duration::from_millis(timeout_ms as u64),
+        })
+    }
+
+    /// Starts to replace a tensor by its sum over all processes.
+    pub fn sum(&self, tensor: &Tensor) -> Result<RawWork, Failure> {
+        let mut work = null_mut();
+        // SAFETY: group and tensor live through the call; the work holds a reference to the tensor's memory.
+        outcome(unsafe { c10d_sum(self.0.as_ptr(), tensor.as_ptr().cast(), &mut work) })?;
+        Ok(RawWork(made(work)))
+    }
+
+    /// Starts to replace a tensor by that of the process `root`.
+    pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<RawWork, Failure> {
+        let mut work = null_mut();
+        // SAFETY: as in `sum`.
+        outcome(unsafe { c10d_broadcast(self.0.as_ptr(), tensor.as_ptr().cast(), root as c_int, &mut work) })?;
+        Ok(RawWork(made(work)))
+    }
+
+    /// Starts to fill `gathered [W, ..]` with the tensors of all processes.
+    pub fn all_gather(&self, gathered: &Tensor, tensor: &Tensor) -> Result<RawWork, Failure> {
+        let mut work = null_mut();
+        // SAFETY: as in `sum`.
+        outcome(unsafe {
+            c10d_all_gather(self.0.as_ptr(), gathered.as_ptr().cast(), tensor.as_ptr().cast(), &mut work)
+        })?;
+        Ok(RawWork(made(work)))
+    }
+}
+
+impl Drop for RawGroup {
+    fn drop(&mut self) {
+        // SAFETY: made by this library and not freed yet.
+        unsafe { c10d_group_free(self.0.as_ptr()) };
+    }
+}
+
+/// An exchange that was started.
+#[derive(Debug)]
+pub struct RawWork(NonNull<WorkRef>);
+
+// SAFETY: c10d's works may be waited for by any thread.
+unsafe impl Send for RawWork {}
+
+impl RawWork {
+    /// Waits for at most `time`; whether the exchange is done.
+    pub fn wait(&self, time: Duration) -> Result<bool, Failure> {
+        let mut done = false;
+        // SAFETY: the work lives as long as `self`.
+        outcome(unsafe { c10d_work_wait(self.0.as_ptr(), milliseconds(time), &mut done) }).map(|()| done)
+    }
+}
+
+impl Drop for RawWork {
+    fn drop(&mut self) {
+        // SAFETY: made by this library and not freed yet.
+        unsafe { c10d_work_free(self.0.as_ptr()) };
+    }
+}

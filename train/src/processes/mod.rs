@@ -1,0 +1,32 @@
+//! The processes of a run: how they find each other, exchange tensors, and learn which of them failed.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `api` | [`Processes`], what a trainer knows of the others; runs of one process; threads that stand for processes |
+//! | `gloo` | [`GlooProcesses`]: real processes, on one machine or several, over libtorch's c10d |
+//! | `endpoint` | where the store of a run is: `torchrun`, plain variables, SLURM |
+//! | `rendezvous` | who comes, whether they were started alike, and a name for this meeting |
+//! | `heartbeat` | signs of life, and the verdict on who failed |
+//! | `store` | the key-value store that both use, with deadlines |
+//! | `address` | which address of this machine the others reach |
+//! | `ffi` | handles over `csrc/c10d.cpp` |
+//!
+//! The transport is the one that users of `torchrun` know: TCPStore and ProcessGroupGloo, both inside libtorch_cpu. c10d
+//! reports a lost process as an address, and after a cascade of failures the wrong one. So a thread of each process publishes
+//! signs of life; rank 0 watches all others, the others watch rank 0, and whoever finds a failure writes one
+//! verdict that all of them report.
+
+mod address;
+mod api;
+mod endpoint;
+mod ffi;
+mod gloo;
+mod heartbeat;
+mod rendezvous;
+mod store;
+mod verdict;
+
+pub use api::{OneProcess, Pending, Processes, ThreadProcesses};
+pub use endpoint::{Endpoint, Holder};
+pub use gloo::{GlooProcesses, Join};
+pub use rendezvous::Fact;
