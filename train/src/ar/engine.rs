@@ -91,10 +91,11 @@ impl Engine {
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
         let path = match Method::of(train, runtime.device, kind) {
-            // SAFETY: parameters and gradients belong to this engine, whose `&mut self` calls the step and the optimizer one
-            // after the other.
             Method::Fused => {
-                Path::Fused(Box::new(unsafe { FusedStep::new(&config.model, &leaves, &views, train.batch_size) }))
+                // SAFETY: parameters and gradients belong to this engine, whose `&mut self` calls the step and the optimizer
+                // one after the other.
+                let step = unsafe { FusedStep::new(&config.model, &leaves, &views, train.batch_size) };
+                Path::Fused(Box::new(step))
             }
             Method::Autograd => Path::Autograd,
             Method::Recompute => Path::Recompute,
