@@ -69,7 +69,7 @@ impl Description {
         weights.check_explained()?;
         if !weights.has(Part::Autoregressive) {
             let (holds, advice) = ("a tokenizer and no autoregressive model", "it is what --tokenizer takes");
-            return Err(ModelError::OtherModel { path: path.into(), holds, advice }.into());
+            return Err(ModelError::OtherModel { path: path.into(), holds, advice });
         }
         let prefix = prefix_of(weights);
         let shape = |name: &str| Some(weights.entry(&format!("{prefix}{name}"))?.shape.clone());

@@ -143,7 +143,7 @@ impl ArWeights {
     /// Missing or broken files.
     pub fn file(path: &Path) -> Result<Weights, ModelError> {
         let file = if path.is_dir() { ArWeights::file_in(path)? } else { path.to_path_buf() };
-        Ok(Weights::open(&file)?)
+        Weights::open(&file)
     }
 
     /// The model of an opened file.

@@ -77,7 +77,7 @@ impl Files {
         if tensor.numel() as i64 != expected.iter().product::<i64>() || tensor.dim() > expected.len() {
             let (path, name) = (file.path().into(), stored.to_string());
             let wrong = ModelError::WrongShape { path, name, actual: tensor.size(), expected: expected.into() };
-            return Err(wrong.into());
+            return Err(wrong);
         }
         Ok(Some(tensor.view(expected)))
     }

@@ -55,7 +55,7 @@ pub(super) unsafe fn update(constants: &Update<f32>, grad: &Tensor, [flat, exp_a
     // SAFETY: the caller's promise.
     let (grad, buffers) = unsafe {
         let buffers = [numbers_mut(flat), numbers_mut(exp_avg), numbers_mut(exp_avg_sq)];
-        (numbers(grad), buffers.map(|buffer| Pieces::of(buffer)))
+        (numbers(grad), buffers.map(Pieces::of))
     };
     for_rows(grad.len(), TASK, &|from, len| {
         // SAFETY: `for_rows` hands out disjoint ranges.

@@ -187,5 +187,5 @@ impl Adversary {
 
 fn write(path: &Path, tensors: &[(String, Tensor)]) -> Result<(), TrainError> {
     let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    Ok(save_safetensors(path, named, pt_metadata())?)
+    save_safetensors(path, named, pt_metadata())
 }
