@@ -16,7 +16,7 @@ use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Gradients, Moments, Shard};
 use crate::processes::Processes;
-use std::sync::Arc;
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
@@ -36,7 +36,7 @@ pub struct Engine {
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
-    buckets: Arc<Buckets>,
+    buckets: Rc<Buckets>,
     /// Samples of a step, where they do not follow from the configuration and the number of processes.
     global_batch: Option<usize>,
 }
@@ -131,7 +131,7 @@ impl Engine {
             Method::Recompute => Path::Recompute,
         };
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
-        let buckets = Arc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
+        let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
         let (config, device, global_batch) = (config.clone(), runtime.device, None);
         Ok(Engine { model, optimizer, scale, config, device, path, gradients, buckets, global_batch })
     }
@@ -197,7 +197,7 @@ impl Engine {
         name: StepName,
         processes: &dyn Processes,
     ) -> Result<Tensor, TrainError> {
-        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Arc::clone(&self.buckets));
+        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut exchange = Exchange::new(processes, &buckets);
         self.gradients.zero();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
@@ -226,7 +226,7 @@ impl Engine {
         name: StepName,
         processes: &dyn Processes,
     ) -> Result<Tensor, TrainError> {
-        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Arc::clone(&self.buckets));
+        let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut sums: Vec<Tensor> = buckets.ranges().map(Tensor::zeros_like).collect();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
         for round in 0..sharing.num_rounds() {

@@ -5,7 +5,7 @@ use super::fused::{num_stages, stage_of};
 use crate::TrainError;
 use crate::optim::{AdamW, Gradients};
 use crate::processes::{Pending, Processes};
-use std::sync::Arc;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::ModelConfig;
 
@@ -64,15 +64,15 @@ fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tenso
 /// The exchange of one step's gradients.
 pub struct Exchange<'a> {
     processes: &'a dyn Processes,
-    buckets: Arc<Buckets>,
+    buckets: Rc<Buckets>,
     /// What was started, with the rounded gradients where they are exchanged rounded.
     started: Vec<(Pending<'a>, Option<Tensor>)>,
     failed: Option<TrainError>,
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(processes: &'a dyn Processes, buckets: &Arc<Buckets>) -> Exchange<'a> {
-        Exchange { processes, buckets: Arc::clone(buckets), started: vec![], failed: None }
+    pub fn new(processes: &'a dyn Processes, buckets: &Rc<Buckets>) -> Exchange<'a> {
+        Exchange { processes, buckets: Rc::clone(buckets), started: vec![], failed: None }
     }
 
     /// The backward pass has gone through a stage: starts the buckets that are complete now.
@@ -81,7 +81,7 @@ impl<'a> Exchange<'a> {
             return;
         }
         let _no_grad = tch::no_grad_guard();
-        let buckets = Arc::clone(&self.buckets);
+        let buckets = Rc::clone(&self.buckets);
         // In the same order in all processes.
         for bucket in buckets.buckets.iter().skip(self.started.len()).take_while(|bucket| bucket.stage <= stage) {
             if self.failed.is_some() {
@@ -179,7 +179,7 @@ mod tests {
                 scope.spawn(move || {
                     let (optimizer, _) = optimizer(model);
                     let (gradients, views) = optimizer.zero_gradients();
-                    let buckets = Arc::new(Buckets::of_size(1 << 10, model, &optimizer, &gradients, Kind::Float));
+                    let buckets = Rc::new(Buckets::of_size(1 << 10, model, &optimizer, &gradients, Kind::Float));
                     assert!(buckets.buckets.len() > 10);
                     let mut exchange = Exchange::new(&processes, &buckets);
                     for stage in 0..num_stages(model) {
