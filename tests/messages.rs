@@ -170,7 +170,7 @@ mod with_torch {
         let message = train(&["--set", "model.block_size=256"], 1);
         assert!(message.contains("the grid is 2x2") && message.contains("16x16"), "{message}");
         let message = train(&["--set", "model.block_size=4", "--set", "model.factorized_bits=[6,6]"], 1);
-        assert!(message.contains("bits a token is 18") && message.contains("12"), "{message}");
+        assert!(message.contains("bits per token is 18") && message.contains("12"), "{message}");
         let message = train(&["--set", "model.block_size=4", "--set", "model.class_num=1"], 1);
         assert!(message.contains("classes"), "{message}");
         assert!(!out.exists(), "nothing is written for a cache that does not fit");

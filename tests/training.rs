@@ -135,7 +135,7 @@ fn a_model_of_fourteen_bits_trains_and_is_evaluated() {
     let (cache, run) = (made_up_cache(folder.path(), 12, 4, 14, 3), folder.path().join("run"));
     let arguments = arguments(&cache, &run, &["max_steps=60", "batch_size=6", "peak_lr=4e-3"]);
     let message = fails(&strs(&arguments), 1);
-    assert!(message.contains("bits a token is 14") && message.contains("factorized_bits"), "{message}");
+    assert!(message.contains("bits per token is 14") && message.contains("factorized_bits"), "{message}");
     json(&[&strs(&arguments)[..], &["--set", "model.factorized_bits=[4, 10]"]].concat());
     let rows = rows(&run);
     let (first, last) = (rows[0]["train/loss"].as_f64().unwrap(), rows[59]["train/loss"].as_f64().unwrap());

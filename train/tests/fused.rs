@@ -1,4 +1,4 @@
-//! The written-out training step against autograd over the same model, against finite differences, and against numbers
+//! The fused training step against autograd over the same model, against finite differences, and against numbers
 //! of the reference.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 

@@ -466,7 +466,7 @@ fn values_out_of_range_are_refused_by_key() {
         ("train.init_variant=average", "`raw` or `ema`"),
         ("train.lr=0", "no learning rate"),
         ("loss.lecam_loss_weight=-1", "no weight"),
-        ("train.epochs=0", "no number of epochs"),
+        ("train.epochs=0", "not a number of epochs"),
         ("train.ema_decay=2", "not within 0 to 1"),
     ] {
         let set = [set.to_string()];

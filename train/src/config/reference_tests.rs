@@ -92,7 +92,7 @@ fn a_file_of_another_kind_is_refused_with_the_command_that_takes_it() {
         ("model:\n  class_path: src.IBQ.models.cond_transformer_gpt.Net2NetTransformer", "no model of Open-MAGVIT2"),
         ("model:\n  class_path: src.Open_MAGVIT2.models.video.Other", "a model that is not here"),
         ("", "expected one"),
-        ("1: 2", "no text"),
+        ("1: 2", "not text"),
     ] {
         let error = refused(text);
         assert!(error.contains(part), "{text:?}: {error}");
