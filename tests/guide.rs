@@ -31,6 +31,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("llamagen/", "needs LlamaGen's output"),
     ("real.npy", "needs features of another network"),
     ("photos/tiny", "needs photographs that are not shipped"),
+    ("photos/small", "downloads"),
     ("runs/tiny", "needs the training of the shipped tokenizer"),
 ];
 

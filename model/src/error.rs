@@ -174,7 +174,7 @@ pub enum ModelError {
         reason: String,
     },
     /// A setting with an unknown value.
-    #[error("`{value}` is no {what}; expected {expected}")]
+    #[error("`{value}` is not a {what}; expected {expected}")]
     Setting {
         /// Which setting.
         what: &'static str,

@@ -30,6 +30,9 @@ const RECONSTRUCTED: &[&str] = &[
     "photos/n02691156/n02691156_0.JPEG",
     "photos/n09193705/n09193705_0.JPEG",
 ];
+/// The tokenizer that is built in, and the pixels that it is made for.
+const TOKENIZER: [&str; 2] = ["--tokenizer", "tiny-128"];
+const SIZE: &str = "128";
 /// Between two looks at a command that runs and at signals.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -47,14 +50,9 @@ pub fn run(args: &DemoArgs, global: &Global) -> anyhow::Result<()> {
     if !args.no_view && !global.json && std::io::stdout().is_terminal() && std::io::stdin().is_terminal() {
         demo.heading("The cache in a browser: open the address below; Ctrl-C ends it");
         let [cache, photos] = [demo.path("cache"), demo.path("photos")];
-        demo.step([
-            "view".into(),
-            cache.into(),
-            "--tokenizer".into(),
-            "tiny".into(),
-            "--source".into(),
-            photos.into(),
-        ])?;
+        let mut words: Vec<OsString> = vec!["view".into(), cache.into(), "--source".into(), photos.into()];
+        words.extend(TOKENIZER.map(OsString::from));
+        demo.step(words)?;
     }
     Ok(())
 }
@@ -84,14 +82,10 @@ impl Demo<'_> {
         ));
         photos::write(self.out)?;
         let [photos, cache] = [self.path("photos"), self.path("cache")];
-        let seconds = self.step([
-            "tokenize".into(),
-            photos.into(),
-            "--tokenizer".into(),
-            "tiny".into(),
-            "--out".into(),
-            cache.clone().into(),
-        ])?;
+        let mut words: Vec<OsString> = vec!["tokenize".into(), photos.into()];
+        words.extend(TOKENIZER.map(OsString::from));
+        words.extend(["--size".into(), SIZE.into(), "--out".into(), cache.clone().into()]);
+        let seconds = self.step(words)?;
         Ok(Tokenized { seconds, views: tokengrid_cache::Manifest::read(&cache)?.rows as u64 })
     }
 
@@ -103,11 +97,12 @@ impl Demo<'_> {
     }
 
     fn reconstruct(&self) -> anyhow::Result<()> {
-        self.heading("3/5  Reconstruct: photograph -> 256 tokens (576 bytes) -> picture");
+        self.heading("3/5  Reconstruct: photograph of 128 x 128 pixels -> 256 tokens (576 bytes) -> picture");
         let mut words: Vec<OsString> = vec!["reconstruct".into()];
         words.extend(RECONSTRUCTED.iter().map(|path| self.path(path).into()));
         let folder = self.path("reconstructions");
-        words.extend(["--tokenizer".into(), "tiny".into(), "--out".into(), folder.clone().into()]);
+        words.extend(TOKENIZER.map(OsString::from));
+        words.extend(["--size".into(), SIZE.into(), "--out".into(), folder.clone().into()]);
         self.step(words)?;
         self.copy(&folder.join("reconstructions.png"), "reconstructions.png")
     }
@@ -134,7 +129,7 @@ impl Demo<'_> {
         for (name, guidance) in [("samples", "1,1"), ("samples-guided", "1.5,1.2")] {
             let folder = self.path(name);
             let words = format!(
-                "--tokenizer tiny --num-per-class 3 --batch-size 18 --top-p 0.95 --seed 1 --cfg-scale {guidance}"
+                "--tokenizer tiny-128 --num-per-class 3 --batch-size 18 --top-p 0.95 --seed 1 --cfg-scale {guidance}"
             );
             let mut all: Vec<OsString> = vec!["sample".into(), "--checkpoint".into(), self.path("run").into()];
             all.extend(words.split(' ').map(OsString::from));
