@@ -10,6 +10,11 @@ use std::time::{Duration, Instant};
 /// Between two plain progress lines, where stderr is no terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
+/// A number of things, of which there may be one.
+pub fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 /// Progress of something countable: a bar on a terminal, else a line every few seconds.
 pub struct Meter {
     bar: ProgressBar,

@@ -213,7 +213,7 @@ fn the_bundled_photographs_are_learnt_below_two_thirds_of_their_bits() {
     // Nothing is known at first: 18 bits.
     assert!((losses[0] - 18.0 * 2f64.ln()).abs() < 1e-3, "{}", losses[0]);
     let last = losses[110..].iter().sum::<f64>() / 10.0;
-    assert!(last < 8.3, "{last} nats a token over the last ten steps, not two thirds of 12.48");
+    assert!(last < 8.3, "{last} nats per token over the last ten steps, not two thirds of 12.48");
 }
 
 #[test]

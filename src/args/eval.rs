@@ -29,7 +29,7 @@ pub enum EvalCommand {
         #[arg(value_name = "B.npy")]
         b: PathBuf,
     },
-    /// Teacher-forced loss of an autoregressive model over a cache, in nats a token.
+    /// Teacher-forced loss of an autoregressive model over a cache, in nats per token.
     Ar(EvalArArgs),
 }
 

@@ -14,7 +14,7 @@ pub fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: &Global
     let curves: Result<Vec<Curve>, _> =
         runs.iter().zip(&names).map(|(run, name)| curve(&run.join("metrics.jsonl"), key, name)).collect();
     let nats = ["train/loss", "train/loss_pre", "train/loss_post", "val/loss"].contains(&key);
-    let label = if nats { format!("{key} (nats a token)") } else { key.to_string() };
+    let label = if nats { format!("{key} (nats per token)") } else { key.to_string() };
     plot(&curves?, &Style { title: key, label: &label, smooth }, out)?;
     if global.json {
         return print_json(&json!({ "picture": out }));

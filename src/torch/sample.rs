@@ -9,7 +9,7 @@ use crate::exit::{CheckFailed, Usage};
 use crate::files::existing_target;
 use crate::ranks::ranks;
 use crate::signals;
-use crate::terminal::{Meter, print_json, seconds};
+use crate::terminal::{Meter, counted, print_json, seconds};
 use anyhow::Context;
 use cache::TokensToCache;
 use std::io::Read;
@@ -90,12 +90,15 @@ fn sample(
 
 fn print(outcome: &SampleOutcome, job: &SampleJob) {
     let SampleOutcome { images, images_now, waiting_for, seconds_per_image, .. } = outcome;
-    println!("{images} images ({images_now} now, {seconds_per_image:.2} s each, {})", seconds(outcome.seconds));
+    let images = counted(*images, "image");
+    println!("{images} ({images_now} now, {seconds_per_image:.2} s each, {})", seconds(outcome.seconds));
     match &outcome.grid {
         Some(grid) => println!("grid: {}", grid.display()),
         None => println!(
-            "rank {} of {} is done; the other ranks have {waiting_for} images to make, and the last one joins them",
-            job.rank, job.world_size
+            "rank {} of {} is done; the other ranks have {} to make, and the last one joins them",
+            job.rank,
+            job.world_size,
+            counted(*waiting_for, "image")
         ),
     }
 }

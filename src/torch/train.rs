@@ -7,7 +7,7 @@ use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
 use crate::ranks::ranks;
 use crate::signals;
-use crate::terminal::{Meter, print_json, seconds};
+use crate::terminal::{Meter, counted, print_json, seconds};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -101,9 +101,13 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
         return;
     }
     let (device, precision, threads) = (runtime.device, runtime.precision.name(), tch::get_num_threads());
-    eprintln!("{what}; {device:?}, {precision}, {threads} threads; settings in {}", out.join("config.toml").display());
+    eprintln!(
+        "{what}; {device:?}, {precision}, {}; settings in {}",
+        counted(threads as usize, "thread"),
+        out.join("config.toml").display()
+    );
     match from {
-        0 => eprintln!("{steps} steps"),
+        0 => eprintln!("{}", counted(steps as usize, "step")),
         _ => eprintln!("resuming at step {from} of {steps}"),
     }
 }
@@ -189,7 +193,7 @@ fn tokenizer(
     let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
     let (photos, excluded) = trainer.num_photos();
     let steps = (trainer.resumed_at(), trainer.steps());
-    print_start(out, &format!("{photos} photographs, {excluded} excluded"), &runtime, steps, global);
+    print_start(out, &format!("{}, {excluded} excluded", counted(photos, "photograph")), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
     signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
@@ -207,6 +211,6 @@ fn tokenizer(
     if global.json {
         return print_json(&json!({ "step": summary.step, "photos": summary.photos, "weights": summary.weights }));
     }
-    println!("step {}, {} photographs: {}", summary.step, summary.photos, summary.weights.display());
+    println!("step {}, {}: {}", summary.step, counted(summary.photos, "photograph"), summary.weights.display());
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::machine::{Machine, machine};
 use crate::args::{BenchIngestArgs, Global};
 use crate::commands::ingest as command;
 use crate::signals::{self, Stopped};
-use crate::terminal::print_json;
+use crate::terminal::{counted, print_json};
 use anyhow::Context;
 use serde::Serialize;
 use std::sync::Arc;
@@ -138,7 +138,8 @@ impl Bench {
 fn print(figures: &Figures) -> anyhow::Result<()> {
     let Figures { machine, images, bad, megabytes, threads, decode_only, one_thread, all_threads, .. } = figures;
     println!("{} ({} cores), load {:.1}; {}", machine.processor, machine.cores, machine.load, machine.version);
-    println!("{images} images ({bad} bad), {megabytes:.0} MB, recipe {}", figures.recipe);
+    let images = counted(*images, "image");
+    println!("{images} ({bad} bad), {megabytes:.0} MB, recipe {}", figures.recipe);
     let line = |what: &str, rate: &Rate| {
         println!("{what:<24} {:8.0} images/s {:8.0} images/CPU s", rate.per_second, rate.per_cpu_second);
     };

@@ -1,7 +1,7 @@
 //! Caches from and to other programs' files: `cache import`, `cache export`.
 
 use super::made::{check_apart, mode, report};
-use super::table::counted;
+use crate::terminal::counted;
 use crate::args::{ExportFormat, Global, ImportArgs};
 use crate::exit::Usage;
 use crate::terminal::print_json;

@@ -1,6 +1,6 @@
 //! What the manifest says: `cache info`.
 
-use super::table::counted;
+use crate::terminal::counted;
 use crate::args::Global;
 use crate::terminal::{bytes, print_json};
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! Looking at all rows of a cache: `cache stats`, `classes`, `diff`.
 
 use super::plot;
-use super::table::{Table, counted, shortened_apart};
+use super::table::{Table, shortened_apart};
+use crate::terminal::counted;
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
 use crate::files::{OwnFile, check_target};

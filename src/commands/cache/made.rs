@@ -1,6 +1,6 @@
 //! What commands have in common that make a cache or files out of one.
 
-use super::table::counted;
+use crate::terminal::counted;
 use crate::args::Global;
 use crate::exit::Usage;
 use crate::terminal::print_json;

@@ -1,6 +1,7 @@
 //! Looking at single rows of a cache: `cache show`, `head`, `find`.
 
-use super::table::{Table, counted};
+use super::table::Table;
+use crate::terminal::counted;
 use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
 use crate::printable;

@@ -119,11 +119,6 @@ fn shortened(text: &str, width: usize) -> String {
     left.chain(&['…']).chain(&characters[characters.len() - end..]).collect()
 }
 
-/// A number of things, of which there may be one.
-pub fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
 /// Columns of the terminal on stdout; what goes elsewhere is not bounded.
 pub fn terminal_columns() -> usize {
     terminal_size::terminal_size_of(std::io::stdout()).map_or(UNBOUNDED, |(width, _)| usize::from(width.0).max(20))

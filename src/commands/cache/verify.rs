@@ -1,6 +1,6 @@
 //! Is every byte what was written: `cache verify`.
 
-use super::table::counted;
+use crate::terminal::counted;
 use crate::args::Global;
 use crate::exit::CheckFailed;
 use crate::terminal::{Meter, bytes, print_json};

@@ -1,6 +1,6 @@
 //! What `ingest` found.
 
-use crate::terminal::seconds;
+use crate::terminal::{counted, seconds};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -135,7 +135,7 @@ impl Report {
         if self.skipped > 0 {
             println!("{} of them were there already", self.skipped);
         }
-        println!("{} views of {} px", self.views, self.size);
+        println!("{} of {} px", counted(self.views, "view"), self.size);
         if self.images > self.skipped {
             println!("{:.0} images/s ({})", self.images_per_second, seconds(self.seconds));
         }

@@ -6,7 +6,7 @@ use crate::args::{Global, MadeOfArgs};
 use crate::commands::cache::rows::QUARANTINE_ADVICE;
 use crate::exit::{CheckFailed, Usage};
 use crate::printable;
-use crate::terminal::print_json;
+use crate::terminal::{counted, print_json};
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
@@ -151,7 +151,8 @@ fn print_check(report: &CheckReport, difference: Option<&str>) {
         println!("{explanation}");
     }
     let CheckReport { images, rows, rows_wrong, bits, bits_wrong, bits_within_margin, .. } = report;
-    println!("{images} images, {rows} rows compared: {rows_wrong} rows disagree");
+    let (images, rows, wrong) = (counted(*images, "image"), counted(*rows, "row"), counted(*rows_wrong, "row"));
+    println!("{images}, {rows} compared: {wrong} wrong");
     println!(
         "{bits_wrong} of {bits} bits are wrong; {bits_within_margin} more differ within 1e-3 of 0, which is within the tolerance"
     );

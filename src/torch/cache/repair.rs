@@ -3,8 +3,8 @@
 use super::by_key::ImagesByKey;
 use super::origin::{Located, with_origin};
 use crate::args::{Global, MadeOfArgs};
-use crate::commands::cache::table::counted;
 use crate::exit::CheckFailed;
+use crate::terminal::counted;
 use crate::terminal::print_json;
 use std::path::Path;
 use tokengrid_cache::{Encoded, Manifest, QuarantineRecord, RepairReport};

@@ -3,7 +3,7 @@
 use crate::args::{EvalArArgs, Global};
 use crate::ranks::ranks;
 use crate::signals;
-use crate::terminal::print_json;
+use crate::terminal::{counted, print_json};
 use crate::torch::model;
 use crate::torch::processes::join;
 use serde_json::json;
@@ -31,10 +31,10 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
         }));
     }
     println!(
-        "loss {:.4} = {:.4} (low bits) + {:.4} (high bits), nats a token",
+        "loss {:.4} = {:.4} (low bits) + {:.4} (high bits), nats per token",
         result.loss, result.loss_pre, result.loss_post
     );
-    println!("{} tokens", result.tokens);
+    println!("{}", counted(result.tokens as usize, "token"));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ mod reconstruction;
 mod samples;
 
 use crate::args::{EvalCommand, Global, SizeArg};
-use crate::terminal::Meter;
+use crate::terminal::{Meter, counted};
 use tokengrid_eval::pictures::Cut;
 use tokengrid_eval::progress::{BadImage, Progress};
 
@@ -42,7 +42,7 @@ fn tell_bad(bad: &[BadImage]) {
     if bad.is_empty() {
         return;
     }
-    println!("{} images could not be used:", bad.len());
+    println!("{} could not be used:", counted(bad.len(), "image"));
     bad.iter().take(NAMED_BAD).for_each(|image| println!("  {}: {}", image.key, image.reason));
     if bad.len() > NAMED_BAD {
         println!("  and {} more; --json names all", bad.len() - NAMED_BAD);

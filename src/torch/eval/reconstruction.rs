@@ -5,7 +5,7 @@ use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
 use crate::files::{self, OwnFile, check_target};
 use crate::signals;
-use crate::terminal::{Meter, print_json, seconds};
+use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::torch::model;
 use anyhow::Context;
 use serde::Serialize;
@@ -161,7 +161,7 @@ fn print(report: &ReconstructionReport, args: &EvalReconstructionArgs) {
             println!("{name:<12} {value:.4}{unit}");
         }
     };
-    println!("{} images, size {}, {}", report.images, size_name(args.size), seconds(report.seconds));
+    println!("{}, size {}, {}", counted(report.images, "image"), size_name(args.size), seconds(report.seconds));
     figure("rFID", report.rfid, "");
     figure("PSNR", report.psnr, " dB");
     figure("SSIM", report.ssim, "");

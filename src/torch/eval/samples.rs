@@ -4,7 +4,7 @@ use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalSamplesArgs, Global, ProtocolArg};
 use crate::commands::ingest;
 use crate::exit::CheckFailed;
-use crate::terminal::{Meter, print_json, seconds};
+use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::torch::model;
 use crate::{files, signals};
 use serde::Serialize;
@@ -150,5 +150,5 @@ fn print(answer: &Answer) {
             println!("{name:<16} {value:.4}");
         }
     }
-    println!("{} pictures, {}", answer.images, seconds(answer.seconds));
+    println!("{}, {}", counted(answer.images, "picture"), seconds(answer.seconds));
 }

@@ -14,7 +14,7 @@
 use super::exchange::Folders;
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::{CheckFailed, Usage};
-use crate::terminal::print_json;
+use crate::terminal::{counted, print_json};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{JobPlan, Manifest, MergeInput, OpenMode, TokenCache, inspect, merge, views_extend};
@@ -77,7 +77,7 @@ fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<
             None => Ok(Some(job)),
             Some(images) if images == job.source.len() => Ok(None),
             Some(images) => {
-                let text = format!("{out} has a split `{name}` of {images} images, the source has {}", job.source.len());
+                let text = format!("{out} has a split `{name}` of {}, the source has {}", counted(images, "image"), job.source.len());
                 Err(CheckFailed(text).into())
             }
         };
@@ -111,8 +111,13 @@ pub fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()>
     }
     let cache = cache.display();
     match added {
-        0 => println!("{cache} lacks nothing: {} rows, content hash {}", info.rows, info.content_hash),
-        _ => println!("{added} rows added; {cache} has {} rows now, content hash {}", info.rows, info.content_hash),
+        0 => println!("{cache} lacks nothing: {}, content hash {}", counted(info.rows, "row"), info.content_hash),
+        _ => println!(
+            "{} added; {cache} has {} now, content hash {}",
+            counted(added, "row"),
+            counted(info.rows, "row"),
+            info.content_hash
+        ),
     }
     Ok(())
 }

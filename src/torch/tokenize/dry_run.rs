@@ -6,7 +6,7 @@ use crate::exit::CheckFailed;
 use crate::files;
 use crate::ranks;
 use crate::signals;
-use crate::terminal::{bytes, print_json, seconds};
+use crate::terminal::{bytes, counted, print_json, seconds};
 use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
 use std::path::Path;
@@ -60,11 +60,15 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
         }))?;
     } else {
         let (classes, excluded) = (source.classes().len(), source.excluded());
-        println!("{} images ({classes} classes, {excluded} excluded), {} rows", source.len(), plan.rows);
+        let (images, rows) = (counted(source.len(), "image"), counted(plan.rows, "row"));
+        println!(
+            "{images} ({}, {excluded} excluded), {rows}",
+            if classes == 1 { "1 class".to_owned() } else { format!("{classes} classes") }
+        );
         if done > 0 {
-            println!("{done} images are done already");
+            println!("{} done already", counted(done, "image"));
         }
-        println!("grid {grid} of {} bits: {} in {} files", grid.bits, bytes(plan.bytes), plan.files);
+        println!("grid {grid} of {} bits: {} in {}", grid.bits, bytes(plan.bytes), counted(plan.files, "file"));
         if let Some(free) = free {
             println!("disk: {} are needed while it runs, {} are free", bytes(needed), bytes(free));
         }

@@ -9,7 +9,7 @@ use crate::args::{Global, TokenizeArgs};
 use crate::commands::ingest;
 use crate::exit::{CheckFailed, Usage};
 use crate::ranks::ranks;
-use crate::terminal::{Meter, print_json, seconds};
+use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::{files, signals};
 use std::path::Path;
 use tokengrid_cache::VIEWS_MAX;
@@ -103,25 +103,32 @@ fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
 fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {
     let out = args.out.display();
     if outcome.images_now == 0 && outcome.published {
-        println!("{out} is complete already: {} rows; --overwrite would make it again", outcome.rows);
+        println!("{out} is complete already: {}; --overwrite would make it again", counted(outcome.rows, "row"));
         return Ok(());
     }
     let inputs = job.source.len() + job.source.excluded();
     let Outcome { images, quarantined, rows, .. } = outcome;
     if outcome.published {
         println!("{inputs} inputs = {images} encoded + {quarantined} quarantined + {} excluded", job.source.excluded());
-        println!("{rows} rows in {out}, content hash {}", outcome.content_hash.as_deref().unwrap_or_default());
+        println!(
+            "{} in {out}, content hash {}",
+            counted(*rows, "row"),
+            outcome.content_hash.as_deref().unwrap_or_default()
+        );
     } else {
         println!(
-            "rank {} of {} is done: {images} images, {rows} rows; other ranks are still at work",
-            job.rank, job.world_size
+            "rank {} of {} is done: {}, {}; other ranks are still at work",
+            job.rank,
+            job.world_size,
+            counted(*images, "image"),
+            counted(*rows, "row")
         );
     }
     if let (Some(stage), Some(share)) = (&outcome.slowest_stage, outcome.slowest_stage_share) {
         println!("slowest stage: {stage}, {:.0} % of the work", 100.0 * share);
     }
     if outcome.warned > 0 {
-        println!("{} images were encoded although their decoder complained about damage", outcome.warned);
+        println!("{} encoded although the decoder complained about damage", counted(outcome.warned, "image"));
     }
     let share = |part: f64| 100.0 * part / outcome.seconds.max(1e-9);
     println!(

@@ -35,7 +35,7 @@ pub struct StepReport {
     pub steps: u64,
     /// Passes over the images so far.
     pub epoch: f64,
-    /// Sum of both losses, nats a token.
+    /// Sum of both losses, nats per token.
     pub loss: f64,
     /// Throughput of all processes together.
     pub tokens_per_second: f64,
@@ -505,7 +505,7 @@ fn start(
 /// Teacher-forced losses over a whole cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluation {
-    /// Sum of both parts, nats a token.
+    /// Sum of both parts, nats per token.
     pub loss: f64,
     /// Low bits.
     pub loss_pre: f64,
