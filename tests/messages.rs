@@ -134,6 +134,24 @@ mod with_torch {
     }
 
     #[test]
+    fn one_is_not_said_as_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, cache) = (photos(folder.path(), 1, 1), folder.path().join("cache"));
+        let said = |command: &[&str]| {
+            let fixed = [text(&source), "--tokenizer", "tiny", "--size", "32"];
+            let output = tokengrid().args(command).args(fixed).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let planned = said(&["tokenize", "--dry-run", "--out", text(&cache)]);
+        assert!(planned.starts_with("1 image (1 class, 0 excluded), 1 row\n"), "{planned}");
+        let made = said(&["tokenize", "--out", text(&cache)]);
+        assert!(made.contains("\n1 row in "), "{made}");
+        let measured = said(&["eval", "reconstruction"]);
+        assert!(measured.starts_with("1 image, size 32, "), "{measured}");
+    }
+
+    #[test]
     fn configurations_suggest_the_nearest_key() {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("run.toml");
