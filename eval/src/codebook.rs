@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Counts of every code.
 #[derive(Debug)]
-pub struct CodeCounter {
+pub(crate) struct CodeCounter {
     counts: Vec<u64>,
     bits: u32,
 }

@@ -72,7 +72,7 @@ impl<'a> Collector<'a> {
     ///
     /// # Errors
     /// The device fails.
-    pub fn push_input(&mut self, input_bchw: &Tensor) -> Result<(), EvalError> {
+    pub(crate) fn push_input(&mut self, input_bchw: &Tensor) -> Result<(), EvalError> {
         self.flush()?;
         let features = self.inception.features_of_input(input_bchw)?;
         self.collected.add(&features)

@@ -8,7 +8,7 @@ use crate::EvalError;
 use tch::{Kind, Tensor};
 
 /// Neighbours that a ball reaches to.
-pub const NEIGHBOURS: usize = 3;
+pub(crate) const NEIGHBOURS: usize = 3;
 
 /// Rows whose distances to all others are held at a time.
 const BLOCK_ROWS: i64 = 1024;

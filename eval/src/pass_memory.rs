@@ -6,7 +6,7 @@ use tokengrid_sample::memory::available_bytes;
 
 /// What pictures take on their way through a tokenizer.
 #[derive(Debug, Clone, Copy)]
-pub struct PassMemory {
+pub(crate) struct PassMemory {
     /// Sides grow to multiples of this.
     factor: u64,
     /// Bytes for each of those pixels, at least: input and output of a layer in full resolution.

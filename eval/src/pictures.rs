@@ -10,7 +10,7 @@ use tokengrid_model::Picture;
 use tokengrid_sample::arrays::{ArrayError, Element, Npz};
 
 /// The array of pictures in an `.npz` file: bytes `[N, H, W, 3]`.
-pub const NPZ_PICTURES: &str = "arr_0";
+pub(crate) const NPZ_PICTURES: &str = "arr_0";
 
 /// What is cut out of the images of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Pictures {
     ///
     /// # Errors
     /// Unreadable, or without bytes `[N, H, W, 3]` called `arr_0`.
-    pub fn of_npz(path: &Path, limit: Option<usize>) -> Result<Pictures, EvalError> {
+    pub(crate) fn of_npz(path: &Path, limit: Option<usize>) -> Result<Pictures, EvalError> {
         let mut npz = Npz::open(path)?;
         if !npz.has(NPZ_PICTURES) {
             let what = format!("it holds {}; expected pictures, `{NPZ_PICTURES}`", npz.names());

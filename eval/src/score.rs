@@ -14,7 +14,7 @@ const SPLIT_IMAGES: usize = 5000;
 /// Picture i belongs to split i mod S. Folders that hold one class after the other (as `sample` writes them) would give splits
 /// of a few classes each if they were cut into runs, and a score that is far too low.
 #[derive(Debug)]
-pub struct Scorer {
+pub(crate) struct Scorer {
     splits: Vec<Split>,
     images: usize,
 }
@@ -40,7 +40,7 @@ pub struct Score {
 }
 
 /// The number of splits for so many pictures.
-pub fn usual_splits(images: usize) -> usize {
+pub(crate) fn usual_splits(images: usize) -> usize {
     ((images + SPLIT_IMAGES / 2) / SPLIT_IMAGES).max(1)
 }
 

@@ -124,7 +124,7 @@ mod cuda {
     /// use TensorFloat-32 in what is called the exact mode.
     ///
     /// libtorch has no C interface to them: they are looked up by the names that its C++ functions have.
-    pub fn allow_tf32(allowed: bool) -> Result<(), String> {
+    pub(crate) fn allow_tf32(allowed: bool) -> Result<(), String> {
         type Global = unsafe extern "C" fn() -> Context;
         type Set = unsafe extern "C" fn(Context, bool);
         // SAFETY: `at::globalContext()` of C++, which is called like this function of C.

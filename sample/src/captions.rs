@@ -11,7 +11,7 @@ const STRIP: usize = 18;
 const LETTERS: i32 = 12;
 
 /// `picture` below a strip with `text`, which is cut off at the picture's width.
-pub fn captioned(picture: &Picture, text: &str) -> Picture {
+pub(crate) fn captioned(picture: &Picture, text: &str) -> Picture {
     let height = picture.height + STRIP;
     let mut rgb = vec![255; picture.width * height * 3];
     rgb[picture.width * STRIP * 3..].copy_from_slice(&picture.rgb);

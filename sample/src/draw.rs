@@ -23,7 +23,7 @@ pub struct Rule {
 
 impl Rule {
     /// Whether the most likely token is taken, whatever the random number.
-    pub fn is_greedy(&self) -> bool {
+    pub(crate) fn is_greedy(&self) -> bool {
         self.top_k == 1 || self.temperature < COLDEST
     }
 }
@@ -42,7 +42,7 @@ pub struct Facts {
 
 /// Draws from rows; its memory is used again for every row.
 #[derive(Debug, Default)]
-pub struct RowDraw {
+pub(crate) struct RowDraw {
     logits_v: Vec<f32>,
     scratch: Scratch,
 }
@@ -56,7 +56,7 @@ impl RowDraw {
     }
 
     /// [`RowDraw::draw`], and what the token was drawn from.
-    pub fn draw_with_facts(
+    pub(crate) fn draw_with_facts(
         &mut self,
         cond_v: &[f32],
         uncond_v: Option<&[f32]>,

@@ -23,7 +23,7 @@ impl Failure {
 
 /// See the module.
 #[derive(Debug)]
-pub struct LateFile {
+pub(crate) struct LateFile {
     file: AtomicFile,
     failure: Failure,
     has_failed: bool,

@@ -163,7 +163,7 @@ impl<'a> Sampler<'a> {
     ///
     /// # Panics
     /// When tokens are drawn on a GPU: make the sampler with [`Sampler::over`].
-    pub fn sample_with_facts(
+    pub(crate) fn sample_with_facts(
         &mut self,
         wanted: &[Wanted],
         facts_bn: &mut Vec<[Facts; 2]>,

@@ -75,7 +75,7 @@ pub struct Resolved<C> {
 
 impl<C> Resolved<C> {
     /// Whether `section.key` was typed, in the file, by flag or by preset.
-    pub fn is_typed(&self, key: &str) -> bool {
+    pub(crate) fn is_typed(&self, key: &str) -> bool {
         let (section, key) = key.split_once('.').unwrap_or((key, ""));
         self.typed.get(section).and_then(Value::as_table).is_some_and(|section| section.contains_key(key))
     }

@@ -19,9 +19,9 @@ pub struct LossScale {
 
 impl LossScale {
     /// The first factor.
-    pub const INITIAL: f64 = 65536.0;
+    pub(crate) const INITIAL: f64 = 65536.0;
     /// Steps without overflow after which the factor is doubled.
-    pub const GROWTH_STEPS: u64 = 2000;
+    pub(crate) const GROWTH_STEPS: u64 = 2000;
 
     /// It grows no further: no gradient of use is so small, and JSON gives every power of two up to it back to the bit.
     pub const MAX: f64 = (1u64 << 40) as f64;
@@ -29,7 +29,7 @@ impl LossScale {
     /// No scaling.
     pub const OFF: LossScale = LossScale { dynamic: false, ..LossScale::DYNAMIC };
 
-    /// A factor that adapts, starting at [`LossScale::INITIAL`].
+    /// A factor that adapts, starting at `LossScale::INITIAL`.
     pub const DYNAMIC: LossScale =
         LossScale { factor: LossScale::INITIAL, good_steps: 0, skipped_steps: 0, dynamic: true };
 
@@ -49,7 +49,7 @@ impl LossScale {
     }
 
     /// Whether the factor fell so far that overflow cannot be its fault.
-    pub fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         !self.dynamic || self.factor < 1.0
     }
 }

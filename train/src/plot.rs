@@ -38,7 +38,7 @@ impl Curve {
     /// The curve without its noise: at every point the value there of the straight line that fits the values best (least
     /// squares), where one that lies `n` points away counts `weight^n` as much; 0 (nothing changes) to below 1. Unlike a mean
     /// of the past it neither lags behind a falling curve nor leaves a straight line, at the ends either.
-    pub fn smoothed(&self, weight: f64) -> Curve {
+    pub(crate) fn smoothed(&self, weight: f64) -> Curve {
         let values: Vec<f64> = self.points.iter().map(|point| point.1).collect();
         let before = Moments::of(values.iter().copied(), weight);
         let mut after = Moments::of(values.iter().rev().copied(), weight);
@@ -103,7 +103,7 @@ pub struct Style<'a> {
     pub title: &'a str,
     /// The vertical axis, with its unit.
     pub label: &'a str,
-    /// Weight of [`Curve::smoothed`]; above 0 the values themselves are drawn faintly behind.
+    /// Weight of `Curve::smoothed`; above 0 the values themselves are drawn faintly behind.
     pub smooth: f64,
 }
 

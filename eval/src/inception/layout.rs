@@ -167,7 +167,7 @@ fn block_7(name: &'static str, pool: Pool) -> BlockLayout {
 
 impl BlockLayout {
     /// The published name of one of its layers.
-    pub fn full_name(&self, layer: &Layer) -> String {
+    pub(crate) fn full_name(&self, layer: &Layer) -> String {
         if self.name.is_empty() { layer.name.to_string() } else { format!("{}.{}", self.name, layer.name) }
     }
 

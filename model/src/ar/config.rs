@@ -56,7 +56,7 @@ impl ModelConfig {
     }
 
     /// Width of a head.
-    pub fn head_dim(&self) -> i64 {
+    pub(crate) fn head_dim(&self) -> i64 {
         self.dim / self.n_head
     }
 
@@ -117,7 +117,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// Text that is no such configuration, or a model that cannot be built.
-    pub fn of_toml(text: &str) -> Result<ModelConfig, String> {
+    pub(crate) fn of_toml(text: &str) -> Result<ModelConfig, String> {
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| e.message().to_string())?;
         if let Some(other) = table.keys().find(|section| !SECTIONS.contains(&section.as_str())) {
             return Err(format!("unknown section `{other}`"));

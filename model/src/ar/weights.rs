@@ -174,7 +174,7 @@ impl ArWeights {
     ///
     /// # Errors
     /// The folder is neither.
-    pub fn file_in(folder: &Path) -> Result<PathBuf, ModelError> {
+    pub(crate) fn file_in(folder: &Path) -> Result<PathBuf, ModelError> {
         Ok(checkpoint_in(folder)?.join("model.safetensors"))
     }
 

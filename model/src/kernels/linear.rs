@@ -36,7 +36,7 @@ impl Rows {
     }
 
     /// Row `row`, to be written.
-    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+    pub(crate) fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.stride..][..self.width]
     }
 
@@ -47,7 +47,7 @@ impl Rows {
     }
 
     /// All values with the gaps between rows, and the distance from row to row.
-    pub fn parts_mut(&mut self) -> (&mut [f32], usize) {
+    pub(crate) fn parts_mut(&mut self) -> (&mut [f32], usize) {
         (&mut self.values, self.stride)
     }
 }

@@ -36,7 +36,7 @@ impl Matrix {
     ///
     /// # Panics
     /// When the tensor is neither.
-    pub fn copy_of(tensor: &Tensor) -> Matrix {
+    pub(crate) fn copy_of(tensor: &Tensor) -> Matrix {
         let copy = tensor.detach().contiguous().copy();
         let copy = if copy.dim() == 1 { copy.view([1, -1]) } else { copy };
         // SAFETY: nobody else has the copy.

@@ -161,7 +161,7 @@ unsafe fn strips_by_panel<S: Simd>(s: S, rows: usize, a: &[f32], a_stride: usize
 /// # Panics
 /// When the slices do not have these sizes.
 #[inline(always)]
-pub fn multiply_panel<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut [f32], k: usize) {
+pub(crate) fn multiply_panel<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut [f32], k: usize) {
     let rows = c.len() / PANEL;
     assert!(k > 0 && a.len() == rows * k && b.len() == k * PANEL && c.len() == rows * PANEL);
     // SAFETY: `c` has just these rows.

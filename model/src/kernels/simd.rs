@@ -6,10 +6,10 @@
 use std::sync::OnceLock;
 
 /// Vectors of a kernel's inner loop: two side by side.
-pub const VECTORS: usize = 2;
+pub(crate) const VECTORS: usize = 2;
 
 /// The widest vector, in floats.
-pub const LANES_MAX: usize = 16;
+pub(crate) const LANES_MAX: usize = 16;
 
 /// An instruction set. A value of it is the proof that the processor has it.
 pub trait Simd: Copy {
@@ -17,7 +17,7 @@ pub trait Simd: Copy {
     type V: Copy;
     /// Floats of a vector.
     const LANES: usize;
-    /// Rows of results that fit the registers, [`VECTORS`] vectors each.
+    /// Rows of results that fit the registers, `VECTORS` vectors each.
     const ROWS: usize;
 
     /// Reads a vector.
@@ -125,7 +125,7 @@ impl Level {
 
 /// `x * sigmoid(x)`, within 2 units in the last place.
 #[inline(always)]
-pub fn swish<S: Simd>(s: S, x: S::V) -> S::V {
+pub(crate) fn swish<S: Simd>(s: S, x: S::V) -> S::V {
     let negative = s.sub(s.splat(0.0), x);
     s.div(x, s.add(s.splat(1.0), exp(s, negative)))
 }
@@ -230,13 +230,13 @@ mod x86 {
     use std::arch::x86_64::*;
 
     /// Whether the processor has what [`super::Level::Avx2`] stands for.
-    pub fn has_avx2() -> bool {
+    pub(crate) fn has_avx2() -> bool {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
     /// Whether it has what [`super::Level::Avx512`] stands for beyond that: all server processors since 2017, and not the ones
     /// with a part of it before them.
-    pub fn has_avx512() -> bool {
+    pub(crate) fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512bw")
@@ -245,19 +245,19 @@ mod x86 {
 
     /// Runs `kernel` compiled for AVX-512.
     #[target_feature(enable = "avx512f,avx2,fma")]
-    pub fn with_avx512<K: Kernel>(kernel: K) {
+    pub(crate) fn with_avx512<K: Kernel>(kernel: K) {
         kernel.run(Avx512(()));
     }
 
     /// Runs `kernel` compiled for AVX2.
     #[target_feature(enable = "avx2,fma")]
-    pub fn with_avx2<K: Kernel>(kernel: K) {
+    pub(crate) fn with_avx2<K: Kernel>(kernel: K) {
         kernel.run(Avx2(()));
     }
 
     /// Made by [`with_avx512`] alone.
     #[derive(Clone, Copy)]
-    pub struct Avx512(());
+    pub(crate) struct Avx512(());
 
     /// Made by [`with_avx2`] alone.
     #[derive(Clone, Copy)]

@@ -73,7 +73,7 @@ impl Conv {
     }
 
     /// An input in the layout that the convolutions prefer, which their results then have too.
-    pub fn arrange(&self, x_bchw: &Tensor) -> Tensor {
+    pub(crate) fn arrange(&self, x_bchw: &Tensor) -> Tensor {
         if prefers_channels_last(&self.weight) { channels_last(x_bchw) } else { x_bchw.shallow_clone() }
     }
 
@@ -87,7 +87,7 @@ impl Conv {
     }
 
     /// Whether the CPU's own kernels can take the place of libtorch's: fp32 on the CPU, and no gradients.
-    pub fn suits_kernels(&self) -> bool {
+    pub(crate) fn suits_kernels(&self) -> bool {
         self.kind() == tch::Kind::Float && self.weight.device() == tch::Device::Cpu && !self.weight.requires_grad()
     }
 }

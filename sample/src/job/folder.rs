@@ -188,7 +188,7 @@ fn read(out: &Path) -> Result<Option<Recorded>, SampleError> {
 }
 
 /// A hash of all that decides what an image looks like, but its class and number.
-pub fn settings_of(job: &SampleJob) -> String {
+pub(crate) fn settings_of(job: &SampleJob) -> String {
     let model = &job.model.config;
     let all = serde_json::json!({
         "model": job.model_fingerprint, "n_head": model.n_head, "block_size": model.block_size,
@@ -247,7 +247,7 @@ fn remove(path: &Path) -> Result<(), SampleError> {
 }
 
 /// Files of one image.
-pub struct ImageFiles {
+pub(crate) struct ImageFiles {
     pub picture: PathBuf,
     pub tokens: PathBuf,
     /// Heat maps, and the numbers behind them.
@@ -267,7 +267,7 @@ impl ImageFiles {
     }
 
     /// Makes the folders that the files lie in.
-    pub fn make_folders(&self, diagnostics: bool) -> Result<(), SampleError> {
+    pub(crate) fn make_folders(&self, diagnostics: bool) -> Result<(), SampleError> {
         let more = self.diagnostics.iter().filter(|_| diagnostics);
         for folder in [&self.picture, &self.tokens].into_iter().chain(more).filter_map(|file| file.parent()) {
             std::fs::create_dir_all(folder).map_err(SampleError::io("create", folder))?;

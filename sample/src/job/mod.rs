@@ -32,7 +32,7 @@ use tokengrid_model::weights::tensors_fingerprint;
 use tokengrid_model::{Params, Picture, Runtime, Tokenizer};
 
 /// Images of a run at most: a list of them is held in memory.
-pub const IMAGES_MAX: usize = 1 << 24;
+pub(crate) const IMAGES_MAX: usize = 1 << 24;
 
 /// Everything that a run needs.
 pub struct SampleJob<'a> {

@@ -14,7 +14,7 @@ use tokengrid_model::Picture;
 const PIXELS_MAX: u64 = 1 << 28;
 
 /// Keyword of the text chunk. The text is a [`Record`] in JSON.
-pub const KEYWORD: &str = "tokengrid";
+pub(crate) const KEYWORD: &str = "tokengrid";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
@@ -67,7 +67,7 @@ pub fn find(picture: &Path, beside: &Path, settings: &str) -> Found {
 }
 
 /// The settings that a picture of ours names; `None` for any other file.
-pub fn settings_of(picture: &Path) -> Option<String> {
+pub(crate) fn settings_of(picture: &Path) -> Option<String> {
     let (_, record) = open(BufReader::new(File::open(picture).ok()?))?;
     record.map(|record| record.settings)
 }

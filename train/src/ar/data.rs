@@ -201,7 +201,7 @@ impl Prefetch {
     }
 
     /// Time spent waiting for data since the last call.
-    pub fn take_waited(&mut self) -> Duration {
+    pub(crate) fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
 }

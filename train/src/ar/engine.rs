@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Takes so many samples in each step, of all processes together, from now on.
-    pub fn set_global_batch(&mut self, samples: usize) {
+    pub(crate) fn set_global_batch(&mut self, samples: usize) {
         self.global_batch = Some(samples);
     }
 
@@ -153,7 +153,7 @@ impl Engine {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
         let resumes = processes.any(read.is_some())?;
         if processes.world_size() > 1 {
             self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;

@@ -22,7 +22,7 @@ struct Bucket {
 
 /// The buckets of a model, in the order in which they are started.
 #[derive(Debug)]
-pub struct Buckets {
+pub(crate) struct Buckets {
     buckets: Vec<Bucket>,
     /// What is exchanged.
     kind: Kind,
@@ -62,7 +62,7 @@ fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tenso
 }
 
 /// The exchange of one step's gradients.
-pub struct Exchange<'a> {
+pub(crate) struct Exchange<'a> {
     processes: &'a dyn Processes,
     buckets: Rc<Buckets>,
     /// What was started, with the rounded gradients where they are exchanged rounded.

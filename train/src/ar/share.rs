@@ -45,17 +45,17 @@ impl Sharing {
     }
 
     /// Rounds in which the blocks are dealt out.
-    pub fn num_rounds(&self) -> usize {
+    pub(crate) fn num_rounds(&self) -> usize {
         self.num_blocks().div_ceil(self.world_size)
     }
 
     /// Processes that have a block in a round: ranks from 0.
-    pub fn num_dealt(&self, round: usize) -> usize {
+    pub(crate) fn num_dealt(&self, round: usize) -> usize {
         (self.num_blocks() - round * self.world_size).min(self.world_size)
     }
 
     /// The blocks of a process, round by round.
-    pub fn of_rank(&self, rank: usize) -> Vec<MicroBatch> {
+    pub(crate) fn of_rank(&self, rank: usize) -> Vec<MicroBatch> {
         (rank..self.num_blocks()).step_by(self.world_size).map(|index| self.at(index)).collect()
     }
 

@@ -8,7 +8,7 @@ pub struct Gradients(pub(super) Vec<Tensor>);
 
 impl Gradients {
     /// The tensors themselves, one a group.
-    pub fn flats(&self) -> &[Tensor] {
+    pub(crate) fn flats(&self) -> &[Tensor] {
         &self.0
     }
 
@@ -52,7 +52,7 @@ impl Gradients {
     }
 
     /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
-    pub fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
+    pub(crate) fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
         let norm = Tensor::stack(&squares, 0).sum(Kind::Double).sqrt();
         let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0).to_kind(Kind::Float);

@@ -67,7 +67,7 @@ impl AdamW {
         Self::sharded(params, config, device, Shard::WHOLE)
     }
 
-    /// As [`AdamW::new`], with a part of the moments: see [`AdamW::gather_parameters`].
+    /// As [`AdamW::new`], with a part of the moments: see `AdamW::gather_parameters`.
     pub fn sharded(params: &Params, config: AdamWConfig, device: Device, shard: Shard) -> (AdamW, Params) {
         let (matrices, vectors): (Vec<_>, Vec<_>) = params.iter().partition(|(_, tensor)| tensor.dim() >= 2);
         let vector_decay = if config.weight_decay_on_norms { config.weight_decay } else { 0.0 };
@@ -109,12 +109,12 @@ impl AdamW {
     }
 
     /// Updates so far.
-    pub fn num_steps(&self) -> i64 {
+    pub(crate) fn num_steps(&self) -> i64 {
         self.step
     }
 
     /// Goes on as after so many updates.
-    pub fn set_num_steps(&mut self, steps: i64) {
+    pub(crate) fn set_num_steps(&mut self, steps: i64) {
         self.step = steps;
     }
 
@@ -147,7 +147,7 @@ impl AdamW {
     }
 
     /// Gradients that were collected by parameter; a parameter without one has a gradient of zero.
-    pub fn gradients_of(&self, by_name: &HashMap<String, Tensor>) -> Gradients {
+    pub(crate) fn gradients_of(&self, by_name: &HashMap<String, Tensor>) -> Gradients {
         let _no_grad = tch::no_grad_guard();
         let flat = |group: &Group| {
             let part = |(name, leaf): &(String, Tensor)| {
@@ -201,7 +201,7 @@ impl AdamW {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn save_moments(&self, path: &Path, moments: &Moments) -> Result<(), TrainError> {
+    pub(crate) fn save_moments(&self, path: &Path, moments: &Moments) -> Result<(), TrainError> {
         let mut tensors = vec![];
         for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
             for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
@@ -228,7 +228,7 @@ impl AdamW {
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
+    pub(crate) fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
         let _no_grad = tch::no_grad_guard();
         let saved = Weights::open(path)?;
         let step = saved.tensor("step")?.int64_value(&[]);

@@ -45,7 +45,7 @@ impl AdamW {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn gather_parameters(&self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn gather_parameters(&self, processes: &dyn Processes) -> Result<(), TrainError> {
         if self.shard.world_size == 1 {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl AdamW {
     }
 
     /// Goes on with these moments.
-    pub fn set_moments(&mut self, moments: &Moments) {
+    pub(crate) fn set_moments(&mut self, moments: &Moments) {
         let _no_grad = tch::no_grad_guard();
         self.step = moments.step;
         let shard = self.shard;
@@ -97,7 +97,7 @@ impl AdamW {
     }
 
     /// Moments of zero, whole, on the host.
-    pub fn blank_moments(&self) -> Moments {
+    pub(crate) fn blank_moments(&self) -> Moments {
         let blank = |group: &super::Group| {
             let len = group.flat.numel() as i64;
             [(); 2].map(|()| Tensor::zeros([len], (Kind::Float, Device::Cpu)))
@@ -111,7 +111,7 @@ impl Moments {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
         self.groups.iter().flatten().try_for_each(|moment| processes.broadcast(moment))?;
         let step = Tensor::from_slice(&[self.step]);
         processes.broadcast(&step)?;

@@ -5,7 +5,7 @@ use super::ffi::Listen;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 /// The variable with which users of PyTorch choose a network interface.
-pub const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
+pub(crate) const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
 
 /// The address that packets towards `host` leave from. Nothing is sent.
 pub fn towards(host: &str, port: u16) -> std::io::Result<IpAddr> {

@@ -85,7 +85,7 @@ pub fn quiet() {
 
 /// A connection to a TCP store. Calls may block for as long as the server does not answer: see `Store`.
 #[derive(Debug)]
-pub struct RawStore(NonNull<StoreRef>);
+pub(crate) struct RawStore(NonNull<StoreRef>);
 
 // SAFETY: a TCPStore may be used from any thread.
 unsafe impl Send for RawStore {}
@@ -138,14 +138,14 @@ impl Drop for RawStore {
 
 /// A group of processes that exchange tensors.
 #[derive(Debug)]
-pub struct RawGroup(NonNull<GroupRef>);
+pub(crate) struct RawGroup(NonNull<GroupRef>);
 
 // SAFETY: c10d's groups have no ties to the thread that made them.
 unsafe impl Send for RawGroup {}
 
 /// What a group says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupFacts {
+pub(crate) struct GroupFacts {
     pub name: String,
     pub rank: usize,
     pub world_size: usize,
@@ -154,7 +154,7 @@ pub struct GroupFacts {
 
 /// Where Gloo listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
+pub(crate) enum Listen {
     /// At an address or host name of this machine.
     Address(String),
     /// At a network interface.
@@ -163,7 +163,7 @@ pub enum Listen {
 
 impl RawGroup {
     /// Connects to all other processes of a group over Gloo; keys of the store begin with `prefix`. Blocks until they are there.
-    pub fn gloo(
+    pub(crate) fn gloo(
         store: &RawStore,
         prefix: &str,
         (rank, world_size): (usize, usize),
@@ -212,7 +212,7 @@ impl RawGroup {
     }
 
     /// Starts to replace a tensor by that of the process `root`.
-    pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<RawWork, Failure> {
+    pub(crate) fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<RawWork, Failure> {
         let mut work = null_mut();
         // SAFETY: as in `sum`.
         outcome(unsafe { c10d_broadcast(self.0.as_ptr(), tensor.as_ptr().cast(), root as c_int, &mut work) })?;
@@ -220,7 +220,7 @@ impl RawGroup {
     }
 
     /// Starts to fill `gathered [W, ..]` with the tensors of all processes.
-    pub fn all_gather(&self, gathered: &Tensor, tensor: &Tensor) -> Result<RawWork, Failure> {
+    pub(crate) fn all_gather(&self, gathered: &Tensor, tensor: &Tensor) -> Result<RawWork, Failure> {
         let mut work = null_mut();
         // SAFETY: as in `sum`.
         outcome(unsafe {
@@ -239,7 +239,7 @@ impl Drop for RawGroup {
 
 /// An exchange that was started.
 #[derive(Debug)]
-pub struct RawWork(NonNull<WorkRef>);
+pub(crate) struct RawWork(NonNull<WorkRef>);
 
 // SAFETY: c10d's works may be waited for by any thread.
 unsafe impl Send for RawWork {}

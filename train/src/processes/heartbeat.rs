@@ -29,7 +29,7 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// What the thread and the process share.
 #[derive(Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     rank: usize,
     world_size: usize,
     holder: Holder,
@@ -69,16 +69,16 @@ impl Pulse {
     }
 
     /// Steps that this process has done.
-    pub fn note_steps(&self, steps: u64) {
+    pub(crate) fn note_steps(&self, steps: u64) {
         self.steps.store(steps, Ordering::Relaxed);
     }
 
-    pub fn note_exchange(&self) {
+    pub(crate) fn note_exchange(&self) {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An exchange failed: somebody is gone.
-    pub fn suspect(&self) {
+    pub(crate) fn suspect(&self) {
         self.suspects.store(true, Ordering::Relaxed);
     }
 
@@ -97,7 +97,7 @@ impl Pulse {
     }
 
     /// Waits for a verdict.
-    pub fn verdict_within(&self, limit: Duration) -> Option<Verdict> {
+    pub(crate) fn verdict_within(&self, limit: Duration) -> Option<Verdict> {
         let deadline = Instant::now() + limit;
         loop {
             match self.verdict() {
@@ -115,7 +115,7 @@ impl Pulse {
 
 /// The thread; it ends with this value.
 #[derive(Debug)]
-pub struct Heartbeat {
+pub(crate) struct Heartbeat {
     pulse: Arc<Pulse>,
     thread: Option<JoinHandle<()>>,
 }

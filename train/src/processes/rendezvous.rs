@@ -57,7 +57,7 @@ impl Fact {
 
 /// This process, as it comes to the meeting.
 #[derive(Debug, Clone)]
-pub struct Guest<'a> {
+pub(crate) struct Guest<'a> {
     pub rank: usize,
     pub world_size: usize,
     /// Its address towards the store.
@@ -69,7 +69,7 @@ pub struct Guest<'a> {
 
 /// The outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meeting {
+pub(crate) struct Meeting {
     /// Prefix of all keys of this meeting.
     pub epoch: String,
     /// Addresses by rank.

@@ -7,14 +7,14 @@ use crossbeam::channel::{Sender, bounded};
 use std::time::Duration;
 
 /// How long a store may take to answer.
-pub const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// Requests that may wait for the thread: a caller waits for each, so there is rarely more than one.
 const QUEUE: usize = 4;
 
 /// Why a store gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// None within the deadline.
     Silent,
     /// The connection is lost, or was never made.
@@ -49,7 +49,7 @@ impl Store {
     }
 
     /// Another connection, for a process group.
-    pub fn another_raw(&self) -> Result<RawStore, StoreError> {
+    pub(crate) fn another_raw(&self) -> Result<RawStore, StoreError> {
         self.ask(RawStore::another)
     }
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// Who failed, and how that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It ended: by an error of its own, or killed.
     Gone { rank: usize, step: u64 },
     /// It neither ends nor shows a sign of life.
@@ -22,11 +22,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn store_silent(holder: Holder, seconds: u64) -> Verdict {
+    pub(crate) fn store_silent(holder: Holder, seconds: u64) -> Verdict {
         Verdict::StoreSilent { is_agent: holder == Holder::Agent, seconds }
     }
 
-    pub fn store_gone(holder: Holder, step: u64) -> Verdict {
+    pub(crate) fn store_gone(holder: Holder, step: u64) -> Verdict {
         Verdict::StoreGone { is_agent: holder == Holder::Agent, step }
     }
 }

@@ -35,7 +35,7 @@ const CONFIG: &str = "config.toml";
 
 /// The folder of one run, which no other process opens while this value lives.
 #[derive(Debug)]
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
     config_toml: String,
     /// The configuration that was in the folder.

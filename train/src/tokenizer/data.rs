@@ -97,7 +97,7 @@ impl PhotoSet {
     }
 
     /// Photographs that turned out to be broken so far.
-    pub fn num_bad(&self) -> usize {
+    pub(crate) fn num_bad(&self) -> usize {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner).known.len()
     }
 
@@ -224,7 +224,7 @@ impl Crops {
     }
 
     /// Time spent waiting for crops since the last call.
-    pub fn take_waited(&mut self) -> Duration {
+    pub(crate) fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
 }

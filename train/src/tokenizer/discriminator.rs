@@ -51,7 +51,7 @@ impl PatchGan {
     }
 
     /// Side of the grid of logits for images of `side` pixels; 0 or less where they are too small.
-    pub fn logits_side(self, side: i64) -> i64 {
+    pub(crate) fn logits_side(self, side: i64) -> i64 {
         self.layers().iter().fold(side, |side, layer| (side + 2 - KERNEL).div_euclid(layer.stride) + 1)
     }
 
@@ -93,7 +93,7 @@ impl PatchGan {
     }
 
     /// Name and shape of every running statistic.
-    pub fn running_tensors(self) -> Vec<(String, Vec<i64>)> {
+    pub(crate) fn running_tensors(self) -> Vec<(String, Vec<i64>)> {
         let norms = self.layers().into_iter().filter(|layer| layer.has_norm);
         let names = norms.flat_map(|layer| {
             let at = |what: &str| (format!("{PREFIX}{}.{what}", layer.index + 1), vec![layer.channels.1]);
@@ -103,7 +103,7 @@ impl PatchGan {
     }
 
     /// Fresh running statistics on `device`: means 0, variances 1.
-    pub fn initial_running(self, device: Device) -> Params {
+    pub(crate) fn initial_running(self, device: Device) -> Params {
         let fresh = |(name, shape): (String, Vec<i64>)| {
             let value = if name.ends_with("running_var") { 1.0 } else { 0.0 };
             (name, Tensor::full(shape.as_slice(), value, (Kind::Float, device)))

@@ -35,7 +35,7 @@ impl Losses {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn shared_values(&self, processes: &dyn Processes) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    pub(crate) fn shared_values(&self, processes: &dyn Processes) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let own = self.values();
         if processes.world_size() == 1 {
             return Ok(own);
@@ -52,7 +52,7 @@ impl Learner {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }

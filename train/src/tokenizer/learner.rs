@@ -224,7 +224,7 @@ impl Learner {
     ///
     /// # Errors
     /// As there; another process is gone.
-    pub fn batch_among(
+    pub(crate) fn batch_among(
         &mut self,
         images_bchw: &Tensor,
         lr: f64,

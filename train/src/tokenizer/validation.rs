@@ -176,7 +176,7 @@ pub fn validate(
 ///
 /// # Errors
 /// As there; another process is gone.
-pub fn validate_among(
+pub(crate) fn validate_among(
     tokenizer: &Tokenizer,
     set: &ValidationSet,
     options: &ValidationOptions,

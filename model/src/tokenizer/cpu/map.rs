@@ -37,7 +37,7 @@ impl Map {
     }
 
     /// Makes room for the sums of `strips` strips, all 0.
-    pub fn clear_sums(&mut self, strips: usize) {
+    pub(crate) fn clear_sums(&mut self, strips: usize) {
         self.sums.clear();
         self.sums.resize(strips * 2 * self.c, 0.0);
     }

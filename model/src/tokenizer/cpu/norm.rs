@@ -8,7 +8,7 @@ const GROUPS: usize = 32;
 const EPS: f64 = 1e-6;
 
 /// `value * scale + shift` for every channel: a norm with the statistics worked in.
-pub struct Affine {
+pub(crate) struct Affine {
     scale: Vec<f32>,
     shift: Vec<f32>,
     swish: bool,
@@ -47,7 +47,7 @@ impl Affine {
     }
 
     /// Applies it in place, sums included, for another norm to follow; not with swish, after which they are unknown.
-    pub fn apply_with_sums(&self, level: Level, x: &mut Map) {
+    pub(crate) fn apply_with_sums(&self, level: Level, x: &mut Map) {
         assert!(!self.swish);
         self.apply_in_place(level, x);
         let count = (x.h * x.w) as f64;
@@ -63,7 +63,7 @@ impl Affine {
     }
 
     /// Applies it in place.
-    pub fn apply_in_place(&self, level: Level, x: &mut Map) {
+    pub(crate) fn apply_in_place(&self, level: Level, x: &mut Map) {
         let row = x.row();
         x.data.par_chunks_mut(row).for_each(|y| level.run(Row { affine: self, x: None, y }));
     }

@@ -13,7 +13,7 @@ const PIXELS: usize = 32;
 
 /// A convolution with a square kernel of odd side, padded by half of it, with any stride and any channels.
 #[derive(Debug)]
-pub struct Patches {
+pub(crate) struct Patches {
     /// Panels of output channels, `[kernel * kernel * in][PANEL]`.
     weights: Panels,
     bias: Option<Vec<f32>>,

@@ -119,7 +119,7 @@ impl Points for Four {
 
 /// A 3x3 convolution with stride 1 and padding 1, channels in and out multiples of [`PANEL`].
 #[derive(Debug)]
-pub struct Winograd<P> {
+pub(crate) struct Winograd<P> {
     /// `[out / PANEL][N * N][in][PANEL]`.
     weights: Vec<f32>,
     bias: Option<Vec<f32>>,

@@ -8,7 +8,7 @@ use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
 /// The gated feed-forward network of a block over `rows` vectors. Holds what the backward pass needs.
 #[derive(Debug)]
-pub struct Ffn {
+pub(crate) struct Ffn {
     norm: Norm,
     w1: Weight,
     w2: Weight,
@@ -64,7 +64,7 @@ impl Ffn {
 }
 
 /// `out = x + dropout(y w^T)`: how attention and feed-forward network join the residual stream.
-pub fn add_projection(x_pd: &Matrix, y_pf: &Matrix, w: &Weight, out_pd: &mut Matrix, mask: Option<Mask>) {
+pub(crate) fn add_projection(x_pd: &Matrix, y_pf: &Matrix, w: &Weight, out_pd: &mut Matrix, mask: Option<Mask>) {
     if mask.is_none() {
         out_pd.linear_plus(x_pd, y_pf, &w.value);
         return;

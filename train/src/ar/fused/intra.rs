@@ -16,7 +16,7 @@ const WQKV: &str = "attention.wqkv.weight";
 
 /// One factorized block. Holds what the backward pass needs, its output included.
 #[derive(Debug)]
-pub struct Intra {
+pub(crate) struct Intra {
     positions: usize,
     heads: usize,
     norm: Norm,

@@ -41,7 +41,7 @@ impl FusedStep {
     ///
     /// # Safety
     /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, nobody else writes to the values, or reads or
-    /// writes the gradients, but for those that [`FusedStep::run_in_stages`] has called complete.
+    /// writes the gradients, but for those that `FusedStep::run_in_stages` has called complete.
     pub unsafe fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
         // SAFETY: the caller's promise; below, each parameter is taken once.
         let weights = unsafe { Weights::new(values, grads) };
@@ -84,7 +84,7 @@ impl FusedStep {
     ///
     /// # Panics
     /// As there.
-    pub fn run_in_stages(
+    pub(crate) fn run_in_stages(
         &mut self,
         batch: &HostBatch,
         scale: f64,

@@ -7,7 +7,7 @@ use tokengrid_model::kernels::threads::{Pieces, for_rows};
 
 /// A norm of `rows` vectors. Its output lives here, where the backward pass puts the output's gradient as well.
 #[derive(Debug)]
-pub struct Norm {
+pub(crate) struct Norm {
     weight: Weight,
     inv_p: Vec<f32>,
     n_pd: Matrix,
@@ -40,7 +40,7 @@ impl Norm {
     }
 
     /// Where the gradient of the output goes, once the output itself is no longer needed.
-    pub fn output_mut(&mut self) -> &mut Matrix {
+    pub(crate) fn output_mut(&mut self) -> &mut Matrix {
         &mut self.n_pd
     }
 

@@ -18,14 +18,14 @@ pub struct Shape {
 
 /// Dropout of a block's two branches.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Masks {
+pub(crate) struct Masks {
     pub resid: Option<Mask>,
     pub ffn: Option<Mask>,
 }
 
 /// One spatial block. Holds what the backward pass needs, its output included.
 #[derive(Debug)]
-pub struct Spatial {
+pub(crate) struct Spatial {
     norm: Norm,
     wqkv: Weight,
     wo: Weight,

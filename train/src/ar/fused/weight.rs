@@ -6,7 +6,7 @@ use tokengrid_model::kernels::matrix::Matrix;
 
 /// A parameter: its value, which the optimizer owns, and the place of its gradient.
 #[derive(Debug)]
-pub struct Weight {
+pub(crate) struct Weight {
     pub value: Matrix,
     pub grad: Matrix,
 }
