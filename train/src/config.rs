@@ -57,7 +57,7 @@ pub struct Typed<'a> {
 /// Checks Adam's decay rates. At 1 a moment never forgets, and its bias cannot be corrected.
 pub(crate) fn check_betas(betas: [f64; 2]) -> Result<(), (&'static str, String)> {
     match betas.into_iter().find(|beta| !(0.0..1.0).contains(beta)) {
-        Some(beta) => Err(("train.betas", format!("{beta} is no decay rate; expected 0 or more, and less than 1"))),
+        Some(beta) => Err(("train.betas", format!("{beta} is not a decay rate; expected 0 or more, and less than 1"))),
         None => Ok(()),
     }
 }

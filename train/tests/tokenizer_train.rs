@@ -464,8 +464,8 @@ fn values_out_of_range_are_refused_by_key() {
         ("train.image_size=16", "too small for 3 layers"),
         ("train.precision=fp8", "bf16"),
         ("train.init_variant=average", "`raw` or `ema`"),
-        ("train.lr=0", "no learning rate"),
-        ("loss.lecam_loss_weight=-1", "no weight"),
+        ("train.lr=0", "not a learning rate"),
+        ("loss.lecam_loss_weight=-1", "not a weight"),
         ("train.epochs=0", "not a number of epochs"),
         ("train.ema_decay=2", "not within 0 to 1"),
     ] {

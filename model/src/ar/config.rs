@@ -96,7 +96,7 @@ impl ModelConfig {
             return Err(("model.n_head", what));
         }
         if self.side() * self.side() != self.block_size {
-            return Err(("model.block_size", format!("{} is no square number: grids are square", self.block_size)));
+            return Err(("model.block_size", format!("{} is not a square number: grids are square", self.block_size)));
         }
         if self.factorized_bits.iter().any(|&bits| bits == 0 || bits > 16) {
             return Err(("model.factorized_bits", "each part takes 1 to 16 bits".into()));
@@ -108,7 +108,7 @@ impl ModelConfig {
             ("model.class_dropout", self.class_dropout),
         ];
         match rates.into_iter().find(|(_, rate)| !(0.0..1.0).contains(rate)) {
-            Some((key, rate)) => Err((key, format!("{rate} is no rate in [0, 1)"))),
+            Some((key, rate)) => Err((key, format!("{rate} is not a rate in [0, 1)"))),
             None => Ok(()),
         }
     }

@@ -172,29 +172,29 @@ impl Config for ArConfig {
             return Err((key, format!("{value} is more than {COUNT_MAX}")));
         }
         if train.epochs == 0.0 {
-            return Err(("train.epochs", "0 is no number of epochs; expected more than 0".into()));
+            return Err(("train.epochs", "0 is not a number of epochs; expected more than 0".into()));
         }
         let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
         if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
             return Err((key, format!("{value} is not a number of epochs")));
         }
         if !(train.peak_lr.is_finite() && train.peak_lr > 0.0) {
-            return Err(("train.peak_lr", format!("{} is no learning rate; expected more than 0", train.peak_lr)));
+            return Err(("train.peak_lr", format!("{} is not a learning rate; expected more than 0", train.peak_lr)));
         }
         if !(train.weight_decay.is_finite() && train.weight_decay >= 0.0) {
             return Err((
                 "train.weight_decay",
-                format!("{} is no weight decay; expected 0 or more", train.weight_decay),
+                format!("{} is not a weight decay; expected 0 or more", train.weight_decay),
             ));
         }
         // Nothing is learnt at 0.
         if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
-            let what = format!("{} is no limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
+            let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
             return Err(("train.grad_clip", what));
         }
         let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
         if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
-            return Err((key, format!("{value} is no fraction of the peak learning rate; expected 0 to 1")));
+            return Err((key, format!("{value} is not a fraction of the peak learning rate; expected 0 to 1")));
         }
         check_betas(train.betas)?;
         if access(&self.data.access).is_none() {

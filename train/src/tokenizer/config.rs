@@ -183,7 +183,7 @@ impl Config for TokenizerConfig {
         self.model.validate()?;
         let factor = self.model.architecture().factor();
         if self.train.image_size == 0 || !self.train.image_size.is_multiple_of(factor) {
-            let what = format!("{} is no multiple of the downsampling factor {factor}", self.train.image_size);
+            let what = format!("{} is not a multiple of the downsampling factor {factor}", self.train.image_size);
             return Err(("train.image_size", what));
         }
         self.loss.validate(i64::from(self.train.image_size))?;
@@ -194,7 +194,10 @@ impl Config for TokenizerConfig {
 impl ModelSection {
     fn validate(&self) -> Result<(), (&'static str, String)> {
         if self.ch < 32 || self.ch % 32 != 0 {
-            return Err(("model.ch", format!("{} is no multiple of 32, the number of groups of every norm", self.ch)));
+            return Err((
+                "model.ch",
+                format!("{} is not a multiple of 32, the number of groups of every norm", self.ch),
+            ));
         }
         if self.ch_mult.is_empty() || self.ch_mult.len() > 8 || self.ch_mult.iter().any(|&m| !(1..=16).contains(&m)) {
             return Err(("model.ch_mult", "expected 1 to 8 multipliers from 1 to 16".into()));
@@ -228,7 +231,7 @@ impl LossSection {
             ("loss.commit_weight", self.commit_weight),
         ];
         if let Some((key, value)) = weights.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            return Err((key, format!("{value} is no weight; expected 0 or more")));
+            return Err((key, format!("{value} is not a weight; expected 0 or more")));
         }
         if self.mse_share > 1.0 {
             return Err(("loss.mse_share", format!("{} is not within 0 to 1", self.mse_share)));
@@ -290,10 +293,10 @@ impl TokenizerTrainSection {
             return Err(("train.scale", format!("[{low}, {high}] is no range within 1 to 16")));
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
-            return Err(("train.lr", format!("{} is no learning rate; expected more than 0", self.lr)));
+            return Err(("train.lr", format!("{} is not a learning rate; expected more than 0", self.lr)));
         }
         if !(self.epochs.is_finite() && self.epochs > 0.0) {
-            return Err(("train.epochs", format!("{} is no number of epochs; expected more than 0", self.epochs)));
+            return Err(("train.epochs", format!("{} is not a number of epochs; expected more than 0", self.epochs)));
         }
         let shares = [
             ("train.ema_decay", self.ema_decay),
