@@ -16,7 +16,7 @@ section! {
         factorized_n_layer: i64 = 2,
         /// Bits of the two sub-tokens, low bits first.
         factorized_bits: [u32; 2] = [6, 12],
-        /// Tokens an image: a square number.
+        /// Tokens per image: a square number.
         block_size: i64 = 256,
         /// Classes; one more embedding stands for "no class".
         class_num: i64 = 1000,
