@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 
 ALLOWED = {
-    "tokengrid-ingest": set(),
-    "tokengrid-cache": set(),
+    "tokengrid-store": set(),
+    "tokengrid-ingest": {"tokengrid-store"},
+    "tokengrid-cache": {"tokengrid-store"},
     "tokengrid-model": set(),
     "tokengrid-tokenize": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
     "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
@@ -29,6 +30,7 @@ TREE_BYTES_MAX = 20_000_000
 WEIGHTS = "model/weights/"
 WEIGHTS_BYTES_MAX = 8_000_000
 WITHOUT_LIBTORCH = (
+    ["--package", "tokengrid-store"],
     ["--package", "tokengrid-ingest"],
     ["--package", "tokengrid-cache"],
     ["--package", "tokengrid-view"],
@@ -127,7 +129,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as drawn; ingest, cache, view and --no-default-features do without libtorch; tracked files below 20 MB without weights")
+        print("edges: as drawn; store, ingest, cache, view and --no-default-features do without libtorch; tracked files below 20 MB without weights")
     return 1 if found else 0
 
 

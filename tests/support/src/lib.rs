@@ -2,6 +2,7 @@
 //! shipping them, the kept inputs of the fuzzers, and tests that are left out or need a process of their own.
 
 mod alone;
+pub mod buckets;
 mod formula;
 mod skip;
 pub mod torch_save;

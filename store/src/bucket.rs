@@ -1,0 +1,288 @@
+//! One bucket: listing, reading, writing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::aws::AmazonS3;
+use object_store::path::Path as Key;
+use object_store::{
+    Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
+    UpdateVersion,
+};
+
+use crate::connect::connect;
+use crate::error::{StoreError, classify};
+use crate::fetch::{Fetch, again, is_torn, read_whole};
+use crate::place::{Place, Scheme};
+use crate::runtime::{wait, wait_through};
+use crate::traffic::count_sent;
+
+/// Folders that are listed at once.
+const LISTINGS: usize = 32;
+
+/// A bucket, connected. Cheap to clone.
+#[derive(Clone)]
+pub struct Bucket {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) s3: Option<AmazonS3>,
+    root: Place,
+}
+
+/// An object as a listing has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Its name in the bucket.
+    pub key: String,
+    /// Its size.
+    pub bytes: u64,
+    /// What changes with its contents, if the server says so.
+    pub tag: Option<String>,
+    /// When it was written, by the server's clock, in seconds since 1970.
+    pub modified_secs: i64,
+}
+
+/// One version of an object, for [`Bucket::replace`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version(UpdateVersion);
+
+impl From<ObjectMeta> for Object {
+    fn from(meta: ObjectMeta) -> Object {
+        let (key, modified_secs) = (meta.location.to_string(), meta.last_modified.timestamp());
+        Object { key, bytes: meta.size, tag: meta.e_tag, modified_secs }
+    }
+}
+
+/// Clients of this process: connections and credentials are shared.
+static CLIENTS: LazyLock<Mutex<HashMap<String, Bucket>>> = LazyLock::new(Mutex::default);
+
+impl Bucket {
+    /// The bucket of a place. Nothing is asked of the server yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCredentials`]; settings in the environment that make no sense.
+    pub fn of(place: &Place) -> Result<Bucket, StoreError> {
+        let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = clients.get(place.root()) {
+            return Ok(known.clone());
+        }
+        // Clients start tasks as they are built.
+        let _runtime = crate::runtime::runtime().enter();
+        let client = connect(place)?;
+        let bucket = Bucket { store: client.store, s3: client.s3, root: place.with_key("") };
+        clients.insert(place.root().to_owned(), bucket.clone());
+        Ok(bucket)
+    }
+
+    /// A bucket in memory, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Bucket {
+        let root = Place::parse("s3://memory".as_ref()).ok().flatten().expect("a URL");
+        Bucket { store: Arc::new(object_store::memory::InMemory::new()), s3: None, root }
+    }
+
+    /// The place of a key.
+    pub fn place(&self, key: &str) -> Place {
+        self.root.with_key(key)
+    }
+
+    /// All objects below a prefix, which ends where a part of the key does, sorted by key.
+    ///
+    /// # Errors
+    /// As the server says; web servers have no listings.
+    pub fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let place = self.place(prefix);
+        if place.scheme() == Scheme::Http {
+            let what = "a web server cannot be listed: name the files, for example by a pattern such as {000..099}.tar";
+            return Err(StoreError::Unsupported { place, what });
+        }
+        let failed = |error: Error| classify(&place, "list", &error);
+        let prefix = key_of(&place)?;
+        let below = async |folder: &Key| {
+            again(async || self.store.list(Some(folder)).map_ok(Object::from).try_collect::<Vec<_>>().await, is_torn)
+                .await
+        };
+        let mut found: Vec<Object> = wait(async {
+            let top = again(async || self.store.list_with_delimiter(Some(&prefix)).await, is_torn).await;
+            let top = top.map_err(failed)?;
+            let folders = stream::iter(&top.common_prefixes).map(below).buffer_unordered(LISTINGS);
+            let below: Vec<Vec<Object>> = folders.try_collect().await.map_err(failed)?;
+            Ok(top.objects.into_iter().map(Object::from).chain(below.into_iter().flatten()).collect())
+        })?;
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    /// An object's size and tag; `None` where there is none.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn head(&self, key: &str) -> Result<Option<Object>, StoreError> {
+        let place = self.place(key);
+        let path = key_of(&place)?;
+        let found = wait(async {
+            let error = match self.store.head(&path).await {
+                Err(error) if !matches!(error, Error::NotFound { .. }) => error,
+                found => return Ok(found),
+            };
+            // An answer to `HEAD` has no body: what is wrong is told by one to `GET`.
+            let first = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+            match self.store.get_opts(&path, first).await {
+                Err(told) if !matches!(told, Error::NotFound { .. }) => Ok(Err(told)),
+                _ => Ok(Err(error)),
+            }
+        })?;
+        found_or_none(&place, "look for", found.map(Object::from))
+    }
+
+    /// A whole object; `None` where there is none.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn read(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.read_version(key)?.map(|(bytes, _)| bytes))
+    }
+
+    /// A whole object with its version; `None` where there is none.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn read_version(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        let place = self.place(key);
+        let path = key_of(&place)?;
+        match wait(read_whole(&self.store, &place, &path)) {
+            Ok((bytes, meta)) => Ok(Some((bytes, version_of(meta.e_tag, meta.version)))),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins to read a range of an object, of the version with this tag if there is one.
+    ///
+    /// # Errors
+    /// A key that no object can have.
+    pub fn fetch(&self, key: &str, range: Range<u64>, tag: Option<&str>) -> Result<Fetch, StoreError> {
+        let place = self.place(key);
+        let path = key_of(&place)?;
+        Ok(Fetch::begin(Arc::clone(&self.store), place, path, range, tag.map(str::to_owned)))
+    }
+
+    /// Begins to read a whole object of unknown size, which may have so many bytes.
+    ///
+    /// # Errors
+    /// A key that no object can have.
+    pub fn fetch_all(&self, key: &str, bytes_max: u64) -> Result<Fetch, StoreError> {
+        let place = self.place(key);
+        let path = key_of(&place)?;
+        Ok(Fetch::begin_all(Arc::clone(&self.store), place, path, bytes_max))
+    }
+
+    /// Writes a small object, whatever is there.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub fn put(&self, key: &str, bytes: Bytes) -> Result<Version, StoreError> {
+        let place = self.place(key);
+        self.put_with(&place, bytes, PutMode::Overwrite)
+            .and_then(|written| written.map_err(|error| classify(&place, "write", &error)))
+            .map(|written| version_of(written.e_tag, written.version))
+    }
+
+    /// Writes a small object if there is none of that name: `None` where there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where the store has no conditional writes; as the server says.
+    pub fn create(&self, key: &str, bytes: Bytes) -> Result<Option<Version>, StoreError> {
+        self.put_if(key, bytes, PutMode::Create)
+    }
+
+    /// Writes a small object if it is still of this version: `None` where it is not.
+    ///
+    /// # Errors
+    /// As for [`Bucket::create`].
+    pub fn replace(&self, key: &str, bytes: Bytes, version: &Version) -> Result<Option<Version>, StoreError> {
+        self.put_if(key, bytes, PutMode::Update(version.0.clone()))
+    }
+
+    fn put_if(&self, key: &str, bytes: Bytes, mode: PutMode) -> Result<Option<Version>, StoreError> {
+        let place = self.place(key);
+        match self.put_with(&place, bytes, mode)? {
+            Ok(written) => Ok(Some(version_of(written.e_tag, written.version))),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. }) => Ok(None),
+            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                Err(StoreError::Unsupported { place, what: "the store has no conditional writes" })
+            }
+            Err(error) => Err(classify(&place, "write", &error)),
+        }
+    }
+
+    fn put_with(
+        &self,
+        place: &Place,
+        bytes: Bytes,
+        mode: PutMode,
+    ) -> Result<object_store::Result<PutResult>, StoreError> {
+        if place.scheme() == Scheme::Http {
+            let what = "a web server is read only here: write to s3://, gs:// or az://";
+            return Err(StoreError::Unsupported { place: place.clone(), what });
+        }
+        let path = key_of(place)?;
+        count_sent(bytes.len());
+        let options = PutOptions { mode, ..PutOptions::default() };
+        Ok(wait_through(self.store.put_opts(&path, PutPayload::from_bytes(bytes), options)))
+    }
+
+    /// Removes objects; those that are not there are removed already.
+    ///
+    /// # Errors
+    /// As the server says of the first that stays.
+    pub fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        for key in keys {
+            let place = self.place(key);
+            let path = key_of(&place)?;
+            match wait_through(self.store.delete(&path)) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(classify(&place, "remove", &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bucket({})", self.root)
+    }
+}
+
+fn version_of(e_tag: Option<String>, version: Option<String>) -> Version {
+    Version(UpdateVersion { e_tag, version })
+}
+
+fn found_or_none<T>(
+    place: &Place,
+    action: &'static str,
+    found: object_store::Result<T>,
+) -> Result<Option<T>, StoreError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match classify(place, action, &error) {
+            StoreError::NotFound { .. } => Ok(None),
+            other => Err(other),
+        },
+    }
+}
+
+/// The key as the library has it. What is typed behind `https://` is a URL's path, elsewhere the key itself.
+pub(crate) fn key_of(place: &Place) -> Result<Key, StoreError> {
+    let parsed = match place.scheme() {
+        Scheme::Http => Key::from_url_path(place.key()),
+        _ => Key::parse(place.key()),
+    };
+    parsed.map_err(|_| StoreError::Url {
+        url: place.to_string(),
+        problem: "the key has an empty part, `.` or `..`, or a character that no key has",
+    })
+}

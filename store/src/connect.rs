@@ -1,0 +1,137 @@
+//! A bucket's client, from the usual variables of its cloud.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::http::HttpBuilder;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+
+use crate::error::{StoreError, classify};
+use crate::place::{Place, Scheme};
+use crate::traffic::CountingConnector;
+
+/// Retries of one request, and how long they may take together.
+pub const RETRIES_MAX: usize = 10;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// A connection that takes longer is not made; one that is silent for longer is given up and made again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Where virtual machines of AWS find their credentials, and how long they may take to answer the first time.
+const METADATA_SERVER: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
+const METADATA_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Variables that say where credentials of S3 come from.
+const S3_CREDENTIALS: [&str; 7] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_SKIP_SIGNATURE",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+];
+
+/// A client of one bucket.
+pub(crate) struct Client {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    /// The same one where it is S3, for what only S3 has.
+    pub(crate) s3: Option<AmazonS3>,
+}
+
+/// Connects to the bucket of a place. Nothing is asked of the server yet.
+pub(crate) fn connect(place: &Place) -> Result<Client, StoreError> {
+    let plain = |store: Arc<dyn ObjectStore>| Client { store, s3: None };
+    let refused = |error: object_store::Error| classify(place, "connect to", &error);
+    match place.scheme() {
+        Scheme::S3 => {
+            check_credentials(place)?;
+            let mut builder = AmazonS3Builder::from_env();
+            if builder.get_config_value(&AmazonS3ConfigKey::Region).is_none()
+                && let Ok(region) = std::env::var("AWS_DEFAULT_REGION")
+            {
+                builder = builder.with_region(region);
+            }
+            let s3 = builder
+                .with_bucket_name(place.bucket())
+                .with_client_options(options(place))
+                .with_retry(retries())
+                .with_http_connector(CountingConnector)
+                .build()
+                .map_err(refused)?;
+            Ok(Client { store: Arc::new(s3.clone()), s3: Some(s3) })
+        }
+        Scheme::Gs => GoogleCloudStorageBuilder::from_env()
+            .with_url(place.root())
+            .with_client_options(options(place))
+            .with_retry(retries())
+            .with_http_connector(CountingConnector)
+            .build()
+            .map(|store| plain(Arc::new(store)))
+            .map_err(refused),
+        Scheme::Az => MicrosoftAzureBuilder::from_env()
+            .with_url(place.root())
+            .with_client_options(options(place))
+            .with_retry(retries())
+            .with_http_connector(CountingConnector)
+            .build()
+            .map(|store| plain(Arc::new(store)))
+            .map_err(refused),
+        Scheme::Http => HttpBuilder::new()
+            .with_url(place.root())
+            .with_client_options(options(place))
+            .with_retry(retries())
+            .with_http_connector(CountingConnector)
+            .build()
+            .map(|store| plain(Arc::new(store)))
+            .map_err(refused),
+    }
+}
+
+fn options(place: &Place) -> ClientOptions {
+    // A whole request may take as long as it needs while bytes come.
+    // HTTPS_PROXY and its like are heeded by the HTTP library.
+    ClientOptions::new()
+        .with_timeout_disabled()
+        .with_read_timeout(SILENCE_MAX)
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_allow_http(allows_http(place))
+}
+
+fn allows_http(place: &Place) -> bool {
+    let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    match place.scheme() {
+        Scheme::S3 => is_set("AWS_ALLOW_HTTP"),
+        Scheme::Gs => is_set("GOOGLE_ALLOW_HTTP"),
+        Scheme::Az => is_set("AZURE_ALLOW_HTTP") || is_set("AZURE_STORAGE_USE_EMULATOR"),
+        Scheme::Http => place.root().starts_with("http://"),
+    }
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig {
+        // The library adds jitter: each wait is drawn between the first one and three times the last.
+        backoff: BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, base: 3.0 },
+        max_retries: RETRIES_MAX,
+        retry_timeout: RETRY_TIMEOUT,
+    }
+}
+
+/// Says at once that there are no credentials, where the client would ask a server for them that does not exist, for minutes.
+fn check_credentials(place: &Place) -> Result<(), StoreError> {
+    if S3_CREDENTIALS.iter().any(|name| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let address = SocketAddr::from(METADATA_SERVER);
+    match TcpStream::connect_timeout(&address, METADATA_TIMEOUT) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(StoreError::NoCredentials { place: place.clone() }),
+    }
+}

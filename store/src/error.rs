@@ -1,0 +1,212 @@
+//! What can be wrong with an object store, one variant for each remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::place::{Place, Scheme};
+
+/// An error of this crate: one line that says what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // The texts are the documentation; fields are named after what they hold.
+pub enum StoreError {
+    #[error(
+        "{url}: {problem}; expected s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or https://host/path"
+    )]
+    Url { url: String, problem: &'static str },
+
+    #[error("{place}: no such object, and none below it; check the spelling")]
+    NotFound { place: Place },
+
+    #[error("{place}: there is no bucket '{}'{endpoint}; check its name and, for a store of your own, the endpoint ({})", place.bucket(), endpoint_variable(place.scheme()))]
+    NoBucket { place: Place, endpoint: String },
+
+    #[error("{place}: the server does not accept the credentials ({code}); check {}", credential_variables(place.scheme()))]
+    Credentials { place: Place, code: String },
+
+    #[error("{place}: there are no credentials; set {}", credential_variables(place.scheme()))]
+    NoCredentials { place: Place },
+
+    #[error(
+        "{place}: access is denied ({action}); the credentials are known, but they may not do this: see the permissions in docs/src/object-stores.md"
+    )]
+    Denied { place: Place, action: &'static str },
+
+    #[error(
+        "{place}: the clock of this machine differs too much from the server's, which refuses the signature; set the clock (for example with `timedatectl set-ntp true`)"
+    )]
+    ClockSkew { place: Place },
+
+    #[error("{place}: the bucket lies in another region{found}; set AWS_REGION to its region")]
+    Region { place: Place, found: String },
+
+    #[error("{place}: the server cannot be reached ({detail}); check the network and the endpoint ({})", endpoint_variable(place.scheme()))]
+    Unreachable { place: Place, detail: String },
+
+    #[error("{place}: {what}")]
+    Unsupported { place: Place, what: &'static str },
+
+    #[error("{place} was replaced while it was read: run the command again")]
+    Changed { place: Place },
+
+    #[error("{place}: {expected} bytes were asked for, {actual} came; the server does not serve ranges as it should")]
+    Length { place: Place, expected: u64, actual: u64 },
+
+    #[error("{place} has {bytes} bytes, more than the {bytes_max} that are read of such an object")]
+    TooLarge { place: Place, bytes: u64, bytes_max: u64 },
+
+    #[error(
+        "cannot {action} {place}: {detail}; what is finished is kept: run the command again when the server is well"
+    )]
+    Failed { place: Place, action: &'static str, detail: String },
+
+    #[error(
+        "{place} has the checksum {actual}, expected {expected}: the object is damaged; write it again or restore it from a copy"
+    )]
+    Checksum { place: Place, expected: String, actual: String },
+
+    #[error("{place} needs {needed} bytes in {}, where {limit} are allowed (--stage-size) and {free} are free; free some space, raise the limit, or name another folder with --stage-dir", folder.display())]
+    StageFull { place: Place, folder: PathBuf, needed: u64, limit: u64, free: u64 },
+
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl StoreError {
+    /// Names the local file in an error of the system.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.into();
+        move |source| StoreError::Io { action, path, source }
+    }
+}
+
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> io::Error {
+        let kind = match &error {
+            StoreError::Io { source, .. } => source.kind(),
+            StoreError::NotFound { .. } => io::ErrorKind::NotFound,
+            StoreError::Denied { .. } | StoreError::Credentials { .. } => io::ErrorKind::PermissionDenied,
+            StoreError::Cancelled => io::ErrorKind::Interrupted,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Where an endpoint of one's own is named.
+fn endpoint_variable(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::S3 => "AWS_ENDPOINT_URL, with AWS_ALLOW_HTTP=true for http",
+        Scheme::Gs => "the base URL in the service account's file",
+        Scheme::Az => "AZURE_STORAGE_ENDPOINT and AZURE_STORAGE_ACCOUNT_NAME",
+        Scheme::Http => "the host in the URL",
+    }
+}
+
+/// Where credentials are named.
+fn credential_variables(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::S3 => {
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN; AWS_SKIP_SIGNATURE=true reads public buckets without any"
+        }
+        Scheme::Gs => "GOOGLE_APPLICATION_CREDENTIALS, the path of a service account's file",
+        Scheme::Az => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
+        Scheme::Http => "the server's own rules: only public files can be read",
+    }
+}
+
+/// Longest part of a server's answer that is repeated, in characters.
+const DETAIL_CHARS: usize = 240;
+
+/// Codes of the stores, by what they mean.
+const CREDENTIAL_CODES: [&str; 9] = [
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "AuthenticationFailed",
+    "InvalidAuthenticationInfo",
+    "invalid_grant",
+    "Invalid Credentials",
+];
+const REGION_CODES: [&str; 4] =
+    ["PermanentRedirect", "AuthorizationHeaderMalformed", "redirect without LOCATION", "TemporaryRedirect"];
+const BUCKET_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
+
+/// What an error of `object_store` means to a user. `action` is a verb: `read`.
+pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store::Error) -> StoreError {
+    use object_store::Error;
+    let text = chain(error);
+    let has = |code: &&&str| text.contains(**code);
+    let place = place.clone();
+    if text.contains("RequestTimeTooSkewed") {
+        return StoreError::ClockSkew { place };
+    }
+    if let Some(code) = CREDENTIAL_CODES.iter().find(has) {
+        return StoreError::Credentials { place, code: (*code).to_owned() };
+    }
+    if REGION_CODES.iter().any(|code| has(&code)) && place.scheme() == Scheme::S3 {
+        let found = between(&text, "<Region>", "</Region>").or_else(|| between(&text, "expecting '", "'"));
+        return StoreError::Region { place, found: found.map_or_else(String::new, |region| format!(", {region}")) };
+    }
+    if BUCKET_CODES.iter().any(|code| has(&code)) {
+        let endpoint = std::env::var("AWS_ENDPOINT_URL").ok().filter(|_| place.scheme() == Scheme::S3);
+        return StoreError::NoBucket { place, endpoint: endpoint.map_or_else(String::new, |at| format!(" at {at}")) };
+    }
+    match error {
+        Error::NotFound { .. } => StoreError::NotFound { place },
+        Error::PermissionDenied { .. } => StoreError::Denied { place, action },
+        Error::Unauthenticated { .. } => StoreError::Credentials { place, code: "401 Unauthorized".to_owned() },
+        Error::Precondition { .. } | Error::NotModified { .. } => StoreError::Changed { place },
+        Error::NotSupported { .. } | Error::NotImplemented { .. } => {
+            StoreError::Unsupported { place, what: "the server does not support this" }
+        }
+        _ if text.contains("AccessDenied") || text.contains(" 403 Forbidden") => StoreError::Denied { place, action },
+        _ if text.contains("NotPartial") || text.contains("not a partial response") => {
+            StoreError::Unsupported { place, what: "the server does not serve ranges (it answers with the whole file)" }
+        }
+        _ if is_connection(&text) => StoreError::Unreachable { place, detail: detail(&text) },
+        _ => StoreError::Failed { place, action, detail: detail(&text) },
+    }
+}
+
+fn is_connection(text: &str) -> bool {
+    ["Connection refused", "dns error", "tcp connect error", "client error (Connect)", "certificate"]
+        .iter()
+        .any(|known| text.contains(known))
+}
+
+/// An error and its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn between(text: &str, start: &str, end: &str) -> Option<String> {
+    let rest = &text[text.find(start)? + start.len()..];
+    Some(rest[..rest.find(end)?].to_owned())
+}
+
+/// The part of an answer that helps: the status with the retries, without markup.
+fn detail(text: &str) -> String {
+    let retries = between(text, "after ", " retries").map_or_else(String::new, |n| format!(" after {n} retries"));
+    if let Some(status) = between(text, "status code: ", ":") {
+        let code = between(text, "<Code>", "</Code>").map_or_else(String::new, |code| format!(" ({code})"));
+        return format!("the server answered {status}{code}{retries}");
+    }
+    let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = words.chars().take(DETAIL_CHARS).collect();
+    format!("{short}{retries}")
+}

@@ -1,0 +1,175 @@
+//! Reads of ranges, many at a time, tried again when an answer is torn.
+
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use object_store::{GetOptions, ObjectMeta, ObjectStore};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use crate::error::{StoreError, classify};
+use crate::place::Place;
+use crate::runtime::{runtime, wait};
+use crate::traffic::count_fetched;
+
+/// Reads in flight in this process. With 100 ms of latency and images of 100 kB that is 64 MB/s and 640 images/s; more brings
+/// nothing against servers that were measured (docs/src/object-stores.md).
+pub const IN_FLIGHT_MAX: usize = 64;
+
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(IN_FLIGHT_MAX));
+
+/// A body that ends early is asked for again this often, with pauses that double, beside the retries of requests.
+const TORN_RETRIES_MAX: u32 = 5;
+const TORN_PAUSE: Duration = Duration::from_millis(100);
+
+/// A range that is being read. Dropped, it is not read any further.
+#[derive(Debug)]
+pub struct Fetch(JoinHandle<Result<Bytes, StoreError>>);
+
+impl Fetch {
+    pub(crate) fn begin(
+        store: Arc<dyn ObjectStore>,
+        place: Place,
+        path: Key,
+        range: Range<u64>,
+        tag: Option<String>,
+    ) -> Fetch {
+        Fetch(runtime().spawn(async move {
+            let _permit = PERMITS.acquire().await;
+            read_range(&store, &place, &path, range, tag).await
+        }))
+    }
+
+    pub(crate) fn begin_all(store: Arc<dyn ObjectStore>, place: Place, path: Key, bytes_max: u64) -> Fetch {
+        Fetch(runtime().spawn(async move {
+            let _permit = PERMITS.acquire().await;
+            read(&store, &place, &path, &GetOptions::default(), bytes_max).await.map(|(bytes, _)| bytes)
+        }))
+    }
+
+    /// Waits for the bytes: exactly those of the range.
+    ///
+    /// # Errors
+    /// As the server says, after the retries; [`StoreError::Changed`]; [`StoreError::Cancelled`].
+    pub fn wait(mut self) -> Result<Bytes, StoreError> {
+        let read = wait(async { (&mut self.0).await.unwrap_or(Err(StoreError::Cancelled)) });
+        read.inspect_err(note_outage)
+    }
+}
+
+/// The first read of this process that failed for a reason that lies not in the object.
+static OUTAGE: Mutex<Option<String>> = Mutex::new(None);
+
+/// Why reads fail in this process, if one did for a reason that does not lie in the object: a network that is down, a server that
+/// answers 503 to every retry, an object that was replaced. What was read since then may lack something that is there.
+pub fn outage() -> Option<String> {
+    OUTAGE.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Forgets what [`outage`] tells, before a new attempt.
+pub fn forget_outage() {
+    *OUTAGE.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+fn note_outage(error: &StoreError) {
+    if !matches!(error, StoreError::NotFound { .. } | StoreError::TooLarge { .. }) {
+        OUTAGE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn read_range(
+    store: &Arc<dyn ObjectStore>,
+    place: &Place,
+    path: &Key,
+    range: Range<u64>,
+    tag: Option<String>,
+) -> Result<Bytes, StoreError> {
+    let expected = range.end - range.start;
+    if expected == 0 {
+        return Ok(Bytes::new());
+    }
+    let options = GetOptions { range: Some(range.into()), if_match: tag, ..GetOptions::default() };
+    let (bytes, _) = read(store, place, path, &options, u64::MAX).await?;
+    let actual = bytes.len() as u64;
+    if actual == expected { Ok(bytes) } else { Err(StoreError::Length { place: place.clone(), expected, actual }) }
+}
+
+/// A whole object.
+pub(crate) async fn read_whole(
+    store: &Arc<dyn ObjectStore>,
+    place: &Place,
+    path: &Key,
+) -> Result<(Bytes, ObjectMeta), StoreError> {
+    read(store, place, path, &GetOptions::default(), SMALL_BYTES_MAX).await
+}
+
+async fn read(
+    store: &Arc<dyn ObjectStore>,
+    place: &Place,
+    path: &Key,
+    options: &GetOptions,
+    bytes_max: u64,
+) -> Result<(Bytes, ObjectMeta), StoreError> {
+    let failed = |error: object_store::Error| classify(place, "read", &error);
+    let mut torn = 0;
+    loop {
+        // Requests that fail as such were tried again by the library.
+        let answer = store.get_opts(path, options.clone()).await.map_err(failed)?;
+        let meta = answer.meta.clone();
+        if answer.range.end - answer.range.start > bytes_max {
+            return Err(StoreError::TooLarge { place: place.clone(), bytes: meta.size, bytes_max });
+        }
+        match answer.bytes().await {
+            Ok(bytes) => {
+                count_fetched(bytes.len());
+                return Ok((bytes, meta));
+            }
+            Err(error) if torn == TORN_RETRIES_MAX => return Err(failed(error)),
+            Err(_) => {
+                pause(torn).await;
+                torn += 1;
+            }
+        }
+    }
+}
+
+/// Largest object that is read as one without being asked for with a limit, in bytes: manifests and the like.
+const SMALL_BYTES_MAX: u64 = 256 << 20;
+
+/// Asks again while answers are torn or, where the library does not look after that, the server is busy.
+pub(crate) async fn again<T, E>(ask: impl AsyncFn() -> Result<T, E>, is_torn: impl Fn(&E) -> bool) -> Result<T, E> {
+    let mut torn = 0;
+    loop {
+        match ask().await {
+            Err(error) if torn < TORN_RETRIES_MAX && is_torn(&error) => {
+                pause(torn).await;
+                torn += 1;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// Whether a listing ended early: its requests are tried again by the library, its bodies are not.
+pub(crate) fn is_torn(error: &object_store::Error) -> bool {
+    error.to_string().contains("response body")
+}
+
+async fn pause(torn: u32) {
+    tokio::time::sleep(TORN_PAUSE * 2u32.pow(torn) + jitter()).await;
+}
+
+/// Up to [`TORN_PAUSE`], so that those that were torn together do not come again together.
+fn jitter() -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    TORN_PAUSE.mul_f64(f64::from(nanos % 1000) / 1000.0)
+}

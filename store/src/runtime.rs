@@ -1,0 +1,62 @@
+//! The private runtime on which requests run, and waiting for them.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::error::StoreError;
+
+/// Threads that serve sockets. What takes time is waiting; copying ten gigabits a second takes two.
+const THREADS: usize = 2;
+
+/// How often who waits looks whether the program is to stop.
+const CANCEL_POLL: Duration = Duration::from_millis(50);
+
+static CANCEL: OnceLock<&'static AtomicBool> = OnceLock::new();
+
+/// Names the flag of this process that ends reads: once it is true, they return [`StoreError::Cancelled`]. What is being
+/// written goes on. The first call counts.
+pub fn cancel_with(flag: &'static AtomicBool) {
+    let _ = CANCEL.set(flag);
+}
+
+/// Whether the flag that [`cancel_with`] names is set.
+pub fn is_cancelled() -> bool {
+    CANCEL.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
+/// The runtime, started with the first request.
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        // Before the first client is built. An earlier call of somebody else has made the same choice for the process.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let threads = Builder::new_multi_thread().worker_threads(THREADS).thread_name("store").enable_all().build();
+        threads.expect("the system allows two more threads")
+    })
+}
+
+/// Waits for a read, or until the program is to stop.
+pub(crate) fn wait<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    runtime().block_on(async {
+        let stopped = async {
+            while !is_cancelled() {
+                tokio::time::sleep(CANCEL_POLL).await;
+            }
+        };
+        match select(pin!(future), pin!(stopped)).await {
+            Either::Left((result, _)) => result,
+            Either::Right(_) => Err(StoreError::Cancelled),
+        }
+    })
+}
+
+/// Waits for a write: an orderly stop still writes what is finished.
+pub(crate) fn wait_through<T>(future: impl Future<Output = T>) -> T {
+    runtime().block_on(future)
+}

@@ -1,0 +1,64 @@
+use std::fs;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+/// Settings belong to the process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn put(bucket: &Bucket, key: &str, content: &[u8]) -> StageFile {
+    bucket.put(key, content.to_vec().into()).unwrap();
+    let object = bucket.head(key).unwrap().unwrap();
+    StageFile { object, name: key.to_owned(), blake3: Some(blake3::hash(content).to_hex().to_string()) }
+}
+
+fn place(text: &str) -> Place {
+    Place::parse(Path::new(text)).unwrap().unwrap()
+}
+
+#[test]
+fn a_set_is_fetched_once_and_a_damaged_object_is_named() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, bucket) = (tempfile::tempdir().unwrap(), Bucket::in_memory());
+    stage_in(Some(folder.path().join("stage")), None);
+    let files = [put(&bucket, "a", b"one"), put(&bucket, "b/c", b"two")];
+    let staged = stage(&place("s3://memory/x"), &bucket, &files).unwrap();
+    assert_eq!(fs::read(staged.folder().join("b/c")).unwrap(), b"two");
+    // What is there is not asked for again.
+    bucket.delete(&["a".to_owned()]).unwrap();
+    let again = stage(&place("s3://memory/x"), &bucket, &files).unwrap();
+    assert_eq!(again.folder(), staged.folder());
+    let mut bad = put(&bucket, "d", b"good");
+    bad.blake3 = Some("0".repeat(64));
+    let error = stage(&place("s3://memory/y"), &bucket, &[bad]).unwrap_err();
+    assert!(matches!(error, StoreError::Checksum { .. }) && error.to_string().contains("s3://memory/d"), "{error}");
+}
+
+#[test]
+fn room_is_made_of_what_nobody_reads_the_oldest_first() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, bucket) = (tempfile::tempdir().unwrap(), Bucket::in_memory());
+    stage_in(Some(folder.path().to_owned()), Some(250));
+    let sets: Vec<_> = ["a", "b", "c", "d"].map(|key| [put(&bucket, key, &[7; 100])]).into_iter().collect();
+    let stage_set = |number: usize| stage(&place(&format!("s3://memory/set-{number}")), &bucket, &sets[number]);
+    let is_kept = |staged: &Path| staged.exists();
+    let first = stage_set(0).unwrap();
+    let second = stage_set(1).unwrap();
+    let (first_folder, second_folder) = (first.folder().to_owned(), second.folder().to_owned());
+    // The first is in use, so the second goes, although it was used later.
+    drop(second);
+    let third = stage_set(2).unwrap();
+    assert!(is_kept(&first_folder) && !is_kept(&second_folder));
+    let error = stage_set(3).unwrap_err();
+    assert!(matches!(error, StoreError::StageFull { .. }), "{error}");
+    let third_folder = third.folder().to_owned();
+    drop((first, third));
+    // Of two that are free the one that was used longest ago goes.
+    let lock = third_folder.with_extension("lock");
+    let file = fs::File::options().write(true).open(lock).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(1000)).unwrap();
+    let fourth = stage_set(3).unwrap();
+    assert!(is_kept(&first_folder) && !is_kept(&third_folder) && is_kept(fourth.folder()));
+}

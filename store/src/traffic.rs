@@ -1,0 +1,59 @@
+//! Requests and bytes, counted where they pass: retries included.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
+
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+static FETCHED_BYTES: AtomicU64 = AtomicU64::new(0);
+static SENT_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// What this process has asked of object stores so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Requests, retries included.
+    pub requests: u64,
+    /// Bytes of objects that came.
+    pub fetched_bytes: u64,
+    /// Bytes of objects that were sent.
+    pub sent_bytes: u64,
+}
+
+/// The traffic of this process so far.
+pub fn traffic() -> Traffic {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Traffic { requests: load(&REQUESTS), fetched_bytes: load(&FETCHED_BYTES), sent_bytes: load(&SENT_BYTES) }
+}
+
+pub(crate) fn count_fetched(bytes: usize) {
+    FETCHED_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+pub(crate) fn count_sent(bytes: usize) {
+    SENT_BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// Makes clients that count their requests.
+#[derive(Debug)]
+pub(crate) struct CountingConnector;
+
+impl HttpConnector for CountingConnector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Counting(ReqwestConnector::default().connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Counting(HttpClient);
+
+#[async_trait]
+impl HttpService for Counting {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        REQUESTS.fetch_add(1, Ordering::Relaxed);
+        self.0.execute(request).await
+    }
+}
