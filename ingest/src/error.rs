@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use tokengrid_store::StoreError;
+
 use crate::source::count;
 
 /// Why a source cannot be opened. One line each: what is wrong, where, what was expected, what to do.
@@ -161,6 +163,15 @@ pub enum IngestError {
         /// What it was recognised as.
         kind: &'static str,
     },
+    /// An object store that cannot be used.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Reads fail for a reason that does not lie in the images.
+    #[error("{reason}")]
+    Outage {
+        /// The first of them, in words.
+        reason: String,
+    },
     /// Listing was stopped.
     #[error("stopped while the source was listed")]
     Cancelled,
@@ -222,6 +233,15 @@ pub enum IngestError {
         /// Listed files.
         total: usize,
     },
+}
+
+impl From<StoreError> for IngestError {
+    fn from(error: StoreError) -> IngestError {
+        match error {
+            StoreError::Cancelled => IngestError::Cancelled,
+            error => IngestError::Store(error),
+        }
+    }
 }
 
 /// What to do about a refusal of the operating system, whose own words follow.

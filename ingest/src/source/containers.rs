@@ -1,18 +1,19 @@
 //! What is at a path: told from what it is, from how a file begins, and last from its name.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cancel::Cancel;
-use super::files::open_regular;
+use super::files::SourceFile;
 use super::options::Columns;
 use super::splits::{order, split_of_file};
 use super::text::count;
 use super::tree::Tree;
-use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, tar, tree};
+use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, remote, tar, tree};
 use crate::decode::Format;
 use crate::error::IngestError;
+use tokengrid_store::is_remote;
 
 /// Kinds of files that hold images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
 
 fn open_any(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
     let columns = options.columns();
+    if is_remote(path) {
+        return remote::open(path, options, cancel);
+    }
     let metadata = match path.metadata() {
         Ok(metadata) => metadata,
         Err(error) => return open_pattern(path, columns, cancel).unwrap_or_else(|| Err(not_there(path, error))),
@@ -53,13 +57,17 @@ fn open_any(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<
     if metadata.is_dir() {
         return match tree::open(path, options, cancel)? {
             Tree::Images(contents) => Ok(*contents),
-            Tree::Containers(paths) => open_folder(path, paths, columns, cancel),
+            Tree::Containers(paths) => open_folder(path, all_here(paths), columns, cancel),
         };
     }
     if has_extension(path, &["txt"]) {
         return list::open(path, options, cancel);
     }
-    open_files(path, vec![path.to_owned()], columns, cancel)
+    open_files(path, all_here(vec![path.to_owned()]), columns, cancel)
+}
+
+fn all_here(paths: Vec<PathBuf>) -> Vec<SourceFile> {
+    paths.into_iter().map(SourceFile::here).collect()
 }
 
 fn not_there(path: &Path, source: io::Error) -> IngestError {
@@ -82,13 +90,13 @@ fn open_pattern(path: &Path, columns: Columns<'_>, cancel: Cancel<'_>) -> Option
         let problem = format!("{} of its {of} {are} missing, first {}", missing.len(), first.display());
         return Some(Err(IngestError::Pattern { path: path.to_owned(), problem }));
     }
-    Some(open_files(path, paths, columns, cancel))
+    Some(open_files(path, all_here(paths), columns, cancel))
 }
 
 /// A folder with containers in it and no images.
-fn open_folder(
+pub(super) fn open_folder(
     root: &Path,
-    paths: Vec<PathBuf>,
+    paths: Vec<SourceFile>,
     columns: Columns<'_>,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
@@ -133,9 +141,9 @@ fn numbered(first: &str, last: &str) -> Option<String> {
 }
 
 /// Opens containers of one kind as one source.
-fn open_files(
+pub(super) fn open_files(
     root: &Path,
-    mut paths: Vec<PathBuf>,
+    mut paths: Vec<SourceFile>,
     columns: Columns<'_>,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
@@ -144,13 +152,13 @@ fn open_files(
         cancel.check()?;
         let kind = kind_of(path, paths.len() > 1)?;
         if let Container::Compressed(container, command) = kind {
-            return Err(IngestError::Compressed { path: path.clone(), container, command });
+            return Err(IngestError::Compressed { path: path.to_path_buf(), container, command });
         }
         kinds.push(kind);
     }
     let tables = drop_tables(&mut paths, &mut kinds);
     if let Some(other) = kinds.iter().position(|kind| *kind != kinds[0]) {
-        let (first, second) = (paths[0].clone(), paths[other].clone());
+        let (first, second) = (paths[0].to_path_buf(), paths[other].to_path_buf());
         return Err(IngestError::MixedContainers { path: root.to_owned(), first, second });
     }
     let mut contents = match kinds[0] {
@@ -171,29 +179,29 @@ fn open_files(
 
 /// Drops Parquet files without images beside tars, which say something about the images in the tars: img2dataset writes
 /// `00000.parquet` beside `00000.tar`. Returns how many there were.
-fn drop_tables(paths: &mut Vec<PathBuf>, kinds: &mut Vec<Container>) -> usize {
+fn drop_tables(paths: &mut Vec<SourceFile>, kinds: &mut Vec<Container>) -> usize {
     if !kinds.contains(&Container::Tar) {
         return 0;
     }
     let all = std::mem::take(paths).into_iter().zip(std::mem::take(kinds));
-    let is_table = |(path, kind): &(PathBuf, Container)| *kind == Container::Parquet && !parquet::has_images(path);
+    let is_table = |(path, kind): &(SourceFile, Container)| *kind == Container::Parquet && !parquet::has_images(path);
     let (tables, containers): (Vec<_>, Vec<_>) = all.partition(is_table);
     (*paths, *kinds) = containers.into_iter().unzip();
     tables.len()
 }
 
 /// What a file is. Of many, one that cannot be read or recognised is what its name says: it will be found damaged.
-fn kind_of(path: &Path, is_one_of_many: bool) -> Result<Container, IngestError> {
+fn kind_of(path: &SourceFile, is_one_of_many: bool) -> Result<Container, IngestError> {
     let mut start = [0; 512];
-    let read = open_regular(path).and_then(|file| file.take(512).read(&mut start));
+    let read = path.open().and_then(|blob| blob.read_up_to(&mut start, 0));
     let start = match read {
         Ok(length) => &start[..length],
         Err(_) if is_one_of_many => &[],
-        Err(source) => return Err(IngestError::Unreadable { path: path.to_owned(), source }),
+        Err(source) => return Err(IngestError::Unreadable { path: path.to_path_buf(), source }),
     };
     by_content(start).or_else(|| by_name(path)).ok_or_else(|| {
         let found = Format::of(start).map_or("a file of another kind".to_owned(), |f| format!("a single {f} file"));
-        IngestError::NotASource { path: path.to_owned(), found }
+        IngestError::NotASource { path: path.to_path_buf(), found }
     })
 }
 

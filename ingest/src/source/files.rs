@@ -1,9 +1,12 @@
-//! The files of a container, read by position from many threads at once.
+//! The files of a container, local or in a bucket, read by position from many threads at once.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokengrid_store::{Blob, Bucket, Fetch, Object, Staged};
 
 use super::MAX_FILE_BYTES;
 
@@ -23,28 +26,85 @@ pub(super) fn max_open_files() -> usize {
     (allowed / OPEN_FILES_SHARE).clamp(1, MAX_OPEN_FILES)
 }
 
+/// A container's file: what it is called, and where its bytes are.
+#[derive(Debug, Clone)]
+pub(super) struct SourceFile {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+#[derive(Debug, Clone)]
+enum Bytes {
+    /// At the path itself.
+    Here,
+    /// In a local copy, which stays while this lives.
+    Staged(PathBuf, #[allow(dead_code, reason = "held for its lifetime")] Arc<Staged>),
+    /// In a bucket, read by ranges.
+    Object(Bucket, Object),
+}
+
+impl SourceFile {
+    /// A local file.
+    pub(super) fn here(path: PathBuf) -> SourceFile {
+        SourceFile { path, bytes: Bytes::Here }
+    }
+
+    /// The local copy of an object, which is called by its URL.
+    pub(super) fn staged(url: PathBuf, copy: PathBuf, staged: &Arc<Staged>) -> SourceFile {
+        SourceFile { path: url, bytes: Bytes::Staged(copy, Arc::clone(staged)) }
+    }
+
+    /// An object.
+    pub(super) fn object(url: PathBuf, bucket: Bucket, object: Object) -> SourceFile {
+        SourceFile { path: url, bytes: Bytes::Object(bucket, object) }
+    }
+
+    pub(super) fn open(&self) -> io::Result<Blob> {
+        match &self.bytes {
+            Bytes::Here => open_regular(&self.path).map(Blob::File),
+            Bytes::Staged(copy, _) => open_regular(copy).map(Blob::File),
+            Bytes::Object(bucket, object) => Ok(Blob::Object(bucket.clone(), object.clone())),
+        }
+    }
+
+    fn is_object(&self) -> bool {
+        matches!(self.bytes, Bytes::Object(..))
+    }
+}
+
+/// As what it is called: names and endings count wherever the bytes are.
+impl Deref for SourceFile {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Files by number.
 #[derive(Debug)]
 pub(super) struct FileSet {
-    files: Vec<(PathBuf, Option<File>)>,
+    files: Vec<(SourceFile, Option<Blob>)>,
 }
 
 impl FileSet {
-    /// The files at `paths`; those that cannot be opened fail when they are read.
-    pub(super) fn new(paths: Vec<PathBuf>) -> FileSet {
+    /// Those that cannot be opened fail when they are read.
+    pub(super) fn new(files: Vec<SourceFile>) -> FileSet {
         let held = max_open_files();
-        let open = |(number, path): (usize, PathBuf)| {
-            let file = (number < held).then(|| open_regular(&path).ok()).flatten();
-            (path, file)
+        let open = |(number, file): (usize, SourceFile)| {
+            // An object takes no descriptor.
+            let is_held = number < held || file.is_object();
+            let opened = is_held.then(|| file.open().ok()).flatten();
+            (file, opened)
         };
-        FileSet { files: paths.into_iter().enumerate().map(open).collect() }
+        FileSet { files: files.into_iter().enumerate().map(open).collect() }
     }
 
     /// Runs `read` with file number `number`.
-    pub(super) fn with<T>(&self, number: u32, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with<T>(&self, number: u32, read: impl FnOnce(&Blob) -> io::Result<T>) -> io::Result<T> {
         match &self.files[number as usize] {
-            (_, Some(file)) => read(file),
-            (path, None) => read(&open_regular(path)?),
+            (_, Some(blob)) => read(blob),
+            (file, None) => read(&file.open()?),
         }
     }
 
@@ -52,7 +112,20 @@ impl FileSet {
     pub(super) fn read(&self, number: u32, at: u64, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
         into.try_reserve(length).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         into.resize(length, 0);
-        self.with(number, |file| file.read_exact_at(into, at))
+        self.with(number, |blob| blob.read_exact_at(into, at))
+    }
+
+    /// Begins to read a range, where that is of use.
+    pub(super) fn fetch(&self, number: u32, range: Range<u64>) -> Option<Fetch> {
+        match &self.files[number as usize].1 {
+            Some(Blob::Object(bucket, object)) => bucket.fetch(&object.key, range, object.tag.as_deref()).ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether the bytes come from a bucket each time that they are read.
+    pub(super) fn is_remote(&self) -> bool {
+        self.files.iter().any(|(file, _)| file.is_object())
     }
 }
 
@@ -87,18 +160,4 @@ pub(super) fn read_file(path: &Path, into: &mut Vec<u8>, before: &mut dyn FnMut(
 /// The error of an image beyond [`MAX_FILE_BYTES`].
 pub(super) fn too_large() -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {MAX_FILE_BYTES} bytes"))
-}
-
-/// As many bytes at `at` as there are, at most the length of `into`.
-pub(super) fn read_up_to(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut done = 0;
-    while done < into.len() {
-        match file.read_at(&mut into[done..], at + done as u64) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::cancel::Cancel;
 use super::keys::key_part;
+use super::remote::{has_urls, open_list};
 use super::select::Collector;
 use super::text::without_bom;
 use super::{Contents, SourceOptions};
@@ -16,6 +17,10 @@ use crate::error::IngestError;
 pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;
     let text = without_bom(&text);
+    if has_urls(&text) {
+        let folder = std::path::absolute(path).ok().and_then(|path| path.parent().map(Path::to_owned));
+        return open_list(path, folder.as_deref().unwrap_or(Path::new("/")), &text, cancel);
+    }
     let root = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let refuse = |line: usize, problem: String| IngestError::ListLine { path: path.to_owned(), line, problem };
     let (mut lines, mut folder) = (Vec::new(), Folder::new(root));
@@ -197,7 +202,7 @@ impl Missing {
 
 /// Path and label of a line: what follows a tab must be an integer; without a tab, an integer at the end of the line after
 /// white space is the label.
-fn split_label(line: &[u8]) -> Result<(&[u8], i32), String> {
+pub(super) fn split_label(line: &[u8]) -> Result<(&[u8], i32), String> {
     let integer = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|t| t.trim().parse::<i32>().ok());
     if let Some(tab) = line.iter().rposition(|&b| b == b'\t') {
         let (name, label) = (&line[..tab], &line[tab + 1..]);
@@ -217,7 +222,7 @@ fn split_label(line: &[u8]) -> Result<(&[u8], i32), String> {
 
 /// Drops `.`, doubled slashes, and `..` with the folder before it. A relative path that leads out is refused: keys would depend
 /// on what the folder is called.
-fn normalize(path: &Path) -> Result<PathBuf, String> {
+pub(super) fn normalize(path: &Path) -> Result<PathBuf, String> {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

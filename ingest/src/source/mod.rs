@@ -38,6 +38,7 @@ mod options;
 mod parallel;
 mod parquet;
 mod pattern;
+mod remote;
 mod select;
 mod splits;
 mod table;
@@ -56,6 +57,7 @@ use files::{FileSet, read_file, too_large};
 pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
 pub use links::lies_in;
 pub use options::SourceOptions;
+use remote::{Ahead, Objects};
 use table::Table;
 pub(crate) use text::count;
 
@@ -89,6 +91,7 @@ struct Contents {
     /// Folders elsewhere that links in the source lead to, with links resolved.
     linked: Vec<PathBuf>,
     store: Store,
+    ahead: Ahead,
 }
 
 impl Contents {
@@ -104,6 +107,7 @@ impl Contents {
             notes: Vec::new(),
             linked: Vec::new(),
             store: Store::Folder,
+            ahead: Ahead::default(),
         }
     }
 }
@@ -113,6 +117,8 @@ impl Contents {
 enum Store {
     /// Files below the root.
     Folder,
+    /// Objects, one an image.
+    Objects(Objects),
     Tar(FileSet),
     Parquet(parquet::Store),
 }
@@ -151,7 +157,9 @@ impl Source {
         // Labels are matched to all images: what is left out, is left out afterwards.
         let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
         let listed = if options.labels.is_some() { &all } else { options };
+        tokengrid_store::forget_outage();
         let mut contents = containers::open(path, listed, Cancel(cancel))?;
+        check_reachable()?;
         if let Store::Parquet(store) = &mut contents.store {
             store.whole_pages = options.whole_pages;
         }
@@ -228,7 +236,14 @@ impl Source {
         if let Some(reason) = table.broken(index) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
+        if let Some(fetch) = self.contents.ahead.take(index) {
+            let bytes = fetch.wait()?;
+            before(bytes.len() as u64);
+            into.extend_from_slice(&bytes);
+            return Ok(());
+        }
         match &self.contents.store {
+            Store::Objects(objects) => objects.read(table.place(index).at, into, before),
             Store::Folder => read_file(&self.contents.root.join(table.relative_path(index)), into, before),
             Store::Tar(files) => {
                 let place = table.place(index);
@@ -240,6 +255,48 @@ impl Source {
             }
             Store::Parquet(store) => store.read(table.place(index), into),
         }
+    }
+
+    /// Whether reads have failed since the source was opened for a reason that does not lie in the images: an outage of an object
+    /// store. Images that are bad since then may be good.
+    ///
+    /// # Errors
+    /// [`IngestError::Outage`]; [`IngestError::Cancelled`] when they failed because the program is to stop.
+    pub fn check_reachable(&self) -> Result<(), IngestError> {
+        check_reachable()
+    }
+
+    /// Whether images come from a bucket or a web server each time that they are read.
+    pub(crate) fn is_remote(&self) -> bool {
+        match &self.contents.store {
+            Store::Objects(_) => true,
+            Store::Tar(files) => files.is_remote(),
+            Store::Folder | Store::Parquet(_) => false,
+        }
+    }
+
+    /// Begins to read an image for a [`Source::read`] to come; the bytes that it will take, as far as they are known. `None`
+    /// where that is of no use.
+    pub(crate) fn fetch_ahead(&self, index: usize) -> Option<Option<u64>> {
+        if index >= self.len() || self.contents.table.broken(index).is_some() {
+            return None;
+        }
+        let place = self.contents.table.place(index);
+        let (fetch, bytes) = match &self.contents.store {
+            Store::Objects(objects) => objects.fetch(place.at)?,
+            Store::Tar(files) if u64::from(place.length) <= MAX_FILE_BYTES => {
+                let length = u64::from(place.length);
+                (files.fetch(place.file, place.at..place.at + length)?, Some(length))
+            }
+            _ => return None,
+        };
+        self.contents.ahead.put(index, fetch);
+        Some(bytes)
+    }
+
+    /// Forgets what was begun by [`Source::fetch_ahead`] and not read.
+    pub(crate) fn forget_ahead(&self) {
+        self.contents.ahead.clear();
     }
 
     /// What was recognised: `class folders`, `flat folder`, `file list`, `tar archive`, `tar of class tars`, `tar shards`,
@@ -289,7 +346,7 @@ impl Source {
     /// them.
     pub fn linked_folders(&self) -> BTreeSet<PathBuf> {
         let mut folders: BTreeSet<PathBuf> = self.contents.linked.iter().cloned().collect();
-        if self.kind() == "file list" {
+        if self.kind() == "file list" && !self.is_remote() {
             let mut last = PathBuf::new();
             for row in 0..self.len() {
                 let path = self.root().join(self.contents.table.relative_path(row));
@@ -321,6 +378,14 @@ impl Source {
             text = format!("{text}, {}", count(number, what));
         }
         text
+    }
+}
+
+fn check_reachable() -> Result<(), IngestError> {
+    match tokengrid_store::outage() {
+        None => Ok(()),
+        Some(_) if tokengrid_store::is_cancelled() => Err(IngestError::Cancelled),
+        Some(reason) => Err(IngestError::Outage { reason }),
     }
 }
 

@@ -27,6 +27,9 @@ pub struct SourceOptions {
     /// Parquet: decode the page of every image that is not kept, even where the image can be had alone. The bytes are the same;
     /// slower, and there for comparisons.
     pub whole_pages: bool,
+    /// Containers in object stores: only a part of the images is read here, because others share the work or a sample is enough.
+    /// They are then read by ranges and not fetched as a whole.
+    pub is_shared: bool,
 }
 
 impl SourceOptions {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::StreamConfig;
+use super::ahead::read_ahead;
 use super::loader::Loader;
 use super::ordered::{Claims, Ordered, Work};
 use super::slabs::{Parts, Piece, Slabs};
@@ -117,7 +118,7 @@ impl BatchStream {
         let worker =
             || BatchWorker { loader: Loader::new(Arc::clone(&source), recipe, config.limits, Arc::clone(&counters)) };
         let from = Arc::clone(&slabs);
-        let claims = Claims { order: Box::new(order), tickets: Box::new(move || from.take(views)) };
+        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(move || from.take(views)) };
         let images = Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, Arc::clone(&counters));
         BatchStream { images, slabs, batch_views, pending: None }
     }

@@ -4,6 +4,7 @@
 //! `ordered`: threads, order, bounded memory) of what a `Loader` (module `loader`: one image from file to crops) makes.
 //! [`WholeStream`] yields whole pictures.
 
+mod ahead;
 mod batch;
 mod loader;
 mod ordered;
@@ -23,6 +24,7 @@ use crate::error::Bad;
 use crate::recipe::Recipe;
 use crate::source::Source;
 use crate::stages::{StageCounters, StageTimes};
+use ahead::read_ahead;
 use loader::{Loader, internal_error};
 use ordered::{Claims, Ordered, Work};
 
@@ -95,7 +97,7 @@ impl ViewStream {
         let counters = Arc::new(StageCounters::default());
         let worker =
             || ViewWorker { loader: Loader::new(Arc::clone(&source), recipe, config.limits, Arc::clone(&counters)) };
-        let claims = Claims { order: Box::new(order), tickets: Box::new(|| ()) };
+        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(|| ()) };
         let images = Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, Arc::clone(&counters));
         ViewStream { images }
     }

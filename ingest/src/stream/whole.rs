@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::ahead::read_ahead;
 use super::loader::LARGE_FILE_BYTES;
 use super::ordered::{Claims, Ordered, Work};
 use super::{StreamConfig, internal_error};
@@ -49,7 +50,7 @@ impl WholeStream {
             number += 1;
             turns.turn(number - 1)
         };
-        let claims = Claims { order: Box::new(0..source.len()), tickets: Box::new(tickets) };
+        let claims = Claims { order: read_ahead(&source, 0..source.len()), tickets: Box::new(tickets) };
         WholeStream { images: Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, counters) }
     }
 }

@@ -10,7 +10,7 @@ use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Device;
-use tokengrid_ingest::{BadCounter, BadPolicy, BatchPlace, BatchStream, Stage, StreamConfig, ViewBatch};
+use tokengrid_ingest::{BadCounter, BadPolicy, BatchPlace, BatchStream, IngestError, Stage, StreamConfig, ViewBatch};
 
 impl Job<'_> {
     /// Images `order` of the source as batches of views.
@@ -63,6 +63,7 @@ impl Job<'_> {
         for next in stream.by_ref().map(Some).chain([None]) {
             let may_wait = if next.is_some() { ahead } else { 0 };
             if let Some(batch) = next {
+                self.check_reachable()?;
                 counters.check(batch.images(), &self.source)?;
                 let wanted = self.wanted(&batch);
                 let encoding = stages.timed(Stage::Encode, || encoder.begin(batch.pixels(), &wanted, want_uncertain));
@@ -81,6 +82,14 @@ impl Job<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Stops where images are bad because an object store does not answer: they are read again by the next call.
+    fn check_reachable(&self) -> Result<(), TokenizeError> {
+        self.source.check_reachable().map_err(|error| match error {
+            IngestError::Cancelled => TokenizeError::Cancelled,
+            error => error.into(),
+        })
     }
 
     /// Places of a batch whose views are to be encoded.

@@ -1,7 +1,6 @@
 //! Values of a column, page by page.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::schema::types::ColumnDescPtr;
+use tokengrid_store::Blob;
 
 use super::direct::Direct;
 use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
@@ -29,7 +29,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(file: &File, span: PageSpan, compression: Compression) -> Result<Loaded, String> {
+    fn new(file: &Blob, span: PageSpan, compression: Compression) -> Result<Loaded, String> {
         let body = span.body(file)?;
         let page = span.unpack(&body, compression)?;
         Ok(Loaded { span, body, page })
@@ -37,7 +37,7 @@ impl Loaded {
 }
 
 /// The dictionary that a data page needs, and the page.
-fn load(file: &File, chunk: &Chunk, pages: &Pages, page: usize) -> Result<(Option<Loaded>, Loaded), String> {
+fn load(file: &Blob, chunk: &Chunk, pages: &Pages, page: usize) -> Result<(Option<Loaded>, Loaded), String> {
     let span = pages.data[page].1;
     let dictionary = if span.needs_dictionary() {
         let dictionary = pages.dictionary.ok_or("its dictionary is missing")?;
@@ -57,7 +57,7 @@ fn safely<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 /// The images of one data page, `None` where a row has none, and where they lie if that is of use.
 pub(super) fn page_images(
-    file: &File,
+    file: &Blob,
     column: &ColumnDescPtr,
     chunk: &Chunk,
     pages: &Pages,
@@ -67,7 +67,7 @@ pub(super) fn page_images(
 }
 
 fn try_page_images(
-    file: &File,
+    file: &Blob,
     column: &ColumnDescPtr,
     chunk: &Chunk,
     pages: &Pages,
@@ -87,7 +87,7 @@ fn try_page_images(
 ///
 /// `bytes` says what a value takes in memory; more than `max_bytes` of all values is an error.
 pub(super) fn chunk_values<T: DataType>(
-    file: &File,
+    file: &Blob,
     column: &ColumnDescPtr,
     chunk: &Chunk,
     bytes: impl Fn(&T::T) -> usize,
@@ -97,7 +97,7 @@ pub(super) fn chunk_values<T: DataType>(
 }
 
 fn try_chunk_values<T: DataType>(
-    file: &File,
+    file: &Blob,
     column: &ColumnDescPtr,
     chunk: &Chunk,
     bytes: impl Fn(&T::T) -> usize,

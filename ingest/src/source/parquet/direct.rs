@@ -5,13 +5,12 @@
 //! an image of a page that is not compressed is read from its place in the file; and one of a page that is compressed with
 //! snappy is decompressed alone, because snappy's compressors start again every 64 KiB.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
+use tokengrid_store::Blob;
 
 use super::page::PageSpan;
 
@@ -64,7 +63,7 @@ impl Direct {
     }
 
     /// Appends the image of a row of the page.
-    pub(super) fn read(&self, file: &File, row: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn read(&self, file: &Blob, row: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let Some((at, length)) = self.slices[row].map(|(at, length)| (at as usize, length as usize)) else {
             return Ok(());
         };

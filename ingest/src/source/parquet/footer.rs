@@ -1,6 +1,5 @@
 //! The footer of a Parquet file: where row groups and columns lie.
 
-use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -9,10 +8,10 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnDescPtr;
+use tokengrid_store::Blob;
 
 use super::columns::Columns;
 use super::page::Chunk;
-use crate::source::files::read_up_to;
 use crate::source::options::Columns as Wanted;
 
 /// Rows that a file may have beyond one for each of its bytes. Rows of one dictionary entry, or without an image, take next to
@@ -60,15 +59,15 @@ pub(super) enum FooterError {
 }
 
 impl Footer {
-    pub(super) fn read(file: &File, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
+    pub(super) fn read(file: &Blob, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
         // As in columns: a panic is damage that the reader did not expect.
         catch_unwind(AssertUnwindSafe(|| Footer::try_read(file, wanted)))
             .unwrap_or_else(|_| Err(FooterError::Damaged { reason: "the footer makes no sense".to_owned() }))
     }
 
-    fn try_read(file: &File, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
+    fn try_read(file: &Blob, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
         let damaged = |reason: String| FooterError::Damaged { reason };
-        let length = file.metadata().map_err(|error| damaged(format!("cannot be read: {error}")))?.len();
+        let length = file.len().map_err(|error| damaged(format!("cannot be read: {error}")))?;
         let metadata = ParquetMetaDataReader::new()
             .parse_and_finish(&Positioned { file, length })
             .map_err(|error| damaged(format!("the footer cannot be read: {error}")))?;
@@ -113,7 +112,7 @@ fn column(group: &RowGroupMetaData, number: usize, rows: u64, file_length: u64) 
 
 /// A file read by position.
 struct Positioned<'a> {
-    file: &'a File,
+    file: &'a Blob,
     length: u64,
 }
 
@@ -136,20 +135,20 @@ impl<'a> ChunkReader for Positioned<'a> {
             return Err(outside());
         }
         let mut bytes = vec![0; length];
-        let read = read_up_to(self.file, &mut bytes, start)?;
+        let read = self.file.read_up_to(&mut bytes, start)?;
         if read == length { Ok(bytes.into()) } else { Err(outside()) }
     }
 }
 
 /// A place in a file that moves as it is read.
 struct PositionedRead<'a> {
-    file: &'a File,
+    file: &'a Blob,
     at: u64,
 }
 
 impl Read for PositionedRead<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let read = read_up_to(self.file, into, self.at)?;
+        let read = self.file.read_up_to(into, self.at)?;
         self.at += read as u64;
         Ok(read)
     }

@@ -1,9 +1,9 @@
 //! The rows of Parquet files: keys from paths, labels, and where row groups of images lie.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use parquet::data_type::{ByteArray, ByteArrayType};
+use tokengrid_store::Blob;
 
 use super::column::chunk_values;
 use super::footer::{Column, Footer, FooterError, Group};
@@ -13,7 +13,7 @@ use super::{ImageGroup, Store};
 use crate::error::IngestError;
 use crate::source::cancel::Cancel;
 use crate::source::classes::{class_folders, classes_by_label, doubts, label_by_folder};
-use crate::source::files::open_regular;
+use crate::source::files::SourceFile;
 use crate::source::imagenet::key_of_path;
 use crate::source::keys::key_part;
 use crate::source::label_names::LabelNames;
@@ -31,13 +31,13 @@ const MAX_EMPTY_BYTES: u64 = 64 << 10;
 /// Lists the rows of the files at `paths`, which together are the source at `root`.
 pub(in crate::source) fn open(
     root: &Path,
-    paths: Vec<PathBuf>,
+    paths: Vec<SourceFile>,
     wanted: Wanted<'_>,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
     let mut index = Index { has_paths: true, ..Index::default() };
     for (number, path) in paths.iter().enumerate() {
-        match open_regular(path).map_err(|error| format!("cannot be read: {error}")) {
+        match path.open().map_err(|error| format!("cannot be read: {error}")) {
             Ok(file) => index.add(path, number as u32, &file, wanted, cancel)?,
             Err(reason) => index.break_file(path, number as u32, reason),
         }
@@ -46,8 +46,8 @@ pub(in crate::source) fn open(
 }
 
 /// Whether a file may hold images: it has a column for them, or cannot be read.
-pub(in crate::source) fn has_images(path: &Path) -> bool {
-    let footer = open_regular(path).map(|file| Footer::read(&file, Wanted::default()));
+pub(in crate::source) fn has_images(file: &SourceFile) -> bool {
+    let footer = file.open().map(|file| Footer::read(&file, Wanted::default()));
     !matches!(footer, Ok(Err(FooterError::NoImageColumn { .. })))
 }
 
@@ -95,7 +95,7 @@ impl Index {
         &mut self,
         path: &Path,
         number: u32,
-        file: &File,
+        file: &Blob,
         wanted: Wanted<'_>,
         cancel: Cancel<'_>,
     ) -> Result<(), IngestError> {
@@ -168,7 +168,7 @@ impl Index {
     }
 
     /// Adds the rows of a group, the first of which is at `first`.
-    fn add_group(&mut self, path: &Path, first: Place, file: &File, group: Group) -> Result<ImageGroup, GroupError> {
+    fn add_group(&mut self, path: &Path, first: Place, file: &Blob, group: Group) -> Result<ImageGroup, GroupError> {
         let image = group.image?;
         // Without a byte for each row, all of them have one image or none, or the footer is wrong.
         if image.chunk.rows > image.chunk.length
@@ -204,7 +204,7 @@ impl Index {
         Ok(ImageGroup::new(first.at, descr, chunk))
     }
 
-    fn finish(self, root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+    fn finish(self, root: &Path, paths: Vec<SourceFile>) -> Result<Contents, IngestError> {
         let Index { mut table, groups, names, labels, has_labels, has_paths, column, has_pictures, hint } = self;
         if !has_pictures && table.len() > 0 {
             let example = if has_paths { format!(" (the first is '{}')", table.key(0)) } else { String::new() };
@@ -237,7 +237,7 @@ impl Index {
 }
 
 /// Whether no row of a group has a picture.
-fn is_empty(file: &File, image: &Column) -> bool {
+fn is_empty(file: &Blob, image: &Column) -> bool {
     let Column { descr, chunk, num_nulls } = image;
     match num_nulls {
         Some(nulls) => *nulls == chunk.rows,
@@ -253,7 +253,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| key_part(name).0)
 }
 
-fn read_paths(file: &File, column: &Column) -> Result<Vec<Option<String>>, String> {
+fn read_paths(file: &Blob, column: &Column) -> Result<Vec<Option<String>>, String> {
     let Column { descr, chunk, .. } = column;
     let paths = chunk_values::<ByteArrayType>(file, descr, chunk, ByteArray::len, MAX_PATHS_BYTES)
         .map_err(|problem| format!("column {}: {problem}", descr.path()))?;

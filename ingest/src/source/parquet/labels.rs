@@ -1,12 +1,11 @@
 //! Labels of a row group: numbers, or text.
 
-use std::fs::File;
-
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::data_type::{
     BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type,
 };
 use parquet::schema::types::ColumnDescriptor;
+use tokengrid_store::Blob;
 
 use super::column::chunk_values;
 use super::columns::describe;
@@ -30,7 +29,7 @@ pub(super) enum LabelError {
 }
 
 /// Reads a column of labels.
-pub(super) fn read_labels(file: &File, column: &Column) -> Result<Labels, LabelError> {
+pub(super) fn read_labels(file: &Blob, column: &Column) -> Result<Labels, LabelError> {
     match column.descr.physical_type() {
         Type::BOOLEAN => indices::<BoolType>(file, column, |truth| Ok(i128::from(*truth))),
         // Unsigned numbers are stored as the signed ones with the same bits.
@@ -48,7 +47,7 @@ pub(super) fn read_labels(file: &File, column: &Column) -> Result<Labels, LabelE
 }
 
 fn indices<T: DataType>(
-    file: &File,
+    file: &Blob,
     column: &Column,
     index: impl Fn(&T::T) -> Result<i128, String>,
 ) -> Result<Labels, LabelError> {
@@ -96,7 +95,7 @@ fn half_float(bytes: &[u8]) -> f64 {
     if bits >> 15 == 0 { size } else { -size }
 }
 
-fn texts(file: &File, column: &Column) -> Result<Labels, LabelError> {
+fn texts(file: &Blob, column: &Column) -> Result<Labels, LabelError> {
     let texts = values::<ByteArrayType>(file, column, ByteArray::len, MAX_TEXT_BYTES)?.into_iter().map(|text| {
         let text = text.map(|text| String::from_utf8(text.data().to_vec()));
         text.transpose().map_err(|_| {
@@ -107,7 +106,7 @@ fn texts(file: &File, column: &Column) -> Result<Labels, LabelError> {
 }
 
 fn values<T: DataType>(
-    file: &File,
+    file: &Blob,
     column: &Column,
     bytes: impl Fn(&T::T) -> usize,
     max_bytes: usize,

@@ -14,16 +14,15 @@ mod labels;
 mod page;
 mod thrift;
 
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use parquet::data_type::ByteArray;
 use parquet::schema::types::ColumnDescPtr;
+use tokengrid_store::Blob;
 
 use super::MAX_FILE_BYTES;
-use super::files::{FileSet, too_large};
+use super::files::{FileSet, SourceFile, too_large};
 use super::table::Place;
 use crate::memory;
 use cache::{Images, PageCache};
@@ -52,7 +51,7 @@ struct GroupIndex {
 }
 
 impl GroupIndex {
-    fn new(file: &File, chunk: &Chunk) -> GroupIndex {
+    fn new(file: &Blob, chunk: &Chunk) -> GroupIndex {
         let pages = Pages::locate(file, chunk);
         let direct = pages.data.iter().map(|_| OnceLock::new()).collect();
         GroupIndex { pages, direct }
@@ -77,8 +76,8 @@ pub(super) struct Store {
 }
 
 impl Store {
-    fn new(paths: Vec<PathBuf>, groups: Vec<Vec<ImageGroup>>) -> Store {
-        Store { files: FileSet::new(paths), groups, cache: PageCache::default(), whole_pages: false }
+    fn new(files: Vec<SourceFile>, groups: Vec<Vec<ImageGroup>>) -> Store {
+        Store { files: FileSet::new(files), groups, cache: PageCache::default(), whole_pages: false }
     }
 
     /// Appends the image at a row.
@@ -120,7 +119,7 @@ impl ImageGroup {
         ImageGroup { first_row, column, chunk, index: OnceLock::new() }
     }
 
-    fn decode(&self, file: &File, index: &GroupIndex, page: usize) -> Images {
+    fn decode(&self, file: &Blob, index: &GroupIndex, page: usize) -> Images {
         // The page as it is in the file, and decompressed. Whoever reads an image holds no other claim.
         let _claim = memory::claim(2 * index.bytes_of(page) as u64);
         let (images, direct) = page_images(file, &self.column, &self.chunk, &index.pages, page)?;

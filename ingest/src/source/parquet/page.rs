@@ -3,15 +3,14 @@
 //! Headers and compression are read here and not by the `parquet` crate, for two reasons: a page can be found and read alone,
 //! and none takes more memory than its header says, however it was made.
 
-use std::fs::File;
 use std::io::{self, Read};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::Page;
+use tokengrid_store::Blob;
 
 use super::thrift::{Field, Reader};
-use crate::source::files::read_up_to;
 
 /// Largest page that is decompressed, in bytes.
 pub(super) const MAX_PAGE_BYTES: u32 = 512 << 20;
@@ -60,7 +59,7 @@ pub(super) struct Pages {
 
 impl Pages {
     /// Finds the pages of a chunk by their headers.
-    pub(super) fn locate(file: &File, chunk: &Chunk) -> Pages {
+    pub(super) fn locate(file: &Blob, chunk: &Chunk) -> Pages {
         let mut pages = Pages::default();
         let end = chunk.start + chunk.length;
         let (mut at, mut row) = (chunk.start, 0);
@@ -103,10 +102,10 @@ impl Pages {
 }
 
 /// The header at `at` and the offset behind its page. `None` for a kind of page that is to be passed over.
-fn read_header(file: &File, at: u64, end: u64) -> Result<(Option<PageSpan>, u64), String> {
+fn read_header(file: &Blob, at: u64, end: u64) -> Result<(Option<PageSpan>, u64), String> {
     for window in HEADER_WINDOWS {
         let mut bytes = vec![0; window.min((end - at) as usize)];
-        let read = read_up_to(file, &mut bytes, at).map_err(|error| format!("cannot be read: {error}"))?;
+        let read = file.read_up_to(&mut bytes, at).map_err(|error| format!("cannot be read: {error}"))?;
         let Some(header) = RawHeader::parse(&bytes[..read]) else { continue };
         let body = at + header.length as u64;
         let next = body + u64::from(header.compressed);
@@ -225,9 +224,9 @@ impl PageSpan {
     }
 
     /// Reads the page as it is in the file.
-    pub(super) fn body(&self, file: &File) -> Result<Bytes, String> {
+    pub(super) fn body(&self, file: &Blob) -> Result<Bytes, String> {
         let mut body = vec![0; self.compressed as usize];
-        let read = read_up_to(file, &mut body, self.body).map_err(|error| format!("cannot be read: {error}"))?;
+        let read = file.read_up_to(&mut body, self.body).map_err(|error| format!("cannot be read: {error}"))?;
         if read < body.len() {
             return Err("the file ends inside the page".to_owned());
         }

@@ -13,14 +13,14 @@ mod scan;
 mod sidecars;
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use tokengrid_store::Blob;
 
 use super::cancel::Cancel;
 use super::classes::{class_folders, classes_by_label, doubts, label_by_folder};
-use super::files::{FileSet, max_open_files, open_regular};
+use super::files::{FileSet, SourceFile, max_open_files};
 use super::imagenet::is_wnid;
 use super::keys::{MemberName, file_name, key_part, member_name};
 use super::options::Columns;
@@ -36,14 +36,14 @@ use sidecars::{Sidecar, Sidecars};
 /// Indexes the tars at `paths`, which together are the source at `root`.
 pub(super) fn open(
     root: &Path,
-    paths: Vec<PathBuf>,
+    paths: Vec<SourceFile>,
     columns: Columns<'_>,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
     let by_class = are_class_tars(root, &paths)?;
     // Many tars at once, or many class tars of the only one.
     let threads = if paths.len() == 1 { THREADS } else { 1 };
-    let files: Vec<(u32, &PathBuf)> = (0..).zip(&paths).collect();
+    let files: Vec<(u32, &SourceFile)> = (0..).zip(&paths).collect();
     let indices = in_parallel(&files, THREADS.min(max_open_files()), |(number, path)| {
         let class = class_of_tar(path).filter(|_| by_class);
         Index::read(path, *number, class, threads, columns, cancel)
@@ -53,9 +53,9 @@ pub(super) fn open(
     for ((number, path), index) in files.into_iter().zip(indices) {
         match index {
             Ok(index) => all.append(index),
-            Err(Problem::Samples(problem)) => return Err(IngestError::Samples { path: path.clone(), problem }),
+            Err(Problem::Samples(problem)) => return Err(IngestError::Samples { path: path.to_path_buf(), problem }),
             Err(Problem::Io(source)) if paths.len() == 1 => {
-                return Err(IngestError::Unreadable { path: path.clone(), source });
+                return Err(IngestError::Unreadable { path: path.to_path_buf(), source });
             }
             Err(Problem::Io(source)) => {
                 let place = Place { file: number, ..Place::default() };
@@ -70,7 +70,7 @@ pub(super) fn open(
 
 /// Whether tars are named after classes: all of them, or none. One between class tars that is no class would take the labels
 /// from all of them.
-fn are_class_tars(root: &Path, paths: &[PathBuf]) -> Result<bool, IngestError> {
+fn are_class_tars(root: &Path, paths: &[SourceFile]) -> Result<bool, IngestError> {
     let (classes, others): (Vec<_>, Vec<_>) = paths.iter().partition(|path| class_of_tar(path).is_some());
     if let (Some(class), Some(other)) = (classes.first(), others.first()) {
         let number = count(others.len(), "tar");
@@ -124,15 +124,15 @@ struct Index {
 impl Index {
     /// Reads the tar at `path`, file number `number` of the source; keys begin with `class` where there is one.
     fn read(
-        path: &Path,
+        path: &SourceFile,
         number: u32,
         class: Option<String>,
         threads: usize,
         columns: Columns<'_>,
         cancel: Cancel<'_>,
     ) -> Result<Index, Problem> {
-        let file = open_regular(path)?;
-        let region = 0..file.metadata()?.len();
+        let file = path.open()?;
+        let region = 0..file.len()?;
         let prefix = class.as_ref().map_or_else(String::new, |class| format!("{class}/"));
         let mut reading = Reading::new(&file, number, name_of(path), prefix, cancel);
         reading.scan(region);
@@ -202,7 +202,7 @@ impl Index {
         self.table = self.table.gather(kept, |_, key| key);
     }
 
-    fn finish(self, root: &Path, paths: Vec<PathBuf>) -> Result<Contents, IngestError> {
+    fn finish(self, root: &Path, paths: Vec<SourceFile>) -> Result<Contents, IngestError> {
         let kind = match (self.sidecars.has_samples, self.by_class, paths.len()) {
             (true, ..) => "WebDataset",
             (_, true, _) => "tar of class tars",
@@ -285,7 +285,7 @@ struct ClassTar {
 }
 
 impl ClassTar {
-    fn read<'a>(&self, file: &'a File, number: u32, cancel: Cancel<'a>) -> Reading<'a> {
+    fn read<'a>(&self, file: &'a Blob, number: u32, cancel: Cancel<'a>) -> Reading<'a> {
         let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone(), cancel);
         (reading.start, reading.is_inner, reading.is_cut) = (self.region.start, true, self.is_cut);
         reading.scan(self.region.clone());
@@ -295,7 +295,7 @@ impl ClassTar {
 
 /// One tar that is walked through.
 struct Reading<'a> {
-    file: &'a File,
+    file: &'a Blob,
     number: u32,
     /// The tar's name, for places in it.
     container: String,
@@ -319,7 +319,7 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(file: &'a File, number: u32, container: String, prefix: String, cancel: Cancel<'a>) -> Reading<'a> {
+    fn new(file: &'a Blob, number: u32, container: String, prefix: String, cancel: Cancel<'a>) -> Reading<'a> {
         Reading {
             cancel,
             file,

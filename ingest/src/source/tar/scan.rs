@@ -1,15 +1,20 @@
 //! A walk through a tar from header to header, over the data and not through them.
 
-use std::fs::File;
 use std::ops::Range;
+use tokengrid_store::Blob;
 
 use super::header::{BLOCK, Header};
 use super::pax::Extension;
 use crate::source::cancel::Cancel;
-use crate::source::files::read_up_to;
 
 /// Bytes read at once: a header, and the next ones where members are tiny.
 const WINDOW_BYTES: usize = 4096;
+/// Bytes read at once of an object, whose every read is a request: few where members are large, and twice as many each time that
+/// the next header lies near. With images of 100 kB the walk fetches two percent of the tar.
+const REMOTE_WINDOW_BYTES: usize = 2048;
+const REMOTE_WINDOW_BYTES_MAX: usize = 1 << 20;
+/// What counts as near, in bytes.
+const NEAR_BYTES: u64 = 32 << 10;
 /// Bytes read at once in the search for the next header.
 const SEARCH_WINDOW_BYTES: usize = 256 << 10;
 /// How far the next header is looked for behind damage, in bytes.
@@ -47,8 +52,16 @@ pub(super) const END: u64 = u64::MAX;
 
 /// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
 /// It ends early when it is cancelled, and what was met is then of no use.
-pub(super) fn scan(file: &File, region: Range<u64>, cancel: Cancel<'_>, visit: &mut Visit<'_>) {
-    let window = Window { file, end: region.end, start: 0, bytes: Vec::new(), error: None, cancel };
+pub(super) fn scan(file: &Blob, region: Range<u64>, cancel: Cancel<'_>, visit: &mut Visit<'_>) {
+    let window = Window {
+        file,
+        end: region.end,
+        start: 0,
+        bytes: Vec::new(),
+        remote_window: REMOTE_WINDOW_BYTES,
+        error: None,
+        cancel,
+    };
     let mut walk = Walk { window, next: Extension::default(), global: Extension::default(), visit, entries: 0 };
     walk.run(region);
 }
@@ -200,11 +213,13 @@ impl Walk<'_> {
 
 /// A look at the file through a small buffer.
 struct Window<'a> {
-    file: &'a File,
+    file: &'a Blob,
     end: u64,
     /// Offset of `bytes`.
     start: u64,
     bytes: Vec<u8>,
+    /// How much of an object is read next.
+    remote_window: usize,
     /// What the operating system said when it refused to read.
     error: Option<String>,
     cancel: Cancel<'a>,
@@ -213,7 +228,8 @@ struct Window<'a> {
 impl Window<'_> {
     /// The block at `at`; `None` where the archive ends before it does, or cannot be read.
     fn block(&mut self, at: u64) -> Option<[u8; BLOCK as usize]> {
-        self.block_through(at, WINDOW_BYTES)
+        let window = if self.file.is_remote() { 0 } else { WINDOW_BYTES };
+        self.block_through(at, window)
     }
 
     fn block_through(&mut self, at: u64, window: usize) -> Option<[u8; BLOCK as usize]> {
@@ -231,12 +247,20 @@ impl Window<'_> {
     }
 
     fn fill(&mut self, at: u64, window: usize) {
+        let window = if self.file.is_remote() { window.max(self.next_remote_window(at)) } else { window };
         let length = self.end.saturating_sub(at).min(window as u64) as usize;
         self.bytes.resize(length, 0);
-        let read = read_up_to(self.file, &mut self.bytes, at);
+        let read = self.file.read_up_to(&mut self.bytes, at);
         self.bytes.truncate(*read.as_ref().unwrap_or(&0));
         self.error = read.err().map(|error| format!("cannot be read: {error}"));
         self.start = at;
+    }
+
+    fn next_remote_window(&mut self, at: u64) -> usize {
+        let is_near = at.saturating_sub(self.start + self.bytes.len() as u64) < NEAR_BYTES;
+        let grown = (2 * self.remote_window).min(REMOTE_WINDOW_BYTES_MAX);
+        self.remote_window = if is_near { grown } else { REMOTE_WINDOW_BYTES };
+        self.remote_window
     }
 
     fn bytes_at(&self, at: u64, length: usize) -> Option<Vec<u8>> {
@@ -244,7 +268,7 @@ impl Window<'_> {
             return None;
         }
         let mut bytes = vec![0; length];
-        let read = read_up_to(self.file, &mut bytes, at).ok()?;
+        let read = self.file.read_up_to(&mut bytes, at).ok()?;
         (read == length).then_some(bytes)
     }
 

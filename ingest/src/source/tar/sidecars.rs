@@ -1,11 +1,10 @@
 //! What the members beside a picture say: its class in `.cls`, its class and name in `.json`.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde_json::Value;
+use tokengrid_store::Blob;
 
 use super::runs::{Member, base, ending};
 use super::samples::{Endings, Sample, group};
@@ -62,7 +61,7 @@ impl Sidecars {
     pub(super) fn join(
         &mut self,
         table: &mut Table,
-        file: &File,
+        file: &Blob,
         sidecars: &[Sidecar],
         columns: Columns<'_>,
     ) -> Result<usize, String> {
@@ -90,7 +89,7 @@ impl Sidecars {
         &mut self,
         table: &mut Table,
         row: usize,
-        file: &File,
+        file: &Blob,
         sample: &Sample,
         columns: Columns<'_>,
     ) -> Result<Option<String>, String> {
@@ -154,7 +153,7 @@ impl Sidecars {
         }
     }
 
-    fn contents(&mut self, file: &File, place: Place, image: &str) -> Option<Vec<u8>> {
+    fn contents(&mut self, file: &Blob, place: Place, image: &str) -> Option<Vec<u8>> {
         if place.length > MAX_SIDECAR_BYTES {
             self.miss(image, &format!("has more than {MAX_SIDECAR_BYTES} bytes"));
             return None;

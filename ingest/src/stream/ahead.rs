@@ -1,0 +1,49 @@
+//! Images of object stores are asked for before their turn: many requests are in flight while workers decode.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::source::Source;
+
+/// Images that are asked for ahead of the workers, at most.
+const IMAGES_MAX: usize = 64;
+
+/// Bytes of these, at most. An image of unknown size counts as [`UNKNOWN_BYTES`].
+const BYTES_MAX: u64 = 64 << 20;
+const UNKNOWN_BYTES: u64 = 1 << 20;
+
+/// The order, as it is; on its way the images of a remote source are asked for.
+pub(super) fn read_ahead(
+    source: &Arc<Source>,
+    order: impl Iterator<Item = usize> + Send + 'static,
+) -> Box<dyn Iterator<Item = usize> + Send> {
+    if !source.is_remote() {
+        return Box::new(order);
+    }
+    source.forget_ahead();
+    Box::new(Ahead { source: Arc::clone(source), order, waiting: VecDeque::new(), bytes: 0 })
+}
+
+struct Ahead<O> {
+    source: Arc<Source>,
+    order: O,
+    /// Positions that were asked for, with what they take.
+    waiting: VecDeque<(usize, u64)>,
+    bytes: u64,
+}
+
+impl<O: Iterator<Item = usize>> Iterator for Ahead<O> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        while self.waiting.len() < IMAGES_MAX && (self.bytes < BYTES_MAX || self.waiting.is_empty()) {
+            let Some(index) = self.order.next() else { break };
+            let bytes = self.source.fetch_ahead(index).map_or(0, |bytes| bytes.unwrap_or(UNKNOWN_BYTES));
+            self.waiting.push_back((index, bytes));
+            self.bytes += bytes;
+        }
+        let (index, bytes) = self.waiting.pop_front()?;
+        self.bytes -= bytes;
+        Some(index)
+    }
+}
