@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
+use tokengrid_store::StoreError;
 
 /// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
 /// is one, is the `source()` and is not repeated in the text.
@@ -141,6 +142,33 @@ pub enum CacheError {
     #[error("cannot encode {} as Parquet", path.display())]
     Encode { path: PathBuf, source: ParquetError },
 
+    // ---- buckets ---------------------------------------------------------------------------------------------------
+    #[error(
+        "{} is held by {holder}, which is alive: wait for it to end, or give this process another rank",
+        path.display()
+    )]
+    Leased { path: PathBuf, holder: String },
+
+    #[error(
+        "{} was taken over by another process, since it was not renewed for too long: this one stops; what it had uploaded is kept",
+        path.display()
+    )]
+    LeaseLost { path: PathBuf },
+
+    #[error(
+        "{} has no conditional writes, without which two writers are not kept apart: write to a local folder and copy it, or say \
+         with --single-writer that nobody else writes there",
+        path.display()
+    )]
+    NoConditionalWrites { path: PathBuf },
+
+    #[error(
+        "{} was published by another job meanwhile (content hash {content_hash}): nothing of it was changed; choose another \
+         place, or --overwrite",
+        path.display()
+    )]
+    PublishedByAnother { path: PathBuf, content_hash: String },
+
     // ---- caches made of others, and repairs -----------------------------------------------------------------------
     #[error("{} cannot be merged with {}: {field} is {actual}, expected {expected}", other.display(), path.display())]
     CachesDiffer { path: PathBuf, other: PathBuf, field: String, expected: String, actual: String },
@@ -200,6 +228,9 @@ pub enum CacheError {
     #[error("the cache {} does not fit: {field} is {actual}, expected {expected}", path.display())]
     Requirement { path: PathBuf, field: &'static str, expected: String, actual: String },
 
+    #[error(transparent)]
+    Store(StoreError),
+
     #[error("stopped before it was done")]
     Cancelled,
 
@@ -212,6 +243,16 @@ pub enum CacheError {
 
     #[error("loader setting {field} is {actual}, expected {expected}")]
     InvalidLoader { field: &'static str, expected: String, actual: String },
+}
+
+impl From<StoreError> for CacheError {
+    fn from(error: StoreError) -> CacheError {
+        match error {
+            StoreError::Cancelled => CacheError::Cancelled,
+            StoreError::Io { action, path, source } => io_error(action, &path)(source),
+            error => CacheError::Store(error),
+        }
+    }
 }
 
 impl CacheError {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokengrid_store::{Bucket, Place};
 
 use crate::error::CacheError;
 use crate::files::small::{is_missing, read_at_most};
@@ -18,6 +19,7 @@ use crate::format::names::MANIFEST_FILE;
 use crate::format::schema::{FORMAT, FORMAT_VERSION, SPLIT};
 use crate::format::signature::{check_signature, field_error};
 use crate::format::split::Split;
+use crate::remote::staged::read_manifest;
 
 /// A finished cache, as its `manifest.json` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -149,13 +151,16 @@ impl Manifest {
         rows_below(split.images[0])..rows_below(split.images[1])
     }
 
-    /// Reads and checks the manifest of the cache in `dir`: version, checksum, and that its parts fit each other.
+    /// Reads and checks the manifest of the cache in `dir`, a folder or a URL: version, checksum, and that its parts fit each other.
     ///
     /// # Errors
     /// [`CacheError::NotACache`] and [`CacheError::Unfinished`] where there is none; [`CacheError::NewerVersion`],
     /// [`CacheError::ManifestSyntax`], [`CacheError::ManifestChecksum`] and [`CacheError::ManifestField`] where it
     /// cannot be used.
     pub fn read(dir: &Path) -> Result<Manifest, CacheError> {
+        if let Some(place) = Place::parse(dir)? {
+            return read_manifest(dir, &place, &Bucket::of(&place)?).map(|(manifest, _)| manifest);
+        }
         let path = dir.join(MANIFEST_FILE);
         let text = match read_at_most(&path, MANIFEST_BYTES_MAX) {
             Err(error) if is_missing(&error) => return Err(crate::format::job_file::no_manifest(dir)),

@@ -32,6 +32,10 @@ pub(crate) enum Name {
     Part(u32, usize),
     /// A file that was being written when its process died; `None`: by the publisher.
     Temp(Option<u32>),
+    /// In a bucket: who writes for a rank.
+    Lease(u32),
+    /// In a bucket: written and removed by a process to learn what the store can do.
+    Probe(u32),
 }
 
 /// Rank and number of `shard-<rank>-<number>.parquet` (at least five digits each, written one way only).
@@ -66,6 +70,10 @@ pub(crate) fn parse_name(name: &str) -> Option<Name> {
         Name::Done(number(rest.strip_suffix(".json")?)?)
     } else if let Some(rest) = name.strip_prefix(".lock-") {
         Name::RankLock(number(rest)?)
+    } else if let Some(rest) = name.strip_prefix(".lease-") {
+        Name::Lease(number(rest.strip_suffix(".json")?)?)
+    } else if let Some(rest) = name.strip_prefix(".probe-") {
+        Name::Probe(number(rest)?)
     } else {
         Name::Temp(Some(number(name.strip_prefix(".tmp-")?)?))
     };
@@ -86,6 +94,8 @@ impl Name {
             Name::Part(rank, image) => format!(".part-{rank:05}-{image:010}"),
             Name::Temp(Some(rank)) => format!(".tmp-{rank:05}"),
             Name::Temp(None) => ".tmp-publish".to_owned(),
+            Name::Lease(rank) => format!(".lease-{rank:05}.json"),
+            Name::Probe(process) => format!(".probe-{process:05}"),
         }
     }
 

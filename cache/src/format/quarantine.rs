@@ -10,6 +10,7 @@ use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::manifest::{Manifest, QuarantineEntry};
 use crate::format::names::QUARANTINE_FILE;
+use crate::remote::staged::LocalFolder;
 
 /// A longer line is refused. Only one line is in memory at a time.
 const LINE_BYTES_MAX: u64 = 512 << 20;
@@ -65,12 +66,13 @@ pub struct QuarantineReader {
 }
 
 impl QuarantineReader {
-    /// Opens the list of the cache in `dir`.
+    /// Opens the list of the cache in `dir`, a folder or a URL.
     ///
     /// # Errors
     /// [`CacheError::Io`].
     pub fn open(dir: &Path, manifest: &Manifest) -> Result<QuarantineReader, CacheError> {
-        let path = dir.join(QUARANTINE_FILE);
+        let local = LocalFolder::of(dir)?;
+        let path = local.path().join(QUARANTINE_FILE);
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let expected = manifest.quarantine.clone();
         Ok(QuarantineReader {

@@ -23,7 +23,7 @@ pub fn import_parquet(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    let readers: Result<Vec<_>, _> = files.iter().map(|path| Ok((path, ListReader::open(path)?))).collect();
+    let readers: Result<Vec<_>, CacheError> = files.iter().map(|path| Ok((path, ListReader::open(path)?))).collect();
     let readers = readers?;
     let rows = readers.iter().map(|(_, reader)| reader.num_rows()).sum::<usize>();
     let nothing = || CacheError::Import {

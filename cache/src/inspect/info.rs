@@ -11,6 +11,7 @@ use crate::format::manifest::Manifest;
 use crate::format::margins::Margins;
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE};
 use crate::format::split::Split;
+use crate::remote::staged::file_bytes;
 
 /// A summary of a cache, as `cache info --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -83,15 +84,14 @@ pub struct ShardInfo {
     pub blake3: String,
 }
 
-/// Summarizes the cache in `dir` from its manifest alone.
+/// Summarizes the cache in `dir`, a folder or a URL, from its manifest alone.
 ///
 /// # Errors
 /// As [`Manifest::read`].
 pub fn inspect(dir: &Path) -> Result<CacheInfo, CacheError> {
     let manifest = Manifest::read(dir)?;
-    let size_of = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |file| file.len());
     let shard_bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
-    let bytes = shard_bytes + size_of(MANIFEST_FILE) + size_of(QUARANTINE_FILE);
+    let bytes = shard_bytes + file_bytes(dir, MANIFEST_FILE) + file_bytes(dir, QUARANTINE_FILE);
     let grid = manifest.grid_spec();
     let shard_info = |shard: &crate::format::manifest::ShardEntry| ShardInfo {
         file: shard.file.clone(),

@@ -11,6 +11,7 @@ use crate::files::small::list_names;
 use crate::format::manifest::{ByteRange, Manifest, ShardEntry};
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE};
 use crate::parallel::num_threads;
+use crate::remote::staged::LocalFolder;
 use crate::shard::open::Shard;
 use crate::{cancel, parallel};
 
@@ -93,6 +94,8 @@ pub fn verify_with_threads(
         }
         Err(error) => return Err(error),
     };
+    let local = LocalFolder::unchecked(dir)?;
+    let dir = local.path();
     let total = manifest.quarantine.bytes + manifest.shards.iter().map(|shard| shard.bytes).sum::<u64>();
     let mut bytes = 0;
     let mut count = |read| {

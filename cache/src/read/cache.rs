@@ -12,6 +12,7 @@ use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
 use crate::read::row_index::{RowIndex, TokenGroup};
+use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
 use crate::shard::map;
 use crate::shard::open::Shard;
@@ -28,6 +29,9 @@ use crate::shard::open::Shard;
 /// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
 /// [`Access::Copy`] reads everything into memory first.
 pub struct TokenCache {
+    /// Keeps a staged copy from being removed.
+    #[allow(dead_code, reason = "held for its lifetime")]
+    local: LocalFolder,
     pub(super) dir: PathBuf,
     pub(super) manifest: Manifest,
     pub(super) grid: GridSpec,
@@ -50,14 +54,17 @@ impl TokenCache {
         Self::open_with(dir, Access::Map)
     }
 
-    /// Opens the cache in `dir` after validating the manifest and, for every shard, its size, the checksum of its
+    /// Opens the cache in `dir`, a folder or a URL, after validating the manifest and, for every shard, its size, the checksum of its
     /// footer, that it belongs to this cache, and where its token pages lie; then reads and verifies the labels. Token
-    /// bytes are verified by [`crate::verify()`], not here: that would read all of them.
+    /// bytes are verified by [`crate::verify()`], not here: that would read all of them. A cache in a bucket is staged first, and
+    /// what is fetched is compared with the manifest's checksums.
     ///
     /// # Errors
     /// [`CacheError::NotACache`], [`CacheError::Unfinished`], [`CacheError::NewerVersion`],
     /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`], or the variant that names the damage.
     pub fn open_with(dir: &Path, access: Access) -> Result<TokenCache, CacheError> {
+        let local = LocalFolder::of(dir)?;
+        let dir = local.path();
         let manifest = Manifest::read(dir)?;
         let grid = manifest.grid_spec();
         let mut shards = Vec::with_capacity(manifest.shards.len());
@@ -89,7 +96,7 @@ impl TokenCache {
         }
         let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
         let open_files = Mutex::default();
-        Ok(TokenCache { dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
+        Ok(TokenCache { local, dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
     }
 
     /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
@@ -104,7 +111,7 @@ impl TokenCache {
         lost.map(|(shard, _)| shard.path.as_path())
     }
 
-    /// The folder.
+    /// The folder; of a cache in a bucket, that of its staged copy.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

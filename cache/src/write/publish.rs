@@ -35,14 +35,20 @@ impl CacheWriter {
             Some(manifest) => Some(manifest),
             None => {
                 self.write_done()?;
-                self.publish_if_last()?
+                self.publish_or_see()?
             }
         };
         let Some(manifest) = published else {
+            if let Some(remote) = self.remote {
+                remote.leave();
+            }
             return Ok(Finished { published: false, rows, images, quarantined, content_hash: None });
         };
         self.rank_lock = None; // so that its file can go with the rest
-        remove_leftovers(&self.dir);
+        match self.remote {
+            Some(remote) => remote.clean(&manifest),
+            None => remove_leftovers(&self.dir),
+        }
         Ok(Finished::published(&manifest))
     }
 
@@ -55,7 +61,25 @@ impl CacheWriter {
         let path = Name::Done(self.job.rank).path(&self.dir);
         let syntax = |source| CacheError::ManifestSyntax { path: path.clone(), source };
         let text = serde_json::to_vec(&done).map_err(syntax)?;
-        write_atomically(Name::Temp(Some(self.job.rank)).path(&self.dir), &path, &text)
+        write_atomically(Name::Temp(Some(self.job.rank)).path(&self.dir), &path, &text)?;
+        let Some(remote) = &self.remote else { return Ok(()) };
+        remote.upload(Name::Done(self.job.rank))?;
+        remote.pull_markers()
+    }
+
+    /// In a bucket no lock keeps two last ranks apart: the other one may publish, and remove the markers, at any moment.
+    fn publish_or_see(&self) -> Result<Option<Manifest>, CacheError> {
+        let Some(remote) = &self.remote else { return self.publish_if_last() };
+        if let Some(manifest) = self.published_by_another()? {
+            return Ok(Some(manifest));
+        }
+        match self.publish_if_last()? {
+            Some(manifest) => Ok(Some(manifest)),
+            None => {
+                remote.pull_markers()?;
+                self.published_by_another()
+            }
+        }
     }
 
     fn published_by_another(&self) -> Result<Option<Manifest>, CacheError> {
@@ -82,7 +106,11 @@ impl CacheWriter {
         let text = manifest_of(self.identity.clone(), shards, quarantined.len(), &list).to_text(&path)?;
         write_atomically(temp(), &path, text.as_bytes())?;
         // What was written is read with all its checks, among them that the ranks' parts fit together.
-        Manifest::read(&self.dir).map(Some).inspect_err(|_| _ = fs::remove_file(&path))
+        let manifest = Manifest::read(&self.dir).inspect_err(|_| _ = fs::remove_file(&path))?;
+        if let Some(remote) = &self.remote {
+            remote.publish(&manifest)?;
+        }
+        Ok(Some(manifest))
     }
 
     /// The marker of a rank of this job; `None` while it is at work.

@@ -17,6 +17,7 @@ use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::Row;
 use crate::format::schema::GROUP_BYTES_MAX;
 use crate::format::split::split_of;
+use crate::remote::out::{Begin, Remote};
 use crate::shard::group::{RowGroup, check_rows};
 use crate::write::encode::ShardSpec;
 use crate::write::folder;
@@ -75,10 +76,12 @@ pub struct CacheWriter {
     pub(super) rank_lock: Option<Lock>,
     /// What this writer made of the folder, as opposed to an earlier one.
     pub(super) began: folder::Began,
+    /// The bucket, if the cache lies in one: then `dir` is the working folder.
+    pub(super) remote: Option<Remote>,
 }
 
 impl CacheWriter {
-    /// Opens the cache in `dir` for this rank of `job`, creating the folder if need be.
+    /// Opens the cache in `dir`, a folder or a URL, for this rank of `job`, creating the folder if need be.
     ///
     /// A finished cache of the same job opens with [`CacheWriter::is_complete`]; an unfinished one goes on where it
     /// stopped, after its shards were verified.
@@ -90,11 +93,15 @@ impl CacheWriter {
     /// finished shard is damaged; [`CacheError::Io`], [`CacheError::DiskFull`], [`CacheError::ReadOnly`].
     pub fn open(dir: &Path, job: JobSpec, mode: OpenMode) -> Result<CacheWriter, CacheError> {
         job.validate()?;
-        let claim = folder::claim(dir, &job, mode == OpenMode::Overwrite)?;
+        let overwrite = mode == OpenMode::Overwrite;
+        let remote = Remote::open(dir, &job, overwrite)?;
+        let dir = remote.as_ref().map_or_else(|| dir.to_owned(), |remote| remote.folder().to_owned());
+        let claim = claim(&dir, &job, overwrite, remote.as_ref())?;
         let identity = job.identity();
         let images = job.images();
         let mut writer = CacheWriter {
-            dir: dir.to_owned(),
+            remote,
+            dir,
             job_id: identity.id(),
             identity,
             next: images.start,
@@ -114,6 +121,7 @@ impl CacheWriter {
             writer.durable = writer.images.end;
         } else {
             writer.resume()?;
+            writer.remote.as_ref().map_or(Ok(()), Remote::forget_stale)?;
         }
         Ok(writer)
     }
@@ -155,6 +163,11 @@ impl CacheWriter {
         let is_empty = self.durable == self.images.start && self.shards.is_empty() && self.pending.is_empty();
         if self.rank_lock.is_some() && is_empty && self.job.world_size == 1 {
             folder::withdraw(&self.dir, self.began, self.rank_lock.take());
+            if let Some(remote) = self.remote.take() {
+                // That it stays is harmless: then it is an unfinished job without rows.
+                let _ = remote.remove(&[Name::Job]);
+                remote.leave();
+            }
         }
     }
 
@@ -210,7 +223,11 @@ impl CacheWriter {
     /// [`CacheError::IncompleteRank`] when images are missing; or a file could not be written.
     pub fn finish(mut self) -> Result<Finished, CacheError> {
         if let Some(manifest) = &self.manifest {
-            return Ok(Finished::published(manifest));
+            let finished = Finished::published(manifest);
+            if let Some(remote) = self.remote {
+                remote.clean(manifest);
+            }
+            return Ok(finished);
         }
         if self.next != self.images.end {
             let (rank, next, end) = (self.job.rank, self.next, self.images.end);
@@ -258,6 +275,7 @@ impl CacheWriter {
         if may_wait && self.pending.len() + 1 < self.job.groups_per_shard {
             let name = Name::Part(self.job.rank, self.current.images.start);
             self.spec().write(&self.dir, name, std::slice::from_ref(&self.current))?;
+            self.upload(name)?;
             self.durable = self.current.images.end;
         }
         let next = RowGroup::starting_at(self.next, &self.job.splits);
@@ -274,13 +292,23 @@ impl CacheWriter {
         // `open` found at most u32::MAX shards, since their names have u32 numbers.
         let name = Name::Shard(self.job.rank, self.shards.len() as u32);
         let entry = self.spec().write(&self.dir, name, &self.pending)?;
+        self.upload(name)?;
         self.shards.push(entry);
         self.durable = end;
+        if let Some(remote) = &self.remote {
+            let part = |group: &RowGroup| Name::Part(self.job.rank, group.images.start);
+            remote.remove(&self.pending.iter().map(part).collect::<Vec<_>>())?;
+        }
         for group in self.pending.drain(..) {
             self.quarantined.extend(group.quarantined);
             remove_if_present(&Name::Part(self.job.rank, group.images.start).path(&self.dir))?;
         }
         Ok(())
+    }
+
+    /// A finished file counts when it is where the cache lies.
+    fn upload(&self, name: Name) -> Result<(), CacheError> {
+        self.remote.as_ref().map_or(Ok(()), |remote| remote.upload(name))
     }
 
     fn spec(&self) -> ShardSpec<'_> {
@@ -289,6 +317,29 @@ impl CacheWriter {
             identity: &self.identity,
             job_id: &self.job_id,
             has_split_column: !self.job.splits.is_empty(),
+        }
+    }
+}
+
+/// Claims the folder for the job; in a bucket, the job file that is there first counts.
+fn claim(dir: &Path, job: &JobSpec, overwrite: bool, remote: Option<&Remote>) -> Result<folder::Claim, CacheError> {
+    let Some(remote) = remote else { return folder::claim(dir, job, overwrite) };
+    // What differs lies in the bucket.
+    let in_bucket = |error| match error {
+        CacheError::JobDiffers { field, found, wanted, .. } => {
+            CacheError::JobDiffers { path: remote.url(), field, found, wanted }
+        }
+        error => error,
+    };
+    let claimed = folder::claim(dir, job, false).map_err(in_bucket)?;
+    if claimed.manifest.is_some() {
+        return Ok(claimed);
+    }
+    match remote.begin()? {
+        Begin::Ours => Ok(claimed),
+        Begin::Others => {
+            drop(claimed);
+            folder::claim(dir, job, false).map_err(in_bucket)
         }
     }
 }

@@ -1,0 +1,13 @@
+//! Caches in object stores: read by way of the stage folder, written by way of a working folder.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | `staged` | the manifest by one request; shards as local files, checked as they come |
+//! | `out` | a writer's working folder, and what it uploads |
+//! | `lease` | who writes for a rank |
+//! | `clean` | what is left of jobs that ended in another way |
+
+pub(crate) mod clean;
+mod lease;
+pub(crate) mod out;
+pub(crate) mod staged;

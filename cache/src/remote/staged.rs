@@ -1,0 +1,96 @@
+//! A cache's folder on this machine: itself, or a staged copy of what lies in a bucket.
+
+use std::path::{Path, PathBuf};
+
+use tokengrid_store::{Bucket, Object, Place, StageFile, Staged, StoreError, stage};
+
+use crate::error::CacheError;
+use crate::format::hash::blake3_hex;
+use crate::format::manifest::Manifest;
+use crate::format::names::{MANIFEST_FILE, Name, QUARANTINE_FILE};
+
+/// A folder with a cache's files, which stays while this lives.
+#[derive(Debug)]
+pub(crate) struct LocalFolder {
+    folder: PathBuf,
+    _staged: Option<Staged>,
+}
+
+impl LocalFolder {
+    /// The folder of the cache at `dir`, a path or a URL. What is fetched is compared with the manifest's checksums.
+    pub(crate) fn of(dir: &Path) -> Result<LocalFolder, CacheError> {
+        LocalFolder::fetch(dir, true)
+    }
+
+    /// The same without comparing: for [`crate::verify()`], which looks at every byte anyway, and tells all that is damaged.
+    pub(crate) fn unchecked(dir: &Path) -> Result<LocalFolder, CacheError> {
+        LocalFolder::fetch(dir, false)
+    }
+
+    fn fetch(dir: &Path, is_checked: bool) -> Result<LocalFolder, CacheError> {
+        let Some(place) = Place::parse(dir)? else {
+            return Ok(LocalFolder { folder: dir.to_owned(), _staged: None });
+        };
+        let bucket = Bucket::of(&place)?;
+        let (manifest, text) = read_manifest(dir, &place, &bucket)?;
+        let entries = manifest.shards.iter().map(|shard| (shard.file.as_str(), shard.bytes, shard.blake3.clone()));
+        let list = (QUARANTINE_FILE, manifest.quarantine.bytes, manifest.quarantine.blake3.clone());
+        let own = (MANIFEST_FILE, text.len() as u64, blake3_hex(&text));
+        let mut files = Vec::with_capacity(manifest.shards.len() + 2);
+        for (name, bytes, blake3) in entries.chain([list, own]) {
+            let found = if is_checked {
+                Some(object_of(&place, name, bytes))
+            } else {
+                // What is there, whatever it is; what is missing is for the caller to find.
+                bucket.head(place.join(name).key())?
+            };
+            let file = |object| StageFile { object, name: name.to_owned(), blake3: is_checked.then_some(blake3) };
+            files.extend(found.map(file));
+        }
+        let staged = stage(&place, &bucket, &files)?;
+        Ok(LocalFolder { folder: staged.folder().to_owned(), _staged: Some(staged) })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// The object of a file as the manifest has it: its checksum says which version is meant.
+fn object_of(place: &Place, name: &str, bytes: u64) -> Object {
+    Object { key: place.join(name).key().to_owned(), bytes, tag: None, modified_secs: 0 }
+}
+
+/// The manifest of a cache in a bucket, with its text.
+pub(crate) fn read_manifest(dir: &Path, place: &Place, bucket: &Bucket) -> Result<(Manifest, Vec<u8>), CacheError> {
+    let path = dir.join(MANIFEST_FILE);
+    let Some(text) = bucket.read(place.join(MANIFEST_FILE).key())? else {
+        return Err(no_manifest(dir, place, bucket)?);
+    };
+    Ok((Manifest::parse(&path, &text)?, text.to_vec()))
+}
+
+/// Why there is no manifest.
+fn no_manifest(dir: &Path, place: &Place, bucket: &Bucket) -> Result<CacheError, StoreError> {
+    let job = bucket.head(place.join(&Name::Job.to_text()).key())?;
+    let path = dir.to_owned();
+    Ok(match job {
+        None => CacheError::NotACache { path },
+        Some(_) => {
+            let advice = "run the command that writes it again to finish it".to_owned();
+            CacheError::Unfinished { path, done: 0, expected: 1, advice }
+        }
+    })
+}
+
+/// Size of a file of the cache at `dir`; 0 where there is none.
+pub(crate) fn file_bytes(dir: &Path, name: &str) -> u64 {
+    let remote = || {
+        let place = Place::parse(dir).ok()??.join(name);
+        Bucket::of(&place).ok()?.head(place.key()).ok()?
+    };
+    match std::fs::metadata(dir.join(name)) {
+        Ok(file) => file.len(),
+        Err(_) => remote().map_or(0, |object| object.bytes),
+    }
+}
