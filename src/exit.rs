@@ -115,6 +115,7 @@ fn is_cancelled(error: &Error) -> bool {
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(CacheError::Cancelled))
             || matches!(cause.downcast_ref(), Some(IngestError::Cancelled))
+            || matches!(cause.downcast_ref(), Some(tokengrid_store::StoreError::Cancelled))
             || cause.downcast_ref::<signals::Stopped>().is_some()
             || torch::is_cancelled(cause)
     })

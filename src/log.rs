@@ -4,8 +4,9 @@ use crate::args::Global;
 use crate::output::Log;
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -24,6 +25,7 @@ pub fn init(global: &Global) {
         (false, 1) => "info",
         (false, _) => "debug",
     };
+    QUIET.store(global.quiet, Ordering::Relaxed);
     WITH_TIME.store(global.verbose > 0 || !std::io::stderr().is_terminal(), Ordering::Relaxed);
     let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
@@ -49,6 +51,26 @@ pub fn heading(global: &Global) {
     }
     let typed: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     eprintln!("{}tokengrid {}: {}", stamp(), env!("TOKENGRID_VERSION"), typed.join(" "));
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+/// When the last line of [`staging`] was printed.
+static STAGING: Mutex<Option<Instant>> = Mutex::new(None);
+const STAGING_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells that objects are being fetched into the stage folder: a line every few seconds.
+pub fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
+    let mut last = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
+    // What takes no time needs no line.
+    let since = *last.get_or_insert_with(Instant::now);
+    if since.elapsed() >= STAGING_EVERY {
+        *last = Some(Instant::now());
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        eprintln!("{}staging {place}: {:.0} of {:.0} MB", stamp(), megabytes(done), megabytes(total));
+    }
 }
 
 /// What a line of the log starts with: `2026-11-29T20:50:01Z rank 1 of 4: `, or less.

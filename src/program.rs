@@ -51,6 +51,9 @@ fn run(mut cli: args::Cli) -> u8 {
     torch::begin();
     cli.global.threads = threads::choose(cli.global.threads);
     tokengrid_cache::cancel_with(signals::flag());
+    tokengrid_store::cancel_with(signals::flag());
+    tokengrid_store::stage_in(cli.global.stage_dir.clone(), cli.global.stage_size);
+    tokengrid_store::on_stage(log::staging);
     tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     if commands::is_job(&cli.command) {
         log::heading(&cli.global);

@@ -16,19 +16,19 @@ pub struct CacheArgs {
 pub enum CacheCommand {
     /// What is in a cache: rows, sizes, tokenizer, recipe, shards.
     Info {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
     },
     /// Check every checksum and every count; exit status 1 names what is damaged.
     Verify {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
     },
     /// One row: label, key, view, crop, tokens; with a tokenizer also its picture.
     Show(ShowArgs),
     /// The first rows.
     Head {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
         /// How many.
         #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
@@ -38,7 +38,7 @@ pub enum CacheCommand {
     Find(FindArgs),
     /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder.
     Stats {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
         /// Draw code use, bit balance and class sizes to a picture.
         #[arg(long, value_name = "FILE.png")]
@@ -46,7 +46,7 @@ pub enum CacheCommand {
     },
     /// Rows and token entropy of every class.
     Classes {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
         /// What comes first: `label`, the largest class (`rows`), or the poorest one (`entropy`).
         #[arg(long, default_value = "label", value_name = "ORDER")]
@@ -69,13 +69,13 @@ pub enum CacheCommand {
     Import(ImportArgs),
     /// Tokens and labels for other programs.
     Export {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
         /// `npy`: tokens.npy (int32, N x H*W), labels.npy, keys.txt. `parquet-list`: tokens as lists of int32.
         #[arg(long, default_value = "npy", value_name = "FORMAT")]
         format: ExportFormat,
         /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = super::local_path)]
         out: PathBuf,
         /// Replace files of these names, even those of other programs.
         #[arg(long)]
@@ -84,6 +84,7 @@ pub enum CacheCommand {
     /// One cache out of several: parts of a data set, splits (train=DIR), or more views of the same images.
     Merge {
         /// The new cache's folder.
+        #[arg(value_parser = super::local_path)]
         out: PathBuf,
         /// Caches; NAME=DIR makes its images the split NAME.
         #[arg(required = true, value_name = "IN")]
@@ -94,9 +95,18 @@ pub enum CacheCommand {
     },
     /// A smaller cache: some classes, some views, one split, the first images.
     Subset(SubsetArgs),
+    /// Remove what killed jobs left in a bucket: files beside a finished cache, uploads that were begun. An unfinished job stays.
+    Clean {
+        /// The cache's URL.
+        url: PathBuf,
+        /// Remove an unfinished job, too: nobody will go on with it.
+        #[arg(long)]
+        unfinished: bool,
+    },
     /// Encode damaged row groups again, to the same bytes.
     Repair {
         /// The cache's folder.
+        #[arg(value_parser = super::local_path)]
         dir: PathBuf,
         /// What the cache was made of.
         #[command(flatten)]
@@ -104,7 +114,7 @@ pub enum CacheCommand {
     },
     /// Check against the source: encodes a sample of the images again and compares tokens, keys, labels and crops.
     Check {
-        /// The cache's folder.
+        /// The cache's folder or URL.
         dir: PathBuf,
         /// What the cache was made of.
         #[command(flatten)]
@@ -208,7 +218,7 @@ pub struct ImportArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
     /// The cache's folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
     /// Start again where there is a cache already.
     #[arg(long)]
@@ -221,7 +231,7 @@ pub struct SubsetArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// The new cache's folder.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
     /// Classes, by name or index: n01440764,n01443537 or 0,1.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

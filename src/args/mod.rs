@@ -64,6 +64,22 @@ pub struct Global {
     /// bad [default: an eighth of what the process may use, shared by a job's processes on one machine].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub memory: Option<u64>,
+    /// Folder in which files of object stores are kept while they are read, and for the next time [default: tokengrid/stage in
+    /// the user's cache folder].
+    #[arg(long, global = true, value_name = "DIR", env = "TOKENGRID_STAGE_DIR", hide_env = true)]
+    pub stage_dir: Option<std::path::PathBuf>,
+    /// What that folder may hold, as in 500G; what was used longest ago goes [default: what is free, but for a tenth].
+    #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
+    pub stage_size: Option<u64>,
+}
+
+/// A path to write to, where only `tokenize` writes into buckets.
+fn local_path(text: &str) -> Result<std::path::PathBuf, String> {
+    let path = std::path::PathBuf::from(text);
+    if tokengrid_store::is_remote(&path) {
+        return Err("only `tokenize` writes to a URL; give a local path, and copy what is written there".to_owned());
+    }
+    Ok(path)
 }
 
 /// Bytes with an optional K, M, G or T, which are powers of 1024; an iB or B may follow.

@@ -16,9 +16,13 @@ pub struct TokenizeArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Folder of the cache. Running the same command again continues it.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the cache, or a URL: s3://bucket/prefix, gs://, az://. Running the same command again continues it, for a URL
+    /// on any machine.
+    #[arg(long, value_name = "DIR|URL")]
     pub out: PathBuf,
+    /// With a URL: nobody else writes there. Allows stores without conditional writes, where two writers are not kept apart.
+    #[arg(long)]
+    pub single_writer: bool,
     /// Views an encoder call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
@@ -72,7 +76,7 @@ pub struct ReconstructArgs {
     #[arg(long, default_value = "256", value_name = "PIXELS|original")]
     pub size: String,
     /// Folder for the pictures: original left, reconstruction right.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
     /// Replace pictures of an earlier run.
     #[arg(long)]

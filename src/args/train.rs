@@ -59,7 +59,7 @@ pub struct TrainArArgs {
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
-    #[arg(long, default_value = "runs/ar", value_name = "DIR")]
+    #[arg(long, default_value = "runs/ar", value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
     #[arg(long, value_name = "R")]
@@ -92,7 +92,7 @@ pub enum TrainCommand {
         #[arg(long, value_name = "SOURCE")]
         val: Option<String>,
         /// The run's folder. Running the same command again continues from its latest checkpoint.
-        #[arg(long, default_value = "runs/tokenizer", value_name = "DIR")]
+        #[arg(long, default_value = "runs/tokenizer", value_name = "DIR", value_parser = super::local_path)]
         out: PathBuf,
         /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
         #[arg(long, value_name = "R")]
@@ -114,7 +114,7 @@ pub enum TrainCommand {
         #[arg(long, default_value_t = 0.9, value_name = "WEIGHT", value_parser = weight)]
         smooth: f64,
         /// The picture.
-        #[arg(long, value_name = "FILE.png")]
+        #[arg(long, value_name = "FILE.png", value_parser = super::local_path)]
         out: PathBuf,
     },
 }

@@ -7,9 +7,10 @@ use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use anyhow::Context;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokengrid_cache::Manifest;
 use tokengrid_ingest::{Source, SourceOptions};
+use tokengrid_store::is_remote;
 use tokengrid_view::{Decoder, NamedSource, OpenSource, Server, ViewConfig};
 
 /// Runs the command: until Ctrl-C. Without a `decoder` there are no decoded pictures.
@@ -56,6 +57,8 @@ fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
         labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
+        // Those that are looked at.
+        is_shared: true,
         ..SourceOptions::default()
     };
     let open = move || {
@@ -66,9 +69,4 @@ fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
         named.into_iter().map(open).collect()
     };
     Ok(Some(Box::new(open)))
-}
-
-/// Whether a source is named by a URL.
-fn is_remote(path: &Path) -> bool {
-    path.to_string_lossy().contains("://")
 }

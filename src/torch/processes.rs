@@ -34,6 +34,7 @@ pub fn device(typed: Option<&str>) -> Option<String> {
 
 /// One process of a run speaks for all.
 pub fn speaker(global: &Global, is_first: bool) -> Global {
-    let Global { json, quiet, verbose, threads, memory } = *global;
-    Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory }
+    let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size } = *global;
+    let stage_dir = stage_dir.clone();
+    Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory, stage_dir, stage_size }
 }

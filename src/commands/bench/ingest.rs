@@ -51,7 +51,7 @@ struct Shares {
 /// Runs the command.
 pub fn run(args: &BenchIngestArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
-    let (source, recipe) = command::open(&args.source)?;
+    let (source, recipe) = command::open(&args.source, false)?;
     let limits = command::limits(&args.source);
     let bench = Bench { source, recipe, limits };
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());

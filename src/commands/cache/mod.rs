@@ -1,5 +1,6 @@
 //! `tokengrid cache ...`: one function a command.
 
+mod clean;
 mod import_export;
 mod info;
 mod inspect;
@@ -29,6 +30,7 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
         CacheCommand::Export { dir, format, out, overwrite } => import_export::export(dir, *format, out, *overwrite, global),
         CacheCommand::Merge { out, inputs, overwrite } => merge_subset::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => merge_subset::subset(args, global),
+        CacheCommand::Clean { url, unfinished } => clean::clean(url, *unfinished, global),
         CacheCommand::Repair { dir, made_of } => crate::torch::repair(dir, made_of, global),
         CacheCommand::Check { dir, made_of, sample, seed } => crate::torch::check(dir, made_of, *sample, *seed, global),
     }

@@ -23,8 +23,8 @@ use tokengrid_ingest::{
     SourceOptions, StreamConfig, ViewStream,
 };
 
-/// Source and recipe as typed, checked.
-pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
+/// Source and recipe as typed, checked. `is_shared`: other processes, on other machines perhaps, read the rest of it.
+pub fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
     if args.preset == Some(PresetArg::OpenMagvit2) && recipe.orientation != Orientation::default() {
         let text = "--preset open-magvit2 means the reference's pixels; leave out --exif-orientation apply";
@@ -37,6 +37,7 @@ pub fn open(args: &SourceArgs) -> anyhow::Result<(Arc<Source>, Recipe)> {
         labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
+        is_shared,
         ..SourceOptions::default()
     };
     let source = open_source(&args.source, &options)?;
@@ -85,7 +86,7 @@ pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         check_apart(out, &args.source.source)?;
     }
-    let (source, recipe) = open(&args.source)?;
+    let (source, recipe) = open(&args.source, false)?;
     if let Some(out) = &args.out {
         check_apart_from_linked(out, &source)?;
     }
@@ -134,6 +135,9 @@ impl Work<'_> {
     ) -> anyhow::Result<()> {
         let mut meter = Meter::new(self.global, "images");
         for image in stream {
+            if image.outcome.is_err() {
+                self.source.check_reachable()?;
+            }
             self.report.add(&image);
             match &image.outcome {
                 Ok(_) => {

@@ -1,6 +1,6 @@
 //! What `ingest` found.
 
-use crate::terminal::{counted, seconds};
+use crate::terminal::{bytes, counted, seconds};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -33,6 +33,9 @@ pub struct Report {
     seconds: f64,
     images_per_second: f64,
     bytes_read: u64,
+    /// Requests to object stores, retries included, and the bytes that came.
+    requests: u64,
+    bytes_fetched: u64,
     /// Seconds of work in each stage, summed over threads.
     stage_seconds: StageSeconds,
     /// The stage that took most of them, and its share.
@@ -87,6 +90,8 @@ impl Report {
             seconds: 0.0,
             images_per_second: 0.0,
             bytes_read: 0,
+            requests: 0,
+            bytes_fetched: 0,
             stage_seconds: StageSeconds::default(),
             slowest_stage: None,
             slowest_stage_share: None,
@@ -120,6 +125,8 @@ impl Report {
         self.seconds = elapsed.as_secs_f64();
         self.images_per_second = (self.images - self.skipped) as f64 / self.seconds.max(1e-9);
         self.bytes_read = times.bytes;
+        let traffic = tokengrid_store::traffic();
+        (self.requests, self.bytes_fetched) = (traffic.requests, traffic.fetched_bytes);
     }
 
     pub fn print(&self, out: Option<&Path>) -> anyhow::Result<()> {
@@ -141,6 +148,9 @@ impl Report {
         }
         if let (Some(stage), Some(share)) = (&self.slowest_stage, self.slowest_stage_share) {
             println!("slowest stage: {stage}, {:.0} % of the work", share * 100.0);
+        }
+        if self.requests > 0 {
+            println!("{} in {} to object stores", bytes(self.bytes_fetched), counted(self.requests as usize, "request"));
         }
         if let Some(out) = out {
             println!("PNGs in {}", out.display());

@@ -125,6 +125,8 @@ pub fn with_origin(
             labels: made_of.labels.clone(),
             image_column: made_of.image_column.clone(),
             label_column: made_of.label_column.clone(),
+            // A check looks at a sample, a repair at what is damaged.
+            is_shared: true,
             ..SourceOptions::default()
         };
         let source = ingest::open_source(&path, &options)?;

@@ -9,11 +9,12 @@ use crate::signals;
 use crate::terminal::{bytes, counted, print_json, seconds};
 use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::Device;
 use tokengrid_cache::{JobPlan, images_done};
 use tokengrid_ingest::{Recipe, Views, memory_budget};
+use tokengrid_store::{is_remote, stage_folder};
 use tokengrid_tokenize::{Job, TokenizeError};
 
 /// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
@@ -46,7 +47,7 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
     let done = if args.overwrite { 0 } else { images_done(work, &spec) };
     let time = Time::measure(job, source.len() - done)?;
     let memory = memory_bytes(job, &plan);
-    let (needed, free) = (needed_bytes(&plan, done) + more_bytes, files::free_bytes(&args.out));
+    let (needed, free) = (needed_bytes(&plan, done) + more_bytes, files::free_bytes(&working_folder(&args.out)));
     let short = free.filter(|free| *free < needed);
     if global.json {
         print_json(&json!({
@@ -91,6 +92,11 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
             Err(CheckFailed(text).into())
         }
     }
+}
+
+/// Where files lie while the job runs.
+fn working_folder(out: &Path) -> PathBuf {
+    if is_remote(out) { stage_folder() } else { out.to_owned() }
 }
 
 /// What is still to be written, and what lies beside it while a shard is made of its parts.

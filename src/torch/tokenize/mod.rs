@@ -9,11 +9,12 @@ use crate::args::{Global, TokenizeArgs};
 use crate::commands::ingest;
 use crate::exit::{CheckFailed, Usage};
 use crate::ranks::ranks;
-use crate::terminal::{Meter, counted, print_json, seconds};
+use crate::terminal::{Meter, bytes, counted, print_json, seconds};
 use crate::{files, signals};
 use std::path::Path;
 use tokengrid_cache::VIEWS_MAX;
 use tokengrid_ingest::BadPolicy;
+use tokengrid_store::{Traffic, is_remote, traffic};
 use tokengrid_tokenize::{Drift, Job, Outcome};
 
 /// Runs the command.
@@ -22,9 +23,17 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
         files::check_target(path, files::OwnFile::Json)?;
     }
+    if args.add && is_remote(&args.out) {
+        let text =
+            "--add needs a local folder, where the new cache takes the old one's place; copy the cache, or merge";
+        return Err(Usage(text.into()).into());
+    }
+    if args.single_writer {
+        tokengrid_cache::allow_single_writer();
+    }
     ingest::check_apart(&args.out, &args.source.source)?;
     let runtime = model::runtime(&args.device, global)?;
-    let (source, recipe) = ingest::open(&args.source)?;
+    let (source, recipe) = ingest::open(&args.source, world_size > 1 || args.dry_run)?;
     ingest::check_apart_from_linked(&args.out, &source)?;
     if args.first_view >= recipe.num_views() {
         let views = recipe.num_views();
@@ -68,11 +77,12 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         return add::run(job, args, global);
     }
     let outcome = encode(&job, &args.out, global)?;
+    let report = Report::new(&outcome);
     if let Some(path) = &args.report {
-        files::write_json(path, &outcome)?;
+        files::write_json(path, &report)?;
     }
     if global.json {
-        print_json(&outcome)?
+        print_json(&report)?
     } else {
         print(&outcome, &job, args)?
     }
@@ -85,6 +95,23 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         return Err(CheckFailed(text).into());
     }
     Ok(())
+}
+
+/// What the job came to, and what it asked of object stores.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    requests: u64,
+    bytes_fetched: u64,
+    bytes_sent: u64,
+}
+
+impl Report<'_> {
+    fn new(outcome: &Outcome) -> Report<'_> {
+        let Traffic { requests, fetched_bytes, sent_bytes } = traffic();
+        Report { outcome, requests, bytes_fetched: fetched_bytes, bytes_sent: sent_bytes }
+    }
 }
 
 /// Runs the job into the folder `out`, with progress.
@@ -138,6 +165,12 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
         share(outcome.encode_seconds),
         share(outcome.starved_seconds)
     );
+    let Traffic { requests, fetched_bytes, sent_bytes } = traffic();
+    if requests > 0 {
+        let (requests, fetched, sent) =
+            (counted(requests as usize, "request"), bytes(fetched_bytes), bytes(sent_bytes));
+        println!("{requests} to object stores, {fetched} fetched, {sent} sent");
+    }
     let (near, all) = (outcome.bits_in_margin, outcome.bits);
     println!("{near} of {all} bits lay within 1e-3 of 0, where another device may round them the other way");
     if let Some(Drift { views, bits, differing, outside_margin }) = outcome.drift {
