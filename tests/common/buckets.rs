@@ -1,0 +1,73 @@
+//! The program with an S3 server of the test's own. Beside `common`, which it uses.
+#![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
+
+use crate::common::{json, text, tokengrid};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tokengrid_test_support::buckets::{S3Server, s3_variables};
+
+/// Pixels of a view: a grid of 4 x 4 tokens of the shipped tokenizer.
+pub const SIZE: &str = "64";
+
+/// A server, and folders.
+pub struct World {
+    pub folder: tempfile::TempDir,
+    pub server: S3Server,
+}
+
+impl World {
+    /// `None`, with the reason noted, where there is no server.
+    pub fn new() -> Option<World> {
+        let server = S3Server::start()?;
+        Some(World { folder: tempfile::tempdir().unwrap(), server })
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The program, which finds the server at `address` and stages in the folder `stage`.
+    pub fn command(&self, address: SocketAddr, stage: &str) -> assert_cmd::Command {
+        let mut command = tokengrid();
+        command.env("TOKENGRID_STAGE_DIR", self.path(stage)).envs(s3_variables(address));
+        command
+    }
+
+    /// Runs a command that must succeed and prints one JSON object.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        self.json_by(self.command(self.server.address(), "stage"), arguments)
+    }
+
+    #[track_caller]
+    pub fn json_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> Value {
+        let output = command.args(arguments).arg("--json").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed: {stderr}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a command that must fail; its message, which must be one line.
+    #[track_caller]
+    pub fn fails_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> String {
+        let output = command.args(arguments).arg("--quiet").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.lines().count() == 1 && !stderr.contains("panicked"), "one line: {stderr}");
+        stderr
+    }
+}
+
+/// What makes a cache of a source: small, and in many row groups.
+pub fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
+    let fixed = ["tokenize", source, "--tokenizer", "tiny", "--size", SIZE, "--out", out];
+    [&fixed[..], &["--rows-per-group", "4", "--batch-size", "2", "--threads", "1"]].concat()
+}
+
+/// A cache of `source` in a local folder; its content hash.
+#[track_caller]
+pub fn local_hash(source: &Path, out: &Path) -> String {
+    let made = json(&tokenize(text(source), text(out)));
+    made["content_hash"].as_str().unwrap().to_owned()
+}
