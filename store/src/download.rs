@@ -34,7 +34,7 @@ impl Download<'_> {
     ///
     /// # Errors
     /// As [`Fetch::wait`].
-    pub fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+    pub fn next_range(&mut self) -> Result<Option<Bytes>, StoreError> {
         while self.ahead.len() < READ_AHEAD && self.next < self.object.bytes {
             let end = (self.next + RANGE_BYTES).min(self.object.bytes);
             self.ahead.push_back(self.bucket.fetch(&self.object.key, self.next..end, self.object.tag.as_deref())?);
@@ -55,7 +55,7 @@ mod tests {
         bucket.put("a/b", bytes.clone().into()).unwrap();
         let object = bucket.head("a/b").unwrap().unwrap();
         let (mut download, mut got) = (bucket.download(&object), Vec::new());
-        while let Some(part) = download.next().unwrap() {
+        while let Some(part) = download.next_range().unwrap() {
             assert!(download.ahead.len() < READ_AHEAD && part.len() as u64 <= RANGE_BYTES);
             got.extend_from_slice(&part);
         }
@@ -68,6 +68,6 @@ mod tests {
         bucket.put("a", vec![1; 100].into()).unwrap();
         let object = bucket.head("a").unwrap().unwrap();
         bucket.put("a", vec![2; 100].into()).unwrap();
-        assert!(matches!(bucket.download(&object).next(), Err(StoreError::Changed { .. })));
+        assert!(matches!(bucket.download(&object).next_range(), Err(StoreError::Changed { .. })));
     }
 }

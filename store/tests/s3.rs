@@ -57,7 +57,7 @@ fn large_files_go_up_in_parts_and_come_down_in_ranges(server: &S3Server, bucket:
     assert_eq!(server.num_uploads(), 0, "nothing is left open");
     let object = bucket.head("x/large").unwrap().unwrap();
     let (mut download, mut got) = (bucket.download(&object), Vec::new());
-    while let Some(part) = download.next().unwrap() {
+    while let Some(part) = download.next_range().unwrap() {
         got.extend_from_slice(&part);
     }
     assert!(got == bytes);

@@ -171,7 +171,7 @@ impl Remote {
                 *other == name && fs::metadata(self.local(name)).is_ok_and(|file| file.len() == object.bytes)
             };
             // Names of shards and parts say nothing of their contents; those are checked before they are gone on from.
-            let is_kept = matches!(name, Name::Shard(..) | Name::Part(..)) && wanted.iter().any(|file| is_same(file));
+            let is_kept = matches!(name, Name::Shard(..) | Name::Part(..)) && wanted.iter().any(is_same);
             if !is_kept && !matches!(name, Name::FolderLock | Name::RankLock(_)) {
                 remove_if_present(&self.local(name))?;
             }
@@ -187,7 +187,7 @@ impl Remote {
         let temporary = self.local(Name::Temp(Some(self.rank)));
         let mut file = fs::File::create(&temporary).map_err(io_error("create", &temporary))?;
         let mut download = self.bucket.download(&object);
-        while let Some(bytes) = download.next()? {
+        while let Some(bytes) = download.next_range()? {
             std::io::Write::write_all(&mut file, &bytes).map_err(io_error("write", &temporary))?;
         }
         fs::rename(&temporary, &local).map_err(io_error("rename", &local))

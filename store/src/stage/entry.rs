@@ -147,7 +147,7 @@ fn fetch(folder: &Path, bucket: &Bucket, file: &StageFile, tell: &impl Fn(u64)) 
     let mut hash = file.blake3.as_ref().map(|_| blake3::Hasher::new());
     let mut download = bucket.download(&file.object);
     let mut copy = || -> Result<(), StoreError> {
-        while let Some(bytes) = download.next()? {
+        while let Some(bytes) = download.next_range()? {
             if let Some(hash) = &mut hash {
                 hash.update(&bytes);
             }
