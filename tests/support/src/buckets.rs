@@ -268,6 +268,8 @@ pub enum Fate {
     Slow(Duration),
     /// It is passed on, and the answer's body ends half way.
     Tear,
+    /// It is passed on without its condition (`If-None-Match`), as to a store that does not know it.
+    Unconditional,
 }
 
 /// A proxy in front of a server, one request a connection.
@@ -361,6 +363,11 @@ impl Counts {
                 (answer(&request), false)
             }
             Fate::Tear => (answer(&request), true),
+            Fate::Unconditional => {
+                let kept = request.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("if-none-match:"));
+                let head = kept.map(|line| format!("{line}\r\n")).collect();
+                (answer(&Request { head, body: request.body.clone() }), false)
+            }
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let sent = if is_torn { reply.body.len() / 2 } else { reply.body.len() };
