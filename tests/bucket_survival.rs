@@ -6,8 +6,9 @@ mod common;
 #[path = "common/buckets.rs"]
 mod world;
 
-use common::many_photos;
+use common::{many_photos, photos};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokengrid_test_support::buckets::{Answer, Fate, Proxy, Request, s3_variables};
 use world::{World, local_hash, tokenize};
@@ -95,4 +96,28 @@ fn kills_at_random_moments_change_nothing() {
         assert!(keys.iter().all(|key| !key.contains("/.")), "nothing of the killed runs stays: {keys:?}");
         assert_eq!(world.json(&["cache", "verify", &out])["ok"], true);
     }
+}
+
+#[test]
+fn an_outage_stops_the_job_and_puts_no_image_into_quarantine() {
+    let Some(world) = World::new() else { return };
+    let source = photos(world.folder.path(), 3, 4);
+    let expected = local_hash(&source, &world.path("local"));
+    world.server.put_folder(&source, "photos");
+    // From the sixth image on the server is busy for good.
+    let images = AtomicUsize::new(0);
+    let proxy = Proxy::start(world.server.address(), move |_, request| {
+        let is_image = request.method() == "GET" && request.path().contains("/photos/n");
+        match is_image && images.fetch_add(1, Ordering::SeqCst) >= 5 {
+            true => Fate::Answer(Answer::status_only("503 Slow Down")),
+            false => Fate::Pass,
+        }
+    });
+    let arguments = tokenize("s3://bucket/photos", "s3://bucket/cache");
+    let said = world.fails_by(world.command(proxy.address(), "stage"), &arguments);
+    assert!(said.contains("s3://bucket/photos/n") && said.contains("503"), "{said}");
+    let said = world.fails_by(world.command(proxy.address(), "stage"), &["ingest", "s3://bucket/photos"]);
+    assert!(said.contains("503"), "a check-up does not call good images bad: {said}");
+    let made = world.json(&arguments);
+    assert_eq!((&made["content_hash"], &made["quarantined"]), (&expected.as_str().into(), &0.into()));
 }

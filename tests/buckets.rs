@@ -247,3 +247,39 @@ fn files_on_a_web_server_are_a_source() {
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(made["content_hash"], expected.as_str());
 }
+
+/// Writes the class folders `$1` as Parquet in the layout of Hugging Face's imagenet-1k to `$2`, the rows shuffled.
+const PARQUET: &str = r#"
+import pathlib, sys
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+source, out = map(pathlib.Path, sys.argv[1:])
+classes = sorted(folder.name for folder in source.iterdir())
+files = sorted(source.glob("*/*"), key=lambda path: path.name[::-1])
+images = [
+    {"bytes": path.read_bytes(), "path": f"{path.stem}_{path.parent.name}{path.suffix}"} for path in files
+]
+labels = [classes.index(path.parent.name) for path in files]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
+pq.write_table(table, out, row_group_size=4)
+"#;
+
+#[test]
+fn parquet_in_a_bucket_is_staged_or_read_by_pages() {
+    let Some(python) = tokengrid_test_support::python_with("import pyarrow") else { return };
+    let Some(world) = World::new() else { return };
+    let source = photos(world.folder.path(), 2, 3);
+    let parquet = world.path("train.parquet");
+    assert!(Command::new(python).args(["-c", PARQUET, text(&source), text(&parquet)]).status().unwrap().success());
+    world.server.put("data/train.parquet", &std::fs::read(&parquet).unwrap());
+    let expected = local_hash(&parquet, &world.path("local"));
+    let url = "s3://bucket/data/train.parquet";
+    for (number, more) in [&[][..], &["--stage-size", "1K"]].into_iter().enumerate() {
+        let out = world.path(&format!("out-{number}"));
+        let command = world.command(world.server.address(), &format!("stage-{number}"));
+        let made = world.json_by(command, &[&tokenize(url, text(&out))[..], more].concat());
+        assert_eq!(made["content_hash"], expected.as_str(), "{more:?}");
+    }
+}

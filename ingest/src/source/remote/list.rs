@@ -12,7 +12,7 @@ use crate::source::keys::key_part;
 use crate::source::list::{normalize, split_label};
 use crate::source::table::Place as Row;
 use crate::source::text::without_bom;
-use crate::source::{Contents, SourceOptions, Store, Table};
+use crate::source::{Contents, Store, Table};
 
 /// Largest list that is read from a bucket, in bytes.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -29,7 +29,6 @@ pub(super) fn open_object(
     place: &Place,
     bucket: &Bucket,
     object: &Object,
-    _options: &SourceOptions,
     cancel: Cancel<'_>,
 ) -> Result<Contents, IngestError> {
     let text = bucket.fetch_all(&object.key, MAX_LIST_BYTES)?.wait()?;
@@ -102,7 +101,6 @@ fn keys_of(list: &Path, root: &Path, lines: &[Line]) -> Result<Vec<String>, Inge
     let inside = format!("{}/", root.to_string_lossy().trim_end_matches('/'));
     let is_outside = |line: &&Line| !line.target.starts_with(&inside);
     let outside = common_folder(lines.iter().filter(is_outside).map(|line| line.target.as_str()));
-    let is_all = lines.iter().all(|line| is_outside(&line));
     let (mut keys, mut by_key, mut by_target) = (Vec::new(), HashMap::new(), HashMap::new());
     for line in lines {
         let below = line.target.strip_prefix(&inside).or_else(|| line.target.strip_prefix(outside));
@@ -112,9 +110,8 @@ fn keys_of(list: &Path, root: &Path, lines: &[Line]) -> Result<Vec<String>, Inge
             return Err(IngestError::ListLine { path: list.to_owned(), line: line.number, problem });
         }
         let (mut key, mut copy) = (name.clone(), 1);
-        // Names of several folders may be equal where some files lie below the list and others do not.
+        // Names of several folders may be equal where some files lie below the list and others do not, and so may escaped ones.
         while by_key.insert(key.clone(), line.number).is_some() {
-            debug_assert!(!is_all, "targets below one folder have names of their own");
             copy += 1;
             key = format!("{name}~{copy}");
         }

@@ -46,7 +46,7 @@ pub(super) fn open(url: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> R
     let names_file = !url.to_string_lossy().ends_with('/') && !place.key().is_empty();
     if names_file && let Some(object) = bucket.head(place.key())? {
         if has_extension(url, &["txt"]) {
-            return list::open_object(url, &place, &bucket, &object, options, cancel);
+            return list::open_object(url, &place, &bucket, &object, cancel);
         }
         return open_containers(url, vec![(bucket, object)], false, options, cancel);
     }
@@ -154,7 +154,7 @@ fn staged(url: &Path, found: &[Found]) -> Result<Vec<SourceFile>, IngestError> {
     for (number, (_, object)) in found.iter().enumerate() {
         files.push(StageFile { object: object.clone(), name: name(number, object), blake3: None });
     }
-    // The files of one source are in one bucket: a pattern has its braces behind it, or it is refused here.
+    // Staged sets are of one bucket; braces in front of the first slash name several.
     let Some((bucket, _)) = found.first() else { return Ok(Vec::new()) };
     if found.iter().any(|(other, object)| other.place(&object.key).root() != place.root()) {
         return Ok(by_ranges(found.to_vec()));
