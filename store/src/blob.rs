@@ -1,13 +1,11 @@
 //! A file or an object, read by position from many threads.
 
+use crate::bucket::{Bucket, Object};
+use crate::error::StoreError;
+use bytes::Bytes;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-use bytes::Bytes;
-
-use crate::bucket::{Bucket, Object};
-use crate::error::StoreError;
 
 /// Bytes by position: a local file by `pread`, an object by ranges.
 #[derive(Debug)]

@@ -1,9 +1,11 @@
 //! One bucket: listing, reading, writing.
 
-use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-
+use crate::connect::connect;
+use crate::error::{StoreError, classify};
+use crate::fetch::{Fetch, again, is_torn, read_whole};
+use crate::place::{Place, Scheme};
+use crate::runtime::{wait, wait_through};
+use crate::traffic::count_sent;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::AmazonS3;
@@ -12,13 +14,9 @@ use object_store::{
     Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
     UpdateVersion,
 };
-
-use crate::connect::connect;
-use crate::error::{StoreError, classify};
-use crate::fetch::{Fetch, again, is_torn, read_whole};
-use crate::place::{Place, Scheme};
-use crate::runtime::{wait, wait_through};
-use crate::traffic::count_sent;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// Folders that are listed at once.
 const LISTINGS: usize = 32;

@@ -1,18 +1,16 @@
 //! A bucket's client, from the usual variables of its cloud.
 
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::Duration;
-
+use crate::error::{StoreError, classify};
+use crate::place::{Place, Scheme};
+use crate::traffic::CountingConnector;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-
-use crate::error::{StoreError, classify};
-use crate::place::{Place, Scheme};
-use crate::traffic::CountingConnector;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Retries of one request, and how long they may take together.
 pub const RETRIES_MAX: usize = 10;

@@ -1,12 +1,10 @@
 //! Objects as streams: large ranges with read-ahead, in order, in bounded memory.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
-
 use crate::bucket::{Bucket, Object};
 use crate::error::StoreError;
 use crate::fetch::Fetch;
+use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// Bytes of one range. Large enough that latency and the price of requests do not count.
 pub const RANGE_BYTES: u64 = 8 << 20;

@@ -1,9 +1,8 @@
 //! What can be wrong with an object store, one variant for each remedy.
 
+use crate::place::{Place, Scheme};
 use std::io;
 use std::path::PathBuf;
-
-use crate::place::{Place, Scheme};
 
 /// An error of this crate: one line that says what is wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]

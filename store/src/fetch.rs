@@ -1,19 +1,17 @@
 //! Reads of ranges, many at a time, tried again when an answer is torn.
 
-use std::ops::Range;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
-
-use bytes::Bytes;
-use object_store::path::Path as Key;
-use object_store::{GetOptions, ObjectMeta, ObjectStore};
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
-
 use crate::error::{StoreError, classify};
 use crate::place::Place;
 use crate::runtime::{runtime, wait};
 use crate::traffic::count_fetched;
+use bytes::Bytes;
+use object_store::path::Path as Key;
+use object_store::{GetOptions, ObjectMeta, ObjectStore};
+use std::ops::Range;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 /// Reads in flight in this process. With 100 ms of latency and images of 100 kB that is 64 MB/s and 640 images/s; more brings
 /// nothing against servers that were measured (docs/src/object-stores.md).

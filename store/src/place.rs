@@ -1,9 +1,8 @@
 //! Names of objects: `s3://bucket/key`, `gs://`, `az://`, `https://`.
 
+use crate::error::StoreError;
 use std::fmt;
 use std::path::Path;
-
-use crate::error::StoreError;
 
 /// Kinds of object stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,15 +1,13 @@
 //! The private runtime on which requests run, and waiting for them.
 
+use crate::error::StoreError;
+use futures_util::future::{Either, select};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use futures_util::future::{Either, select};
 use tokio::runtime::{Builder, Runtime};
-
-use crate::error::StoreError;
 
 /// Threads that serve sockets. What takes time is waiting; copying ten gigabits a second takes two.
 const THREADS: usize = 2;

@@ -1,10 +1,11 @@
 //! Files to objects: one request for a small one, a multipart upload for the others, which appears when it is whole.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-use std::time::Duration;
-
+use crate::bucket::{Bucket, key_of};
+use crate::error::{StoreError, classify};
+use crate::fetch::again;
+use crate::place::Place;
+use crate::runtime::wait_through;
+use crate::traffic::count_sent;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use object_store::aws::AmazonS3;
@@ -13,13 +14,10 @@ use object_store::path::Path as Key;
 use object_store::signer::{SignedUrlOptions, Signer};
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use reqwest::{Method, StatusCode};
-
-use crate::bucket::{Bucket, key_of};
-use crate::error::{StoreError, classify};
-use crate::fetch::again;
-use crate::place::Place;
-use crate::runtime::wait_through;
-use crate::traffic::count_sent;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of one part; smaller files are written by one request. S3 asks for 5 MiB at least and takes 10,000 parts.
 pub const PART_BYTES: u64 = 8 << 20;

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::time::Duration;
-
 use tokengrid_store::{Bucket, Fetch, IN_FLIGHT_MAX, PART_BYTES, Place, StoreError};
 use tokengrid_test_support::buckets::{Answer, Fate, Proxy, Request, S3Server, s3_variables};
 

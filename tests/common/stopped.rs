@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-
 use tokengrid_test_support::{formula, golden_json, shapes};
 use tokengrid_train::run::save_safetensors;
 

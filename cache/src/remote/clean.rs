@@ -1,15 +1,13 @@
 //! What is left in a bucket of jobs that were killed: files beside a finished cache, unfinished jobs, unfinished uploads.
 
-use std::collections::HashSet;
-use std::path::Path;
-
-use serde::Serialize;
-use tokengrid_store::{Bucket, Place};
-
 use super::lease::is_held;
 use super::staged::read_manifest;
 use crate::error::CacheError;
 use crate::format::names::{Name, parse_name};
+use serde::Serialize;
+use std::collections::HashSet;
+use std::path::Path;
+use tokengrid_store::{Bucket, Place};
 
 /// What [`clean_bucket`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

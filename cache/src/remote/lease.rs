@@ -3,15 +3,13 @@
 //! A holder that died on this machine is known by its process. Of one on another machine it is seen that the lease is not
 //! renewed; times of different clocks are not compared.
 
+use crate::error::CacheError;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use serde::{Deserialize, Serialize};
 use tokengrid_store::{Bucket, Version, is_cancelled};
-
-use crate::error::CacheError;
 
 /// How often a lease is renewed, and after how long without that it counts as given up.
 const RENEW_EVERY: Duration = Duration::from_secs(5);

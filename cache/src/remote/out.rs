@@ -5,12 +5,6 @@
 //! goes on from there, on whichever machine: what was finished and not uploaded is done again. Objects appear whole. The manifest
 //! is written last, if there is none: of two publishers one wins.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use tokengrid_store::{Bucket, Object, Place, StoreError, stage_folder};
-
 use super::lease::{Lease, is_held, is_known_dead};
 use crate::error::{CacheError, io_error};
 use crate::files::small::{list_names, remove_if_present};
@@ -19,6 +13,10 @@ use crate::format::job::JobSpec;
 use crate::format::job_file::JobFile;
 use crate::format::manifest::Manifest;
 use crate::format::names::{Name, parse_name};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokengrid_store::{Bucket, Object, Place, StoreError, stage_folder};
 
 static SINGLE_WRITER: AtomicBool = AtomicBool::new(false);
 

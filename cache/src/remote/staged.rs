@@ -1,13 +1,11 @@
 //! A cache's folder on this machine: itself, or a staged copy of what lies in a bucket.
 
-use std::path::{Path, PathBuf};
-
-use tokengrid_store::{Bucket, Object, Place, StageFile, Staged, StoreError, stage};
-
 use crate::error::CacheError;
 use crate::format::hash::blake3_hex;
 use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST_FILE, Name, QUARANTINE_FILE};
+use std::path::{Path, PathBuf};
+use tokengrid_store::{Bucket, Object, Place, StageFile, Staged, StoreError, stage};
 
 /// A folder with a cache's files, which stays while this lives.
 #[derive(Debug)]

@@ -1,14 +1,12 @@
 //! The files of a container, local or in a bucket, read by position from many threads at once.
 
+use super::MAX_FILE_BYTES;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
 use tokengrid_store::{Blob, Bucket, Fetch, Object, Staged};
-
-use super::MAX_FILE_BYTES;
 
 /// Most files held open. More are opened each time that they are read, as files in a folder are: a thousand shards would not
 /// fit into the usual limit of 1024 open files.

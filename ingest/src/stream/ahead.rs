@@ -1,9 +1,8 @@
 //! Images of object stores are asked for before their turn: many requests are in flight while workers decode.
 
+use crate::source::Source;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use crate::source::Source;
 
 /// Images that are asked for ahead of the workers, at most.
 const IMAGES_MAX: usize = 64;

@@ -1,5 +1,10 @@
 //! One set of staged files: its lock, and fetching what is missing.
 
+use super::{Progress, StageFile};
+use crate::bucket::Bucket;
+use crate::error::StoreError;
+use crate::place::Place;
+use crate::runtime::is_cancelled;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -7,12 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
-
-use super::{Progress, StageFile};
-use crate::bucket::Bucket;
-use crate::error::StoreError;
-use crate::place::Place;
-use crate::runtime::is_cancelled;
 
 /// Objects that are fetched at once; each is a stream with its own read-ahead.
 const DOWNLOADS: usize = 4;

@@ -12,15 +12,14 @@
 mod entry;
 mod room;
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
-
 use crate::bucket::{Bucket, Object};
 use crate::error::StoreError;
 use crate::place::Place;
 use entry::Entry;
 use room::make_room;
 pub use room::stage_room;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What the user chose, for this process.
 static SETTINGS: Mutex<Settings> = Mutex::new(Settings { folder: None, limit_bytes: None });

@@ -1,13 +1,12 @@
 //! Room for staged files: sets that nobody reads go, the one that was used longest ago first.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
-
 use super::entry::Entry;
 use super::{settings, stage_folder};
 use crate::error::StoreError;
 use crate::place::Place;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Of what is free, this share stays free unless a limit is named.
 const KEPT_FREE_SHARE: u64 = 10;

@@ -1,9 +1,8 @@
+use super::*;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
-
-use super::*;
 
 /// Settings belong to the process: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());

@@ -8,12 +8,10 @@ mod skip;
 pub mod torch_save;
 
 pub use alone::is_alone;
+pub use formula::{formula, stream};
 pub use skip::{python_with, skip, skip_anywhere};
-
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-pub use formula::{formula, stream};
 
 /// A file of `tests/fixtures/golden`; one that is compressed there was unpacked by the build script.
 pub fn golden(name: &str) -> PathBuf {

@@ -19,15 +19,13 @@ mod metrics;
 mod shared;
 mod spikes;
 
-pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
-pub use metrics::{Metrics, read_metrics};
-pub use spikes::SpikeWatch;
-
-pub(crate) use checkpoint::write_atomically;
-pub(crate) use shared::{open_folder, share_state};
-
 use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
+pub(crate) use checkpoint::write_atomically;
+pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
+pub use metrics::{Metrics, read_metrics};
+pub(crate) use shared::{open_folder, share_state};
+pub use spikes::SpikeWatch;
 use std::path::{Path, PathBuf};
 
 /// Name of the resolved configuration in a run's folder.

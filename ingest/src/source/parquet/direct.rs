@@ -5,14 +5,12 @@
 //! an image of a page that is not compressed is read from its place in the file; and one of a page that is compressed with
 //! snappy is decompressed alone, because snappy's compressors start again every 64 KiB.
 
-use std::io;
-
+use super::page::PageSpan;
 use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
+use std::io;
 use tokengrid_store::Blob;
-
-use super::page::PageSpan;
 
 /// Bytes that snappy's compressors treat as a unit: nothing in a block refers to an earlier one.
 const SNAPPY_BLOCK: usize = 64 << 10;

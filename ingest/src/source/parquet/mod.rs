@@ -14,13 +14,6 @@ mod labels;
 mod page;
 mod thrift;
 
-use std::io;
-use std::sync::OnceLock;
-
-use parquet::data_type::ByteArray;
-use parquet::schema::types::ColumnDescPtr;
-use tokengrid_store::Blob;
-
 use super::MAX_FILE_BYTES;
 use super::files::{FileSet, SourceFile, too_large};
 use super::table::Place;
@@ -30,6 +23,11 @@ use column::page_images;
 use direct::Direct;
 pub(super) use index::{has_images, open};
 use page::{Chunk, Pages};
+use parquet::data_type::ByteArray;
+use parquet::schema::types::ColumnDescPtr;
+use std::io;
+use std::sync::OnceLock;
+use tokengrid_store::Blob;
 
 /// The images of a row group.
 #[derive(Debug)]

@@ -1,10 +1,5 @@
 //! Lists whose lines are URLs, and lists that lie in a bucket: lines are URLs, or paths below the list's folder.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-
-use tokengrid_store::{Bucket, Object, Place, is_remote};
-
 use super::objects::{Objects, Where};
 use crate::error::IngestError;
 use crate::source::cancel::Cancel;
@@ -13,6 +8,9 @@ use crate::source::list::{normalize, split_label};
 use crate::source::table::Place as Row;
 use crate::source::text::without_bom;
 use crate::source::{Contents, Store, Table};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tokengrid_store::{Bucket, Object, Place, is_remote};
 
 /// Largest list that is read from a bucket, in bytes.
 const MAX_LIST_BYTES: u64 = 1 << 30;

@@ -13,12 +13,6 @@ mod list;
 mod objects;
 mod tree;
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use tokengrid_store::{Bucket, Object, Place, Scheme, StageFile, stage, stage_room};
-
 use super::cancel::Cancel;
 use super::containers::{open_files, open_folder};
 use super::files::SourceFile;
@@ -28,6 +22,10 @@ use super::{Contents, SourceOptions, has_extension, pattern};
 use crate::error::IngestError;
 pub(super) use list::{has_urls, open_list};
 pub(super) use objects::{Ahead, Objects};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokengrid_store::{Bucket, Object, Place, Scheme, StageFile, stage, stage_room};
 
 /// Requests at once for the files of a pattern on a web server, which has no listing.
 const LOOK_UPS: usize = 32;

@@ -1,14 +1,12 @@
 //! Images that are objects, or files, of their own.
 
+use crate::source::MAX_FILE_BYTES;
+use crate::source::files::{read_file, too_large};
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-
 use tokengrid_store::{Bucket, Fetch};
-
-use crate::source::MAX_FILE_BYTES;
-use crate::source::files::{read_file, too_large};
 
 /// Where an image lies.
 #[derive(Debug)]

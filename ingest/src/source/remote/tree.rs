@@ -1,9 +1,5 @@
 //! Class folders and flat folders as a listing of keys shows them: the rules of local folders (module `tree`).
 
-use std::path::{Path, PathBuf};
-
-use tokengrid_store::{Bucket, Object};
-
 use super::objects::{Objects, Where};
 use crate::error::IngestError;
 use crate::source::classes::{ClassFolder, doubts};
@@ -11,6 +7,8 @@ use crate::source::containers::is_container_name;
 use crate::source::keys::{compare, is_hidden, key_part};
 use crate::source::table::Place;
 use crate::source::{Contents, SourceOptions, Store, Table, is_image_name, splits};
+use std::path::{Path, PathBuf};
+use tokengrid_store::{Bucket, Object};
 
 /// What is below a prefix.
 pub(super) enum Tree {

@@ -1,11 +1,10 @@
 //! A walk through a tar from header to header, over the data and not through them.
 
-use std::ops::Range;
-use tokengrid_store::Blob;
-
 use super::header::{BLOCK, Header};
 use super::pax::Extension;
 use crate::source::cancel::Cancel;
+use std::ops::Range;
+use tokengrid_store::Blob;
 
 /// Bytes read at once: a header, and the next ones where members are tiny.
 const WINDOW_BYTES: usize = 4096;

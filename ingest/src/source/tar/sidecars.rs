@@ -1,11 +1,5 @@
 //! What the members beside a picture say: its class in `.cls`, its class and name in `.json`.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-
-use serde_json::Value;
-use tokengrid_store::Blob;
-
 use super::runs::{Member, base, ending};
 use super::samples::{Endings, Sample, group};
 use crate::source::imagenet::key_of_path;
@@ -14,6 +8,10 @@ use crate::source::label_names::LabelNames;
 use crate::source::options::{Columns, OTHER_LABEL_NAMES};
 use crate::source::table::{Place, Table};
 use crate::source::text::without_bom;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use tokengrid_store::Blob;
 
 /// Largest `.cls` or `.json` member that is read, in bytes.
 const MAX_SIDECAR_BYTES: u32 = 1 << 20;
