@@ -39,7 +39,7 @@ def chromium():
 def tokenize(program, folder):
     # Relative paths: they are seen on the pictures.
     (folder / "data").symlink_to(ROOT / "data")
-    arguments = ["tokenize", "data/photos", "--tokenizer", "tiny", "--views", "center+flip", "--out", "photos-tokens"]
+    arguments = ["tokenize", "data/photos", "--tokenizer", "tiny", "--size", "128", "--views", "center+flip", "--out", "photos-tokens"]
     subprocess.run([program, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -10,11 +10,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tch::Tensor;
-use tokengrid_model::Weights;
 use tokengrid_model::perceptual::Backbone;
 use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
-use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
+use tokengrid_test_support::{GOLDEN_FEATURES, formula, golden, golden_features, golden_json, shapes, stream};
 use tokengrid_train::run::save_safetensors;
 
 /// Inception weights by the formula, in the published names.
@@ -50,7 +49,7 @@ fn number(value: &Value, key: &str) -> f64 {
 
 #[track_caller]
 fn reconstruction(source: &Path, more: &[&str]) -> Value {
-    let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--threads", "1", "--size", "64"];
+    let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--threads", "1", "--size", "32"];
     json(&[&fixed[..], more].concat())
 }
 
@@ -88,7 +87,7 @@ fn figures_that_cannot_be_had_are_null_and_the_reason_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 1, 2);
     let arguments =
-        ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32", "--limit", "1", "--json"];
+        ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "16", "--limit", "1", "--json"];
     let output = tokengrid().args(arguments).output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in ["rfid", "lpips_vgg", "lpips_alex"] {
@@ -105,7 +104,7 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     std::fs::create_dir(&source).unwrap();
-    // Sides that are no multiples of 16; and one that is flat, which every tokenizer gets right.
+    // Sides that are no multiples of 8; and one that is flat, which every tokenizer gets right.
     let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
     let picture = tokengrid_model::Picture::new;
     std::fs::write(source.join("noise.png"), picture(50, 39, noise).to_png()).unwrap();
@@ -113,8 +112,8 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     let out = folder.path().join("look");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "original"];
     let answer = json(&[&fixed[..], &["--out", text(&out), "--pairs", "1"]].concat());
-    // 4 x 3 and 3 x 3 tokens.
-    assert_eq!((answer["tokens"].as_u64(), answer["images"].as_u64()), (Some(21), Some(2)));
+    // 7 x 5 and 5 x 6 tokens.
+    assert_eq!((answer["tokens"].as_u64(), answer["images"].as_u64()), (Some(65), Some(2)));
     let names: Vec<PathBuf> = sorted(&out).iter().map(|path| path.file_name().unwrap().into()).collect();
     assert_eq!(names, [Path::new("best-00.png"), Path::new("worst-00.png")]);
     let width = |name: &str| {
@@ -125,20 +124,18 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     assert_eq!((width("worst-00.png"), width("best-00.png")), (2 * 50 + 4, 2 * 33 + 4));
 }
 
-/// Golden features as `.npy`.
-fn features(folder: &Path, name: &str) -> PathBuf {
-    let matrix = Weights::open(&golden("metrics.safetensors")).unwrap().tensor(name).unwrap();
-    let values = Vec::<f64>::try_from(&matrix.contiguous().view([-1])).unwrap();
+/// Features as `.npy`.
+fn features(path: PathBuf, values: &[f64]) -> PathBuf {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let path = folder.join(format!("{name}.npy"));
-    write_npy(&path, Dtype::F64, &[matrix.size()[0] as usize, matrix.size()[1] as usize], &bytes).unwrap();
+    write_npy(&path, Dtype::F64, &GOLDEN_FEATURES, &bytes).unwrap();
     path
 }
 
 #[test]
 fn the_fid_of_two_matrices_is_that_of_the_reference() {
     let folder = tempfile::tempdir().unwrap();
-    let (a, b) = (features(folder.path(), "fid_a"), features(folder.path(), "fid_b"));
+    let [a, b] = golden_features();
+    let (a, b) = (features(folder.path().join("a.npy"), &a), features(folder.path().join("b.npy"), &b));
     let fid = number(&json(&["eval", "features", text(&a), text(&b)]), "fid");
     let want = golden_json("metrics.json")["fid"].as_f64().unwrap();
     assert!((fid - want).abs() < 1e-6 * want, "{fid} {want}");
@@ -224,7 +221,7 @@ fn what_cannot_be_evaluated_is_told_in_one_line() {
     let error = fails(&["eval", "samples", text(&source), "--inception", text(&tokenizer)], 1);
     assert!(error.contains("tok_f4.ckpt"), "{error}");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny"];
-    assert!(fails(&[&fixed[..], &["--size", "50"]].concat(), 2).contains("16"));
+    assert!(fails(&[&fixed[..], &["--size", "50"]].concat(), 2).contains("factor 8"));
     fails(&[&fixed[..], &["--size", "whole"]].concat(), 2);
     let vgg = folder.path().join("vgg.pth");
     let error = fails(&[&fixed[..], &["--lpips-vgg", text(&vgg)]].concat(), 1);
@@ -284,8 +281,8 @@ fn one_picture_has_one_psnr_whichever_command_measures_it() {
     let evaluated = json(&[&["eval", "reconstruction", text(&source)][..], &fixed].concat());
     let shown = json(&[&["reconstruct", text(&source), "--out", text(&out)][..], &fixed].concat());
     assert_eq!(shown["images"][0]["psnr"], evaluated["psnr"]);
-    // A margin is on both sides, in both: 4 x 3 tokens.
-    assert_eq!((shown["images"][0]["tokens"].as_u64(), evaluated["tokens"].as_u64()), (Some(12), Some(12)));
+    // A margin is on both sides, in both: 7 x 5 tokens.
+    assert_eq!((shown["images"][0]["tokens"].as_u64(), evaluated["tokens"].as_u64()), (Some(35), Some(35)));
 }
 
 #[test]
@@ -309,7 +306,7 @@ fn a_file_is_replaced_only_where_this_program_made_it() {
     let (stats, look) = (folder.path().join("stats.npz"), folder.path().join("look"));
     let samples = ["eval", "samples", text(&source), "--inception", text(&network), "--threads", "1"];
     let samples = [&samples[..], &["--save-stats", text(&stats)]].concat();
-    let reconstruction = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32"];
+    let reconstruction = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "16"];
     let reconstruction = [&reconstruction[..], &["--out", text(&look), "--pairs", "1"]].concat();
     std::fs::create_dir(&look).unwrap();
     for (command, file) in [(&samples, &stats), (&reconstruction, &look.join("best-00.png"))] {

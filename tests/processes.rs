@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
     let source = photos(folder, 3, 4);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)]);
     out
 }
 

@@ -295,7 +295,7 @@ fn python_reads_the_arrays() {
     let Some(python) = tokengrid_test_support::python_with("import numpy") else { return };
     let output = Command::new(python).args(["-c", script, text(&npz), text(&npy), text(&first_of_0)]).output().unwrap();
     let answer = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(answer.trim(), "(4, 64, 64, 3) uint8 (4, 16) int32 True", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(answer.trim(), "(4, 32, 32, 3) uint8 (4, 16) int32 True", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn large_weights(path: &Path, gib: u64) -> PathBuf {
 fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
     let source = photos(folder, 3, 2);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)]);
     out
 }
 
@@ -96,7 +96,7 @@ fn commands_that_keep_no_work_end_with_the_code_of_their_signal() {
             "--tokenizer",
             "tiny",
             "--size",
-            "64",
+            "32",
             "--dry-run",
             "--threads",
             "1",
@@ -156,7 +156,7 @@ fn reconstructions_that_are_done_are_whole() {
     let (source, out) = (many_photos(folder.path(), 200), folder.path().join("out"));
     let class = sorted(&source)[0].clone();
     let fixed =
-        ["reconstruct", text(&class), "--tokenizer", "tiny", "--size", "128", "--threads", "1", "--out", text(&out)];
+        ["reconstruct", text(&class), "--tokenizer", "tiny", "--size", "64", "--threads", "1", "--out", text(&out)];
     let (status, said) = Started::until(&fixed, || !names(&out).is_empty()).stop(libc::SIGTERM);
     assert!(matches!(status.code(), Some(0 | 143)), "{status}: {said}");
     for name in names(&out) {
@@ -171,7 +171,7 @@ fn a_stopped_job_is_continued() {
     let source = many_photos(folder.path(), 100);
     let (whole, cut) = (folder.path().join("whole"), folder.path().join("cut"));
     let tokenize = |out: &Path| -> Vec<String> {
-        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(out)];
+        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(out)];
         let more = ["--rows-per-group", "4", "--batch-size", "2", "--threads", "1"];
         [&fixed[..], &more].concat().into_iter().map(str::to_owned).collect()
     };
@@ -254,7 +254,7 @@ fn a_signal_before_the_first_instruction_ends_every_command() {
     let gone = folder.path().join("gone");
     for command in [
         &["ingest", text(&source), "--out", text(&out)][..],
-        &["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)],
+        &["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)],
         &["weights", "convert", "tiny", text(&out)],
         &["cache", "info", text(&gone)],
         &["view", text(&gone)],

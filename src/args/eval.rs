@@ -56,7 +56,7 @@ fn size(text: &str) -> Result<SizeArg, String> {
 pub struct EvalReconstructionArgs {
     /// Images: any source, as `tokenize` takes it.
     pub source: PathBuf,
-    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny` or `tiny-128`, which are built in.
+    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: PathBuf,
     /// Which copy of the weights: raw, or ema (their moving average) [default: ema where the file has it, as in the published

@@ -31,7 +31,7 @@ const RECONSTRUCTED: &[&str] = &[
     "photos/n09193705/n09193705_0.JPEG",
 ];
 /// The tokenizer that is built in, and the pixels that it is made for.
-const TOKENIZER: [&str; 2] = ["--tokenizer", "tiny-128"];
+const TOKENIZER: [&str; 2] = ["--tokenizer", "tiny"];
 const SIZE: &str = "128";
 /// Between two looks at a command that runs and at signals.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -129,7 +129,7 @@ impl Demo<'_> {
         for (name, guidance) in [("samples", "1,1"), ("samples-guided", "1.5,1.2")] {
             let folder = self.path(name);
             let words = format!(
-                "--tokenizer tiny-128 --num-per-class 3 --batch-size 18 --top-p 0.95 --seed 1 --cfg-scale {guidance}"
+                "--tokenizer tiny --num-per-class 3 --batch-size 18 --top-p 0.95 --seed 1 --cfg-scale {guidance}"
             );
             let mut all: Vec<OsString> = vec!["sample".into(), "--checkpoint".into(), self.path("run").into()];
             all.extend(words.split(' ').map(OsString::from));

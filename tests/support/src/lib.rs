@@ -33,6 +33,15 @@ pub fn golden_json(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).expect("a golden fixture in JSON")
 }
 
+/// Rows and columns of [`golden_features`].
+pub const GOLDEN_FEATURES: [usize; 2] = [500, 64];
+
+/// The two matrices of features whose FID is in `metrics.json`, row by row.
+pub fn golden_features() -> [Vec<f64>; 2] {
+    let count = GOLDEN_FEATURES.iter().product();
+    [stream("v1:fa", count).collect(), stream("v1:fb", count).map(|value| 1.3 * value + 0.1).collect()]
+}
+
 /// Names and shapes of the `tensors` member of a golden JSON file, or of the object itself.
 ///
 /// # Panics
