@@ -264,7 +264,7 @@ fn metadata_that_lie_about_the_tensors_are_refused() {
 }
 
 fn tiny_params() -> Params {
-    tiny::open_named(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap()
+    tiny::open_tokenizer(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap()
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn files_that_the_run_did_not_write_are_not_replaced() {
 fn run_job(checkpoint: &Path, outputs: &Outputs, last: &dyn Fn()) -> Result<SampleOutcome, SampleError> {
     let weights = ArWeights::open(checkpoint, Known::default()).unwrap();
     let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
-    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let architecture = Architecture::infer(&params, "tiny".as_ref()).unwrap();
     let tokenizer = Tokenizer::from_params(architecture, &params).for_inference();

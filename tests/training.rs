@@ -80,7 +80,7 @@ fn numbers_out_of_range_are_refused_by_key() {
 
 /// The small tokenizer with other weights.
 fn other_tokenizer(folder: &Path) -> PathBuf {
-    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let params: Params = params.iter().map(|(name, tensor)| (name.to_string(), tensor * 1.01)).collect();
     let path = folder.join("other.safetensors");

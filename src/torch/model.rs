@@ -28,7 +28,7 @@ pub fn tokenizer_and_params(
     runtime: &Runtime,
 ) -> anyhow::Result<(Tokenizer, TokenizerInfo, Params)> {
     let variant: Variant = args.variant.parse()?;
-    let weights = tiny::open_named(&args.tokenizer)?;
+    let weights = tiny::open_tokenizer(&args.tokenizer)?;
     let params = weights.tokenizer_params(variant)?;
     let architecture = Architecture::infer(&params, weights.path())?;
     let name = args.tokenizer.file_name().unwrap_or(args.tokenizer.as_os_str()).to_string_lossy().into_owned();

@@ -5,7 +5,7 @@ use super::description::{Description, Known};
 use super::metadata;
 use crate::checkpoints::newest_checkpoint;
 use crate::weights::{AR_PREFIX, Part};
-use crate::{ModelError, Params, Weights};
+use crate::{ModelError, Params, Weights, tiny};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -123,6 +123,8 @@ pub struct ArWeights {
     pub path: PathBuf,
     /// Fingerprint of the tokenizer whose cache the model was trained on, where the run recorded it.
     pub tokenizer: Option<String>,
+    /// Names of the classes by index, where the file has them.
+    pub classes: Vec<String>,
 }
 
 impl ArWeights {
@@ -137,13 +139,12 @@ impl ArWeights {
         ArWeights::read(&weights, &description)
     }
 
-    /// The opened file that `path` stands for, which may be a run's folder.
+    /// The opened file that `path` stands for, which may be a run's folder, or `tiny`.
     ///
     /// # Errors
     /// Missing or broken files.
     pub fn file(path: &Path) -> Result<Weights, ModelError> {
-        let file = if path.is_dir() { ArWeights::file_in(path)? } else { path.to_path_buf() };
-        Weights::open(&file)
+        if path.is_dir() { Weights::open(&ArWeights::file_in(path)?) } else { tiny::open_ar(path) }
     }
 
     /// The model of an opened file.
@@ -153,7 +154,8 @@ impl ArWeights {
     pub fn read(weights: &Weights, description: &Description) -> Result<ArWeights, ModelError> {
         let config = description.config()?;
         let (path, tokenizer) = (weights.path().to_path_buf(), description.tokenizer.clone());
-        Ok(ArWeights { config, params: ArWeights::params_of(weights, description)?, path, tokenizer })
+        let (params, classes) = (ArWeights::params_of(weights, description)?, description.classes.clone());
+        Ok(ArWeights { config, params, path, tokenizer, classes })
     }
 
     /// The model's tensors under this program's names, whether or not all of the model is known.

@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_margin_is_mid_grey_on_all_sides_and_is_cut_off_again() {
-        let tiny = tiny::open_named("tiny".as_ref()).unwrap();
+        let tiny = tiny::open_tokenizer("tiny".as_ref()).unwrap();
         let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
         let picture = Picture::new(19, 13, (0..19 * 13 * 3).map(|i| (i * 7 % 256) as u8).collect());
         let small = pass(&[&picture], &tokenizer, Device::Cpu);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn originals_are_truncated_as_reconstructions_are() {
-        let tiny = tiny::open_named("tiny".as_ref()).unwrap();
+        let tiny = tiny::open_tokenizer("tiny".as_ref()).unwrap();
         let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
         let all: Vec<u8> = (0..=255).flat_map(|value| [value; 3]).collect();
         let picture = Picture::new(16, 16, all.clone());

@@ -77,7 +77,7 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
 fn weights(args: &EvalReconstructionArgs) -> anyhow::Result<TokenizerArgs> {
     let variant = match &args.variant {
         Some(typed) => typed.clone(),
-        None if tiny::open_named(&args.tokenizer)?.has_ema() => Variant::Ema.name().into(),
+        None if tiny::open_tokenizer(&args.tokenizer)?.has_ema() => Variant::Ema.name().into(),
         None => Variant::Raw.name().into(),
     };
     Ok(TokenizerArgs { tokenizer: args.tokenizer.clone(), variant })
