@@ -54,6 +54,7 @@ fn numbers_out_of_range_are_refused_by_key() {
         keys(&["train.peak_lr", "train.weight_decay", "train.wp0", "train.wpe", "train.warmup_epochs"], below_zero)
             .chain(keys(&["train.epochs"], below_zero))
             .chain(keys(&["train.wp0", "train.wpe"], &["1.5"]))
+            .chain(keys(&["train.ema_decay"], &["nan", "-0.1", "1.0"]))
             .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
             .chain(keys(
                 &["model.token_drop", "model.resid_dropout", "model.ffn_dropout", "model.class_dropout"],

@@ -142,6 +142,7 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let summary = trainer.run(signals::flag(), &mut |report| {
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
+        let val = report.val_loss_ema.map_or(val.clone(), |loss| format!("{val} (averages {loss:.4})"));
         let words = format!(
             "loss {:.4}{val}, {:.0} tokens/s, epoch {:.2}",
             report.loss, report.tokens_per_second, report.epoch

@@ -67,8 +67,9 @@ fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
         0 => String::new(),
         passing_bytes => format!("; in passing {}", bytes(passing_bytes)),
     };
+    let kept = if config.train.ema_decay > 0.0 { "gradients, moments and averages" } else { "gradients and moments" };
     format!(
-        "memory: {} (weights, gradients and moments {}; activations {} at batch size {}{passing})",
+        "memory: {} (weights, {kept} {}; activations {} at batch size {}{passing})",
         bytes(estimate.total_bytes()),
         bytes(weights_bytes),
         bytes(activations_bytes),

@@ -4,7 +4,7 @@ use crate::config::{AR, Config, Reference, check_betas, section};
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
-use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::checkpoints::{EMA, MODEL};
 
 section! {
     /// How to train.
@@ -37,6 +37,8 @@ section! {
         weight_decay_on_norms: bool = true,
         /// AdamW's decay rates.
         betas: [f64; 2] = [0.9, 0.95],
+        /// Decay of the averaged weights; 0: none are kept.
+        ema_decay: f64 = 0.0,
         /// Limit of the global gradient norm.
         grad_clip: f64 = 1.0,
         /// Epochs of linear warm-up.
@@ -137,7 +139,8 @@ impl Config for ArConfig {
     }
 
     fn resumes_from(&self) -> Vec<&'static str> {
-        vec![MODEL, OPTIMIZER]
+        let averages = (self.train.ema_decay > 0.0).then_some(EMA);
+        [MODEL, OPTIMIZER].into_iter().chain(averages).collect()
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
@@ -191,6 +194,12 @@ impl Config for ArConfig {
         if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
             let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
             return Err(("train.grad_clip", what));
+        }
+        // At 1 the averages never move.
+        if !(0.0..1.0).contains(&train.ema_decay) {
+            let what =
+                format!("{} is not a decay rate; expected 0 (no averages) or more, and less than 1", train.ema_decay);
+            return Err(("train.ema_decay", what));
         }
         let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
         if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
+use tokengrid_model::checkpoints::{EMA, MODEL};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::weights::Weights;
 use tokengrid_model::{Params, Picture, Runtime};
@@ -41,6 +42,8 @@ pub struct StepReport {
     pub tokens_per_second: f64,
     /// Validation loss, in steps that validated.
     pub val_loss: Option<f64>,
+    /// The same of the averaged weights, where they are kept.
+    pub val_loss_ema: Option<f64>,
 }
 
 /// What a finished run leaves.
@@ -134,12 +137,9 @@ impl Trainer {
         let (rank, world_size) = (processes.rank(), processes.world_size());
         let shard = if config.train.shard_optimizer { Shard { rank, world_size } } else { Shard::WHOLE };
         let mut engine = Engine::sharded(&config, &params, &runtime, shard)?;
-        let read = |path: PathBuf| {
-            let moments = engine.optimizer.read_moments(&path.join(OPTIMIZER));
-            moments.map_err(TrainError::damaged(&path))
-        };
-        let moments = checkpoint.map(read).transpose()?;
-        engine.follow_first(moments, &*processes)?;
+        let read = |path: PathBuf| engine.read(&path).map_err(TrainError::damaged(&path));
+        let saved = checkpoint.map(read).transpose()?;
+        engine.follow_first(saved, &*processes)?;
         let global_batch = global_batch(&config, &state, processes.world_size());
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
@@ -217,8 +217,8 @@ impl Trainer {
                 self.processes.finish()?;
                 return Err(TrainError::Cancelled);
             }
-            if let Some(metrics) = metrics.as_mut().filter(|_| due.sample) {
-                self.sample(metrics)?;
+            if due.sample {
+                self.sample(metrics.as_mut())?;
             }
             // Throughput is that of training.
             since.0 += pause.elapsed();
@@ -296,8 +296,8 @@ impl Trainer {
         let sequences = pace.steps as f64 * self.samples_a_step() as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
-        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
-        report.val_loss = self.validate()?;
+        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None, val_loss_ema: None };
+        (report.val_loss, report.val_loss_ema) = self.validate()?;
         let Some(metrics) = metrics else { return Ok(report) };
         let mut values = vec![
             ("epoch", epoch),
@@ -312,6 +312,7 @@ impl Trainer {
         ];
         values.extend(self.scale_values());
         values.extend(report.val_loss.map(|loss| ("val/loss", loss)));
+        values.extend(report.val_loss_ema.map(|loss| ("val/loss_ema", loss)));
         if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
@@ -320,13 +321,17 @@ impl Trainer {
         Ok(report)
     }
 
-    /// Loss on the validation cache, in steps that are to be validated.
-    fn validate(&self) -> Result<Option<f64>, TrainError> {
+    /// Loss on the validation cache, in steps that are to be validated: of the weights, and of their averages.
+    fn validate(&self) -> Result<(Option<f64>, Option<f64>), TrainError> {
         let (step, every) = (self.state.step, self.config.train.val_every);
         let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
-        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        let evaluation = evaluate_among(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
-        Ok(Some(evaluation.loss))
+        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok((None, None)) };
+        let loss = |model: &ArModel| {
+            let evaluation = evaluate_among(model, val, self.runtime.device, None, None, &*self.processes)?;
+            Ok::<f64, TrainError>(evaluation.loss)
+        };
+        let averaged = self.engine.averaged_model(&*self.processes)?;
+        Ok((Some(loss(&self.engine.model)?), averaged.as_ref().map(loss).transpose()?))
     }
 
     /// What fp16 adds to the metrics.
@@ -370,10 +375,12 @@ impl Trainer {
             return Ok(());
         }
         // Losses are of the weights before the step.
-        if self.processes.any(!self.engine.optimizer.is_finite())? {
+        if self.processes.any(!self.engine.is_finite())? {
             return Err(self.divergence(losses)?);
         }
-        let moments = self.engine.optimizer.moments(&*self.processes)?;
+        let Engine { optimizer, ema, .. } = &self.engine;
+        let moments = optimizer.moments(&*self.processes)?;
+        let averages = ema.as_ref().map(|ema| ema.gather(optimizer, Device::Cpu, &*self.processes)).transpose()?;
         if !self.processes.is_first() {
             return Ok(());
         }
@@ -383,16 +390,23 @@ impl Trainer {
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
             let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
-            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save_moments(&path.join(OPTIMIZER), &moments)
+            if let Some(averages) = &averages {
+                save_safetensors(&path.join(EMA), averages.iter(), metadata.clone())?;
+            }
+            save_safetensors(&path.join(MODEL), optimizer.leaves(), metadata)?;
+            optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
         Ok(())
     }
 
-    fn sample(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
-        let Some(sample) = &mut self.sample else { return Ok(()) };
+    /// Adds a picture of what the averaged weights make, else the weights.
+    fn sample(&mut self, metrics: Option<&mut Metrics>) -> Result<(), TrainError> {
+        // All processes have parts of the averages.
+        let averaged = self.engine.averaged_model(&*self.processes)?;
+        let (Some(sample), Some(metrics)) = (&mut self.sample, metrics) else { return Ok(()) };
         let step = self.state.step;
-        let picture = sample(&self.engine.model).map_err(|source| TrainError::Sample { step, source })?;
+        let model = averaged.as_ref().unwrap_or(&self.engine.model);
+        let picture = sample(model).map_err(|source| TrainError::Sample { step, source })?;
         metrics.picture(step, "samples", &picture)?;
         Ok(())
     }
@@ -477,7 +491,7 @@ fn start(
                 now,
             });
         }
-        let file = checkpoint.path.join("model.safetensors");
+        let file = checkpoint.path.join(MODEL);
         let params = Weights::open(&file)?.params_below("")?;
         params.check(&config.model.tensors(), &file, "the model of this run")?;
         return Ok((params, checkpoint.state, Some(checkpoint.path)));
