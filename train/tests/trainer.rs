@@ -80,6 +80,58 @@ fn two_processes_stop_together_and_go_on_to_the_bit() {
 }
 
 #[test]
+fn the_best_checkpoint_stays_over_stops_and_any_number_of_processes() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let cache = cache(dir);
+    let run = dir.join("run");
+    let mut config = config(dir, 20);
+    (config.train.checkpoint_every, config.train.keep_last) = (2, 1);
+    (config.train.val_every, config.train.wpe, config.train.warmup_steps) = (3, 1.0, Some(0));
+    config.train.save_best = Some("val_loss".into());
+    let message = train(&config, &run).unwrap_err().to_string();
+    assert!(message.contains("train.save_best") && message.contains("--val-cache"), "{message}");
+    config.data.val_cache = Some(cache.display().to_string());
+    let best_of = |run: &Path| {
+        let losses = values(run, "val/loss");
+        let validated = losses.iter().zip(1u64..).filter_map(|(loss, step)| Some(((*loss)?, step)));
+        validated.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+    };
+    let linked = |run: &Path| std::fs::read_link(run.join("checkpoints/best")).unwrap();
+    for (steps, processes) in [(9, 1), (15, 2), (20, 1)] {
+        config.train.max_steps = Some(steps);
+        // From the second start on the losses are worse.
+        if steps > 9 {
+            spoil(&run);
+        }
+        small_run::train_among(&vec![config.clone(); processes], &run).into_iter().for_each(|end| drop(end.unwrap()));
+        let (loss, step) = best_of(&run);
+        assert_eq!(linked(&run), Path::new(&format!("step-{step:08}")), "after {steps} steps");
+        assert!(step <= 9 && run.join("checkpoints/best/optimizer.safetensors").is_file());
+        let text = std::fs::read(run.join("checkpoints/latest/state.json")).unwrap();
+        let state: State = serde_json::from_slice(&text).unwrap();
+        let best = state.best.unwrap();
+        assert_eq!((best.step, best.value, &*best.metric), (step, loss as f32, "val/loss"));
+        assert!(std::fs::read_dir(run.join("checkpoints")).unwrap().count() <= 4, "both links and two checkpoints");
+    }
+    // A run that no longer asks keeps what it has.
+    (config.train.max_steps, config.train.save_best) = (Some(22), None);
+    train(&config, &run).unwrap();
+    assert_eq!(linked(&run), Path::new(&format!("step-{:08}", best_of(&run).1)));
+}
+
+/// Replaces the last norm of the newest checkpoint, so that the loss is worse from there on.
+fn spoil(run: &Path) {
+    let file = run.join("checkpoints/latest/model.safetensors").canonicalize().unwrap();
+    let weights = Weights::open(&file).unwrap();
+    let facts: HashMap<String, String> = weights.facts().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let params: Params = weights.names().map(|name| (name.to_string(), weights.tensor(name).unwrap())).collect();
+    let _ = params.get("norm.weight").shallow_clone().g_mul_scalar_(-30.0);
+    save_safetensors(&file, params.iter(), facts).unwrap();
+}
+
+#[test]
 fn the_failure_of_one_process_ends_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();

@@ -1,6 +1,7 @@
 //! The configuration of the autoregressive model's training.
 
 use crate::config::{AR, Config, Reference, check_betas, section};
+use crate::run::Criterion;
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
@@ -66,6 +67,8 @@ section! {
         keep_last: usize = 2,
         /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
         keep_every: u64 = 0,
+        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss` or `val/loss_ema`.
+        save_best: Option<String> = None,
         /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
         sample_every: u64 = 0,
         /// Steps between validations on `data.val_cache`; 0: at the end only.
@@ -95,8 +98,35 @@ section! {
 /// sizes to be a number.
 const COUNT_MAX: usize = 1 << 20;
 
+/// What `train.save_best` may name.
+const CRITERIA: [Criterion; 2] =
+    [Criterion { metric: VAL_LOSS, largest: false }, Criterion { metric: VAL_LOSS_EMA, largest: false }];
+
+/// Loss on the validation set.
+pub(super) const VAL_LOSS: &str = "val/loss";
+
+/// The same of the averaged weights.
+pub(super) const VAL_LOSS_EMA: &str = "val/loss_ema";
+
 /// The file of a checkpoint with the optimizer's moments.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
+impl TrainSection {
+    /// What `save_best` names.
+    ///
+    /// # Errors
+    /// No metric that checkpoints are compared by, or one that the run does not have.
+    pub(super) fn criterion(&self) -> Result<Option<Criterion>, String> {
+        let Some(name) = &self.save_best else { return Ok(None) };
+        let criterion = Criterion::of(name, &CRITERIA)?;
+        match criterion.metric {
+            VAL_LOSS_EMA if self.ema_decay == 0.0 => {
+                Err(format!("{VAL_LOSS_EMA} needs averages: set `train.ema_decay`"))
+            }
+            _ => Ok(Some(criterion)),
+        }
+    }
+}
 
 /// `data.access` as the cache's reader knows it.
 pub fn access(name: &str) -> Option<Access> {
@@ -195,6 +225,7 @@ impl Config for ArConfig {
             let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
             return Err(("train.grad_clip", what));
         }
+        train.criterion().map_err(|what| ("train.save_best", what))?;
         // At 1 the averages never move.
         if !(0.0..1.0).contains(&train.ema_decay) {
             let what =

@@ -1,5 +1,6 @@
 //! Training of the autoregressive model from a cache.
 
+mod best;
 mod config;
 mod data;
 mod engine;

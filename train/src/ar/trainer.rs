@@ -7,14 +7,14 @@
 //! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
-use super::config::{ArConfig, OPTIMIZER, access};
+use super::config::{ArConfig, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
 use super::share::MicroBatch;
 use crate::TrainError;
 use crate::optim::Shard;
 use crate::processes::{OneProcess, Processes};
-use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
+use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,28 +63,29 @@ pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::erro
 
 /// A run in progress.
 pub struct Trainer {
-    config: ArConfig,
+    pub(super) config: ArConfig,
     runtime: Runtime,
-    processes: Box<dyn Processes>,
+    pub(super) processes: Box<dyn Processes>,
     folder: RunFolder,
     unpacker: Unpacker,
-    val: Option<Unpacker>,
+    pub(super) val: Option<Unpacker>,
     engine: Engine,
     schedule: WarmupLinear,
-    state: State,
+    pub(super) state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
     sample: Option<SampleFn>,
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 15] = [
+pub(super) const FREE: [&str; 16] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
     "train.keep_every",
+    "train.save_best",
     "train.sample_every",
     "train.val_every",
     "train.init_from",
@@ -157,7 +158,10 @@ impl Trainer {
             }
         }
         let (overdue, sample) = (false, None);
-        Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
+        let trainer =
+            Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample };
+        trainer.check_criterion()?;
+        Ok(trainer)
     }
 
     /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
@@ -201,17 +205,19 @@ impl Trainer {
         while self.state.step < self.schedule.total {
             let losses = self.step(&mut batches, &blocks)?;
             let due = self.due(cancel)?;
+            let mut best = None;
             if due.log {
                 let seconds = since.0.elapsed().as_secs_f64();
                 let pace = Pace { steps: self.state.step - since.1, seconds, waited: batches.take_waited() };
                 let report = self.log(&losses, pace, metrics.as_mut())?;
                 since = (Instant::now(), self.state.step);
                 loss = report.loss;
+                best = self.new_best(&report);
                 observe(&report);
             }
             let pause = Instant::now();
-            if due.checkpoint {
-                self.checkpoint(&losses)?;
+            if due.checkpoint || best.is_some() {
+                self.checkpoint(&losses, best)?;
             }
             if due.stop {
                 self.processes.finish()?;
@@ -311,8 +317,8 @@ impl Trainer {
             ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
         ];
         values.extend(self.scale_values());
-        values.extend(report.val_loss.map(|loss| ("val/loss", loss)));
-        values.extend(report.val_loss_ema.map(|loss| ("val/loss_ema", loss)));
+        values.extend(report.val_loss.map(|loss| (VAL_LOSS, loss)));
+        values.extend(report.val_loss_ema.map(|loss| (VAL_LOSS_EMA, loss)));
         if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
@@ -364,7 +370,8 @@ impl Trainer {
     }
 
     /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
-    fn checkpoint(&mut self, losses: &Tensor) -> Result<(), TrainError> {
+    /// `best`: this step is the best so far.
+    fn checkpoint(&mut self, losses: &Tensor, best: Option<Best>) -> Result<(), TrainError> {
         self.check_finite(losses)?;
         // In fp16 an infinite gradient leaves the weights as they were; a loss that is not a number may come from the weights.
         self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
@@ -381,6 +388,7 @@ impl Trainer {
         let Engine { optimizer, ema, .. } = &self.engine;
         let moments = optimizer.moments(&*self.processes)?;
         let averages = ema.as_ref().map(|ema| ema.gather(optimizer, Device::Cpu, &*self.processes)).transpose()?;
+        self.state.best = best.or(self.state.best.take());
         if !self.processes.is_first() {
             return Ok(());
         }
