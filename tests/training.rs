@@ -54,13 +54,17 @@ fn numbers_out_of_range_are_refused_by_key() {
         keys(&["train.peak_lr", "train.weight_decay", "train.wp0", "train.wpe", "train.warmup_epochs"], below_zero)
             .chain(keys(&["train.epochs"], below_zero))
             .chain(keys(&["train.wp0", "train.wpe"], &["1.5"]))
+            .chain(keys(&["train.peak_tflops"], &["nan", "0.0", "inf"]))
+            .chain(keys(&["train.save_best"], &["loss", "val/loss_ema"]))
+            .chain(keys(&["train.logger"], &["wandb", "[\"jsonl\", \"csv\"]"]))
             .chain(keys(&["train.ema_decay"], &["nan", "-0.1", "1.0"]))
             .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
             .chain(keys(
                 &["model.token_drop", "model.resid_dropout", "model.ffn_dropout", "model.class_dropout"],
                 below_zero,
             ));
-    let tokenizer = keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero)
+    let tokenizer = keys(&["train.save_best", "train.logger"], &["val/loss"])
+        .chain(keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero))
         .chain(keys(&["train.lr_drop_rate", "loss.mse_share", "loss.perceptual_weight"], below_zero))
         .chain(keys(&["loss.gen_loss_weight", "loss.lecam_loss_weight", "loss.codebook_weight"], below_zero))
         .chain(keys(&["loss.codebook_enlarge_ratio", "loss.commit_weight"], below_zero))

@@ -143,8 +143,9 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
         let val = report.val_loss_ema.map_or(val.clone(), |loss| format!("{val} (averages {loss:.4})"));
+        let mfu = report.mfu.map_or(String::new(), |mfu| format!(", MFU {:.1} %", 100.0 * mfu));
         let words = format!(
-            "loss {:.4}{val}, {:.0} tokens/s, epoch {:.2}",
+            "loss {:.4}{val}, {:.0} tokens/s{mfu}, epoch {:.2}",
             report.loss, report.tokens_per_second, report.epoch
         );
         meter.update(report.step, report.steps, &words);

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use tch::Kind;
 use tokengrid_model::{Params, Weights};
 use tokengrid_train::TrainError;
-use tokengrid_train::ar::{ArConfig, Summary};
+use tokengrid_train::ar::{ArConfig, Summary, flops_per_token};
 use tokengrid_train::processes::{Processes, ThreadProcesses};
 use tokengrid_train::run::{State, save_safetensors};
 
@@ -129,6 +129,30 @@ fn spoil(run: &Path) {
     let params: Params = weights.names().map(|name| (name.to_string(), weights.tensor(name).unwrap())).collect();
     let _ = params.get("norm.weight").shallow_clone().g_mul_scalar_(-30.0);
     save_safetensors(&file, params.iter(), facts).unwrap();
+}
+
+#[test]
+fn a_known_peak_gives_the_utilisation_and_no_logger_leaves_the_lines_only() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    cache(dir);
+    let (plain, run) = (dir.join("plain"), dir.join("run"));
+    let mut config = config(dir, 4);
+    train(&config, &plain).unwrap();
+    assert_eq!(values(&plain, "mfu"), [None; 4], "nothing is known of a CPU");
+    config.train.peak_tflops = Some(0.5);
+    config.train.logger = serde_json::from_str("\"jsonl\"").unwrap();
+    small_run::train_among(&vec![config.clone(); 2], &run).into_iter().for_each(|end| drop(end.unwrap()));
+    for (mfu, speed) in values(&run, "mfu").into_iter().zip(values(&run, "tokens_per_second")) {
+        let of_two = speed.unwrap() * flops_per_token(&config.model) / (2.0 * 0.5e12);
+        assert!((mfu.unwrap() / of_two - 1.0).abs() < 1e-9);
+    }
+    let has_events = |run: &Path| {
+        let mut entries = std::fs::read_dir(run).unwrap().flatten();
+        entries.any(|entry| entry.file_name().to_string_lossy().starts_with("events.out.tfevents."))
+    };
+    assert!(has_events(&plain) && !has_events(&run));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The configuration of the autoregressive model's training.
 
 use crate::config::{AR, Config, Reference, check_betas, section};
-use crate::run::Criterion;
+use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
@@ -57,8 +57,12 @@ section! {
         /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
         /// about a third more time.
         recompute: bool = false,
+        /// Peak of a process's device in TFLOP/s, for the model FLOPs utilisation; without it that of known GPUs.
+        peak_tflops: Option<f64> = None,
         /// Seed of initial weights, dropout and shuffling.
         seed: i64 = 42,
+        /// What metrics are written to beside metrics.jsonl: `tensorboard`, or nothing, `jsonl`; a name or a list.
+        logger: Loggers = Loggers::default(),
         /// Steps between lines of metrics.jsonl.
         log_every: u64 = 1,
         /// Steps between checkpoints.
@@ -224,6 +228,10 @@ impl Config for ArConfig {
         if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
             let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
             return Err(("train.grad_clip", what));
+        }
+        train.logger.validate()?;
+        if let Some(peak) = train.peak_tflops.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
+            return Err(("train.peak_tflops", format!("{peak} is not a speed; expected more than 0")));
         }
         train.criterion().map_err(|what| ("train.save_best", what))?;
         // At 1 the averages never move.

@@ -10,6 +10,7 @@
 use super::config::{ArConfig, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
+use super::mfu::{flops_per_token, peak_flops};
 use super::share::MicroBatch;
 use crate::TrainError;
 use crate::optim::Shard;
@@ -40,6 +41,8 @@ pub struct StepReport {
     pub loss: f64,
     /// Throughput of all processes together.
     pub tokens_per_second: f64,
+    /// Model FLOPs utilisation, a share, where the device's peak is known.
+    pub mfu: Option<f64>,
     /// Validation loss, in steps that validated.
     pub val_loss: Option<f64>,
     /// The same of the averaged weights, where they are kept.
@@ -78,7 +81,7 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 16] = [
+pub(super) const FREE: [&str; 18] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -86,6 +89,8 @@ pub(super) const FREE: [&str; 16] = [
     "train.keep_last",
     "train.keep_every",
     "train.save_best",
+    "train.logger",
+    "train.peak_tflops",
     "train.sample_every",
     "train.val_every",
     "train.init_from",
@@ -199,7 +204,8 @@ impl Trainer {
         let unpacker = self.unpacker.clone();
         let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
         let is_first = self.processes.is_first();
-        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
+        let mut metrics =
+            is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
         let mut loss = f64::NAN;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
@@ -302,7 +308,9 @@ impl Trainer {
         let sequences = pace.steps as f64 * self.samples_a_step() as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
-        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None, val_loss_ema: None };
+        let mfu = self.mfu(tokens_per_second);
+        let mut report =
+            StepReport { step, steps, epoch, loss, tokens_per_second, mfu, val_loss: None, val_loss_ema: None };
         (report.val_loss, report.val_loss_ema) = self.validate()?;
         let Some(metrics) = metrics else { return Ok(report) };
         let mut values = vec![
@@ -316,6 +324,7 @@ impl Trainer {
             ("tokens_per_second", tokens_per_second),
             ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
         ];
+        values.extend(mfu.map(|mfu| ("mfu", mfu)));
         values.extend(self.scale_values());
         values.extend(report.val_loss.map(|loss| (VAL_LOSS, loss)));
         values.extend(report.val_loss_ema.map(|loss| (VAL_LOSS_EMA, loss)));
@@ -338,6 +347,12 @@ impl Trainer {
         };
         let averaged = self.engine.averaged_model(&*self.processes)?;
         Ok((Some(loss(&self.engine.model)?), averaged.as_ref().map(loss).transpose()?))
+    }
+
+    /// Model FLOPs utilisation at so many tokens per second of all processes.
+    fn mfu(&self, tokens_per_second: f64) -> Option<f64> {
+        let peak = peak_flops(&self.config.train, &self.runtime)? * self.processes.world_size() as f64;
+        Some(tokens_per_second * flops_per_token(&self.config.model) / peak)
     }
 
     /// What fp16 adds to the metrics.

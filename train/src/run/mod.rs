@@ -17,12 +17,14 @@ mod cleanup;
 mod events;
 mod links;
 mod lock;
+mod logger;
 mod metrics;
 mod shared;
 mod spikes;
 
 pub use best::{Best, Criterion};
 pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
+pub use logger::Loggers;
 pub use metrics::{Metrics, read_metrics};
 pub use spikes::SpikeWatch;
 
@@ -122,12 +124,12 @@ impl RunFolder {
         checkpoint::publish(&self.path.join("checkpoints"), state, &self.config_toml, keep, write)
     }
 
-    /// Metrics and events, cut back to the steps up to `step`.
+    /// Metrics and, if they are among `loggers`, events, cut back to the steps up to `step`.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn metrics(&self, step: u64) -> Result<Metrics, TrainError> {
-        Metrics::open(&self.path, step)
+    pub fn metrics(&self, step: u64, loggers: &Loggers) -> Result<Metrics, TrainError> {
+        Metrics::open(&self.path, step, loggers)
     }
 }
 

@@ -4,7 +4,7 @@ use super::adversarial::DiscLoss;
 use super::checkpoint::{DISCRIMINATOR_OPTIMIZER, LEARNER, OPTIMIZER};
 use super::discriminator::PatchGan;
 use crate::config::{Config, Reference, TOKENIZER, check_betas, section};
-use crate::run::Criterion;
+use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
 use tokengrid_model::checkpoints::MODEL;
 use tokengrid_model::perceptual::Backbone;
@@ -91,6 +91,8 @@ section! {
         flip: bool = false,
         /// Seed of initial weights and crops.
         seed: i64 = 42,
+        /// What metrics are written to beside metrics.jsonl: `tensorboard`, or nothing, `jsonl`; a name or a list.
+        logger: Loggers = Loggers::default(),
         /// Steps between lines of metrics.jsonl.
         log_every: u64 = 10,
         /// Steps between checkpoints.
@@ -308,6 +310,7 @@ impl TokenizerTrainSection {
         if !(self.timeout_secs >= 1.0 && self.timeout_secs <= 1e6) {
             return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", self.timeout_secs)));
         }
+        self.logger.validate()?;
         self.criterion().map_err(|what| ("train.save_best", what))?;
         let [low, high] = self.scale;
         if !(low >= 1.0 && high >= low && high <= 16.0) {

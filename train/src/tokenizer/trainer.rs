@@ -65,7 +65,7 @@ pub struct TokenizerTrainer {
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 15] = [
+const FREE: [&str; 16] = [
     "loss.perceptual",
     "train.epochs",
     "train.max_steps",
@@ -74,6 +74,7 @@ const FREE: [&str; 15] = [
     "train.keep_last",
     "train.keep_every",
     "train.save_best",
+    "train.logger",
     "train.val_every",
     "train.init_from",
     "train.init_variant",
@@ -183,7 +184,8 @@ impl TokenizerTrainer {
     ) -> Result<TokenizerSummary, TrainError> {
         let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
         let is_first = self.processes.is_first();
-        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
+        let mut metrics =
+            is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
         let mut since = Since { time: Instant::now(), step: self.state.step };
         while self.state.step < self.schedule.steps {
             let (lr, epoch) = (self.lr(), self.epoch() as u64);
