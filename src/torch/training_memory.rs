@@ -82,7 +82,7 @@ fn advice(config: &ArConfig, runtime: &Runtime, available: u64) -> String {
     let train = &config.train;
     let mut ways = vec![];
     if let Some(batch_size) = largest_batch(config, runtime, available) {
-        let total = train.batch_size * train.grad_accum;
+        let total = train.global_batch.unwrap_or_else(|| train.grad_accum.global_batch(train.batch_size, 1));
         let grad_accum = total.div_ceil(batch_size);
         ways.push(format!(
             "`train.batch_size` can be {batch_size} at most (with `train.grad_accum = {grad_accum}` and `train.batch_size = {}`, \

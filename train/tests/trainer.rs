@@ -8,11 +8,11 @@ use small_run::{cache, config, model, train, train_as, values};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::Kind;
-use tokengrid_model::{Params, Weights};
+use tch::{Device, Kind};
+use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
-use tokengrid_train::ar::{ArConfig, Summary, flops_per_token};
-use tokengrid_train::processes::{Processes, ThreadProcesses};
+use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer, flops_per_token};
+use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
 use tokengrid_train::run::{State, save_safetensors};
 
 /// Two processes, each in a thread; the second is told to stop if `cancel`.
@@ -156,6 +156,27 @@ fn a_known_peak_gives_the_utilisation_and_no_logger_leaves_the_lines_only() {
 }
 
 #[test]
+fn an_automatic_number_of_micro_batches_keeps_the_global_batch() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    cache(dir);
+    let (one, three) = (dir.join("one"), dir.join("three"));
+    let mut config = config(dir, 4);
+    (config.train.grad_accum, config.train.global_batch) = (GradAccum::Auto, Some(40));
+    train(&config, &one).unwrap();
+    config.train.batch_size = 7;
+    small_run::train_among(&vec![config.clone(); 3], &three).into_iter().for_each(|end| drop(end.unwrap()));
+    assert_eq!(values(&one, "epoch"), [1.0, 2.0, 3.0, 4.0].map(Some), "40 of 40 images a step");
+    assert_eq!(values(&three, "epoch"), values(&one, "epoch"));
+    assert_near(&one, &three, 4);
+    config.train.global_batch = None;
+    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let open = |dir: &Path| Trainer::open(config.clone(), dir, runtime, Box::new(OneProcess), false).unwrap();
+    assert_eq!(open(&dir.join("reference")).sharing().global_batch(), REFERENCE_GLOBAL_BATCH);
+}
+
+#[test]
 fn the_failure_of_one_process_ends_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -177,7 +198,7 @@ fn a_scaled_loss_trains_the_same_in_fp16() {
     cache(dir);
     for (name, fused, recompute) in [("fused", true, false), ("autograd", false, false), ("recompute", false, true)] {
         let mut config = config(dir, 5);
-        (config.train.fused, config.train.recompute, config.train.grad_accum) = (fused, recompute, 2);
+        (config.train.fused, config.train.recompute, config.train.grad_accum) = (fused, recompute, 2.into());
         let (plain, scaled) = (dir.join(name), dir.join(format!("{name}-fp16")));
         train(&config, &plain).unwrap();
         config.train.precision = "fp16".into();

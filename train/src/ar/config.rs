@@ -1,5 +1,6 @@
 //! The configuration of the autoregressive model's training.
 
+use super::accumulation::GradAccum;
 use crate::config::{AR, Config, Reference, check_betas, section};
 use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,9 @@ section! {
     TrainSection {
         /// Sequences a process and step.
         batch_size: usize = 24,
-        /// Micro-batches added up for one step.
-        grad_accum: usize = 1,
+        /// Micro-batches added up for one step; `auto`: as many as the global batch needs, which is that of the reference unless
+        /// `global_batch` is given.
+        grad_accum: GradAccum = GradAccum::Count(1),
         /// Samples of a step, of all processes together; without it `batch_size * grad_accum` times the number of processes
         /// that the run was begun with.
         global_batch: Option<usize> = None,
@@ -180,9 +182,10 @@ impl Config for ArConfig {
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
         let train = &self.train;
+        let grad_accum = train.grad_accum.count().unwrap_or(1);
         let at_least_one = [
             ("train.batch_size", train.batch_size as u64),
-            ("train.grad_accum", train.grad_accum as u64),
+            ("train.grad_accum", grad_accum as u64),
             ("train.log_every", train.log_every),
             ("train.checkpoint_every", train.checkpoint_every),
             ("train.max_steps", train.max_steps.unwrap_or(1)),
@@ -202,7 +205,7 @@ impl Config for ArConfig {
         }
         let counts = [
             ("train.batch_size", train.batch_size),
-            ("train.grad_accum", train.grad_accum),
+            ("train.grad_accum", grad_accum),
             ("train.global_batch", global_batch),
         ];
         if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {

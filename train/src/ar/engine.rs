@@ -158,7 +158,8 @@ impl Engine {
     /// How the samples of a step are shared among `world_size` processes.
     pub fn sharing(&self, world_size: usize) -> Sharing {
         let train = &self.config.train;
-        let global_batch = self.global_batch.unwrap_or(train.batch_size * train.grad_accum * world_size);
+        let typed = || train.grad_accum.global_batch(train.batch_size, world_size);
+        let global_batch = self.global_batch.unwrap_or_else(typed);
         let share = if train.deterministic_reduce { Sharing::fixed } else { Sharing::even };
         share(global_batch, train.batch_size, world_size)
     }

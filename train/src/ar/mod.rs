@@ -1,5 +1,6 @@
 //! Training of the autoregressive model from a cache.
 
+mod accumulation;
 mod best;
 mod config;
 mod data;
@@ -14,6 +15,7 @@ mod recompute;
 mod share;
 mod trainer;
 
+pub use accumulation::{GradAccum, REFERENCE_GLOBAL_BATCH};
 pub use config::{ArConfig, DataSection, TrainSection};
 pub use data::{HostBatch, Prefetch, Unpacker};
 pub use engine::{Engine, StepName};

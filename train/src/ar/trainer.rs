@@ -11,7 +11,7 @@ use super::config::{ArConfig, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
 use super::mfu::{flops_per_token, peak_flops};
-use super::share::MicroBatch;
+use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::optim::Shard;
 use crate::processes::{OneProcess, Processes};
@@ -189,6 +189,11 @@ impl Trainer {
         self.state.step
     }
 
+    /// How the samples of a step are shared among the processes.
+    pub fn sharing(&self) -> Sharing {
+        self.engine.sharing(self.processes.world_size())
+    }
+
     /// Number of parameters.
     pub fn num_params(&self) -> usize {
         self.engine.optimizer.num_params()
@@ -199,7 +204,7 @@ impl Trainer {
     /// # Errors
     /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
-        let sharing = self.engine.sharing(self.processes.world_size());
+        let sharing = self.sharing();
         let blocks = sharing.of_rank(self.processes.rank());
         let unpacker = self.unpacker.clone();
         let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
@@ -252,7 +257,7 @@ impl Trainer {
 
     /// Samples that all processes together take in one step.
     fn samples_a_step(&self) -> u64 {
-        self.engine.sharing(self.processes.world_size()).global_batch() as u64
+        self.sharing().global_batch() as u64
     }
 
     /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
@@ -474,10 +479,10 @@ fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
 /// Samples of a step, of all processes together: what was asked for, else as many as the run was begun with.
 fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
     let train = &config.train;
-    let of_process = train.batch_size * train.grad_accum;
+    let of_processes = |world_size: usize| train.grad_accum.global_batch(train.batch_size, world_size);
     // Before this number was recorded, runs were of one process.
-    let begun = state.global_batch.or((state.step > 0).then_some(of_process));
-    train.global_batch.or(begun).unwrap_or(of_process * world_size)
+    let begun = state.global_batch.or_else(|| (state.step > 0).then(|| of_processes(1)));
+    train.global_batch.or(begun).unwrap_or_else(|| of_processes(world_size))
 }
 
 /// Parameters that those of the first process will replace.
