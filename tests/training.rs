@@ -63,6 +63,8 @@ fn numbers_out_of_range_are_refused_by_key() {
             .chain(keys(&["train.peak_tflops"], &["nan", "0.0", "inf"]))
             .chain(keys(&["train.save_best"], &["loss", "val/loss_ema"]))
             .chain(keys(&["train.logger"], &["wandb", "[\"jsonl\", \"csv\"]"]))
+            .chain(keys(&["train.fid_cfg_scale"], &["[nan, 1.0]", "[1.0, -1.0]"]))
+            .chain(keys(&["train.fid_samples"], &["0", "1"]))
             .chain(keys(&["train.ema_decay"], &["nan", "-0.1", "1.0"]))
             .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
             .chain(keys(

@@ -56,12 +56,15 @@ pub struct TrainArArgs {
     /// `train.global_batch`, on the processes at hand.
     #[arg(long, value_name = "N|auto", value_parser = grad_accum)]
     pub grad_accum: Option<String>,
-    /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
+    /// The cache's tokenizer, for the pictures of `train.sample_every` and the FID of `train.fid_every`: weights, or `tiny`.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
     /// Which copy of the tokenizer's weights: raw, or ema.
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
+    /// The Inception weights that FID is defined by, for `train.fid_every`.
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<PathBuf>,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
     #[arg(long, default_value = "runs/ar", value_name = "DIR")]
     pub out: PathBuf,

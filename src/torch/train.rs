@@ -1,7 +1,7 @@
 //! `tokengrid train ...`.
 
 use super::processes::{device, join, speaker};
-use super::{plot, training_memory, training_samples};
+use super::{plot, training_fid, training_memory, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
@@ -106,7 +106,7 @@ fn resolve<C: Config>(
         }
         _ if global.quiet => {}
         count => eprintln!(
-            "tokengrid: {file}: {} of it given elsewhere (flags, launcher, the run's folder); -v lists them",
+            "tokengrid: {file}: {} given elsewhere (flags, launcher, the run's folder); -v lists them",
             if count == 1 { "1 setting is".into() } else { format!("{count} settings are") }
         ),
     }
@@ -147,6 +147,11 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
             "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
         return Err(Usage(text.into()).into());
     }
+    if config.train.fid_every > 0 && (args.tokenizer.is_none() || args.inception.is_none()) {
+        let text = "train.fid_every samples pictures and compares their features: give --tokenizer, the cache's, and \
+                    --inception, the Inception weights of FID, or set it to 0";
+        return Err(Usage(text.into()).into());
+    }
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     let processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
@@ -161,6 +166,10 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
         let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
     }
+    if let (Some(tokenizer), Some(inception), true) = (&args.tokenizer, &args.inception, config.train.fid_every > 0) {
+        let tokenizer = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
+        trainer.fid_with(training_fid::fid(&tokenizer, inception, config, trainer.tokenizer_fingerprint(), &runtime)?);
+    }
     let params = trainer.num_params();
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(&args.out, &format!("{params} parameters"), &runtime, steps, global);
@@ -173,9 +182,10 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
         let val = report.val_loss_ema.map_or(val.clone(), |loss| format!("{val} (averages {loss:.4})"));
+        let fid = report.fid.map_or(String::new(), |fid| format!(", FID {fid:.2}"));
         let mfu = report.mfu.map_or(String::new(), |mfu| format!(", MFU {:.1} %", 100.0 * mfu));
         let words = format!(
-            "loss {:.4}{val}, {:.0} tokens/s{mfu}, epoch {:.2}",
+            "loss {:.4}{val}{fid}, {:.0} tokens/s{mfu}, epoch {:.2}",
             report.loss, report.tokens_per_second, report.epoch
         );
         meter.update(report.step, report.steps, &words);

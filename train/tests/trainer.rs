@@ -8,7 +8,7 @@ use small_run::{cache, config, model, train, train_as, values};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer, flops_per_token};
@@ -174,6 +174,61 @@ fn an_automatic_number_of_micro_batches_keeps_the_global_batch() {
     let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
     let open = |dir: &Path| Trainer::open(config.clone(), dir, runtime, Box::new(OneProcess), false).unwrap();
     assert_eq!(open(&dir.join("reference")).sharing().global_batch(), REFERENCE_GLOBAL_BATCH);
+}
+
+/// Trains with a hook in the place of the FID, which draws random numbers and is best at its second call. The steps that were
+/// reported, with its value.
+fn train_with_fid(processes: Box<dyn Processes>, config: &ArConfig, run: &Path) -> Vec<(u64, Option<f64>)> {
+    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let mut trainer = Trainer::open(config.clone(), run, runtime, processes, false).unwrap();
+    let mut calls = 0;
+    trainer.fid_with(Box::new(move |_, processes| {
+        let _ = Tensor::randn([3 + processes.rank() as i64], (Kind::Float, Device::Cpu));
+        calls += 1;
+        let value = Tensor::from_slice(&[f64::from(calls - 2).abs()]);
+        processes.sum(&value)?;
+        Ok(Some(value.double_value(&[0])))
+    }));
+    let mut seen = vec![];
+    trainer.run(&AtomicBool::new(false), &mut |report| seen.push((report.step, report.fid))).unwrap();
+    seen
+}
+
+#[test]
+fn a_fid_on_the_way_changes_nothing_and_is_a_metric_that_all_processes_know() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    cache(dir);
+    // Autograd's dropout draws from libtorch's generator, as the hook does; threads share it, so that one of them is alone.
+    for (name, world_size, fused) in [("alone", 1, false), ("two", 2, true)] {
+        let (plain, run) = (dir.join(format!("{name}-plain")), dir.join(name));
+        let mut config = config(dir, 7);
+        (config.model.resid_dropout, config.train.fused, config.train.ema_decay) = (0.1, fused, 0.9);
+        let plain_runs = small_run::train_among(&vec![config.clone(); world_size], &plain);
+        plain_runs.into_iter().for_each(|end| drop(end.unwrap()));
+        (config.train.fid_every, config.train.fid_reference) = (3, Some("given to the hook".into()));
+        (config.train.log_every, config.train.checkpoint_every) = (100, 100);
+        config.train.save_best = Some("fid".into());
+        let seen: Vec<_> = std::thread::scope(|scope| {
+            let (config, run) = (&config, &run);
+            let threads = ThreadProcesses::group(world_size).into_iter();
+            let threads: Vec<_> =
+                threads.map(|processes| scope.spawn(|| train_with_fid(Box::new(processes), config, run))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let wanted = [1.0, 0.0, 1.0].map(|value| value * world_size as f64);
+        assert!(
+            seen.iter().all(|seen| *seen == [3, 6, 7].into_iter().zip(wanted.map(Some)).collect::<Vec<_>>()),
+            "{seen:?}"
+        );
+        assert_eq!(values(&run, "fid"), wanted.map(Some));
+        assert_eq!(std::fs::read_link(run.join("checkpoints/best")).unwrap(), Path::new("step-00000006"));
+        for file in ["model.safetensors", "optimizer.safetensors", "ema.safetensors"] {
+            let of = |run: &Path| small_run::file(run, 7, file);
+            assert!(small_run::same_tensors(&of(&plain), &of(&run)), "{name}: {file}");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Which step of a run has the best value of the metric that `train.save_best` names.
 
-use super::config::{VAL_LOSS, VAL_LOSS_EMA};
+use super::config::{FID, VAL_LOSS, VAL_LOSS_EMA};
 use super::trainer::{StepReport, Trainer};
 use crate::TrainError;
-use crate::run::Best;
+use crate::run::{Best, Criterion};
 
 impl StepReport {
     /// A metric that checkpoints are compared by, in steps that have it.
@@ -11,6 +11,7 @@ impl StepReport {
         match name {
             VAL_LOSS => self.val_loss,
             VAL_LOSS_EMA => self.val_loss_ema,
+            FID => self.fid,
             _ => None,
         }
     }
@@ -23,7 +24,10 @@ impl Trainer {
     /// Nothing to validate on.
     pub(super) fn check_criterion(&self) -> Result<(), TrainError> {
         let train = &self.config.train;
-        let Some(name) = &train.save_best else { return Ok(()) };
+        let of_validation = |criterion: &Criterion| criterion.metric != FID;
+        let Some(Criterion { metric: name, .. }) = train.criterion().ok().flatten().filter(of_validation) else {
+            return Ok(());
+        };
         if self.val.is_none() {
             let what = format!("{name} needs images to validate on: give --val-cache, or a cache with a split for it");
             return Err(TrainError::Config { place: "train.save_best".into(), what });

@@ -73,10 +73,18 @@ section! {
         keep_last: usize = 2,
         /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
         keep_every: u64 = 0,
-        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss` or `val/loss_ema`.
+        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss`, `val/loss_ema` or `fid`.
         save_best: Option<String> = None,
         /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
         sample_every: u64 = 0,
+        /// Steps between computations of the FID of samples, which needs a tokenizer and Inception's weights; 0: none.
+        fid_every: u64 = 0,
+        /// Samples of each, of all processes together, evenly of all classes.
+        fid_samples: usize = 10_000,
+        /// Statistics of the data set to compare with: an .npz file with `mu` and `sigma` of pool3 features.
+        fid_reference: Option<String> = None,
+        /// Classifier-free guidance of these samples, of low and high bits.
+        fid_cfg_scale: [f64; 2] = [2.0, 2.0],
         /// Steps between validations on `data.val_cache`; 0: at the end only.
         val_every: u64 = 0,
         /// Weights to start from, under the reference's tensor names.
@@ -105,14 +113,23 @@ section! {
 const COUNT_MAX: usize = 1 << 20;
 
 /// What `train.save_best` may name.
-const CRITERIA: [Criterion; 2] =
-    [Criterion { metric: VAL_LOSS, largest: false }, Criterion { metric: VAL_LOSS_EMA, largest: false }];
+const CRITERIA: [Criterion; 3] = [
+    Criterion { metric: VAL_LOSS, largest: false },
+    Criterion { metric: VAL_LOSS_EMA, largest: false },
+    Criterion { metric: FID, largest: false },
+];
+
+/// FID of samples.
+pub(super) const FID: &str = "fid";
 
 /// Loss on the validation set.
 pub(super) const VAL_LOSS: &str = "val/loss";
 
 /// The same of the averaged weights.
 pub(super) const VAL_LOSS_EMA: &str = "val/loss_ema";
+
+/// More samples than any published FID takes.
+const FID_SAMPLES_MAX: usize = 10_000_000;
 
 /// The file of a checkpoint with the optimizer's moments.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
@@ -129,6 +146,7 @@ impl TrainSection {
             VAL_LOSS_EMA if self.ema_decay == 0.0 => {
                 Err(format!("{VAL_LOSS_EMA} needs averages: set `train.ema_decay`"))
             }
+            FID if self.fid_every == 0 => Err(format!("{FID} is not computed: set `train.fid_every`")),
             _ => Ok(Some(criterion)),
         }
     }
@@ -233,6 +251,18 @@ impl Config for ArConfig {
             return Err(("train.grad_clip", what));
         }
         train.logger.validate()?;
+        if train.fid_every > 0 && train.fid_reference.as_ref().is_none_or(String::is_empty) {
+            let what = "`train.fid_every` needs statistics to compare with: an .npz file, as `eval samples --save-stats` \
+                        writes it";
+            return Err(("train.fid_reference", what.into()));
+        }
+        if !(2..=FID_SAMPLES_MAX).contains(&train.fid_samples) {
+            let what = format!("{} is out of range: 2 to {FID_SAMPLES_MAX}", train.fid_samples);
+            return Err(("train.fid_samples", what));
+        }
+        if let Some(scale) = train.fid_cfg_scale.iter().find(|scale| !(scale.is_finite() && **scale >= 0.0)) {
+            return Err(("train.fid_cfg_scale", format!("{scale} is not a guidance scale; expected 0 or more")));
+        }
         if let Some(peak) = train.peak_tflops.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
             return Err(("train.peak_tflops", format!("{peak} is not a speed; expected more than 0")));
         }

@@ -7,9 +7,10 @@
 //! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
-use super::config::{ArConfig, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
+use super::config::{ArConfig, FID, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
+use super::hooks::Hooks;
 use super::mfu::{flops_per_token, peak_flops};
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
@@ -26,7 +27,7 @@ use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of
 use tokengrid_model::checkpoints::{EMA, MODEL};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::weights::Weights;
-use tokengrid_model::{Params, Picture, Runtime};
+use tokengrid_model::{Params, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,8 @@ pub struct StepReport {
     pub val_loss: Option<f64>,
     /// The same of the averaged weights, where they are kept.
     pub val_loss_ema: Option<f64>,
+    /// FID of samples, in steps that computed it.
+    pub fid: Option<f64>,
 }
 
 /// What a finished run leaves.
@@ -60,10 +63,6 @@ pub struct Summary {
     pub checkpoint: PathBuf,
 }
 
-/// Makes a picture of samples with the weights of the moment. It must leave libtorch's settings as they are; random numbers
-/// it may draw, since every step seeds its own.
-pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::error::Error + Send + Sync>>>;
-
 /// A run in progress.
 pub struct Trainer {
     pub(super) config: ArConfig,
@@ -72,16 +71,16 @@ pub struct Trainer {
     folder: RunFolder,
     unpacker: Unpacker,
     pub(super) val: Option<Unpacker>,
-    engine: Engine,
-    schedule: WarmupLinear,
+    pub(super) engine: Engine,
+    pub(super) schedule: WarmupLinear,
     pub(super) state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
-    sample: Option<SampleFn>,
+    pub(super) hooks: Hooks,
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 18] = [
+pub(super) const FREE: [&str; 22] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -92,6 +91,10 @@ pub(super) const FREE: [&str; 18] = [
     "train.logger",
     "train.peak_tflops",
     "train.sample_every",
+    "train.fid_every",
+    "train.fid_samples",
+    "train.fid_reference",
+    "train.fid_cfg_scale",
     "train.val_every",
     "train.init_from",
     "data.cache",
@@ -162,16 +165,11 @@ impl Trainer {
                 tell_other_length(before.total, schedule.total);
             }
         }
-        let (overdue, sample) = (false, None);
+        let (overdue, hooks) = (false, Hooks::default());
         let trainer =
-            Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample };
+            Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, hooks };
         trainer.check_criterion()?;
         Ok(trainer)
-    }
-
-    /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
-    pub fn sample_with(&mut self, sample: SampleFn) {
-        self.sample = Some(sample);
     }
 
     /// Fingerprint of the tokenizer that the cache was made with.
@@ -286,7 +284,7 @@ impl Trainer {
         // Who of them was told to stop is known to all after the same step.
         let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
-            log: logged || stop,
+            log: logged || stop || self.is_fid_due(last),
             checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
             sample: train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last),
             stop: stop && !last,
@@ -314,9 +312,19 @@ impl Trainer {
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
         let mfu = self.mfu(tokens_per_second);
-        let mut report =
-            StepReport { step, steps, epoch, loss, tokens_per_second, mfu, val_loss: None, val_loss_ema: None };
+        let mut report = StepReport {
+            step,
+            steps,
+            epoch,
+            loss,
+            tokens_per_second,
+            mfu,
+            val_loss: None,
+            val_loss_ema: None,
+            fid: None,
+        };
         (report.val_loss, report.val_loss_ema) = self.validate()?;
+        report.fid = self.fid()?;
         let Some(metrics) = metrics else { return Ok(report) };
         let mut values = vec![
             ("epoch", epoch),
@@ -333,6 +341,7 @@ impl Trainer {
         values.extend(self.scale_values());
         values.extend(report.val_loss.map(|loss| (VAL_LOSS, loss)));
         values.extend(report.val_loss_ema.map(|loss| (VAL_LOSS_EMA, loss)));
+        values.extend(report.fid.map(|fid| (FID, fid)));
         if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
@@ -424,18 +433,6 @@ impl Trainer {
             save_safetensors(&path.join(MODEL), optimizer.leaves(), metadata)?;
             optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
-        Ok(())
-    }
-
-    /// Adds a picture of what the averaged weights make, else the weights.
-    fn sample(&mut self, metrics: Option<&mut Metrics>) -> Result<(), TrainError> {
-        // All processes have parts of the averages.
-        let averaged = self.engine.averaged_model(&*self.processes)?;
-        let (Some(sample), Some(metrics)) = (&mut self.sample, metrics) else { return Ok(()) };
-        let step = self.state.step;
-        let model = averaged.as_ref().unwrap_or(&self.engine.model);
-        let picture = sample(model).map_err(|source| TrainError::Sample { step, source })?;
-        metrics.picture(step, "samples", &picture)?;
         Ok(())
     }
 }
