@@ -22,7 +22,7 @@ use tokengrid_train::ar::{ArConfig, FidFn, HookError};
 use tokengrid_train::processes::Processes;
 
 /// Samples of a batch.
-const BATCH: usize = 16;
+pub const BATCH: usize = 16;
 
 /// What stays the same over the run.
 struct FidJob {
