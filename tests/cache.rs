@@ -58,7 +58,7 @@ fn spoiled(from: &Path, out: &Path, job: impl Fn(&mut JobSpec), spoil: impl Fn(u
 
 /// `tiny`, with every weight of its encoder slightly changed.
 fn other_weights(folder: &Path) -> PathBuf {
-    let params = tiny::open_named(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap();
+    let params = tiny::open_tokenizer(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap();
     let changed = params.iter().map(|(name, tensor)| {
         // By up to an eighth, each by another share: the norms would undo a common factor.
         let shares =

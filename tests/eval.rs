@@ -16,6 +16,110 @@ use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_np
 use tokengrid_test_support::{GOLDEN_FEATURES, formula, golden, golden_features, golden_json, shapes, stream};
 use tokengrid_train::run::save_safetensors;
 
+/// Side of the pictures that a run samples.
+const SIDE: &str = "32";
+
+#[test]
+fn the_fid_of_a_run_is_that_of_its_samples_in_any_number_of_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let (source, network) = (photos(dir, 3, 2), inception(dir));
+    let [cache, stats, one, two, samples] = ["cache", "stats.npz", "one", "two", "samples"].map(|name| dir.join(name));
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", SIDE, "--out", text(&cache)]);
+    let judge = ["--inception", text(&network), "--threads", "1"];
+    let reference = ["eval", "samples", text(&source), "--size", SIDE, "--save-stats", text(&stats)];
+    json(&[&reference[..], &judge].concat());
+    let train = |out: &Path, more: &[&str]| {
+        let fixed =
+            ["train", "ar", "--cache", text(&cache), "--tokenizer", "tiny", "--device", "cpu", "--out", text(out)];
+        let reference = format!("train.fid_reference={}", text(&stats));
+        let settings = [
+            "model.preset=tiny",
+            "model.dim=32",
+            "model.n_head=2",
+            "model.spatial_n_layer=1",
+            "train.batch_size=6",
+            "train.grad_accum=auto",
+            "train.global_batch=6",
+            "train.max_steps=3",
+            "train.warmup_steps=0",
+            "train.ema_decay=0.5",
+            "train.fid_every=2",
+            "train.fid_samples=34",
+            "train.save_best=fid",
+            &reference,
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let words = fixed.into_iter().chain(judge).chain(settings).chain(more.iter().copied());
+        words.map(String::from).collect::<Vec<String>>()
+    };
+    let strs = |words: &[String]| words.iter().map(String::as_str).collect::<Vec<&str>>().join("\n");
+    let run = |words: &str| json(&words.split('\n').collect::<Vec<&str>>());
+    run(&strs(&train(&one, &[])));
+    let fids = |run: &Path| {
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| row["fid"].as_f64()).collect::<Vec<Option<f64>>>()
+    };
+    let alone = fids(&one);
+    assert!(
+        alone[0].is_none() && alone[1].is_some() && alone[2].is_some(),
+        "every two steps, and at the end: {alone:?}"
+    );
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = |rank: &str| {
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+        let place =
+            [("RANK", rank), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string())];
+        command.envs(place).args(train(&two, &[])).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    for process in [start("0"), start("1")] {
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for (alone, shared) in alone.iter().zip(fids(&two)) {
+        // Weights differ in their last bits, and so does a draw on an edge, if any.
+        assert!(alone.is_none() == shared.is_none(), "{alone:?} {shared:?}");
+    }
+    assert!(fids(&two)[2].unwrap().is_finite() && two.join("checkpoints/best/model.safetensors").is_file());
+    // The same pictures, sampled and evaluated by the commands: 34 of three classes are 12, 11 and 11.
+    for (class, count) in [("0", "12"), ("1,2", "11")] {
+        let out = samples.join(class);
+        let what = ["sample", "--checkpoint", text(&one), "--tokenizer", "tiny", "--classes", class, "--device", "cpu"];
+        let how = ["--num-per-class", count, "--cfg-scale", "2,2", "--seed", "42", "--out", text(&out)];
+        json(&[&what[..], &how].concat());
+        for entry in sorted(&out.join("images")) {
+            let target = dir.join("all").join(entry.file_name().unwrap());
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::rename(entry, target).unwrap();
+        }
+    }
+    let judged = json(&[&["eval", "samples", text(&dir.join("all")), text(&stats)][..], &judge].concat());
+    assert_eq!(judged["images"], 34);
+    let (logged, judged) = (alone[2].unwrap(), number(&judged, "fid"));
+    assert!((logged / judged - 1.0).abs() < 1e-3, "{logged} {judged}");
+    // What is missing is told at the start.
+    let other = dir.join("other");
+    let without = |flag: &str| {
+        let words = train(&other, &[]);
+        let at = words.iter().position(|word| word == flag).unwrap();
+        [&words[..at], &words[at + 2..]].concat()
+    };
+    for flag in ["--inception", "--tokenizer"] {
+        let words = without(flag);
+        let message = fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2);
+        assert!(message.contains("train.fid_every") && message.contains("--inception"), "{message}");
+    }
+    for (value, code, part) in
+        [("", 2, "--save-stats"), ("nowhere.npz", 1, "nowhere.npz"), (text(&network), 1, "inception")]
+    {
+        let words = train(&other, &["--set", &format!("train.fid_reference={value}")]);
+        let message = fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
+        assert!(message.contains(part), "{value}: {message}");
+    }
+}
+
 /// Inception weights by the formula, in the published names.
 fn inception(folder: &Path) -> PathBuf {
     let json = golden_json("inception.json");

@@ -35,7 +35,13 @@ fn a_yaml_file_of_the_reference_is_converted_and_says_what_it_leaves_out() {
     let yaml = repository("train/tests/fixtures/reference_ar.yaml");
     let (config, notes) = printed(&["train", "ar", "--config", text(&yaml), "--print-config"]);
     assert!(config.contains("dim = 128") && config.contains("warmup_epochs = 3"), "{config}");
-    assert!(notes.contains("reference_ar.yaml, not honoured: trainer.devices = 4: "), "{notes}");
+    assert!(notes.contains("reference_ar.yaml, not honoured: trainer.precision = 16-mixed: "), "{notes}");
+    // What has its place elsewhere is one line, unless all is asked for.
+    assert!(notes.contains(" settings are given elsewhere") && !notes.contains("trainer.devices = 4"), "{notes}");
+    let (_, all) = printed(&["train", "ar", "--config", text(&yaml), "--print-config", "-v"]);
+    assert!(all.contains("reference_ar.yaml, given elsewhere: trainer.devices = 4: "), "{all}");
+    let auto = ["train", "ar", "--config", text(&yaml), "--print-config", "--grad-accum", "auto"];
+    assert!(printed(&auto).0.contains("global_batch = 40"), "2 nodes of 4 devices with 5 samples each");
     let message = fails(&["train", "tokenizer", "--config", text(&yaml)], 2);
     assert!(message.contains("use `train ar`"), "{message}");
 }
@@ -54,12 +60,19 @@ fn numbers_out_of_range_are_refused_by_key() {
         keys(&["train.peak_lr", "train.weight_decay", "train.wp0", "train.wpe", "train.warmup_epochs"], below_zero)
             .chain(keys(&["train.epochs"], below_zero))
             .chain(keys(&["train.wp0", "train.wpe"], &["1.5"]))
+            .chain(keys(&["train.peak_tflops"], &["nan", "0.0", "inf"]))
+            .chain(keys(&["train.save_best"], &["loss", "val/loss_ema"]))
+            .chain(keys(&["train.logger"], &["wandb", "[\"jsonl\", \"csv\"]"]))
+            .chain(keys(&["train.fid_cfg_scale"], &["[nan, 1.0]", "[1.0, -1.0]"]))
+            .chain(keys(&["train.fid_samples"], &["0", "1"]))
+            .chain(keys(&["train.ema_decay"], &["nan", "-0.1", "1.0"]))
             .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
             .chain(keys(
                 &["model.token_drop", "model.resid_dropout", "model.ffn_dropout", "model.class_dropout"],
                 below_zero,
             ));
-    let tokenizer = keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero)
+    let tokenizer = keys(&["train.save_best", "train.logger"], &["val/loss"])
+        .chain(keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero))
         .chain(keys(&["train.lr_drop_rate", "loss.mse_share", "loss.perceptual_weight"], below_zero))
         .chain(keys(&["loss.gen_loss_weight", "loss.lecam_loss_weight", "loss.codebook_weight"], below_zero))
         .chain(keys(&["loss.codebook_enlarge_ratio", "loss.commit_weight"], below_zero))
@@ -86,6 +99,42 @@ fn other_tokenizer(folder: &Path) -> PathBuf {
     let path = folder.join("other.safetensors");
     save_safetensors(&path, params.iter(), Default::default()).unwrap();
     path
+}
+
+#[test]
+fn the_batch_of_the_reference_is_kept_on_the_devices_at_hand_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=1", "batch_size=64", "warmup_steps=0"]);
+    let (_, log) = printed(&[&strs(&arguments)[..], &["--grad-accum", "auto"]].concat());
+    assert!(log.contains("768 samples per step: 1 x 12 x 64 "), "{log}");
+    assert_eq!(rows(&run)[0]["epoch"], 128.0);
+    let resolved = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(resolved.contains("grad_accum = \"auto\"") && resolved.contains("global_batch = 768"), "{resolved}");
+    // A file of the reference names its devices: what it asks for is told beside what is done.
+    let yaml = repository("train/tests/fixtures/reference_ar.yaml");
+    let other = folder.path().join("other");
+    let fixed =
+        ["train", "ar", "--config", text(&yaml), "--cache", text(&cache), "--out", text(&other), "--device", "cpu"];
+    let small = [
+        "--set",
+        "train.max_steps=1",
+        "--set",
+        "model.dim=32",
+        "--set",
+        "model.spatial_n_layer=1",
+        "--set",
+        "model.block_size=16",
+        "--set",
+        "model.class_num=3",
+    ];
+    let (_, log) = printed(&[&fixed[..], &small].concat());
+    assert!(log.contains("5 samples per step") && log.contains("asks for 40 on its devices"), "{log}");
+    assert!(fails(&["train", "ar", "--grad-accum", "many"], 2).contains("expected `auto` or a number"));
+    for wrong in ["0", "-1", "many"] {
+        let message = fails(&["train", "ar", "--set", &format!("train.grad_accum={wrong}"), "--print-config"], 2);
+        assert!(message.contains("grad_accum"), "{message}");
+    }
 }
 
 #[test]

@@ -78,6 +78,27 @@ impl Moments {
         self.join(other.count, &other.mean, &other.scatter);
     }
 
+    /// Makes these the moments of the vectors of all processes, given what replaces a tensor by its sum over them. The same in all
+    /// processes where the sum is.
+    ///
+    /// # Errors
+    /// Those of `sum`.
+    pub fn share<E>(&mut self, mut sum: impl FnMut(&Tensor) -> Result<(), E>) -> Result<(), E> {
+        self.flush();
+        let own = self.count as f64;
+        // Count, and the sum of all values.
+        let totals = Tensor::cat(&[Tensor::from_slice(&[own]), &self.mean * own], 0);
+        sum(&totals)?;
+        let total = totals.double_value(&[0]);
+        let mean = totals.narrow(0, 1, self.dims as i64) / total.max(1.0);
+        // Each process's scatter, moved to the common mean.
+        let delta = &self.mean - &mean;
+        let scatter = &self.scatter + delta.outer(&delta) * own;
+        sum(&scatter)?;
+        (self.count, self.mean, self.scatter) = (total as u64, mean, scatter);
+        Ok(())
+    }
+
     fn flush(&mut self) {
         if self.pending.is_empty() {
             return;
@@ -138,6 +159,47 @@ impl Gaussian {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_share_know_the_moments_of_all() {
+        use std::cell::RefCell;
+        let rows: Vec<f64> = (0..7 * 3).map(|i| f64::from((i * i) % 17) + 100.0).collect();
+        let of = |rows: &[f64]| {
+            let mut moments = Moments::new(3);
+            moments.push(rows.iter().copied());
+            moments
+        };
+        let whole = of(&rows).finish().unwrap();
+        // Two processes with five and two vectors, and one with none: sums by hand, one call after the other.
+        let parts = || [of(&rows[..15]), of(&rows[15..]), of(&[])];
+        let brought = RefCell::new(vec![]);
+        for mut part in parts() {
+            let _ = part.share(|tensor| {
+                brought.borrow_mut().push(tensor.copy());
+                Err(())
+            });
+        }
+        let totals = brought.take().into_iter().reduce(|a, b| a + b).unwrap();
+        for mut part in parts() {
+            let mut call = 0;
+            let _ = part.share(|tensor| {
+                call += 1;
+                match call {
+                    1 => Ok(tensor.shallow_clone().copy_(&totals)),
+                    _ => Err(brought.borrow_mut().push(tensor.copy())),
+                }
+            });
+        }
+        let scatter = brought.take().into_iter().reduce(|a, b| a + b).unwrap();
+        for mut part in parts() {
+            let mut sums = [&scatter, &totals].to_vec();
+            part.share(|tensor| Ok::<(), ()>(tensor.shallow_clone().copy_(sums.pop().unwrap()))).unwrap();
+            assert_eq!(part.count(), 7);
+            let gaussian = part.finish().unwrap();
+            assert!(gaussian.mean.allclose(&whole.mean, 1e-12, 1e-12, false));
+            assert!(gaussian.covariance.allclose(&whole.covariance, 1e-9, 1e-9, false));
+        }
+    }
     use tokengrid_test_support::stream;
 
     const DIMS: usize = 5;

@@ -161,6 +161,10 @@ pub struct EvalArArgs {
     /// A run's folder, one of its checkpoints, or a file.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
+    /// Which of a run's weights: raw, or ema (their moving average, see `train.ema_decay`) [default: ema where the checkpoint has
+    /// it].
+    #[arg(long, value_name = "raw|ema", visible_alias = "variant")]
+    pub model_variant: Option<String>,
     /// The token cache.
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,

@@ -32,6 +32,10 @@ pub struct SampleArgs {
     /// A run's folder, one of its checkpoints, or a file (.safetensors, or the reference's .ckpt).
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
+    /// Which of a run's weights: raw, or ema (their moving average, see `train.ema_decay`) [default: ema where the checkpoint has
+    /// it].
+    #[arg(long, value_name = "raw|ema")]
+    pub model_variant: Option<String>,
     /// Tokenizer.
     #[command(flatten)]
     pub tokenizer: TokenizerArgs,

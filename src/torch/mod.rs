@@ -14,6 +14,7 @@ mod reconstruct;
 mod sample;
 mod tokenize;
 mod train;
+mod training_fid;
 mod training_memory;
 mod training_samples;
 mod view;

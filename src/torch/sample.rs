@@ -37,7 +37,8 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage(text.into()).into());
     }
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, weights) = model::ar_model(&args.checkpoint, &args.model, &runtime)?;
+    let (ar, weights) = model::ar_model(&args.checkpoint, args.model_variant.as_deref(), &args.model, &runtime)?;
+    model::tell_averages(&weights, args.model_variant.as_deref(), global);
     config.validate(ar.config.vocab())?;
     let classes = classes(&args.classes, ar.config.class_num)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;

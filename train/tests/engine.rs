@@ -61,7 +61,7 @@ fn three_steps_from(
     processes: &dyn Processes,
 ) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
     let mut engine = Engine::new(config, &params, &runtime()).unwrap();
-    let (size, accum) = (config.train.batch_size, config.train.grad_accum);
+    let (size, accum) = (config.train.batch_size, config.train.grad_accum.count().unwrap());
     let steps = (0..3).map(|step| {
         let mut next = |micro: u64| {
             let global = (step as usize * accum + micro as usize) * processes.world_size() + processes.rank();
@@ -132,7 +132,7 @@ fn micro_batches_and_processes_add_up_to_the_large_batch() {
     whole.train.batch_size = 8;
     let wanted = three_steps(&whole, &OneProcess);
     let mut accumulated = config();
-    accumulated.train.grad_accum = 2;
+    accumulated.train.grad_accum = 2.into();
     assert_same(&three_steps(&accumulated, &OneProcess), &wanted);
     let config = config();
     let results: Vec<_> = std::thread::scope(|scope| {

@@ -455,7 +455,8 @@ fn presets_are_the_reference_and_tiny_has_no_adversary() {
     assert_eq!(large.train.lr_drop_epochs, [250, 300]);
     let tiny = preset("tiny");
     assert!(tiny.loss.patch_gan().is_none() && tiny.loss.perceptual_file().is_none());
-    let shipped = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap().tokenizer_params(Variant::Raw).unwrap();
+    let shipped =
+        tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap().tokenizer_params(Variant::Raw).unwrap();
     assert_eq!(tiny.model.architecture(), Architecture::infer(&shipped, "tiny".as_ref()).unwrap());
 }
 

@@ -3,9 +3,9 @@
 use super::config::ModelConfig;
 use super::description::{Description, Known};
 use super::metadata;
-use crate::checkpoints::newest_checkpoint;
+use crate::checkpoints::{EMA, MODEL, newest_checkpoint};
 use crate::weights::{AR_PREFIX, Part};
-use crate::{ModelError, Params, Weights, tiny};
+use crate::{ModelError, Params, Variant, Weights, tiny};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -144,7 +144,31 @@ impl ArWeights {
     /// # Errors
     /// Missing or broken files.
     pub fn file(path: &Path) -> Result<Weights, ModelError> {
-        if path.is_dir() { Weights::open(&ArWeights::file_in(path)?) } else { tiny::open_ar(path) }
+        ArWeights::file_of(path, Some(Variant::Raw))
+    }
+
+    /// As [`ArWeights::file`], of a run or checkpoint whose averaged weights may be wanted; without a `variant`, they are where
+    /// the checkpoint has them. A file is taken as it is.
+    ///
+    /// # Errors
+    /// Missing or broken files; averages that are not there.
+    pub fn file_of(path: &Path, variant: Option<Variant>) -> Result<Weights, ModelError> {
+        let is_averages = path.file_name().is_some_and(|name| name == EMA);
+        if !path.is_dir() && (is_averages || variant != Some(Variant::Ema)) {
+            return tiny::open_ar(path);
+        }
+        let checkpoint = if path.is_dir() { checkpoint_in(path)? } else { path.with_file_name("") };
+        let averages = checkpoint.join(EMA);
+        match variant {
+            Some(Variant::Raw) => Weights::open(&checkpoint.join(MODEL)),
+            Some(Variant::Ema) if !averages.is_file() => {
+                let what =
+                    format!("no averaged weights, {EMA}, beside the others: `train.ema_decay` keeps them in a run");
+                Err(ModelError::Checkpoint { path: path.into(), what })
+            }
+            None if !averages.is_file() => Weights::open(&checkpoint.join(MODEL)),
+            Some(Variant::Ema) | None => Weights::open(&averages),
+        }
     }
 
     /// The model of an opened file.
@@ -172,14 +196,6 @@ impl ArWeights {
         Ok(params)
     }
 
-    /// The model's file of a run's folder, or of one of its checkpoints.
-    ///
-    /// # Errors
-    /// The folder is neither.
-    pub(crate) fn file_in(folder: &Path) -> Result<PathBuf, ModelError> {
-        Ok(checkpoint_in(folder)?.join("model.safetensors"))
-    }
-
     /// Metadata for a safetensors file of this model, see [`Description::metadata`].
     pub fn metadata(&self) -> HashMap<String, String> {
         metadata::of(&self.config, self.tokenizer.as_deref())
@@ -196,7 +212,7 @@ pub(super) fn prefix_of(weights: &Weights) -> &'static str {
 fn checkpoint_in(path: &Path) -> Result<PathBuf, ModelError> {
     let is_latest = path.file_name().is_some_and(|name| name == "latest");
     let run = if is_latest && path.is_symlink() { path.parent().unwrap_or(path) } else { path };
-    let is_checkpoint = |folder: &PathBuf| folder.join("model.safetensors").is_file();
+    let is_checkpoint = |folder: &PathBuf| folder.join(MODEL).is_file();
     let itself = Some(run.to_path_buf()).filter(is_checkpoint);
     itself.or_else(|| newest_checkpoint(run)).or_else(|| Some(path.to_path_buf()).filter(is_checkpoint)).ok_or_else(
         || {

@@ -15,7 +15,9 @@ use tokengrid_train::processes::Fact;
 /// Runs the command.
 pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, weights) = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
+    let (ar, weights) =
+        model::ar_model_for(&args.cache, &args.checkpoint, args.model_variant.as_deref(), args.n_head, &runtime)?;
+    model::tell_averages(&weights, args.model_variant.as_deref(), global);
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
     let among = ranks(args.rank, args.world_size)?;

@@ -1,18 +1,21 @@
 //! The configuration of the autoregressive model's training.
 
+use super::accumulation::GradAccum;
 use crate::config::{AR, Config, Reference, check_betas, section};
+use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
-use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::checkpoints::{EMA, MODEL};
 
 section! {
     /// How to train.
     TrainSection {
         /// Sequences a process and step.
         batch_size: usize = 24,
-        /// Micro-batches added up for one step.
-        grad_accum: usize = 1,
+        /// Micro-batches added up for one step; `auto`: as many as the global batch needs, which is that of the reference unless
+        /// `global_batch` is given.
+        grad_accum: GradAccum = GradAccum::Count(1),
         /// Samples of a step, of all processes together; without it `batch_size * grad_accum` times the number of processes
         /// that the run was begun with.
         global_batch: Option<usize> = None,
@@ -37,6 +40,8 @@ section! {
         weight_decay_on_norms: bool = true,
         /// AdamW's decay rates.
         betas: [f64; 2] = [0.9, 0.95],
+        /// Decay of the averaged weights; 0: none are kept.
+        ema_decay: f64 = 0.0,
         /// Limit of the global gradient norm.
         grad_clip: f64 = 1.0,
         /// Epochs of linear warm-up.
@@ -54,8 +59,12 @@ section! {
         /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
         /// about a third more time.
         recompute: bool = false,
+        /// Peak of a process's device in TFLOP/s, for the model FLOPs utilisation; without it that of known GPUs.
+        peak_tflops: Option<f64> = None,
         /// Seed of initial weights, dropout and shuffling.
         seed: i64 = 42,
+        /// What metrics are written to beside metrics.jsonl: `tensorboard`, or nothing, `jsonl`; a name or a list.
+        logger: Loggers = Loggers::default(),
         /// Steps between lines of metrics.jsonl.
         log_every: u64 = 1,
         /// Steps between checkpoints.
@@ -64,8 +73,18 @@ section! {
         keep_last: usize = 2,
         /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
         keep_every: u64 = 0,
+        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss`, `val/loss_ema` or `fid`.
+        save_best: Option<String> = None,
         /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
         sample_every: u64 = 0,
+        /// Steps between computations of the FID of samples, which needs a tokenizer and Inception's weights; 0: none.
+        fid_every: u64 = 0,
+        /// Samples of each, of all processes together, evenly of all classes.
+        fid_samples: usize = 10_000,
+        /// Statistics of the data set to compare with: an .npz file with `mu` and `sigma` of pool3 features.
+        fid_reference: Option<String> = None,
+        /// Classifier-free guidance of these samples, of low and high bits.
+        fid_cfg_scale: [f64; 2] = [2.0, 2.0],
         /// Steps between validations on `data.val_cache`; 0: at the end only.
         val_every: u64 = 0,
         /// Weights to start from, under the reference's tensor names.
@@ -93,8 +112,45 @@ section! {
 /// sizes to be a number.
 const COUNT_MAX: usize = 1 << 20;
 
+/// What `train.save_best` may name.
+const CRITERIA: [Criterion; 3] = [
+    Criterion { metric: VAL_LOSS, largest: false },
+    Criterion { metric: VAL_LOSS_EMA, largest: false },
+    Criterion { metric: FID, largest: false },
+];
+
+/// FID of samples.
+pub(super) const FID: &str = "fid";
+
+/// Loss on the validation set.
+pub(super) const VAL_LOSS: &str = "val/loss";
+
+/// The same of the averaged weights.
+pub(super) const VAL_LOSS_EMA: &str = "val/loss_ema";
+
+/// More samples than any published FID takes.
+const FID_SAMPLES_MAX: usize = 10_000_000;
+
 /// The file of a checkpoint with the optimizer's moments.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
+impl TrainSection {
+    /// What `save_best` names.
+    ///
+    /// # Errors
+    /// No metric that checkpoints are compared by, or one that the run does not have.
+    pub(super) fn criterion(&self) -> Result<Option<Criterion>, String> {
+        let Some(name) = &self.save_best else { return Ok(None) };
+        let criterion = Criterion::of(name, &CRITERIA)?;
+        match criterion.metric {
+            VAL_LOSS_EMA if self.ema_decay == 0.0 => {
+                Err(format!("{VAL_LOSS_EMA} needs averages: set `train.ema_decay`"))
+            }
+            FID if self.fid_every == 0 => Err(format!("{FID} is not computed: set `train.fid_every`")),
+            _ => Ok(Some(criterion)),
+        }
+    }
+}
 
 /// `data.access` as the cache's reader knows it.
 pub fn access(name: &str) -> Option<Access> {
@@ -137,15 +193,17 @@ impl Config for ArConfig {
     }
 
     fn resumes_from(&self) -> Vec<&'static str> {
-        vec![MODEL, OPTIMIZER]
+        let averages = (self.train.ema_decay > 0.0).then_some(EMA);
+        [MODEL, OPTIMIZER].into_iter().chain(averages).collect()
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
         let train = &self.train;
+        let grad_accum = train.grad_accum.count().unwrap_or(1);
         let at_least_one = [
             ("train.batch_size", train.batch_size as u64),
-            ("train.grad_accum", train.grad_accum as u64),
+            ("train.grad_accum", grad_accum as u64),
             ("train.log_every", train.log_every),
             ("train.checkpoint_every", train.checkpoint_every),
             ("train.max_steps", train.max_steps.unwrap_or(1)),
@@ -165,7 +223,7 @@ impl Config for ArConfig {
         }
         let counts = [
             ("train.batch_size", train.batch_size),
-            ("train.grad_accum", train.grad_accum),
+            ("train.grad_accum", grad_accum),
             ("train.global_batch", global_batch),
         ];
         if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
@@ -191,6 +249,29 @@ impl Config for ArConfig {
         if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
             let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
             return Err(("train.grad_clip", what));
+        }
+        train.logger.validate()?;
+        if train.fid_every > 0 && train.fid_reference.as_ref().is_none_or(String::is_empty) {
+            let what = "`train.fid_every` needs statistics to compare with: an .npz file, as `eval samples --save-stats` \
+                        writes it";
+            return Err(("train.fid_reference", what.into()));
+        }
+        if !(2..=FID_SAMPLES_MAX).contains(&train.fid_samples) {
+            let what = format!("{} is out of range: 2 to {FID_SAMPLES_MAX}", train.fid_samples);
+            return Err(("train.fid_samples", what));
+        }
+        if let Some(scale) = train.fid_cfg_scale.iter().find(|scale| !(scale.is_finite() && **scale >= 0.0)) {
+            return Err(("train.fid_cfg_scale", format!("{scale} is not a guidance scale; expected 0 or more")));
+        }
+        if let Some(peak) = train.peak_tflops.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
+            return Err(("train.peak_tflops", format!("{peak} is not a speed; expected more than 0")));
+        }
+        train.criterion().map_err(|what| ("train.save_best", what))?;
+        // At 1 the averages never move.
+        if !(0.0..1.0).contains(&train.ema_decay) {
+            let what =
+                format!("{} is not a decay rate; expected 0 (no averages) or more, and less than 1", train.ema_decay);
+            return Err(("train.ema_decay", what));
         }
         let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
         if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {

@@ -6,7 +6,7 @@
 //! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out: to know that, the
 //! step waits for the device. In other precisions a step of a single process on a GPU does not.
 
-use super::config::{ArConfig, TrainSection};
+use super::config::{ArConfig, OPTIMIZER, TrainSection};
 use super::data::HostBatch;
 use super::exchange::{Buckets, Exchange};
 use super::fused::FusedStep;
@@ -14,13 +14,14 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Gradients, Moments, Shard};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Moments, Shard};
 use crate::processes::Processes;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::checkpoints::EMA;
 use tokengrid_model::rng::CounterRng;
-use tokengrid_model::{Params, Precision, Runtime};
+use tokengrid_model::{Params, Precision, Runtime, Weights};
 
 /// Model and optimizer.
 #[derive(Debug)]
@@ -29,16 +30,28 @@ pub struct Engine {
     pub model: ArModel,
     /// The optimizer.
     pub optimizer: AdamW,
+    /// The moving average of the weights, where `train.ema_decay` asks for it.
+    pub(super) ema: Option<Ema>,
     /// How losses are scaled: a power of two in fp16, else not at all.
     pub scale: LossScale,
     config: ArConfig,
     device: Device,
+    /// What products are computed in.
+    kind: Kind,
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
     buckets: Rc<Buckets>,
     /// Samples of a step, where they do not follow from the configuration and the number of processes.
     global_batch: Option<usize>,
+}
+
+/// What a checkpoint holds beside the weights.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub moments: Moments,
+    /// The averages, a tensor for each group, where there are any.
+    pub averages: Option<Vec<Tensor>>,
 }
 
 /// How gradients are computed.
@@ -122,6 +135,7 @@ impl Engine {
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
         let (optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
+        let ema = (train.ema_decay > 0.0).then(|| Ema::new(&optimizer, train.ema_decay));
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
@@ -133,7 +147,7 @@ impl Engine {
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
         let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
         let (config, device, global_batch) = (config.clone(), runtime.device, None);
-        Ok(Engine { model, optimizer, scale, config, device, path, gradients, buckets, global_batch })
+        Ok(Engine { model, optimizer, ema, scale, config, device, kind, path, gradients, buckets, global_batch })
     }
 
     /// Takes so many samples in each step, of all processes together, from now on.
@@ -144,26 +158,65 @@ impl Engine {
     /// How the samples of a step are shared among `world_size` processes.
     pub fn sharing(&self, world_size: usize) -> Sharing {
         let train = &self.config.train;
-        let global_batch = self.global_batch.unwrap_or(train.batch_size * train.grad_accum * world_size);
+        let typed = || train.grad_accum.global_batch(train.batch_size, world_size);
+        let global_batch = self.global_batch.unwrap_or_else(typed);
         let share = if train.deterministic_reduce { Sharing::fixed } else { Sharing::even };
         share(global_batch, train.batch_size, world_size)
     }
 
-    /// Takes the parameters of the first process, and the moments that it has read, if it goes on from a checkpoint.
+    /// Takes the parameters of the first process, and what it has read beside them, if it goes on from a checkpoint.
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, read: Option<Saved>, processes: &dyn Processes) -> Result<(), TrainError> {
         let resumes = processes.any(read.is_some())?;
         if processes.world_size() > 1 {
             self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
         }
-        if resumes {
-            let mut moments = read.unwrap_or_else(|| self.optimizer.blank_moments());
-            moments.follow_first(processes)?;
-            self.optimizer.set_moments(&moments);
+        if !resumes {
+            if let Some(ema) = &mut self.ema {
+                ema.set(&self.optimizer, self.optimizer.parameters());
+            }
+            return Ok(());
+        }
+        let (moments, averages) = read.map(|Saved { moments, averages }| (moments, averages)).unzip();
+        let mut moments = moments.unwrap_or_else(|| self.optimizer.blank_moments());
+        moments.follow_first(processes)?;
+        self.optimizer.set_moments(&moments);
+        if let Some(ema) = &mut self.ema {
+            let averages = averages.flatten().unwrap_or_else(|| self.optimizer.blank_flats());
+            averages.iter().try_for_each(|flat| processes.broadcast(flat))?;
+            ema.set(&self.optimizer, &averages);
         }
         Ok(())
+    }
+
+    /// Reads what a checkpoint in `folder` holds beside the weights.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub(crate) fn read(&self, folder: &std::path::Path) -> Result<Saved, TrainError> {
+        let moments = self.optimizer.read_moments(&folder.join(OPTIMIZER))?;
+        let read_averages = |_: &Ema| {
+            let saved = Weights::open(&folder.join(EMA))?;
+            self.optimizer.read_flats(|name| saved.parameter(name))
+        };
+        Ok(Saved { moments, averages: self.ema.as_ref().map(read_averages).transpose()? })
+    }
+
+    /// The model with the averaged weights, where there are any.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn averaged_model(&self, processes: &dyn Processes) -> Result<Option<ArModel>, TrainError> {
+        let Some(ema) = &self.ema else { return Ok(None) };
+        let params = ema.gather(&self.optimizer, self.device, processes)?;
+        Ok(Some(ArModel::new(&self.config.model, &params, self.device, self.kind)))
+    }
+
+    /// Whether weights, moments and averages of this process are finite. Waits for the device.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.optimizer.is_finite() && self.ema.as_ref().is_none_or(Ema::is_finite)
     }
 
     /// One update with learning rate `lr`; `next_batch` is called once for each block of this process ([`Engine::sharing`]). Both losses and the norm of the
@@ -184,6 +237,9 @@ impl Engine {
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
         let norm = self.update(lr);
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.optimizer);
+        }
         self.optimizer.gather_parameters(processes)?;
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }

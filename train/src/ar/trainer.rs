@@ -7,14 +7,16 @@
 //! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
-use super::config::{ArConfig, OPTIMIZER, access};
+use super::config::{ArConfig, FID, OPTIMIZER, VAL_LOSS, VAL_LOSS_EMA, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
-use super::share::MicroBatch;
+use super::hooks::Hooks;
+use super::mfu::{flops_per_token, peak_flops};
+use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::optim::Shard;
 use crate::processes::{OneProcess, Processes};
-use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
+use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +24,10 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 use tokengrid_cache::{Loader, LoaderConfig};
 use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
+use tokengrid_model::checkpoints::{EMA, MODEL};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::weights::Weights;
-use tokengrid_model::{Params, Picture, Runtime};
+use tokengrid_model::{Params, Runtime};
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -39,8 +42,14 @@ pub struct StepReport {
     pub loss: f64,
     /// Throughput of all processes together.
     pub tokens_per_second: f64,
+    /// Model FLOPs utilisation, a share, where the device's peak is known.
+    pub mfu: Option<f64>,
     /// Validation loss, in steps that validated.
     pub val_loss: Option<f64>,
+    /// The same of the averaged weights, where they are kept.
+    pub val_loss_ema: Option<f64>,
+    /// FID of samples, in steps that computed it.
+    pub fid: Option<f64>,
 }
 
 /// What a finished run leaves.
@@ -54,35 +63,38 @@ pub struct Summary {
     pub checkpoint: PathBuf,
 }
 
-/// Makes a picture of samples with the weights of the moment. It must leave libtorch's settings as they are; random numbers
-/// it may draw, since every step seeds its own.
-pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::error::Error + Send + Sync>>>;
-
 /// A run in progress.
 pub struct Trainer {
-    config: ArConfig,
+    pub(super) config: ArConfig,
     runtime: Runtime,
-    processes: Box<dyn Processes>,
+    pub(super) processes: Box<dyn Processes>,
     folder: RunFolder,
     unpacker: Unpacker,
-    val: Option<Unpacker>,
-    engine: Engine,
-    schedule: WarmupLinear,
-    state: State,
+    pub(super) val: Option<Unpacker>,
+    pub(super) engine: Engine,
+    pub(super) schedule: WarmupLinear,
+    pub(super) state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
-    sample: Option<SampleFn>,
+    pub(super) hooks: Hooks,
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 15] = [
+pub(super) const FREE: [&str; 22] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
     "train.keep_every",
+    "train.save_best",
+    "train.logger",
+    "train.peak_tflops",
     "train.sample_every",
+    "train.fid_every",
+    "train.fid_samples",
+    "train.fid_reference",
+    "train.fid_cfg_scale",
     "train.val_every",
     "train.init_from",
     "data.cache",
@@ -134,12 +146,9 @@ impl Trainer {
         let (rank, world_size) = (processes.rank(), processes.world_size());
         let shard = if config.train.shard_optimizer { Shard { rank, world_size } } else { Shard::WHOLE };
         let mut engine = Engine::sharded(&config, &params, &runtime, shard)?;
-        let read = |path: PathBuf| {
-            let moments = engine.optimizer.read_moments(&path.join(OPTIMIZER));
-            moments.map_err(TrainError::damaged(&path))
-        };
-        let moments = checkpoint.map(read).transpose()?;
-        engine.follow_first(moments, &*processes)?;
+        let read = |path: PathBuf| engine.read(&path).map_err(TrainError::damaged(&path));
+        let saved = checkpoint.map(read).transpose()?;
+        engine.follow_first(saved, &*processes)?;
         let global_batch = global_batch(&config, &state, processes.world_size());
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
@@ -156,13 +165,11 @@ impl Trainer {
                 tell_other_length(before.total, schedule.total);
             }
         }
-        let (overdue, sample) = (false, None);
-        Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
-    }
-
-    /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
-    pub fn sample_with(&mut self, sample: SampleFn) {
-        self.sample = Some(sample);
+        let (overdue, hooks) = (false, Hooks::default());
+        let trainer =
+            Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, hooks };
+        trainer.check_criterion()?;
+        Ok(trainer)
     }
 
     /// Fingerprint of the tokenizer that the cache was made with.
@@ -180,6 +187,11 @@ impl Trainer {
         self.state.step
     }
 
+    /// How the samples of a step are shared among the processes.
+    pub fn sharing(&self) -> Sharing {
+        self.engine.sharing(self.processes.world_size())
+    }
+
     /// Number of parameters.
     pub fn num_params(&self) -> usize {
         self.engine.optimizer.num_params()
@@ -190,35 +202,38 @@ impl Trainer {
     /// # Errors
     /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
-        let sharing = self.engine.sharing(self.processes.world_size());
+        let sharing = self.sharing();
         let blocks = sharing.of_rank(self.processes.rank());
         let unpacker = self.unpacker.clone();
         let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
         let is_first = self.processes.is_first();
-        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
+        let mut metrics =
+            is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
         let mut loss = f64::NAN;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
             let losses = self.step(&mut batches, &blocks)?;
             let due = self.due(cancel)?;
+            let mut best = None;
             if due.log {
                 let seconds = since.0.elapsed().as_secs_f64();
                 let pace = Pace { steps: self.state.step - since.1, seconds, waited: batches.take_waited() };
                 let report = self.log(&losses, pace, metrics.as_mut())?;
                 since = (Instant::now(), self.state.step);
                 loss = report.loss;
+                best = self.new_best(&report);
                 observe(&report);
             }
             let pause = Instant::now();
-            if due.checkpoint {
-                self.checkpoint(&losses)?;
+            if due.checkpoint || best.is_some() {
+                self.checkpoint(&losses, best)?;
             }
             if due.stop {
                 self.processes.finish()?;
                 return Err(TrainError::Cancelled);
             }
-            if let Some(metrics) = metrics.as_mut().filter(|_| due.sample) {
-                self.sample(metrics)?;
+            if due.sample {
+                self.sample(metrics.as_mut())?;
             }
             // Throughput is that of training.
             since.0 += pause.elapsed();
@@ -240,7 +255,7 @@ impl Trainer {
 
     /// Samples that all processes together take in one step.
     fn samples_a_step(&self) -> u64 {
-        self.engine.sharing(self.processes.world_size()).global_batch() as u64
+        self.sharing().global_batch() as u64
     }
 
     /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
@@ -269,7 +284,7 @@ impl Trainer {
         // Who of them was told to stop is known to all after the same step.
         let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
-            log: logged || stop,
+            log: logged || stop || self.is_fid_due(last),
             checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
             sample: train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last),
             stop: stop && !last,
@@ -296,8 +311,20 @@ impl Trainer {
         let sequences = pace.steps as f64 * self.samples_a_step() as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
-        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
-        report.val_loss = self.validate()?;
+        let mfu = self.mfu(tokens_per_second);
+        let mut report = StepReport {
+            step,
+            steps,
+            epoch,
+            loss,
+            tokens_per_second,
+            mfu,
+            val_loss: None,
+            val_loss_ema: None,
+            fid: None,
+        };
+        (report.val_loss, report.val_loss_ema) = self.validate()?;
+        report.fid = self.fid()?;
         let Some(metrics) = metrics else { return Ok(report) };
         let mut values = vec![
             ("epoch", epoch),
@@ -310,8 +337,11 @@ impl Trainer {
             ("tokens_per_second", tokens_per_second),
             ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
         ];
+        values.extend(mfu.map(|mfu| ("mfu", mfu)));
         values.extend(self.scale_values());
-        values.extend(report.val_loss.map(|loss| ("val/loss", loss)));
+        values.extend(report.val_loss.map(|loss| (VAL_LOSS, loss)));
+        values.extend(report.val_loss_ema.map(|loss| (VAL_LOSS_EMA, loss)));
+        values.extend(report.fid.map(|fid| (FID, fid)));
         if let Some(above) = self.state.spikes.observe(loss) {
             tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
             values.push(("train/loss_spike", above));
@@ -320,13 +350,23 @@ impl Trainer {
         Ok(report)
     }
 
-    /// Loss on the validation cache, in steps that are to be validated.
-    fn validate(&self) -> Result<Option<f64>, TrainError> {
+    /// Loss on the validation cache, in steps that are to be validated: of the weights, and of their averages.
+    fn validate(&self) -> Result<(Option<f64>, Option<f64>), TrainError> {
         let (step, every) = (self.state.step, self.config.train.val_every);
         let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
-        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        let evaluation = evaluate_among(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
-        Ok(Some(evaluation.loss))
+        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok((None, None)) };
+        let loss = |model: &ArModel| {
+            let evaluation = evaluate_among(model, val, self.runtime.device, None, None, &*self.processes)?;
+            Ok::<f64, TrainError>(evaluation.loss)
+        };
+        let averaged = self.engine.averaged_model(&*self.processes)?;
+        Ok((Some(loss(&self.engine.model)?), averaged.as_ref().map(loss).transpose()?))
+    }
+
+    /// Model FLOPs utilisation at so many tokens per second of all processes.
+    fn mfu(&self, tokens_per_second: f64) -> Option<f64> {
+        let peak = peak_flops(&self.config.train, &self.runtime)? * self.processes.world_size() as f64;
+        Some(tokens_per_second * flops_per_token(&self.config.model) / peak)
     }
 
     /// What fp16 adds to the metrics.
@@ -359,7 +399,8 @@ impl Trainer {
     }
 
     /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
-    fn checkpoint(&mut self, losses: &Tensor) -> Result<(), TrainError> {
+    /// `best`: this step is the best so far.
+    fn checkpoint(&mut self, losses: &Tensor, best: Option<Best>) -> Result<(), TrainError> {
         self.check_finite(losses)?;
         // In fp16 an infinite gradient leaves the weights as they were; a loss that is not a number may come from the weights.
         self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
@@ -370,10 +411,13 @@ impl Trainer {
             return Ok(());
         }
         // Losses are of the weights before the step.
-        if self.processes.any(!self.engine.optimizer.is_finite())? {
+        if self.processes.any(!self.engine.is_finite())? {
             return Err(self.divergence(losses)?);
         }
-        let moments = self.engine.optimizer.moments(&*self.processes)?;
+        let Engine { optimizer, ema, .. } = &self.engine;
+        let moments = optimizer.moments(&*self.processes)?;
+        let averages = ema.as_ref().map(|ema| ema.gather(optimizer, Device::Cpu, &*self.processes)).transpose()?;
+        self.state.best = best.or(self.state.best.take());
         if !self.processes.is_first() {
             return Ok(());
         }
@@ -383,17 +427,12 @@ impl Trainer {
         let keep = Keep { last: train.keep_last, every: train.keep_every };
         self.folder.publish(&self.state, keep, |path| {
             let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
-            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save_moments(&path.join(OPTIMIZER), &moments)
+            if let Some(averages) = &averages {
+                save_safetensors(&path.join(EMA), averages.iter(), metadata.clone())?;
+            }
+            save_safetensors(&path.join(MODEL), optimizer.leaves(), metadata)?;
+            optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
-        Ok(())
-    }
-
-    fn sample(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
-        let Some(sample) = &mut self.sample else { return Ok(()) };
-        let step = self.state.step;
-        let picture = sample(&self.engine.model).map_err(|source| TrainError::Sample { step, source })?;
-        metrics.picture(step, "samples", &picture)?;
         Ok(())
     }
 }
@@ -437,10 +476,10 @@ fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
 /// Samples of a step, of all processes together: what was asked for, else as many as the run was begun with.
 fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
     let train = &config.train;
-    let of_process = train.batch_size * train.grad_accum;
+    let of_processes = |world_size: usize| train.grad_accum.global_batch(train.batch_size, world_size);
     // Before this number was recorded, runs were of one process.
-    let begun = state.global_batch.or((state.step > 0).then_some(of_process));
-    train.global_batch.or(begun).unwrap_or(of_process * world_size)
+    let begun = state.global_batch.or_else(|| (state.step > 0).then(|| of_processes(1)));
+    train.global_batch.or(begun).unwrap_or_else(|| of_processes(world_size))
 }
 
 /// Parameters that those of the first process will replace.
@@ -477,7 +516,7 @@ fn start(
                 now,
             });
         }
-        let file = checkpoint.path.join("model.safetensors");
+        let file = checkpoint.path.join(MODEL);
         let params = Weights::open(&file)?.params_below("")?;
         params.check(&config.model.tensors(), &file, "the model of this run")?;
         return Ok((params, checkpoint.state, Some(checkpoint.path)));

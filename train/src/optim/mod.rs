@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::ModelError;
 use tokengrid_model::weights::{Params, Weights};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
@@ -229,19 +230,35 @@ impl AdamW {
     /// # Errors
     /// A missing or misshapen tensor.
     pub(crate) fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
-        let _no_grad = tch::no_grad_guard();
         let saved = Weights::open(path)?;
         let step = saved.tensor("step")?.int64_value(&[]);
-        let moments = Moments { step, ..self.blank_moments() };
-        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
-            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
-                for (name, mut part) in group.split(flat) {
-                    let tensor = saved.tensor(&format!("{what}.{name}"))?;
-                    part.f_copy_(&tensor)?;
-                }
+        let read = |what: &str| self.read_flats(|name| saved.tensor(&format!("{what}.{name}")));
+        let groups = read("exp_avg")?.into_iter().zip(read("exp_avg_sq")?);
+        Ok(Moments { groups: groups.map(|(exp_avg, exp_avg_sq)| [exp_avg, exp_avg_sq]).collect(), step })
+    }
+
+    /// One number for each parameter, flat, a tensor for each group, on the host; `saved` finds them by the parameters' names.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub(crate) fn read_flats(
+        &self,
+        saved: impl Fn(&str) -> Result<Tensor, ModelError>,
+    ) -> Result<Vec<Tensor>, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let flats = self.blank_flats();
+        for (group, flat) in self.groups.iter().zip(&flats) {
+            for (name, mut part) in group.split(flat) {
+                part.f_copy_(&saved(name)?)?;
             }
         }
-        Ok(moments)
+        Ok(flats)
+    }
+
+    /// Zeros for all parameters, flat, a tensor for each group, on the host.
+    pub(crate) fn blank_flats(&self) -> Vec<Tensor> {
+        let zeros = |group: &Group| Tensor::zeros([group.flat.numel() as i64], (Kind::Float, Device::Cpu));
+        self.groups.iter().map(zeros).collect()
     }
 }
 
