@@ -1,7 +1,8 @@
 //! Which step of a run has the best value of the metric that `train.save_best` names.
 
 use super::config::{FID, VAL_LOSS, VAL_LOSS_EMA};
-use super::trainer::{StepReport, Trainer};
+use super::report::StepReport;
+use super::trainer::Trainer;
 use crate::TrainError;
 use crate::run::{Best, Criterion};
 
