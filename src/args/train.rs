@@ -65,6 +65,9 @@ pub struct TrainArArgs {
     /// The Inception weights that FID is defined by, for `train.fid_every`.
     #[arg(long, value_name = "FILE")]
     pub inception: Option<PathBuf>,
+    /// Say what the run would take, and train nothing. With --device cuda and --world-size, of GPUs that need not be there.
+    #[arg(long)]
+    pub dry_run: bool,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
     #[arg(long, default_value = "runs/ar", value_name = "DIR")]
     pub out: PathBuf,

@@ -16,6 +16,7 @@ mod tokenize;
 mod train;
 mod training_fid;
 mod training_memory;
+mod training_plan;
 mod training_samples;
 mod view;
 mod weights;

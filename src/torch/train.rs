@@ -1,7 +1,7 @@
 //! `tokengrid train ...`.
 
 use super::processes::{device, join, speaker};
-use super::{plot, training_fid, training_memory, training_samples};
+use super::{plot, training_fid, training_memory, training_plan, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
@@ -30,6 +30,7 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
             flags.extend(args.grad_accum.as_deref().map(|typed| ("train.grad_accum", grad_accum(typed))));
             let run = Some(&*args.out).filter(|_| args.config.print_config.is_none() && !args.config.overwrite);
             match resolved_ar(&args.config, flags, run, global)? {
+                Some((config, _)) if args.dry_run => training_plan::tell(&config, args, global),
                 Some((config, global_batch)) => ar(&config, global_batch, args, global),
                 None => Ok(()),
             }

@@ -85,7 +85,7 @@ pub fn peak_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
-fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
+pub fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
     let MemoryEstimate { weights_bytes, activations_bytes, passing_bytes } = *estimate;
     let passing = match passing_bytes {
         0 => String::new(),

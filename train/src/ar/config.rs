@@ -1,6 +1,7 @@
 //! The configuration of the autoregressive model's training.
 
 use super::accumulation::GradAccum;
+use super::share::Sharing;
 use crate::config::{AR, Config, Reference, check_betas, section};
 use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
@@ -135,6 +136,12 @@ const FID_SAMPLES_MAX: usize = 10_000_000;
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
 impl TrainSection {
+    /// How the samples of a step are shared among `world_size` processes.
+    pub(super) fn sharing(&self, global_batch: usize, world_size: usize) -> Sharing {
+        let share = if self.deterministic_reduce { Sharing::fixed } else { Sharing::even };
+        share(global_batch, self.batch_size, world_size)
+    }
+
     /// What `save_best` names.
     ///
     /// # Errors

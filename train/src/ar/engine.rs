@@ -159,9 +159,7 @@ impl Engine {
     pub fn sharing(&self, world_size: usize) -> Sharing {
         let train = &self.config.train;
         let typed = || train.grad_accum.global_batch(train.batch_size, world_size);
-        let global_batch = self.global_batch.unwrap_or_else(typed);
-        let share = if train.deterministic_reduce { Sharing::fixed } else { Sharing::even };
-        share(global_batch, train.batch_size, world_size)
+        train.sharing(self.global_batch.unwrap_or_else(typed), world_size)
     }
 
     /// Takes the parameters of the first process, and what it has read beside them, if it goes on from a checkpoint.
