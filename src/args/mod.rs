@@ -19,7 +19,7 @@ pub use cache::{
 pub use cache::{ImageArg, MadeOfArgs};
 pub use demo::DemoArgs;
 pub use eval::{
-    EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
+    AmongArgs, EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
 pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
