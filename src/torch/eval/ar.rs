@@ -17,7 +17,8 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let (ar, weights) = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
-    let processes = join_all(&args.among, || Ok(facts(&ar, &cache, args.limit)))?;
+    let mut processes = join_all(&args.among, || Ok(facts(&ar, &cache, args.limit)))?;
+    processes.use_device(runtime.device)?;
     let result = evaluate_among(&ar, &cache, runtime.device, args.limit, Some(signals::flag()), &*processes)?;
     processes.finish()?;
     if !processes.is_first() {
