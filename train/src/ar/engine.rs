@@ -183,7 +183,7 @@ impl Engine {
             true => self.sum_in_order(&sharing, next_batch, name, processes)?,
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
-        let norm = self.update(lr);
+        let norm = self.update(lr, processes)?;
         self.optimizer.gather_parameters(processes)?;
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }
@@ -254,12 +254,14 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64) -> Tensor {
+    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }
         let limit = self.config.train.grad_clip;
+        let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
         let norm = match self.device {
+            _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
             Device::Cpu => Tensor::from(self.gradients.clip(limit)),
             _ => self.gradients.clip_unseen(limit),
         };
@@ -267,11 +269,11 @@ impl Engine {
             let finite = norm.double_value(&[]).is_finite();
             self.scale.update(finite);
             if !finite {
-                return norm;
+                return Ok(norm);
             }
         }
         self.optimizer.step(&self.gradients, lr);
-        norm
+        Ok(norm)
     }
 
     /// Adds the gradients of one block, with the weight that it has in the step; its two losses, with the same weight.

@@ -108,6 +108,11 @@ impl AdamW {
         self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
     }
 
+    /// The part of the moments that is here.
+    pub(crate) fn shard(&self) -> Shard {
+        self.shard
+    }
+
     /// Updates so far.
     pub(crate) fn num_steps(&self) -> i64 {
         self.step
