@@ -123,7 +123,9 @@ impl GlooProcesses {
         })?;
         let pulse = Arc::new(Pulse::new(rank, world_size, *holder, &meeting.epoch));
         let connection = || store.another().map_err(|error| no_store(endpoint, holds_store, timeout, error));
-        let heartbeat = Heartbeat::start(Arc::clone(&pulse), connection()?);
+        // The store of an agent outlives a start: who comes late may belong to the next one.
+        let doorkeeper = meeting.doorkeeper.filter(|_| holds_store);
+        let heartbeat = Heartbeat::start(Arc::clone(&pulse), connection()?, doorkeeper);
         let interface = std::env::var(INTERFACE).ok().filter(|name| !name.trim().is_empty());
         let listen = listen(address, &meeting.addresses, interface);
         let finished = Cell::new(false);
@@ -468,6 +470,35 @@ mod tests {
         });
         let wanted = "rank 2 was started differently: train.lr is 2.0 there and 1.0 on rank 0";
         assert_eq!(messages, [wanted; 3]);
+    }
+
+    const OTHER_SIZE: &str = "rank 3 was started differently: the world size is 4 there and 2 on rank 0";
+
+    #[test]
+    fn a_rank_beyond_the_world_size_of_rank_0_is_refused_on_both_sides() {
+        let port = free_port();
+        let messages = [(0, 2), (3, 4)].map(|(rank, world_size)| {
+            let join = join(rank, world_size, port, &[]);
+            std::thread::spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
+        });
+        assert_eq!(messages.map(|thread| thread.join().unwrap()), [OTHER_SIZE; 2]);
+    }
+
+    #[test]
+    fn who_comes_when_a_run_has_begun_is_told_why_it_cannot_take_part() {
+        let port = free_port();
+        let refused = |rank: usize, world_size: usize| {
+            GlooProcesses::join(&join(rank, world_size, port, &[])).unwrap_err().to_string()
+        };
+        let members = [0, 1].map(|rank| {
+            let join = join(rank, 2, port, &[]);
+            std::thread::spawn(move || GlooProcesses::join(&join).unwrap())
+        });
+        let members = members.map(|thread| thread.join().unwrap());
+        assert_eq!(refused(3, 4), OTHER_SIZE);
+        assert_eq!(refused(1, 2), "this run has begun, and has a rank 1 already");
+        let ends = members.map(|member| std::thread::spawn(move || member.finish().unwrap()));
+        ends.into_iter().for_each(|thread| thread.join().unwrap());
     }
 
     #[test]
