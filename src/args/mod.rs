@@ -12,7 +12,7 @@ mod train;
 mod view;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub use bench::{BenchEncodeArgs, BenchSampleArgs, BenchTrainArgs};
+pub use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
 pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
