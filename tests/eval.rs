@@ -3,18 +3,19 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/networks.rs"]
+mod networks;
 
 use common::{fails, json, photos, repository, sorted, text, tokengrid};
+use networks::{inception, lpips};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tch::Tensor;
 use tokengrid_model::perceptual::Backbone;
 use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
-use tokengrid_test_support::{GOLDEN_FEATURES, formula, golden, golden_features, golden_json, shapes, stream};
-use tokengrid_train::run::save_safetensors;
+use tokengrid_test_support::{GOLDEN_FEATURES, golden, golden_features, golden_json, stream};
 
 /// Side of the pictures that a run samples.
 const SIDE: &str = "32";
@@ -118,32 +119,6 @@ fn the_fid_of_a_run_is_that_of_its_samples_in_any_number_of_processes() {
         let message = fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
         assert!(message.contains(part), "{value}: {message}");
     }
-}
-
-/// Inception weights by the formula, in the published names.
-fn inception(folder: &Path) -> PathBuf {
-    let json = golden_json("inception.json");
-    let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
-    let tensors = shapes(&json["tensors"]).into_iter().map(|(name, shape)| {
-        let values = Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
-        (name, values)
-    });
-    save(folder.join("inception.safetensors"), tensors.collect())
-}
-
-fn lpips(folder: &Path, backbone: Backbone, salt: &str) -> PathBuf {
-    let tensors = backbone.tensors().into_iter().map(|(name, shape)| {
-        let values = Tensor::from_slice(&formula(salt, &name, &shape, 6.0)).view(shape.as_slice());
-        // Weights of taps are positive.
-        let values = if name.starts_with("lin") { values.abs() } else { values };
-        (name, values)
-    });
-    save(folder.join(format!("{}.safetensors", backbone.name())), tensors.collect())
-}
-
-fn save(path: PathBuf, tensors: Vec<(String, Tensor)>) -> PathBuf {
-    save_safetensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), Default::default()).unwrap();
-    path
 }
 
 #[track_caller]

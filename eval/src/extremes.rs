@@ -1,10 +1,16 @@
 //! The best and the worst of many: a look at where a tokenizer fails.
 
+use crate::EvalError;
+use crate::peers::{Peers, gather};
+use crate::wire::Wire;
+use std::collections::BTreeMap;
 use tokengrid_model::Picture;
 
 /// An image with its reconstruction.
 #[derive(Debug, Clone)]
 pub struct Pair {
+    /// Its place in the source: of equal ones, the first counts.
+    pub index: usize,
     /// Name in the source.
     pub key: String,
     /// Peak signal-to-noise ratio in dB.
@@ -37,6 +43,24 @@ impl Extremes {
         keep(&mut self.best, self.kept, pair, |a, b| a > b);
     }
 
+    /// Those of all processes together, in each of them.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn of_all(self, peers: &dyn Peers) -> Result<Extremes, EvalError> {
+        if peers.world_size() == 1 || self.kept == 0 {
+            return Ok(self);
+        }
+        let mut all = Extremes::new(self.kept);
+        // A pair may be at both ends of a process's scale.
+        let own: BTreeMap<usize, Pair> =
+            self.worst.into_iter().chain(self.best).map(|pair| (pair.index, pair)).collect();
+        let mut pairs: Vec<Pair> = gather(peers, &own.into_values().collect::<Vec<_>>())?.concat();
+        pairs.sort_by_key(|pair| pair.index);
+        pairs.iter().for_each(|pair| all.push(pair));
+        Ok(all)
+    }
+
     /// Pictures by the names of their files: `worst-00.png`, `worst-01.png`, ... and `best-00.png`, ...: original left,
     /// reconstruction right.
     pub fn pictures(&self) -> impl Iterator<Item = (String, Picture)> {
@@ -60,6 +84,23 @@ impl Extremes {
     }
 }
 
+impl Wire for Pair {
+    fn write(&self, out: &mut Vec<u8>) {
+        self.index.write(out);
+        self.key.write(out);
+        self.psnr.write(out);
+        self.original.write(out);
+        self.reconstruction.write(out);
+    }
+
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let (index, key) = Wire::read(bytes)?;
+        let psnr = f64::read(bytes)?;
+        let (original, reconstruction) = Wire::read(bytes)?;
+        Some(Pair { index, key, psnr, original, reconstruction })
+    }
+}
+
 fn keep(pairs: &mut Vec<Pair>, kept: usize, pair: &Pair, is_before: impl Fn(f64, f64) -> bool) {
     let place = pairs.iter().position(|other| is_before(pair.psnr, other.psnr)).unwrap_or(pairs.len());
     if place < kept {
@@ -76,9 +117,9 @@ mod tests {
     fn both_ends_are_kept_in_order() {
         let picture = Picture::new(1, 1, vec![0; 3]);
         let mut extremes = Extremes::new(2);
-        for (key, psnr) in [("b", 20.0), ("d", 40.0), ("a", 10.0), ("c", 30.0)] {
+        for (index, (key, psnr)) in [("b", 20.0), ("d", 40.0), ("a", 10.0), ("c", 30.0)].into_iter().enumerate() {
             let (original, reconstruction) = (picture.clone(), picture.clone());
-            extremes.push(&Pair { key: key.into(), psnr, original, reconstruction });
+            extremes.push(&Pair { index, key: key.into(), psnr, original, reconstruction });
         }
         assert_eq!(extremes.worst().collect::<Vec<_>>(), [("a", 10.0), ("b", 20.0)]);
         assert_eq!(extremes.best().collect::<Vec<_>>(), [("d", 40.0), ("c", 30.0)]);

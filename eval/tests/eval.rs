@@ -6,7 +6,7 @@ mod common;
 use common::inception;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use tokengrid_eval::collect::{Collected, Collector, Wanted};
+use tokengrid_eval::collect::{Collected, Reader, Wanted};
 use tokengrid_eval::inception::{FILE_NAME, SPATIAL};
 use tokengrid_eval::ssim::ssim;
 use tokengrid_eval::statistics::{Saved, of_features};
@@ -73,9 +73,13 @@ fn psnr_and_ssim_of_given_pictures() {
 
 fn collect(inception: &Inception, pictures: &[Picture], batch_size: usize) -> Collected {
     let wanted = Wanted { spatial: true, splits: Some(1), features: true };
-    let mut collector = Collector::new(inception, Protocol::PytorchFid, batch_size, wanted);
-    pictures.iter().for_each(|picture| collector.push(picture).unwrap());
-    collector.finish().unwrap()
+    let reader = Reader { inception, protocol: Protocol::PytorchFid, wanted };
+    let mut collected = Collected::new(wanted);
+    for batch in pictures.chunks(batch_size) {
+        let rows = reader.read(&batch.iter().collect::<Vec<_>>()).unwrap();
+        rows.into_iter().for_each(|row| collected.add(row));
+    }
+    collected
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::Device;
+use tokengrid_eval::Alone;
 use tokengrid_eval::Inception;
 use tokengrid_eval::perceptual::Net;
 use tokengrid_eval::pictures::{Cut, Pictures};
@@ -70,7 +71,8 @@ impl Case {
             bad_policy: BadPolicy::default(),
             kept_pairs: self.files.len(),
         };
-        job.run(&mut Watch { cancel: &AtomicBool::new(false), progress: &mut |_| {} }).unwrap()
+        let watch = &mut Watch { cancel: &AtomicBool::new(false), progress: &mut |_| {} };
+        job.run(&Alone, watch).unwrap().expect("of one process")
     }
 
     #[track_caller]

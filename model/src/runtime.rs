@@ -88,6 +88,12 @@ impl Runtime {
     }
 }
 
+/// CUDA devices that this process sees; 0 where CUDA cannot be used. Loads libtorch's CUDA library.
+pub fn num_gpus() -> usize {
+    // libtorch itself knows of no device before that library is there.
+    cuda::ready().map_or(0, |()| Cuda::device_count() as usize)
+}
+
 fn cuda_device(name: &str) -> Result<Device, ModelError> {
     let refuse = |reason: String| ModelError::Device { device: name.into(), reason };
     let index = match name.strip_prefix("cuda") {

@@ -51,6 +51,17 @@ fn size(text: &str) -> Result<SizeArg, String> {
         .ok_or_else(|| format!("expected `original` or a number of pixels from 1 to {SIZE_MAX}"))
 }
 
+/// Which of several processes this one is.
+#[derive(Debug, Args)]
+pub struct AmongArgs {
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes that share the work [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
+}
+
 /// `eval reconstruction`.
 #[derive(Debug, Args)]
 pub struct EvalReconstructionArgs {
@@ -104,6 +115,9 @@ pub struct EvalReconstructionArgs {
     /// Worst and best pictures to write with --out.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub pairs: u32,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }
 
 /// `--protocol`.
@@ -153,6 +167,9 @@ pub struct EvalSamplesArgs {
     /// Bad images.
     #[command(flatten)]
     pub bad: BadArgs,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }
 
 /// `eval ar`.
@@ -177,10 +194,7 @@ pub struct EvalArArgs {
     /// Only the first N rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
-    #[arg(long, value_name = "R")]
-    pub rank: Option<u32>,
-    /// Processes that share the rows [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
-    #[arg(long, value_name = "W")]
-    pub world_size: Option<u32>,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }

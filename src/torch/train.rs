@@ -154,12 +154,13 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
         return Err(Usage(text.into()).into());
     }
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
-    let processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
+    let mut processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
     let global = &speaker(global, is_first);
     let precision: Precision = config.train.precision.parse()?;
     let device = device(args.config.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    processes.use_device(runtime.device)?;
     let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
     if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
@@ -240,11 +241,12 @@ fn tokenizer(
     }
     let precision: Precision = config.train.precision.parse()?;
     let (rank, world_size) = ranks(rank, world_size)?;
-    let processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
+    let mut processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
     let global = &speaker(global, is_first);
     let device = device(args.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    processes.use_device(runtime.device)?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
     let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
     let (photos, excluded) = trainer.num_photos();

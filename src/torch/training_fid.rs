@@ -8,7 +8,7 @@ use crate::args::TokenizerArgs;
 use crate::exit::CheckFailed;
 use crate::signals;
 use std::path::Path;
-use tokengrid_eval::collect::{Collector, Wanted as Figures};
+use tokengrid_eval::collect::{Collected, Reader, Wanted as Figures};
 use tokengrid_eval::inception::POOL3;
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Gaussian, Inception, Protocol, frechet_distance};
@@ -78,7 +78,9 @@ impl FidJob {
     fn compute(&self, model: &ArModel, processes: &dyn Processes) -> Result<Option<f64>, HookError> {
         let wanted: Vec<Wanted> = (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
         let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime.device)?;
-        let mut collector = Collector::new(&self.inception, Protocol::PytorchFid, BATCH, Figures::default());
+        let figures = Figures::default();
+        let reader = Reader { inception: &self.inception, protocol: Protocol::PytorchFid, wanted: figures };
+        let mut collected = Collected::new(figures);
         let batches: Vec<&[Wanted]> = wanted.chunks(BATCH).collect();
         for round in batches.chunks(processes.world_size()) {
             // All of them stop in the same round: each waits for the sums of all.
@@ -88,9 +90,10 @@ impl FidJob {
             let Some(batch) = round.get(processes.rank()) else { continue };
             let tokens = sampler.sample(batch)?;
             let tokens_bhw = tokens_tensor(&tokens, model.config.side(), self.runtime.device);
-            decode(&self.tokenizer, &tokens_bhw).iter().try_for_each(|picture| collector.push(picture))?;
+            let pictures = decode(&self.tokenizer, &tokens_bhw);
+            reader.read(&pictures.iter().collect::<Vec<_>>())?.into_iter().for_each(|row| collected.add(row));
         }
-        let mut moments = collector.finish()?.pool3;
+        let mut moments = collected.pool3;
         if processes.world_size() > 1 {
             moments.share(|tensor| processes.sum(tensor))?;
         }

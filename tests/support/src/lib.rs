@@ -1,13 +1,15 @@
 //! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
-//! shipping them, the kept inputs of the fuzzers, and tests that are left out or need a process of their own.
+//! shipping them, the kept inputs of the fuzzers, tests that are left out or need a process of their own, and PyTorch.
 
 mod alone;
 mod formula;
 mod skip;
+mod torch_environment;
 pub mod torch_save;
 
 pub use alone::is_alone;
 pub use skip::{python_with, skip, skip_anywhere};
+pub use torch_environment::torch_environment;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -234,7 +234,7 @@ impl Engine {
             true => self.sum_in_order(&sharing, next_batch, name, processes)?,
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
-        let norm = self.update(lr);
+        let norm = self.update(lr, processes)?;
         if let Some(ema) = &mut self.ema {
             ema.update(&self.optimizer);
         }
@@ -308,12 +308,14 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64) -> Tensor {
+    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }
         let limit = self.config.train.grad_clip;
+        let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
         let norm = match self.device {
+            _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
             Device::Cpu => Tensor::from(self.gradients.clip(limit)),
             _ => self.gradients.clip_unseen(limit),
         };
@@ -321,11 +323,11 @@ impl Engine {
             let finite = norm.double_value(&[]).is_finite();
             self.scale.update(finite);
             if !finite {
-                return norm;
+                return Ok(norm);
             }
         }
         self.optimizer.step(&self.gradients, lr);
-        norm
+        Ok(norm)
     }
 
     /// Adds the gradients of one block, with the weight that it has in the step; its two losses, with the same weight.
@@ -344,7 +346,7 @@ impl Engine {
         // By the block's place in the step, whichever process has it.
         let draw = &[name.seed as u64, 11, name.step, block.index as u64, 0];
         let seed = CounterRng::new(draw).next_u64() as i64;
-        let (losses, grads) = match &mut self.path {
+        let losses = match &mut self.path {
             Path::Fused(step) => {
                 let step = step.of_size(&self.config.model, samples);
                 let losses = step.run_in_stages(batch, scale, Some(draw), reached);
@@ -354,15 +356,14 @@ impl Engine {
                 tch::manual_seed(seed);
                 let [pre, post, class] = batch.to_device(self.device);
                 let losses = self.model.losses(&pre, &post, &class, true);
-                let grads = self.optimizer.backward(&(losses.total() * scale))?;
-                (losses, grads)
+                let _ = self.optimizer.add_gradients(&(losses.total() * scale), None, |_| true, &self.gradients)?;
+                losses
             }
             Path::Recompute => {
                 let batch = batch.to_device(self.device);
-                recomputed(&self.model, &self.optimizer, &batch, scale, seed)?
+                recomputed(&self.model, &self.optimizer, &self.gradients, &batch, scale, seed)?
             }
         };
-        self.gradients.add(&grads);
         Ok(Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0) * weight)
     }
 }

@@ -55,9 +55,14 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
             // Matrices are rounded once for all their products in half precision.
             let rounded = if graph.half { copy / 2 } else { 0 };
             let activations = positions * kept + rounded;
-            // Gradients come into being while activations go: first by parameter, then side by side. A checkpoint takes as
-            // much, without activations.
-            (activations, (2 * copy).saturating_sub(activations))
+            // Gradients of a backward pass come into being while its activations go, and are then added to the sums. When a
+            // checkpoint is written there are no activations; of a GPU, it is the host's memory that takes the moments.
+            let backward = match method {
+                Method::Recompute => 4 * largest_part(model),
+                _ => copy,
+            };
+            let checkpoint = if runtime.device == Device::Cpu { 2 * copy } else { 0 };
+            (activations, backward.max(checkpoint).saturating_sub(activations))
         }
     };
     let libtorch = if runtime.device == Device::Cpu { LIBTORCH_BYTES } else { 0 };
@@ -113,6 +118,14 @@ fn passing(copy: u64, model: &ModelConfig) -> u64 {
     const DEPTH: u64 = 512;
     let (d, f, _) = widths(model);
     2 * copy + 4 * DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1])
+}
+
+/// Parameters of the largest part that is backpropagated by itself where activations are computed again.
+fn largest_part(model: &ModelConfig) -> u64 {
+    let (d, f, _) = widths(model);
+    let block = 4 * d * d + 3 * d * f + 2 * d;
+    let ends = model.num_params() as u64 - model.spatial_n_layer as u64 * block;
+    block.max(ends)
 }
 
 fn vocab(model: &ModelConfig) -> u64 {

@@ -21,7 +21,7 @@ impl Shard {
     pub const WHOLE: Shard = Shard { rank: 0, world_size: 1 };
 
     /// Where the part of `rank` begins in a buffer of `len` numbers, and how long it is.
-    fn of_rank(&self, rank: usize, len: i64) -> (i64, i64) {
+    pub(crate) fn of_rank(&self, rank: usize, len: i64) -> (i64, i64) {
         let bound = |rank: usize| (i128::from(len) * rank as i128 / self.world_size as i128) as i64;
         (bound(rank), bound(rank + 1) - bound(rank))
     }
