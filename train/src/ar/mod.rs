@@ -16,6 +16,7 @@ mod mfu;
 mod publish;
 mod recompute;
 mod report;
+mod saved;
 mod share;
 mod start;
 mod trainer;
