@@ -159,47 +159,7 @@ impl Gaussian {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processes_that_share_know_the_moments_of_all() {
-        use std::cell::RefCell;
-        let rows: Vec<f64> = (0..7 * 3).map(|i| f64::from((i * i) % 17) + 100.0).collect();
-        let of = |rows: &[f64]| {
-            let mut moments = Moments::new(3);
-            moments.push(rows.iter().copied());
-            moments
-        };
-        let whole = of(&rows).finish().unwrap();
-        // Two processes with five and two vectors, and one with none: sums by hand, one call after the other.
-        let parts = || [of(&rows[..15]), of(&rows[15..]), of(&[])];
-        let brought = RefCell::new(vec![]);
-        for mut part in parts() {
-            let _ = part.share(|tensor| {
-                brought.borrow_mut().push(tensor.copy());
-                Err(())
-            });
-        }
-        let totals = brought.take().into_iter().reduce(|a, b| a + b).unwrap();
-        for mut part in parts() {
-            let mut call = 0;
-            let _ = part.share(|tensor| {
-                call += 1;
-                match call {
-                    1 => Ok(tensor.shallow_clone().copy_(&totals)),
-                    _ => Err(brought.borrow_mut().push(tensor.copy())),
-                }
-            });
-        }
-        let scatter = brought.take().into_iter().reduce(|a, b| a + b).unwrap();
-        for mut part in parts() {
-            let mut sums = [&scatter, &totals].to_vec();
-            part.share(|tensor| Ok::<(), ()>(tensor.shallow_clone().copy_(sums.pop().unwrap()))).unwrap();
-            assert_eq!(part.count(), 7);
-            let gaussian = part.finish().unwrap();
-            assert!(gaussian.mean.allclose(&whole.mean, 1e-12, 1e-12, false));
-            assert!(gaussian.covariance.allclose(&whole.covariance, 1e-9, 1e-9, false));
-        }
-    }
+    use std::sync::{Barrier, Mutex};
     use tokengrid_test_support::stream;
 
     const DIMS: usize = 5;
@@ -228,6 +188,45 @@ mod tests {
 
     fn values(tensor: &Tensor) -> Vec<f64> {
         Vec::try_from(&tensor.contiguous().view([-1])).unwrap()
+    }
+
+    /// Threads in the place of processes: a tensor is replaced by the sum of those that all have brought.
+    fn sum_among(threads: &Barrier, brought: &Mutex<Vec<Tensor>>, tensor: &Tensor) {
+        brought.lock().unwrap().push(tensor.copy());
+        threads.wait();
+        let sum = Tensor::stack(&brought.lock().unwrap(), 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        threads.wait();
+        brought.lock().unwrap().clear();
+        tensor.shallow_clone().copy_(&sum);
+        // Nobody brings the next one before it is empty.
+        threads.wait();
+    }
+
+    #[test]
+    fn processes_that_share_know_the_moments_of_all() {
+        let rows = rows(700);
+        let whole = of(&[&rows]).finish().unwrap();
+        let (left, right) = rows.split_at(333 * DIMS);
+        let (threads, brought) = (Barrier::new(3), Mutex::new(vec![]));
+        let share = |part: &[f64]| {
+            let mut moments = of(&[part]);
+            let sum = |tensor: &Tensor| {
+                sum_among(&threads, &brought, tensor);
+                Ok::<(), ()>(())
+            };
+            moments.share(sum).unwrap();
+            assert_eq!(moments.count(), 700);
+            moments.finish().unwrap()
+        };
+        let shared = std::thread::scope(|scope| {
+            let (share, nothing): (_, &[f64]) = (&share, &[]);
+            let running = [left, right, nothing].map(|part| scope.spawn(move || share(part)));
+            running.map(|thread| thread.join().unwrap())
+        });
+        for gaussian in shared {
+            assert!(gaussian.mean.allclose(&whole.mean, 1e-12, 0.0, false));
+            assert!(gaussian.covariance.allclose(&whole.covariance, 0.0, 1e-9, false));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out: to know that, the
 //! step waits for the device. In other precisions a step of a single process on a GPU does not.
 
-use super::config::{ArConfig, OPTIMIZER, TrainSection};
+use super::config::{ArConfig, TrainSection};
 use super::data::HostBatch;
 use super::exchange::{Buckets, Exchange};
 use super::fused::FusedStep;
@@ -14,14 +14,13 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Moments, Shard};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
 use crate::processes::Processes;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
-use tokengrid_model::checkpoints::EMA;
 use tokengrid_model::rng::CounterRng;
-use tokengrid_model::{Params, Precision, Runtime, Weights};
+use tokengrid_model::{Params, Precision, Runtime};
 
 /// Model and optimizer.
 #[derive(Debug)]
@@ -34,24 +33,16 @@ pub struct Engine {
     pub(super) ema: Option<Ema>,
     /// How losses are scaled: a power of two in fp16, else not at all.
     pub scale: LossScale,
-    config: ArConfig,
-    device: Device,
+    pub(super) config: ArConfig,
+    pub(super) device: Device,
     /// What products are computed in.
-    kind: Kind,
+    pub(super) kind: Kind,
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
     buckets: Rc<Buckets>,
     /// Samples of a step, where they do not follow from the configuration and the number of processes.
     global_batch: Option<usize>,
-}
-
-/// What a checkpoint holds beside the weights.
-#[derive(Debug)]
-pub(crate) struct Saved {
-    pub moments: Moments,
-    /// The averages, a tensor for each group, where there are any.
-    pub averages: Option<Vec<Tensor>>,
 }
 
 /// How gradients are computed.
@@ -160,61 +151,6 @@ impl Engine {
         let train = &self.config.train;
         let typed = || train.grad_accum.global_batch(train.batch_size, world_size);
         train.sharing(self.global_batch.unwrap_or_else(typed), world_size)
-    }
-
-    /// Takes the parameters of the first process, and what it has read beside them, if it goes on from a checkpoint.
-    ///
-    /// # Errors
-    /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, read: Option<Saved>, processes: &dyn Processes) -> Result<(), TrainError> {
-        let resumes = processes.any(read.is_some())?;
-        if processes.world_size() > 1 {
-            self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
-        }
-        if !resumes {
-            if let Some(ema) = &mut self.ema {
-                ema.set(&self.optimizer, self.optimizer.parameters());
-            }
-            return Ok(());
-        }
-        let (moments, averages) = read.map(|Saved { moments, averages }| (moments, averages)).unzip();
-        let mut moments = moments.unwrap_or_else(|| self.optimizer.blank_moments());
-        moments.follow_first(processes)?;
-        self.optimizer.set_moments(&moments);
-        if let Some(ema) = &mut self.ema {
-            let averages = averages.flatten().unwrap_or_else(|| self.optimizer.blank_flats());
-            averages.iter().try_for_each(|flat| processes.broadcast(flat))?;
-            ema.set(&self.optimizer, &averages);
-        }
-        Ok(())
-    }
-
-    /// Reads what a checkpoint in `folder` holds beside the weights.
-    ///
-    /// # Errors
-    /// A missing or misshapen tensor.
-    pub(crate) fn read(&self, folder: &std::path::Path) -> Result<Saved, TrainError> {
-        let moments = self.optimizer.read_moments(&folder.join(OPTIMIZER))?;
-        let read_averages = |_: &Ema| {
-            let saved = Weights::open(&folder.join(EMA))?;
-            self.optimizer.read_flats(|name| saved.parameter(name))
-        };
-        Ok(Saved { moments, averages: self.ema.as_ref().map(read_averages).transpose()? })
-    }
-
-    /// The model with the averaged weights, where there are any.
-    ///
-    /// # Errors
-    /// Another process is gone.
-    pub(crate) fn averaged_model(&self, processes: &dyn Processes) -> Result<Option<ArModel>, TrainError> {
-        let Some(ema) = &self.ema else { return Ok(None) };
-        let params = ema.gather(&self.optimizer, self.device, processes)?;
-        Ok(Some(ArModel::new(&self.config.model, &params, self.device, self.kind)))
-    }
-
-    /// Whether weights, moments and averages of this process are finite. Waits for the device.
-    pub(crate) fn is_finite(&self) -> bool {
-        self.optimizer.is_finite() && self.ema.as_ref().is_none_or(Ema::is_finite)
     }
 
     /// One update with learning rate `lr`; `next_batch` is called once for each block of this process ([`Engine::sharing`]). Both losses and the norm of the

@@ -17,6 +17,7 @@ mod plan;
 mod publish;
 mod recompute;
 mod report;
+mod saved;
 mod share;
 mod start;
 mod trainer;
