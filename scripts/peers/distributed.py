@@ -55,7 +55,8 @@ def random_cache(args, folder):
     numpy.save(folder / "tokens.npy", random.integers(0, 1 << sum(BITS), (ROWS, BLOCK), dtype=numpy.int32))
     numpy.save(folder / "labels.npy", random.integers(0, CLASSES, ROWS, dtype=numpy.int64))
     command = [args.program, "cache", "import", "--tokens", folder / "tokens.npy", "--labels", folder / "labels.npy"]
-    subprocess.run([*command, "--grid", "16x16", "--out", folder / "cache", "--quiet"], check=True)
+    command += ["--grid", "16x16", "--out", folder / "cache", "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder / "cache"
 
 

@@ -442,6 +442,31 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_is_alive_and_does_not_come_is_named_as_behind() {
+        let port = free_port();
+        let (failed, has_failed) = std::sync::mpsc::channel();
+        let join = |rank| Join { timeout: Duration::from_secs(10), ..join(rank, 2, port, &[]) };
+        let [waits, hangs] = [0, 1].map(join);
+        let hanging = std::thread::spawn(move || {
+            let processes = GlooProcesses::join(&hangs).unwrap();
+            // Busy with something else until the other has given up.
+            has_failed.recv().unwrap();
+            // What the other has sent for the exchange that it gave up is still there.
+            let fails = || processes.barrier().err();
+            std::iter::repeat_with(fails).take(3).flatten().next().unwrap().to_string()
+        });
+        let processes = GlooProcesses::join(&waits).unwrap();
+        processes.note_steps(4);
+        let message = processes.barrier().unwrap_err().to_string();
+        failed.send(()).unwrap();
+        // The first exchange was to connect.
+        let wanted = "alive but behind after 10 s in step 5: rank 1 (exchange 1 of 2)";
+        assert!(message.starts_with(wanted), "{message}");
+        let message = hanging.join().unwrap();
+        assert!(message.starts_with(wanted), "{message}");
+    }
+
+    #[test]
     fn a_process_that_ends_without_finish_is_named() {
         let results = run(2, |processes| {
             processes.barrier().unwrap();
