@@ -31,6 +31,27 @@ fn presets_are_printed_as_configurations_that_can_be_given_back() {
 }
 
 #[test]
+fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let plan = |more: &[&str]| {
+        let fixed = ["train", "ar", "--dry-run", "--device", "cuda", "--out", text(&run), "--set", "model.preset=XL"];
+        json(&[&fixed[..], more].concat())
+    };
+    let shared = ["--world-size", "10", "--grad-accum", "auto", "--set", "train.shard_optimizer=true"];
+    let (alone, shared) = (plan(&[]), plan(&shared));
+    assert_eq!((&alone["global_batch"], &shared["global_batch"], &shared["processes"]), (&8.into(), &768.into(), &10.into()));
+    let bytes = |plan: &serde_json::Value| plan["memory_bytes"].as_u64().unwrap();
+    // Two moments of four bytes: nine tenths of them are elsewhere.
+    assert_eq!(bytes(&alone) - bytes(&shared), alone["parameters"].as_u64().unwrap() * 8 * 9 / 10);
+    assert!(alone["steps"].is_null(), "there is no cache that tells: {alone}");
+    let cache = made_up_cache(folder.path(), 12);
+    let told = plan(&["--cache", text(&cache), "--set", "train.epochs=10", "--set", "train.batch_size=4"]);
+    assert_eq!((&told["images"], &told["steps"]), (&12.into(), &30.into()), "10 x 12 / 4: {told}");
+    assert!(!run.exists());
+}
+
+#[test]
 fn a_yaml_file_of_the_reference_is_converted_and_says_what_it_leaves_out() {
     let yaml = repository("train/tests/fixtures/reference_ar.yaml");
     let (config, notes) = printed(&["train", "ar", "--config", text(&yaml), "--print-config"]);

@@ -1,10 +1,10 @@
 """Stores weights in 8 bits, as the program ships its own.
 
-    python3 scripts/tiny/pack_weights.py IN.safetensors OUT.safetensors
+    python3 scripts/tiny/pack_weights.py IN.safetensors OUT.safetensors [CLASS_NAME ...]
 
 Every tensor of two and more axes becomes integers of 8 bits and `NAME.scale`, one factor in half precision for each index
-of its first axis, chosen for the least squared error; the others become half precision. Metadata stays. Needs numpy and
-safetensors.
+of its first axis, chosen for the least squared error; the others become half precision. Metadata stays; the names of
+classes are added to it. Needs numpy and safetensors.
 """
 
 import json
@@ -36,10 +36,12 @@ def eight_bits(values):
 
 
 def main():
-    source, target = sys.argv[1:]
+    source, target, *classes = sys.argv[1:]
     packed = {}
     with safe_open(source, "np") as file:
         metadata = file.metadata() or {}
+        if classes:
+            metadata["tokengrid.classes"] = json.dumps(classes)
         for name in file.keys():
             values = file.get_tensor(name).astype(np.float32)
             if values.ndim < 2:

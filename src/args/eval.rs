@@ -175,7 +175,7 @@ pub struct EvalSamplesArgs {
 /// `eval ar`.
 #[derive(Debug, Args)]
 pub struct EvalArArgs {
-    /// A run's folder, one of its checkpoints, or a file.
+    /// A run's folder, one of its checkpoints, a file, or `tiny`.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
     /// Which of a run's weights: raw, or ema (their moving average, see `train.ema_decay`) [default: ema where the checkpoint has

@@ -11,7 +11,8 @@ use tokengrid_train::ar::{ArConfig, Plan};
 
 /// Prints it; nothing is read but the cache's manifest and labels, nothing is written.
 pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
-    let (_, world_size) = ranks(args.rank, args.world_size)?;
+    // All processes are alike here.
+    let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = match args.config.device.as_deref() {
         Some(device) if device.starts_with("cuda") => Runtime { device: Device::Cuda(0), precision },
