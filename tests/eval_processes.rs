@@ -46,7 +46,7 @@ fn a_reconstruction_has_the_same_figures_in_any_number_of_processes() {
     let nets = [inception(folder.path()), lpips(folder.path(), Backbone::AlexNet, "eval:alex:")];
     let run = |world_size: usize| {
         let out = folder.path().join(format!("look-{world_size}"));
-        let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "64", "--device", "cpu"];
+        let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32", "--device", "cpu"];
         let more = ["--inception", text(&nets[0]), "--lpips-alex", text(&nets[1]), "--out", text(&out), "--pairs", "3"];
         (among(&[&fixed[..], &more].concat(), world_size), files(&out))
     };
@@ -89,7 +89,7 @@ fn a_loss_is_the_same_in_two_processes() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, run) = (folder.path().join("cache"), folder.path().join("run"));
     let source = photos(folder.path(), 5, 4);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
     let settings = ["model.preset=tiny", "model.dim=32", "model.n_head=2", "model.class_num=5", "model.block_size=16"];
     let settings: Vec<&str> = settings.iter().chain(&["train.max_steps=1", "train.batch_size=2"]).copied().collect();
     let settings: Vec<&str> = settings.into_iter().flat_map(|setting| ["--set", setting]).collect();

@@ -45,7 +45,7 @@ fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
     // Two moments of four bytes: nine tenths of them are elsewhere.
     assert_eq!(bytes(&alone) - bytes(&shared), alone["parameters"].as_u64().unwrap() * 8 * 9 / 10);
     assert!(alone["steps"].is_null(), "there is no cache that tells: {alone}");
-    let cache = made_up_cache(folder.path(), 12);
+    let cache = made_up_cache(folder.path(), 12, 16, 18, 3);
     let told = plan(&["--cache", text(&cache), "--set", "train.epochs=10", "--set", "train.batch_size=4"]);
     assert_eq!((&told["images"], &told["steps"]), (&12.into(), &30.into()), "10 x 12 / 4: {told}");
     assert!(!run.exists());

@@ -2,8 +2,8 @@
 
 use super::accumulation::GradAccum;
 use super::share::Sharing;
-use crate::config::{AR, Config, Reference, check_betas, section};
-use crate::run::{Criterion, Loggers};
+use crate::config::{AR, Config, Reference, section};
+use crate::run::Loggers;
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
@@ -109,17 +109,6 @@ section! {
     }
 }
 
-/// The largest batch size and number of micro-batches: far more than any device holds, and few enough for every product of
-/// sizes to be a number.
-const COUNT_MAX: usize = 1 << 20;
-
-/// What `train.save_best` may name.
-const CRITERIA: [Criterion; 3] = [
-    Criterion { metric: VAL_LOSS, largest: false },
-    Criterion { metric: VAL_LOSS_EMA, largest: false },
-    Criterion { metric: FID, largest: false },
-];
-
 /// FID of samples.
 pub(super) const FID: &str = "fid";
 
@@ -129,9 +118,6 @@ pub(super) const VAL_LOSS: &str = "val/loss";
 /// The same of the averaged weights.
 pub(super) const VAL_LOSS_EMA: &str = "val/loss_ema";
 
-/// More samples than any published FID takes.
-const FID_SAMPLES_MAX: usize = 10_000_000;
-
 /// The file of a checkpoint with the optimizer's moments.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
@@ -140,22 +126,6 @@ impl TrainSection {
     pub(super) fn sharing(&self, global_batch: usize, world_size: usize) -> Sharing {
         let share = if self.deterministic_reduce { Sharing::fixed } else { Sharing::even };
         share(global_batch, self.batch_size, world_size)
-    }
-
-    /// What `save_best` names.
-    ///
-    /// # Errors
-    /// No metric that checkpoints are compared by, or one that the run does not have.
-    pub(super) fn criterion(&self) -> Result<Option<Criterion>, String> {
-        let Some(name) = &self.save_best else { return Ok(None) };
-        let criterion = Criterion::of(name, &CRITERIA)?;
-        match criterion.metric {
-            VAL_LOSS_EMA if self.ema_decay == 0.0 => {
-                Err(format!("{VAL_LOSS_EMA} needs averages: set `train.ema_decay`"))
-            }
-            FID if self.fid_every == 0 => Err(format!("{FID} is not computed: set `train.fid_every`")),
-            _ => Ok(Some(criterion)),
-        }
     }
 }
 
@@ -206,90 +176,9 @@ impl Config for ArConfig {
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
-        let train = &self.train;
-        let grad_accum = train.grad_accum.count().unwrap_or(1);
-        let at_least_one = [
-            ("train.batch_size", train.batch_size as u64),
-            ("train.grad_accum", grad_accum as u64),
-            ("train.log_every", train.log_every),
-            ("train.checkpoint_every", train.checkpoint_every),
-            ("train.max_steps", train.max_steps.unwrap_or(1)),
-        ];
-        if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err((key, "must be at least 1".into()));
-        }
-        let global_batch = train.global_batch.unwrap_or(1);
-        if global_batch == 0 {
-            return Err(("train.global_batch", "must be at least 1".into()));
-        }
-        if !matches!(&*train.reduce_dtype, "fp32" | "bf16") {
-            return Err(("train.reduce_dtype", "expected `fp32` or `bf16`".into()));
-        }
-        if !(train.timeout_secs >= 1.0 && train.timeout_secs <= 1e6) {
-            return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", train.timeout_secs)));
-        }
-        let counts = [
-            ("train.batch_size", train.batch_size),
-            ("train.grad_accum", grad_accum),
-            ("train.global_batch", global_batch),
-        ];
-        if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
-            return Err((key, format!("{value} is more than {COUNT_MAX}")));
-        }
-        if train.epochs == 0.0 {
-            return Err(("train.epochs", "0 is not a number of epochs; expected more than 0".into()));
-        }
-        let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
-        if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            return Err((key, format!("{value} is not a number of epochs")));
-        }
-        if !(train.peak_lr.is_finite() && train.peak_lr > 0.0) {
-            return Err(("train.peak_lr", format!("{} is not a learning rate; expected more than 0", train.peak_lr)));
-        }
-        if !(train.weight_decay.is_finite() && train.weight_decay >= 0.0) {
-            return Err((
-                "train.weight_decay",
-                format!("{} is not a weight decay; expected 0 or more", train.weight_decay),
-            ));
-        }
-        // Nothing is learnt at 0.
-        if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
-            let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
-            return Err(("train.grad_clip", what));
-        }
-        train.logger.validate()?;
-        if train.fid_every > 0 && train.fid_reference.as_ref().is_none_or(String::is_empty) {
-            let what = "`train.fid_every` needs statistics to compare with: an .npz file, as `eval samples --save-stats` \
-                        writes it";
-            return Err(("train.fid_reference", what.into()));
-        }
-        if !(2..=FID_SAMPLES_MAX).contains(&train.fid_samples) {
-            let what = format!("{} is out of range: 2 to {FID_SAMPLES_MAX}", train.fid_samples);
-            return Err(("train.fid_samples", what));
-        }
-        if let Some(scale) = train.fid_cfg_scale.iter().find(|scale| !(scale.is_finite() && **scale >= 0.0)) {
-            return Err(("train.fid_cfg_scale", format!("{scale} is not a guidance scale; expected 0 or more")));
-        }
-        if let Some(peak) = train.peak_tflops.filter(|peak| !(peak.is_finite() && *peak > 0.0)) {
-            return Err(("train.peak_tflops", format!("{peak} is not a speed; expected more than 0")));
-        }
-        train.criterion().map_err(|what| ("train.save_best", what))?;
-        // At 1 the averages never move.
-        if !(0.0..1.0).contains(&train.ema_decay) {
-            let what =
-                format!("{} is not a decay rate; expected 0 (no averages) or more, and less than 1", train.ema_decay);
-            return Err(("train.ema_decay", what));
-        }
-        let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
-        if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
-            return Err((key, format!("{value} is not a fraction of the peak learning rate; expected 0 to 1")));
-        }
-        check_betas(train.betas)?;
+        self.train.validate()?;
         if access(&self.data.access).is_none() {
             return Err(("data.access", "expected `map`, `map-random`, `preload` or `copy`".into()));
-        }
-        if train.precision.parse::<tokengrid_model::Precision>().is_err() {
-            return Err(("train.precision", "expected `fp32`, `tf32`, `bf16` or `fp16`".into()));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod accumulation;
 mod best;
+mod checks;
 mod config;
 mod data;
 mod engine;
