@@ -5,8 +5,8 @@
 //! fails, the process says that it suspects somebody, and less silence than usual counts. Who finds a failure writes the
 //! verdict, which all look for in every round.
 
+use super::doorkeeper::Doorkeeper;
 use super::endpoint::Holder;
-use super::rendezvous::Doorkeeper;
 use super::store::{ANSWER, Store, StoreError};
 use super::verdict::Verdict;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

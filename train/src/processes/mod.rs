@@ -5,9 +5,11 @@
 //! | `api` | [`Processes`], what a trainer knows of the others; runs of one process; threads that stand for processes |
 //! | `gloo` | [`GlooProcesses`]: real processes, on one machine or several, over libtorch's c10d |
 //! | `nccl` | exchanges between GPUs, where there are some |
+//! | `waits` | what exchanges cost |
 //! | `work` | waiting for an exchange: to its end, a verdict, or a deadline |
 //! | `endpoint` | where the store of a run is: `torchrun`, plain variables, SLURM |
 //! | `rendezvous` | who comes, whether they were started alike, and a name for this meeting |
+//! | `doorkeeper` | what is said to those who come when a run has begun |
 //! | `heartbeat` | signs of life, and the verdict on who failed |
 //! | `store` | the key-value store that both use, with deadlines |
 //! | `address` | which address of this machine the others reach |
@@ -21,6 +23,7 @@
 
 mod address;
 mod api;
+mod doorkeeper;
 mod endpoint;
 mod ffi;
 mod gloo;
@@ -29,6 +32,7 @@ mod nccl;
 mod rendezvous;
 mod store;
 mod verdict;
+mod waits;
 mod work;
 
 pub use api::{OneProcess, Pending, Processes, ThreadProcesses};

@@ -8,6 +8,7 @@
 //! Rank 0 looks at the ranks below its own world size, and at those that have entered themselves in a list: a process that was
 //! started with a larger world size may have a rank that rank 0 would never look at.
 
+use super::doorkeeper::Doorkeeper;
 use super::store::{Store, StoreError};
 use crate::TrainError;
 use crate::config::first_difference;
@@ -86,38 +87,38 @@ pub(crate) struct Meeting {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Hello {
-    nonce: String,
-    world_size: usize,
+pub(super) struct Hello {
+    pub nonce: String,
+    pub world_size: usize,
     address: IpAddr,
     facts: Vec<Fact>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Welcome {
-    nonce: String,
-    epoch: String,
+pub(super) struct Welcome {
+    pub nonce: String,
+    pub epoch: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Outcome {
+pub(super) enum Outcome {
     Go(Vec<IpAddr>),
     Refused(String),
 }
 
-fn hello_key(rank: usize) -> String {
+pub(super) fn hello_key(rank: usize) -> String {
     format!("tokengrid/hello/{rank}")
 }
 
 /// Counts the processes that have entered themselves, in all starts that this store has seen.
-const ARRIVALS: &str = "tokengrid/arrivals";
+pub(super) const ARRIVALS: &str = "tokengrid/arrivals";
 
 /// The rank of the process that entered itself as this one.
-fn arrival_key(number: i64) -> String {
+pub(super) fn arrival_key(number: i64) -> String {
     format!("tokengrid/arrival/{number}")
 }
 
-fn welcome_key(rank: usize) -> String {
+pub(super) fn welcome_key(rank: usize) -> String {
     format!("tokengrid/welcome/{rank}")
 }
 
@@ -126,7 +127,7 @@ fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-fn encode<T: Serialize>(value: &T) -> String {
+pub(super) fn encode<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are JSON")
 }
 
@@ -206,7 +207,7 @@ fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Door
     };
     // All who take part have entered themselves by now.
     reception.ranks_beyond()?;
-    let doorkeeper = Doorkeeper { world_size: guest.world_size, epoch: epoch.clone(), listed: reception.listed };
+    let doorkeeper = Doorkeeper::new(guest.world_size, &epoch, reception.listed);
     store.set(&format!("{epoch}/outcome"), &encode(&outcome)).map_err(lost)?;
     Ok((epoch, outcome, Some(doorkeeper)))
 }
@@ -252,39 +253,7 @@ impl Reception<'_> {
     }
 }
 
-/// Rank 0, once the run has begun: nobody joins it any more.
-#[derive(Debug)]
-pub(crate) struct Doorkeeper {
-    world_size: usize,
-    epoch: String,
-    /// Entries of the list that were read.
-    listed: i64,
-}
-
-impl Doorkeeper {
-    /// Tells processes that have come since the last call why they cannot take part.
-    pub fn turn_away(&mut self, store: &Store) -> Result<(), StoreError> {
-        let count = store.add(ARRIVALS, 0)?;
-        while self.listed < count {
-            let entry = store.get(&arrival_key(self.listed + 1))?;
-            // The entry follows its number: it may not be there yet.
-            let Some(rank) = entry.and_then(|text| text.parse::<usize>().ok()) else { return Ok(()) };
-            self.listed += 1;
-            let hello = store.get(&hello_key(rank))?.and_then(|text| serde_json::from_str::<Hello>(&text).ok());
-            let Some(hello) = hello else { continue };
-            let what = match hello.world_size == self.world_size {
-                true => format!("this run has begun, and has a rank {rank} already"),
-                false => other_size(rank, hello.world_size, self.world_size),
-            };
-            let epoch = format!("{}/late/{}", self.epoch, self.listed);
-            store.set(&format!("{epoch}/outcome"), &encode(&Outcome::Refused(what)))?;
-            store.set(&welcome_key(rank), &encode(&Welcome { nonce: hello.nonce, epoch }))?;
-        }
-        Ok(())
-    }
-}
-
-fn other_size(rank: usize, there: usize, here: usize) -> String {
+pub(super) fn other_size(rank: usize, there: usize, here: usize) -> String {
     format!("rank {rank} was started differently: the world size is {there} there and {here} on rank 0")
 }
 
