@@ -40,7 +40,10 @@ fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
     };
     let shared = ["--world-size", "10", "--grad-accum", "auto", "--set", "train.shard_optimizer=true"];
     let (alone, shared) = (plan(&[]), plan(&shared));
-    assert_eq!((&alone["global_batch"], &shared["global_batch"], &shared["processes"]), (&8.into(), &768.into(), &10.into()));
+    assert_eq!(
+        (&alone["global_batch"], &shared["global_batch"], &shared["processes"]),
+        (&8.into(), &768.into(), &10.into())
+    );
     let bytes = |plan: &serde_json::Value| plan["memory_bytes"].as_u64().unwrap();
     // Two moments of four bytes: nine tenths of them are elsewhere.
     assert_eq!(bytes(&alone) - bytes(&shared), alone["parameters"].as_u64().unwrap() * 8 * 9 / 10);
