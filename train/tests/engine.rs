@@ -157,13 +157,13 @@ fn sums_for_the_owners_of_moments_are_enough() {
 
 /// [`three_steps`] in a thread for each process, which all end with the same weights.
 fn in_threads(config: &ArConfig, group: Vec<ThreadProcesses>) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+    // All of them before the first thread: libtorch's random numbers are one stream for all threads, and a step seeds it.
+    let params: Vec<Params> = group.iter().map(|_| params(&config.model)).collect();
     let mut results: Vec<_> = std::thread::scope(|scope| {
-        let run = |processes: ThreadProcesses| {
-            // Made here: libtorch's random numbers are one stream for all threads.
-            let params = params(&config.model);
+        let run = |(params, processes): (Params, ThreadProcesses)| {
             scope.spawn(move || three_steps_from(params, config, &processes))
         };
-        let threads: Vec<_> = group.into_iter().map(run).collect();
+        let threads: Vec<_> = params.into_iter().zip(group).map(run).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let first = results.remove(0);
