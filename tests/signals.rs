@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
+#[path = "common/networks.rs"]
+mod networks;
 #[path = "common/stopped.rs"]
 mod stopped;
 
@@ -129,7 +131,7 @@ fn an_evaluation_of_samples_or_of_a_model_ends_too() {
     let (cache, run, stats) = (cache(folder.path()), folder.path().join("run"), folder.path().join("stats.npz"));
     json(&endless_run(&cache, &run, "train.max_steps=1"));
     let many = many_photos(folder.path(), MANY);
-    let inception = stopped::inception(folder.path());
+    let inception = networks::inception(folder.path());
     let (many, inception) = (text(&many), text(&inception));
     let samples =
         ["eval", "samples", many, many, "--inception", inception, "--threads", "1", "--save-stats", text(&stats)];

@@ -51,6 +51,11 @@ fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
     let cache = made_up_cache(folder.path(), 12, 16, 18, 3);
     let told = plan(&["--cache", text(&cache), "--set", "train.epochs=10", "--set", "train.batch_size=4"]);
     assert_eq!((&told["images"], &told["steps"]), (&12.into(), &30.into()), "10 x 12 / 4: {told}");
+    // Averages are a copy in memory, and samples on the way need room of their own.
+    let more = plan(&["--set", "train.ema_decay=0.9", "--set", "train.sample_every=5"]);
+    assert!(bytes(&more) >= bytes(&alone) + alone["parameters"].as_u64().unwrap() * 4);
+    let message = fails(&["train", "ar", "--dry-run", "--device", "cudaX", "--out", text(&run)], 2);
+    assert!(message.contains("cudaX") && message.contains("cuda:N"), "{message}");
     assert!(!run.exists());
 }
 

@@ -5,7 +5,7 @@ use crate::inception::{Inception, POOL3, Protocol, SPATIAL};
 use crate::measure::{Measure, Numbered};
 use crate::moments::Moments;
 use crate::score::{Score, Scorer};
-use crate::wire::Wire;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tokengrid_model::ModelError;
 use tokengrid_model::Picture;
@@ -32,7 +32,7 @@ pub struct Reader<'a> {
 }
 
 /// What the network says of one picture, as far as it is wanted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pool3: Vec<f32>,
     spatial: Option<Vec<f32>>,
@@ -65,18 +65,6 @@ impl Measure for Reader<'_> {
 
     fn measure(&mut self, pictures: Vec<Numbered>) -> Result<Vec<Row>, EvalError> {
         self.read(&pictures.iter().map(|numbered| &numbered.picture).collect::<Vec<_>>())
-    }
-}
-
-impl Wire for Row {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.pool3.write(out);
-        self.spatial.write(out);
-        self.logits.write(out);
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        Some(Row { pool3: Wire::read(bytes)?, spatial: Wire::read(bytes)?, logits: Wire::read(bytes)? })
     }
 }
 

@@ -2,12 +2,11 @@
 
 use crate::EvalError;
 use crate::peers::{Peers, gather};
-use crate::wire::Wire;
 use std::collections::BTreeMap;
 use tokengrid_model::Picture;
 
 /// An image with its reconstruction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Pair {
     /// Its place in the source: of equal ones, the first counts.
     pub index: usize,
@@ -81,23 +80,6 @@ impl Extremes {
     /// Names and PSNR of the best, the very best first.
     pub fn best(&self) -> impl Iterator<Item = (&str, f64)> {
         self.best.iter().map(|pair| (pair.key.as_str(), pair.psnr))
-    }
-}
-
-impl Wire for Pair {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.index.write(out);
-        self.key.write(out);
-        self.psnr.write(out);
-        self.original.write(out);
-        self.reconstruction.write(out);
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let (index, key) = Wire::read(bytes)?;
-        let psnr = f64::read(bytes)?;
-        let (original, reconstruction) = Wire::read(bytes)?;
-        Some(Pair { index, key, psnr, original, reconstruction })
     }
 }
 

@@ -42,7 +42,6 @@ pub mod samples;
 pub mod score;
 pub mod ssim;
 pub mod statistics;
-mod wire;
 
 /// Bytes of pictures that wait for a call, at most, whatever the size of a batch: large pictures would fill the memory.
 const BATCH_BYTES_MAX: usize = 256 << 20;

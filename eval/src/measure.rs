@@ -5,7 +5,8 @@ use crate::EvalError;
 use crate::peers::{Deal, Peers, gather};
 use crate::pictures::{Item, Pictures};
 use crate::progress::{BadImage, Progress, Watch};
-use crate::wire::Wire;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::sync::atomic::Ordering;
 use tokengrid_ingest::{AcceptSize, Bad, BadCounter, BadPolicy};
 use tokengrid_model::Picture;
@@ -23,7 +24,7 @@ pub(crate) struct Numbered {
 /// Says something about pictures.
 pub(crate) trait Measure {
     /// What it says of one.
-    type Figures: Wire;
+    type Figures: Serialize + DeserializeOwned;
 
     /// The figures of pictures of one size, in their order.
     ///
@@ -146,12 +147,16 @@ impl<M: Measure> Own<'_, M> {
 }
 
 /// Whether any process wants to stop, and the fates of all pictures of a round.
-fn exchange<F: Wire>(peers: &dyn Peers, stop: bool, fates: Vec<Fate<F>>) -> Result<(bool, Vec<Fate<F>>), EvalError> {
+fn exchange<F: Serialize + DeserializeOwned>(
+    peers: &dyn Peers,
+    stop: bool,
+    fates: Vec<Fate<F>>,
+) -> Result<(bool, Vec<Fate<F>>), EvalError> {
     if peers.world_size() == 1 {
         return Ok((stop, fates));
     }
-    let gathered = gather(peers, &(u8::from(stop), fates))?;
-    let stops = gathered.iter().any(|(stop, _)| *stop != 0);
+    let gathered = gather(peers, &(stop, fates))?;
+    let stops = gathered.iter().any(|(stop, _)| *stop);
     Ok((stops, gathered.into_iter().flat_map(|(_, fates)| fates).collect()))
 }
 

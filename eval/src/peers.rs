@@ -5,7 +5,8 @@
 //! how many processes there are.
 
 use crate::EvalError;
-use crate::wire::Wire;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// One process among those of an evaluation. All of them make the same calls in the same order.
 pub trait Peers {
@@ -46,14 +47,11 @@ impl Peers for Alone {
 }
 
 /// The values of all processes, in the order of the ranks.
-pub(crate) fn gather<T: Wire>(peers: &dyn Peers, own: &T) -> Result<Vec<T>, EvalError> {
-    let mut bytes = vec![];
-    own.write(&mut bytes);
-    let gathered = peers.all_gather(&bytes)?;
-    let value = |bytes: &Vec<u8>| T::read(&mut bytes.as_slice());
-    let values: Option<Vec<T>> = gathered.iter().map(value).collect();
-    // Only processes of the same program meet.
-    values.ok_or_else(|| EvalError::Peers("figures of another process cannot be read".into()))
+pub(crate) fn gather<T: Serialize + DeserializeOwned>(peers: &dyn Peers, own: &T) -> Result<Vec<T>, EvalError> {
+    // Exact to the bit, infinities too. Only processes of the same program meet, so what arrives can be read.
+    let failed = |error: postcard::Error| EvalError::Peers(format!("figures cannot be exchanged: {error}").into());
+    let gathered = peers.all_gather(&postcard::to_stdvec(own).map_err(failed)?)?;
+    gathered.iter().map(|bytes| postcard::from_bytes(bytes).map_err(failed)).collect()
 }
 
 /// Pictures of a block at most: rounds are short beside an evaluation, and figures of a round are held by all.

@@ -21,9 +21,8 @@ use crate::perceptual::{LpipsSum, Net};
 use crate::pictures::Pictures;
 use crate::progress::{BadImage, Watch};
 use crate::ssim::ssim;
-use crate::wire::Wire;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::Device;
@@ -116,6 +115,7 @@ impl ReconstructionJob<'_> {
 }
 
 /// What is known of one image.
+#[derive(Serialize, Deserialize)]
 struct Figures {
     psnr: f64,
     /// None for an image smaller than SSIM's window.
@@ -125,22 +125,6 @@ struct Figures {
     features: Option<(Vec<f32>, Vec<f32>)>,
     /// By net.
     lpips: Vec<Option<f64>>,
-}
-
-impl Wire for Figures {
-    fn write(&self, out: &mut Vec<u8>) {
-        self.psnr.write(out);
-        self.ssim.write(out);
-        self.tokens.write(out);
-        self.features.write(out);
-        self.lpips.write(out);
-    }
-
-    fn read(bytes: &mut &[u8]) -> Option<Self> {
-        let (psnr, ssim) = Wire::read(bytes)?;
-        let (tokens, features) = Wire::read(bytes)?;
-        Some(Figures { psnr, ssim, tokens, features, lpips: Wire::read(bytes)? })
-    }
 }
 
 /// Takes pictures through the tokenizer.

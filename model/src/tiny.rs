@@ -59,6 +59,7 @@ impl Shipped {
 mod tests {
     use super::*;
     use crate::ar::ArWeights;
+    use crate::weights::tensors_fingerprint;
     use crate::{Tokenizer, Variant};
 
     #[test]
@@ -68,6 +69,9 @@ mod tests {
         assert_eq!((tokenizer.architecture.factor(), tokenizer.architecture.z_channels), (8, 18));
 
         let ar = ArWeights::open(Path::new(NAME), None).unwrap();
+        let params = weights.tokenizer_params(Variant::Raw).unwrap();
+        let encoder = tensors_fingerprint(params.iter().filter(|(name, _)| name.starts_with("encoder.")));
+        assert_eq!(ar.tokenizer, Some(encoder), "it was trained on the tokens of this tokenizer");
         assert_eq!((ar.config.bits(), ar.config.block_size, ar.classes.len()), (18, 256, ar.config.class_num as usize));
     }
 }

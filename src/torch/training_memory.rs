@@ -35,7 +35,7 @@ pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: 
 }
 
 /// An estimate that knows of the samples that a run makes on its way: while no step runs, and neither does a checkpoint.
-fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
+pub fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     let (model, train) = (&config.model, &config.train);
     if train.sample_every == 0 && train.fid_every == 0 {
         return estimate;

@@ -6,6 +6,7 @@ use crate::ranks::ranks;
 use crate::terminal::{bytes, print_json};
 use serde_json::json;
 use tch::Device;
+use tokengrid_model::runtime::cuda_index;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Plan};
 
@@ -15,10 +16,11 @@ pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::R
     let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = match args.config.device.as_deref() {
-        Some(device) if device.starts_with("cuda") => Runtime { device: Device::Cuda(0), precision },
+        Some(device) if device != "cpu" => Runtime { device: Device::Cuda(cuda_index(device)?), precision },
         device => Runtime::choose(device, precision, None)?,
     };
     let plan = Plan::of(config, &runtime, world_size as usize)?;
+    let memory = training_memory::with_samples(plan.memory, config, &runtime);
     let tokens_per_step = plan.sharing.global_batch() as f64 * config.model.block_size as f64;
     let flops = |steps: u64| steps as f64 * tokens_per_step * plan.flops_per_token;
     if global.json {
@@ -31,7 +33,7 @@ pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::R
             "warmup_steps": plan.length.map(|length| length.warmup_steps),
             "flops_per_token": plan.flops_per_token,
             "flops": plan.length.map(|length| flops(length.steps)),
-            "memory_bytes": plan.memory.total_bytes(),
+            "memory_bytes": memory.total_bytes(),
         }));
     }
     println!("{} parameters; {}", plan.parameters, plan.sharing);
@@ -47,11 +49,12 @@ pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::R
     }
     println!(
         "{} for each process; on {}, {}",
-        training_memory::line(&plan.memory, config),
+        training_memory::line(&memory, config),
         device_name(&runtime),
         config.train.precision
     );
-    println!("a checkpoint: {}", bytes(12 * plan.parameters as u64));
+    let copies = if config.train.ema_decay > 0.0 { 4 } else { 3 };
+    println!("a checkpoint: {}", bytes(copies * 4 * plan.parameters as u64));
     Ok(())
 }
 

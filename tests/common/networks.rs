@@ -1,5 +1,5 @@
 //! Networks of an evaluation with weights by the formula, in the published names.
-#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
 
 use std::path::{Path, PathBuf};
 use tch::Tensor;
