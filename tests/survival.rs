@@ -7,11 +7,10 @@ mod common;
 mod namespace;
 
 use common::{json, many_photos as many, sorted, text};
+use namespace::in_namespace;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-use namespace::in_namespace;
 
 const KILLS: usize = 100;
 

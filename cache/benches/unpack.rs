@@ -4,10 +4,9 @@
 //! commit with the next.
 #![allow(missing_docs, clippy::unwrap_used)] // what criterion's macros make; a bench that cannot run stops
 
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokengrid_cache::{
     Access, Batch, Loader, LoaderConfig, TokenCache, pack, packed_bytes, unpack, unpack_factorized, unpack_i64,
     write_synthetic_cache,

@@ -9,7 +9,6 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-
 use tokengrid_cache::{Inspection, TokenCache, write_synthetic_cache};
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -7,7 +7,6 @@
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
-
 use tokengrid_cache::{Access, LoaderBench, TokenCache, inspect, stats, verify, write_synthetic_cache};
 
 fn main() -> Result<(), Box<dyn Error>> {

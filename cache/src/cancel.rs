@@ -1,9 +1,8 @@
 //! Stopping: long reads of this crate end when the program says so.
 
+use crate::error::CacheError;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-use crate::error::CacheError;
 
 static FLAG: OnceLock<&'static AtomicBool> = OnceLock::new();
 

@@ -1,9 +1,8 @@
 //! Everything that can be wrong with a cache, a job or a request, one variant each.
 
+use parquet::errors::ParquetError;
 use std::io;
 use std::path::{Path, PathBuf};
-
-use parquet::errors::ParquetError;
 
 /// An error of this crate. The text says what is wrong, where, what was expected and what to do; the cause, where there
 /// is one, is the `source()` and is not repeated in the text.

@@ -2,9 +2,6 @@
 //!
 //! Each takes arbitrary bytes and must come back: an error is fine, a panic is a defect.
 
-use std::fs;
-use std::path::Path;
-
 use crate::format::grid::GridSpec;
 use crate::format::hash::blake3_hex;
 use crate::format::manifest::{Manifest, manifest_of};
@@ -16,6 +13,8 @@ use crate::shard::access::Access;
 use crate::shard::open::Shard;
 use crate::shard::page_header::DataPageHeader;
 use crate::unpack::Kernels;
+use std::fs;
+use std::path::Path;
 
 /// A manifest with a valid signature around arbitrary content: what lies behind the checksum.
 pub fn manifest(body: &[u8]) {

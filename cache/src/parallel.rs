@@ -1,11 +1,10 @@
 //! Work on many items by a few threads.
 
+use crate::cancel;
+use crate::error::CacheError;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-
-use crate::cancel;
-use crate::error::CacheError;
 
 /// Threads for work that uses a core each.
 pub(crate) fn num_threads() -> usize {

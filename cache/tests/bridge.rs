@@ -3,12 +3,11 @@
 
 mod common;
 
+use common::*;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-
-use common::*;
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader, ParquetMetaDataWriter};
 use tokengrid_cache::{
     AtomicFile, CacheError, ImportOptions, OpenMode, TokenCache, export_npy, export_parquet, import_npy,
     import_npy_pairs, import_parquet, verify,

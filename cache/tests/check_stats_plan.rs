@@ -3,9 +3,8 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::*;
+use std::path::Path;
 use tokengrid_cache::{
     CacheError, CacheStats, CacheWriter, CheckReport, CheckedImage, CheckedView, Disagreement, GridSpec, JobPlan,
     JobSpec, OpenMode, Requirement, Row, Split, TokenCache, check, inspect, stats, write_synthetic_cache,

@@ -3,10 +3,9 @@
 
 mod common;
 
+use common::*;
 use std::fs;
 use std::path::PathBuf;
-
-use common::*;
 use tokengrid_cache::{OpenMode, export_npy, fuzzing};
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {

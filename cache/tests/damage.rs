@@ -3,10 +3,9 @@
 
 mod common;
 
+use common::*;
 use std::fs;
 use std::path::Path;
-
-use common::*;
 use tokengrid_cache::{CacheError, OpenMode, TokenCache, VerifyReport, verify, verify_with_threads};
 
 fn check(dir: &Path) -> VerifyReport {

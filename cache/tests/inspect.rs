@@ -3,11 +3,10 @@
 
 mod common;
 
+use common::{copy_dir, names, scramble, small_cache};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-use common::{copy_dir, names, scramble, small_cache};
 use tokengrid_cache::{
     CacheError, CacheWriter, ClassIndex, GridSpec, INSPECTION_FILE, Inspection, JobSpec, OpenMode, Row, RowFilter,
     RowMeta, StoredAt, TokenCache, diff, find_rows, write_synthetic_cache,

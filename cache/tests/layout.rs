@@ -3,13 +3,12 @@
 
 mod common;
 
-use std::fs;
-
 use common::*;
 use parquet::basic::{Compression, ConvertedType, Encoding, LogicalType, PageType, Repetition, Type};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
+use std::fs;
 use tokengrid_cache::{pack, verify};
 
 const SHARD: &str = "shard-00000-00001.parquet";

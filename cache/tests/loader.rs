@@ -3,10 +3,9 @@
 
 mod common;
 
+use common::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use common::*;
 use tokengrid_cache::{Batch, CacheError, GridSpec, JobSpec, Loader, LoaderConfig, LoaderState, OpenMode, TokenCache};
 
 fn cache_of(images: usize, views: u32, classes: usize) -> (tempfile::TempDir, Arc<TokenCache>) {

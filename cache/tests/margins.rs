@@ -3,9 +3,8 @@
 
 mod common;
 
-use std::fs;
-
 use common::*;
+use std::fs;
 use tokengrid_cache::{CacheWriter, JobSpec, Manifest, Margins, OpenMode, inspect};
 
 /// Counts that tell the image.

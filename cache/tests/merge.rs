@@ -3,12 +3,11 @@
 
 mod common;
 
+use common::*;
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-
-use common::*;
-use serde_json::json;
 use tokengrid_cache::{
     Batch, CacheError, CacheWriter, JobSpec, Loader, LoaderConfig, MergeInput, OpenMode, Row, Selection, TokenCache,
     merge, subset, verify,

@@ -3,10 +3,9 @@
 
 mod common;
 
-use std::process::Command;
-
 use common::*;
 use serde_json::Value;
+use std::process::Command;
 
 const BOOK: &str = include_str!("../../docs/src/cache-format.md");
 

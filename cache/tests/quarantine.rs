@@ -3,10 +3,9 @@
 
 mod common;
 
+use common::*;
 use std::fs;
 use std::path::Path;
-
-use common::*;
 use tokengrid_cache::{CacheError, Manifest, MergeInput, OpenMode, QuarantineReader, merge};
 
 fn read(dir: &Path) -> Result<Vec<usize>, CacheError> {

@@ -3,11 +3,10 @@
 
 mod common;
 
+use common::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-
-use common::*;
 use tokengrid_cache::{
     CacheError, CacheWriter, Deliver, Encoded, JobSpec, OpenMode, QuarantineRecord, RepairReport, Row, Split,
     TokenCache, repair, verify,

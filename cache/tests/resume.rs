@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::fs;
-use std::process::Command;
-
 use common::*;
 use serde_json::json;
+use std::fs;
+use std::process::Command;
 use tokengrid_cache::{CacheError, CacheWriter, JobSpec, OpenMode, TokenCache, verify};
 
 fn hash_of(dir: &std::path::Path) -> String {

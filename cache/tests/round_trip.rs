@@ -3,9 +3,8 @@
 
 mod common;
 
-use std::fs;
-
 use common::*;
+use std::fs;
 use tokengrid_cache::{
     Access, CacheError, CacheWriter, GridSpec, JobSpec, OpenMode, Row, TokenCache, inspect, pack, packed_bytes, verify,
 };

@@ -3,15 +3,14 @@
 
 mod common;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use common::*;
 use parquet::basic::{ConvertedType, Repetition, Type};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::statistics::Statistics;
 use parquet::record::RowAccessor;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use tokengrid_cache::{
     Encoded, Manifest, MergeInput, OpenMode, RepairReport, Row, Selection, Split, TokenCache, merge, repair, subset,
     verify,

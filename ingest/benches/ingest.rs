@@ -6,12 +6,11 @@
 #[path = "../tests/containers/parquet.rs"]
 mod parquet_file;
 
-use std::hint::black_box;
-use std::path::Path;
-
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use parquet::basic::Compression;
 use parquet_file::{Layout, Row};
+use std::hint::black_box;
+use std::path::Path;
 use tokengrid_ingest::{
     JpegEntropy, Kernel, Limits, Recipe, Region, Resampler, RgbImage, Source, SourceOptions, decode_rgb,
     set_memory_budget, target_size, views_of, views_of_file,

@@ -8,7 +8,6 @@
 use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
 use tokengrid_ingest::{JpegEntropy, Limits, Recipe, Source, SourceOptions, decode_rgb, views_of_file};
 
 const WAYS: [JpegEntropy; 2] = [JpegEntropy::Own, JpegEntropy::Libjpeg];

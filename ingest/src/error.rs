@@ -1,10 +1,9 @@
 //! What can be wrong with a source, and with one image of it.
 
+use crate::source::count;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-
-use crate::source::count;
 
 /// Why a source cannot be opened. One line each: what is wrong, where, what was expected, what to do.
 #[derive(Debug, thiserror::Error)]

@@ -261,11 +261,10 @@ impl Drop for Claim {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::sync::atomic::AtomicU64;
     use std::thread;
     use std::time::Duration;
-
-    use super::*;
 
     fn budget() -> &'static Budget {
         Box::leak(Box::new(Budget::new()))

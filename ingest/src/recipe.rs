@@ -1,9 +1,8 @@
 //! What is made of every image: the settings that a cache records and that must be equal for its pixels to be equal.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 /// Side of the views by default, in pixels.
 const DEFAULT_SIZE: u32 = 256;

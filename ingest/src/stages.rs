@@ -1,11 +1,9 @@
 //! Where a stream's time goes.
 
+use crate::error::Stage;
+use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use serde::Serialize;
-
-use crate::error::Stage;
 
 /// Counters that workers add to while a stream runs; read them at any time with [`StageCounters::times`].
 #[derive(Debug, Default)]

@@ -6,7 +6,6 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
 use tokengrid_ingest::{BatchStream, Recipe, Source, SourceOptions, StreamConfig, Views};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);

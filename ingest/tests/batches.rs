@@ -7,7 +7,6 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
 use support::{golden, small_images};
 use tokengrid_ingest::{BatchStream, ImageViews, Recipe, Source, SourceOptions, StreamConfig, ViewStream};
 

@@ -1,7 +1,6 @@
 //! Every input that fuzzing has found worth keeping, once through what its target calls. Needs no fuzzer.
 
 use std::fs;
-
 use tokengrid_ingest::{Limits, Recipe, Source, SourceOptions, decode_rgb, exif_orientation, views_of};
 use tokengrid_test_support::corpus;
 

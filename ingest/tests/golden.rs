@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
+use std::collections::BTreeMap;
 use support::{Output, expectations, input, outputs};
 use tokengrid_ingest::{
     DecodeError, Kernel, Limits, Recipe, Region, Resampler, RgbImage, Views, decode_rgb, jpeg_simd, target_size,

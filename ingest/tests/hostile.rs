@@ -2,11 +2,10 @@
 
 mod support;
 
-use std::io::Write;
-
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use proptest::prelude::*;
+use std::io::Write;
 use support::{expectations, input};
 use tokengrid_ingest::{DecodeError, Limits, RgbImage, decode_rgb};
 

@@ -1,16 +1,15 @@
 //! Parquet files with one changed byte: the decoders of the `parquet` crate panic on some of them, and that costs the rows of
 //! the page.
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::sync::Arc;
-
 use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 
 const GROUPS: usize = 2;

@@ -6,12 +6,11 @@
 
 mod support;
 
+use flate2::Crc;
+use serde::Deserialize;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-
-use flate2::Crc;
-use serde::Deserialize;
 use support::python_with_pillow;
 use tokengrid_ingest::{
     Limits, MAX_PIXELS, Recipe, RgbImage, Views, decode_rgb, exif_orientation, jpeg_simd, views_of,

@@ -3,12 +3,11 @@
 mod containers;
 mod support;
 
+use containers::tar::archive_of;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-
-use containers::tar::archive_of;
 use tempfile::TempDir;
 use tokengrid_ingest::{
     DecodeError, Limits, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views, decode_rgb,

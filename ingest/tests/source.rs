@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 

@@ -2,13 +2,12 @@
 
 mod containers;
 
-use std::path::{Path, PathBuf};
-
 use ::parquet::file::metadata::{ParquetMetaDataReader, ParquetMetaDataWriter};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use containers::table::{Values, image, pictures, text, write, write_with};
 use containers::*;
 use serde_json::json;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 

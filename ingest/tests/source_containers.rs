@@ -2,15 +2,14 @@
 
 mod containers;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-
 use ::parquet::basic::Compression;
 use containers::parquet::{Layout, Row};
 use containers::tar::{archive, archive_of, class_tars, header, header_with_size, long_name, member, padded, pax, sum};
 use containers::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokengrid_ingest::{OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions};
 

@@ -2,12 +2,11 @@
 
 mod containers;
 
-use std::fs;
-
 use containers::parquet::{Layout, Row};
 use containers::tar::{archive, archive_of, class_tars, header, header_with_size, member, padded, pax, tar_of_tars};
 use containers::*;
 use proptest::prelude::*;
+use std::fs;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 
 /// `a.jpg` to `e.jpg`, each of 700 bytes of its own letter: 1,536 bytes a member.

@@ -2,12 +2,11 @@
 
 mod containers;
 
+use containers::tar::{archive_of, header, member};
+use containers::*;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-
-use containers::tar::{archive_of, header, member};
-use containers::*;
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 

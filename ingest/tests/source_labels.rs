@@ -2,10 +2,9 @@
 
 mod containers;
 
-use std::path::{Path, PathBuf};
-
 use containers::tar::archive_of;
 use containers::*;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 

@@ -2,11 +2,10 @@
 
 mod containers;
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-
 use containers::tar::header;
 use containers::{folder, open};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 const IMAGES: usize = 1_000_000;
 

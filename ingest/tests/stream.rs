@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
 use support::{golden, small_images};
 use tokengrid_ingest::{
     ImageViews, Limits, Orientation, Recipe, Source, SourceOptions, Stage, StreamConfig, ViewStream, Views, decode_rgb,

@@ -2,15 +2,14 @@
 
 mod support;
 
-use std::fs;
-use std::process::Command;
-use std::sync::Arc;
-use std::time::Duration;
-
 use flate2::Compression;
 use flate2::Crc;
 use flate2::write::ZlibEncoder;
+use std::fs;
 use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 use support::assert_same_pixels;
 use tokengrid_ingest::{
     DecodeError, Limits, Source, SourceOptions, Stage, StreamConfig, WholeStream, decode_rgb, decode_rgb_if,

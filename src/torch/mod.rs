@@ -23,10 +23,9 @@ mod weights;
 #[cfg(target_os = "linux")]
 mod working_folder;
 
+use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
 pub use cache::check::check;
 pub use cache::repair::repair;
-
-use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
 use std::error::Error;
 use tokengrid_cache::TokenCache;
 use tokengrid_eval::EvalError;

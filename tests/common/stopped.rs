@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-
 /// However busy the machine is, what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 

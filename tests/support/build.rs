@@ -8,11 +8,10 @@
 #[allow(dead_code, reason = "the library uses all of it")]
 mod formula;
 
-use std::path::{Path, PathBuf};
-use std::{env, fs, io::Read};
-
 use flate2::Crc;
 use flate2::read::GzDecoder;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io::Read};
 
 fn main() {
     let golden = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../fixtures/golden");

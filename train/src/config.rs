@@ -6,18 +6,16 @@
 mod reference;
 mod rules;
 
-pub use reference::{Reference, Rule};
-pub use rules::{AR, TOKENIZER};
-pub use toml::Value;
-
-pub(crate) use tokengrid_model::section;
-
 use crate::TrainError;
 use reference::Converted;
+pub use reference::{Reference, Rule};
+pub use rules::{AR, TOKENIZER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+pub(crate) use tokengrid_model::section;
 use toml::Table;
+pub use toml::Value;
 
 /// A whole configuration: sections with known keys, and named presets of the model.
 pub trait Config: Serialize + DeserializeOwned {

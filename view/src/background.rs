@@ -1,11 +1,10 @@
 //! Work that goes on while requests are answered: opening the cache, counting, verifying.
 
+use crate::reply::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-use crate::reply::panic_text;
 
 /// A value that is being made, with its progress.
 #[derive(Debug)]

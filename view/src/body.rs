@@ -3,15 +3,13 @@
 //! A list as a file may be far larger than a page. Its parts are made one at a time, each when the one before was sent: a slow
 //! client costs one part of memory, and no thread.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use http_body_util::Full;
-use hyper::body::{Body, Bytes, Frame, SizeHint};
-use tokio::task::JoinHandle;
-
 use crate::files::FilePlace;
 use crate::reply::Refusal;
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
 
 /// A part of a body, or why it could not be made.
 type Part = Result<Vec<u8>, Refusal>;

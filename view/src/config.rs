@@ -1,10 +1,8 @@
 //! What is shown, and where.
 
-use std::path::PathBuf;
-
-use tokengrid_ingest::Source;
-
 use crate::pictures::Decode;
+use std::path::PathBuf;
+use tokengrid_ingest::Source;
 
 /// A source of a cache's images.
 #[derive(Debug)]

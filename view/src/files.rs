@@ -3,10 +3,9 @@
 //! Each holds a part of its list in memory for as long as its client takes to read it. When there are too many, one whose client
 //! has stopped reading gives way to a new one, the one that stalled first.
 
+use crate::connections::Connection;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-
-use crate::connections::Connection;
 
 /// A client that took nothing for so long has stalled.
 const STALLED: Duration = Duration::from_secs(2);

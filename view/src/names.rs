@@ -4,9 +4,8 @@
 //! is made to stand for this machine's address (DNS rebinding). That name is then the request's host, so hosts are addresses,
 //! names that this machine gives itself, and names that the user allowed; never any other.
 
-use std::net::IpAddr;
-
 use hyper::header::{self, HeaderMap};
+use std::net::IpAddr;
 
 /// The names that requests may address.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-
 use tokengrid_cache::{FoundRows, RowFilter, TokenCache};
 
 /// What rows must have.

@@ -1,27 +1,5 @@
 //! HTTP: who may ask, and how answers go out. What is answered is in [`crate::api`].
 
-use std::convert::Infallible;
-use std::future::poll_fn;
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::time::Duration;
-
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
-
 use crate::api::{self, Lane};
 use crate::body::{PartByPart, Sent};
 use crate::config::ViewConfig;
@@ -32,6 +10,26 @@ use crate::names::{self, OwnNames};
 use crate::reply::{Content, Refusal, Reply, json};
 use crate::state::Shared;
 use crate::text::printable;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 /// Requests that are worked on at a time: the sum of the lanes, and some for what is quick and for lists as files.
 const WORKERS_MAX: usize = 48;

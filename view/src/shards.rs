@@ -1,14 +1,12 @@
 //! The cache's files while they are mapped: where rows lie in them, whether they are still as long as they were, and which
 //! row groups are known to be damaged.
 
+use crate::reply::{Refusal, with_causes};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
-
 use tokengrid_cache::{Manifest, TokenCache, VerifyReport};
-
-use crate::reply::{Refusal, with_causes};
 
 /// A shard by its place in the manifest, and a row group of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

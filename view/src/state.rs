@@ -1,15 +1,5 @@
 //! What all requests share: the cache, the work that goes on in the background, the pictures.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use tokengrid_cache::{
-    CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
-    inspect, verify,
-};
-
 use crate::background::{Background, State};
 use crate::config::ViewConfig;
 use crate::error::ViewError;
@@ -19,6 +9,14 @@ use crate::reply::{Refusal, with_causes};
 use crate::search::{Found, Wanted};
 use crate::shards::Shards;
 use crate::text::printable;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokengrid_cache::{
+    CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
+    inspect, verify,
+};
 
 /// How long a request waits for something that is being opened.
 const PATIENCE: Duration = Duration::from_secs(20);

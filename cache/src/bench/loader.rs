@@ -1,10 +1,5 @@
 //! How fast is it here: what `bench loader` measures.
 
-use std::hint::black_box;
-use std::sync::Arc;
-
-use serde::Serialize;
-
 use crate::bench::clock::Clock;
 use crate::bench::synthetic::noise;
 use crate::cancel;
@@ -14,6 +9,9 @@ use crate::format::pack::pack;
 use crate::read::cache::TokenCache;
 use crate::read::loader::{Loader, LoaderConfig};
 use crate::unpack::{kernel_name, unpack_i64};
+use serde::Serialize;
+use std::hint::black_box;
+use std::sync::Arc;
 
 /// Grids that one timing of the unpacking kernel unpacks.
 const KERNEL_GRIDS: usize = 200_000;

@@ -1,13 +1,12 @@
 //! Caches of random grids.
 
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::job::JobSpec;
 use crate::format::row::Row;
 use crate::permutation::mix;
 use crate::write::writer::{CacheWriter, OpenMode};
+use std::path::Path;
 
 pub(super) fn noise(value: u64, bits: u32) -> u32 {
     (mix(value) >> (64 - bits)) as u32

@@ -1,12 +1,11 @@
 //! A cache that is merged with others: its images, those in quarantine among them.
 
-use std::ops::Range;
-use std::path::PathBuf;
-
 use crate::error::CacheError;
 use crate::format::identity::JobIdentity;
 use crate::format::quarantine::{QuarantineReader, QuarantineRecord};
 use crate::read::cache::TokenCache;
+use std::ops::Range;
+use std::path::PathBuf;
 
 /// One cache to merge.
 #[derive(Clone, Debug, PartialEq, Eq)]

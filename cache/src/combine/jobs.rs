@@ -1,14 +1,12 @@
 //! The job of caches together, and in which field they do not fit.
 
-use std::collections::BTreeSet;
-
-use serde_json::Value;
-
 use crate::combine::input::{Input, same_quarantine};
 use crate::error::CacheError;
 use crate::format::identity::{JobIdentity, SourceInfo};
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The job of caches that follow each other, and for each of them the new number of each class.
 pub(super) fn joined_job(inputs: &[Input]) -> Result<(JobSpec, Vec<Vec<i32>>), CacheError> {

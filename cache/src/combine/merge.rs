@@ -1,8 +1,5 @@
 //! One cache out of several: parts of a data set, splits, or more views of the same images.
 
-use std::ops::Range;
-use std::path::Path;
-
 use crate::combine::input::{Input, MergeInput, Piece};
 use crate::combine::jobs::{joined_job, widened_job};
 use crate::combine::shared_keys::refuse_duplicates;
@@ -11,6 +8,8 @@ use crate::format::job::JobSpec;
 use crate::format::row::{Row, RowMeta};
 use crate::write::copy::CopyWriter;
 use crate::write::writer::{Finished, OpenMode};
+use std::ops::Range;
+use std::path::Path;
 
 /// Rows of all inputs together that a merge of views holds at a time.
 const MERGE_ROWS: usize = 16_384;

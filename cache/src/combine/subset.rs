@@ -1,15 +1,14 @@
 //! A smaller cache out of a larger one.
 
-use std::collections::HashSet;
-use std::ops::Range;
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
 use crate::read::cache::TokenCache;
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
+use std::collections::HashSet;
+use std::ops::Range;
+use std::path::Path;
 
 /// Which rows of a cache to take. Every condition that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! A cache as arrays, or as Parquet with lists.
 
-use std::path::Path;
-
 use crate::error::{CacheError, io_error};
 use crate::export::folder::{ExportFolder, NPY_FILES, PARQUET_FILE};
 use crate::export::list_writer::ListWriter;
@@ -9,6 +7,7 @@ use crate::format::identity::JobIdentity;
 use crate::npy::Header;
 use crate::read::cache::TokenCache;
 use crate::write::writer::OpenMode;
+use std::path::Path;
 
 /// Writes the rows of a cache to `out` as `tokens.npy` (int32, `[rows, H * W]`), `labels.npy` (int64, `[rows]`) and
 /// `keys.txt` (one line per row): what [`crate::import_npy`] reads. Rows are in the order of the cache, the views of an

@@ -2,20 +2,18 @@
 //!
 //! Arrays cannot say who made them, so a record beside them does: the hash of each file that an export wrote.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::{CacheError, io_error};
 use crate::files::atomic::{AtomicFile, is_temporary_name, write_atomically};
 use crate::files::lock::Lock;
 use crate::files::small::{list_names, read_at_most};
 use crate::format::names::{Name, list_ours};
 use crate::write::writer::OpenMode;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// The arrays of an export.
 pub(super) const NPY_FILES: [&str; 3] = ["tokens.npy", "labels.npy", "keys.txt"];

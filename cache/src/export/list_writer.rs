@@ -1,20 +1,18 @@
 //! Parquet files whose grids are lists of integers: any reader's Parquet, larger and slower than a shard.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
+use crate::error::CacheError;
+use crate::export::folder::Output;
+use crate::files::token_lists::{Columns, JOB_KEY};
+use crate::format::identity::JobIdentity;
+use crate::format::row::Row;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
-
-use crate::error::CacheError;
-use crate::export::folder::Output;
-use crate::files::token_lists::{Columns, JOB_KEY};
-use crate::format::identity::JobIdentity;
-use crate::format::row::Row;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Rows of a row group: 16 MB of 256-token grids.
 const GROUP_ROWS: usize = 16_384;

@@ -4,13 +4,12 @@
 //! from the final name, so that the next attempt takes over what a dead process left; they are short, whatever the length
 //! of the final name; and a lock on the temporary file keeps two processes that write the same name apart.
 
+use crate::files::disk::{is_same_file, sync_folder};
+use crate::format::hash::blake3_hex;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-
-use crate::files::disk::{is_same_file, sync_folder};
-use crate::format::hash::blake3_hex;
 
 /// Processes that may write one name at the same time; the last one to finish wins.
 const WRITERS_MAX: usize = 64;

@@ -1,10 +1,9 @@
 //! Locks between processes.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
-
 use crate::error::{CacheError, io_error};
 use crate::files::disk::is_same_file;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
 
 /// An exclusive advisory lock on a file, released when dropped (or when the process dies).
 #[derive(Debug)]

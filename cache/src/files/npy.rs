@@ -1,11 +1,10 @@
 //! `.npy` files of integers, streamed.
 
+use crate::error::{CacheError, io_error};
+use crate::npy::{Dtype, Header};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
-
-use crate::error::{CacheError, io_error};
-use crate::npy::{Dtype, Header};
 
 /// An array of integers that is read from its beginning to its end.
 pub(crate) struct NpyReader {

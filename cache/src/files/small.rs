@@ -1,12 +1,11 @@
 //! Small files and folders: read with a bound, listed, removed, made durable.
 
+use crate::error::{CacheError, io_error};
+use crate::files::disk::sync_folder;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::{fs, io};
-
-use crate::error::{CacheError, io_error};
-use crate::files::disk::sync_folder;
 
 /// Makes renames and creations in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), CacheError> {

@@ -1,12 +1,11 @@
 //! Files that get their final names when they are whole: of the cache itself, whose temporary names say which job they are of.
 
+use crate::error::{CacheError, io_error};
+use crate::files::small::sync_dir;
 use std::fs;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-
-use crate::error::{CacheError, io_error};
-use crate::files::small::sync_dir;
 
 /// A file under a temporary name. Dropped without [`TempFile::publish`], it is removed.
 pub(crate) struct TempFile {

@@ -1,9 +1,8 @@
 //! The shape of a token grid.
 
-use std::fmt;
-
 use crate::error::CacheError;
 use crate::format::pack::{TOKEN_BITS_MAX, packed_bytes};
+use std::fmt;
 
 /// The largest grid, in tokens (1024 x 1024): a bound on every size that is computed from a file.
 pub const GRID_TOKENS_MAX: usize = 1 << 20;

@@ -1,12 +1,10 @@
 //! What makes two jobs the same: who made the tokens, of what; and in which field two of them differ.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use crate::format::hash::blake3_hex;
 use crate::format::split::Split;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Who made the tokens. Everything that changes tokens belongs here: a cache is continued and accepted only where all
 /// of it is equal.

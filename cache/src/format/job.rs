@@ -1,13 +1,11 @@
 //! The job that writes a cache.
 
-use std::ops::Range;
-
-use serde_json::Value;
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::identity::{JobIdentity, SourceInfo, TokenizerInfo};
 use crate::format::split::{Split, check_splits};
+use serde_json::Value;
+use std::ops::Range;
 
 /// Rows of a full row group: 9.4 MB of 576-byte grids, the unit of loss when a job is killed.
 pub const DEFAULT_ROWS_PER_GROUP: usize = 16_384;
@@ -134,11 +132,10 @@ pub const VIEWS_MAX: u32 = 4096;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::format::identity::canonical_json;
     use crate::format::split::split_of;
+    use serde_json::json;
 
     fn job() -> JobSpec {
         let mut job = JobSpec::new(GridSpec { height: 16, width: 16, bits: 18 }, 1_281_167, 10);

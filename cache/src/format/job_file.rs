@@ -1,9 +1,5 @@
 //! The file that marks an unfinished job and says which.
 
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::files::small::read_at_most;
 use crate::files::temporary::write_atomically;
@@ -11,6 +7,8 @@ use crate::format::identity::JobIdentity;
 use crate::format::job::JobSpec;
 use crate::format::names::{Name, list_ours};
 use crate::format::schema::{FORMAT, FORMAT_VERSION};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A bound on what is read into memory: some 300,000 row groups.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 256 << 20;

@@ -1,11 +1,5 @@
 //! `manifest.json`: what a finished cache is made of. It is written last, by rename, and signs itself.
 
-use std::ops::Range;
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use crate::error::CacheError;
 use crate::files::small::{is_missing, read_at_most};
 use crate::format::grid::GridSpec;
@@ -18,6 +12,10 @@ use crate::format::names::MANIFEST_FILE;
 use crate::format::schema::{FORMAT, FORMAT_VERSION, SPLIT};
 use crate::format::signature::{check_signature, field_error};
 use crate::format::split::Split;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::ops::Range;
+use std::path::Path;
 
 /// A finished cache, as its `manifest.json` describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

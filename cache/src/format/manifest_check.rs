@@ -1,14 +1,13 @@
 //! Do the parts of a manifest fit each other.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::hash::ContentSum;
 use crate::format::manifest::{GroupEntry, Manifest, ShardEntry};
 use crate::format::signature::field_error;
 use crate::format::split::{check_splits, split_of};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 impl Manifest {
     /// Checks that the parts fit each other, so that later code may rely on them.

@@ -1,9 +1,8 @@
 //! The names of the files in a cache's folder.
 
-use std::path::{Path, PathBuf};
-
 use crate::error::CacheError;
 use crate::files::small::list_names;
+use std::path::{Path, PathBuf};
 
 /// Name of the manifest in a cache's folder.
 pub const MANIFEST_FILE: &str = "manifest.json";

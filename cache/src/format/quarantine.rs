@@ -1,15 +1,13 @@
 //! The list of inputs without rows, `quarantine.jsonl`: one JSON object a line, in the order of the source.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
-
 use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::manifest::{Manifest, QuarantineEntry};
 use crate::format::names::QUARANTINE_FILE;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 /// A longer line is refused. Only one line is in memory at a time.
 const LINE_BYTES_MAX: u64 = 512 << 20;

@@ -1,14 +1,12 @@
 //! The Parquet side of the format: columns, encodings, metadata keys.
 
-use std::sync::Arc;
-
+use crate::format::grid::GridSpec;
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
-
-use crate::format::grid::GridSpec;
+use std::sync::Arc;
 
 /// The version that this crate writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;

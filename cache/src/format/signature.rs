@@ -1,10 +1,9 @@
 //! The checksum of a manifest, which is its last field.
 
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::hash::blake3_hex;
 use crate::format::text::shown;
+use std::path::Path;
 
 /// The text must end in `"checksum": "<64 hex digits>"\n}\n`, and the digits be the hash of the text with zeros there.
 /// So every byte of the file counts, blanks included.

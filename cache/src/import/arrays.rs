@@ -1,7 +1,5 @@
 //! A cache out of arrays of `numpy`.
 
-use std::path::{Path, PathBuf};
-
 use crate::cancel;
 use crate::error::CacheError;
 use crate::files::npy::NpyReader;
@@ -10,6 +8,7 @@ use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, width_of};
 use crate::import::keys::Keys;
 use crate::write::writer::{Finished, OpenMode};
+use std::path::{Path, PathBuf};
 
 /// Imports `tokens` (`.npy` of integers, `[rows, H * W]`, `[images, views, H * W]` or `[rows, H, W]`) with `labels`
 /// (`[rows]` or `[images]`) and `keys` (a text file, one line a row or image); without, labels are -1 and keys numbers.

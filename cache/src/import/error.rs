@@ -1,8 +1,7 @@
 //! What does not fit in an input.
 
-use std::path::Path;
-
 use crate::error::CacheError;
+use std::path::Path;
 
 pub(super) fn import_error(
     path: &Path,

@@ -1,7 +1,5 @@
 //! The writer of an import, which checks what comes from elsewhere.
 
-use std::path::{Path, PathBuf};
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::identity::TokenizerInfo;
@@ -12,6 +10,7 @@ use crate::import::waiting_rows::{MISSING, OwnedRows};
 use crate::write::copy::CopyWriter;
 use crate::write::folder::identity_there;
 use crate::write::writer::OpenMode;
+use std::path::{Path, PathBuf};
 
 /// What arrays do not say about themselves.
 #[derive(Clone, Debug, Default, PartialEq)]

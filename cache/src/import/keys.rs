@@ -1,13 +1,12 @@
 //! Keys of rows or of images from a text file, a line each, read as they are needed.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-
 use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::row::KEY_BYTES_MAX;
 use crate::import::error::import_error;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 /// A key for every image.
 pub(super) struct Keys {

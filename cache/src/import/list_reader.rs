@@ -1,9 +1,9 @@
 //! Parquet files whose grids are lists of integers, of ours or of anybody else.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
+use crate::error::CacheError;
+use crate::files::token_lists::{Columns, JOB_KEY};
+use crate::format::identity::JobIdentity;
+use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -11,11 +11,9 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaD
 use parquet::file::properties::ReaderProperties;
 use parquet::file::reader::RowGroupReader;
 use parquet::file::serialized_reader::SerializedRowGroupReader;
-
-use crate::error::CacheError;
-use crate::files::token_lists::{Columns, JOB_KEY};
-use crate::format::identity::JobIdentity;
-use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A Parquet file with grids as lists, of ours or of anybody else.
 pub(super) struct ListReader {

@@ -1,7 +1,5 @@
 //! A cache out of Parquet files with lists of tokens.
 
-use std::path::{Path, PathBuf};
-
 use crate::cancel;
 use crate::error::CacheError;
 use crate::format::job::JobSpec;
@@ -10,6 +8,7 @@ use crate::import::importer::{ImportOptions, Importer, job_of, width_of};
 use crate::import::list_reader::ListReader;
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
+use std::path::{Path, PathBuf};
 
 /// Imports Parquet files with `tokens` as lists of integers; `label`, `key`, `view`, `crop_x`, `crop_y` and `flip` where
 /// they are there. A file that [`crate::export_parquet`] wrote gives the cache that it was written from, and `options`

@@ -1,10 +1,9 @@
 //! Rows of a Parquet file that wait for the rest of their image.
 
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::files::token_lists::Columns;
 use crate::import::error::import_error;
+use std::path::Path;
 
 /// A view that the file does not have: counted instead.
 pub(super) const MISSING: i64 = i64::MIN;

@@ -1,8 +1,7 @@
 //! Which images each class has.
 
-use std::ops::RangeInclusive;
-
 use crate::read::cache::TokenCache;
+use std::ops::RangeInclusive;
 
 /// The images of a cache by class: built in one pass over the labels, which are in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,14 +3,12 @@
 //! Images of a class usually lie in a folder of its name, and the folder is part of the key. Where a key has a folder that
 //! is called like a class of the cache, and the label is another class, one of the two is wrong.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::parallel;
 use crate::read::cache::TokenCache;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Conflicts that are listed; all are counted.
 const LISTED: usize = 10_000;

@@ -1,12 +1,11 @@
 //! Two caches, row by row: which rows only one of them has, and where labels, crops and tokens differ.
 
-use serde_json::Value;
-
 use crate::error::CacheError;
 use crate::inspect::diff_rows::Compare;
 use crate::inspect::differences::CacheDiff;
 use crate::inspect::matches::Matches;
 use crate::read::cache::TokenCache;
+use serde_json::Value;
 
 /// Rows of the first cache that are compared at a time. Where the rows of the second one are in another order, all of its
 /// columns are read once for each of these blocks, at about 24 bytes per row.

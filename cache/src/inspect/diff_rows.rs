@@ -1,14 +1,13 @@
 //! Pairs of images of two caches, row by row.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-
 use crate::cancel;
 use crate::error::CacheError;
 use crate::format::row::Crop;
 use crate::inspect::differences::{CacheDiff, RowDiff};
 use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub(super) struct Compare<'a> {
     caches: [&'a TokenCache; 2],

@@ -1,8 +1,7 @@
 //! Grids that occur more than once.
 
-use serde::{Deserialize, Serialize};
-
 use crate::inspect::stats::Duplicates;
+use serde::{Deserialize, Serialize};
 
 /// Pairs that statistics list.
 const LISTED_IN_STATS: usize = 20;

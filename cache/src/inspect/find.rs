@@ -1,13 +1,12 @@
 //! Rows by class, view, shard and a part of their key.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::error::CacheError;
 use crate::inspect::classes::ClassIndex;
 use crate::parallel;
 use crate::parallel::num_threads;
 use crate::read::cache::TokenCache;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Images that a thread takes at a time.
 const BLOCK_IMAGES: usize = 65_536;

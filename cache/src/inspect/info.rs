@@ -1,16 +1,14 @@
 //! What is in a cache, for people and scripts.
 
-use std::path::Path;
-
-use serde::Serialize;
-use serde_json::Value;
-
 use crate::error::CacheError;
 use crate::format::identity::{SourceInfo, TokenizerInfo};
 use crate::format::manifest::Manifest;
 use crate::format::margins::Margins;
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE};
 use crate::format::split::Split;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
 
 /// A summary of a cache, as `cache info --json` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

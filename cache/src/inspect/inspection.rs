@@ -1,9 +1,5 @@
 //! All figures of a cache, from one pass over all rows.
 
-use std::sync::atomic::AtomicBool;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::inspect::classes::ClassIndex;
 use crate::inspect::duplicates::SameGrid;
@@ -15,6 +11,8 @@ use crate::inspect::tally::NOWHERE;
 use crate::inspect::{conflicts, duplicates, near, pass};
 use crate::parallel::num_threads;
 use crate::read::cache::TokenCache;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::AtomicBool;
 
 /// Raised when the same cache would give other figures, or the file another form: older files are then made again.
 pub(super) const INSPECTION_VERSION: u32 = 1;

@@ -5,16 +5,14 @@
 //! places have a band in common with a probability of about 1 - (1 - p^3)^16: 0.88 for p = 0.5, 0.998 for p = 0.7. What
 //! is found that way is then compared token by token, so nothing is reported that is not so.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::parallel;
 use crate::permutation::{Permutation, derive_key, mix};
 use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Places of a grid that make a band.
 const BAND_PLACES: usize = 3;

@@ -5,9 +5,6 @@
 //! enough for a core's own cache. Grids are read by position into a buffer of the thread's own. A mapped file would count as this program's
 //! memory as far as it was touched, which here is all of it.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-
 use crate::error::CacheError;
 use crate::inspect::classes::ClassIndex;
 use crate::inspect::figures::distinct_and_entropy;
@@ -16,6 +13,8 @@ use crate::inspect::tally::Tally;
 use crate::parallel;
 use crate::permutation::mix;
 use crate::read::cache::TokenCache;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Rows that are read at a time.
 const BLOCK_ROWS: usize = 1024;

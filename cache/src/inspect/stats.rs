@@ -1,9 +1,8 @@
 //! What the tokens of a cache are like: use of the codebook, balance of the bits, classes, duplicates.
 
-use serde::{Deserialize, Serialize};
-
 use crate::inspect::conflicts::LabelConflicts;
 use crate::inspect::near::NearDuplicates;
+use serde::{Deserialize, Serialize};
 
 /// Statistics over all rows of a cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,14 +1,13 @@
 //! The inspection beside the cache: computed once, read from then on.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-
 use crate::error::CacheError;
 use crate::files::small::{list_names, read_at_most};
 use crate::files::temporary::write_atomically;
 use crate::inspect::inspection::{INSPECTION_VERSION, Inspection};
 use crate::read::cache::TokenCache;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 /// Name of the file in the cache's folder.
 pub const INSPECTION_FILE: &str = "inspect.json";

@@ -1,11 +1,5 @@
 //! Is every byte what was written?
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
-use serde::Serialize;
-
 use crate::error::{CacheError, io_error};
 use crate::files::small::list_names;
 use crate::format::manifest::{ByteRange, Manifest, ShardEntry};
@@ -13,6 +7,10 @@ use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE};
 use crate::parallel::num_threads;
 use crate::shard::open::Shard;
 use crate::{cancel, parallel};
+use serde::Serialize;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 /// Bytes read and hashed at a time.
 const CHUNK_BYTES: usize = 256 << 10;

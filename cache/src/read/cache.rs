@@ -1,13 +1,5 @@
 //! A finished cache, open for reading: validated as a whole before anything is mapped.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
@@ -15,6 +7,12 @@ use crate::read::row_index::{RowIndex, TokenGroup};
 use crate::shard::access::Access;
 use crate::shard::map;
 use crate::shard::open::Shard;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 /// A finished cache, open for reading; cheap to share between threads in an `Arc`.
 ///

@@ -1,7 +1,5 @@
 //! Everything about rows but their tokens, and whole images, in order.
 
-use std::ops::Range;
-
 use crate::error::CacheError;
 use crate::format::hash::ContentSum;
 use crate::format::row::{Crop, Row, RowMeta};
@@ -9,6 +7,7 @@ use crate::format::schema::TOKENS;
 use crate::parallel::num_threads;
 use crate::read::cache::TokenCache;
 use crate::{cancel, parallel};
+use std::ops::Range;
 
 /// Takes an image's number and rows: see [`TokenCache::visit_images`].
 pub type VisitImage<'a> = dyn FnMut(usize, &[Row<'_>]) -> Result<(), CacheError> + 'a;

@@ -1,12 +1,11 @@
 //! Grids straight from the map, or by position from the files.
 
-use std::fs::File;
-use std::ops::Range;
-use std::sync::{Arc, PoisonError};
-
 use crate::error::CacheError;
 use crate::read::cache::TokenCache;
 use crate::unpack::{unpack, unpack_factorized};
+use std::fs::File;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
 
 /// Files that stay open for reads by position; there may be thousands of shards.
 const OPEN_FILES_MAX: usize = 16;

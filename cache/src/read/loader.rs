@@ -1,14 +1,12 @@
 //! Batches in a true global shuffle, without a buffer, the same for any number of processes.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::permutation::{Permutation, derive_key, mix, shuffled_item};
 use crate::read::cache::TokenCache;
 use crate::unpack::Kernels;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Images whose places are computed at a time.
 const RUN_IMAGES: usize = 256;

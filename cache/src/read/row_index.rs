@@ -1,8 +1,7 @@
 //! Which row group a row is in.
 
-use std::ops::Range;
-
 use bytes::Bytes;
+use std::ops::Range;
 
 /// One row group's grids.
 pub(super) struct TokenGroup {

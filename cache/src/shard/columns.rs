@@ -1,14 +1,13 @@
 //! Decoding of the small columns (everything but the tokens, which are mapped).
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::serialized_reader::SerializedPageReader;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Reads rows `rows` of a required column of a row group with `num_rows` rows.
 ///

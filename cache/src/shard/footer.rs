@@ -1,12 +1,5 @@
 //! What a shard says about itself: the `tokengrid.*` entries of its Parquet footer.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use parquet::file::metadata::{FileMetaData, KeyValue};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::hash::ContentSum;
@@ -14,6 +7,11 @@ use crate::format::identity::JobIdentity;
 use crate::format::margins::Margins;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::schema::{FORMAT_VERSION, keys};
+use parquet::file::metadata::{FileMetaData, KeyValue};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The entries that differ from shard to shard, and those that must fit the cache.
 #[derive(Debug)]

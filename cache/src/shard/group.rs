@@ -1,9 +1,5 @@
 //! A row group in memory.
 
-use std::ops::Range;
-
-use parquet::data_type::ByteArray;
-
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::hash::ContentSum;
@@ -14,6 +10,8 @@ use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, row_hash};
 use crate::format::split::{Split, split_of};
 use crate::format::text::shown;
+use parquet::data_type::ByteArray;
+use std::ops::Range;
 
 /// Rows of whole, consecutive images on their way to (or from) a row group.
 #[derive(Debug, Default)]

@@ -1,10 +1,9 @@
 //! A file that is open only while it is read: a cache may have more shards than a process may have open files.
 
+use crate::error::{CacheError, io_error};
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use crate::error::{CacheError, io_error};
 
 /// A shard's file, which can be closed and opened again.
 pub(crate) struct Handle {

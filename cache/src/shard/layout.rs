@@ -1,17 +1,15 @@
 //! Where everything lies in a shard, checked against what the format allows.
 
-use std::ops::Range;
-use std::path::Path;
-
-use parquet::basic::{Compression, Type};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-
 use crate::error::{CacheError, io_error};
 use crate::format::schema::{COLUMNS, FLIP, GROUP_BYTES_MAX, KEY, SPLIT, TOKENS, keys};
 use crate::shard::footer::ShardFooter;
 use crate::shard::handle::Handle;
 use crate::shard::page_header::{DATA_PAGE, DataPageHeader, PLAIN};
 use crate::shard::tail::{MAGIC, read_at};
+use parquet::basic::{Compression, Type};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use std::ops::Range;
+use std::path::Path;
 
 /// The longest page header that is read: ours have about 20 bytes.
 const PAGE_HEADER_BYTES_MAX: u64 = 256;

@@ -4,9 +4,8 @@
 //! part is then a `SIGBUS`, of which nobody would know where it came from. All maps are therefore listed, so that a signal
 //! handler can tell which shard it was.
 
-use std::path::Path;
-
 use bytes::Bytes;
+use std::path::Path;
 
 /// What happens at the first read of a page that a mapped shard has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +58,13 @@ pub(crate) fn release(bytes: &[u8]) {
 
 #[cfg(unix)]
 mod imp {
+    use crate::shard::map::LostPages;
     use std::ffi::c_void;
     use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
     use std::ptr;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
     use std::sync::{Mutex, Once, PoisonError};
-
-    use crate::shard::map::LostPages;
 
     /// One entry of the list of maps. Entries are never freed, so that the handler can walk the list at any moment; one
     /// whose map is gone (`end` is 0) is used again for the same file.

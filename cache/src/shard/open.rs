@@ -1,14 +1,5 @@
 //! One shard file: opened, checked, loaded, described.
 
-use std::fs::File;
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use bytes::Bytes;
-use parquet::file::metadata::ParquetMetaData;
-
 use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
@@ -20,6 +11,13 @@ use crate::shard::handle::Handle;
 use crate::shard::layout::{GroupLayout, Unchecked};
 use crate::shard::map;
 use crate::shard::tail::{check_expected, check_footer, check_magic, read_at, read_metadata};
+use bytes::Bytes;
+use parquet::file::metadata::ParquetMetaData;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A shard whose footer was read and checked; its rows were not touched.
 pub(crate) struct Shard {

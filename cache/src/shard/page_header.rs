@@ -104,9 +104,8 @@ fn read_i32(rest: &mut &[u8]) -> Result<i32, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     /// type 0, sizes 9,437,184, values 16,384, PLAIN, level encodings RLE.
     const HEADER: [u8; 21] = [

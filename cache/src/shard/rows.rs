@@ -1,12 +1,5 @@
 //! The columns of a shard, read after their checksums were compared.
 
-use std::fs::File;
-use std::ops::Range;
-use std::sync::Arc;
-
-use bytes::Bytes;
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
-
 use crate::error::{CacheError, io_error};
 use crate::format::row::{CLASS_INDEX_MAX, Crop, RowMeta, row_hash};
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, SPLIT, TOKENS, VIEW};
@@ -15,6 +8,11 @@ use crate::shard::columns::read_column;
 use crate::shard::group::RowGroup;
 use crate::shard::open::Shard;
 use crate::unpack::unpack;
+use bytes::Bytes;
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
 
 impl Shard {
     /// The labels of rows `rows` of a group, after verifying the column.

@@ -1,15 +1,13 @@
 //! The end of a shard file: size, checksum, Parquet footer.
 
+use crate::error::{CacheError, io_error};
+use crate::format::hash::blake3_hex;
+use crate::format::manifest::ShardEntry;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use std::fs::File;
 use std::io;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-
-use crate::error::{CacheError, io_error};
-use crate::format::hash::blake3_hex;
-use crate::format::manifest::ShardEntry;
 
 /// Magic number at both ends of a Parquet file.
 pub(super) const MAGIC: &[u8; 4] = b"PAR1";

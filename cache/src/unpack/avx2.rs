@@ -1,11 +1,10 @@
 //! Eight tokens at a time with AVX2: one 256-bit register holds both halves of a group.
 
-use std::arch::x86_64::*;
-
 use super::halves::Halves;
 use super::kernels::{Kernels, kernel_table};
 use super::scalar;
 use crate::format::pack::TOKEN_BITS_MAX;
+use std::arch::x86_64::*;
 
 /// Only for a machine where [`is_available`] holds.
 pub(super) static KERNELS: [Kernels; TOKEN_BITS_MAX as usize] = kernel_table!(narrow, wide, split);

@@ -1,11 +1,10 @@
 //! Eight tokens at a time with NEON, which every AArch64 processor has: a 128-bit register for each half of a group.
 
-use std::arch::aarch64::*;
-
 use super::halves::Halves;
 use super::kernels::{Kernels, kernel_table};
 use super::scalar;
 use crate::format::pack::TOKEN_BITS_MAX;
+use std::arch::aarch64::*;
 
 pub(super) static KERNELS: [Kernels; TOKEN_BITS_MAX as usize] = kernel_table!(narrow, wide, split);
 

@@ -1,9 +1,8 @@
 //! Every kernel of this machine, and the scalar ones, against the definition, one bit at a time.
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::format::pack::pack;
+use proptest::prelude::*;
 
 fn pack_bitwise(tokens: &[u32], bits: u32) -> Vec<u8> {
     let mut out = vec![0u8; packed_bytes(tokens.len(), bits)];

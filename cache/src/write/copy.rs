@@ -1,8 +1,6 @@
 //! Rows that are copied from other files. A job that goes on must find the inputs that it began with: what an earlier run
 //! wrote is compared with what the inputs give, whatever their names.
 
-use std::path::{Path, PathBuf};
-
 use crate::error::CacheError;
 use crate::format::hash::ContentSum;
 use crate::format::job::JobSpec;
@@ -11,6 +9,7 @@ use crate::format::row::{Row, row_hash};
 use crate::format::split::split_of;
 use crate::shard::group::check_rows;
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
+use std::path::{Path, PathBuf};
 
 /// A writer that is given all images of its job, also those that are there already.
 ///

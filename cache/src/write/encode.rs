@@ -1,15 +1,5 @@
 //! Row groups to one shard file.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use parquet::data_type::{
-    BoolType, ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int32Type,
-};
-use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
-
 use crate::error::CacheError;
 use crate::files::temporary::TempFile;
 use crate::format::hash::{ContentSum, blake3_hex};
@@ -23,6 +13,14 @@ use crate::shard::access::Access;
 use crate::shard::footer::{GroupFooter, ShardFooter};
 use crate::shard::group::RowGroup;
 use crate::shard::open::Shard;
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DataType, FixedLenByteArray, FixedLenByteArrayType, Int32Type,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Grids that are handed to the encoder at a time: bounds its temporary copies.
 const ENCODE_BATCH_ROWS: usize = 1024;

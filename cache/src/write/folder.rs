@@ -1,10 +1,5 @@
 //! What a folder is, and whose.
 
-use std::fs;
-use std::path::Path;
-
-use serde::Deserialize;
-
 use crate::error::{CacheError, io_error};
 use crate::files::atomic::is_temporary_name;
 use crate::files::lock::Lock;
@@ -16,6 +11,9 @@ use crate::format::job_file::{JobFile, MANIFEST_BYTES_MAX, read_job, write_job};
 use crate::format::manifest::Manifest;
 use crate::format::names::{Name, list_ours, parse_name};
 use crate::format::schema::FORMAT;
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
 
 /// Locks that a writer holds: nobody else writes for its rank.
 pub(super) struct Claim {

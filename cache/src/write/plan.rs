@@ -1,10 +1,9 @@
 //! What a job will come to, before anything is written.
 
-use serde::Serialize;
-
 use crate::error::CacheError;
 use crate::format::job::JobSpec;
 use crate::write::writer::GROUP_PAYLOAD_BYTES_MAX;
+use serde::Serialize;
 
 /// What a job writes and needs. Rows and files are exact when no image turns out to be bad; bytes are within one percent
 /// for jobs of at least a full row group.

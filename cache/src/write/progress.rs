@@ -1,11 +1,10 @@
 //! How far an unfinished job is, from the files that are there.
 
-use std::path::Path;
-
 use crate::format::job::JobSpec;
 use crate::format::manifest::Manifest;
 use crate::format::names::{Name, list_ours};
 use crate::shard::open::Shard;
+use std::path::Path;
 
 /// Images (encoded or quarantined) of all ranks of `job` that are durable in `dir`; 0 for a folder that has none of this job.
 /// Only footers are read: what is damaged is noticed when the job goes on.

@@ -1,9 +1,5 @@
 //! The end of a rank, and of the job.
 
-use std::fs;
-
-use serde::{Deserialize, Serialize};
-
 use crate::error::CacheError;
 use crate::files::lock::Lock;
 use crate::files::small::{is_missing, read_at_most};
@@ -14,6 +10,8 @@ use crate::format::names::{MANIFEST_FILE, Name};
 use crate::format::quarantine::{QuarantineRecord, quarantine_list};
 use crate::write::folder::remove_leftovers;
 use crate::write::writer::{CacheWriter, Finished};
+use serde::{Deserialize, Serialize};
+use std::fs;
 
 /// The done-marker of a rank: its shards are final.
 #[derive(Serialize, Deserialize)]

@@ -1,13 +1,12 @@
 //! A cache that is no longer wanted.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use crate::error::{CacheError, io_error};
 use crate::files::small::{list_names, remove_if_present, sync_dir};
 use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE, is_leftover};
 use crate::inspect::store::{INSPECTION_FILE, is_temporary_inspection};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Removes the finished cache in `dir`: the files that its manifest lists, and what this crate keeps beside them. Whatever
 /// else lies there moves to the folder `rest`, where nothing is replaced.

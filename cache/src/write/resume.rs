@@ -1,7 +1,5 @@
 //! Picking up what an earlier run of the same rank left behind.
 
-use std::collections::BTreeSet;
-
 use crate::error::CacheError;
 use crate::files::small::remove_if_present;
 use crate::format::manifest::ShardEntry;
@@ -10,6 +8,7 @@ use crate::shard::access::Access;
 use crate::shard::group::RowGroup;
 use crate::shard::open::Shard;
 use crate::write::writer::CacheWriter;
+use std::collections::BTreeSet;
 
 impl CacheWriter {
     /// Verifies and adopts the finished shards and parts of this rank, and removes its temporary files.

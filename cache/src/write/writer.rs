@@ -1,9 +1,5 @@
 //! A rank at work: rows to row groups to shards.
 
-use std::fmt;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-
 use crate::error::CacheError;
 use crate::files::lock::Lock;
 use crate::files::small::remove_if_present;
@@ -20,6 +16,9 @@ use crate::format::split::split_of;
 use crate::shard::group::{RowGroup, check_rows};
 use crate::write::encode::ShardSpec;
 use crate::write::folder;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// Tokens and keys of a row group stay below this, which leaves room for the other columns.
 pub(crate) const GROUP_PAYLOAD_BYTES_MAX: usize = GROUP_BYTES_MAX - (4 << 20);

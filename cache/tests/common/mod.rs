@@ -1,10 +1,9 @@
 //! Small caches with known contents.
 #![allow(dead_code)] // every test file uses its own part of this
 
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde_json::json;
 use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, Row, TokenizerInfo};
 
 /// Images of the small job that are in quarantine.

@@ -8,9 +8,8 @@ mod input;
 mod layers;
 mod layout;
 
-pub use input::Protocol;
-
 use crate::EvalError;
+pub use input::Protocol;
 use layers::Block;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

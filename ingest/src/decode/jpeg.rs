@@ -19,16 +19,14 @@
 //! libjpeg has its inverse DCT twice, in SIMD code and in C. They agree on sound files; [`jpeg_simd`] says where they do
 //! not, and which one is at work.
 
-use std::ffi::{CStr, c_char, c_int, c_uint};
-use std::ptr::{self, NonNull};
-
-// Links libjpeg, which only the C shim calls.
-use mozjpeg_sys as _;
-
 use super::gate::Gate;
 use super::window::Picture;
 use super::{DecodeError, Format, JpegEntropy, RgbImage, jpeg_scans, reserve};
 use crate::resample::Region;
+// Links libjpeg, which only the C shim calls.
+use mozjpeg_sys as _;
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::ptr::{self, NonNull};
 
 /// The opaque C object.
 #[repr(C)]

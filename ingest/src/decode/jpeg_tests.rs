@@ -1,10 +1,9 @@
 //! The fast way against libjpeg alone: the same pixels, warnings and verdicts, for sound files and for damaged ones.
 
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
-use proptest::prelude::*;
-
 use super::super::{Limits, jpeg_segments};
 use super::*;
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use proptest::prelude::*;
 
 /// A JPEG file to be made.
 #[derive(Debug, Clone)]

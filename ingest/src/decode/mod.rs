@@ -31,16 +31,14 @@ mod png_text;
 mod webp;
 mod window;
 
-use std::any::Any;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use crate::memory::{Claim, Turn};
 pub use exif::exif_orientation;
 use gate::Gate;
 pub use jpeg::jpeg_simd;
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use window::{Picture, decode_window_into};
-
-use crate::memory::{Claim, Turn};
 
 /// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
 pub const MAX_PIXELS: u64 = 178_956_970;

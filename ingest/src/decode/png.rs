@@ -7,13 +7,12 @@
 //! Warnings count what a strict reader would refuse in an accepted file: a wrong checksum of image data, image data that
 //! stops between two rows, and a file that does not end with IEND.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
-
 use super::gate::Gate;
 use super::png_chunks::{Chunks, broken, truncated};
 use super::png_header::Header;
 use super::png_rows::{Layout, Rows};
 use super::{DecodeError, RgbImage};
+use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 /// Compressed bytes given to inflate at a time: Pillow's block size. It shows in one place only: an Adler-32 in the block
 /// after the one that completes the picture is not looked at.

@@ -1,9 +1,8 @@
 //! The chunks of a PNG file, read with Pillow's tolerances.
 
-use flate2::Crc;
-
 use super::bytes::u32_be;
 use super::{DecodeError, Format};
+use flate2::Crc;
 
 pub(super) const SIGNATURE_BYTES: usize = 8;
 

@@ -1,9 +1,8 @@
 //! The texts of a PNG file: chunks tEXt, zTXt and iTXt. Pillow's bounds on what they inflate to decide whether a file is good.
 
-use flate2::{Decompress, FlushDecompress, Status};
-
 use super::DecodeError;
 use super::png_chunks::broken;
+use flate2::{Decompress, FlushDecompress, Status};
 
 /// Most bytes that one compressed text or profile may inflate to.
 const MAX_INFLATED_BYTES: usize = 1 << 20;

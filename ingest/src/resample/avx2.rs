@@ -1,10 +1,9 @@
 //! The kernels with AVX2. How they are exact: see `packed`.
 
-use std::arch::x86_64::*;
-
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
 use super::packed::{self, Across, Down, LOW_BITS, Step};
 use super::scalar;
+use std::arch::x86_64::*;
 
 /// Rows that the horizontal kernel works on at once, sharing the loads of weights.
 pub(crate) const ROWS: usize = 4;

@@ -17,10 +17,9 @@ mod sse41;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
-
 use crate::decode::RgbImage;
 use coefficients::{Coefficients, source_range};
+use std::ops::Range;
 
 /// A set of kernels. All give the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

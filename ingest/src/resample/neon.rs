@@ -1,9 +1,8 @@
 //! The kernels with NEON: weights of 32 bits, multiplied and added to 32 bits, as the scalar kernels do it.
 
-use std::arch::aarch64::*;
-
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
 use super::scalar;
+use std::arch::aarch64::*;
 
 /// Bytes of a pixel's load: one too many.
 const LOAD_BYTES: usize = 4;

@@ -1,10 +1,9 @@
 //! The kernels with SSE4.1. How they are exact: see `packed`.
 
-use std::arch::x86_64::*;
-
 use super::coefficients::{Coefficients, FRACTION_BITS, HALF};
 use super::packed::{self, Across, Down, LOW_BITS, Step};
 use super::scalar;
+use std::arch::x86_64::*;
 
 /// Bytes of a step of the vertical kernel.
 const STEP_BYTES: usize = 16;

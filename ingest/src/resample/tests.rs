@@ -1,8 +1,7 @@
 //! The kernels against each other, and against the definition written down once more without any of their tricks.
 
-use proptest::prelude::*;
-
 use super::*;
+use proptest::prelude::*;
 
 fn noise(width: u32, height: u32, seed: u64) -> RgbImage {
     let mut state = seed | 1;

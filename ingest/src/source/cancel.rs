@@ -1,8 +1,7 @@
 //! Listing that ends when the program is asked to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use crate::error::IngestError;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Looked at between files, headers and pages: a listing of a network file system may take an hour.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,9 @@
 //! Classes of containers: by folders in keys, or by labels that the container carries.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-
 use super::splits;
 use super::table::Table;
 use super::text::count;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A folder that may be a class, and where its images lie. It is a class if it holds any: what a container without entries for
 /// folders carries of a folder are its images, and the same images have the same labels whatever holds them.

@@ -1,9 +1,5 @@
 //! What is at a path: told from what it is, from how a file begins, and last from its name.
 
-use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
 use super::cancel::Cancel;
 use super::files::open_regular;
 use super::options::Columns;
@@ -13,6 +9,9 @@ use super::tree::Tree;
 use super::{Contents, SourceOptions, has_extension, list, parquet, pattern, tar, tree};
 use crate::decode::Format;
 use crate::error::IngestError;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// Kinds of files that hold images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,10 @@
 //! The files of a container, read by position from many threads at once.
 
+use super::MAX_FILE_BYTES;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-
-use super::MAX_FILE_BYTES;
 
 /// Most files held open. More are opened each time that they are read, as files in a folder are: a thousand shards would not
 /// fit into the usual limit of 1024 open files.

@@ -4,9 +4,8 @@
 //! the ranks of all names, compared as bytes, and the names are the classes. Numbers beside names are refused, and so are
 //! numbers that can be no class.
 
-use std::collections::{BTreeSet, HashMap};
-
 use super::table::Table;
+use std::collections::{BTreeSet, HashMap};
 
 /// Longest name of a class, in bytes, and the most names. More is a caption, or damage.
 const MAX_NAME_BYTES: usize = 255;

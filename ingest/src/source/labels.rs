@@ -1,9 +1,5 @@
 //! Label files: classes that replace those of a source.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::path::Path;
-
 use super::classes::{classes_by_label, is_labelled_by_folder};
 use super::imagenet::is_wnid;
 use super::keys::file_name;
@@ -11,6 +7,9 @@ use super::table::Table;
 use super::text::{count, without_bom};
 use super::{Contents, is_image_name};
 use crate::error::IngestError;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
 
 /// Class indices are below this: beyond any data set, and small enough for a table of all classes.
 const MAX_LISTED_CLASSES: usize = 1 << 20;

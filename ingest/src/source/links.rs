@@ -1,11 +1,10 @@
 //! Folders that links lead to: each is walked once, whatever leads there.
 
+use super::keys::is_hidden;
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use super::keys::is_hidden;
 
 /// Which folders behind links were taken. Folders that are reached without a link need no note: they are in no circle.
 #[derive(Debug)]

@@ -1,17 +1,16 @@
 //! A text file that lists images, one a line.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
-
 use super::cancel::Cancel;
 use super::keys::key_part;
 use super::select::Collector;
 use super::text::without_bom;
 use super::{Contents, SourceOptions};
 use crate::error::IngestError;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Contents, IngestError> {
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;

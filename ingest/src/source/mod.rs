@@ -45,17 +45,16 @@ mod tar;
 mod text;
 mod tree;
 
-use std::collections::BTreeSet;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-
 use crate::error::IngestError;
 use cancel::Cancel;
 use files::{FileSet, read_file, too_large};
 pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
 pub use links::lies_in;
 pub use options::SourceOptions;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use table::Table;
 pub(crate) use text::count;
 

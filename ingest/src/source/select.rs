@@ -1,11 +1,10 @@
 //! What is left out of a source: images that options name, and those beyond a limit.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-
 use super::keys::file_name;
 use super::table::Table;
 use super::{Contents, Source, SourceOptions};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 impl Contents {
     /// Leaves out what the options say.

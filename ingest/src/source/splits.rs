@@ -1,8 +1,7 @@
 //! Folders and files that are the parts of a data set (`train`, `val2017`, `test-dev`), and not classes.
 
-use std::collections::BTreeMap;
-
 use super::classes::ClassFolder;
+use std::collections::BTreeMap;
 
 /// Parts that a name may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

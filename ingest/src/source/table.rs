@@ -1,10 +1,9 @@
 //! The rows of a source: one for each image, and one for each place of a container that cannot be read.
 
+use super::keys::{KeyTable, compare};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-use super::keys::{KeyTable, compare};
 
 /// Where an image lies in a container. Sixteen bytes: there may be millions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,10 +1,5 @@
 //! Folders: with class folders in them, or flat.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use super::cancel::Cancel;
 use super::classes::{ClassFolder, doubts};
 use super::containers::is_container_name;
@@ -14,6 +9,10 @@ use super::select::Collector;
 use super::text::count;
 use super::{Contents, SourceOptions, is_image_name, splits};
 use crate::error::IngestError;
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Folders deeper than this are a mistake.
 const MAX_DEPTH: usize = 64;

@@ -3,9 +3,6 @@
 //! Which place a view has depends on its image's number in the order only: the views of image i are the places
 //! `i * num_views` and following, counted through all batches. A bad image leaves its places black.
 
-use std::fmt;
-use std::sync::Arc;
-
 use super::StreamConfig;
 use super::loader::Loader;
 use super::ordered::{Claims, Ordered, Work};
@@ -14,6 +11,8 @@ use crate::error::Bad;
 use crate::recipe::Recipe;
 use crate::source::Source;
 use crate::stages::{StageCounters, StageTimes};
+use std::fmt;
+use std::sync::Arc;
 
 /// An image of which a batch has places.
 #[derive(Debug, Clone)]

@@ -1,8 +1,5 @@
 //! One image from its file to its crops, with buffers that are used again for the next.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-
 use crate::crop::{Cutter, View, ViewError};
 use crate::decode::{DecodeError, Limits, Picture, decode_window_into, exif_orientation, panic_text};
 use crate::error::{Bad, Stage};
@@ -12,6 +9,8 @@ use crate::recipe::{Orientation, Recipe};
 use crate::resample::Plane;
 use crate::source::Source;
 use crate::stages::StageCounters;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A file of more bytes claims memory before it is read: for itself, and for any picture that may be in it. Others claim when
 /// the size of the picture is known, and nobody waits for memory with more than this.

@@ -10,21 +10,19 @@ mod ordered;
 mod slabs;
 mod whole;
 
-use std::sync::Arc;
-use std::thread;
-
-pub use batch::{BatchImage, BatchPlace, BatchStream, ViewBatch};
-pub use loader::views_of_file;
-pub use whole::{AcceptSize, WholeImage, WholeStream};
-
 use crate::crop::View;
 use crate::decode::Limits;
 use crate::error::Bad;
 use crate::recipe::Recipe;
 use crate::source::Source;
 use crate::stages::{StageCounters, StageTimes};
+pub use batch::{BatchImage, BatchPlace, BatchStream, ViewBatch};
+pub use loader::views_of_file;
 use loader::{Loader, internal_error};
 use ordered::{Claims, Ordered, Work};
+use std::sync::Arc;
+use std::thread;
+pub use whole::{AcceptSize, WholeImage, WholeStream};
 
 /// An image of the stream: its views, or why there are none.
 #[derive(Debug, Clone)]

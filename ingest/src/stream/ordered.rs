@@ -4,14 +4,13 @@
 //! claimed ones are undelivered, so at most that many results exist at any moment, finished or being worked on. The position
 //! that the consumer waits for was claimed before all later ones, so a full house always contains it: nothing can deadlock.
 
+use crate::stages::StageCounters;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
-
-use crate::stages::StageCounters;
 
 /// One thread's tools.
 pub(super) trait Work: Send + 'static {

@@ -1,11 +1,9 @@
 //! Memory for batches: one slab each, handed out view by view, put together again without a copy, and used again.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use bytes::BytesMut;
-
 use super::batch::{BatchImage, BatchPlace};
 use crate::crop::Place;
+use bytes::BytesMut;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One view's part of a slab, on its way from claim to batch.
 #[derive(Debug)]

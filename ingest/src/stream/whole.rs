@@ -1,8 +1,5 @@
 //! Whole pictures in order, decoded ahead of the consumer within the memory budget.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-
 use super::loader::LARGE_FILE_BYTES;
 use super::ordered::{Claims, Ordered, Work};
 use super::{StreamConfig, internal_error};
@@ -11,6 +8,8 @@ use crate::error::{Bad, Stage};
 use crate::memory::{Claim, Turn, Turns};
 use crate::source::Source;
 use crate::stages::StageCounters;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// A whole picture of a source, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]

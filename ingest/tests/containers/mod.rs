@@ -7,7 +7,6 @@ pub mod tar;
 
 use std::fs;
 use std::path::Path;
-
 use tempfile::TempDir;
 use tokengrid_ingest::{Source, SourceOptions};
 

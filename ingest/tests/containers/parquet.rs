@@ -1,15 +1,14 @@
 //! Parquet files in the layout of Hugging Face's `imagenet-1k`.
 
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
-
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A row: bytes, path and label, each perhaps null.
 pub type Row = (Option<Vec<u8>>, Option<String>, Option<i64>);

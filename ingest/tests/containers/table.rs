@@ -1,14 +1,13 @@
 //! Parquet files of any columns.
 
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
-
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
 /// The values of a column, each perhaps null.
 pub enum Values {

@@ -1,9 +1,8 @@
 //! All files of the corpus, and the damage that suits every format.
 
+use crate::{bitmap_files, gif_files, jpeg_files, other_files, png_files, webp_files};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use crate::{bitmap_files, gif_files, jpeg_files, other_files, png_files, webp_files};
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 

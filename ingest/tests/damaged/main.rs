@@ -11,12 +11,11 @@ mod other_files;
 mod png_files;
 mod webp_files;
 
-use std::collections::BTreeMap;
-use std::process::Command;
-
 use corpus::{corpus, fixtures};
 use flate2::Crc;
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::process::Command;
 use tokengrid_ingest::{Limits, decode_rgb, exif_orientation, jpeg_simd};
 
 /// Files whose verdict is not Pillow's, each for a reason.

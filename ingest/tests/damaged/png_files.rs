@@ -1,11 +1,9 @@
 //! PNG: checksums, lengths, palettes, animation and bombs.
 
-use std::io::Write;
-
+use crate::corpus::{Files, seed};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-
-use crate::corpus::{Files, seed};
+use std::io::Write;
 
 const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 

@@ -1,12 +1,11 @@
 //! Shared by the tests: the golden images, and files to try things on.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use serde_json::Value;
 use tempfile::TempDir;
 use tokengrid_ingest::{RgbImage, Source, SourceOptions};
 

@@ -5,13 +5,12 @@
 //! needs them. Each element of `c` is a sum over k in ascending order, slice by slice, with fused multiplication: its bits do
 //! not depend on the number of threads or the width of the vectors.
 
+pub use super::panels::Factor;
 use super::panels::{Slice, copy, pack_panel};
 use super::threads::{Pieces, for_each};
 use super::tile::{At, PANEL, Place, ROWS_MAX, Strip, tile};
 use crate::kernels::simd::{Kernel, Level, Simd};
 use std::cell::Cell;
-
-pub use super::panels::Factor;
 
 /// Most of k that is multiplied at once: a panel then stays in the second-level cache.
 const DEPTH: usize = 512;

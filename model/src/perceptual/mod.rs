@@ -8,10 +8,9 @@
 mod backbone;
 mod files;
 
-pub use backbone::Backbone;
-
 use crate::ModelError;
 use crate::Params;
+pub use backbone::Backbone;
 use backbone::{ConvSpec, conv_name, tap_name};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

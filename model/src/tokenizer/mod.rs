@@ -8,14 +8,13 @@ mod encoder;
 mod formula;
 mod pictures;
 
+use crate::weights::{Params, Variant, Weights};
+use crate::{ModelError, lfq};
 pub use architecture::Architecture;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use formula::{formula_params, formula_pixels};
 pub use pictures::{Pass, decode, pass, tokens_tensor};
-
-use crate::weights::{Params, Variant, Weights};
-use crate::{ModelError, lfq};
 use tch::{Device, Kind, Tensor};
 
 /// Encoder, decoder and the architecture that they share. Parameters are shared, not copied, by clones of the tensors.

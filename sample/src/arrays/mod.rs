@@ -9,9 +9,8 @@ mod read;
 mod write;
 
 pub use read::{ArrayReader, Element, Npz};
-pub use write::{Dtype, NamedArray, NpzImages, npy, write_npy, write_npz};
-
 use std::path::PathBuf;
+pub use write::{Dtype, NamedArray, NpzImages, npy, write_npy, write_npz};
 
 /// What can go wrong with a NumPy file.
 #[derive(Debug, thiserror::Error)]

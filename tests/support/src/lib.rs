@@ -8,13 +8,11 @@ mod torch_environment;
 pub mod torch_save;
 
 pub use alone::is_alone;
+pub use formula::{formula, stream};
 pub use skip::{python_with, skip, skip_anywhere};
-pub use torch_environment::torch_environment;
-
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-pub use formula::{formula, stream};
+pub use torch_environment::torch_environment;
 
 /// A file of `tests/fixtures/golden`; one that is compressed there was unpacked by the build script.
 pub fn golden(name: &str) -> PathBuf {

@@ -19,23 +19,21 @@ mod pass;
 mod report;
 mod writer;
 
+use crate::TokenizeError;
 pub use assemble::{EncodedImage, EncodedView};
+use crossbeam::channel::bounded;
 pub use drift::Drift;
 pub use encode::{Encoding, Tokens, ViewEncoder};
-pub use report::{Outcome, Progress};
-
-use crate::TokenizeError;
-use crossbeam::channel::bounded;
 use report::Counters;
+pub use report::{Outcome, Progress};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo};
 use tokengrid_ingest::{BadCounter, BadPolicy, Limits, Recipe, Source};
-use tokengrid_model::{ModelError, Runtime, Tokenizer};
-
 use tokengrid_model::weights::tensors_fingerprint;
+use tokengrid_model::{ModelError, Runtime, Tokenizer};
 
 /// Encoded images that may wait for the writer.
 const WRITER_QUEUE: usize = 64;

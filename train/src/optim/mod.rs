@@ -15,14 +15,13 @@ mod gradients;
 mod shard;
 mod update;
 
-pub use ema::Ema;
-pub use gradients::Gradients;
-pub use shard::{Moments, Shard};
-
 use crate::TrainError;
 use crate::processes::OneProcess;
 use crate::run::save_safetensors;
+pub use ema::Ema;
+pub use gradients::Gradients;
 use serde::{Deserialize, Serialize};
+pub use shard::{Moments, Shard};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

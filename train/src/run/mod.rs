@@ -22,17 +22,15 @@ mod metrics;
 mod shared;
 mod spikes;
 
+use crate::TrainError;
+use crate::config::{Config, first_difference, recorded, to_toml};
 pub use best::{Best, Criterion};
+pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
 pub use logger::Loggers;
 pub use metrics::{Metrics, read_metrics};
-pub use spikes::SpikeWatch;
-
-pub(crate) use checkpoint::write_atomically;
 pub(crate) use shared::{open_folder, share_state};
-
-use crate::TrainError;
-use crate::config::{Config, first_difference, recorded, to_toml};
+pub use spikes::SpikeWatch;
 use std::path::{Path, PathBuf};
 
 /// Name of the resolved configuration in a run's folder.

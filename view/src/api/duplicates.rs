@@ -1,16 +1,14 @@
 //! Rows that are another's, nearly another's, or in the wrong class.
 
-use std::ops::Range;
-use std::sync::Arc;
-
-use serde_json::{Value, json};
-
 use super::rows::entry;
 use super::{Kind, expect_list, is_csv, list};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal};
 use crate::state::Shared;
 use crate::text::cut;
+use serde_json::{Value, json};
+use std::ops::Range;
+use std::sync::Arc;
 
 const DUPLICATES: Kind = Kind { name: "duplicates", columns: &["first", "first_key", "key", "row", "same_image"] };
 const NEAR_DUPLICATES: Kind =

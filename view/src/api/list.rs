@@ -1,12 +1,10 @@
 //! Lists: a part of one as JSON, or all of it as a file.
 
-use std::ops::Range;
-
-use serde_json::{Value, json};
-
 use crate::csv;
 use crate::query::{BadRequest, Page, Query};
 use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, whole};
+use serde_json::{Value, json};
+use std::ops::Range;
 
 /// Items of a list at a time.
 const LIMIT: usize = 100;

@@ -16,19 +16,17 @@ mod picture;
 mod rows;
 mod statistics;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use hyper::{Method, StatusCode};
-use serde_json::json;
-
 use self::list::{Kind, expect_list, is_csv, list};
 use crate::assets;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, Reply, json as json_reply, panic_text};
 use crate::state::Shared;
 use crate::text::printable;
+use hyper::{Method, StatusCode};
+use serde_json::json;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// What a request needs, and so with how many others it shares the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

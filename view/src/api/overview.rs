@@ -1,18 +1,16 @@
 //! The cache as a whole: what the manifest says, whether it is whole, what was left out.
 
-use std::cell::RefCell;
-use std::ops::Range;
-use std::sync::Arc;
-
-use serde_json::{Value, json};
-use tokengrid_cache::{QuarantineReader, QuarantineRecord, Split, VerifyReport};
-
 use super::{Kind, expect_list, list};
 use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, json as json_reply};
 use crate::state::Shared;
 use crate::text::cut;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+use tokengrid_cache::{QuarantineReader, QuarantineRecord, Split, VerifyReport};
 
 const QUARANTINE: Kind = Kind { name: "quarantine", columns: &["index", "key", "reason", "stage"] };
 

@@ -10,16 +10,14 @@
 //! | `/picture/class/LABEL.png` | the mean of a class |
 //! | `/picture/compare/ROW` | how well the two agree, as JSON |
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use serde_json::json;
-
 use super::{missing, row_number, statistics};
 use crate::pictures::Picture;
 use crate::query::{Query, number};
 use crate::reply::{Answer, Refusal, json as json_reply, png};
 use crate::state::Shared;
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Rows that a mean picture is made of.
 pub(super) const MEAN_ROWS: usize = 16;

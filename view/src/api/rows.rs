@@ -1,11 +1,5 @@
 //! Rows: many by a filter, or one with all that is known of it.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use serde_json::{Value, json};
-use tokengrid_cache::{RowFilter, RowMeta};
-
 use super::{row_number, statistics};
 use crate::background::State;
 use crate::query::{BadRequest, Query};
@@ -13,6 +7,10 @@ use crate::reply::{Answer, Refusal, json as json_reply};
 use crate::search::Wanted;
 use crate::state::Shared;
 use crate::text::{cut, printable};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokengrid_cache::{RowFilter, RowMeta};
 
 /// Rows of one answer.
 const ROWS: usize = 60;

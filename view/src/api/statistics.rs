@@ -1,12 +1,5 @@
 //! What was counted over all rows.
 
-use std::cmp::Reverse;
-use std::ops::Range;
-use std::sync::Arc;
-
-use serde_json::{Value, json};
-use tokengrid_cache::{ClassRows, Inspection};
-
 use super::overview::progress;
 use super::{Kind, expect_list, list};
 use crate::background::State;
@@ -14,6 +7,11 @@ use crate::query::Query;
 use crate::reply::{Answer, Refusal, json as json_reply};
 use crate::state::Shared;
 use crate::text::cut;
+use serde_json::{Value, json};
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::Arc;
+use tokengrid_cache::{ClassRows, Inspection};
 
 const CODES: Kind = Kind { name: "codes", columns: &["code", "count", "position", "row"] };
 const CLASSES: Kind =

@@ -1,14 +1,13 @@
 //! Tokens to pictures, on one thread: a decoder has all cores to itself, and its tensors stay where they are.
 
+use super::Picture;
+use super::recent::Recent;
+use crate::reply::{Refusal, panic_text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-
-use super::Picture;
-use super::recent::Recent;
-use crate::reply::{Refusal, panic_text};
 
 /// Pictures that wait for the decoder; later requests are refused, to be repeated.
 const QUEUE: usize = 256;

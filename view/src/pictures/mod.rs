@@ -7,7 +7,6 @@ mod source;
 
 pub use decoding::{Decode, Decoding};
 pub use source::SourceImages;
-
 use tokengrid_ingest::{PngSize, write_png};
 
 /// An RGB picture, row-major.

@@ -1,15 +1,13 @@
 //! Where a cache's images lie in its sources: one, one for each split, or those of the parts that were merged.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::OnceLock;
-
-use tokengrid_cache::{Manifest, QuarantineReader, Split};
-use tokengrid_ingest::Source;
-
 use crate::config::NamedSource;
 use crate::reply::Refusal;
 use crate::text::printable;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+use tokengrid_cache::{Manifest, QuarantineReader, Split};
+use tokengrid_ingest::Source;
 
 /// The sources of a cache, in the order of its images.
 #[derive(Debug)]

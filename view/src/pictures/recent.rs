@@ -1,9 +1,8 @@
 //! The pictures that were used last, within a bound on memory.
 
+use super::Picture;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-
-use super::Picture;
 
 /// Pictures by row; the one that was not used for longest makes room.
 #[derive(Debug)]

@@ -1,19 +1,17 @@
 //! The source's images as the cache saw them.
 
-use std::path::Path;
-use std::sync::OnceLock;
-
-use tokengrid_cache::{Manifest, RowMeta, TokenCache};
-use tokengrid_ingest::{
-    Limits, Orientation, Recipe, RecipeError, Region, Resampler, View, decode_rgb_if, picture_size, target_size,
-    views_of_file,
-};
-
 use super::Picture;
 use super::parts::{Parts, Place};
 use crate::config::NamedSource;
 use crate::reply::{Refusal, with_causes};
 use crate::text::printable;
+use std::path::Path;
+use std::sync::OnceLock;
+use tokengrid_cache::{Manifest, RowMeta, TokenCache};
+use tokengrid_ingest::{
+    Limits, Orientation, Recipe, RecipeError, Region, Resampler, View, decode_rgb_if, picture_size, target_size,
+    views_of_file,
+};
 
 /// A resized image larger than this is not shown as a whole: a panorama may be a hundred times as long as it is high.
 const RESIZED_PIXELS_MAX: u64 = 1 << 24;

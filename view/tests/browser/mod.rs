@@ -3,12 +3,11 @@
 //! No browser is needed, so that these tests run wherever the project builds. What they cannot show is layout.
 #![allow(clippy::unwrap_used, dead_code, missing_docs)] // in a test, a panic is the report
 
+use rquickjs::loader::{BuiltinLoader, BuiltinResolver};
+use rquickjs::{CatchResultExt, Context, Function, Module, Runtime, Value};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-
-use rquickjs::loader::{BuiltinLoader, BuiltinResolver};
-use rquickjs::{CatchResultExt, Context, Function, Module, Runtime, Value};
 
 /// Longer than anything here takes, so that a hang is a failure and not a wait.
 const PATIENCE: Duration = Duration::from_secs(60);

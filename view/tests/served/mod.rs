@@ -1,13 +1,12 @@
 //! Caches of every kind, and servers that show them.
 #![allow(clippy::unwrap_used, dead_code, missing_docs)] // in a test, a panic is the report
 
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-
-use serde_json::json;
 use tokengrid_cache::{
     CacheWriter, GridSpec, ImportOptions, JobSpec, MergeInput, OpenMode, Row, TokenizerInfo, import_npy, merge,
 };

@@ -1,11 +1,10 @@
 //! Which images a damaged cache is of, as far as it still says so.
 
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::manifest::{Manifest, ShardEntry};
 use crate::shard::access::Access;
 use crate::shard::open::Shard;
+use std::path::Path;
 
 /// The key of each image of the cache's source, `0..source.images`; `None` where its column or the shard's footer is
 /// damaged. Every key is one that was written: its checksum holds.

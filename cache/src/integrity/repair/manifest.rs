@@ -1,10 +1,5 @@
 //! A manifest that was lost or damaged, made again from the shards.
 
-use std::path::Path;
-use std::sync::Arc;
-
-use bytes::Bytes;
-
 use crate::error::CacheError;
 use crate::files::temporary::write_atomically;
 use crate::format::hash::ContentSum;
@@ -15,6 +10,9 @@ use crate::format::names::{MANIFEST_FILE, Name, list_ours};
 use crate::format::quarantine::{QuarantineRecord, quarantine_list};
 use crate::shard::access::Access;
 use crate::shard::open::Shard;
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
 
 /// The manifest, and whether it had to be made again. A `job` that is given must be the cache's.
 pub(super) fn usable_manifest(dir: &Path, job: Option<&JobSpec>) -> Result<(Manifest, bool), CacheError> {

@@ -1,11 +1,10 @@
 //! What a repair needs, and what it did.
 
-use serde::Serialize;
-
 use crate::error::CacheError;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::Row;
 use crate::integrity::verify::Problem;
+use serde::Serialize;
 
 /// What encoding an image again came to.
 #[derive(Clone, Debug)]

@@ -1,9 +1,5 @@
 //! One damaged shard: intact row groups are kept, the others encoded again.
 
-use std::fs;
-use std::ops::Range;
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::format::identity::JobIdentity;
 use crate::format::job::JobSpec;
@@ -16,6 +12,9 @@ use crate::shard::access::Access;
 use crate::shard::group::{RowGroup, check_rows};
 use crate::shard::open::Shard;
 use crate::write::encode::ShardSpec;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
 
 pub(super) struct ShardRepair<'a> {
     pub(super) dir: &'a Path,

@@ -1,7 +1,5 @@
 //! A cache as a whole: shard by shard, then the lists.
 
-use std::path::Path;
-
 use crate::error::CacheError;
 use crate::files::lock::Lock;
 use crate::files::temporary::TempFile;
@@ -14,6 +12,7 @@ use crate::integrity::repair::shard::ShardRepair;
 use crate::integrity::verify::{damaged_parts, problem, verify, verify_quarantine, verify_shard};
 use crate::shard::open::Shard;
 use crate::write::folder::remove_leftovers;
+use std::path::Path;
 
 /// Repairs the cache in `dir`: verifies it, encodes again what is damaged or missing, and restores identical bytes.
 ///

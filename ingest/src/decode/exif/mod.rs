@@ -9,9 +9,8 @@ mod png;
 mod tiff;
 mod xmp;
 
-use tiff::Tag;
-
 use super::{Format, webp};
+use tiff::Tag;
 
 /// What an image shows without being turned.
 const UPRIGHT: u8 = 1;

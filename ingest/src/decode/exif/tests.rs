@@ -1,10 +1,9 @@
 //! Small files that ask to be turned, and what Pillow made of each (`scripts/pillow/exif_fixtures.py`).
 
+use super::exif_orientation;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use super::exif_orientation;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/exif")

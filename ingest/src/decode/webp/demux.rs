@@ -1,16 +1,15 @@
 //! libwebp's demuxer: the parts of a WebP file, each part of the bytes given.
 
-use std::ffi::CStr;
-use std::marker::PhantomData;
-use std::mem::MaybeUninit;
-use std::ptr::{self, NonNull};
-use std::slice;
-
 use libwebp_sys::{
     WEBP_DEMUX_ABI_VERSION, WebPChunkIterator, WebPData, WebPDemuxDelete, WebPDemuxGetChunk, WebPDemuxGetFrame,
     WebPDemuxGetI, WebPDemuxInternal, WebPDemuxReleaseChunkIterator, WebPDemuxReleaseIterator, WebPDemuxer,
     WebPFormatFeature, WebPIterator,
 };
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::slice;
 
 /// A file that libwebp has taken apart. The bytes are borrowed for as long as the C object keeps pointers into them.
 pub(crate) struct Demuxer<'a> {

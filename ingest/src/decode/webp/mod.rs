@@ -6,15 +6,13 @@
 
 mod demux;
 
+use super::gate::{Gate, plane_bytes};
+use super::{DecodeError, Format, RgbImage, zero};
+pub(super) use demux::Demuxer;
+use demux::Frame;
 use libwebp_sys::{
     VP8StatusCode, WEBP_CSP_MODE, WebPDecBuffer__bindgen_ty_1, WebPDecode, WebPDecoderConfig, WebPRGBABuffer,
 };
-
-pub(super) use demux::Demuxer;
-use demux::Frame;
-
-use super::gate::{Gate, plane_bytes};
-use super::{DecodeError, Format, RgbImage, zero};
 
 /// Pillow looks no further into a file whose first chunk is another.
 const FIRST_CHUNKS: [&[u8; 4]; 3] = [b"VP8 ", b"VP8L", b"VP8X"];

@@ -1,11 +1,9 @@
 //! Decoded pages, so that a page is decoded once and not once for each of its images.
 
+use crate::memory::memory_budget;
+use parquet::data_type::ByteArray;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-
-use parquet::data_type::ByteArray;
-
-use crate::memory::memory_budget;
 
 /// Pages kept, and bytes of pages kept: no more than a part of the memory budget. What threads are busy with comes on top: a
 /// page each.

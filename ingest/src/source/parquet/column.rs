@@ -1,9 +1,8 @@
 //! Values of a column, page by page.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use super::direct::Direct;
+use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
+use crate::decode::panic_text;
 use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -11,10 +10,9 @@ use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::schema::types::ColumnDescPtr;
-
-use super::direct::Direct;
-use super::page::{Chunk, MAX_PAGE_BYTES, PageSpan, Pages};
-use crate::decode::panic_text;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Largest column of paths or labels of a row group, in bytes without compression.
 const MAX_COLUMN_BYTES: u64 = 256 << 20;

@@ -1,12 +1,11 @@
 //! Which columns of a Parquet file hold pictures, their paths and their labels.
 
+use super::footer::FooterError;
+use crate::source::options::{Columns as Wanted, OTHER_LABEL_NAMES};
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use serde_json::Value;
-
-use super::footer::FooterError;
-use crate::source::options::{Columns as Wanted, OTHER_LABEL_NAMES};
 
 /// Names of the column of pictures, the most usual first, in lower case.
 const IMAGE_NAMES: [&str; 12] = [

@@ -5,15 +5,13 @@
 //! an image of a page that is not compressed is read from its place in the file; and one of a page that is compressed with
 //! snappy is decompressed alone, because snappy's compressors start again every 64 KiB.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-
+use super::page::PageSpan;
 use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
-
-use super::page::PageSpan;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// Bytes that snappy's compressors treat as a unit: nothing in a block refers to an earlier one.
 const SNAPPY_BLOCK: usize = 64 << 10;

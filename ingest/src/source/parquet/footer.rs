@@ -1,19 +1,17 @@
 //! The footer of a Parquet file: where row groups and columns lie.
 
-use std::fs::File;
-use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use super::columns::Columns;
+use super::page::Chunk;
+use crate::source::files::read_up_to;
+use crate::source::options::Columns as Wanted;
 use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 use parquet::schema::types::ColumnDescPtr;
-
-use super::columns::Columns;
-use super::page::Chunk;
-use crate::source::files::read_up_to;
-use crate::source::options::Columns as Wanted;
+use std::fs::File;
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Rows that a file may have beyond one for each of its bytes. Rows of one dictionary entry, or without an image, take next to
 /// nothing; and a footer that claims rows that are not there must not fill the memory.

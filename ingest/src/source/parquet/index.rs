@@ -1,10 +1,5 @@
 //! The rows of Parquet files: keys from paths, labels, and where row groups of images lie.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-
-use parquet::data_type::{ByteArray, ByteArrayType};
-
 use super::column::chunk_values;
 use super::footer::{Column, Footer, FooterError, Group};
 use super::labels::{LabelError, Labels, read_labels};
@@ -20,6 +15,9 @@ use crate::source::label_names::LabelNames;
 use crate::source::options::Columns as Wanted;
 use crate::source::table::{Place, Table};
 use crate::source::{Contents, Store as AnyStore, splits};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 /// Paths of a row group may take so many bytes, and a single one so many. Longer ones are as good as none.
 const MAX_PATHS_BYTES: usize = 64 << 20;

@@ -1,16 +1,14 @@
 //! Labels of a row group: numbers, or text.
 
-use std::fs::File;
-
+use super::column::chunk_values;
+use super::columns::describe;
+use super::footer::Column;
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::data_type::{
     BoolType, ByteArray, ByteArrayType, DataType, DoubleType, FixedLenByteArrayType, FloatType, Int32Type, Int64Type,
 };
 use parquet::schema::types::ColumnDescriptor;
-
-use super::column::chunk_values;
-use super::columns::describe;
-use super::footer::Column;
+use std::fs::File;
 
 /// Text labels of a row group may take so many bytes.
 const MAX_TEXT_BYTES: usize = 64 << 20;

@@ -14,14 +14,6 @@ mod labels;
 mod page;
 mod thrift;
 
-use std::fs::File;
-use std::io;
-use std::path::PathBuf;
-use std::sync::OnceLock;
-
-use parquet::data_type::ByteArray;
-use parquet::schema::types::ColumnDescPtr;
-
 use super::MAX_FILE_BYTES;
 use super::files::{FileSet, too_large};
 use super::table::Place;
@@ -31,6 +23,12 @@ use column::page_images;
 use direct::Direct;
 pub(super) use index::{has_images, open};
 use page::{Chunk, Pages};
+use parquet::data_type::ByteArray;
+use parquet::schema::types::ColumnDescPtr;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The images of a row group.
 #[derive(Debug)]

@@ -3,15 +3,13 @@
 //! Headers and compression are read here and not by the `parquet` crate, for two reasons: a page can be found and read alone,
 //! and none takes more memory than its header says, however it was made.
 
-use std::fs::File;
-use std::io::{self, Read};
-
+use super::thrift::{Field, Reader};
+use crate::source::files::read_up_to;
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::Page;
-
-use super::thrift::{Field, Reader};
-use crate::source::files::read_up_to;
+use std::fs::File;
+use std::io::{self, Read};
 
 /// Largest page that is decompressed, in bytes.
 pub(super) const MAX_PAGE_BYTES: u32 = 512 << 20;
@@ -341,9 +339,8 @@ fn unpack_snappy(packed: &[u8], size: usize, into: &mut Vec<u8>) -> Result<(), s
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn a_page_that_unpacks_to_more_than_its_size_stops_there() {

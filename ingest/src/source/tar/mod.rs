@@ -12,12 +12,6 @@ mod samples;
 mod scan;
 mod sidecars;
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-
 use super::cancel::Cancel;
 use super::classes::{class_folders, classes_by_label, doubts, label_by_folder};
 use super::files::{FileSet, max_open_files, open_regular};
@@ -32,6 +26,11 @@ use crate::error::IngestError;
 use header::BLOCK;
 use scan::{END, Entry, scan};
 use sidecars::{Sidecar, Sidecars};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// Indexes the tars at `paths`, which together are the source at `root`.
 pub(super) fn open(

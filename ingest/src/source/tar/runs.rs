@@ -1,9 +1,8 @@
 //! WebDataset: members of a tar with one name, next to each other.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-
 use crate::source::keys::file_name;
 use crate::source::table::Place;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// A file of a tar: an image, or not.
 #[derive(Debug, Clone, Copy)]

@@ -13,12 +13,11 @@
 //! What stays ambiguous is an error that names the members. In a tar without any other member beside a picture, images are
 //! images, whatever their names have in common, unless all stems come with the same set of endings.
 
-use std::collections::{BTreeMap, HashMap};
-
 use super::runs::{Member, are_regular, base, ending, is_label_file, join_runs, runs, stem};
 use crate::source::IMAGE_EXTENSIONS;
 use crate::source::keys::file_name;
 use crate::source::table::Place;
+use std::collections::{BTreeMap, HashMap};
 
 /// A picture, and what says something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

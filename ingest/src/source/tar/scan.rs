@@ -1,12 +1,11 @@
 //! A walk through a tar from header to header, over the data and not through them.
 
-use std::fs::File;
-use std::ops::Range;
-
 use super::header::{BLOCK, Header};
 use super::pax::Extension;
 use crate::source::cancel::Cancel;
 use crate::source::files::read_up_to;
+use std::fs::File;
+use std::ops::Range;
 
 /// Bytes read at once: a header, and the next ones where members are tiny.
 const WINDOW_BYTES: usize = 4096;

@@ -1,12 +1,5 @@
 //! What the members beside a picture say: its class in `.cls`, its class and name in `.json`.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
-use serde_json::Value;
-
 use super::runs::{Member, base, ending};
 use super::samples::{Endings, Sample, group};
 use crate::source::imagenet::key_of_path;
@@ -15,6 +8,11 @@ use crate::source::label_names::LabelNames;
 use crate::source::options::{Columns, OTHER_LABEL_NAMES};
 use crate::source::table::{Place, Table};
 use crate::source::text::without_bom;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// Largest `.cls` or `.json` member that is read, in bytes.
 const MAX_SIDECAR_BYTES: u32 = 1 << 20;

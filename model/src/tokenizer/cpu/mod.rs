@@ -23,7 +23,6 @@ mod winograd;
 mod tests;
 
 pub use network::{CpuDecoder, CpuEncoder};
-
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 

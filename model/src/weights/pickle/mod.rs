@@ -20,7 +20,6 @@ mod tests;
 mod torch;
 
 pub(super) use machine::read;
-
 use std::rc::Rc;
 use tch::Kind;
 
