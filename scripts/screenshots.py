@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -27,7 +28,14 @@ PAGES = (
     ("sample", "/sample/46", 800, ()),
     ("codebook", "/codebook", 800, ()),
     ("classes", "/classes?sort=rows", 700, (DARK,)),
-    ("duplicates", "/duplicates?kind=near", 520, ()),
+    ("duplicates", "/duplicates", 520, ()),
+)
+
+
+# Files that are there twice, so that there are duplicates to see.
+COPIES = (
+    ("data/photos/n02123045/n02123045_11.JPEG", "data/photos/n02123045/n02123045_2.JPEG"),
+    ("data/photos/n04099429/n04099429_11.JPEG", "data/photos/n09818022/n09818022_4.JPEG"),
 )
 
 
@@ -38,8 +46,11 @@ def chromium():
 
 def tokenize(program, folder):
     # Relative paths: they are seen on the pictures.
-    (folder / "data").symlink_to(ROOT / "data")
-    arguments = ["tokenize", "data/photos", "--tokenizer", "tiny", "--views", "center+flip", "--out", "photos-tokens"]
+    photos = {photo.relative_to(ROOT): photo for photo in (ROOT / "data/photos").glob("*/*.JPEG")}
+    for name, photo in [*photos.items(), *((pathlib.Path(copy), ROOT / of) for copy, of in COPIES)]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(photo)
+    arguments = ["tokenize", "data/photos", "--tokenizer", "tiny", "--size", "128", "--views", "center+flip", "--out", "photos-tokens"]
     subprocess.run([program, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -52,8 +63,10 @@ def serve(program, folder):
 
 def warm_up(address):
     """Counts the rows before anybody looks: a picture of a wait tells nothing."""
-    while json.load(urllib.request.urlopen(f"{address}/api/statistics"))["state"] == "running":
-        pass
+    statistics = f"{address}/api/statistics"
+    urllib.request.urlopen(statistics, data=b"").close()
+    while json.load(urllib.request.urlopen(statistics))["state"] == "running":
+        time.sleep(0.1)
 
 
 def shoot(browser, url, path, profile, height, more):

@@ -50,7 +50,7 @@ fn pictures_of_an_evaluation_do_not_lie_among_the_evaluated() {
     let (class, sources) = sources(folder.path());
     let (inside, outside) = (class.join("look"), folder.path().join("look"));
     for source in &sources {
-        let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--size", "64", "--out"];
+        let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--size", "32", "--out"];
         let message = fails(&[&fixed[..], &[text(&inside)]].concat(), 2);
         assert!(message.contains("lies in") && !inside.exists(), "{message}");
         json(&[&fixed[..], &[text(&outside)]].concat());

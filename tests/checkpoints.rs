@@ -151,7 +151,7 @@ fn a_bare_file_is_asked_about_and_never_guessed() {
         let (out, grid) = (folder.path().join(format!("out-{side}")), format!("{side}x{side}"));
         json(&sample(&bare, &out, &["--n-head", "2", "--grid", &grid, "--classes", "0"]));
         let png = std::fs::read(out.join("images/0000/00000.png")).unwrap();
-        assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 16 * side);
+        assert_eq!(u32::from_be_bytes(png[16..20].try_into().unwrap()), 8 * side);
     }
 
     let message = fails(&["eval", "ar", "--checkpoint", text(&bare), "--cache", text(&cache_4)], 2);
@@ -264,7 +264,7 @@ fn metadata_that_lie_about_the_tensors_are_refused() {
 }
 
 fn tiny_params() -> Params {
-    tiny::open_named(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap()
+    tiny::open_tokenizer(Path::new("tiny")).unwrap().tokenizer_params(Variant::Raw).unwrap()
 }
 
 #[test]
@@ -285,7 +285,6 @@ fn weights_that_a_training_has_spoilt_are_refused_wherever_they_are_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let cache = cache(folder.path(), SIDE);
-    // Half precision, as it is shipped.
     let params = tiny_params();
     let _ = params.get("encoder.conv_in.weight").view([-1]).narrow(0, 3, 2).fill_(f64::NAN);
     save(&path("tokenizer.safetensors"), &params);

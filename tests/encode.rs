@@ -10,7 +10,7 @@ use std::path::Path;
 
 #[track_caller]
 fn tokenize(source: &Path, out: &Path, more: &[&str]) -> Value {
-    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--out", text(out)];
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "32", "--out", text(out)];
     json(&[&fixed[..], more].concat())
 }
 
@@ -51,7 +51,7 @@ fn bf16_tells_how_many_bits_it_changes() {
     let temp = tempfile::tempdir().unwrap();
     let source = photos(temp.path(), 2, 3);
     // Large enough views that some of their bits are near 0.
-    let more = ["--size", "256", "--precision", "bf16", "--device", "cpu"];
+    let more = ["--size", "128", "--precision", "bf16", "--device", "cpu"];
     let out = temp.path().join("cache");
     let made = json(&[&["tokenize", text(&source), "--tokenizer", "tiny", "--out", text(&out)], &more[..]].concat());
     let drift = &made["drift"];
@@ -64,7 +64,7 @@ fn bf16_tells_how_many_bits_it_changes() {
 #[test]
 fn the_benchmark_compares_with_libtorch_and_says_on_what() {
     let figures =
-        json(&["bench", "encode", "--tokenizer", "tiny", "--size", "32", "--batch-size", "2", "--rounds", "1"]);
+        json(&["bench", "encode", "--tokenizer", "tiny", "--size", "16", "--batch-size", "2", "--rounds", "1"]);
     assert_eq!((figures["bits"].as_u64(), figures["differing_outside_margin"].as_u64()), (Some(2 * 4 * 18), Some(0)));
     assert_eq!((figures["precision"].as_str(), figures["tokens"].as_array().unwrap().len()), (Some("fp32"), 4));
     for positive in ["images_per_second", "seconds_per_image", "of_libtorch", "threads"] {
@@ -73,6 +73,6 @@ fn the_benchmark_compares_with_libtorch_and_says_on_what() {
     assert!(figures["machine"]["processor"].is_string());
     let message = fails(&["bench", "encode", "--architecture", "imagenet_512_L"], 2);
     assert!(message.contains("imagenet_256_L"), "{message}");
-    let message = fails(&["bench", "encode", "--tokenizer", "tiny", "--size", "40"], 2);
+    let message = fails(&["bench", "encode", "--tokenizer", "tiny", "--size", "44"], 2);
     assert!(message.contains("multiple"), "{message}");
 }

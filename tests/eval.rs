@@ -3,44 +3,106 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/networks.rs"]
+mod networks;
+#[path = "common/ranks.rs"]
+mod ranks;
 
 use common::{fails, json, photos, repository, sorted, text, tokengrid};
+use networks::{inception, lpips};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use tch::Tensor;
-use tokengrid_model::Weights;
 use tokengrid_model::perceptual::Backbone;
 use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::arrays::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
-use tokengrid_test_support::{formula, golden, golden_json, shapes, stream};
-use tokengrid_train::run::save_safetensors;
+use tokengrid_test_support::{GOLDEN_FEATURES, golden, golden_features, golden_json, stream};
 
-/// Inception weights by the formula, in the published names.
-fn inception(folder: &Path) -> PathBuf {
-    let json = golden_json("inception.json");
-    let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
-    let tensors = shapes(&json["tensors"]).into_iter().map(|(name, shape)| {
-        let values = Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
-        (name, values)
-    });
-    save(folder.join("inception.safetensors"), tensors.collect())
-}
+/// Side of the pictures that a run samples.
+const SIDE: &str = "32";
 
-fn lpips(folder: &Path, backbone: Backbone, salt: &str) -> PathBuf {
-    let tensors = backbone.tensors().into_iter().map(|(name, shape)| {
-        let values = Tensor::from_slice(&formula(salt, &name, &shape, 6.0)).view(shape.as_slice());
-        // Weights of taps are positive.
-        let values = if name.starts_with("lin") { values.abs() } else { values };
-        (name, values)
-    });
-    save(folder.join(format!("{}.safetensors", backbone.name())), tensors.collect())
-}
-
-fn save(path: PathBuf, tensors: Vec<(String, Tensor)>) -> PathBuf {
-    save_safetensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), Default::default()).unwrap();
-    path
+#[test]
+fn the_fid_of_a_run_is_that_of_its_samples_in_any_number_of_processes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let (source, network) = (photos(dir, 3, 2), inception(dir));
+    let [cache, stats, one, two, samples] = ["cache", "stats.npz", "one", "two", "samples"].map(|name| dir.join(name));
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", SIDE, "--out", text(&cache)]);
+    let judge = ["--inception", text(&network), "--threads", "1"];
+    let reference = ["eval", "samples", text(&source), "--size", SIDE, "--save-stats", text(&stats)];
+    json(&[&reference[..], &judge].concat());
+    let train = |out: &Path, more: &[&str]| {
+        let fixed =
+            ["train", "ar", "--cache", text(&cache), "--tokenizer", "tiny", "--device", "cpu", "--out", text(out)];
+        let reference = format!("train.fid_reference={}", text(&stats));
+        let settings = [
+            "model.preset=tiny",
+            "model.dim=32",
+            "model.n_head=2",
+            "model.spatial_n_layer=1",
+            "train.batch_size=6",
+            "train.grad_accum=auto",
+            "train.global_batch=6",
+            "train.max_steps=2",
+            "train.warmup_steps=0",
+            "train.ema_decay=0.5",
+            "train.fid_every=2",
+            // A batch of 16, and one that is not full.
+            "train.fid_samples=18",
+            "train.save_best=fid",
+            "train.deterministic_reduce=true",
+            &reference,
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let words = fixed.into_iter().chain(judge).chain(settings).chain(more.iter().copied());
+        words.map(String::from).collect::<Vec<String>>()
+    };
+    let strs = |words: &[String]| words.iter().map(String::as_str).collect::<Vec<&str>>().join("\n");
+    let run = |words: &str| json(&words.split('\n').collect::<Vec<&str>>());
+    run(&strs(&train(&one, &[])));
+    let fids = |run: &Path| {
+        let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.map(|row| row["fid"].as_f64()).collect::<Vec<Option<f64>>>()
+    };
+    let alone = fids(&one);
+    assert!(alone[0].is_none() && alone[1].is_some(), "every two steps: {alone:?}");
+    for ended in ranks::start(&train(&two, &[]), 2).into_iter().map(ranks::end) {
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    let shared = fids(&two);
+    assert!(shared[0].is_none() && two.join("checkpoints/best/model.safetensors").is_file());
+    // The weights are equal to the bit, and so are the samples; the moments of their features are summed in another order.
+    let (a, b) = (alone[1].unwrap(), shared[1].unwrap());
+    assert!((a / b - 1.0).abs() < 1e-6, "{a} {b}");
+    // The same pictures, sampled and evaluated by the commands: 18 of three classes.
+    let what =
+        ["sample", "--checkpoint", text(&one), "--tokenizer", "tiny", "--device", "cpu", "--out", text(&samples)];
+    json(&[&what[..], &["--num-per-class", "6", "--cfg-scale", "2,2", "--seed", "42"]].concat());
+    let judged = json(&[&["eval", "samples", text(&samples.join("images")), text(&stats)][..], &judge].concat());
+    assert_eq!(judged["images"], 18);
+    let (logged, judged) = (alone[1].unwrap(), number(&judged, "fid"));
+    assert!((logged / judged - 1.0).abs() < 1e-3, "{logged} {judged}");
+    // What is missing is told at the start.
+    let other = dir.join("other");
+    let without = |flag: &str| {
+        let words = train(&other, &[]);
+        let at = words.iter().position(|word| word == flag).unwrap();
+        [&words[..at], &words[at + 2..]].concat()
+    };
+    for flag in ["--inception", "--tokenizer"] {
+        let words = without(flag);
+        let message = fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), 2);
+        assert!(message.contains("train.fid_every") && message.contains("--inception"), "{message}");
+    }
+    for (value, code, part) in
+        [("", 2, "--save-stats"), ("nowhere.npz", 1, "nowhere.npz"), (text(&network), 1, "inception")]
+    {
+        let words = train(&other, &["--set", &format!("train.fid_reference={value}")]);
+        let message = fails(&words.iter().map(String::as_str).collect::<Vec<_>>(), code);
+        assert!(message.contains(part), "{value}: {message}");
+    }
 }
 
 #[track_caller]
@@ -50,7 +112,7 @@ fn number(value: &Value, key: &str) -> f64 {
 
 #[track_caller]
 fn reconstruction(source: &Path, more: &[&str]) -> Value {
-    let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--threads", "1", "--size", "64"];
+    let fixed = ["eval", "reconstruction", text(source), "--tokenizer", "tiny", "--threads", "1", "--size", "32"];
     json(&[&fixed[..], more].concat())
 }
 
@@ -88,7 +150,7 @@ fn figures_that_cannot_be_had_are_null_and_the_reason_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 1, 2);
     let arguments =
-        ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32", "--limit", "1", "--json"];
+        ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "16", "--limit", "1", "--json"];
     let output = tokengrid().args(arguments).output().unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in ["rfid", "lpips_vgg", "lpips_alex"] {
@@ -105,7 +167,7 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     std::fs::create_dir(&source).unwrap();
-    // Sides that are no multiples of 16; and one that is flat, which every tokenizer gets right.
+    // Sides that are no multiples of 8; and one that is flat, which every tokenizer gets right.
     let noise: Vec<u8> = stream("eval", 50 * 39 * 3).map(|v| (127.5 + 127.4 * v) as u8).collect();
     let picture = tokengrid_model::Picture::new;
     std::fs::write(source.join("noise.png"), picture(50, 39, noise).to_png()).unwrap();
@@ -113,8 +175,8 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     let out = folder.path().join("look");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "original"];
     let answer = json(&[&fixed[..], &["--out", text(&out), "--pairs", "1"]].concat());
-    // 4 x 3 and 3 x 3 tokens.
-    assert_eq!((answer["tokens"].as_u64(), answer["images"].as_u64()), (Some(21), Some(2)));
+    // 7 x 5 and 5 x 6 tokens.
+    assert_eq!((answer["tokens"].as_u64(), answer["images"].as_u64()), (Some(65), Some(2)));
     let names: Vec<PathBuf> = sorted(&out).iter().map(|path| path.file_name().unwrap().into()).collect();
     assert_eq!(names, [Path::new("best-00.png"), Path::new("worst-00.png")]);
     let width = |name: &str| {
@@ -125,20 +187,18 @@ fn whole_pictures_are_measured_without_their_margin_and_the_worst_are_shown() {
     assert_eq!((width("worst-00.png"), width("best-00.png")), (2 * 50 + 4, 2 * 33 + 4));
 }
 
-/// Golden features as `.npy`.
-fn features(folder: &Path, name: &str) -> PathBuf {
-    let matrix = Weights::open(&golden("metrics.safetensors")).unwrap().tensor(name).unwrap();
-    let values = Vec::<f64>::try_from(&matrix.contiguous().view([-1])).unwrap();
+/// Features as `.npy`.
+fn features(path: PathBuf, values: &[f64]) -> PathBuf {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let path = folder.join(format!("{name}.npy"));
-    write_npy(&path, Dtype::F64, &[matrix.size()[0] as usize, matrix.size()[1] as usize], &bytes).unwrap();
+    write_npy(&path, Dtype::F64, &GOLDEN_FEATURES, &bytes).unwrap();
     path
 }
 
 #[test]
 fn the_fid_of_two_matrices_is_that_of_the_reference() {
     let folder = tempfile::tempdir().unwrap();
-    let (a, b) = (features(folder.path(), "fid_a"), features(folder.path(), "fid_b"));
+    let [a, b] = golden_features();
+    let (a, b) = (features(folder.path().join("a.npy"), &a), features(folder.path().join("b.npy"), &b));
     let fid = number(&json(&["eval", "features", text(&a), text(&b)]), "fid");
     let want = golden_json("metrics.json")["fid"].as_f64().unwrap();
     assert!((fid - want).abs() < 1e-6 * want, "{fid} {want}");
@@ -224,7 +284,7 @@ fn what_cannot_be_evaluated_is_told_in_one_line() {
     let error = fails(&["eval", "samples", text(&source), "--inception", text(&tokenizer)], 1);
     assert!(error.contains("tok_f4.ckpt"), "{error}");
     let fixed = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny"];
-    assert!(fails(&[&fixed[..], &["--size", "50"]].concat(), 2).contains("16"));
+    assert!(fails(&[&fixed[..], &["--size", "50"]].concat(), 2).contains("factor 8"));
     fails(&[&fixed[..], &["--size", "whole"]].concat(), 2);
     let vgg = folder.path().join("vgg.pth");
     let error = fails(&[&fixed[..], &["--lpips-vgg", text(&vgg)]].concat(), 1);
@@ -284,8 +344,8 @@ fn one_picture_has_one_psnr_whichever_command_measures_it() {
     let evaluated = json(&[&["eval", "reconstruction", text(&source)][..], &fixed].concat());
     let shown = json(&[&["reconstruct", text(&source), "--out", text(&out)][..], &fixed].concat());
     assert_eq!(shown["images"][0]["psnr"], evaluated["psnr"]);
-    // A margin is on both sides, in both: 4 x 3 tokens.
-    assert_eq!((shown["images"][0]["tokens"].as_u64(), evaluated["tokens"].as_u64()), (Some(12), Some(12)));
+    // A margin is on both sides, in both: 7 x 5 tokens.
+    assert_eq!((shown["images"][0]["tokens"].as_u64(), evaluated["tokens"].as_u64()), (Some(35), Some(35)));
 }
 
 #[test]
@@ -309,7 +369,7 @@ fn a_file_is_replaced_only_where_this_program_made_it() {
     let (stats, look) = (folder.path().join("stats.npz"), folder.path().join("look"));
     let samples = ["eval", "samples", text(&source), "--inception", text(&network), "--threads", "1"];
     let samples = [&samples[..], &["--save-stats", text(&stats)]].concat();
-    let reconstruction = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "32"];
+    let reconstruction = ["eval", "reconstruction", text(&source), "--tokenizer", "tiny", "--size", "16"];
     let reconstruction = [&reconstruction[..], &["--out", text(&look), "--pairs", "1"]].concat();
     std::fs::create_dir(&look).unwrap();
     for (command, file) in [(&samples, &stats), (&reconstruction, &look.join("best-00.png"))] {

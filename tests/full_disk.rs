@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// Room for a few small files.
 const TIGHT: &str = "40k";
-const AMPLE: &str = "64m";
+const AMPLE: &str = "128m";
 
 /// What the commands take as their input, on a disk with room.
 struct Inputs {
@@ -38,7 +38,7 @@ impl Inputs {
             samples: at("samples"),
             _folder: folder,
         };
-        let size = ["--tokenizer", "tiny", "--size", "64"];
+        let size = ["--tokenizer", "tiny", "--size", "32"];
         json(&[&["tokenize", text(&inputs.photos), "--out", text(&inputs.cache)][..], &size].concat());
         let train = ["train", "ar", "--cache", text(&inputs.cache), "--out", text(&inputs.run), "--device", "cpu"];
         json(&[&train[..], &MODEL, &["--set", "train.max_steps=1"]].concat());
@@ -46,8 +46,9 @@ impl Inputs {
         inputs
     }
 
+    /// 18 pictures of 3 KiB.
     fn sample<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let fixed = ["sample", "--checkpoint", text(&self.run), "--tokenizer", "tiny", "--num-per-class", "2"];
+        let fixed = ["sample", "--checkpoint", text(&self.run), "--tokenizer", "tiny", "--num-per-class", "6"];
         [&fixed[..], more].concat()
     }
 }
@@ -101,19 +102,19 @@ fn what_a_full_disk_stopped_is_named_and_goes_on_with_room() {
         inputs.sample(&["--out", out]),
         inputs.sample(&[&samples[..], &["--npz", out]].concat()),
         vec!["weights", "convert", "tiny", out],
-        vec!["eval", "reconstruction", photos, "--tokenizer", "tiny", "--size", "256", "--out", out],
+        vec!["eval", "reconstruction", photos, "--tokenizer", "tiny", "--size", "128", "--out", out],
     ] {
         full(&disk, &command);
         goes_on(&disk, &command);
     }
     let many = repository("data/photos");
     let tokenize =
-        ["tokenize", text(&many), "--tokenizer", "tiny", "--size", "128", "--out", out, "--rows-per-group", "8"];
+        ["tokenize", text(&many), "--tokenizer", "tiny", "--size", "64", "--out", out, "--rows-per-group", "8"];
     let class = many.join("n01616086");
     full(&disk, &tokenize);
     goes_on(&disk, &tokenize);
     // What was made of the first images is looked at, so the user says whether it is to be replaced.
-    let reconstruct = ["reconstruct", text(&class), "--tokenizer", "tiny", "--size", "256", "--out", out];
+    let reconstruct = ["reconstruct", text(&class), "--tokenizer", "tiny", "--size", "128", "--out", out];
     full(&disk, &reconstruct);
     goes_on(&disk, &[&reconstruct[..], &["--overwrite"]].concat());
 }

@@ -36,7 +36,8 @@ const SKIPPED: &[(&str, &str)] = &[
     ("real.npy", "needs features of another network"),
     ("photos/tiny", "needs photographs that are not shipped"),
     ("photos/small", "downloads"),
-    ("runs/tiny", "needs the training of the shipped tokenizer"),
+    ("runs/tiny", "needs the training of the shipped models"),
+    ("pack_weights", "needs the training of the shipped models"),
 ];
 
 /// `tokengrid` as the commands find it: training is cut short, and the inspector is ended as Ctrl-C would.

@@ -12,7 +12,7 @@ fn rows_classes_differences_and_pictures() {
     let source = photos(temp.path(), 3, 4);
     let (cache, smaller) = (temp.path().join("cache"), temp.path().join("smaller"));
     let tokenize = |source: &std::path::Path, out| {
-        let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--views", "center+flip"];
+        let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "32", "--views", "center+flip"];
         json(&[&fixed[..], &["--out", text(out)]].concat());
     };
     tokenize(&source, &cache);

@@ -66,7 +66,7 @@ fn processes_on_one_machine_share_the_default_budget_and_not_one_that_was_typed(
     let (source, out) = (photos(folder.path(), 1, 1), folder.path().join("out"));
     let budget = |processes: &str, more: &[&str]| {
         let mut command = tokengrid();
-        command.args(["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)]);
+        command.args(["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)]);
         command.args(["--dry-run", "--json"]).args(more).env("LOCAL_WORLD_SIZE", processes);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -103,7 +103,7 @@ mod with_torch {
         let photos = repository("data/photos");
         let fixed = ["tokenize", text(&photos), "--tokenizer", "tiny", "--out", "unused"];
         for (more, expected) in [
-            (["--size", "250"], "multiple of its downsampling factor 16"),
+            (["--size", "250"], "multiple of its downsampling factor 8"),
             (["--precision", "fp8"], "fp32"),
             (["--device", "tpu"], "cuda:N"),
             (["--variant", "best"], "`raw` or `ema`"),
@@ -138,7 +138,7 @@ mod with_torch {
         let folder = tempfile::tempdir().unwrap();
         let (source, cache) = (photos(folder.path(), 1, 1), folder.path().join("cache"));
         let said = |command: &[&str]| {
-            let fixed = [text(&source), "--tokenizer", "tiny", "--size", "32"];
+            let fixed = [text(&source), "--tokenizer", "tiny", "--size", "16"];
             let output = tokengrid().args(command).args(fixed).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap()
@@ -148,7 +148,7 @@ mod with_torch {
         let made = said(&["tokenize", "--out", text(&cache)]);
         assert!(made.contains("\n1 row in "), "{made}");
         let measured = said(&["eval", "reconstruction"]);
-        assert!(measured.starts_with("1 image, size 32, "), "{measured}");
+        assert!(measured.starts_with("1 image, size 16, "), "{measured}");
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod with_torch {
     fn a_cache_that_does_not_fit_the_model() {
         let folder = tempfile::tempdir().unwrap();
         let (source, cache) = (photos(folder.path(), 2, 1), folder.path().join("cache"));
-        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
+        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "16", "--out", text(&cache)]);
         let out = folder.path().join("run");
         let train = |more: &[&str], code| {
             let fixed = ["train", "ar", "--cache", text(&cache), "--out", text(&out), "--set", "model.preset=tiny"];
@@ -230,7 +230,7 @@ mod with_torch {
     fn a_damaged_cache_is_named_and_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (source, cache) = (photos(folder.path(), 2, 2), folder.path().join("cache"));
-        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
         let shard = sorted(&cache).into_iter().find(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
         let mut bytes = std::fs::read(&shard).unwrap();
         let middle = bytes.len() / 8;
@@ -247,7 +247,7 @@ mod with_torch {
         let folder = tempfile::tempdir().unwrap();
         let (cache, out) = (folder.path().join("cache"), folder.path().join("run"));
         let source = photos(folder.path(), 2, 2);
-        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+        json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
         let program = assert_cmd::cargo::cargo_bin("tokengrid");
         let arguments = [
             "train",

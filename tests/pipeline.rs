@@ -7,7 +7,7 @@ mod common;
 use common::{fails, json, photos, sorted, text, tokengrid};
 use std::path::Path;
 
-const SIZE: &str = "64";
+const SIZE: &str = "32";
 
 #[track_caller]
 fn tokenize(source: &Path, out: &Path, more: &[&str]) -> serde_json::Value {

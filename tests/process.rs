@@ -144,7 +144,7 @@ fn a_job_that_goes_on_says_where() {
     let names = common::sorted(&source.join("n01616086"));
     let (whole, out) = (std::fs::read(&names[4]).unwrap(), folder.path().join("cache"));
     std::fs::write(&names[4], b"no picture").unwrap();
-    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)];
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)];
     let tokenize = || {
         let more = ["--on-bad", "fail", "--rows-per-group", "2", "--batch-size", "1"];
         tokengrid().args([&fixed[..], &more].concat()).output().unwrap()
@@ -182,7 +182,7 @@ fn a_working_folder_that_was_deleted() {
     {
         let cache = folder.path().join("cache");
         let tokenize = |out: &std::path::Path| {
-            run(&format!("tokenize {} --tokenizer tiny --size 64 --quiet --out {}", text(&source), text(out)))
+            run(&format!("tokenize {} --tokenizer tiny --size 32 --quiet --out {}", text(&source), text(out)))
         };
         let output = tokenize(&cache);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -5,22 +5,24 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/ranks.rs"]
+mod ranks;
+#[path = "common/torchrun.rs"]
+mod torchrun;
 
 use common::{json, photos, text};
+use ranks::{Ended, end, free_port, start, start_as, start_rank, wait_until};
 use serde_json::Value;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
 use tokengrid_model::Weights;
-
-/// Until when something must have happened, on whatever machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+use tokengrid_test_support::skip_anywhere;
+use torchrun::{start_torchrun, torchrun};
 
 fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
     let source = photos(folder, 3, 4);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)]);
     out
 }
 
@@ -33,76 +35,6 @@ fn arguments(cache: &Path, out: &Path, settings: &[&str]) -> Vec<String> {
     let settings = model.chain(settings.iter().map(|setting| format!("train.{setting}")));
     let settings = settings.flat_map(|setting| ["--set".to_string(), setting]);
     fixed.iter().map(|word| word.to_string()).chain(settings).collect()
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// Starts one process of a run under plain variables.
-fn start_rank(arguments: &[String], rank: usize, world_size: usize, port: u16) -> Child {
-    let program = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
-    start_as(program, arguments, (rank, world_size), ("127.0.0.1", port))
-}
-
-fn start_as(mut command: Command, arguments: &[String], member: (usize, usize), place: (&str, u16)) -> Child {
-    for name in ["SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS", "TOKENGRID_LOG", "TORCHELASTIC_USE_AGENT_STORE"] {
-        command.env_remove(name);
-    }
-    command
-        .args(arguments)
-        .env("RANK", member.0.to_string())
-        .env("LOCAL_RANK", member.0.to_string())
-        .env("WORLD_SIZE", member.1.to_string())
-        .env("MASTER_ADDR", place.0)
-        .env("MASTER_PORT", place.1.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-fn start(arguments: &[String], world_size: usize) -> Vec<Child> {
-    let port = free_port();
-    (0..world_size).map(|rank| start_rank(arguments, rank, world_size, port)).collect()
-}
-
-/// How a process ended.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-/// Waits for the end of a process; one that does not end is killed, and a failure.
-#[track_caller]
-fn end(mut child: Child) -> Ended {
-    let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-    let reader = std::thread::spawn(move || {
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        pipes.1.read_to_string(&mut stderr).unwrap();
-        pipes.0.read_to_string(&mut stdout).unwrap();
-        (stdout, stderr)
-    });
-    let status = wait_until(|| child.try_wait().unwrap());
-    let Some(status) = status else {
-        child.kill().unwrap();
-        child.wait().unwrap();
-        panic!("a process did not end: {:?}", reader.join().unwrap());
-    };
-    let (stdout, stderr) = reader.join().unwrap();
-    Ended { code: status.code(), stdout, stderr }
-}
-
-fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let started = Instant::now();
-    loop {
-        match look() {
-            None if started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
-            found => return found,
-        }
-    }
 }
 
 /// Trains in `world_size` processes to the end.
@@ -314,10 +246,15 @@ fn ranks_that_were_started_differently_are_refused_by_name() {
         assert_eq!(ended.code, Some(1), "{ended:#?}");
         assert!(ended.stderr.contains("rank 1") && ended.stderr.contains("train.peak_lr is 0.002"), "{ended:#?}");
     }
-    let port = free_port();
-    let children = [(2, 0), (3, 1)].map(|(size, rank)| start_rank(&settings("peak_lr=1e-3"), rank, size, port));
-    for ended in children.into_iter().map(end) {
-        assert!(ended.stderr.contains("rank 1") && ended.stderr.contains("the world size is 3"), "{ended:#?}");
+    // Also a rank that rank 0 does not expect at all.
+    for (rank, size) in [(1, 3), (3, 4)] {
+        let port = free_port();
+        let children =
+            [(2, 0), (size, rank)].map(|(size, rank)| start_rank(&settings("peak_lr=1e-3"), rank, size, port));
+        let message = format!("rank {rank} was started differently: the world size is {size} there and 2 on rank 0");
+        for ended in children.into_iter().map(end) {
+            assert!(ended.code == Some(1) && ended.stderr.contains(&message), "{ended:#?}");
+        }
     }
     assert!(!run.exists(), "nothing is begun");
 }
@@ -356,36 +293,6 @@ fn a_tokenizer_trains_in_two_processes() {
     assert_eq!(state(&run)["position"], 16, "two crops of each process and step");
     assert!(values(&run, "train/reconstruct_loss").iter().all(|loss| loss.is_finite()));
     assert!(rows(&run)[3]["val/psnr"].is_number());
-}
-
-/// `torchrun`, where the tests are told of one or find one.
-fn torchrun() -> Option<Command> {
-    let told = std::env::var_os("TOKENGRID_TORCHRUN").map(PathBuf::from);
-    let found =
-        || std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join("torchrun")).find(|f| f.is_file());
-    match told.or_else(found) {
-        Some(program) => Some(Command::new(program)),
-        None => {
-            eprintln!("skipped: there is no torchrun on PATH, and TOKENGRID_TORCHRUN names none");
-            None
-        }
-    }
-}
-
-fn start_torchrun(mut torchrun: Command, restarts: u32, arguments: &[String]) -> Child {
-    for name in ["RANK", "WORLD_SIZE", "SLURM_STEP_ID"] {
-        torchrun.env_remove(name);
-    }
-    let port = free_port().to_string();
-    torchrun
-        .args(["--nnodes", "1", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", &port])
-        .args(["--max-restarts", &restarts.to_string(), "--no-python"])
-        .arg(assert_cmd::cargo::cargo_bin("tokengrid"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    torchrun.spawn().unwrap()
 }
 
 #[test]
@@ -427,7 +334,7 @@ impl Hosts {
         match lines.iter().find(|line| !ip(line)) {
             None => Some(hosts),
             Some(line) => {
-                eprintln!("skipped: no network namespaces here: `ip {line}` fails");
+                skip_anywhere(&format!("no network namespaces here: `ip {line}` fails"));
                 None
             }
         }

@@ -38,7 +38,7 @@ fn pyarrow_reads_the_same_tokens() {
         "--tokenizer",
         "tiny",
         "--size",
-        "64",
+        "32",
         "--views",
         "center+flip",
         "--out",

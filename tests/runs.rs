@@ -24,8 +24,8 @@ fn a_run_has_event_files_and_pictures_of_the_weights_of_the_moment() {
     let trained = json(&with_tokenizer);
     assert_eq!(names(&run.join("samples")), ["step-00000004.png", "step-00000006.png"]);
     let png = std::fs::read(run.join("samples/step-00000004.png")).unwrap();
-    // Three classes of four images of 64 pixels, with gaps of 4.
-    assert_eq!((&png[16..20], &png[20..24]), (&268u32.to_be_bytes()[..], &200u32.to_be_bytes()[..]));
+    // Three classes of four images of 32 pixels, with gaps of 4.
+    assert_eq!((&png[16..20], &png[20..24]), (&140u32.to_be_bytes()[..], &104u32.to_be_bytes()[..]));
     assert_eq!(names(&run.join("checkpoints")), ["latest", "step-00000004", "step-00000006"]);
     let events: Vec<_> = sorted(&run).into_iter().filter(|path| text(path).contains("events.out.tfevents.")).collect();
     assert_eq!(events.len(), 1);

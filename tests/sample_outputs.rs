@@ -119,7 +119,7 @@ fn files_that_the_run_did_not_write_are_not_replaced() {
 fn run_job(checkpoint: &Path, outputs: &Outputs, last: &dyn Fn()) -> Result<SampleOutcome, SampleError> {
     let weights = ArWeights::open(checkpoint, Known::default()).unwrap();
     let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
-    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let architecture = Architecture::infer(&params, "tiny".as_ref()).unwrap();
     let tokenizer = Tokenizer::from_params(architecture, &params).for_inference();
@@ -295,7 +295,7 @@ fn python_reads_the_arrays() {
     let Some(python) = tokengrid_test_support::python_with("import numpy") else { return };
     let output = Command::new(python).args(["-c", script, text(&npz), text(&npy), text(&first_of_0)]).output().unwrap();
     let answer = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(answer.trim(), "(4, 64, 64, 3) uint8 (4, 16) int32 True", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(answer.trim(), "(4, 32, 32, 3) uint8 (4, 16) int32 True", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::Command;
 
 #[track_caller]
 fn content_hash(source: &Path, out: &Path) -> String {
-    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--out", text(out)];
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "32", "--out", text(out)];
     let made = json(&fixed);
     assert_eq!((&made["images"], &made["quarantined"]), (&6.into(), &0.into()), "{}", source.display());
     made["content_hash"].as_str().unwrap().to_string()
@@ -88,7 +88,7 @@ fn a_cache_does_not_go_into_its_source() {
     let temp = tempfile::tempdir().unwrap();
     let source = photos(temp.path(), 2, 1);
     for out in [source.clone(), source.join("cache"), source.join("a/b/../cache")] {
-        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)];
+        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)];
         let message = fails(&fixed, 2);
         assert!(message.contains("lies in the source"), "{message}");
     }

@@ -27,10 +27,10 @@ fn the_examples_of_the_page_run_and_print_what_is_there() {
     let first = common::sorted(&common::sorted(&source)[0])[0].clone();
     std::fs::copy(&first, first.with_file_name("copy.JPEG")).unwrap();
     let cache = folder.path().join("cache");
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
     let (more, val, both) = (folder.path().join("more"), folder.path().join("val"), folder.path().join("both"));
     std::fs::create_dir(&more).unwrap();
-    json(&["tokenize", text(&photos(&more, 3, 2)), "--tokenizer", "tiny", "--size", "64", "--out", text(&val)]);
+    json(&["tokenize", text(&photos(&more, 3, 2)), "--tokenizer", "tiny", "--size", "32", "--out", text(&val)]);
     let [train, val] = [("train", &cache), ("val", &val)].map(|(split, dir)| format!("{split}={}", text(dir)));
     json(&["cache", "merge", text(&both), &train, &val]);
     let page = std::fs::read_to_string(repository("docs/src/sql.md")).unwrap();

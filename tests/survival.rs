@@ -16,7 +16,7 @@ const KILLS: usize = 100;
 
 /// Small images and small row groups: many moments at which a kill matters.
 fn arguments<'a>(source: &'a Path, out: &'a Path) -> Vec<&'a str> {
-    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "32", "--out", text(out), "--quiet"];
+    let fixed = ["tokenize", text(source), "--tokenizer", "tiny", "--size", "16", "--out", text(out), "--quiet"];
     [&fixed[..], &["--rows-per-group", "8", "--threads", "1", "--batch-size", "4"]].concat()
 }
 
@@ -113,7 +113,7 @@ fn threads_and_batch_sizes_give_one_content_hash() {
     let mut hashes = vec![];
     for (number, (batch, threads)) in [("1", "1"), ("7", "2"), ("64", "3")].into_iter().enumerate() {
         let cache = folder.path().join(format!("cache-{number}"));
-        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)];
+        let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)];
         let made = json(&[&fixed[..], &["--batch-size", batch, "--threads", threads]].concat());
         hashes.push(made["content_hash"].as_str().unwrap().to_string());
     }

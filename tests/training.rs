@@ -31,11 +31,46 @@ fn presets_are_printed_as_configurations_that_can_be_given_back() {
 }
 
 #[test]
+fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let plan = |more: &[&str]| {
+        let fixed = ["train", "ar", "--dry-run", "--device", "cuda", "--out", text(&run), "--set", "model.preset=XL"];
+        json(&[&fixed[..], more].concat())
+    };
+    let shared = ["--world-size", "10", "--grad-accum", "auto", "--set", "train.shard_optimizer=true"];
+    let (alone, shared) = (plan(&[]), plan(&shared));
+    assert_eq!(
+        (&alone["global_batch"], &shared["global_batch"], &shared["processes"]),
+        (&8.into(), &768.into(), &10.into())
+    );
+    let bytes = |plan: &serde_json::Value| plan["memory_bytes"].as_u64().unwrap();
+    // Two moments of four bytes: nine tenths of them are elsewhere.
+    assert_eq!(bytes(&alone) - bytes(&shared), alone["parameters"].as_u64().unwrap() * 8 * 9 / 10);
+    assert!(alone["steps"].is_null(), "there is no cache that tells: {alone}");
+    let cache = made_up_cache(folder.path(), 12, 16, 18, 3);
+    let told = plan(&["--cache", text(&cache), "--set", "train.epochs=10", "--set", "train.batch_size=4"]);
+    assert_eq!((&told["images"], &told["steps"]), (&12.into(), &30.into()), "10 x 12 / 4: {told}");
+    // Averages are a copy in memory, and samples on the way need room of their own.
+    let more = plan(&["--set", "train.ema_decay=0.9", "--set", "train.sample_every=5"]);
+    assert!(bytes(&more) >= bytes(&alone) + alone["parameters"].as_u64().unwrap() * 4);
+    let message = fails(&["train", "ar", "--dry-run", "--device", "cudaX", "--out", text(&run)], 2);
+    assert!(message.contains("cudaX") && message.contains("cuda:N"), "{message}");
+    assert!(!run.exists());
+}
+
+#[test]
 fn a_yaml_file_of_the_reference_is_converted_and_says_what_it_leaves_out() {
     let yaml = repository("train/tests/fixtures/reference_ar.yaml");
     let (config, notes) = printed(&["train", "ar", "--config", text(&yaml), "--print-config"]);
     assert!(config.contains("dim = 128") && config.contains("warmup_epochs = 3"), "{config}");
-    assert!(notes.contains("reference_ar.yaml, not honoured: trainer.devices = 4: "), "{notes}");
+    assert!(notes.contains("reference_ar.yaml, not honoured: trainer.precision = 16-mixed: "), "{notes}");
+    // What has its place elsewhere is one line, unless all is asked for.
+    assert!(notes.contains(" settings are given elsewhere") && !notes.contains("trainer.devices = 4"), "{notes}");
+    let (_, all) = printed(&["train", "ar", "--config", text(&yaml), "--print-config", "-v"]);
+    assert!(all.contains("reference_ar.yaml, given elsewhere: trainer.devices = 4: "), "{all}");
+    let auto = ["train", "ar", "--config", text(&yaml), "--print-config", "--grad-accum", "auto"];
+    assert!(printed(&auto).0.contains("global_batch = 40"), "2 nodes of 4 devices with 5 samples each");
     let message = fails(&["train", "tokenizer", "--config", text(&yaml)], 2);
     assert!(message.contains("use `train ar`"), "{message}");
 }
@@ -54,12 +89,19 @@ fn numbers_out_of_range_are_refused_by_key() {
         keys(&["train.peak_lr", "train.weight_decay", "train.wp0", "train.wpe", "train.warmup_epochs"], below_zero)
             .chain(keys(&["train.epochs"], below_zero))
             .chain(keys(&["train.wp0", "train.wpe"], &["1.5"]))
+            .chain(keys(&["train.peak_tflops"], &["nan", "0.0", "inf"]))
+            .chain(keys(&["train.save_best"], &["loss", "val/loss_ema"]))
+            .chain(keys(&["train.logger"], &["wandb", "[\"jsonl\", \"csv\"]"]))
+            .chain(keys(&["train.fid_cfg_scale"], &["[nan, 1.0]", "[1.0, -1.0]"]))
+            .chain(keys(&["train.fid_samples"], &["0", "1"]))
+            .chain(keys(&["train.ema_decay"], &["nan", "-0.1", "1.0"]))
             .chain(keys(&["train.grad_clip"], &["nan", "0.0", "-1.0"]))
             .chain(keys(
                 &["model.token_drop", "model.resid_dropout", "model.ffn_dropout", "model.class_dropout"],
                 below_zero,
             ));
-    let tokenizer = keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero)
+    let tokenizer = keys(&["train.save_best", "train.logger"], &["val/loss"])
+        .chain(keys(&["train.lr", "train.epochs", "train.ema_decay", "train.lr_end"], below_zero))
         .chain(keys(&["train.lr_drop_rate", "loss.mse_share", "loss.perceptual_weight"], below_zero))
         .chain(keys(&["loss.gen_loss_weight", "loss.lecam_loss_weight", "loss.codebook_weight"], below_zero))
         .chain(keys(&["loss.codebook_enlarge_ratio", "loss.commit_weight"], below_zero))
@@ -80,7 +122,7 @@ fn numbers_out_of_range_are_refused_by_key() {
 
 /// The small tokenizer with other weights.
 fn other_tokenizer(folder: &Path) -> PathBuf {
-    let tiny = tokengrid_model::tiny::open_named("tiny".as_ref()).unwrap();
+    let tiny = tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap();
     let params = tiny.tokenizer_params(Variant::Raw).unwrap();
     let params: Params = params.iter().map(|(name, tensor)| (name.to_string(), tensor * 1.01)).collect();
     let path = folder.join("other.safetensors");
@@ -89,11 +131,47 @@ fn other_tokenizer(folder: &Path) -> PathBuf {
 }
 
 #[test]
+fn the_batch_of_the_reference_is_kept_on_the_devices_at_hand_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=1", "batch_size=64", "warmup_steps=0"]);
+    let (_, log) = printed(&[&strs(&arguments)[..], &["--grad-accum", "auto"]].concat());
+    assert!(log.contains("768 samples per step: 1 x 12 x 64 "), "{log}");
+    assert_eq!(rows(&run)[0]["epoch"], 128.0);
+    let resolved = std::fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(resolved.contains("grad_accum = \"auto\"") && resolved.contains("global_batch = 768"), "{resolved}");
+    // A file of the reference names its devices: what it asks for is told beside what is done.
+    let yaml = repository("train/tests/fixtures/reference_ar.yaml");
+    let other = folder.path().join("other");
+    let fixed =
+        ["train", "ar", "--config", text(&yaml), "--cache", text(&cache), "--out", text(&other), "--device", "cpu"];
+    let small = [
+        "--set",
+        "train.max_steps=1",
+        "--set",
+        "model.dim=32",
+        "--set",
+        "model.spatial_n_layer=1",
+        "--set",
+        "model.block_size=16",
+        "--set",
+        "model.class_num=3",
+    ];
+    let (_, log) = printed(&[&fixed[..], &small].concat());
+    assert!(log.contains("5 samples per step") && log.contains("asks for 40 on its devices"), "{log}");
+    assert!(fails(&["train", "ar", "--grad-accum", "many"], 2).contains("expected `auto` or a number"));
+    for wrong in ["0", "-1", "many"] {
+        let message = fails(&["train", "ar", "--set", &format!("train.grad_accum={wrong}"), "--print-config"], 2);
+        assert!(message.contains("grad_accum"), "{message}");
+    }
+}
+
+#[test]
 fn a_loss_on_another_tokenizers_tokens_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, run, other) = (cache(folder.path()), folder.path().join("run"), folder.path().join("other"));
     let (photos, tokenizer) = (folder.path().join("photos"), other_tokenizer(folder.path()));
-    json(&["tokenize", text(&photos), "--tokenizer", text(&tokenizer), "--size", "64", "--out", text(&other)]);
+    json(&["tokenize", text(&photos), "--tokenizer", text(&tokenizer), "--size", "32", "--out", text(&other)]);
     let arguments = arguments(&cache, &run, &["max_steps=1"]);
     let message = fails(&[&strs(&arguments)[..], &["--val-cache", text(&other)]].concat(), 1);
     assert!(message.contains("the tokenizer is") && message.contains("other"), "{message}");
@@ -198,11 +276,11 @@ fn a_published_checkpoint_is_trained_from_and_exported_under_the_same_names() {
 }
 
 #[test]
-fn the_bundled_photographs_are_learnt_below_two_thirds_of_their_bits() {
+fn the_bundled_photographs_are_learnt_below_three_quarters_of_their_bits() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, run) = (folder.path().join("cache"), folder.path().join("run"));
     let source = repository("data/photos");
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "128", "--out", text(&cache)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
     // One thread: two that wait for each other are slow where other tests keep the cores busy.
     let train = ["train", "ar", "--cache", text(&cache), "--out", text(&run), "--device", "cpu", "--threads", "1"];
     let settings = ["model.preset=tiny", "model.dim=96", "model.class_num=12", "model.block_size=64"];
@@ -213,7 +291,8 @@ fn the_bundled_photographs_are_learnt_below_two_thirds_of_their_bits() {
     // Nothing is known at first: 18 bits.
     assert!((losses[0] - 18.0 * 2f64.ln()).abs() < 1e-3, "{}", losses[0]);
     let last = losses[110..].iter().sum::<f64>() / 10.0;
-    assert!(last < 8.3, "{last} nats per token over the last ten steps, not two thirds of 12.48");
+    let three_quarters = 0.75 * losses[0];
+    assert!(last < three_quarters, "{last} nats per token over the last ten steps, not below {three_quarters}");
 }
 
 #[test]

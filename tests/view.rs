@@ -3,134 +3,14 @@
 #![cfg(feature = "torch")]
 
 mod common;
+#[path = "common/viewer.rs"]
+mod viewer;
 
 use common::{fails, json, photos, sorted, text};
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
-
-/// Longer than anything here takes, so that a hang is a failure and not a wait.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The program, answering; killed when the test ends.
-struct Viewer {
-    child: Child,
-    address: String,
-}
-
-impl Viewer {
-    fn start(cache: &Path, more: &[&str]) -> Viewer {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tokengrid"))
-            .args([&["view", text(cache), "--port", "0", "--json"], more].concat())
-            // Nothing of this test is kept in anybody's own folders.
-            .env("XDG_CACHE_HOME", cache.join(".user-cache"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let mut object = String::new();
-        for line in lines {
-            object += &line;
-            if line == "}" {
-                break;
-            }
-        }
-        let printed: Value = serde_json::from_str(&object).expect("one JSON object with the address");
-        let address = printed["address"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
-        Viewer { child, address }
-    }
-
-    /// Sends a request as it is; status, head, body.
-    fn send(&self, request: &str) -> (u16, String, Vec<u8>) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer in time");
-        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a whole head");
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head, answer[end + 4..].to_vec())
-    }
-
-    fn get(&self, target: &str) -> (u16, String, Vec<u8>) {
-        self.send(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
-    }
-
-    /// An answer that must be JSON, whatever its status.
-    fn ask(&self, target: &str) -> (u16, Value) {
-        let (status, _, body) = self.get(target);
-        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{target}: no JSON")))
-    }
-
-    #[track_caller]
-    fn json(&self, target: &str) -> Value {
-        let (status, value) = self.ask(target);
-        assert_eq!(status, 200, "{target}: {value}");
-        value
-    }
-
-    /// Asks until the work behind an address is done.
-    #[track_caller]
-    fn wait_for(&self, target: &str) -> Value {
-        let started = Instant::now();
-        while started.elapsed() < PATIENCE {
-            let value = self.json(target);
-            match value["state"].as_str() {
-                Some("idle" | "running") => std::thread::sleep(Duration::from_millis(20)),
-                _ => return value,
-            }
-        }
-        panic!("{target} is still running");
-    }
-
-    /// Begins work, and waits for its end.
-    fn begun(&self, target: &str) -> Value {
-        let host = &self.address;
-        let start = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        assert_eq!(self.send(&start).0, 200);
-        self.wait_for(target)
-    }
-
-    fn verified(&self) -> Value {
-        self.begun("/api/health")
-    }
-
-    fn counted(&self) -> Value {
-        self.begun("/api/statistics")
-    }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A cache of 4 x 4 grids of 18 bits in 3 classes, with what the arguments change.
-fn made_cache(dir: &Path, images: usize, change: impl Fn(usize, &mut [u32], &mut i32)) {
-    let mut job = JobSpec::new(GridSpec { height: 4, width: 4, bits: 18 }, images, 1);
-    job.classes = ["cat", "dog", "fish"].map(str::to_owned).to_vec();
-    (job.rows_per_group, job.groups_per_shard) = (8, 2);
-    let mut writer = CacheWriter::open(dir, job, OpenMode::Resume).unwrap();
-    for image in 0..images {
-        let noise = |i: usize| ((image * 16 + i + 1) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut tokens: Vec<u32> = (0..16).map(|i| (noise(i) >> 40) as u32 & 0x3FFFF).collect();
-        let class = image % 3;
-        let mut label = class as i32;
-        change(image, &mut tokens, &mut label);
-        let key = format!("{}/{image}.jpg", ["cat", "dog", "fish"][class]);
-        let row = Row { tokens: &tokens, label, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false };
-        writer.push_image(image, &[row]).unwrap();
-    }
-    assert!(writer.finish().unwrap().published);
-}
+#[cfg(unix)]
+use viewer::stopped;
+use viewer::{Viewer, made_cache};
 
 /// 40 rows with a dead bit 7, row 20 equal to row 3, row 30 nearly so, and rows 9 and 10 with the labels of other classes.
 fn odd_cache(dir: &Path) {
@@ -154,7 +34,7 @@ fn a_real_cache_with_pictures_and_originals() {
     let source = photos(temp.path(), 3, 4);
     std::fs::write(sorted(&source)[1].join("broken.jpg"), "<html>").unwrap();
     let cache = temp.path().join("cache");
-    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--views", "center+flip"];
+    let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--views", "center+flip"];
     json(&[&fixed[..], &["--out", text(&cache)]].concat());
     let viewer = Viewer::start(&cache, &["--tokenizer", "tiny", "--source", text(&source)]);
 
@@ -180,9 +60,9 @@ fn a_real_cache_with_pictures_and_originals() {
     let shown = json(&["cache", "show", text(&cache), "--index", &first.to_string()]);
     let row = viewer.json(&format!("/api/row/{first}"));
     assert_eq!((&row["tokens"], &row["key"]), (&shown["tokens"], &shown["key"]));
-    assert_eq!((&row["origin"]["label"], &row["origin"]["size"]), (&1.into(), &64.into()));
+    assert_eq!((&row["origin"]["label"], &row["origin"]["size"]), (&1.into(), &32.into()));
     let resized = [0, 1].map(|side| row["origin"]["resized"][side].as_u64().unwrap());
-    assert!(resized[0].min(resized[1]) == 64 && resized[0].max(resized[1]) < 200, "{resized:?}");
+    assert!(resized[0].min(resized[1]) == 32 && resized[0].max(resized[1]) < 100, "{resized:?}");
 
     for picture in
         ["decoded/5.png", "original/5.png", "difference/5.png", "resized/5.png", "patch/5/3.png", "class/1.png"]
@@ -218,17 +98,6 @@ fn a_real_cache_with_pictures_and_originals() {
         assert_eq!(code, Some(130));
         assert!(said.contains("the inspector has stopped") && !said.contains("go on"), "{said}");
     }
-}
-
-/// Ends a viewer as Ctrl-C does; its exit code, and all that it said in the terminal.
-#[cfg(unix)]
-fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
-    let id = viewer.child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let code = viewer.child.wait().unwrap().code();
-    let mut said = String::new();
-    viewer.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (code, said)
 }
 
 /// What no page asks for, but somebody might: every answer is a message, none is an error of the server, none hangs.
@@ -421,56 +290,6 @@ fn what_cannot_be_served_is_said_at_once() {
     assert!(message.contains("--prefix"), "{message}");
 }
 
-/// A cache of two splits, whose images have the same keys, and the options that name its sources.
-fn split_cache(temp: &Path) -> (PathBuf, [String; 2]) {
-    let all = photos(temp, 2, 4);
-    let sources = ["train", "val"].map(|name| temp.join(name));
-    let mut inputs = Vec::new();
-    for (split, source) in sources.iter().enumerate() {
-        for class in sorted(&all) {
-            let into = source.join(class.file_name().unwrap());
-            std::fs::create_dir_all(&into).unwrap();
-            for image in 0..2 {
-                std::fs::copy(&sorted(&class)[2 * split + image], into.join(format!("{image}.jpg"))).unwrap();
-            }
-        }
-        let part = source.with_extension("cache");
-        json(&["tokenize", text(source), "--tokenizer", "tiny", "--size", "64", "--out", text(&part)]);
-        inputs.push(format!("{}={}", ["train", "val"][split], part.display()));
-    }
-    let cache = temp.join("cache");
-    json(&["cache", "merge", text(&cache), &inputs[0], &inputs[1]]);
-    (cache, ["train", "val"].map(|name| format!("{name}={}", temp.join(name).display())))
-}
-
-#[test]
-fn a_cache_with_splits_has_a_source_for_each() {
-    let temp = tempfile::tempdir().unwrap();
-    let (cache, [train, val]) = split_cache(temp.path());
-    // In whatever order they are typed.
-    let viewer = Viewer::start(&cache, &["--source", &val, "--source", &train]);
-    for row in 0..8 {
-        let found = viewer.json(&format!("/api/row/{row}"));
-        assert_eq!(found["origin"]["label"], found["label"], "{found}");
-    }
-    let source = viewer.json("/api/overview")["source"].clone();
-    assert_eq!((&source["images"], &source["doubt"]), (&8.into(), &Value::Null), "{source}");
-    let original = |viewer: &Viewer, row: usize| viewer.get(&format!("/picture/original/{row}.png")).2;
-    let of_val = Viewer::start(&temp.path().join("val.cache"), &["--source", val.strip_prefix("val=").unwrap()]);
-    for row in 0..4 {
-        assert_ne!(original(&viewer, row), original(&viewer, 4 + row), "row {row}");
-        assert_eq!(original(&viewer, 4 + row), original(&of_val, row), "row {row}");
-    }
-    for (typed, expected) in [
-        (&["--source", text(temp.path())][..], "--source train=SOURCE --source val=SOURCE"),
-        (&["--source", &train], "the cache has a split val, too"),
-        (&["--source", "test=x"], "the cache has no split test"),
-    ] {
-        let message = fails(&[&["view", text(&cache), "--port", "0"], typed].concat(), 2);
-        assert!(message.contains(expected), "{message}");
-    }
-}
-
 /// One event is one line in the terminal, however many rows it concerns.
 #[cfg(unix)]
 #[test]
@@ -492,36 +311,4 @@ fn a_shard_that_is_cut_is_named_once() {
         let name = shard.file_name().unwrap().to_str().unwrap();
         assert_eq!(said.matches(&format!("{name} has 10 bytes")).count(), 1, "{said}");
     }
-}
-
-/// A source that is not the cache's: the terminal says so, and the page too.
-#[cfg(unix)]
-#[test]
-fn a_wrong_source_is_named_in_the_terminal() {
-    let temp = tempfile::tempdir().unwrap();
-    let source = photos(temp.path(), 2, 2);
-    let cache = temp.path().join("cache");
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache)]);
-    let other = temp.path().join("other");
-    std::fs::create_dir(&other).unwrap();
-    std::fs::copy(&sorted(&sorted(&source)[0])[0], other.join("another.jpg")).unwrap();
-    let viewer = Viewer::start(&cache, &["--source", text(&other)]);
-    let source = |viewer: &Viewer| viewer.json("/api/overview")["source"].clone();
-    let started = Instant::now();
-    while source(&viewer)["state"] == "running" && started.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let doubt = source(&viewer)["doubt"].as_str().unwrap().to_owned();
-    assert!(doubt.contains("4 of 4 images"), "{doubt}");
-    let (_, said) = stopped(viewer);
-    assert!(said.contains("4 of 4 images of the cache"), "{said}");
-    // A cache that says nothing of how its images were cut has no originals, whatever the source.
-    let bare = temp.path().join("bare");
-    made_cache(&bare, 4, |_, _, _| {});
-    let viewer = Viewer::start(&bare, &["--source", text(&other)]);
-    while source(&viewer)["state"] == "running" && started.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let (_, said) = stopped(viewer);
-    assert!(said.contains("there are no originals"), "{said}");
 }

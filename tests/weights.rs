@@ -57,7 +57,7 @@ fn info_tells_the_architecture_the_variants_and_the_progress() {
     assert_eq!(info["architecture"]["tokenizer"]["z_channels"], 18, "the frozen tokenizer");
     let output = tokengrid().args(["weights", "info", "tiny"]).output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(stdout.contains("variants: raw\n") && stdout.contains("16 x 16 at 256 pixels"), "{stdout}");
+    assert!(stdout.contains("variants: raw\n") && stdout.contains("32 x 32 at 256 pixels"), "{stdout}");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn reconstructions_of_a_folder_at_original_size_with_a_bad_image_among_them() {
             let pair = image[key].as_array().unwrap();
             [pair[0].as_u64().unwrap(), pair[1].as_u64().unwrap()]
         });
-        assert_eq!(grid, size.map(|side| side.div_ceil(16)), "padded to whole tokens");
+        assert_eq!(grid, size.map(|side| side.div_ceil(8)), "padded to whole tokens");
         assert_eq!(image["tokens"].as_u64().unwrap(), grid[0] * grid[1]);
         assert!(image["psnr"].as_f64().unwrap() > 12.0, "{image}");
         let png = std::fs::read(image["picture"].as_str().unwrap()).unwrap();

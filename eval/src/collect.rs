@@ -1,10 +1,11 @@
 //! Pictures through the Inception network, into the sums that the figures need.
 
-use crate::BATCH_BYTES_MAX;
 use crate::EvalError;
-use crate::inception::{Features, Inception, POOL3, Protocol, SPATIAL};
+use crate::inception::{Inception, POOL3, Protocol, SPATIAL};
+use crate::measure::{Measure, Numbered};
 use crate::moments::Moments;
 use crate::score::{Score, Scorer};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tokengrid_model::ModelError;
 use tokengrid_model::Picture;
@@ -20,15 +21,51 @@ pub struct Wanted {
     pub features: bool,
 }
 
-/// Takes pictures of any size and holds a batch of one size at most.
-pub struct Collector<'a> {
-    inception: &'a Inception,
-    protocol: Protocol,
-    batch_size: usize,
-    pending: Vec<u8>,
-    /// Width and height of the pictures that are pending.
-    size: (usize, usize),
-    collected: Collected,
+/// The network, as it reads pictures.
+pub struct Reader<'a> {
+    /// The network.
+    pub inception: &'a Inception,
+    /// How pictures are made its input.
+    pub protocol: Protocol,
+    /// What is kept.
+    pub wanted: Wanted,
+}
+
+/// What the network says of one picture, as far as it is wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pool3: Vec<f32>,
+    spatial: Option<Vec<f32>>,
+    logits: Option<Vec<f32>>,
+}
+
+impl Reader<'_> {
+    /// Reads pictures of one size.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn read(&self, pictures: &[&Picture]) -> Result<Vec<Row>, EvalError> {
+        let Some(first) = pictures.first() else { return Ok(vec![]) };
+        let rgb: Vec<u8> = pictures.iter().flat_map(|picture| &picture.rgb).copied().collect();
+        let features = self.inception.features(&rgb, first.width, first.height, self.protocol)?;
+        let part = |is_wanted: bool, values: &Tensor| is_wanted.then(|| rows(values)).transpose();
+        let mut spatial = part(self.wanted.spatial, &features.spatial)?.map(Vec::into_iter);
+        let mut logits = part(self.wanted.splits.is_some(), &features.logits)?.map(Vec::into_iter);
+        let row = |pool3| Row {
+            pool3,
+            spatial: spatial.as_mut().and_then(Iterator::next),
+            logits: logits.as_mut().and_then(Iterator::next),
+        };
+        Ok(rows(&features.pool3)?.into_iter().map(row).collect())
+    }
+}
+
+impl Measure for Reader<'_> {
+    type Figures = Row;
+
+    fn measure(&mut self, pictures: Vec<Numbered>) -> Result<Vec<Row>, EvalError> {
+        self.read(&pictures.iter().map(|numbered| &numbered.picture).collect::<Vec<_>>())
+    }
 }
 
 /// What is known of the pictures.
@@ -41,78 +78,30 @@ pub struct Collected {
     features: Option<Vec<f32>>,
 }
 
-impl<'a> Collector<'a> {
-    /// For calls of `batch_size` pictures.
-    pub fn new(inception: &'a Inception, protocol: Protocol, batch_size: usize, wanted: Wanted) -> Collector<'a> {
-        let collected = Collected {
+impl Collected {
+    /// Of no picture yet.
+    pub fn new(wanted: Wanted) -> Collected {
+        Collected {
             pool3: Moments::new(POOL3),
             spatial: wanted.spatial.then(|| Moments::new(SPATIAL)),
             scorer: wanted.splits.map(Scorer::new),
             features: wanted.features.then(Vec::new),
-        };
-        Collector { inception, protocol, batch_size: batch_size.max(1), pending: vec![], size: (0, 0), collected }
-    }
-
-    /// Takes a picture.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn push(&mut self, picture: &Picture) -> Result<(), EvalError> {
-        let size = (picture.width, picture.height);
-        if size != self.size {
-            self.flush()?;
-            self.size = size;
         }
-        self.pending.extend(&picture.rgb);
-        let is_full = self.pending.len() >= (self.batch_size * picture.rgb.len()).min(BATCH_BYTES_MAX);
-        if is_full { self.flush() } else { Ok(()) }
     }
 
-    /// Takes images that are floats already, f32 `[B, 3, H, W]` in [-1, 1], by the protocol of pytorch-fid.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub(crate) fn push_input(&mut self, input_bchw: &Tensor) -> Result<(), EvalError> {
-        self.flush()?;
-        let features = self.inception.features_of_input(input_bchw)?;
-        self.collected.add(&features)
-    }
-
-    fn flush(&mut self) -> Result<(), EvalError> {
-        if self.pending.is_empty() {
-            return Ok(());
+    /// Adds a picture.
+    pub fn add(&mut self, row: Row) {
+        let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<f64>>();
+        self.pool3.push(wide(&row.pool3));
+        if let (Some(moments), Some(spatial)) = (&mut self.spatial, &row.spatial) {
+            moments.push(wide(spatial));
         }
-        let (width, height) = self.size;
-        let features = self.inception.features(&self.pending, width, height, self.protocol)?;
-        self.pending.clear();
-        self.collected.add(&features)
-    }
-
-    /// What was collected.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn finish(mut self) -> Result<Collected, EvalError> {
-        self.flush()?;
-        Ok(self.collected)
-    }
-}
-
-impl Collected {
-    fn add(&mut self, features: &Features) -> Result<(), EvalError> {
-        let pool3 = values(&features.pool3)?;
-        self.pool3.push(pool3.iter().copied().map(f64::from));
-        if let Some(spatial) = &mut self.spatial {
-            spatial.push(values(&features.spatial)?.into_iter().map(f64::from));
-        }
-        if let Some(scorer) = &mut self.scorer {
-            let logits = values(&features.logits)?;
-            logits.chunks_exact(super::inception::CLASSES).for_each(|logits| scorer.push(logits));
+        if let (Some(scorer), Some(logits)) = (&mut self.scorer, &row.logits) {
+            scorer.push(logits);
         }
         if let Some(kept) = &mut self.features {
-            kept.extend(pool3);
+            kept.extend(row.pool3);
         }
-        Ok(())
     }
 
     /// The inception score, if wanted and there are pictures.
@@ -126,7 +115,10 @@ impl Collected {
     }
 }
 
-fn values(tensor: &Tensor) -> Result<Vec<f32>, EvalError> {
-    let values = Vec::<f32>::try_from(&tensor.contiguous().view([-1]));
-    Ok(values.map_err(ModelError::torch("copying features"))?)
+/// The rows of a matrix, on the host.
+pub(crate) fn rows(matrix: &Tensor) -> Result<Vec<Vec<f32>>, EvalError> {
+    let width = matrix.size()[1] as usize;
+    let values =
+        Vec::<f32>::try_from(&matrix.contiguous().view([-1])).map_err(ModelError::torch("copying features"))?;
+    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
 }

@@ -78,6 +78,9 @@ pub enum EvalError {
     /// An evaluation was stopped by the user.
     #[error("stopped; an evaluation has no result before its end, and starts anew")]
     Stopped,
+    /// The processes that share an evaluation cannot exchange their figures.
+    #[error(transparent)]
+    Peers(Box<dyn std::error::Error + Send + Sync>),
     /// Weights, model or device.
     #[error(transparent)]
     Model(#[from] tokengrid_model::ModelError),

@@ -1,10 +1,15 @@
 //! The best and the worst of many: a look at where a tokenizer fails.
 
+use crate::EvalError;
+use crate::peers::{Peers, gather};
+use std::collections::BTreeMap;
 use tokengrid_model::Picture;
 
 /// An image with its reconstruction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Pair {
+    /// Its place in the source: of equal ones, the first counts.
+    pub index: usize,
     /// Name in the source.
     pub key: String,
     /// Peak signal-to-noise ratio in dB.
@@ -35,6 +40,24 @@ impl Extremes {
     pub fn push(&mut self, pair: &Pair) {
         keep(&mut self.worst, self.kept, pair, |a, b| a < b);
         keep(&mut self.best, self.kept, pair, |a, b| a > b);
+    }
+
+    /// Those of all processes together, in each of them.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn of_all(self, peers: &dyn Peers) -> Result<Extremes, EvalError> {
+        if peers.world_size() == 1 || self.kept == 0 {
+            return Ok(self);
+        }
+        let mut all = Extremes::new(self.kept);
+        // A pair may be at both ends of a process's scale.
+        let own: BTreeMap<usize, Pair> =
+            self.worst.into_iter().chain(self.best).map(|pair| (pair.index, pair)).collect();
+        let mut pairs: Vec<Pair> = gather(peers, &own.into_values().collect::<Vec<_>>())?.concat();
+        pairs.sort_by_key(|pair| pair.index);
+        pairs.iter().for_each(|pair| all.push(pair));
+        Ok(all)
     }
 
     /// Pictures by the names of their files: `worst-00.png`, `worst-01.png`, ... and `best-00.png`, ...: original left,
@@ -76,9 +99,9 @@ mod tests {
     fn both_ends_are_kept_in_order() {
         let picture = Picture::new(1, 1, vec![0; 3]);
         let mut extremes = Extremes::new(2);
-        for (key, psnr) in [("b", 20.0), ("d", 40.0), ("a", 10.0), ("c", 30.0)] {
+        for (index, (key, psnr)) in [("b", 20.0), ("d", 40.0), ("a", 10.0), ("c", 30.0)].into_iter().enumerate() {
             let (original, reconstruction) = (picture.clone(), picture.clone());
-            extremes.push(&Pair { key: key.into(), psnr, original, reconstruction });
+            extremes.push(&Pair { index, key: key.into(), psnr, original, reconstruction });
         }
         assert_eq!(extremes.worst().collect::<Vec<_>>(), [("a", 10.0), ("b", 20.0)]);
         assert_eq!(extremes.best().collect::<Vec<_>>(), [("d", 40.0), ("c", 30.0)]);

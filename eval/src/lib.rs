@@ -6,6 +6,8 @@
 //! | [`reconstruction`] | a tokenizer over a data set: rFID, PSNR, SSIM, LPIPS, use of the codebook |
 //! | [`samples`] | a set of pictures against another: FID, sFID, inception score, precision and recall |
 //! | [`collect`] | pictures through the network, into the sums that those figures need |
+//! | [`peers`] | the processes that share an evaluation |
+//! | `measure`, `wire` | every picture measured once, by one of them; figures on their way |
 //! | [`extremes`] | the best and the worst reconstructions |
 //! | [`progress`] | counts, progress, and the wish to stop |
 //! | [`pass_memory`] | whether a whole picture fits through the tokenizer |
@@ -27,8 +29,10 @@ pub mod extremes;
 pub mod frechet;
 pub mod inception;
 pub mod manifold;
+mod measure;
 pub mod moments;
 pub mod pass_memory;
+pub mod peers;
 pub mod perceptual;
 pub mod pictures;
 pub mod progress;
@@ -46,3 +50,4 @@ pub use error::EvalError;
 pub use frechet::frechet_distance;
 pub use inception::{Inception, Protocol};
 pub use moments::{Gaussian, Moments};
+pub use peers::{Alone, Peers};

@@ -78,6 +78,27 @@ impl Moments {
         self.join(other.count, &other.mean, &other.scatter);
     }
 
+    /// Makes these the moments of the vectors of all processes, given what replaces a tensor by its sum over them. The same in all
+    /// processes where the sum is.
+    ///
+    /// # Errors
+    /// Those of `sum`.
+    pub fn share<E>(&mut self, mut sum: impl FnMut(&Tensor) -> Result<(), E>) -> Result<(), E> {
+        self.flush();
+        let own = self.count as f64;
+        // Count, and the sum of all values.
+        let totals = Tensor::cat(&[Tensor::from_slice(&[own]), &self.mean * own], 0);
+        sum(&totals)?;
+        let total = totals.double_value(&[0]);
+        let mean = totals.narrow(0, 1, self.dims as i64) / total.max(1.0);
+        // Each process's scatter, moved to the common mean.
+        let delta = &self.mean - &mean;
+        let scatter = &self.scatter + delta.outer(&delta) * own;
+        sum(&scatter)?;
+        (self.count, self.mean, self.scatter) = (total as u64, mean, scatter);
+        Ok(())
+    }
+
     fn flush(&mut self) {
         if self.pending.is_empty() {
             return;
@@ -138,6 +159,7 @@ impl Gaussian {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Barrier, Mutex};
     use tokengrid_test_support::stream;
 
     const DIMS: usize = 5;
@@ -166,6 +188,45 @@ mod tests {
 
     fn values(tensor: &Tensor) -> Vec<f64> {
         Vec::try_from(&tensor.contiguous().view([-1])).unwrap()
+    }
+
+    /// Threads in the place of processes: a tensor is replaced by the sum of those that all have brought.
+    fn sum_among(threads: &Barrier, brought: &Mutex<Vec<Tensor>>, tensor: &Tensor) {
+        brought.lock().unwrap().push(tensor.copy());
+        threads.wait();
+        let sum = Tensor::stack(&brought.lock().unwrap(), 0).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        threads.wait();
+        brought.lock().unwrap().clear();
+        tensor.shallow_clone().copy_(&sum);
+        // Nobody brings the next one before it is empty.
+        threads.wait();
+    }
+
+    #[test]
+    fn processes_that_share_know_the_moments_of_all() {
+        let rows = rows(700);
+        let whole = of(&[&rows]).finish().unwrap();
+        let (left, right) = rows.split_at(333 * DIMS);
+        let (threads, brought) = (Barrier::new(3), Mutex::new(vec![]));
+        let share = |part: &[f64]| {
+            let mut moments = of(&[part]);
+            let sum = |tensor: &Tensor| {
+                sum_among(&threads, &brought, tensor);
+                Ok::<(), ()>(())
+            };
+            moments.share(sum).unwrap();
+            assert_eq!(moments.count(), 700);
+            moments.finish().unwrap()
+        };
+        let shared = std::thread::scope(|scope| {
+            let (share, nothing): (_, &[f64]) = (&share, &[]);
+            let running = [left, right, nothing].map(|part| scope.spawn(move || share(part)));
+            running.map(|thread| thread.join().unwrap())
+        });
+        for gaussian in shared {
+            assert!(gaussian.mean.allclose(&whole.mean, 1e-12, 0.0, false));
+            assert!(gaussian.covariance.allclose(&whole.covariance, 0.0, 1e-9, false));
+        }
     }
 
     #[test]

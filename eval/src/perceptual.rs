@@ -14,6 +14,20 @@ pub struct Net<'a> {
     pub lpips: &'a Lpips,
 }
 
+impl Net<'_> {
+    /// The distances of images and what became of them, f32 `[B, 3, H, W]` in [-1, 1]; none where a side is too short.
+    pub(super) fn distances(&self, a_bchw: &Tensor, b_bchw: &Tensor) -> Result<Vec<Option<f64>>, EvalError> {
+        let _no_grad = tch::no_grad_guard();
+        let (images, _, height, width) = a_bchw.size4().map_err(ModelError::torch("looking at images"))?;
+        if width.min(height) < self.backbone.min_side() {
+            return Ok(vec![None; images as usize]);
+        }
+        let distances_b = self.lpips.forward(a_bchw, b_bchw).to_device(Device::Cpu);
+        let distances = Vec::<f32>::try_from(&distances_b).map_err(ModelError::torch("copying distances"))?;
+        Ok(distances.into_iter().map(|distance| Some(f64::from(distance))).collect())
+    }
+}
+
 /// The sum over the pairs so far.
 pub(super) struct LpipsSum<'a> {
     net: Net<'a>,
@@ -32,19 +46,11 @@ impl<'a> LpipsSum<'a> {
         self.net.backbone
     }
 
-    /// Takes images and what became of them, f32 `[B, 3, H, W]` in [-1, 1].
-    pub fn add(&mut self, a_bchw: &Tensor, b_bchw: &Tensor) -> Result<(), EvalError> {
-        let _no_grad = tch::no_grad_guard();
-        let (images, _, height, width) = a_bchw.size4().map_err(ModelError::torch("looking at images"))?;
-        self.images += images as usize;
-        if width.min(height) < self.net.backbone.min_side() {
-            self.too_small += images as usize;
-            return Ok(());
-        }
-        let distances_b = self.net.lpips.forward(a_bchw, b_bchw).to_device(Device::Cpu);
-        let distances = Vec::<f32>::try_from(&distances_b).map_err(ModelError::torch("copying distances"))?;
-        self.sum = distances.into_iter().fold(self.sum, |sum, distance| sum + f64::from(distance));
-        Ok(())
+    /// Takes the distance of a pair, or `None` where the net is too large for it.
+    pub fn add(&mut self, distance: Option<f64>) {
+        self.images += 1;
+        self.too_small += usize::from(distance.is_none());
+        self.sum += distance.unwrap_or(0.0);
     }
 
     /// The mean, or why there is none.

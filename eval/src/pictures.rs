@@ -91,28 +91,51 @@ impl Pictures {
         }
     }
 
-    /// Calls `each` with every picture, in order. A few are decoded ahead by other threads. Whole pictures of a source whose
-    /// sizes `accept` refuses are bad ones.
+    /// What these pictures are, for a comparison with what another process has.
+    pub fn describe(&self) -> String {
+        match self {
+            Pictures::Source { source, cut, .. } => {
+                let ends = source.len().checked_sub(1).map(|last| [source.key(0), source.key(last)]);
+                let [first, last] = ends.unwrap_or(["none"; 2]);
+                format!("{} images, {first} to {last}, {cut:?}", source.len())
+            }
+            Pictures::Npz { count, .. } => format!("{count} pictures of an .npz file"),
+        }
+    }
+
+    /// Calls `each` with the pictures in `order`, which rises. A few are decoded ahead by other threads. Whole pictures of a
+    /// source whose sizes `accept` refuses are bad ones.
     ///
     /// # Errors
     /// What `each` returns; an array that ends too early.
-    pub fn each(&self, accept: AcceptSize, each: Each) -> Result<(), EvalError> {
+    pub fn each(
+        &self,
+        order: impl Iterator<Item = usize> + Send + 'static,
+        accept: AcceptSize,
+        each: Each,
+    ) -> Result<(), EvalError> {
         match self {
             Pictures::Source { source, cut, threads, limits } => {
                 let config = StreamConfig { threads: *threads, limits: *limits, ..StreamConfig::default() };
                 match cut {
-                    Cut::Whole => each_whole(source, accept, config, each),
-                    Cut::Center(size) => each_center(source, *size, config, each),
+                    Cut::Whole => each_whole(source, order, accept, config, each),
+                    Cut::Center(size) => each_center(source, order, *size, config, each),
                 }
             }
-            Pictures::Npz { path, count } => each_of_npz(path, *count, each),
+            Pictures::Npz { path, .. } => each_of_npz(path, order, each),
         }
     }
 }
 
-fn each_center(source: &Arc<Source>, size: u32, config: StreamConfig, each: Each) -> Result<(), EvalError> {
+fn each_center(
+    source: &Arc<Source>,
+    order: impl Iterator<Item = usize> + Send + 'static,
+    size: u32,
+    config: StreamConfig,
+    each: Each,
+) -> Result<(), EvalError> {
     let recipe = Recipe { size, views: Views::Center, ..Recipe::default() };
-    for image in ViewStream::spawn(Arc::clone(source), 0..source.len(), recipe, config) {
+    for image in ViewStream::spawn(Arc::clone(source), order, recipe, config) {
         let side = size as usize;
         let picture = |mut views: Vec<tokengrid_ingest::View>| Picture::new(side, side, views.remove(0).pixels);
         each(Item { key: image.key, outcome: image.outcome.map(picture) })?;
@@ -120,8 +143,14 @@ fn each_center(source: &Arc<Source>, size: u32, config: StreamConfig, each: Each
     Ok(())
 }
 
-fn each_whole(source: &Arc<Source>, accept: AcceptSize, config: StreamConfig, each: Each) -> Result<(), EvalError> {
-    for WholeImage { key, outcome, .. } in WholeStream::spawn(Arc::clone(source), accept, config) {
+fn each_whole(
+    source: &Arc<Source>,
+    order: impl Iterator<Item = usize> + Send + 'static,
+    accept: AcceptSize,
+    config: StreamConfig,
+    each: Each,
+) -> Result<(), EvalError> {
+    for WholeImage { key, outcome, .. } in WholeStream::spawn(Arc::clone(source), order, accept, config) {
         let picture =
             |image: tokengrid_ingest::RgbImage| Picture::new(image.width as usize, image.height as usize, image.pixels);
         each(Item { key, outcome: outcome.map(picture) })?;
@@ -129,15 +158,20 @@ fn each_whole(source: &Arc<Source>, accept: AcceptSize, config: StreamConfig, ea
     Ok(())
 }
 
-fn each_of_npz(path: &Path, count: usize, each: Each) -> Result<(), EvalError> {
+fn each_of_npz(path: &Path, order: impl Iterator<Item = usize>, each: Each) -> Result<(), EvalError> {
     let mut npz = Npz::open(path)?;
     let mut array = npz.array(NPZ_PICTURES)?;
     let [_, height, width, _] = *array.shape.as_slice() else {
         return Err(array.refuse("its shape changed while it was read").into());
     };
-    for index in 0..count {
+    let mut next = 0;
+    for index in order {
         let mut rgb = vec![0; height * width * 3];
-        array.read_bytes(&mut rgb)?;
+        // An array is read from its beginning, also past pictures that are others'.
+        for _ in next..=index {
+            array.read_bytes(&mut rgb)?;
+        }
+        next = index + 1;
         each(Item { key: format!("#{index}"), outcome: Ok(Picture::new(width, height, rgb)) })?;
     }
     Ok(())

@@ -7,18 +7,22 @@
 //! and SSIM see both truncated to 8 bits. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid.
 
 use crate::EvalError;
+use crate::Inception;
 use crate::codebook::{CodeCounter, CodebookUse};
-use crate::collect::{Collector, Wanted};
+use crate::collect::rows;
 use crate::extremes::{Extremes, Pair};
 use crate::frechet::frechet_distance;
+use crate::inception::POOL3;
+use crate::measure::{Measure, Numbered, Survey};
+use crate::moments::Moments;
 use crate::pass_memory::PassMemory;
+use crate::peers::Peers;
 use crate::perceptual::{LpipsSum, Net};
 use crate::pictures::Pictures;
-use crate::progress::{BadImage, Watch, each_good};
+use crate::progress::{BadImage, Watch};
 use crate::ssim::ssim;
-use crate::{BATCH_BYTES_MAX, Inception, Protocol};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
 use tch::Device;
@@ -81,47 +85,98 @@ pub struct ReconstructionReport {
 }
 
 impl ReconstructionJob<'_> {
-    /// Runs the evaluation.
+    /// Runs the evaluation; the figures, at rank 0 of `peers`.
     ///
     /// # Errors
-    /// Too many bad images, no good one, a device that fails, [`EvalError::Stopped`].
-    pub fn run(&self, watch: &mut Watch) -> Result<ReconstructionReport, EvalError> {
+    /// Too many bad images, no good one, a device that fails, [`EvalError::Stopped`]; another process is gone.
+    pub fn run(&self, peers: &dyn Peers, watch: &mut Watch) -> Result<Option<ReconstructionReport>, EvalError> {
         let started = Instant::now();
         let mut sums = Sums::new(self)?;
-        let mut batch: Vec<(String, Picture)> = vec![];
-        let is_full = |batch: &[(String, Picture)]| {
-            let bytes: usize = batch.iter().map(|(_, picture)| picture.rgb.len()).sum();
-            batch.len() >= self.batch_size || bytes >= BATCH_BYTES_MAX
-        };
         let memory = PassMemory::new(self.tokenizer, self.runtime.device);
         let accept = Arc::new(move |width, height| memory.check(width, height));
-        let bad = each_good(&self.pictures, accept, self.bad_policy, watch, &mut |key, picture| {
-            let size = |picture: &Picture| (picture.width, picture.height);
-            if batch.first().is_some_and(|(_, first)| size(first) != size(&picture)) {
-                self.measure(std::mem::take(&mut batch), &mut sums)?;
-            }
-            batch.push((key, picture));
-            if is_full(&batch) { self.measure(std::mem::take(&mut batch), &mut sums) } else { Ok(()) }
+        let (pictures, policy, batch_size) = (&self.pictures, self.bad_policy, self.batch_size);
+        let survey = Survey { pictures, accept, policy, batch_size, peers };
+        let mut passes = Passes { job: self, extremes: Extremes::new(self.kept_pairs) };
+        let bad = survey.run(&mut passes, watch, &mut |figures| {
+            sums.add(figures);
+            Ok(())
         })?;
-        self.measure(batch, &mut sums)?;
+        let extremes = passes.extremes.of_all(peers)?;
+        if !peers.is_first() {
+            return Ok(None);
+        }
         if sums.images == 0 {
             return Err(EvalError::TooFew { count: 0, needed: 1, what: "an evaluation" });
         }
-        let mut report = sums.finish(bad)?;
+        let mut report = sums.finish(bad, extremes)?;
         report.seconds = started.elapsed().as_secs_f64();
-        Ok(report)
+        Ok(Some(report))
     }
+}
 
-    /// Takes pictures of one size through the tokenizer and adds up what became of them.
-    fn measure(&self, batch: Vec<(String, Picture)>, sums: &mut Sums) -> Result<(), EvalError> {
+/// What is known of one image.
+#[derive(Serialize, Deserialize)]
+struct Figures {
+    psnr: f64,
+    /// None for an image smaller than SSIM's window.
+    ssim: Option<f64>,
+    tokens: Vec<i64>,
+    /// Features of the image, and of its reconstruction.
+    features: Option<(Vec<f32>, Vec<f32>)>,
+    /// By net.
+    lpips: Vec<Option<f64>>,
+}
+
+/// Takes pictures through the tokenizer.
+struct Passes<'a> {
+    job: &'a ReconstructionJob<'a>,
+    /// The pairs of this process at either end of the scale.
+    extremes: Extremes,
+}
+
+impl Measure for Passes<'_> {
+    type Figures = Figures;
+
+    fn measure(&mut self, pictures: Vec<Numbered>) -> Result<Vec<Figures>, EvalError> {
+        let device = self.job.runtime.device;
         // On the CPU one by one: libraries choose their algorithms by the size of a batch, and their roundings differ.
-        let calls = if self.runtime.device == Device::Cpu { 1 } else { batch.len().max(1) };
-        for named in batch.chunks(calls) {
-            let pictures: Vec<&Picture> = named.iter().map(|(_, picture)| picture).collect();
-            let pass = pass(&pictures, self.tokenizer, self.runtime.device);
-            sums.add(named.iter().map(|(key, _)| key.clone()), &pass)?;
+        let calls = if device == Device::Cpu { 1 } else { pictures.len().max(1) };
+        let mut figures = vec![];
+        for named in pictures.chunks(calls) {
+            let pictures: Vec<&Picture> = named.iter().map(|numbered| &numbered.picture).collect();
+            figures.extend(self.figures(named, &pass(&pictures, self.job.tokenizer, device))?);
         }
-        Ok(())
+        Ok(figures)
+    }
+}
+
+impl Passes<'_> {
+    fn figures(&mut self, named: &[Numbered], pass: &Pass) -> Result<Vec<Figures>, EvalError> {
+        let tokens = pass.tokens()?;
+        let mut tokens = tokens.chunks_exact(tokens.len() / named.len()).map(<[i64]>::to_vec);
+        let mut features = match self.job.inception {
+            None => None,
+            Some(inception) => {
+                let rows_of = |input_bchw| rows(&inception.features_of_input(input_bchw)?.pool3);
+                let originals = rows_of(&pass.original_bchw)?;
+                Some(originals.into_iter().zip(rows_of(&pass.reconstruction_bchw)?))
+            }
+        };
+        let nets = self.job.lpips.iter();
+        let distances = nets.map(|net| net.distances(&pass.original_bchw, &pass.reconstruction_bchw));
+        let distances: Vec<Vec<Option<f64>>> = distances.collect::<Result<_, EvalError>>()?;
+        let pictures: Vec<(Picture, Picture)> = pass.originals().into_iter().zip(pass.reconstructions()).collect();
+        let similar = |(a, b): &(Picture, Picture)| ssim(&a.rgb, &b.rgb, a.width, a.height);
+        let ssims: Vec<Option<f64>> = pictures.par_iter().map(similar).collect();
+        let images = named.iter().zip(pictures).zip(ssims).enumerate();
+        let figures = images.map(|(at, ((Numbered { index, key, .. }, (original, reconstruction)), ssim))| {
+            let psnr = psnr(&original.rgb, &reconstruction.rgb);
+            self.extremes.push(&Pair { index: *index, key: key.clone(), psnr, original, reconstruction });
+            let tokens = tokens.next().expect("tokens of every image");
+            let features = features.as_mut().and_then(Iterator::next);
+            Figures { psnr, ssim, tokens, features, lpips: distances.iter().map(|net| net[at]).collect() }
+        });
+        Ok(figures.collect())
     }
 }
 
@@ -134,9 +189,8 @@ struct Sums<'a> {
     without_ssim: usize,
     codes: CodeCounter,
     /// Features of the images, and of their reconstructions.
-    features: Option<[Collector<'a>; 2]>,
+    features: Option<[Moments; 2]>,
     lpips: Vec<LpipsSum<'a>>,
-    extremes: Extremes,
 }
 
 impl<'a> Sums<'a> {
@@ -147,44 +201,34 @@ impl<'a> Sums<'a> {
                 format!("tokens of {bits} bits are too many to count; at most {COUNTED_BITS_MAX} can be evaluated");
             return Err(EvalError::Misfit { what });
         }
-        let collector = |inception| Collector::new(inception, Protocol::default(), job.batch_size, Wanted::default());
         Ok(Sums {
             images: 0,
             psnr: 0.0,
             ssim: 0.0,
             without_ssim: 0,
             codes: CodeCounter::new(bits),
-            features: job.inception.map(|inception| [collector(inception), collector(inception)]),
+            features: job.inception.map(|_| [(); 2].map(|()| Moments::new(POOL3))),
             lpips: job.lpips.iter().map(|net| LpipsSum::new(*net)).collect(),
-            extremes: Extremes::new(job.kept_pairs),
         })
     }
 
-    fn add(&mut self, keys: impl Iterator<Item = String>, pass: &Pass) -> Result<(), EvalError> {
-        self.codes.push(&pass.tokens()?);
-        if let Some([originals, reconstructions]) = &mut self.features {
-            originals.push_input(&pass.original_bchw)?;
-            reconstructions.push_input(&pass.reconstruction_bchw)?;
+    /// Adds an image: in the order of the set, so that the sums depend neither on batches nor on processes.
+    fn add(&mut self, figures: Figures) {
+        self.images += 1;
+        self.psnr += figures.psnr;
+        self.ssim += figures.ssim.unwrap_or(0.0);
+        self.without_ssim += usize::from(figures.ssim.is_none());
+        self.codes.push(&figures.tokens);
+        if let (Some([originals, reconstructions]), Some((original, reconstruction))) =
+            (&mut self.features, figures.features)
+        {
+            originals.push(original.into_iter().map(f64::from));
+            reconstructions.push(reconstruction.into_iter().map(f64::from));
         }
-        for sum in &mut self.lpips {
-            sum.add(&pass.original_bchw, &pass.reconstruction_bchw)?;
-        }
-        let pictures: Vec<(Picture, Picture)> = pass.originals().into_iter().zip(pass.reconstructions()).collect();
-        let similar = |(a, b): &(Picture, Picture)| ssim(&a.rgb, &b.rgb, a.width, a.height);
-        let ssims: Vec<Option<f64>> = pictures.par_iter().map(similar).collect();
-        // Added up image by image: the sums do not depend on where a batch ends.
-        for ((key, (original, reconstruction)), ssim) in keys.zip(pictures).zip(ssims) {
-            let psnr = psnr(&original.rgb, &reconstruction.rgb);
-            self.images += 1;
-            self.psnr += psnr;
-            self.ssim += ssim.unwrap_or(0.0);
-            self.without_ssim += usize::from(ssim.is_none());
-            self.extremes.push(&Pair { key, psnr, original, reconstruction });
-        }
-        Ok(())
+        self.lpips.iter_mut().zip(figures.lpips).for_each(|(sum, distance)| sum.add(distance));
     }
 
-    fn finish(self, bad: Vec<BadImage>) -> Result<ReconstructionReport, EvalError> {
+    fn finish(self, bad: Vec<BadImage>, extremes: Extremes) -> Result<ReconstructionReport, EvalError> {
         let images = self.images as f64;
         let mut absent = vec![];
         let psnr = Some(self.psnr / images).filter(|psnr| psnr.is_finite());
@@ -208,7 +252,7 @@ impl<'a> Sums<'a> {
             bad,
             seconds: 0.0,
             absent,
-            extremes: self.extremes,
+            extremes,
         })
     }
 }
@@ -228,7 +272,7 @@ fn lpips(sums: &[LpipsSum], backbone: Backbone, absent: &mut Vec<(&'static str, 
 }
 
 fn rfid(
-    features: Option<[Collector; 2]>,
+    features: Option<[Moments; 2]>,
     images: usize,
     absent: &mut Vec<(&'static str, String)>,
 ) -> Result<Option<f64>, EvalError> {
@@ -241,7 +285,5 @@ fn rfid(
         absent.push(("rfid", "one image has no covariance; at least two are needed".into()));
         return Ok(None);
     }
-    let originals = originals.finish()?.pool3.finish()?;
-    let reconstructions = reconstructions.finish()?.pool3.finish()?;
-    frechet_distance(&originals, &reconstructions).map(Some)
+    frechet_distance(&originals.finish()?, &reconstructions.finish()?).map(Some)
 }

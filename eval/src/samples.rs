@@ -1,13 +1,15 @@
 //! A set of pictures, or saved statistics, against another.
 
 use crate::EvalError;
-use crate::collect::{Collected, Collector, Wanted};
+use crate::collect::{Collected, Reader, Wanted};
 use crate::frechet::frechet_distance;
 use crate::inception::{Inception, Protocol};
 use crate::manifold::{NEIGHBOURS, PrecisionRecall, precision_recall};
+use crate::measure::Survey;
 use crate::moments::Gaussian;
+use crate::peers::Peers;
 use crate::pictures::{Cut, NPZ_PICTURES, Pictures};
-use crate::progress::{BadImage, Watch, each_good};
+use crate::progress::{BadImage, Watch};
 use crate::score::{Score, usual_splits};
 use crate::statistics::Saved;
 use std::path::Path;
@@ -56,6 +58,12 @@ impl Side {
         }
         Ok(Side { pictures, saved })
     }
+
+    /// What it is, for a comparison with what another process has.
+    pub fn describe(&self) -> String {
+        let pictures = self.pictures.as_ref().map_or("no pictures".into(), Pictures::describe);
+        format!("{pictures}, {} statistics", if self.saved.is_some() { "with" } else { "without" })
+    }
 }
 
 /// Everything that the evaluation needs.
@@ -72,6 +80,8 @@ pub struct SamplesJob<'a> {
     pub precision_recall: bool,
     /// What to do with broken images.
     pub bad_policy: BadPolicy,
+    /// Who shares the work: rank 0 knows the figures.
+    pub peers: &'a dyn Peers,
 }
 
 /// What is known of a side.
@@ -134,11 +144,15 @@ impl SamplesJob<'_> {
         let splits = self.splits.unwrap_or_else(|| usual_splits(pictures.len())).min(pictures.len());
         let wanted =
             Wanted { spatial: want_spatial, splits: want_score.then_some(splits), features: self.precision_recall };
-        let mut collector = Collector::new(self.inception, self.protocol, self.batch_size, wanted);
-        let bad = each_good(pictures, Arc::new(|_, _| Ok(())), self.bad_policy, watch, &mut |_, picture| {
-            collector.push(&picture)
+        let mut reader = Reader { inception: self.inception, protocol: self.protocol, wanted };
+        let mut collected = Collected::new(wanted);
+        let (policy, batch_size, peers) = (self.bad_policy, self.batch_size, self.peers);
+        let survey = Survey { pictures, accept: Arc::new(|_, _| Ok(())), policy, batch_size, peers };
+        let bad = survey.run(&mut reader, watch, &mut |row| {
+            collected.add(row);
+            Ok(())
         })?;
-        Ok((collector.finish()?, bad))
+        Ok((collected, bad))
     }
 
     /// The figures of `generated` against `reference`.

@@ -95,9 +95,23 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokengrid_test_support::{golden_json, stream};
 
     fn sure_of(class: usize) -> Vec<f32> {
         (0..CLASSES).map(|c| if c == class { 60.0 } else { 0.0 }).collect()
+    }
+
+    #[test]
+    fn the_score_of_given_logits_is_that_of_the_reference() {
+        let golden = &golden_json("inception.json")["is_from_formula_logits"];
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let (name, scale) = (golden["name"].as_str().unwrap(), number(&golden["scale"]));
+        let pictures = golden["shape"][0].as_u64().unwrap() as usize;
+        let logits: Vec<f32> = stream(name, pictures * CLASSES).map(|value| (scale * value) as f32).collect();
+        let mut scorer = Scorer::new(1);
+        logits.chunks_exact(CLASSES).for_each(|logits| scorer.push(logits));
+        let (score, want) = (scorer.score().unwrap().mean, number(&golden["inception_score_one_split"]));
+        assert!((score - want).abs() <= 1e-6 * want, "{score}, not {want}");
     }
 
     #[test]

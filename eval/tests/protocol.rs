@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tch::Device;
+use tokengrid_eval::Alone;
 use tokengrid_eval::Inception;
 use tokengrid_eval::perceptual::Net;
 use tokengrid_eval::pictures::{Cut, Pictures};
 use tokengrid_eval::progress::Watch;
 use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
-use tokengrid_ingest::{BadPolicy, Limits, Source, SourceOptions, decode_rgb};
+use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions, decode_rgb, views_of_file};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::tokenizer::pass;
 use tokengrid_model::{Picture, Precision, Runtime, Tokenizer, Weights};
@@ -27,15 +28,16 @@ struct Case {
     name: &'static str,
     json: serde_json::Value,
     files: Vec<PathBuf>,
+    cut: Cut,
 }
 
 impl Case {
-    fn new(name: &'static str, folder: &str) -> Case {
+    fn new(name: &'static str, cut: Cut) -> Case {
         let json = golden_json("protocol.json")[name].clone();
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingest/tests/fixtures/preprocess").join(folder);
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingest/tests/fixtures/preprocess/in");
         let names = json["images"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
         let files = names.map(|name| fixtures.join(name)).collect();
-        Case { name, json, files }
+        Case { name, json, files, cut }
     }
 
     fn tokenizer(&self) -> Tokenizer {
@@ -43,7 +45,13 @@ impl Case {
     }
 
     fn picture(&self, index: usize) -> Picture {
-        let image = decode_rgb(&std::fs::read(&self.files[index]).unwrap(), &Limits::default()).unwrap();
+        let bytes = std::fs::read(&self.files[index]).unwrap();
+        if let Cut::Center(size) = self.cut {
+            let recipe = Recipe { size, ..Recipe::default() };
+            let view = views_of_file(&bytes, "", &recipe, &Limits::default()).unwrap().remove(0);
+            return Picture::new(size as usize, size as usize, view.pixels);
+        }
+        let image = decode_rgb(&bytes, &Limits::default()).unwrap();
         Picture::new(image.width as usize, image.height as usize, image.pixels)
     }
 
@@ -54,7 +62,7 @@ impl Case {
         }
         let source = Arc::new(Source::open(folder.path(), &SourceOptions::default()).unwrap());
         let job = ReconstructionJob {
-            pictures: Pictures::Source { source, cut: Cut::Whole, threads: 1, limits: Limits::default() },
+            pictures: Pictures::Source { source, cut: self.cut, threads: 1, limits: Limits::default() },
             tokenizer: &self.tokenizer(),
             runtime: RUNTIME,
             batch_size: 1,
@@ -63,7 +71,8 @@ impl Case {
             bad_policy: BadPolicy::default(),
             kept_pairs: self.files.len(),
         };
-        job.run(&mut Watch { cancel: &AtomicBool::new(false), progress: &mut |_| {} }).unwrap()
+        let watch = &mut Watch { cancel: &AtomicBool::new(false), progress: &mut |_| {} };
+        job.run(&Alone, watch).unwrap().expect("of one process")
     }
 
     #[track_caller]
@@ -98,24 +107,24 @@ impl Case {
         }
     }
 
-    /// Features of single pictures, to 1e-4 of the largest value.
-    fn check_features(&self, inception: &Inception, index: usize) {
+    /// Features of the first picture, to 1e-4 of the largest value.
+    fn check_features(&self, inception: &Inception) {
         let data = Weights::open(&golden("protocol.safetensors")).unwrap();
-        let pass = pass(&[&self.picture(index)], &self.tokenizer(), Device::Cpu);
+        let pass = pass(&[&self.picture(0)], &self.tokenizer(), Device::Cpu);
         let sides = [("pool3_original", &pass.original_bchw), ("pool3_reconstruction", &pass.reconstruction_bchw)];
         for (side, input_bchw) in sides {
-            let want = data.tensor(&format!("{}.{side}", self.name)).unwrap().get(index as i64);
+            let want = data.tensor(&format!("{}.{side}", self.name)).unwrap().get(0);
             let got = inception.features_of_input(input_bchw).unwrap().pool3.get(0);
             let scale = want.abs().max().double_value(&[]);
             let difference = (got - want).abs().max().double_value(&[]);
-            assert!(difference <= 1e-4 * scale, "{} {side} {index}: differs by {difference:e} of {scale:e}", self.name);
+            assert!(difference <= 1e-4 * scale, "{} {side}: differs by {difference:e} of {scale:e}", self.name);
         }
     }
 }
 
 #[test]
-fn squares_of_256_pixels() {
-    let case = Case::new("256", "out");
+fn squares_of_128_pixels() {
+    let case = Case::new("128", Cut::Center(128));
     let inception = inception(&golden_json("inception.json"));
     let nets = [Backbone::Vgg16, Backbone::AlexNet].map(|backbone| (backbone, lpips(backbone)));
     let report = case.evaluate(&inception, &nets);
@@ -123,14 +132,14 @@ fn squares_of_256_pixels() {
     for (what, got) in [("lpips_vgg_mean", report.lpips_vgg), ("lpips_alex_mean", report.lpips_alex)] {
         case.near(what, got, 1e-4 * case.json[what].as_f64().unwrap());
     }
-    case.check_features(&inception, 0);
+    case.check_features(&inception);
 }
 
 #[test]
 fn whole_pictures_with_a_margin_of_mid_grey() {
-    let case = Case::new("original", "in");
+    let case = Case::new("original", Cut::Whole);
     let inception = inception(&golden_json("inception.json"));
     case.check(&case.evaluate(&inception, &[]));
-    case.check_features(&inception, 0);
+    case.check_features(&inception);
     case.check_lowered_levels();
 }

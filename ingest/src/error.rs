@@ -265,7 +265,7 @@ fn split_advice(example: Option<&str>) -> String {
 }
 
 /// A step on the way from a file to what is made of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Stage {
     /// Bytes from the source.
@@ -298,7 +298,7 @@ impl fmt::Display for Stage {
 }
 
 /// An image that could not be turned into views, and why. The rest of the stream goes on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{stage}: {reason}")]
 pub struct Bad {
     /// The step that failed.

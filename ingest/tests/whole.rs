@@ -79,7 +79,7 @@ fn child_within_a_budget() {
     let source = Arc::new(Source::open(folder.as_ref(), &SourceOptions::default()).expect("source"));
     let config = StreamConfig { threads: THREADS, in_flight: 2 * THREADS, ..StreamConfig::default() };
     let mut keys = Vec::new();
-    for image in WholeStream::spawn(Arc::clone(&source), Arc::new(|_, _| Ok(())), config) {
+    for image in WholeStream::spawn(Arc::clone(&source), 0..source.len(), Arc::new(|_, _| Ok(())), config) {
         // Time to decode as many more as there is memory for.
         std::thread::sleep(Duration::from_millis(50));
         match &image.outcome {
@@ -90,7 +90,7 @@ fn child_within_a_budget() {
     }
     assert!(keys.is_sorted() && keys.len() == source.len(), "{keys:?}");
     // Dropped while some are finished, some are decoded, and some wait for memory.
-    let mut dropped = WholeStream::spawn(source, Arc::new(|_, _| Ok(())), config);
+    let mut dropped = WholeStream::spawn(Arc::clone(&source), 0..source.len(), Arc::new(|_, _| Ok(())), config);
     assert_eq!(dropped.next().map(|image| image.key).as_deref(), Some("00.png"));
     drop(dropped);
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
@@ -108,11 +108,14 @@ fn sizes_without_a_use_are_bad_images_and_the_others_go_on() {
     fs::write(root.path().join("3.png"), b"no picture").expect("file");
     let source = Arc::new(Source::open(root.path(), &SourceOptions::default()).expect("source"));
     let accept = |_, height| if height > 1000 { Err(format!("{height} rows are too many")) } else { Ok(()) };
-    let images: Vec<_> = WholeStream::spawn(source, Arc::new(accept), StreamConfig::default()).collect();
+    let spawn = |order| WholeStream::spawn(Arc::clone(&source), order, Arc::new(accept), StreamConfig::default());
+    let images: Vec<_> = spawn(0..source.len()).collect();
     let fates: Vec<_> = images.iter().map(|image| image.outcome.as_ref().map_err(|bad| bad.stage)).collect();
     let fates: Vec<_> = fates.iter().map(|fate| fate.as_ref().map(|image| (image.width, image.height))).collect();
     assert_eq!(fates, [Ok((3, 5)), Err(&Stage::Decode), Ok((7, 2)), Err(&Stage::Decode)]);
     assert_eq!(images[1].outcome.as_ref().map_err(|bad| bad.reason.as_str()), Err("4000 rows are too many"));
+    let part: Vec<String> = spawn(1..3).map(|image| image.key).collect();
+    assert_eq!(part, ["1.png", "2.png"]);
 }
 
 #[test]

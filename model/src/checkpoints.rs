@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// The file that holds a checkpoint's weights.
 pub const MODEL: &str = "model.safetensors";
 
+/// The file that holds their moving averages, in a checkpoint of a run that keeps them.
+pub const EMA: &str = "ema.safetensors";
+
 /// The folder of the newest checkpoint of a run, or of a run's `checkpoints`, whose weights are whole. The link `latest` does
 /// not count: a run that was killed between a checkpoint and its link left an older one there.
 pub fn newest_checkpoint(folder: &Path) -> Option<PathBuf> {

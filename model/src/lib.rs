@@ -37,6 +37,6 @@ pub mod weights;
 pub use error::ModelError;
 pub use font::FONT;
 pub use picture::Picture;
-pub use runtime::{Precision, Runtime};
+pub use runtime::{Precision, Runtime, num_gpus};
 pub use tokenizer::{Architecture, Tokenizer};
 pub use weights::{Params, Variant, Weights};

@@ -1,7 +1,7 @@
 //! PNG files, and grids of pictures.
 
 /// An RGB picture, row-major.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Picture {
     /// Pixels across.
     pub width: usize,

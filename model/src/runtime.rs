@@ -88,15 +88,29 @@ impl Runtime {
     }
 }
 
-fn cuda_device(name: &str) -> Result<Device, ModelError> {
-    let refuse = |reason: String| ModelError::Device { device: name.into(), reason };
+/// CUDA devices that this process sees; 0 where CUDA cannot be used. Loads libtorch's CUDA library.
+pub fn num_gpus() -> usize {
+    // libtorch itself knows of no device before that library is there.
+    cuda::ready().map_or(0, |()| Cuda::device_count() as usize)
+}
+
+/// The number of the CUDA device that a name stands for, `cuda` or `cuda:N`, whether or not it is there.
+///
+/// # Errors
+/// Another name.
+pub fn cuda_index(name: &str) -> Result<usize, ModelError> {
     let index = match name.strip_prefix("cuda") {
         Some("") => Some(0),
         Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
         None => None,
     };
     let expected = "`cpu`, `cuda` or `cuda:N`";
-    let index = index.ok_or_else(|| ModelError::Setting { what: "device", value: name.into(), expected })?;
+    index.ok_or_else(|| ModelError::Setting { what: "device", value: name.into(), expected })
+}
+
+fn cuda_device(name: &str) -> Result<Device, ModelError> {
+    let refuse = |reason: String| ModelError::Device { device: name.into(), reason };
+    let index = cuda_index(name)?;
     cuda::ready().map_err(refuse)?;
     let count = Cuda::device_count() as usize;
     if index >= count {

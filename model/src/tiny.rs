@@ -1,38 +1,77 @@
-//! `--tokenizer tiny` and `--tokenizer tiny-128`: the small tokenizers that are shipped inside the program.
+//! `--tokenizer tiny` and `--checkpoint tiny`: the small models that are shipped inside the program.
 
 use crate::ModelError;
-use crate::weights::Weights;
+use crate::weights::{Weights, expanded};
 use std::path::Path;
+use std::sync::OnceLock;
 
-/// What they are called on the command line, and half-precision safetensors of 18 bits. The first downsamples 16 times, the
-/// second, which is made for pictures of 128 pixels, 8 times. How they were trained is in docs/src/tiny.md.
-static SHIPPED: [(&str, &[u8]); 2] = [
-    ("tiny", include_bytes!("../weights/tiny.safetensors")),
-    ("tiny-128", include_bytes!("../weights/tiny-128.safetensors")),
-];
+/// What both are called on the command line.
+const NAME: &str = "tiny";
 
-/// Opens what `--tokenizer` names: `tiny`, `tiny-128`, or a file.
+/// It downsamples 8 times and has 18 bits; how it was trained is in docs/src/tiny.md.
+static TOKENIZER: Shipped = Shipped::new(include_bytes!("../weights/tiny.safetensors"));
+/// An autoregressive model of its tokens, of the twelve classes of data/photos; docs/src/tiny.md has its training, too.
+static AR: Shipped = Shipped::new(include_bytes!("../weights/tiny-ar.safetensors"));
+
+/// Opens what `--tokenizer` names: `tiny`, or a file.
 ///
 /// # Errors
 /// As for [`Weights::open`].
-pub fn open_named(name: &Path) -> Result<Weights, ModelError> {
-    match SHIPPED.iter().find(|(shipped, _)| name.as_os_str() == *shipped) {
-        Some((shipped, bytes)) if !name.exists() => Weights::from_static(shipped, bytes),
-        _ => Weights::open(name),
+pub fn open_tokenizer(name: &Path) -> Result<Weights, ModelError> {
+    TOKENIZER.open(name)
+}
+
+/// Opens what `--checkpoint` names: `tiny`, or a file.
+///
+/// # Errors
+/// As for [`Weights::open`].
+pub fn open_ar(name: &Path) -> Result<Weights, ModelError> {
+    AR.open(name)
+}
+
+/// Weights inside the program, in 8 bits.
+struct Shipped {
+    stored: &'static [u8],
+    /// In fp32, from the first time on that they are asked for.
+    expanded: OnceLock<Vec<u8>>,
+}
+
+impl Shipped {
+    const fn new(stored: &'static [u8]) -> Shipped {
+        Shipped { stored, expanded: OnceLock::new() }
+    }
+
+    /// These, if `name` names them and no file of the user's.
+    fn open(&'static self, name: &Path) -> Result<Weights, ModelError> {
+        if name.as_os_str() != NAME || name.exists() {
+            return Weights::open(name);
+        }
+        if self.expanded.get().is_none() {
+            let bytes = expanded(NAME, self.stored)?;
+            // Another thread may have been faster, with the same bytes.
+            let _ = self.expanded.set(bytes);
+        }
+        Weights::from_static(NAME, self.expanded.get().map_or(&[], Vec::as_slice))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ar::ArWeights;
+    use crate::weights::tensors_fingerprint;
     use crate::{Tokenizer, Variant};
 
     #[test]
-    fn the_shipped_tokenizers_are_whole_and_have_18_bits() {
-        for ((name, _), factor) in SHIPPED.iter().zip([16, 8]) {
-            let weights = open_named(Path::new(name)).unwrap();
-            let tokenizer = Tokenizer::load(&weights, Variant::Raw, tch::Device::Cpu, tch::Kind::Float).unwrap();
-            assert_eq!((tokenizer.architecture.factor(), tokenizer.architecture.z_channels), (factor, 18), "{name}");
-        }
+    fn the_shipped_models_are_whole_and_belong_together() {
+        let weights = open_tokenizer(Path::new(NAME)).unwrap();
+        let tokenizer = Tokenizer::load(&weights, Variant::Raw, tch::Device::Cpu, tch::Kind::Float).unwrap();
+        assert_eq!((tokenizer.architecture.factor(), tokenizer.architecture.z_channels), (8, 18));
+
+        let ar = ArWeights::open(Path::new(NAME), None).unwrap();
+        let params = weights.tokenizer_params(Variant::Raw).unwrap();
+        let encoder = tensors_fingerprint(params.iter().filter(|(name, _)| name.starts_with("encoder.")));
+        assert_eq!(ar.tokenizer, Some(encoder), "it was trained on the tokens of this tokenizer");
+        assert_eq!((ar.config.bits(), ar.config.block_size, ar.classes.len()), (18, 256, ar.config.class_num as usize));
     }
 }

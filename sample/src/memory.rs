@@ -6,7 +6,7 @@ use tokengrid_model::ar::ModelConfig;
 
 /// Bytes that one sequence of a batch takes: keys and values of every position and spatial block in `kind`, and the
 /// activations and logits of one position.
-pub(crate) fn sequence_bytes(model: &ModelConfig, kind: Kind) -> u64 {
+pub fn sequence_bytes(model: &ModelConfig, kind: Kind) -> u64 {
     let element = if kind == Kind::Float { 4 } else { 2 };
     let dim = model.dim as u64;
     let caches = 2 * model.spatial_n_layer as u64 * model.block_size as u64 * dim * element;

@@ -4,8 +4,8 @@
     python scripts/pillow/outputs.py [NAME.SIZE[.resized] ...]
 
 Lines that are there are made again, and those that are named are added. A line has the output's name, its columns and rows, and
-the CRC-32 of each eighth of its rows. `NAME.SIZE` is the centre crop, `NAME.SIZE.resized` all of the resized picture. Pictures
-in `out`, which other tests use, are checked. Needs Pillow 13.0 (libjpeg-turbo decides about pixels of damaged files).
+the CRC-32 of each eighth of its rows. `NAME.SIZE` is the centre crop, `NAME.SIZE.resized` all of the resized picture. Needs
+Pillow 13.0 (libjpeg-turbo decides about pixels of damaged files).
 """
 
 import sys
@@ -33,9 +33,6 @@ def output(name):
 def line(name):
     image = output(name)
     pixels, (columns, rows) = image.tobytes(), image.size
-    kept = FOLDER / "out" / f"{name}.webp"
-    if kept.exists() and Image.open(kept).convert("RGB").tobytes() != pixels:
-        sys.exit(f"{kept}: other pixels; is this Pillow 13.0?")
     starts = [i * rows // BANDS * columns * 3 for i in range(BANDS + 1)]
     bands = [zlib.crc32(pixels[start:end]) for start, end in zip(starts, starts[1:])]
     return " ".join([name, str(columns), str(rows), *(f"{band:08x}" for band in bands)])

@@ -1,7 +1,6 @@
 //! `bench ...`.
 
-use super::{AccessArgs, SourceArgs};
-use super::{ArModelArgs, ConfigArgs, DeviceArgs};
+use super::{AccessArgs, AmongArgs, ArModelArgs, ConfigArgs, DeviceArgs, SourceArgs};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -24,6 +23,8 @@ pub enum BenchCommand {
     Loader(BenchLoaderArgs),
     /// Time of a training step: fused and by autograd, from the cache and with images encoded in every step.
     Train(Box<BenchTrainArgs>),
+    /// Milliseconds in which several processes sum gradients, started as `train ar` is started.
+    Exchange(BenchExchangeArgs),
     /// Images a second out of an autoregressive model, at several batch sizes.
     Sample(Box<BenchSampleArgs>),
 }
@@ -111,6 +112,26 @@ pub struct BenchTrainArgs {
     /// Steps that are measured, after one that warms up.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub steps: u32,
+}
+
+/// `bench exchange`.
+#[derive(Debug, Args)]
+pub struct BenchExchangeArgs {
+    /// Numbers that are summed, as floats of 4 bytes.
+    #[arg(long, default_value_t = 17_700_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub numbers: u64,
+    /// Bytes of a bucket; all of them are under way at the same time. The default is that of `train ar`.
+    #[arg(long, default_value_t = 25 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(4..))]
+    pub bucket_bytes: u64,
+    /// Device.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Times that it is measured, after one that warms up; the median is what counts.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// The processes that exchange.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }
 
 /// `bench sample`.

@@ -51,12 +51,23 @@ fn size(text: &str) -> Result<SizeArg, String> {
         .ok_or_else(|| format!("expected `original` or a number of pixels from 1 to {SIZE_MAX}"))
 }
 
+/// Which of several processes this one is.
+#[derive(Debug, Args)]
+pub struct AmongArgs {
+    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
+    #[arg(long, value_name = "R")]
+    pub rank: Option<u32>,
+    /// Processes that share the work [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
+    #[arg(long, value_name = "W")]
+    pub world_size: Option<u32>,
+}
+
 /// `eval reconstruction`.
 #[derive(Debug, Args)]
 pub struct EvalReconstructionArgs {
     /// Images: any source, as `tokenize` takes it.
     pub source: PathBuf,
-    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny` or `tiny-128`, which are built in.
+    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: PathBuf,
     /// Which copy of the weights: raw, or ema (their moving average) [default: ema where the file has it, as in the published
@@ -104,6 +115,9 @@ pub struct EvalReconstructionArgs {
     /// Worst and best pictures to write with --out.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub pairs: u32,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }
 
 /// `--protocol`.
@@ -153,14 +167,21 @@ pub struct EvalSamplesArgs {
     /// Bad images.
     #[command(flatten)]
     pub bad: BadArgs,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }
 
 /// `eval ar`.
 #[derive(Debug, Args)]
 pub struct EvalArArgs {
-    /// A run's folder, one of its checkpoints, or a file.
+    /// A run's folder, one of its checkpoints, a file, or `tiny`.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
+    /// Which of a run's weights: raw, or ema (their moving average, see `train.ema_decay`) [default: ema where the checkpoint has
+    /// it].
+    #[arg(long, value_name = "raw|ema", visible_alias = "variant")]
+    pub model_variant: Option<String>,
     /// The token cache.
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
@@ -173,10 +194,7 @@ pub struct EvalArArgs {
     /// Only the first N rows.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
-    #[arg(long, value_name = "R")]
-    pub rank: Option<u32>,
-    /// Processes that share the rows [default: WORLD_SIZE, then SLURM_NTASKS, then 1].
-    #[arg(long, value_name = "W")]
-    pub world_size: Option<u32>,
+    /// The processes that share the work.
+    #[command(flatten)]
+    pub among: AmongArgs,
 }

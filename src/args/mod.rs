@@ -12,14 +12,14 @@ mod train;
 mod view;
 
 pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub use bench::{BenchEncodeArgs, BenchSampleArgs, BenchTrainArgs};
+pub use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
 pub use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
 pub use cache::{ImageArg, MadeOfArgs};
 pub use demo::DemoArgs;
 pub use eval::{
-    EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
+    AmongArgs, EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
 pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
 pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};

@@ -18,7 +18,7 @@ pub struct DeviceArgs {
 /// Which tokenizer.
 #[derive(Debug, Args)]
 pub struct TokenizerArgs {
-    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny` or `tiny-128`, which are built in.
+    /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: PathBuf,
     /// Which copy of the weights: raw, or ema (their moving average).

@@ -29,9 +29,14 @@ pub enum ScheduleArg {
 /// `sample`.
 #[derive(Debug, Args)]
 pub struct SampleArgs {
-    /// A run's folder, one of its checkpoints, or a file (.safetensors, or the reference's .ckpt).
+    /// A run's folder, one of its checkpoints, or a file (.safetensors, or the reference's .ckpt), or `tiny`, which is built
+    /// in.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
+    /// Which of a run's weights: raw, or ema (their moving average, see `train.ema_decay`) [default: ema where the checkpoint has
+    /// it].
+    #[arg(long, value_name = "raw|ema")]
+    pub model_variant: Option<String>,
     /// Tokenizer.
     #[command(flatten)]
     pub tokenizer: TokenizerArgs,

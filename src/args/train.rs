@@ -52,12 +52,22 @@ pub struct TrainArArgs {
     /// not trained on].
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
-    /// The cache's tokenizer, for the pictures of `train.sample_every`: weights, or `tiny`.
+    /// Micro-batches added up for one step; `auto`: as many as keep the reference's global batch of 768, or
+    /// `train.global_batch`, on the processes at hand.
+    #[arg(long, value_name = "N|auto", value_parser = grad_accum)]
+    pub grad_accum: Option<String>,
+    /// The cache's tokenizer, for the pictures of `train.sample_every` and the FID of `train.fid_every`: weights, or `tiny`.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
     /// Which copy of the tokenizer's weights: raw, or ema.
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
+    /// The Inception weights that FID is defined by, for `train.fid_every`.
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<PathBuf>,
+    /// Say what the run would take, and train nothing. With --device cuda and --world-size, of GPUs that need not be there.
+    #[arg(long)]
+    pub dry_run: bool,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
     #[arg(long, default_value = "runs/ar", value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
@@ -117,6 +127,11 @@ pub enum TrainCommand {
         #[arg(long, value_name = "FILE.png", value_parser = super::local_path)]
         out: PathBuf,
     },
+}
+
+fn grad_accum(text: &str) -> Result<String, String> {
+    let is_count = text.parse::<u32>().is_ok_and(|count| count > 0);
+    if is_count || text == "auto" { Ok(text.into()) } else { Err("expected `auto` or a number from 1 on".into()) }
 }
 
 fn weight(text: &str) -> Result<f64, String> {

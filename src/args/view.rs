@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub struct ViewArgs {
     /// The cache's folder.
     pub dir: PathBuf,
-    /// Tokenizer that turns tokens into pictures: weights, or `tiny` or `tiny-128`, which are built in.
+    /// Tokenizer that turns tokens into pictures: weights, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
     /// Which copy of the weights: raw, or ema (their moving average).

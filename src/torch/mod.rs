@@ -14,7 +14,9 @@ mod reconstruct;
 mod sample;
 mod tokenize;
 mod train;
+mod training_fid;
 mod training_memory;
+mod training_plan;
 mod training_samples;
 mod view;
 mod weights;
@@ -65,6 +67,7 @@ pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
 pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Encode(args) => bench::encode::run(args, global),
+        BenchCommand::Exchange(args) => bench::exchange::run(args, global),
         BenchCommand::Train(args) => bench::train::run(args, global),
         BenchCommand::Sample(args) => bench::sample::run(args, global),
         _ => unreachable!("stages without libtorch are run elsewhere"),

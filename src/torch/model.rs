@@ -6,7 +6,8 @@ use crate::torch::processes;
 use std::path::Path;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
 use tokengrid_model::ar::{ArModel, ArWeights, Description, Known};
-use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, tiny};
+use tokengrid_model::checkpoints::EMA;
+use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, Weights, tiny};
 use tokengrid_tokenize::job::fingerprint;
 
 /// Device and precision as typed.
@@ -28,7 +29,7 @@ pub fn tokenizer_and_params(
     runtime: &Runtime,
 ) -> anyhow::Result<(Tokenizer, TokenizerInfo, Params)> {
     let variant: Variant = args.variant.parse()?;
-    let weights = tiny::open_named(&args.tokenizer)?;
+    let weights = tiny::open_tokenizer(&args.tokenizer)?;
     let params = weights.tokenizer_params(variant)?;
     let architecture = Architecture::infer(&params, weights.path())?;
     let name = args.tokenizer.file_name().unwrap_or(args.tokenizer.as_os_str()).to_string_lossy().into_owned();
@@ -57,9 +58,14 @@ pub fn known(args: &ArModelArgs) -> Known {
     Known { n_head: args.n_head, grid: args.grid }
 }
 
-/// A trained model on its device, and what it was read from.
-pub fn ar_model(path: &Path, typed: &ArModelArgs, runtime: &Runtime) -> anyhow::Result<(ArModel, ArWeights)> {
-    let file = ArWeights::file(path)?;
+/// A trained model on its device, and what it was read from; without a `variant`, the averaged weights where a run keeps them.
+pub fn ar_model(
+    path: &Path,
+    variant: Option<&str>,
+    typed: &ArModelArgs,
+    runtime: &Runtime,
+) -> anyhow::Result<(ArModel, ArWeights)> {
+    let file = ar_file(path, variant)?;
     let description = Description::of(&file)?.with_typed(known(typed))?;
     let weights = ArWeights::read(&file, &description)?;
     Ok((on_device(&weights, runtime), weights))
@@ -69,10 +75,11 @@ pub fn ar_model(path: &Path, typed: &ArModelArgs, runtime: &Runtime) -> anyhow::
 pub fn ar_model_for(
     cache: &Path,
     path: &Path,
+    variant: Option<&str>,
     n_head: Option<i64>,
     runtime: &Runtime,
 ) -> anyhow::Result<(ArModel, ArWeights)> {
-    let file = ArWeights::file(path)?;
+    let file = ar_file(path, variant)?;
     let mut description = Description::of(&file)?.with_typed(n_head.into())?;
     description.require_heads()?;
     if description.block_size().is_none() {
@@ -81,6 +88,18 @@ pub fn ar_model_for(
     }
     let weights = ArWeights::read(&file, &description)?;
     Ok((on_device(&weights, runtime), weights))
+}
+
+/// The file that `path` and `variant` stand for.
+fn ar_file(path: &Path, variant: Option<&str>) -> anyhow::Result<Weights> {
+    Ok(ArWeights::file_of(path, variant.map(str::parse::<Variant>).transpose()?)?)
+}
+
+/// Says on stderr that the averaged weights were taken, where nobody typed it.
+pub fn tell_averages(weights: &ArWeights, variant: Option<&str>, global: &Global) {
+    if variant.is_none() && weights.path.ends_with(EMA) && !global.quiet {
+        eprintln!("the averaged weights, {}; `--model-variant raw` takes the others", weights.path.display());
+    }
 }
 
 fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {

@@ -24,10 +24,15 @@ pub fn join(
 
 /// The device of this process: where a launcher has started several on a machine, each has a GPU of its own.
 pub fn device(typed: Option<&str>) -> Option<String> {
+    device_of(typed, local_rank(), tokengrid_model::num_gpus)
+}
+
+/// `num_gpus` tells how many this process sees. It loads libtorch's CUDA library, so it is only asked where that matters.
+fn device_of(typed: Option<&str>, local_rank: Option<usize>, num_gpus: impl Fn() -> usize) -> Option<String> {
     let is_open = typed.is_none_or(|device| device == "cuda");
-    match local_rank() {
+    match local_rank {
         // With one GPU to see, the launcher has chosen it.
-        Some(local) if is_open && tch::Cuda::device_count() > 1 => Some(format!("cuda:{local}")),
+        Some(local) if is_open && num_gpus() > 1 => Some(format!("cuda:{local}")),
         _ => typed.map(str::to_owned),
     }
 }
@@ -37,4 +42,30 @@ pub fn speaker(global: &Global, is_first: bool) -> Global {
     let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size } = *global;
     let stage_dir = stage_dir.clone();
     Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory, stage_dir, stage_size }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuda_is_the_gpu_of_the_local_rank() {
+        let device = |typed, local_rank, gpus| device_of(typed, local_rank, || gpus);
+        assert_eq!(device(Some("cuda"), Some(3), 8).as_deref(), Some("cuda:3"));
+        assert_eq!(device(None, Some(0), 2).as_deref(), Some("cuda:0"));
+        // What is typed in full is meant so; so is a GPU that the launcher has made the only one.
+        assert_eq!(device(Some("cuda:1"), Some(3), 8).as_deref(), Some("cuda:1"));
+        assert_eq!(device(Some("cuda"), Some(3), 1).as_deref(), Some("cuda"));
+        assert_eq!(device(Some("cuda"), None, 8).as_deref(), Some("cuda"));
+        assert_eq!(device(None, Some(3), 0), None);
+        // A rank without a GPU is not given another's: the device that is asked for does not exist.
+        assert_eq!(device(Some("cuda"), Some(8), 8).as_deref(), Some("cuda:8"));
+    }
+
+    #[test]
+    fn a_cpu_is_not_asked_for_its_gpus() {
+        let ask = || -> usize { panic!("it would load libtorch's CUDA library") };
+        assert_eq!(device_of(Some("cpu"), Some(3), ask).as_deref(), Some("cpu"));
+        assert_eq!(device_of(None, None, ask), None);
+    }
 }

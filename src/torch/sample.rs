@@ -15,6 +15,7 @@ use cache::TokensToCache;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::TokenCache;
+use tokengrid_model::ar::ArWeights;
 use tokengrid_sample::Schedule;
 use tokengrid_sample::job::model_fingerprint;
 use tokengrid_sample::presets::preset;
@@ -36,7 +37,8 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage(text.into()).into());
     }
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, weights) = model::ar_model(&args.checkpoint, &args.model, &runtime)?;
+    let (ar, weights) = model::ar_model(&args.checkpoint, args.model_variant.as_deref(), &args.model, &runtime)?;
+    model::tell_averages(&weights, args.model_variant.as_deref(), global);
     config.validate(ar.config.vocab())?;
     let classes = classes(&args.classes, ar.config.class_num)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
@@ -57,7 +59,7 @@ pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         model_fingerprint: format!("{} {}", model_fingerprint(&ar.config, &weights.params), info.fingerprint),
         overwrite: args.overwrite,
         preset: args.preset.map(|preset| preset_name(preset).to_string()),
-        class_names: class_names(args.class_names.as_deref(), &weights.path)?,
+        class_names: class_names(args.class_names.as_deref(), &weights)?,
         diagnostics: args.diagnostics,
         rank,
         world_size,
@@ -128,13 +130,16 @@ fn preset_name(typed: SamplePresetArg) -> &'static str {
     }
 }
 
-/// Names of classes by index: of the file, else of the cache that the checkpoint's run was trained on.
-fn class_names(file: Option<&Path>, checkpoint: &Path) -> anyhow::Result<Vec<String>> {
+/// Names of classes by index: of the file, else those that the checkpoint has, else of the cache that its run was trained on.
+fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Vec<String>> {
     if let Some(path) = file {
         return read_names(path);
     }
+    if !checkpoint.classes.is_empty() {
+        return Ok(checkpoint.classes.clone());
+    }
     // Names are a nicety: a cache that has moved is no error.
-    Ok(training_cache(checkpoint)
+    Ok(training_cache(&checkpoint.path)
         .and_then(|cache| TokenCache::open(&cache).ok())
         .map(|cache| cache.manifest().classes.clone())
         .unwrap_or_default())

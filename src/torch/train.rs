@@ -1,7 +1,7 @@
 //! `tokengrid train ...`.
 
 use super::processes::{device, join, speaker};
-use super::{plot, training_memory, training_samples};
+use super::{plot, training_fid, training_memory, training_plan, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
 use crate::exit::Usage;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tokengrid_model::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, Trainer, complete_from_cache, facts};
+use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Sharing, Trainer, complete_from_cache, facts};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
 use tokengrid_train::tokenizer::{self, TokenizerConfig, TokenizerTrainer};
 
@@ -26,9 +26,12 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
                 ("data.val_cache", &args.val_cache),
                 ("data.val_split", &args.val_split),
             ];
+            let mut flags = texts(&flags);
+            flags.extend(args.grad_accum.as_deref().map(|typed| ("train.grad_accum", grad_accum(typed))));
             let run = Some(&*args.out).filter(|_| args.config.print_config.is_none() && !args.config.overwrite);
-            match resolved_ar(&args.config, texts(&flags), run, global)? {
-                Some(config) => ar(&config, args, global),
+            match resolved_ar(&args.config, flags, run, global)? {
+                Some((config, _)) if args.dry_run => training_plan::tell(&config, args, global),
+                Some((config, global_batch)) => ar(&config, global_batch, args, global),
                 None => Ok(()),
             }
         }
@@ -45,6 +48,11 @@ pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
     }
 }
 
+/// A number, or a word.
+fn grad_accum(typed: &str) -> Value {
+    typed.parse::<i64>().map_or_else(|_| typed.into(), Value::from)
+}
+
 /// The flags that were typed, as keys with values.
 pub fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> {
     flags.iter().filter_map(|(key, value)| Some((*key, Value::from(value.as_deref()?)))).collect()
@@ -52,27 +60,38 @@ pub fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> 
 
 /// File, `--set` and flags, resolved; `None` when they were to be printed only.
 pub fn resolved<C: Config>(args: &ConfigArgs, flags: Vec<(&str, Value)>, global: &Global) -> anyhow::Result<Option<C>> {
-    let resolved = resolve::<C>(args, flags)?;
+    let resolved = resolve::<C>(args, flags, global)?;
     unless_printed(resolved.config, args, global)
 }
 
-/// As [`resolved`]; what was not typed and depends on the cache is the cache's, or that of the run in the folder `run`.
+/// As [`resolved`]; what was not typed and depends on the cache is the cache's, or that of the run in the folder `run`. Beside
+/// it, the samples of a step that a file of the reference asks for.
 pub fn resolved_ar(
     args: &ConfigArgs,
     flags: Vec<(&str, Value)>,
     run: Option<&Path>,
     global: &Global,
-) -> anyhow::Result<Option<ArConfig>> {
-    let mut resolved = resolve::<ArConfig>(args, flags)?;
+) -> anyhow::Result<Option<(ArConfig, Option<usize>)>> {
+    let mut resolved = resolve::<ArConfig>(args, flags, global)?;
+    let train = &mut resolved.config.train;
+    if train.grad_accum == GradAccum::Auto {
+        // That of the reference's file is more to the point than that of its presets.
+        train.global_batch = train.global_batch.or(resolved.global_batch).or(Some(REFERENCE_GLOBAL_BATCH));
+    }
     for line in complete_from_cache(&mut resolved, run)? {
         if !global.quiet {
             eprintln!("{line}");
         }
     }
-    unless_printed(resolved.config, args, global)
+    let global_batch = resolved.global_batch;
+    Ok(unless_printed(resolved.config, args, global)?.map(|config| (config, global_batch)))
 }
 
-fn resolve<C: Config>(args: &ConfigArgs, mut flags: Vec<(&str, Value)>) -> anyhow::Result<Resolved<C>> {
+fn resolve<C: Config>(
+    args: &ConfigArgs,
+    mut flags: Vec<(&str, Value)>,
+    global: &Global,
+) -> anyhow::Result<Resolved<C>> {
     let preset = args.print_config.clone().flatten();
     flags.extend(preset.map(|preset| ("model.preset", Value::from(preset))));
     let typed = Typed { file: args.config.as_deref(), set: &args.set, flags };
@@ -80,6 +99,17 @@ fn resolve<C: Config>(args: &ConfigArgs, mut flags: Vec<(&str, Value)>) -> anyho
     let file = args.config.as_deref().unwrap_or(Path::new("")).display();
     for line in &resolved.not_honoured {
         eprintln!("tokengrid: {file}, not honoured: {line}");
+    }
+    match resolved.elsewhere.len() {
+        0 => {}
+        _ if global.verbose > 0 => {
+            resolved.elsewhere.iter().for_each(|line| eprintln!("tokengrid: {file}, given elsewhere: {line}"));
+        }
+        _ if global.quiet => {}
+        count => eprintln!(
+            "tokengrid: {file}: {} given elsewhere (flags, launcher, the run's folder); -v lists them",
+            if count == 1 { "1 setting is".into() } else { format!("{count} settings are") }
+        ),
     }
     Ok(resolved)
 }
@@ -112,19 +142,25 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
     }
 }
 
-fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
+fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
     if config.train.sample_every > 0 && args.tokenizer.is_none() {
         let text =
             "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
         return Err(Usage(text.into()).into());
     }
+    if config.train.fid_every > 0 && (args.tokenizer.is_none() || args.inception.is_none()) {
+        let text = "train.fid_every samples pictures and compares their features: give --tokenizer, the cache's, and \
+                    --inception, the Inception weights of FID, or set it to 0";
+        return Err(Usage(text.into()).into());
+    }
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
-    let processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
+    let mut processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
     let global = &speaker(global, is_first);
     let precision: Precision = config.train.precision.parse()?;
     let device = device(args.config.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    processes.use_device(runtime.device)?;
     let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
     if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
@@ -132,9 +168,14 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
         let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
         trainer.sample_with(sample);
     }
+    if let (Some(tokenizer), Some(inception), true) = (&args.tokenizer, &args.inception, config.train.fid_every > 0) {
+        let tokenizer = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
+        trainer.fid_with(training_fid::fid(&tokenizer, inception, config, trainer.tokenizer_fingerprint(), &runtime)?);
+    }
     let params = trainer.num_params();
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(&args.out, &format!("{params} parameters"), &runtime, steps, global);
+    tell_global_batch(config, global_batch, &trainer.sharing(), global);
     let mut meter = Meter::new(global, "steps");
     let started = Instant::now();
     let mut rates = vec![];
@@ -142,8 +183,11 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     let summary = trainer.run(signals::flag(), &mut |report| {
         rates.push(report.tokens_per_second);
         let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
+        let val = report.val_loss_ema.map_or(val.clone(), |loss| format!("{val} (averages {loss:.4})"));
+        let fid = report.fid.map_or(String::new(), |fid| format!(", FID {fid:.2}"));
+        let mfu = report.mfu.map_or(String::new(), |mfu| format!(", MFU {:.1} %", 100.0 * mfu));
         let words = format!(
-            "loss {:.4}{val}, {:.0} tokens/s, epoch {:.2}",
+            "loss {:.4}{val}{fid}, {:.0} tokens/s{mfu}, epoch {:.2}",
             report.loss, report.tokens_per_second, report.epoch
         );
         meter.update(report.step, report.steps, &words);
@@ -172,6 +216,19 @@ fn ar(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<
     Ok(())
 }
 
+/// Says how many samples a step takes where that was left to the program, or is not what a file of the reference asks for.
+fn tell_global_batch(config: &ArConfig, of_file: Option<usize>, sharing: &Sharing, global: &Global) {
+    if global.quiet {
+        return;
+    }
+    let other = of_file.filter(|of_file| *of_file != sharing.global_batch());
+    if config.train.grad_accum == GradAccum::Auto {
+        eprintln!("{sharing}");
+    } else if let Some(of_file) = other {
+        eprintln!("{sharing}; the configuration asks for {of_file} on its devices, which `--grad-accum auto` keeps");
+    }
+}
+
 fn tokenizer(
     config: TokenizerConfig,
     args: &ConfigArgs,
@@ -184,11 +241,12 @@ fn tokenizer(
     }
     let precision: Precision = config.train.precision.parse()?;
     let (rank, world_size) = ranks(rank, world_size)?;
-    let processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
+    let mut processes = join((rank, world_size), || Ok(tokenizer::facts(&config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
     let global = &speaker(global, is_first);
     let device = device(args.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    processes.use_device(runtime.device)?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
     let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
     let (photos, excluded) = trainer.num_photos();

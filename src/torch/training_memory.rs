@@ -1,9 +1,11 @@
 //! What a training run will take, told before it starts, beside what the machine has.
 
+use super::training_fid::BATCH;
 use crate::args::Global;
 use crate::terminal::bytes;
-use tch::Device;
+use tch::{Device, Kind};
 use tokengrid_model::Runtime;
+use tokengrid_sample::memory::sequence_bytes;
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, estimate_among, largest_batch};
 use tokengrid_train::tokenizer::TokenizerConfig;
@@ -14,7 +16,7 @@ use tokengrid_train::tokenizer::TokenizerConfig;
 /// # Errors
 /// The run takes more than the whole machine has.
 pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: &Global) -> anyhow::Result<u64> {
-    let estimate = estimate_among(config, runtime, world_size);
+    let estimate = with_samples(estimate_among(config, runtime, world_size), config, runtime);
     // tch does not tell what a GPU has left.
     let on_cpu = runtime.device == Device::Cpu;
     let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };
@@ -32,6 +34,25 @@ pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: 
     Ok(estimate.total_bytes() + own)
 }
 
+/// An estimate that knows of the samples that a run makes on its way: while no step runs, and neither does a checkpoint.
+pub fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
+    let (model, train) = (&config.model, &config.train);
+    if train.sample_every == 0 && train.fid_every == 0 {
+        return estimate;
+    }
+    // With guidance every sample is two sequences. On the CPU the decoder has its own copy of the weights.
+    let sequences = 2 * BATCH as u64;
+    let on_cpu = runtime.device == Device::Cpu;
+    let kind = if on_cpu { Kind::Float } else { runtime.precision.kind() };
+    let weights = if on_cpu { 4 * model.num_params() as u64 } else { 0 };
+    let sampling = weights + sequences * sequence_bytes(model, kind);
+    estimate.passing_bytes = estimate.passing_bytes.max(sampling);
+    if train.fid_every > 0 {
+        estimate.weights_bytes += INCEPTION_BYTES;
+    }
+    estimate
+}
+
 /// Refuses what a tokenizer's training cannot have: the activations of the finest level alone are too much.
 ///
 /// # Errors
@@ -41,6 +62,9 @@ pub fn refuse_impossible_tokenizer(config: &TokenizerConfig, runtime: &Runtime) 
     let needed = config.train.activation_bytes_min(&config.model);
     refuse_impossible("train.batch_size", needed, machine, || "lower `train.batch_size` or `train.image_size`".into())
 }
+
+/// Inception's weights, which stay for the whole run.
+const INCEPTION_BYTES: u64 = 96_000_000;
 
 /// Estimates are right within a third.
 fn refuse_impossible(key: &str, needed: u64, machine: u64, advice: impl Fn() -> String) -> anyhow::Result<()> {
@@ -61,14 +85,15 @@ pub fn peak_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
-fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
+pub fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
     let MemoryEstimate { weights_bytes, activations_bytes, passing_bytes } = *estimate;
     let passing = match passing_bytes {
         0 => String::new(),
         passing_bytes => format!("; in passing {}", bytes(passing_bytes)),
     };
+    let kept = if config.train.ema_decay > 0.0 { "gradients, moments and averages" } else { "gradients and moments" };
     format!(
-        "memory: {} (weights, gradients and moments {}; activations {} at batch size {}{passing})",
+        "memory: {} (weights, {kept} {}; activations {} at batch size {}{passing})",
         bytes(estimate.total_bytes()),
         bytes(weights_bytes),
         bytes(activations_bytes),
@@ -81,7 +106,7 @@ fn advice(config: &ArConfig, runtime: &Runtime, available: u64) -> String {
     let train = &config.train;
     let mut ways = vec![];
     if let Some(batch_size) = largest_batch(config, runtime, available) {
-        let total = train.batch_size * train.grad_accum;
+        let total = train.global_batch.unwrap_or_else(|| train.grad_accum.global_batch(train.batch_size, 1));
         let grad_accum = total.div_ceil(batch_size);
         ways.push(format!(
             "`train.batch_size` can be {batch_size} at most (with `train.grad_accum = {grad_accum}` and `train.batch_size = {}`, \
@@ -127,6 +152,21 @@ mod tests {
         assert!(told.contains("train.grad_accum = ") && told.contains("train.recompute = true"), "{told}");
         config.train.recompute = true;
         assert!(advice(&config, &CPU, 1 << 30).contains("take a smaller model"));
+    }
+
+    #[test]
+    fn samples_on_the_way_are_foreseen_where_they_take_more_than_a_checkpoint() {
+        let mut config = ArConfig::default();
+        let plain = estimate(&config, &CPU);
+        assert_eq!(with_samples(plain, &config, &CPU), plain);
+        // Two copies for a checkpoint; one copy, and keys and values of 32 sequences, for samples of B.
+        config.train.sample_every = 1;
+        let caches = 32 * 2 * 24 * 256 * 1024 * 4;
+        let sampled = with_samples(plain, &config, &CPU);
+        assert!(sampled.passing_bytes > 4 * 343_570_432 + caches, "{sampled:?}");
+        assert_eq!(sampled.weights_bytes, plain.weights_bytes);
+        config.train.fid_every = 1;
+        assert_eq!(with_samples(plain, &config, &CPU).weights_bytes, plain.weights_bytes + INCEPTION_BYTES);
     }
 
     #[test]

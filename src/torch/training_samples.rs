@@ -31,15 +31,24 @@ pub fn sampler(
     runtime: &Runtime,
 ) -> anyhow::Result<SampleFn> {
     let runtime = Runtime { precision: Precision::Fp32, ..*runtime };
-    let (tokenizer, info) = model::tokenizer(args, &runtime)?;
+    let tokenizer = tokenizer(args, trained_on, &runtime)?;
+    let settings = SamplerConfig { cfg_scale: CFG_SCALE, seed: config.train.seed as u64, ..SamplerConfig::default() };
+    let wanted = wanted(config.model.class_num);
+    Ok(Box::new(move |model| Ok(picture(model, &tokenizer, &settings, &wanted, &runtime)?)))
+}
+
+/// The tokenizer of the cache.
+///
+/// # Errors
+/// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
+pub fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
+    let (tokenizer, info) = model::tokenizer(args, runtime)?;
     if info.fingerprint != trained_on {
         let given = &info.fingerprint;
         let text = format!("the cache holds tokens of another tokenizer ({trained_on}) than {} ({given})", info.name);
         return Err(CheckFailed(text).into());
     }
-    let settings = SamplerConfig { cfg_scale: CFG_SCALE, seed: config.train.seed as u64, ..SamplerConfig::default() };
-    let wanted = wanted(config.model.class_num);
-    Ok(Box::new(move |model| Ok(picture(model, &tokenizer, &settings, &wanted, &runtime)?)))
+    Ok(tokenizer)
 }
 
 fn wanted(class_num: i64) -> Vec<Wanted> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_test_support::buckets::{S3Server, s3_variables};
 
 /// Pixels of a view: a grid of 4 x 4 tokens of the shipped tokenizer.
-pub const SIZE: &str = "64";
+pub const SIZE: &str = "32";
 
 /// A server, and folders.
 pub struct World {

@@ -31,7 +31,13 @@ pub fn model_of(folder: &Path, factorized_bits: [u32; 2]) -> PathBuf {
         let values = formula("sampling:", &name, &shape, 3.0);
         (name, tch::Tensor::from_slice(&values).view(shape.as_slice()).to_kind(Kind::Float).to_device(Device::Cpu))
     });
-    let weights = ArWeights { params: params.collect(), path: PathBuf::new(), tokenizer: None, config: config.clone() };
+    let weights = ArWeights {
+        params: params.collect(),
+        path: PathBuf::new(),
+        tokenizer: None,
+        classes: vec![],
+        config: config.clone(),
+    };
     let path = folder.join("model.safetensors");
     let tensors = weights.params.iter();
     save_safetensors(&path, tensors, weights.metadata()).unwrap();

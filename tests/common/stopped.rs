@@ -3,11 +3,9 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tokengrid_test_support::{formula, golden_json, shapes};
-use tokengrid_train::run::save_safetensors;
 
 /// However busy the machine is, what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,20 +134,4 @@ fn hold_and_raise(signals: &[i32]) -> std::io::Result<()> {
         signals.iter().for_each(|&signal| _ = libc::kill(libc::getpid(), signal));
     }
     Ok(())
-}
-
-/// Inception weights by a formula, in the published names.
-pub fn inception(folder: &Path) -> PathBuf {
-    let json = golden_json("inception.json");
-    let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
-    let tensors: Vec<_> = shapes(&json["tensors"])
-        .into_iter()
-        .map(|(name, shape)| {
-            let values = tch::Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
-            (name, values)
-        })
-        .collect();
-    let path = folder.join("inception.safetensors");
-    save_safetensors(&path, tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)), Default::default()).unwrap();
-    path
 }

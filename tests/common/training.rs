@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub fn cache(folder: &Path) -> PathBuf {
     let out = folder.join("cache");
     let source = photos(folder, 3, 2);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&out)]);
+    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&out)]);
     out
 }
 

@@ -1,8 +1,8 @@
 //! Unpacks `tests/fixtures/golden/*.gz` into the build folder.
 //!
 //! Checkpoints are kept without their weights, which the formula makes, numbers byte place by byte place, and pictures
-//! as differences from byte to byte: `<name>.packed.json` says where. `scripts/pack_golden.py` makes both files. The CRC-32 of the whole file shows that it is the
-//! one that was packed.
+//! as differences from what their neighbours foretell: `<name>.packed.json` says where. `scripts/pack_golden.py` makes both files.
+//! The CRC-32 of the whole file shows that it is the one that was packed.
 
 #[path = "src/formula.rs"]
 #[allow(dead_code, reason = "the library uses all of it")]
@@ -63,14 +63,18 @@ fn numbers<const N: usize>(entry: &serde_json::Value) -> [usize; N] {
     std::array::from_fn(|i| entry[i].as_u64().expect("an offset or a length") as usize)
 }
 
-/// Makes bytes of the differences that a table `{"differences": [[offset, length], ...]}` names.
+/// Makes bytes of the differences that a table `{"differences": [[offset, length, bytes of a row], ...]}` names: from left + above -
+/// above left, where what lies outside is 0.
 fn add_up(bytes: &mut [u8], table: &serde_json::Value) {
     for entry in table["differences"].as_array().expect("differences") {
-        let [offset, length] = numbers(entry);
-        let mut last = 0u8;
-        for byte in &mut bytes[offset..offset + length] {
-            last = last.wrapping_add(*byte);
-            *byte = last;
+        let [offset, length, row] = numbers(entry);
+        let picture = &mut bytes[offset..offset + length];
+        for i in 0..length {
+            let (has_left, has_above) = (i % row > 0, i >= row);
+            let neighbour = |is_there: bool, back: usize| if is_there { i16::from(picture[i - back]) } else { 0 };
+            let foretold =
+                neighbour(has_left, 1) + neighbour(has_above, row) - neighbour(has_left && has_above, row + 1);
+            picture[i] = picture[i].wrapping_add(foretold.clamp(0, 255) as u8);
         }
     }
 }

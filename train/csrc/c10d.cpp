@@ -10,6 +10,9 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/headeronly/version.h>
 
+#include <dlfcn.h>
+
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -48,6 +51,45 @@ std::vector<uint8_t> bytes_of(const uint8_t* data, size_t length) {
   return std::vector<uint8_t>(data, data + length);
 }
 
+// ProcessGroupNCCL is in libtorch_cuda, which is loaded at run time where there is a GPU, and its header wants those of CUDA and
+// NCCL. So its two constructors are looked up by name, and everything else is a virtual function of c10d::Backend.
+using OptionsRef = c10::intrusive_ptr<c10d::Backend::Options>;
+using NewNcclOptions = void (*)(void* self, bool is_high_priority_stream);
+// An intrusive_ptr is passed by reference to a copy, whatever it points to: here ProcessGroupNCCL::Options.
+using NewNcclGroup = void (*)(void* self, StoreRef store, int rank, int size, OptionsRef options);
+constexpr const char* kNewNcclOptions = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
+constexpr const char* kNewNcclGroup =
+    "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_default_null_typeIS3_EEEEii"
+    "NS2_INS0_7OptionsENS5_IS8_EEEE";
+
+// Both objects are smaller: 1112 and 248 bytes in libtorch 2.11.
+constexpr size_t kNcclObjectBytes = 4096;
+
+template <typename Function>
+Function function_of_cuda(const char* name) {
+  void* const found = ::dlsym(RTLD_DEFAULT, name);
+  TORCH_CHECK(found != nullptr, "libtorch's CUDA library is not loaded, or of another version: it has no ", name);
+  return reinterpret_cast<Function>(found);
+}
+
+// An object of libtorch_cuda, which `construct` makes in the memory that it is given.
+template <typename Base, typename Construct>
+c10::intrusive_ptr<Base> made_by_cuda(const Construct& construct) {
+  void* const memory = ::operator new(kNcclObjectBytes);
+  std::memset(memory, 0, kNcclObjectBytes);
+  try {
+    construct(memory);
+  } catch (...) {
+    ::operator delete(memory);
+    throw;
+  }
+  // Its only base class begins where it begins; its virtual destructor frees it.
+  return c10::intrusive_ptr<Base>::unsafe_steal_from_new(static_cast<Base*>(memory));
+}
+
+// How often a look is taken at what runs on a GPU. An exchange of a bucket takes milliseconds.
+constexpr std::chrono::microseconds kGlance(50);
+
 } // namespace
 
 extern "C" {
@@ -56,10 +98,12 @@ void c10d_free_text(char* text) {
   ::free(text);
 }
 
-// Lost connections are reported by the caller; c10d would print stack traces of them.
-void c10d_quiet() {
+// To be called before anything else here. Lost connections are reported by the caller; c10d would print stack traces of them,
+// and, where torchrun has set the variable to 1, end the process before anybody is named: 2 only frees what failed.
+void c10d_prepare() {
   c10::initLogging();
   FLAGS_caffe2_log_level = 3;
+  ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", 1);
 }
 
 // A connection to the store at host:port; with `serve`, the store itself is in this process. Port 0 takes a free one.
@@ -87,6 +131,11 @@ void c10d_store_free(StoreRef* store) {
 
 char* c10d_store_set(const StoreRef* store, const char* key, const uint8_t* data, size_t length) {
   return guarded([&] { (*store)->set(key, bytes_of(data, length)); });
+}
+
+// Adds to a number under a key, which begins at 0; the sum.
+char* c10d_store_add(const StoreRef* store, const char* key, int64_t more, int64_t* sum) {
+  return guarded([&] { *sum = (*store)->add(key, more); });
 }
 
 // The value of a key, to be freed with c10d_free_text; null in `out` when there is none. It does not wait for one.
@@ -125,6 +174,26 @@ char* c10d_gloo_new(
   });
 }
 
+// The names under which functions of libtorch_cuda are looked up, one per line.
+const char* c10d_nccl_names() {
+  static const std::string names = std::string(kNewNcclOptions) + "\n" + kNewNcclGroup;
+  return names.c_str();
+}
+
+// A group over NCCL, for tensors on GPUs; libtorch_cuda has to be loaded. The GPUs connect in the first exchange.
+char* c10d_nccl_new(
+    const StoreRef* store, const char* prefix, int rank, int size, int64_t timeout_ms, Group** out) {
+  return guarded([&] {
+    const auto new_options = function_of_cuda<NewNcclOptions>(kNewNcclOptions);
+    const auto new_group = function_of_cuda<NewNcclGroup>(kNewNcclGroup);
+    auto options = made_by_cuda<c10d::Backend::Options>([&](void* memory) { new_options(memory, false); });
+    options->timeout = Milliseconds(timeout_ms);
+    StoreRef prefixed = c10::make_intrusive<c10d::PrefixStore>(prefix, *store);
+    *out = new Group(made_by_cuda<c10d::Backend>(
+        [&](void* memory) { new_group(memory, prefixed, rank, size, options); }));
+  });
+}
+
 // What the group says of itself: were its layout another than the headers say, this would not be what it was made with.
 char* c10d_group_describe(const Group* group, int* rank, int* size, int64_t* timeout_ms, char** name) {
   return guarded([&] {
@@ -133,6 +202,16 @@ char* c10d_group_describe(const Group* group, int* rank, int* size, int64_t* tim
     *timeout_ms = (*group)->getBackendOptions()->timeout.count();
     *name = text_of((*group)->getBackendName().c_str());
   });
+}
+
+// Ends all exchanges of the group, in this process; it cannot be used any more. May block: a GPU may be busy.
+char* c10d_group_abort(const Group* group) {
+  return guarded([&] { (*group)->abort(); });
+}
+
+// Leaves a group in which nothing is under way. May block, as above.
+char* c10d_group_shutdown(const Group* group) {
+  return guarded([&] { (*group)->shutdown(); });
 }
 
 void c10d_group_free(Group* group) {
@@ -144,6 +223,16 @@ char* c10d_sum(const Group* group, const at::Tensor* tensor, WorkRef** out) {
   return guarded([&] {
     std::vector<at::Tensor> tensors{*tensor};
     *out = new WorkRef((*group)->allreduce(tensors));
+  });
+}
+
+// Starts to replace a tensor, in the process `root` only, by its sum over all processes.
+char* c10d_sum_for(const Group* group, const at::Tensor* tensor, int root, WorkRef** out) {
+  return guarded([&] {
+    std::vector<at::Tensor> tensors{*tensor};
+    c10d::ReduceOptions options;
+    options.rootRank = root;
+    *out = new WorkRef((*group)->reduce(tensors, options));
   });
 }
 
@@ -163,6 +252,35 @@ char* c10d_all_gather(const Group* group, const at::Tensor* gathered, const at::
     std::vector<std::vector<at::Tensor>> outputs{gathered->unbind(0)};
     std::vector<at::Tensor> inputs{*tensor};
     *out = new WorkRef((*group)->allgather(outputs, inputs));
+  });
+}
+
+// As c10d_all_gather, for a group over NCCL, which would copy once more there.
+char* c10d_all_gather_flat(const Group* group, const at::Tensor* gathered, const at::Tensor* tensor, WorkRef** out) {
+  return guarded([&] {
+    at::Tensor output = gathered->view({-1});
+    at::Tensor input = tensor->view({-1});
+    *out = new WorkRef((*group)->_allgather_base(output, input));
+  });
+}
+
+// Waits for at most `timeout_ms` for work on a GPU, which would not block this thread; whether it is done. Fails when it has.
+char* c10d_work_watch(const WorkRef* work, int64_t timeout_ms, bool* done) {
+  return guarded([&] {
+    const auto deadline = std::chrono::steady_clock::now() + Milliseconds(timeout_ms);
+    *done = false;
+    while (!(*work)->isCompleted()) {
+      if (std::chrono::steady_clock::now() >= deadline) {
+        return;
+      }
+      std::this_thread::sleep_for(kGlance);
+    }
+    if (const auto failure = (*work)->exception()) {
+      std::rethrow_exception(failure);
+    }
+    // Done: it lets go of its tensors, and the caller's stream follows its stream.
+    (*work)->wait();
+    *done = true;
   });
 }
 

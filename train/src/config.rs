@@ -69,6 +69,10 @@ pub struct Resolved<C> {
     typed: Table,
     /// What a YAML file of the reference asks for that is not honoured, one line each.
     pub not_honoured: Vec<String>,
+    /// What in such a file has its place elsewhere (in flags, in the launcher, in the run's folder), one line each.
+    pub elsewhere: Vec<String>,
+    /// Samples of a step on all devices that such a file asks for.
+    pub global_batch: Option<usize>,
 }
 
 impl<C> Resolved<C> {
@@ -93,7 +97,8 @@ pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
 /// An unreadable file, broken TOML or YAML, unknown keys (with the nearest known one), values of a wrong type or range.
 pub fn resolve_listing<C: Config>(typed: &Typed) -> Result<Resolved<C>, TrainError> {
     let mut place = typed.file.map_or("--set".to_string(), |path| path.display().to_string());
-    let Converted { mut table, not_honoured } = typed.file.map_or(Ok(Converted::default()), read::<C>)?;
+    let Converted { mut table, not_honoured, elsewhere, global_batch } =
+        typed.file.map_or(Ok(Converted::default()), read::<C>)?;
     for assignment in typed.set {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {
             config_error(format!("--set {assignment}"), "expected section.key=value, for example train.max_steps=100")
@@ -112,7 +117,7 @@ pub fn resolve_listing<C: Config>(typed: &Typed) -> Result<Resolved<C>, TrainErr
         place = format!("{place}, `{key}`");
         config_error(place.clone(), what)
     })?;
-    Ok(Resolved { config, typed, not_honoured })
+    Ok(Resolved { config, typed, not_honoured, elsewhere, global_batch })
 }
 
 fn config_error(place: impl Into<String>, what: impl Into<String>) -> TrainError {
@@ -129,7 +134,7 @@ fn read<C: Config>(path: &Path) -> Result<Converted, TrainError> {
         let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         config_error(format!("{}, line {line}", path.display()), e.message())
     })?;
-    Ok(Converted { table, not_honoured: vec![] })
+    Ok(Converted { table, ..Converted::default() })
 }
 
 /// Whether there is a key `section.key`.

@@ -147,6 +147,15 @@ pub enum TrainError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The FID of samples could not be computed.
+    #[error("cannot compute the FID at step {step}; set `train.fid_every` to 0 to go on without")]
+    Fid {
+        /// The step.
+        step: u64,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A picture could not be drawn.
     #[error("cannot draw {}: {what}", path.display())]
     Plot {

@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ModelConfig, initial_params};
 use tokengrid_model::{Params, Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
+use tokengrid_train::optim::Shard;
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
 
 fn config() -> ArConfig {
@@ -60,8 +61,12 @@ fn three_steps_from(
     config: &ArConfig,
     processes: &dyn Processes,
 ) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
-    let mut engine = Engine::new(config, &params, &runtime()).unwrap();
-    let (size, accum) = (config.train.batch_size, config.train.grad_accum);
+    let shard = match config.train.shard_optimizer {
+        true => Shard { rank: processes.rank(), world_size: processes.world_size() },
+        false => Shard::WHOLE,
+    };
+    let mut engine = Engine::sharded(config, &params, &runtime(), shard).unwrap();
+    let (size, accum) = (config.train.batch_size, config.train.grad_accum.count().unwrap());
     let steps = (0..3).map(|step| {
         let mut next = |micro: u64| {
             let global = (step as usize * accum + micro as usize) * processes.world_size() + processes.rank();
@@ -132,20 +137,40 @@ fn micro_batches_and_processes_add_up_to_the_large_batch() {
     whole.train.batch_size = 8;
     let wanted = three_steps(&whole, &OneProcess);
     let mut accumulated = config();
-    accumulated.train.grad_accum = 2;
+    accumulated.train.grad_accum = 2.into();
     assert_same(&three_steps(&accumulated, &OneProcess), &wanted);
-    let config = config();
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let run = |processes: ThreadProcesses| {
-            // Made here: libtorch's random numbers are one stream for all threads.
-            let (config, params) = (&config, params(&config.model));
+    assert_same(&in_threads(&config(), ThreadProcesses::group(2)), &wanted);
+}
+
+#[test]
+fn sums_for_the_owners_of_moments_are_enough() {
+    let mut whole = config();
+    whole.train.batch_size = 12;
+    let wanted = three_steps(&whole, &OneProcess);
+    for fused in [true, false] {
+        let mut shared = config();
+        (shared.train.shard_optimizer, shared.train.fused) = (true, fused);
+        // In all other processes such sums are NaN: whoever used one would not train as one process does.
+        assert_same(&in_threads(&shared, ThreadProcesses::group_with_sums_for_one(3)), &wanted);
+    }
+}
+
+/// [`three_steps`] in a thread for each process, which all end with the same weights.
+fn in_threads(config: &ArConfig, group: Vec<ThreadProcesses>) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+    // All of them before the first thread: libtorch's random numbers are one stream for all threads, and a step seeds it.
+    let params: Vec<Params> = group.iter().map(|_| params(&config.model)).collect();
+    let mut results: Vec<_> = std::thread::scope(|scope| {
+        let run = |(params, processes): (Params, ThreadProcesses)| {
             scope.spawn(move || three_steps_from(params, config, &processes))
         };
-        let threads: Vec<_> = ThreadProcesses::group(2).into_iter().map(run).collect();
+        let threads: Vec<_> = params.into_iter().zip(group).map(run).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_same(&results[0], &wanted);
-    for ((name, a), (_, b)) in results[0].1.iter().zip(&results[1].1) {
-        assert!(a.equal(b), "{name} differs between the processes");
+    let first = results.remove(0);
+    for other in results {
+        for ((name, a), (_, b)) in first.1.iter().zip(&other.1) {
+            assert!(a.equal(b), "{name} differs between the processes");
+        }
     }
+    first
 }

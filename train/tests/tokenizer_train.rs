@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::perceptual::{Backbone, Lpips};
-use tokengrid_model::{Params, Precision, Runtime, Tokenizer, Variant, Weights};
+use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, Weights};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
 use tokengrid_train::TrainError;
 use tokengrid_train::config::{Typed, resolve};
@@ -455,6 +455,9 @@ fn presets_are_the_reference_and_tiny_has_no_adversary() {
     assert_eq!(large.train.lr_drop_epochs, [250, 300]);
     let tiny = preset("tiny");
     assert!(tiny.loss.patch_gan().is_none() && tiny.loss.perceptual_file().is_none());
+    let shipped =
+        tokengrid_model::tiny::open_tokenizer("tiny".as_ref()).unwrap().tokenizer_params(Variant::Raw).unwrap();
+    assert_eq!(tiny.model.architecture(), Architecture::infer(&shipped, "tiny".as_ref()).unwrap());
 }
 
 #[test]

@@ -1,85 +1,19 @@
 //! The whole trainer over a small cache: several processes, and fp16's loss scaling.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
+#[path = "common/small_run.rs"]
+mod small_run;
+
+use small_run::{cache, config, model, train, train_as, values};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Kind, Tensor};
-use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
-use tokengrid_model::ar::{ModelConfig, initial_params};
+use tch::{Device, Kind};
 use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
-use tokengrid_train::ar::{ArConfig, Summary, Trainer};
+use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer};
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
-use tokengrid_train::run::{State, read_metrics, save_safetensors};
-
-const IMAGES: usize = 40;
-
-/// Images whose tokens follow a rule that a model can learn: 4 x 4 tokens of 8 bits, 5 classes.
-fn cache(dir: &Path) -> PathBuf {
-    let mut job = JobSpec::new(GridSpec { height: 4, width: 4, bits: 8 }, IMAGES, 1);
-    job.classes = (0..5).map(|class| format!("class {class}")).collect();
-    let dir = dir.join("cache");
-    let mut writer = CacheWriter::open(&dir, job, OpenMode::Resume).unwrap();
-    for image in 0..IMAGES {
-        let tokens: Vec<u32> = (0..16).map(|i| ((image % 5) * 37 + i * 11) as u32 % 256).collect();
-        let (key, label) = (format!("{image:04}"), (image % 5) as i32);
-        let row = Row { tokens: &tokens, label, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false };
-        writer.push_image(image, &[row]).unwrap();
-    }
-    writer.finish().unwrap();
-    dir
-}
-
-/// A model and weights to start from whose heads are not zero: gradients everywhere from the first step.
-fn config(dir: &Path, steps: u64) -> ArConfig {
-    let model = ModelConfig {
-        dim: 32,
-        n_head: 4,
-        spatial_n_layer: 2,
-        factorized_n_layer: 1,
-        factorized_bits: [3, 5],
-        block_size: 16,
-        class_num: 5,
-        token_drop: 0.0,
-        resid_dropout: 0.0,
-        ffn_dropout: 0.0,
-        // Which labels are dropped does not depend on the number of processes.
-        class_dropout: 0.3,
-    };
-    let mut config = ArConfig { model, ..ArConfig::default() };
-    config.train.batch_size = 8;
-    config.train.max_steps = Some(steps);
-    config.train.warmup_steps = Some(2);
-    config.train.checkpoint_every = 4;
-    config.data.cache = dir.join("cache").display().to_string();
-    let start = dir.join("start.safetensors");
-    if !start.exists() {
-        let lively = |(name, tensor): (&str, &Tensor)| {
-            let tensor = if name.starts_with("head.") { tensor.randn_like() * 0.02 } else { tensor.copy() };
-            (name.to_string(), tensor)
-        };
-        let params: Params = initial_params(&config.model, 5).iter().map(lively).collect();
-        save_safetensors(&start, params.iter(), HashMap::new()).unwrap();
-    }
-    config.train.init_from = Some(start.display().to_string());
-    config
-}
-
-fn train_as(
-    processes: Box<dyn Processes>,
-    config: &ArConfig,
-    out: &Path,
-    cancel: &AtomicBool,
-) -> Result<Summary, TrainError> {
-    let precision: Precision = config.train.precision.parse().unwrap();
-    let runtime = Runtime { device: Device::Cpu, precision };
-    Trainer::open(config.clone(), out, runtime, processes, false)?.run(cancel, &mut |_| {})
-}
-
-fn train(config: &ArConfig, out: &Path) -> Result<Summary, TrainError> {
-    train_as(Box::new(OneProcess), config, out, &AtomicBool::new(false))
-}
+use tokengrid_train::run::{State, save_safetensors};
 
 /// Two processes, each in a thread; the second is told to stop if `cancel`.
 fn train_in_two(config: &ArConfig, out: &Path, cancel: bool) -> Vec<Result<Summary, TrainError>> {
@@ -91,16 +25,6 @@ fn train_in_two(config: &ArConfig, out: &Path, cancel: bool) -> Vec<Result<Summa
         let threads: Vec<_> = threads.collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
-}
-
-/// Values of one key in every row.
-fn values(run: &Path, key: &str) -> Vec<Option<f64>> {
-    let rows = read_metrics(&run.join("metrics.jsonl")).unwrap();
-    rows.iter().map(|row| row.get(key).and_then(serde_json::Value::as_f64)).collect()
-}
-
-fn model(run: &Path, step: u64) -> Weights {
-    Weights::open(&run.join(format!("checkpoints/step-{step:08}/model.safetensors"))).unwrap()
 }
 
 #[track_caller]
@@ -156,6 +80,27 @@ fn two_processes_stop_together_and_go_on_to_the_bit() {
 }
 
 #[test]
+fn an_automatic_number_of_micro_batches_keeps_the_global_batch() {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    cache(dir);
+    let (one, three) = (dir.join("one"), dir.join("three"));
+    let mut config = config(dir, 4);
+    (config.train.grad_accum, config.train.global_batch) = (GradAccum::Auto, Some(40));
+    train(&config, &one).unwrap();
+    config.train.batch_size = 7;
+    small_run::train_among(&vec![config.clone(); 3], &three).into_iter().for_each(|end| drop(end.unwrap()));
+    assert_eq!(values(&one, "epoch"), [1.0, 2.0, 3.0, 4.0].map(Some), "40 of 40 images a step");
+    assert_eq!(values(&three, "epoch"), values(&one, "epoch"));
+    assert_near(&one, &three, 4);
+    config.train.global_batch = None;
+    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let open = |dir: &Path| Trainer::open(config.clone(), dir, runtime, Box::new(OneProcess), false).unwrap();
+    assert_eq!(open(&dir.join("reference")).sharing().global_batch(), REFERENCE_GLOBAL_BATCH);
+}
+
+#[test]
 fn the_failure_of_one_process_ends_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();
@@ -177,7 +122,7 @@ fn a_scaled_loss_trains_the_same_in_fp16() {
     cache(dir);
     for (name, fused, recompute) in [("fused", true, false), ("autograd", false, false), ("recompute", false, true)] {
         let mut config = config(dir, 5);
-        (config.train.fused, config.train.recompute, config.train.grad_accum) = (fused, recompute, 2);
+        (config.train.fused, config.train.recompute, config.train.grad_accum) = (fused, recompute, 2.into());
         let (plain, scaled) = (dir.join(name), dir.join(format!("{name}-fp16")));
         train(&config, &plain).unwrap();
         config.train.precision = "fp16".into();

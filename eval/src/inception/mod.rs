@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use tokengrid_model::{ModelError, Params, Weights};
 
 /// Values of a pool3 feature vector: what FID compares.
-pub(crate) const POOL3: usize = 2048;
+pub const POOL3: usize = 2048;
 /// Classes of the logits.
 pub const CLASSES: usize = 1008;
 /// Values of a spatial feature vector: what sFID compares. 7 channels of a 17 x 17 map.

@@ -26,7 +26,7 @@ pub struct WholeImage {
 /// Whether there is a use for a picture of so many columns and rows; the error says why not.
 pub type AcceptSize = Arc<dyn Fn(u32, u32) -> Result<(), String> + Send + Sync>;
 
-/// The whole pictures of a source, in its order. Those that are being decoded and those that wait for the consumer share the
+/// The whole pictures of a source, in the order given. Those that are being decoded and those that wait for the consumer share the
 /// [memory budget](crate::memory_budget); what the consumer has taken is its own.
 ///
 /// Dropping it stops the workers and waits for them.
@@ -35,8 +35,14 @@ pub struct WholeStream {
 }
 
 impl WholeStream {
-    /// Starts to decode. Sizes that `accept` refuses are bad images, found out before their pixels are decoded.
-    pub fn spawn(source: Arc<Source>, accept: AcceptSize, config: StreamConfig) -> WholeStream {
+    /// Starts to decode in `order`, positions in `source`. Sizes that `accept` refuses are bad images, found out before their
+    /// pixels are decoded.
+    pub fn spawn(
+        source: Arc<Source>,
+        order: impl Iterator<Item = usize> + Send + 'static,
+        accept: AcceptSize,
+        config: StreamConfig,
+    ) -> WholeStream {
         let counters = Arc::new(StageCounters::default());
         let worker = || WholeWorker {
             source: Arc::clone(&source),
@@ -49,7 +55,7 @@ impl WholeStream {
             number += 1;
             turns.turn(number - 1)
         };
-        let claims = Claims { order: read_ahead(&source, 0..source.len()), tickets: Box::new(tickets) };
+        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(tickets) };
         WholeStream { images: Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, counters) }
     }
 }

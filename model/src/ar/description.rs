@@ -55,6 +55,8 @@ pub struct Description {
     published: Untold,
     /// Fingerprint of the tokenizer whose tokens the model was trained on, where it was recorded.
     pub tokenizer: Option<String>,
+    /// Names of the classes by index, where they were recorded.
+    pub classes: Vec<String>,
     /// Why the `config.toml` beside the file is not taken for its own.
     other_config: Option<String>,
 }
@@ -84,6 +86,11 @@ impl Description {
                 .map(str::to_string)
                 .or_else(|| tokenizer_beside(path))
                 .filter(|recorded| is_fingerprint(recorded)),
+            // Names are a nicety: what is no list of them is no error.
+            classes: weights
+                .fact(metadata::CLASSES_KEY)
+                .and_then(|json| serde_json::from_str(json).ok())
+                .unwrap_or_default(),
             other_config: None,
         };
         match weights.fact(metadata::MODEL_KEY) {
@@ -257,7 +264,11 @@ impl Description {
     /// Metadata for a safetensors file of this model: what its shapes do not say goes along, as far as it is known, so that no
     /// `config.toml` is needed beside the file.
     pub fn metadata(&self) -> HashMap<String, String> {
-        metadata::of_json(&self.to_json(), self.tokenizer.as_deref())
+        let mut metadata = metadata::of_json(&self.to_json(), self.tokenizer.as_deref());
+        if !self.classes.is_empty() {
+            metadata.insert(metadata::CLASSES_KEY.into(), serde_json::json!(self.classes).to_string());
+        }
+        metadata
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 pub(super) const MODEL_KEY: &str = "tokengrid.model";
 /// In the same place, the fingerprint of the tokenizer whose tokens the model was trained on.
 pub(super) const TOKENIZER_KEY: &str = "tokengrid.tokenizer";
+/// In the same place, names of the classes by index, as a JSON list.
+pub(super) const CLASSES_KEY: &str = "tokengrid.classes";
 
 /// Metadata of a complete model; `tokenizer` is the fingerprint of that whose tokens it was trained on.
 pub fn of(model: &ModelConfig, tokenizer: Option<&str>) -> HashMap<String, String> {

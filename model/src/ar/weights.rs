@@ -3,9 +3,9 @@
 use super::config::ModelConfig;
 use super::description::{Description, Known};
 use super::metadata;
-use crate::checkpoints::newest_checkpoint;
+use crate::checkpoints::{EMA, MODEL, newest_checkpoint};
 use crate::weights::{AR_PREFIX, Part};
-use crate::{ModelError, Params, Weights};
+use crate::{ModelError, Params, Variant, Weights, tiny};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -123,6 +123,8 @@ pub struct ArWeights {
     pub path: PathBuf,
     /// Fingerprint of the tokenizer whose cache the model was trained on, where the run recorded it.
     pub tokenizer: Option<String>,
+    /// Names of the classes by index, where the file has them.
+    pub classes: Vec<String>,
 }
 
 impl ArWeights {
@@ -137,13 +139,36 @@ impl ArWeights {
         ArWeights::read(&weights, &description)
     }
 
-    /// The opened file that `path` stands for, which may be a run's folder.
+    /// The opened file that `path` stands for, which may be a run's folder, or `tiny`.
     ///
     /// # Errors
     /// Missing or broken files.
     pub fn file(path: &Path) -> Result<Weights, ModelError> {
-        let file = if path.is_dir() { ArWeights::file_in(path)? } else { path.to_path_buf() };
-        Weights::open(&file)
+        ArWeights::file_of(path, Some(Variant::Raw))
+    }
+
+    /// As [`ArWeights::file`], of a run or checkpoint whose averaged weights may be wanted; without a `variant`, they are where
+    /// the checkpoint has them. A file is taken as it is.
+    ///
+    /// # Errors
+    /// Missing or broken files; averages that are not there.
+    pub fn file_of(path: &Path, variant: Option<Variant>) -> Result<Weights, ModelError> {
+        let is_averages = path.file_name().is_some_and(|name| name == EMA);
+        if !path.is_dir() && (is_averages || variant != Some(Variant::Ema)) {
+            return tiny::open_ar(path);
+        }
+        let checkpoint = if path.is_dir() { checkpoint_in(path)? } else { path.with_file_name("") };
+        let averages = checkpoint.join(EMA);
+        match variant {
+            Some(Variant::Raw) => Weights::open(&checkpoint.join(MODEL)),
+            Some(Variant::Ema) if !averages.is_file() => {
+                let what =
+                    format!("no averaged weights, {EMA}, beside the others: `train.ema_decay` keeps them in a run");
+                Err(ModelError::Checkpoint { path: path.into(), what })
+            }
+            None if !averages.is_file() => Weights::open(&checkpoint.join(MODEL)),
+            Some(Variant::Ema) | None => Weights::open(&averages),
+        }
     }
 
     /// The model of an opened file.
@@ -153,7 +178,8 @@ impl ArWeights {
     pub fn read(weights: &Weights, description: &Description) -> Result<ArWeights, ModelError> {
         let config = description.config()?;
         let (path, tokenizer) = (weights.path().to_path_buf(), description.tokenizer.clone());
-        Ok(ArWeights { config, params: ArWeights::params_of(weights, description)?, path, tokenizer })
+        let (params, classes) = (ArWeights::params_of(weights, description)?, description.classes.clone());
+        Ok(ArWeights { config, params, path, tokenizer, classes })
     }
 
     /// The model's tensors under this program's names, whether or not all of the model is known.
@@ -168,14 +194,6 @@ impl ArWeights {
             own.map(|(stored, name)| Ok((name, weights.parameter(stored)?))).collect::<Result<_, ModelError>>()?;
         params.check(&description.tensors(), weights.path(), "an autoregressive model")?;
         Ok(params)
-    }
-
-    /// The model's file of a run's folder, or of one of its checkpoints.
-    ///
-    /// # Errors
-    /// The folder is neither.
-    pub(crate) fn file_in(folder: &Path) -> Result<PathBuf, ModelError> {
-        Ok(checkpoint_in(folder)?.join("model.safetensors"))
     }
 
     /// Metadata for a safetensors file of this model, see [`Description::metadata`].
@@ -194,7 +212,7 @@ pub(super) fn prefix_of(weights: &Weights) -> &'static str {
 fn checkpoint_in(path: &Path) -> Result<PathBuf, ModelError> {
     let is_latest = path.file_name().is_some_and(|name| name == "latest");
     let run = if is_latest && path.is_symlink() { path.parent().unwrap_or(path) } else { path };
-    let is_checkpoint = |folder: &PathBuf| folder.join("model.safetensors").is_file();
+    let is_checkpoint = |folder: &PathBuf| folder.join(MODEL).is_file();
     let itself = Some(run.to_path_buf()).filter(is_checkpoint);
     itself.or_else(|| newest_checkpoint(run)).or_else(|| Some(path.to_path_buf()).filter(is_checkpoint)).ok_or_else(
         || {

@@ -3,6 +3,7 @@
 //! [`Weights`] is an opened file: names, shapes and where the bytes lie. [`Params`] are tensors taken out of it,
 //! under the model's own names.
 
+mod eight_bit;
 mod file;
 mod fingerprint;
 mod finite;
@@ -20,6 +21,7 @@ mod state_dict;
 mod torch_zip;
 mod zip_directory;
 
+pub(crate) use eight_bit::expanded;
 pub use file::Weights;
 pub use fingerprint::tensors_fingerprint;
 pub use index::{Entry, Format};

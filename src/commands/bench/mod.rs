@@ -12,7 +12,7 @@ pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ingest(args) => ingest::run(args, global),
         BenchCommand::Loader(args) => loader::run(args, global),
-        BenchCommand::Encode(_) | BenchCommand::Train(_) | BenchCommand::Sample(_) => crate::torch::bench(command, global),
+        _ => crate::torch::bench(command, global),
     }
 }
 

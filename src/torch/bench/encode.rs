@@ -117,7 +117,7 @@ fn weights(args: &BenchEncodeArgs) -> anyhow::Result<(String, Architecture, Para
         return Ok((format!("{} by formula", args.architecture), architecture, params));
     };
     let variant: Variant = args.variant.parse()?;
-    let weights = tiny::open_named(path)?;
+    let weights = tiny::open_tokenizer(path)?;
     let params = weights.tokenizer_params(variant)?;
     let architecture = Architecture::infer(&params, weights.path())?;
     Ok((path.display().to_string(), architecture, params))

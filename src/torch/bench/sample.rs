@@ -85,7 +85,7 @@ pub fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
 /// The checkpoint's model, or one with fresh weights; and what it is. `None` when the configuration was to be printed only.
 fn model_of(args: &BenchSampleArgs, runtime: &Runtime, global: &Global) -> anyhow::Result<Option<(ArModel, String)>> {
     if let Some(path) = &args.checkpoint {
-        let (model, weights) = model::ar_model(path, &args.model, runtime)?;
+        let (model, weights) = model::ar_model(path, None, &args.model, runtime)?;
         return Ok(Some((model, weights.path.display().to_string())));
     }
     let Some(config) = resolved::<ArConfig>(&args.config, vec![], global)? else { return Ok(None) };

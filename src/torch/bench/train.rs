@@ -21,7 +21,7 @@ use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
 use tokengrid_model::ar::initial_params;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_tokenize::Job;
-use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName, Unpacker};
+use tokengrid_train::ar::{ArConfig, Engine, GradAccum, HostBatch, StepName, Unpacker};
 use tokengrid_train::processes::OneProcess;
 
 #[derive(Debug, Serialize)]
@@ -72,7 +72,7 @@ struct Contestant<'a> {
 /// Runs the command.
 pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let flags = texts(&[("data.cache", &args.cache)]);
-    let Some(mut config) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
+    let Some((mut config, _)) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
     // The paths draw different dropout; without it they must come to the same losses.
     if !args.dropout {
         config.model.token_drop = 0.0;
@@ -107,7 +107,7 @@ fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: 
     // A step of one micro-batch is what is measured.
     let mut config = config.clone();
     let train = &mut config.train;
-    (train.grad_accum, train.global_batch, train.deterministic_reduce) = (1, None, false);
+    (train.grad_accum, train.global_batch, train.deterministic_reduce) = (GradAccum::Count(1), None, false);
     let config = &config;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;

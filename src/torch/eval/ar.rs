@@ -1,11 +1,10 @@
 //! `tokengrid eval ar`: the loss of an autoregressive model.
 
+use super::among::join_all;
 use crate::args::{EvalArArgs, Global};
-use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::{counted, print_json};
 use crate::torch::model;
-use crate::torch::processes::join;
 use serde_json::json;
 use tokengrid_cache::Access;
 use tokengrid_model::ar::ArModel;
@@ -15,11 +14,13 @@ use tokengrid_train::processes::Fact;
 /// Runs the command.
 pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
-    let (ar, weights) = model::ar_model_for(&args.cache, &args.checkpoint, args.n_head, &runtime)?;
+    let (ar, weights) =
+        model::ar_model_for(&args.cache, &args.checkpoint, args.model_variant.as_deref(), args.n_head, &runtime)?;
+    model::tell_averages(&weights, args.model_variant.as_deref(), global);
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
-    let among = ranks(args.rank, args.world_size)?;
-    let processes = join(among, || Ok(facts(&ar, &cache, args.limit)), TIMEOUT_SECS)?;
+    let mut processes = join_all(&args.among, || Ok(facts(&ar, &cache, args.limit)))?;
+    processes.use_device(runtime.device)?;
     let result = evaluate_among(&ar, &cache, runtime.device, args.limit, Some(signals::flag()), &*processes)?;
     processes.finish()?;
     if !processes.is_first() {
@@ -37,9 +38,6 @@ pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     println!("{}", counted(result.tokens as usize, "token"));
     Ok(())
 }
-
-/// Seconds that a process waits for the others: one may have a share that takes longer.
-const TIMEOUT_SECS: f64 = 600.0;
 
 /// What must be the same in all processes: the tokens, the model's shape and how many rows.
 fn facts(ar: &ArModel, cache: &Unpacker, limit: Option<usize>) -> Vec<Fact> {

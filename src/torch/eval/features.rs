@@ -1,6 +1,7 @@
 //! `tokengrid eval features`: the FID of two matrices of features.
 
 use crate::args::Global;
+use crate::ranks::ranks;
 use crate::terminal::print_json;
 use serde_json::json;
 use std::path::Path;
@@ -8,6 +9,10 @@ use tokengrid_eval::{frechet_distance, statistics};
 
 /// Runs the command.
 pub fn run(a: &Path, b: &Path, global: &Global) -> anyhow::Result<()> {
+    // There is nothing to share; one process of several answers.
+    if ranks(None, None)?.0 > 0 {
+        return Ok(());
+    }
     if let Some(threads) = global.threads {
         tch::set_num_threads(threads.into());
     }

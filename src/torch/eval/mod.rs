@@ -1,5 +1,6 @@
 //! `tokengrid eval ...`.
 
+mod among;
 mod ar;
 mod features;
 mod reconstruction;

@@ -1,5 +1,6 @@
 //! `tokengrid eval reconstruction`: how much a tokenizer loses.
 
+use super::among::Among;
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
@@ -20,6 +21,7 @@ use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_ingest::{BadPolicy, Limits, SourceOptions};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{ModelError, Runtime, Tokenizer, Variant, tiny};
+use tokengrid_train::processes::Fact;
 
 /// The answer, with the settings that it belongs to.
 #[derive(Serialize)]
@@ -45,8 +47,11 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     }
     let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
     let nets = perceptual_nets(args, &runtime)?;
+    let pictures = pictures(args, global)?;
+    let among = Among::join(&args.among, || Ok(facts(args, &info, &pictures)))?;
+    let global = &among.speaker(global);
     let job = ReconstructionJob {
-        pictures: pictures(args, global)?,
+        pictures,
         tokenizer: &tokenizer,
         runtime,
         batch_size: batch_size(args),
@@ -56,8 +61,10 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
         kept_pairs: if args.out.is_some() { args.pairs as usize } else { 0 },
     };
     let mut meter = Meter::new(global, "images");
-    let report = job.run(&mut Watch { cancel: signals::flag(), progress: &mut show(&mut meter) })?;
+    let report = job.run(&among, &mut Watch { cancel: signals::flag(), progress: &mut show(&mut meter) })?;
     drop(meter);
+    among.0.finish()?;
+    let Some(report) = report else { return Ok(()) };
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         report
@@ -73,11 +80,25 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What must be the same in all processes that share an evaluation.
+fn facts(args: &EvalReconstructionArgs, info: &TokenizerInfo, pictures: &Pictures) -> Vec<Fact> {
+    let nets = [args.inception.is_some(), args.lpips_vgg.is_some(), args.lpips_alex.is_some()];
+    let settings = (args.batch_size, args.out.is_some(), args.pairs, args.max_pixels, nets);
+    vec![
+        Fact::new("the tokenizer's fingerprint", info.fingerprint.clone()),
+        Fact::new("what is evaluated", pictures.describe()),
+        Fact::new(
+            "the setting of --batch-size, --out, --pairs, --max-pixels and the networks",
+            format!("{settings:?}"),
+        ),
+    ]
+}
+
 /// The weights as typed, or, as in the published results, their averages where the file has them.
 fn weights(args: &EvalReconstructionArgs) -> anyhow::Result<TokenizerArgs> {
     let variant = match &args.variant {
         Some(typed) => typed.clone(),
-        None if tiny::open_named(&args.tokenizer)?.has_ema() => Variant::Ema.name().into(),
+        None if tiny::open_tokenizer(&args.tokenizer)?.has_ema() => Variant::Ema.name().into(),
         None => Variant::Raw.name().into(),
     };
     Ok(TokenizerArgs { tokenizer: args.tokenizer.clone(), variant })

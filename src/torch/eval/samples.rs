@@ -1,5 +1,6 @@
 //! `tokengrid eval samples`: how good generated pictures are.
 
+use super::among::Among;
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalSamplesArgs, Global, ProtocolArg};
 use crate::commands::ingest;
@@ -14,6 +15,7 @@ use tokengrid_eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side}
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
+use tokengrid_train::processes::Fact;
 
 /// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
 const ENOUGH_IMAGES: usize = 2048;
@@ -52,6 +54,8 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     let a = Side::open(&args.a, &options)?;
     let b = args.b.as_deref().map(|path| Side::open(path, &options)).transpose()?;
     let inception = Inception::open(&args.inception, runtime.device)?;
+    let among = Among::join(&args.among, || Ok(facts(args, &a, b.as_ref())))?;
+    let global = &among.speaker(global);
     let job = SamplesJob {
         inception: &inception,
         protocol: protocol(args.protocol),
@@ -59,8 +63,13 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
         splits: args.splits,
         precision_recall: args.precision_recall && b.is_some(),
         bad_policy: ingest::bad_policy(&args.bad, BadPolicy::default()),
+        peers: &among,
     };
     let generated = measure(&job, a, true, global)?;
+    if !among.0.is_first() {
+        b.map(|side| measure(&job, side, false, global)).transpose()?;
+        return Ok(among.0.finish()?);
+    }
     if generated.images == 0 && generated.pool3.is_none() {
         return Err(CheckFailed(format!("{} has no picture that can be used", args.a.display())).into());
     }
@@ -68,6 +77,7 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
         save(path, &generated)?;
     }
     let reference = b.map(|side| measure(&job, side, false, global)).transpose()?;
+    among.0.finish()?;
     let compared = match &reference {
         Some(reference) => job.compare(&generated, reference)?,
         None => Compared { absent: vec![("fid", "it needs a second set, B".into())], ..Compared::default() },
@@ -81,6 +91,16 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     print(&answer);
     tell_bad(&answer.bad.iter().map(|&image| image.clone()).collect::<Vec<_>>());
     Ok(())
+}
+
+/// What must be the same in all processes that share an evaluation.
+fn facts(args: &EvalSamplesArgs, a: &Side, b: Option<&Side>) -> Vec<Fact> {
+    let settings = (args.protocol, args.batch_size, args.splits, args.precision_recall);
+    vec![
+        Fact::new("A", a.describe()),
+        Fact::new("B", b.map_or("none".into(), Side::describe)),
+        Fact::new("the setting of --protocol, --batch-size, --splits and --precision-recall", format!("{settings:?}")),
+    ]
 }
 
 fn protocol(typed: ProtocolArg) -> Protocol {

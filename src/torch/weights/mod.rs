@@ -18,5 +18,5 @@ pub fn run(command: &WeightsCommand, global: &Global) -> anyhow::Result<()> {
 
 /// A checkpoint, the model of a run's newest checkpoint, or `tiny`.
 fn open(path: &Path) -> anyhow::Result<Weights> {
-    Ok(if path.is_dir() { ArWeights::file(path)? } else { tiny::open_named(path)? })
+    Ok(if path.is_dir() { ArWeights::file(path)? } else { tiny::open_tokenizer(path)? })
 }

@@ -1,10 +1,11 @@
 //! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
-//! shipping them, the kept inputs of the fuzzers, and tests that are left out or need a process of their own.
+//! shipping them, the kept inputs of the fuzzers, tests that are left out or need a process of their own, and PyTorch.
 
 mod alone;
 pub mod buckets;
 mod formula;
 mod skip;
+mod torch_environment;
 pub mod torch_save;
 
 pub use alone::is_alone;
@@ -12,6 +13,7 @@ pub use formula::{formula, stream};
 pub use skip::{python_with, skip, skip_anywhere};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+pub use torch_environment::torch_environment;
 
 /// A file of `tests/fixtures/golden`; one that is compressed there was unpacked by the build script.
 pub fn golden(name: &str) -> PathBuf {
@@ -30,6 +32,15 @@ pub fn golden(name: &str) -> PathBuf {
 pub fn golden_json(name: &str) -> serde_json::Value {
     let text = std::fs::read_to_string(golden(name)).expect("a golden fixture");
     serde_json::from_str(&text).expect("a golden fixture in JSON")
+}
+
+/// Rows and columns of [`golden_features`].
+pub const GOLDEN_FEATURES: [usize; 2] = [500, 64];
+
+/// The two matrices of features whose FID is in `metrics.json`, row by row.
+pub fn golden_features() -> [Vec<f64>; 2] {
+    let count = GOLDEN_FEATURES.iter().product();
+    [stream("v1:fa", count).collect(), stream("v1:fb", count).map(|value| 1.3 * value + 0.1).collect()]
 }
 
 /// Names and shapes of the `tensors` member of a golden JSON file, or of the object itself.

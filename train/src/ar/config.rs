@@ -1,18 +1,22 @@
 //! The configuration of the autoregressive model's training.
 
-use crate::config::{AR, Config, Reference, check_betas, section};
+use super::accumulation::GradAccum;
+use super::share::Sharing;
+use crate::config::{AR, Config, Reference, section};
+use crate::run::Loggers;
 use serde::{Deserialize, Serialize};
 use tokengrid_cache::Access;
 use tokengrid_model::ar::{ModelConfig, PRESETS, preset};
-use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::checkpoints::{EMA, MODEL};
 
 section! {
     /// How to train.
     TrainSection {
         /// Sequences a process and step.
         batch_size: usize = 24,
-        /// Micro-batches added up for one step.
-        grad_accum: usize = 1,
+        /// Micro-batches added up for one step; `auto`: as many as the global batch needs, which is that of the reference unless
+        /// `global_batch` is given.
+        grad_accum: GradAccum = GradAccum::Count(1),
         /// Samples of a step, of all processes together; without it `batch_size * grad_accum` times the number of processes
         /// that the run was begun with.
         global_batch: Option<usize> = None,
@@ -37,6 +41,8 @@ section! {
         weight_decay_on_norms: bool = true,
         /// AdamW's decay rates.
         betas: [f64; 2] = [0.9, 0.95],
+        /// Decay of the averaged weights; 0: none are kept.
+        ema_decay: f64 = 0.0,
         /// Limit of the global gradient norm.
         grad_clip: f64 = 1.0,
         /// Epochs of linear warm-up.
@@ -54,8 +60,12 @@ section! {
         /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
         /// about a third more time.
         recompute: bool = false,
+        /// Peak of a process's device in TFLOP/s, for the model FLOPs utilisation; without it that of known GPUs.
+        peak_tflops: Option<f64> = None,
         /// Seed of initial weights, dropout and shuffling.
         seed: i64 = 42,
+        /// What metrics are written to beside metrics.jsonl: `tensorboard`, or nothing, `jsonl`; a name or a list.
+        logger: Loggers = Loggers::default(),
         /// Steps between lines of metrics.jsonl.
         log_every: u64 = 1,
         /// Steps between checkpoints.
@@ -64,8 +74,18 @@ section! {
         keep_last: usize = 2,
         /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
         keep_every: u64 = 0,
+        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss`, `val/loss_ema` or `fid`.
+        save_best: Option<String> = None,
         /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
         sample_every: u64 = 0,
+        /// Steps between computations of the FID of samples, which needs a tokenizer and Inception's weights; 0: none.
+        fid_every: u64 = 0,
+        /// Samples of each, of all processes together, evenly of all classes.
+        fid_samples: usize = 10_000,
+        /// Statistics of the data set to compare with: an .npz file with `mu` and `sigma` of pool3 features.
+        fid_reference: Option<String> = None,
+        /// Classifier-free guidance of these samples, of low and high bits.
+        fid_cfg_scale: [f64; 2] = [2.0, 2.0],
         /// Steps between validations on `data.val_cache`; 0: at the end only.
         val_every: u64 = 0,
         /// Weights to start from, under the reference's tensor names.
@@ -89,12 +109,25 @@ section! {
     }
 }
 
-/// The largest batch size and number of micro-batches: far more than any device holds, and few enough for every product of
-/// sizes to be a number.
-const COUNT_MAX: usize = 1 << 20;
+/// FID of samples.
+pub(super) const FID: &str = "fid";
+
+/// Loss on the validation set.
+pub(super) const VAL_LOSS: &str = "val/loss";
+
+/// The same of the averaged weights.
+pub(super) const VAL_LOSS_EMA: &str = "val/loss_ema";
 
 /// The file of a checkpoint with the optimizer's moments.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
+impl TrainSection {
+    /// How the samples of a step are shared among `world_size` processes.
+    pub(super) fn sharing(&self, global_batch: usize, world_size: usize) -> Sharing {
+        let share = if self.deterministic_reduce { Sharing::fixed } else { Sharing::even };
+        share(global_batch, self.batch_size, world_size)
+    }
+}
 
 /// `data.access` as the cache's reader knows it.
 pub fn access(name: &str) -> Option<Access> {
@@ -137,71 +170,15 @@ impl Config for ArConfig {
     }
 
     fn resumes_from(&self) -> Vec<&'static str> {
-        vec![MODEL, OPTIMIZER]
+        let averages = (self.train.ema_decay > 0.0).then_some(EMA);
+        [MODEL, OPTIMIZER].into_iter().chain(averages).collect()
     }
 
     fn validate(&self) -> Result<(), (&'static str, String)> {
         self.model.validate()?;
-        let train = &self.train;
-        let at_least_one = [
-            ("train.batch_size", train.batch_size as u64),
-            ("train.grad_accum", train.grad_accum as u64),
-            ("train.log_every", train.log_every),
-            ("train.checkpoint_every", train.checkpoint_every),
-            ("train.max_steps", train.max_steps.unwrap_or(1)),
-        ];
-        if let Some((key, _)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
-            return Err((key, "must be at least 1".into()));
-        }
-        let global_batch = train.global_batch.unwrap_or(1);
-        if global_batch == 0 {
-            return Err(("train.global_batch", "must be at least 1".into()));
-        }
-        if !matches!(&*train.reduce_dtype, "fp32" | "bf16") {
-            return Err(("train.reduce_dtype", "expected `fp32` or `bf16`".into()));
-        }
-        if !(train.timeout_secs >= 1.0 && train.timeout_secs <= 1e6) {
-            return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", train.timeout_secs)));
-        }
-        let counts = [
-            ("train.batch_size", train.batch_size),
-            ("train.grad_accum", train.grad_accum),
-            ("train.global_batch", global_batch),
-        ];
-        if let Some((key, value)) = counts.into_iter().find(|(_, value)| *value > COUNT_MAX) {
-            return Err((key, format!("{value} is more than {COUNT_MAX}")));
-        }
-        if train.epochs == 0.0 {
-            return Err(("train.epochs", "0 is not a number of epochs; expected more than 0".into()));
-        }
-        let lengths = [("train.epochs", train.epochs), ("train.warmup_epochs", train.warmup_epochs)];
-        if let Some((key, value)) = lengths.into_iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-            return Err((key, format!("{value} is not a number of epochs")));
-        }
-        if !(train.peak_lr.is_finite() && train.peak_lr > 0.0) {
-            return Err(("train.peak_lr", format!("{} is not a learning rate; expected more than 0", train.peak_lr)));
-        }
-        if !(train.weight_decay.is_finite() && train.weight_decay >= 0.0) {
-            return Err((
-                "train.weight_decay",
-                format!("{} is not a weight decay; expected 0 or more", train.weight_decay),
-            ));
-        }
-        // Nothing is learnt at 0.
-        if train.grad_clip.is_nan() || train.grad_clip <= 0.0 {
-            let what = format!("{} is not a limit; expected more than 0, or `inf` for no clipping", train.grad_clip);
-            return Err(("train.grad_clip", what));
-        }
-        let shares = [("train.wp0", train.wp0), ("train.wpe", train.wpe)];
-        if let Some((key, value)) = shares.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
-            return Err((key, format!("{value} is not a fraction of the peak learning rate; expected 0 to 1")));
-        }
-        check_betas(train.betas)?;
+        self.train.validate()?;
         if access(&self.data.access).is_none() {
             return Err(("data.access", "expected `map`, `map-random`, `preload` or `copy`".into()));
-        }
-        if train.precision.parse::<tokengrid_model::Precision>().is_err() {
-            return Err(("train.precision", "expected `fp32`, `tf32`, `bf16` or `fp16`".into()));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Gradients, Moments, Shard};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
 use crate::processes::Processes;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
@@ -29,10 +29,14 @@ pub struct Engine {
     pub model: ArModel,
     /// The optimizer.
     pub optimizer: AdamW,
+    /// The moving average of the weights, where `train.ema_decay` asks for it.
+    pub(super) ema: Option<Ema>,
     /// How losses are scaled: a power of two in fp16, else not at all.
     pub scale: LossScale,
-    config: ArConfig,
-    device: Device,
+    pub(super) config: ArConfig,
+    pub(super) device: Device,
+    /// What products are computed in.
+    pub(super) kind: Kind,
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
@@ -122,6 +126,7 @@ impl Engine {
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
         let (optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
+        let ema = (train.ema_decay > 0.0).then(|| Ema::new(&optimizer, train.ema_decay));
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
@@ -133,7 +138,7 @@ impl Engine {
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
         let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
         let (config, device, global_batch) = (config.clone(), runtime.device, None);
-        Ok(Engine { model, optimizer, scale, config, device, path, gradients, buckets, global_batch })
+        Ok(Engine { model, optimizer, ema, scale, config, device, kind, path, gradients, buckets, global_batch })
     }
 
     /// Takes so many samples in each step, of all processes together, from now on.
@@ -144,26 +149,8 @@ impl Engine {
     /// How the samples of a step are shared among `world_size` processes.
     pub fn sharing(&self, world_size: usize) -> Sharing {
         let train = &self.config.train;
-        let global_batch = self.global_batch.unwrap_or(train.batch_size * train.grad_accum * world_size);
-        let share = if train.deterministic_reduce { Sharing::fixed } else { Sharing::even };
-        share(global_batch, train.batch_size, world_size)
-    }
-
-    /// Takes the parameters of the first process, and the moments that it has read, if it goes on from a checkpoint.
-    ///
-    /// # Errors
-    /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, read: Option<Moments>, processes: &dyn Processes) -> Result<(), TrainError> {
-        let resumes = processes.any(read.is_some())?;
-        if processes.world_size() > 1 {
-            self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
-        }
-        if resumes {
-            let mut moments = read.unwrap_or_else(|| self.optimizer.blank_moments());
-            moments.follow_first(processes)?;
-            self.optimizer.set_moments(&moments);
-        }
-        Ok(())
+        let typed = || train.grad_accum.global_batch(train.batch_size, world_size);
+        train.sharing(self.global_batch.unwrap_or_else(typed), world_size)
     }
 
     /// One update with learning rate `lr`; `next_batch` is called once for each block of this process ([`Engine::sharing`]). Both losses and the norm of the
@@ -183,7 +170,10 @@ impl Engine {
             true => self.sum_in_order(&sharing, next_batch, name, processes)?,
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
-        let norm = self.update(lr);
+        let norm = self.update(lr, processes)?;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&self.optimizer);
+        }
         self.optimizer.gather_parameters(processes)?;
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }
@@ -254,12 +244,14 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64) -> Tensor {
+    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }
         let limit = self.config.train.grad_clip;
+        let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
         let norm = match self.device {
+            _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
             Device::Cpu => Tensor::from(self.gradients.clip(limit)),
             _ => self.gradients.clip_unseen(limit),
         };
@@ -267,11 +259,11 @@ impl Engine {
             let finite = norm.double_value(&[]).is_finite();
             self.scale.update(finite);
             if !finite {
-                return norm;
+                return Ok(norm);
             }
         }
         self.optimizer.step(&self.gradients, lr);
-        norm
+        Ok(norm)
     }
 
     /// Adds the gradients of one block, with the weight that it has in the step; its two losses, with the same weight.
@@ -290,7 +282,7 @@ impl Engine {
         // By the block's place in the step, whichever process has it.
         let draw = &[name.seed as u64, 11, name.step, block.index as u64, 0];
         let seed = CounterRng::new(draw).next_u64() as i64;
-        let (losses, grads) = match &mut self.path {
+        let losses = match &mut self.path {
             Path::Fused(step) => {
                 let step = step.of_size(&self.config.model, samples);
                 let losses = step.run_in_stages(batch, scale, Some(draw), reached);
@@ -300,15 +292,14 @@ impl Engine {
                 tch::manual_seed(seed);
                 let [pre, post, class] = batch.to_device(self.device);
                 let losses = self.model.losses(&pre, &post, &class, true);
-                let grads = self.optimizer.backward(&(losses.total() * scale))?;
-                (losses, grads)
+                let _ = self.optimizer.add_gradients(&(losses.total() * scale), None, |_| true, &self.gradients)?;
+                losses
             }
             Path::Recompute => {
                 let batch = batch.to_device(self.device);
-                recomputed(&self.model, &self.optimizer, &batch, scale, seed)?
+                recomputed(&self.model, &self.optimizer, &self.gradients, &batch, scale, seed)?
             }
         };
-        self.gradients.add(&grads);
         Ok(Tensor::stack(&[losses.pre.detach(), losses.post.detach()], 0) * weight)
     }
 }

@@ -17,7 +17,7 @@ const LIBTORCH_BYTES: u64 = 150_000_000;
 /// takes for itself on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// fp32 weights, their gradients and the optimizer's two moments.
+    /// fp32 weights, their gradients, the optimizer's two moments and the averaged weights.
     pub weights_bytes: u64,
     /// Activations that the backward pass needs, of one micro-batch.
     pub activations_bytes: u64,
@@ -55,14 +55,29 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
             // Matrices are rounded once for all their products in half precision.
             let rounded = if graph.half { copy / 2 } else { 0 };
             let activations = positions * kept + rounded;
-            // Gradients come into being while activations go: first by parameter, then side by side. A checkpoint takes as
-            // much, without activations.
-            (activations, (2 * copy).saturating_sub(activations))
+            // Gradients of a backward pass come into being while its activations go, and are then added to the sums. When a
+            // checkpoint is written there are no activations; of a GPU, it is the host's memory that takes the moments.
+            let backward = match method {
+                Method::Recompute => 4 * largest_part(model),
+                _ => copy,
+            };
+            let checkpoint = if runtime.device == Device::Cpu { 2 * copy } else { 0 };
+            (activations, backward.max(checkpoint).saturating_sub(activations))
         }
     };
     let libtorch = if runtime.device == Device::Cpu { LIBTORCH_BYTES } else { 0 };
-    let moments = if config.train.shard_optimizer { (2 * copy).div_ceil(world_size as u64) } else { 2 * copy };
-    MemoryEstimate { weights_bytes: 2 * copy + moments, activations_bytes, passing_bytes: passing_bytes + libtorch }
+    let averages = if config.train.ema_decay > 0.0 { copy } else { 0 };
+    let kept = 2 * copy + averages;
+    let (kept, gathered) = match config.train.shard_optimizer {
+        // Averages are whole for a moment when they are validated or written.
+        true if world_size > 1 => (kept.div_ceil(world_size as u64), averages),
+        _ => (kept, 0),
+    };
+    MemoryEstimate {
+        weights_bytes: 2 * copy + kept,
+        activations_bytes,
+        passing_bytes: passing_bytes + gathered + libtorch,
+    }
 }
 
 /// The largest `train.batch_size` that takes at most `available` bytes; `None` where not even 1 does.
@@ -103,6 +118,14 @@ fn passing(copy: u64, model: &ModelConfig) -> u64 {
     const DEPTH: u64 = 512;
     let (d, f, _) = widths(model);
     2 * copy + 4 * DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1])
+}
+
+/// Parameters of the largest part that is backpropagated by itself where activations are computed again.
+fn largest_part(model: &ModelConfig) -> u64 {
+    let (d, f, _) = widths(model);
+    let block = 4 * d * d + 3 * d * f + 2 * d;
+    let ends = model.num_params() as u64 - model.spatial_n_layer as u64 * block;
+    block.max(ends)
 }
 
 fn vocab(model: &ModelConfig) -> u64 {
@@ -191,6 +214,20 @@ mod tests {
         let part = estimate_among(&xl, &gpu, 10).weights_bytes;
         assert_eq!(part, whole / 2 + (whole / 2).div_ceil(10));
         assert!(whole > 20 << 30 && part < 14 << 30, "{whole} {part}");
+    }
+
+    #[test]
+    fn averages_are_a_copy_more_and_shared_like_moments() {
+        let of = |ema_decay: f64, shard_optimizer: bool| {
+            let mut config = ArConfig::default();
+            (config.train.ema_decay, config.train.shard_optimizer) = (ema_decay, shard_optimizer);
+            estimate_among(&config, &CPU, 4)
+        };
+        let copy = 4 * 343_570_432;
+        assert_eq!(of(0.999, false).weights_bytes, of(0.0, false).weights_bytes + copy);
+        assert_eq!(of(0.999, false).passing_bytes, of(0.0, false).passing_bytes);
+        assert_eq!(of(0.999, true).weights_bytes, of(0.0, true).weights_bytes + copy / 4);
+        assert_eq!(of(0.999, true).passing_bytes, of(0.0, true).passing_bytes + copy);
     }
 
     #[test]

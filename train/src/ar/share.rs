@@ -4,6 +4,7 @@
 //! any number of processes. They are cut into blocks, the last of which may be smaller, and dealt out in turn: block i goes to
 //! process i mod W. A block is computed as one micro-batch.
 
+use std::fmt;
 use std::ops::Range;
 
 /// Blocks that a step has at least where their size must not depend on the number of processes.
@@ -69,6 +70,24 @@ impl Sharing {
     }
 }
 
+/// For people: the samples of a step, and whence they come.
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Sharing { global_batch, block, world_size } = *self;
+        let (blocks, rounds) = (self.num_blocks(), self.num_rounds());
+        if blocks == rounds * world_size && blocks * block == global_batch {
+            return write!(
+                f,
+                "{global_batch} samples per step: {world_size} x {rounds} x {block} (processes, micro-batches, samples)"
+            );
+        }
+        write!(
+            f,
+            "{global_batch} samples per step: {blocks} micro-batches of at most {block}, shared by {world_size} processes"
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +126,14 @@ mod tests {
             (0..world_size).map(share).max().unwrap_or(0usize)
         };
         assert_eq!([1, 2, 3, 5, 8].map(largest), [192, 96, 66, 40, 24]);
+    }
+
+    #[test]
+    fn people_are_told_how_a_step_is_shared() {
+        let told = |world_size: usize| Sharing::even(768, 24, world_size).to_string();
+        assert_eq!(told(8), "768 samples per step: 8 x 4 x 24 (processes, micro-batches, samples)");
+        assert_eq!(told(1), "768 samples per step: 1 x 32 x 24 (processes, micro-batches, samples)");
+        assert_eq!(told(5), "768 samples per step: 35 micro-batches of at most 22, shared by 5 processes");
     }
 
     #[test]

@@ -7,41 +7,26 @@
 //! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
-use super::config::{ArConfig, OPTIMIZER, access};
+use super::config::{ArConfig, access};
 use super::data::{HostBatch, Prefetch, Unpacker};
 use super::engine::{Engine, StepName};
-use super::share::MicroBatch;
+use super::hooks::Hooks;
+use super::mfu::peak_flops;
+use super::report::{Pace, StepReport};
+use super::share::{MicroBatch, Sharing};
+use super::start::{blank_params, global_batch, schedule, start};
 use crate::TrainError;
 use crate::optim::Shard;
-use crate::processes::{OneProcess, Processes};
-use crate::run::{Keep, Metrics, RunFolder, State, open_folder, save_safetensors, share_state};
+use crate::processes::Processes;
+use crate::run::{RunFolder, State, open_folder, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-use tch::{Device, Kind, Tensor};
+use std::time::Instant;
+use tch::Tensor;
 use tokengrid_cache::{Loader, LoaderConfig};
-use tokengrid_model::ar::{ArModel, ArWeights, Known, initial_params, metadata_of};
+use tokengrid_model::Runtime;
 use tokengrid_model::rng::CounterRng;
-use tokengrid_model::weights::Weights;
-use tokengrid_model::{Params, Picture, Runtime};
-
-/// What happened in one logged step.
-#[derive(Debug, Clone, Copy)]
-pub struct StepReport {
-    /// Steps done.
-    pub step: u64,
-    /// Steps of the run.
-    pub steps: u64,
-    /// Passes over the images so far.
-    pub epoch: f64,
-    /// Sum of both losses, nats per token.
-    pub loss: f64,
-    /// Throughput of all processes together.
-    pub tokens_per_second: f64,
-    /// Validation loss, in steps that validated.
-    pub val_loss: Option<f64>,
-}
 
 /// What a finished run leaves.
 #[derive(Debug, Clone)]
@@ -54,35 +39,40 @@ pub struct Summary {
     pub checkpoint: PathBuf,
 }
 
-/// Makes a picture of samples with the weights of the moment. It must leave libtorch's settings as they are; random numbers
-/// it may draw, since every step seeds its own.
-pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, Box<dyn std::error::Error + Send + Sync>>>;
-
 /// A run in progress.
 pub struct Trainer {
-    config: ArConfig,
-    runtime: Runtime,
-    processes: Box<dyn Processes>,
-    folder: RunFolder,
-    unpacker: Unpacker,
-    val: Option<Unpacker>,
-    engine: Engine,
-    schedule: WarmupLinear,
-    state: State,
+    pub(super) config: ArConfig,
+    pub(super) runtime: Runtime,
+    pub(super) processes: Box<dyn Processes>,
+    pub(super) folder: RunFolder,
+    pub(super) unpacker: Unpacker,
+    pub(super) val: Option<Unpacker>,
+    pub(super) engine: Engine,
+    pub(super) schedule: WarmupLinear,
+    pub(super) state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
-    overdue: bool,
-    sample: Option<SampleFn>,
+    pub(super) overdue: bool,
+    /// Peak of a process's device in FLOP/s, where it is known.
+    pub(super) peak_flops: Option<f64>,
+    pub(super) hooks: Hooks,
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 15] = [
+pub(super) const FREE: [&str; 22] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
     "train.checkpoint_every",
     "train.keep_last",
     "train.keep_every",
+    "train.save_best",
+    "train.logger",
+    "train.peak_tflops",
     "train.sample_every",
+    "train.fid_every",
+    "train.fid_samples",
+    "train.fid_reference",
+    "train.fid_cfg_scale",
     "train.val_every",
     "train.init_from",
     "data.cache",
@@ -134,12 +124,9 @@ impl Trainer {
         let (rank, world_size) = (processes.rank(), processes.world_size());
         let shard = if config.train.shard_optimizer { Shard { rank, world_size } } else { Shard::WHOLE };
         let mut engine = Engine::sharded(&config, &params, &runtime, shard)?;
-        let read = |path: PathBuf| {
-            let moments = engine.optimizer.read_moments(&path.join(OPTIMIZER));
-            moments.map_err(TrainError::damaged(&path))
-        };
-        let moments = checkpoint.map(read).transpose()?;
-        engine.follow_first(moments, &*processes)?;
+        let read = |path: PathBuf| engine.read(&path).map_err(TrainError::damaged(&path));
+        let saved = checkpoint.map(read).transpose()?;
+        engine.follow_first(saved, &*processes)?;
         let global_batch = global_batch(&config, &state, processes.world_size());
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
@@ -156,13 +143,23 @@ impl Trainer {
                 tell_other_length(before.total, schedule.total);
             }
         }
-        let (overdue, sample) = (false, None);
-        Ok(Trainer { config, runtime, processes, folder, unpacker, val, engine, schedule, state, overdue, sample })
-    }
-
-    /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
-    pub fn sample_with(&mut self, sample: SampleFn) {
-        self.sample = Some(sample);
+        let (overdue, hooks, peak_flops) = (false, Hooks::default(), peak_flops(&config.train, &runtime));
+        let trainer = Trainer {
+            config,
+            runtime,
+            processes,
+            folder,
+            unpacker,
+            val,
+            engine,
+            schedule,
+            state,
+            overdue,
+            peak_flops,
+            hooks,
+        };
+        trainer.check_criterion()?;
+        Ok(trainer)
     }
 
     /// Fingerprint of the tokenizer that the cache was made with.
@@ -180,6 +177,11 @@ impl Trainer {
         self.state.step
     }
 
+    /// How the samples of a step are shared among the processes.
+    pub fn sharing(&self) -> Sharing {
+        self.engine.sharing(self.processes.world_size())
+    }
+
     /// Number of parameters.
     pub fn num_params(&self) -> usize {
         self.engine.optimizer.num_params()
@@ -190,35 +192,38 @@ impl Trainer {
     /// # Errors
     /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
-        let sharing = self.engine.sharing(self.processes.world_size());
+        let sharing = self.sharing();
         let blocks = sharing.of_rank(self.processes.rank());
         let unpacker = self.unpacker.clone();
         let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
         let is_first = self.processes.is_first();
-        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
+        let mut metrics =
+            is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
         let mut loss = f64::NAN;
         let mut since = (Instant::now(), self.state.step);
         while self.state.step < self.schedule.total {
             let losses = self.step(&mut batches, &blocks)?;
             let due = self.due(cancel)?;
+            let mut best = None;
             if due.log {
                 let seconds = since.0.elapsed().as_secs_f64();
                 let pace = Pace { steps: self.state.step - since.1, seconds, waited: batches.take_waited() };
                 let report = self.log(&losses, pace, metrics.as_mut())?;
                 since = (Instant::now(), self.state.step);
                 loss = report.loss;
+                best = self.new_best(&report);
                 observe(&report);
             }
             let pause = Instant::now();
-            if due.checkpoint {
-                self.checkpoint(&losses)?;
+            if due.checkpoint || best.is_some() {
+                self.checkpoint(&losses, best)?;
             }
             if due.stop {
                 self.processes.finish()?;
                 return Err(TrainError::Cancelled);
             }
-            if let Some(metrics) = metrics.as_mut().filter(|_| due.sample) {
-                self.sample(metrics)?;
+            if due.sample {
+                self.sample(metrics.as_mut())?;
             }
             // Throughput is that of training.
             since.0 += pause.elapsed();
@@ -239,8 +244,8 @@ impl Trainer {
     }
 
     /// Samples that all processes together take in one step.
-    fn samples_a_step(&self) -> u64 {
-        self.engine.sharing(self.processes.world_size()).global_batch() as u64
+    pub(super) fn samples_a_step(&self) -> u64 {
+        self.sharing().global_batch() as u64
     }
 
     /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
@@ -269,141 +274,11 @@ impl Trainer {
         // Who of them was told to stop is known to all after the same step.
         let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
-            log: logged || stop,
+            log: logged || stop || self.is_fid_due(last),
             checkpoint: step.is_multiple_of(train.checkpoint_every) || last || stop || self.overdue,
             sample: train.sample_every > 0 && (step.is_multiple_of(train.sample_every) || last),
             stop: stop && !last,
         })
-    }
-
-    /// Whether gradients overflow in fp16 however little the loss is scaled.
-    fn overflows(&self) -> bool {
-        self.engine.scale.dynamic && self.engine.scale.is_exhausted()
-    }
-
-    /// Reports the step that had `losses`, and validates; writes it where there are metrics to write to.
-    fn log(&mut self, losses: &Tensor, pace: Pace, metrics: Option<&mut Metrics>) -> Result<StepReport, TrainError> {
-        let (step, steps) = (self.state.step, self.schedule.total);
-        let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
-        let loss = pre + post;
-        if let Err(diverged) = self.check_finite(losses) {
-            if let Some(metrics) = metrics {
-                let row = [&[("train/loss", loss), ("train/grad_norm", norm)], &self.scale_values()[..]].concat();
-                metrics.log(step, &row)?;
-            }
-            return Err(diverged);
-        }
-        let sequences = pace.steps as f64 * self.samples_a_step() as f64;
-        let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
-        let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
-        let mut report = StepReport { step, steps, epoch, loss, tokens_per_second, val_loss: None };
-        report.val_loss = self.validate()?;
-        let Some(metrics) = metrics else { return Ok(report) };
-        let mut values = vec![
-            ("epoch", epoch),
-            ("lr", self.schedule.lr(step - 1)),
-            ("wd", self.config.train.weight_decay),
-            ("train/loss", loss),
-            ("train/loss_pre", pre),
-            ("train/loss_post", post),
-            ("train/grad_norm", norm),
-            ("tokens_per_second", tokens_per_second),
-            ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
-        ];
-        values.extend(self.scale_values());
-        values.extend(report.val_loss.map(|loss| ("val/loss", loss)));
-        if let Some(above) = self.state.spikes.observe(loss) {
-            tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
-            values.push(("train/loss_spike", above));
-        }
-        metrics.log(step, &values)?;
-        Ok(report)
-    }
-
-    /// Loss on the validation cache, in steps that are to be validated.
-    fn validate(&self) -> Result<Option<f64>, TrainError> {
-        let (step, every) = (self.state.step, self.config.train.val_every);
-        let due = step == self.schedule.total || (every > 0 && step.is_multiple_of(every));
-        let Some(val) = self.val.as_ref().filter(|_| due) else { return Ok(None) };
-        let evaluation = evaluate_among(&self.engine.model, val, self.runtime.device, None, None, &*self.processes)?;
-        Ok(Some(evaluation.loss))
-    }
-
-    /// What fp16 adds to the metrics.
-    fn scale_values(&self) -> Vec<(&'static str, f64)> {
-        let scale = self.engine.scale;
-        let values = [("train/loss_scale", scale.factor), ("train/skipped_steps", scale.skipped_steps as f64)];
-        values.into_iter().filter(|_| scale.dynamic).collect()
-    }
-
-    /// Whether the last step's losses and gradient are numbers. In fp16 they need not be, as long as a smaller loss scale is
-    /// left to try.
-    fn check_finite(&self, losses: &Tensor) -> Result<(), TrainError> {
-        let finite = losses.isfinite().all().int64_value(&[]) == 1;
-        if finite || (self.engine.scale.dynamic && !self.overflows()) {
-            return Ok(());
-        }
-        Err(self.divergence(losses)?)
-    }
-
-    /// The error that ends a run whose last step had `losses`.
-    fn divergence(&self, losses: &Tensor) -> Result<TrainError, TrainError> {
-        let step = self.state.step;
-        let [pre, post, norm] = [0, 1, 2].map(|i| losses.double_value(&[i]));
-        let loss = pre + post;
-        let last = self.folder.latest()?.map(|checkpoint| checkpoint.path);
-        Ok(match self.overflows() {
-            true => TrainError::Overflow { step, factor: self.engine.scale.factor, loss, last },
-            false => TrainError::Diverged { step, what: not_finite(loss, norm), last },
-        })
-    }
-
-    /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
-    fn checkpoint(&mut self, losses: &Tensor) -> Result<(), TrainError> {
-        self.check_finite(losses)?;
-        // In fp16 an infinite gradient leaves the weights as they were; a loss that is not a number may come from the weights.
-        self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
-        if self.overdue && self.state.step == self.schedule.total {
-            return Err(self.divergence(losses)?);
-        }
-        if self.overdue {
-            return Ok(());
-        }
-        // Losses are of the weights before the step.
-        if self.processes.any(!self.engine.optimizer.is_finite())? {
-            return Err(self.divergence(losses)?);
-        }
-        let moments = self.engine.optimizer.moments(&*self.processes)?;
-        if !self.processes.is_first() {
-            return Ok(());
-        }
-        let scale = self.engine.scale;
-        self.state.loss_scale = scale.dynamic.then_some(scale);
-        let train = &self.config.train;
-        let keep = Keep { last: train.keep_last, every: train.keep_every };
-        self.folder.publish(&self.state, keep, |path| {
-            let metadata = metadata_of(&self.config.model, Some(&self.state.tokenizer));
-            save_safetensors(&path.join("model.safetensors"), self.engine.optimizer.leaves(), metadata)?;
-            self.engine.optimizer.save_moments(&path.join(OPTIMIZER), &moments)
-        })?;
-        Ok(())
-    }
-
-    fn sample(&mut self, metrics: &mut Metrics) -> Result<(), TrainError> {
-        let Some(sample) = &mut self.sample else { return Ok(()) };
-        let step = self.state.step;
-        let picture = sample(&self.engine.model).map_err(|source| TrainError::Sample { step, source })?;
-        metrics.picture(step, "samples", &picture)?;
-        Ok(())
-    }
-}
-
-/// Which part of a step is not finite, in the order in which one follows from the other.
-fn not_finite(loss: f64, norm: f64) -> String {
-    match (loss.is_finite(), norm.is_finite()) {
-        (false, _) => format!("the loss ({loss}) is"),
-        (true, false) => format!("the gradient (its norm is {norm}, the loss {loss:.4}) is"),
-        (true, true) => "the updated weights, or the optimizer's moments, are".into(),
     }
 }
 
@@ -416,14 +291,6 @@ struct Due {
     stop: bool,
 }
 
-/// What was done since the last logged step.
-struct Pace {
-    steps: u64,
-    seconds: f64,
-    /// Of these, waiting for tokens.
-    waited: Duration,
-}
-
 /// Replaces a share of the classes by "no class". `first`: the place of the batch in the stream of samples, on which the
 /// draw depends, so that it is the same for any number of processes.
 fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
@@ -432,132 +299,4 @@ fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
             *class = config.model.class_num;
         }
     }
-}
-
-/// Samples of a step, of all processes together: what was asked for, else as many as the run was begun with.
-fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
-    let train = &config.train;
-    let of_process = train.batch_size * train.grad_accum;
-    // Before this number was recorded, runs were of one process.
-    let begun = state.global_batch.or((state.step > 0).then_some(of_process));
-    train.global_batch.or(begun).unwrap_or(of_process * world_size)
-}
-
-/// Parameters that those of the first process will replace.
-fn blank_params(config: &ArConfig) -> Params {
-    let tensors = config.model.tensors().into_iter();
-    tensors.map(|(name, shape)| (name, Tensor::zeros(shape, (Kind::Float, Device::Cpu)))).collect()
-}
-
-fn schedule(config: &ArConfig, global_batch: usize, images: usize) -> WarmupLinear {
-    let train = &config.train;
-    let per_epoch = images as f64 / global_batch as f64;
-    WarmupLinear {
-        peak_lr: train.peak_lr,
-        warmup: train.warmup_steps.unwrap_or((train.warmup_epochs * per_epoch).round() as u64),
-        total: train.max_steps.unwrap_or((train.epochs * per_epoch).round() as u64).max(1),
-        wp0: train.wp0,
-        wpe: train.wpe,
-    }
-}
-
-/// Initial parameters and state: of the latest checkpoint, of `init_from`, or fresh.
-fn start(
-    config: &ArConfig,
-    folder: &RunFolder,
-    tokenizer: String,
-) -> Result<(Params, State, Option<PathBuf>), TrainError> {
-    if let Some(checkpoint) = folder.latest()? {
-        if checkpoint.state.tokenizer != tokenizer {
-            let (was, now) = (checkpoint.state.tokenizer, tokenizer);
-            return Err(TrainError::OtherRun {
-                path: folder.path().into(),
-                key: "the cache's tokenizer".into(),
-                was,
-                now,
-            });
-        }
-        let file = checkpoint.path.join("model.safetensors");
-        let params = Weights::open(&file)?.params_below("")?;
-        params.check(&config.model.tensors(), &file, "the model of this run")?;
-        return Ok((params, checkpoint.state, Some(checkpoint.path)));
-    }
-    let state = State { seed: config.train.seed, tokenizer, ..State::default() };
-    let params = match &config.train.init_from {
-        Some(path) => {
-            let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
-            let weights = ArWeights::open(Path::new(path), Known { n_head, grid: Some((side, side)) })?;
-            weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
-            // Tensors do not tell it, and another number would make another model of them.
-            let (has, wants) = (weights.config.n_head, config.model.n_head);
-            if has != wants {
-                let what =
-                    format!("the model in {} has {has} heads, `model.n_head` is {wants}", weights.path.display());
-                return Err(TrainError::Config { place: "train.init_from".into(), what });
-            }
-            weights.params
-        }
-        None => initial_params(&config.model, config.train.seed),
-    };
-    Ok((params, state, None))
-}
-
-/// Teacher-forced losses over a whole cache.
-#[derive(Debug, Clone, Copy)]
-pub struct Evaluation {
-    /// Sum of both parts, nats per token.
-    pub loss: f64,
-    /// Low bits.
-    pub loss_pre: f64,
-    /// High bits.
-    pub loss_post: f64,
-    /// Tokens looked at.
-    pub tokens: u64,
-}
-
-/// Mean losses of `model` over every row of a cache or split (or the first `limit`), in the cache's order.
-///
-/// # Errors
-/// [`TrainError::Cancelled`] when `cancel` is set, which is looked at between batches.
-pub fn evaluate(
-    model: &ArModel,
-    cache: &Unpacker,
-    device: Device,
-    limit: Option<usize>,
-    cancel: Option<&AtomicBool>,
-) -> Result<Evaluation, TrainError> {
-    evaluate_among(model, cache, device, limit, cancel, &OneProcess)
-}
-
-/// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result.
-///
-/// # Errors
-/// As there; another process is gone.
-pub fn evaluate_among(
-    model: &ArModel,
-    cache: &Unpacker,
-    device: Device,
-    limit: Option<usize>,
-    cancel: Option<&AtomicBool>,
-    processes: &dyn Processes,
-) -> Result<Evaluation, TrainError> {
-    const BATCH: usize = 16;
-    let _no_grad = tch::no_grad_guard();
-    let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
-    let (mut pre_sum, mut post_sum) = (0.0, 0.0);
-    for chunk in rows.chunks(BATCH).skip(processes.rank()).step_by(processes.world_size()) {
-        if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
-            return Err(TrainError::Cancelled);
-        }
-        let [pre, post, class] = cache.unpack(chunk).to_device(device);
-        let losses = model.losses(&pre, &post, &class, false);
-        pre_sum += losses.pre.double_value(&[]) * chunk.len() as f64;
-        post_sum += losses.post.double_value(&[]) * chunk.len() as f64;
-    }
-    let sums = Tensor::from_slice(&[pre_sum, post_sum]);
-    processes.sum(&sums)?;
-    let count = rows.len().max(1) as f64;
-    let [loss_pre, loss_post] = [0, 1].map(|part| sums.double_value(&[part]) / count);
-    let tokens = rows.len() as u64 * model.config.block_size as u64;
-    Ok(Evaluation { loss: loss_pre + loss_post, loss_pre, loss_post, tokens })
 }

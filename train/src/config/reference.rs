@@ -49,8 +49,12 @@ const FAMILY: &str = "Open_MAGVIT2";
 pub(super) struct Converted {
     /// The configuration.
     pub table: Table,
-    /// One line for each leaf, or group of leaves, that is not honoured.
+    /// One line for each leaf, or group of leaves, that asks for something else than what the run does.
     pub not_honoured: Vec<String>,
+    /// The same of those that have their place elsewhere: in flags, in the launcher, in the run's folder.
+    pub elsewhere: Vec<String>,
+    /// Samples of a step on all devices that the file asks for.
+    pub global_batch: Option<usize>,
 }
 
 /// Whether a file of this name is one of the reference's.
@@ -90,7 +94,7 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
             }
             Some((_, Rule::Refused(reason))) => return Err(format!("`{name}` is {}: {reason}", plain(value))),
             Some((_, Rule::Not(""))) => {}
-            Some((pattern, Rule::Not(reason))) => converted.not(pattern, value, reason),
+            Some((pattern, Rule::Not(reason))) => note(&mut converted.elsewhere, pattern, value, reason),
             Some((_, Rule::Key(key))) if knows(key) => {
                 converted.not(name, value, &format!("`{key}` cannot have this value"));
             }
@@ -101,6 +105,7 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
         }
     }
     converted.settle_end();
+    converted.global_batch = global_batch(&leaves);
     Ok(converted)
 }
 
@@ -143,16 +148,31 @@ impl Converted {
         put(&mut self.table, PRECISION, Value::String(precision.into()));
     }
 
-    /// A group is reported once.
     fn not(&mut self, name: &str, value: &Value, reason: &str) {
-        let line = match name.strip_suffix(".*") {
-            Some(group) => format!("{group}: {reason}"),
-            None => format!("{name} = {}: {reason}", plain(value)),
-        };
-        if !self.not_honoured.contains(&line) {
-            self.not_honoured.push(line);
-        }
+        note(&mut self.not_honoured, name, value, reason);
     }
+}
+
+/// A group is reported once.
+fn note(lines: &mut Vec<String>, name: &str, value: &Value, reason: &str) {
+    let line = match name.strip_suffix(".*") {
+        Some(group) => format!("{group}: {reason}"),
+        None => format!("{name} = {}: {reason}", plain(value)),
+    };
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+/// Samples of a step, where the file says on how many devices.
+fn global_batch(leaves: &[(String, Value)]) -> Option<usize> {
+    let count = |name: &str| {
+        let value = leaves.iter().find(|(leaf, _)| leaf == name).map(|(_, value)| value)?;
+        value.as_integer().and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0)
+    };
+    let devices = count("trainer.devices")?.checked_mul(count("trainer.num_nodes").unwrap_or(1))?;
+    let accumulated = count("trainer.accumulate_grad_batches").unwrap_or(1);
+    devices.checked_mul(count("data.init_args.batch_size")?)?.checked_mul(accumulated)
 }
 
 fn check_class(leaves: &[(String, Value)], reference: &Reference) -> Result<(), String> {

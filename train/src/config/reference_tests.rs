@@ -15,7 +15,8 @@ fn resolved<C: Config>(file: &Path) -> Result<Resolved<C>, String> {
 
 #[test]
 fn an_autoregressive_configuration_is_converted() {
-    let Resolved { config, not_honoured, .. } = resolved::<ArConfig>(&fixture("reference_ar.yaml")).unwrap();
+    let resolved = resolved::<ArConfig>(&fixture("reference_ar.yaml")).unwrap();
+    let Resolved { config, not_honoured, elsewhere, global_batch, .. } = resolved;
     let ArConfig { model, train, .. } = &config;
     assert_eq!((model.dim, model.n_head, model.block_size, model.class_num), (128, 4, 64, 10));
     assert_eq!((model.spatial_n_layer, model.factorized_n_layer, model.factorized_bits), (6, 2, [6, 12]));
@@ -23,7 +24,18 @@ fn an_autoregressive_configuration_is_converted() {
     assert_eq!((train.peak_lr, train.weight_decay, train.grad_clip), (2e-4, 4e-2, 0.5));
     assert_eq!((train.epochs, train.warmup_epochs, train.wp0, train.wpe), (12.0, 3.0, 0.01, 0.2));
     assert_eq!((train.batch_size, train.precision.as_str(), train.seed), (5, "bf16", 42));
-    let listed = |start: &str| not_honoured.iter().any(|line| line.starts_with(start));
+    assert_eq!(global_batch, Some(4 * 2 * 5));
+    let starts = |lines: &[String], start: &str| lines.iter().any(|line| line.starts_with(start));
+    let listed = |start: &str| starts(&not_honoured, start) || starts(&elsewhere, start);
+    // What would train something else stands apart from what has its place elsewhere.
+    for start in [
+        "seed_everything = true: ",
+        "trainer.precision = 16-mixed",
+        "model.init_args.transformer_config.params.novelty",
+    ] {
+        assert!(starts(&not_honoured, start) && !starts(&elsewhere, start), "{start:?}: {not_honoured:#?}");
+    }
+    assert!(elsewhere.len() > 2 * not_honoured.len(), "{not_honoured:#?} {elsewhere:#?}");
     for start in [
         "seed_everything = true: ",
         "trainer.devices = 4: ",
@@ -45,8 +57,9 @@ fn an_autoregressive_configuration_is_converted() {
 
 #[test]
 fn a_tokenizers_configuration_is_converted_as_far_as_its_keys_exist() {
-    let Resolved { config, not_honoured, .. } =
+    let Resolved { config, mut not_honoured, elsewhere, .. } =
         resolved::<TokenizerConfig>(&fixture("reference_tokenizer.yaml")).unwrap();
+    not_honoured.extend(elsewhere);
     let TokenizerConfig { model, loss, train, .. } = &config;
     assert_eq!((model.ch, &model.ch_mult, model.num_res_blocks, model.z_channels), (64, &vec![1, 2, 4], 2, 14));
     assert_eq!((loss.codebook_weight, loss.commit_weight), (0.3, 0.15));

@@ -1,14 +1,19 @@
 //! The moving average of parameters.
+//!
+//! Where the optimizer keeps a part of its moments, see [`Shard`](super::Shard), the average is that of the same part of the
+//! parameters.
 
-use super::{AdamW, all_finite};
+use super::{AdamW, all_finite, update};
 use crate::TrainError;
-use tch::Tensor;
+use crate::processes::Processes;
+use tch::{Device, Tensor};
 use tokengrid_model::{ModelError, Params};
 
-/// Exponential moving average of an optimizer's parameters.
+/// Exponential moving average of an optimizer's parameters, in fp32.
 #[derive(Debug)]
 pub struct Ema {
     decay: f64,
+    /// This process's part of each group.
     flats: Vec<Tensor>,
 }
 
@@ -16,31 +21,67 @@ impl Ema {
     /// Starts at the current parameters.
     pub fn new(optimizer: &AdamW, decay: f64) -> Ema {
         let _no_grad = tch::no_grad_guard();
-        Ema { decay, flats: optimizer.groups.iter().map(|group| group.flat.copy()).collect() }
+        let own = |flat: &Tensor| optimizer.shard.own(flat).copy();
+        Ema { decay, flats: optimizer.parameters().map(own).collect() }
     }
 
     /// `ema += (1 - decay) * (parameter - ema)`.
     pub fn update(&mut self, optimizer: &AdamW) {
         let _no_grad = tch::no_grad_guard();
-        for (ema, group) in self.flats.iter_mut().zip(&optimizer.groups) {
-            let _ = ema.lerp_(&group.flat, 1.0 - self.decay);
+        let rest = 1.0 - self.decay;
+        for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
+            let own = optimizer.shard.own(flat);
+            if own.device() == Device::Cpu {
+                // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
+                // from their optimizer.
+                unsafe { update::average(rest as f32, &own, average) };
+            } else {
+                let _ = average.lerp_(&own, rest);
+            }
         }
     }
 
-    /// The averages, flat, a tensor for each group.
+    /// This process's averages, flat, a tensor for each group.
     pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
         self.flats.iter()
     }
 
-    /// Whether all averages are finite. Waits for the device.
+    /// Whether this process's averages are finite. Waits for the device.
     pub fn is_finite(&self) -> bool {
         self.flats.iter().all(all_finite)
     }
 
     /// The averaged parameters under their names; they share memory with the average.
+    ///
+    /// # Panics
+    /// Where other processes have parts of them: see `Ema::gather`.
     pub fn params(&self, optimizer: &AdamW) -> Params {
-        let parts = optimizer.groups.iter().zip(&self.flats).flat_map(|(group, flat)| group.split(flat));
-        parts.map(|(name, part)| (name.to_string(), part)).collect()
+        assert_eq!(optimizer.shard.world_size, 1, "the averages are whole");
+        named(optimizer, &self.flats)
+    }
+
+    /// The averaged parameters under their names, gathered on `device` from all processes that have a part; where they are whole,
+    /// [`Ema::params`].
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn gather(
+        &self,
+        optimizer: &AdamW,
+        device: Device,
+        processes: &dyn Processes,
+    ) -> Result<Params, TrainError> {
+        let groups = self.flats.iter().zip(optimizer.parameters());
+        let whole = groups.map(|(own, flat)| optimizer.shard.gather(own, flat.numel(), device, processes));
+        Ok(named(optimizer, &whole.collect::<Result<Vec<Tensor>, TrainError>>()?))
+    }
+
+    /// Continues from averages of whole groups.
+    pub(crate) fn set<'a>(&mut self, optimizer: &AdamW, whole: impl IntoIterator<Item = &'a Tensor>) {
+        let _no_grad = tch::no_grad_guard();
+        for (average, whole) in self.flats.iter_mut().zip(whole) {
+            average.copy_(&optimizer.shard.own(whole));
+        }
     }
 
     /// Continues from saved averages, which `saved` finds by the parameters' names.
@@ -52,12 +93,14 @@ impl Ema {
         optimizer: &AdamW,
         saved: impl Fn(&str) -> Result<Tensor, ModelError>,
     ) -> Result<(), TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        for (group, flat) in optimizer.groups.iter().zip(&self.flats) {
-            for (name, mut part) in group.split(flat) {
-                part.f_copy_(&saved(name)?)?;
-            }
-        }
+        let whole = optimizer.read_flats(saved)?;
+        self.set(optimizer, &whole);
         Ok(())
     }
+}
+
+/// Whole flat buffers as tensors under the parameters' names.
+fn named(optimizer: &AdamW, flats: &[Tensor]) -> Params {
+    let parts = optimizer.groups.iter().zip(flats).flat_map(|(group, flat)| group.split(flat));
+    parts.map(|(name, part)| (name.to_string(), part)).collect()
 }

@@ -1,5 +1,8 @@
 //! Gradients of one step.
 
+use super::Shard;
+use crate::TrainError;
+use crate::processes::Processes;
 use tch::{Kind, Tensor};
 
 /// Gradients of one step, flat, a tensor a group.
@@ -16,13 +19,6 @@ impl Gradients {
     pub fn zero(&mut self) {
         for grad in &mut self.0 {
             let _ = grad.zero_();
-        }
-    }
-
-    /// Adds the gradients of another micro-batch.
-    pub fn add(&mut self, other: &Gradients) {
-        for (sum, grad) in self.0.iter_mut().zip(&other.0) {
-            let _ = sum.g_add_(grad);
         }
     }
 
@@ -54,7 +50,27 @@ impl Gradients {
     /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
     pub(crate) fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
-        let norm = Tensor::stack(&squares, 0).sum(Kind::Double).sqrt();
+        self.scale_to(max_norm, Tensor::stack(&squares, 0).sum(Kind::Double).sqrt())
+    }
+
+    /// As [`Gradients::clip_unseen`], where each process has the sums of its own part only.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(crate) fn clip_shared(
+        &mut self,
+        max_norm: f64,
+        shard: Shard,
+        processes: &dyn Processes,
+    ) -> Result<Tensor, TrainError> {
+        let squares: Vec<Tensor> = self.0.iter().map(|grad| shard.own(grad).square().sum(Kind::Double)).collect();
+        let squares = Tensor::stack(&squares, 0).sum(Kind::Double).view([1]);
+        processes.sum(&squares)?;
+        Ok(self.scale_to(max_norm, squares.sqrt().view([])))
+    }
+
+    /// Scales gradients of this norm, `[]`, to a norm of at most `max_norm`; the norm.
+    fn scale_to(&mut self, max_norm: f64, norm: Tensor) -> Tensor {
         let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0).to_kind(Kind::Float);
         for grad in &mut self.0 {
             let _ = grad.g_mul_(&factor);

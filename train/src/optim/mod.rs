@@ -25,6 +25,7 @@ pub use shard::{Moments, Shard};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::ModelError;
 use tokengrid_model::weights::{Params, Weights};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
@@ -107,6 +108,11 @@ impl AdamW {
         self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
     }
 
+    /// The part of the moments that is here.
+    pub(crate) fn shard(&self) -> Shard {
+        self.shard
+    }
+
     /// Updates so far.
     pub(crate) fn num_steps(&self) -> i64 {
         self.step
@@ -127,13 +133,37 @@ impl AdamW {
     /// # Errors
     /// The tensor library fails, out of memory for one.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients, TrainError> {
-        let leaves: Vec<&Tensor> = self.groups.iter().flat_map(|g| g.leaves.iter().map(|(_, leaf)| leaf)).collect();
-        let mut grads = Tensor::f_run_backward(&[loss], &leaves, false, false)?.into_iter();
-        let flat = |group: &Group| {
-            let parts: Vec<Tensor> = grads.by_ref().take(group.leaves.len()).map(|grad| grad.reshape([-1])).collect();
-            Tensor::cat(&parts, 0)
-        };
-        Ok(Gradients(self.groups.iter().map(flat).collect()))
+        let (gradients, _) = self.zero_gradients();
+        let _ = self.add_gradients(loss, None, |_| true, &gradients)?;
+        Ok(gradients)
+    }
+
+    /// Backpropagates `loss` to the parameters that `wanted` names, and to `x`; returns the gradient of `x`. Those of the
+    /// parameters are added to `sums` one after the other, so that only this call's are in memory besides.
+    ///
+    /// # Errors
+    /// The tensor library fails, out of memory for one.
+    pub(crate) fn add_gradients(
+        &self,
+        loss: &Tensor,
+        x: Option<&Tensor>,
+        wanted: impl Fn(&str) -> bool,
+        sums: &Gradients,
+    ) -> Result<Tensor, TrainError> {
+        let all = self.groups.iter().zip(&sums.0).flat_map(|(group, flat)| group.leaves.iter().zip(group.split(flat)));
+        let (leaves, sums): (Vec<&Tensor>, Vec<Tensor>) =
+            all.filter(|((name, _), _)| wanted(name)).map(|((_, leaf), (_, sum))| (leaf, sum)).unzip();
+        let inputs: Vec<&Tensor> = x.into_iter().chain(leaves).collect();
+        let mut grads = Tensor::f_run_backward(&[loss], &inputs, false, false)?.into_iter();
+        let dx = if x.is_some() { grads.next().unwrap_or_default() } else { Tensor::new() };
+        let _no_grad = tch::no_grad_guard();
+        for (mut sum, grad) in sums.into_iter().zip(grads) {
+            // A parameter that this loss does not use has no gradient from it.
+            if grad.defined() {
+                let _ = sum.g_add_(&grad);
+            }
+        }
+        Ok(dx)
     }
 
     /// Gradients of zero, and views of them under the parameters' names for a step that writes gradients itself.
@@ -143,18 +173,6 @@ impl AdamW {
         let views = self.groups.iter().zip(&flats).flat_map(|(group, flat)| group.split(flat));
         let views = views.map(|(name, view)| (name.to_string(), view)).collect();
         (Gradients(flats), views)
-    }
-
-    /// Gradients that were collected by parameter; a parameter without one has a gradient of zero.
-    pub(crate) fn gradients_of(&self, by_name: &HashMap<String, Tensor>) -> Gradients {
-        let _no_grad = tch::no_grad_guard();
-        let flat = |group: &Group| {
-            let part = |(name, leaf): &(String, Tensor)| {
-                by_name.get(name).map_or_else(|| leaf.zeros_like(), Tensor::shallow_clone).reshape([-1])
-            };
-            Tensor::cat(&group.leaves.iter().map(part).collect::<Vec<_>>(), 0)
-        };
-        Gradients(self.groups.iter().map(flat).collect())
     }
 
     /// One update with learning rate `lr`.
@@ -228,19 +246,35 @@ impl AdamW {
     /// # Errors
     /// A missing or misshapen tensor.
     pub(crate) fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
-        let _no_grad = tch::no_grad_guard();
         let saved = Weights::open(path)?;
         let step = saved.tensor("step")?.int64_value(&[]);
-        let moments = Moments { step, ..self.blank_moments() };
-        for (group, [exp_avg, exp_avg_sq]) in self.groups.iter().zip(&moments.groups) {
-            for (what, flat) in [("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)] {
-                for (name, mut part) in group.split(flat) {
-                    let tensor = saved.tensor(&format!("{what}.{name}"))?;
-                    part.f_copy_(&tensor)?;
-                }
+        let read = |what: &str| self.read_flats(|name| saved.tensor(&format!("{what}.{name}")));
+        let groups = read("exp_avg")?.into_iter().zip(read("exp_avg_sq")?);
+        Ok(Moments { groups: groups.map(|(exp_avg, exp_avg_sq)| [exp_avg, exp_avg_sq]).collect(), step })
+    }
+
+    /// One number for each parameter, flat, a tensor for each group, on the host; `saved` finds them by the parameters' names.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub(crate) fn read_flats(
+        &self,
+        saved: impl Fn(&str) -> Result<Tensor, ModelError>,
+    ) -> Result<Vec<Tensor>, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let flats = self.blank_flats();
+        for (group, flat) in self.groups.iter().zip(&flats) {
+            for (name, mut part) in group.split(flat) {
+                part.f_copy_(&saved(name)?)?;
             }
         }
-        Ok(moments)
+        Ok(flats)
+    }
+
+    /// Zeros for all parameters, flat, a tensor for each group, on the host.
+    pub(crate) fn blank_flats(&self) -> Vec<Tensor> {
+        let zeros = |group: &Group| Tensor::zeros([group.flat.numel() as i64], (Kind::Float, Device::Cpu));
+        self.groups.iter().map(zeros).collect()
     }
 }
 

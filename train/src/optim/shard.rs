@@ -1,5 +1,6 @@
 //! The optimizer's moments, shared among the processes of a run (ZeRO, stage 1): each keeps those of its part of every buffer,
-//! updates that part of the parameters, and takes the other parts from the others.
+//! updates that part of the parameters, and takes the other parts from the others. The moving average of the parameters is
+//! shared in the same way.
 
 use super::AdamW;
 use crate::TrainError;
@@ -20,7 +21,7 @@ impl Shard {
     pub const WHOLE: Shard = Shard { rank: 0, world_size: 1 };
 
     /// Where the part of `rank` begins in a buffer of `len` numbers, and how long it is.
-    fn of_rank(&self, rank: usize, len: i64) -> (i64, i64) {
+    pub(crate) fn of_rank(&self, rank: usize, len: i64) -> (i64, i64) {
         let bound = |rank: usize| (i128::from(len) * rank as i128 / self.world_size as i128) as i64;
         (bound(rank), bound(rank + 1) - bound(rank))
     }
@@ -29,6 +30,41 @@ impl Shard {
     pub(super) fn own(&self, buffer: &Tensor) -> Tensor {
         let (first, len) = self.of_rank(self.rank, buffer.numel() as i64);
         buffer.narrow(0, first, len)
+    }
+
+    /// Fills the other parts of a whole buffer from the processes that have them.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn exchange(&self, whole: &Tensor, processes: &dyn Processes) -> Result<(), TrainError> {
+        for rank in 0..self.world_size {
+            let (first, len) = self.of_rank(rank, whole.numel() as i64);
+            if len > 0 {
+                processes.broadcast_from(&whole.narrow(0, first, len), rank)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole buffer of `len` numbers on `device`, given this process's part of it; what is whole is not copied.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    pub(super) fn gather(
+        &self,
+        own: &Tensor,
+        len: usize,
+        device: Device,
+        processes: &dyn Processes,
+    ) -> Result<Tensor, TrainError> {
+        if self.world_size == 1 {
+            return Ok(own.shallow_clone());
+        }
+        let _no_grad = tch::no_grad_guard();
+        let whole = Tensor::zeros([len as i64], (Kind::Float, device));
+        self.own(&whole).copy_(own);
+        self.exchange(&whole, processes)?;
+        Ok(whole)
     }
 }
 
@@ -49,15 +85,7 @@ impl AdamW {
         if self.shard.world_size == 1 {
             return Ok(());
         }
-        for group in &self.groups {
-            for rank in 0..self.shard.world_size {
-                let (first, len) = self.shard.of_rank(rank, group.flat.numel() as i64);
-                if len > 0 {
-                    processes.broadcast_from(&group.flat.narrow(0, first, len), rank)?;
-                }
-            }
-        }
-        Ok(())
+        self.groups.iter().try_for_each(|group| self.shard.exchange(&group.flat, processes))
     }
 
     /// The moments, whole: where each process has a part, on the host, gathered from all of them.
@@ -65,24 +93,12 @@ impl AdamW {
     /// # Errors
     /// Another process is gone.
     pub fn moments(&self, processes: &dyn Processes) -> Result<Moments, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        if self.shard.world_size == 1 {
-            let own = self.groups.iter().map(|group| [group.exp_avg.shallow_clone(), group.exp_avg_sq.shallow_clone()]);
-            return Ok(Moments { groups: own.collect(), step: self.step });
-        }
-        let whole = self.blank_moments();
-        for (group, whole) in self.groups.iter().zip(&whole.groups) {
-            for (own, whole) in [&group.exp_avg, &group.exp_avg_sq].into_iter().zip(whole) {
-                self.shard.own(whole).copy_(own);
-                for rank in 0..self.shard.world_size {
-                    let (first, len) = self.shard.of_rank(rank, whole.numel() as i64);
-                    if len > 0 {
-                        processes.broadcast_from(&whole.narrow(0, first, len), rank)?;
-                    }
-                }
-            }
-        }
-        Ok(Moments { step: self.step, ..whole })
+        let gather = |group: &super::Group| {
+            let whole = |own: &Tensor| self.shard.gather(own, group.flat.numel(), Device::Cpu, processes);
+            Ok([whole(&group.exp_avg)?, whole(&group.exp_avg_sq)?])
+        };
+        let groups = self.groups.iter().map(gather).collect::<Result<_, TrainError>>()?;
+        Ok(Moments { groups, step: self.step })
     }
 
     /// Goes on with these moments.
@@ -98,11 +114,8 @@ impl AdamW {
 
     /// Moments of zero, whole, on the host.
     pub(crate) fn blank_moments(&self) -> Moments {
-        let blank = |group: &super::Group| {
-            let len = group.flat.numel() as i64;
-            [(); 2].map(|()| Tensor::zeros([len], (Kind::Float, Device::Cpu)))
-        };
-        Moments { groups: self.groups.iter().map(blank).collect(), step: 0 }
+        let pairs = self.blank_flats().into_iter().zip(self.blank_flats());
+        Moments { groups: pairs.map(|(exp_avg, exp_avg_sq)| [exp_avg, exp_avg_sq]).collect(), step: 0 }
     }
 }
 
@@ -123,7 +136,7 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::optim::AdamWConfig;
+    use crate::optim::{AdamWConfig, Ema};
     use crate::processes::ThreadProcesses;
     use std::path::Path;
     use tokengrid_model::Params;
@@ -138,12 +151,14 @@ mod tests {
         AdamW::sharded(&params(), config, Device::Cpu, shard)
     }
 
-    /// Three updates, then the parameters; the first process leaves a checkpoint of its moments in `file`.
+    /// Three updates, then the parameters and their averages; the first process leaves a checkpoint of its moments in `file`.
     fn train(mut optimizer: AdamW, leaves: &Params, processes: &dyn Processes, file: &Path) -> Vec<f64> {
+        let mut ema = Ema::new(&optimizer, 0.9);
         for _ in 0..3 {
             let loss = leaves.iter().fold(Tensor::from(0f32), |sum, (_, leaf)| sum + leaf.square().sum(Kind::Float));
             let gradients = optimizer.backward(&loss).unwrap();
             optimizer.step(&gradients, 0.01);
+            ema.update(&optimizer);
             optimizer.gather_parameters(processes).unwrap();
         }
         let moments = optimizer.moments(processes).unwrap();
@@ -151,7 +166,9 @@ mod tests {
             optimizer.save_moments(file, &moments).unwrap();
         }
         processes.barrier().unwrap();
-        let flat: Vec<Tensor> = leaves.iter().map(|(_, leaf)| leaf.detach().reshape([-1])).collect();
+        let averages = ema.gather(&optimizer, Device::Cpu, processes).unwrap();
+        let both = leaves.iter().chain(averages.iter());
+        let flat: Vec<Tensor> = both.map(|(_, tensor)| tensor.detach().reshape([-1])).collect();
         Vec::try_from(&Tensor::cat(&flat, 0).to_kind(Kind::Double)).unwrap()
     }
 

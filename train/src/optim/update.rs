@@ -1,4 +1,4 @@
-//! AdamW's update on the CPU: one pass over the memory of parameters and moments, by all threads.
+//! AdamW's update and that of the moving average on the CPU: one pass over memory each, by all threads.
 
 use tch::Tensor;
 use tokengrid_model::kernels::matrix::{numbers, numbers_mut};
@@ -61,5 +61,30 @@ pub(super) unsafe fn update(constants: &Update<f32>, grad: &Tensor, [flat, exp_a
         // SAFETY: `for_rows` hands out disjoint ranges.
         let [parameter, exp_avg, exp_avg_sq] = buffers.each_ref().map(|buffer| unsafe { buffer.piece(from, len) });
         update_part(constants, &grad[from..from + len], parameter, exp_avg, exp_avg_sq);
+    });
+}
+
+multiversion! {
+    /// The average of some parameters, moved towards them.
+    fn average_part(rest: f32, parameter: &[f32], average: &mut [f32]) {
+        for (&p, average) in parameter.iter().zip(average) {
+            *average += (p - *average) * rest;
+        }
+    }
+}
+
+/// Moves an average towards the parameters by the share `rest`: two contiguous fp32 tensors of one size on the CPU. A number of
+/// the result depends on its own two numbers only, however the work is shared among threads and processes; libtorch's `lerp_`
+/// does not promise that.
+///
+/// # Safety
+/// The average has memory of its own, which nothing else reads or writes meanwhile; and nothing writes the parameters'.
+pub(super) unsafe fn average(rest: f32, flat: &Tensor, average: &mut Tensor) {
+    // SAFETY: the caller's promise.
+    let (flat, average) = unsafe { (numbers(flat), Pieces::of(numbers_mut(average))) };
+    for_rows(flat.len(), TASK, &|from, len| {
+        // SAFETY: `for_rows` hands out disjoint ranges.
+        let part = unsafe { average.piece(from, len) };
+        average_part(rest, &flat[from..from + len], part);
     });
 }

@@ -6,7 +6,7 @@
 
 use crate::TrainError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// One process among those of a run.
 ///
@@ -19,12 +19,35 @@ pub trait Processes: Send {
     /// How many there are.
     fn world_size(&self) -> usize;
 
+    /// Names the device that this process computes on, before tensors of that device are exchanged. All processes do so at the
+    /// same point.
+    ///
+    /// # Errors
+    /// Others compute on another kind of device; the devices cannot be connected; another process is gone.
+    fn use_device(&mut self, _device: Device) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Starts to replace a contiguous tensor by its sum over all processes. Nobody may read or write it before the end of
     /// [`Pending::wait`]. The result is the same to the bit in all processes.
     ///
     /// # Errors
     /// Another process is gone.
     fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError>;
+
+    /// Whether a sum that one process needs costs less than one for all of them, for tensors of `device`:
+    /// [`Processes::start_sum_for`].
+    fn sums_for_one(&self, _device: Device) -> bool {
+        false
+    }
+
+    /// As [`Processes::start_sum`], for the process `rank`; in the others, the tensor may hold anything afterwards.
+    ///
+    /// # Errors
+    /// Another process is gone.
+    fn start_sum_for(&self, tensor: &Tensor, _rank: usize) -> Result<Pending<'_>, TrainError> {
+        self.start_sum(tensor)
+    }
 
     /// The tensors of all processes, `[W, ..]`, in the order of the ranks.
     ///
@@ -88,7 +111,7 @@ pub trait Processes: Send {
         let length = length.int64_value(&[0]);
         let buffer = match self.is_first() {
             true => Tensor::from_slice(bytes),
-            false => Tensor::zeros([length], (Kind::Uint8, tch::Device::Cpu)),
+            false => Tensor::zeros([length], (Kind::Uint8, Device::Cpu)),
         };
         if length > 0 {
             self.broadcast(&buffer)?;
@@ -165,6 +188,7 @@ impl Processes for OneProcess {
 pub struct ThreadProcesses {
     rank: usize,
     shared: Arc<Shared>,
+    sums_for_one: bool,
 }
 
 #[derive(Debug)]
@@ -193,7 +217,15 @@ impl ThreadProcesses {
         let brought = Mutex::new((0..world_size).map(|_| Tensor::new()).collect());
         let (meeting, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { world_size, meeting, changed, brought });
-        (0..world_size).map(|rank| ThreadProcesses { rank, shared: shared.clone() }).collect()
+        let member = |rank| ThreadProcesses { rank, shared: shared.clone(), sums_for_one: false };
+        (0..world_size).map(member).collect()
+    }
+
+    /// As [`ThreadProcesses::group`], where sums for one process are spoilt in all others.
+    pub fn group_with_sums_for_one(world_size: usize) -> Vec<ThreadProcesses> {
+        let mut group = Self::group(world_size);
+        group.iter_mut().for_each(|processes| processes.sums_for_one = true);
+        group
     }
 
     fn meet(&self) -> Result<(), TrainError> {
@@ -256,6 +288,18 @@ impl Processes for ThreadProcesses {
 
     fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError> {
         self.exchange(tensor, |brought| Tensor::stack(brought, 0))
+    }
+
+    fn sums_for_one(&self, _device: Device) -> bool {
+        self.sums_for_one
+    }
+
+    fn start_sum_for(&self, tensor: &Tensor, rank: usize) -> Result<Pending<'_>, TrainError> {
+        let pending = self.start_sum(tensor)?;
+        if self.sums_for_one && self.rank != rank {
+            let _ = tch::no_grad(|| tensor.shallow_clone().fill_(f64::NAN));
+        }
+        Ok(pending)
     }
 
     fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {

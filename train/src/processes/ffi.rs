@@ -1,7 +1,9 @@
 //! Safe handles over `csrc/c10d.cpp`: a store, a group, an exchange under way.
 
+use super::work::Work;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{NonNull, null_mut};
+use std::sync::Arc;
 use std::time::Duration;
 use tch::Tensor;
 
@@ -30,18 +32,27 @@ struct WorkRef {
 #[rustfmt::skip] // a line a function, in the order of the C++ file
 unsafe extern "C" {
     fn c10d_free_text(text: *mut c_char);
-    fn c10d_quiet();
+    fn c10d_prepare();
     fn c10d_store_connect(host: *const c_char, port: u16, serve: bool, timeout_ms: i64, out: *mut *mut StoreRef, bound: *mut u16) -> *mut c_char;
     fn c10d_store_clone(store: *const StoreRef, out: *mut *mut StoreRef) -> *mut c_char;
     fn c10d_store_free(store: *mut StoreRef);
     fn c10d_store_set(store: *const StoreRef, key: *const c_char, data: *const u8, length: usize) -> *mut c_char;
+    fn c10d_store_add(store: *const StoreRef, key: *const c_char, more: i64, sum: *mut i64) -> *mut c_char;
     fn c10d_store_get(store: *const StoreRef, key: *const c_char, out: *mut *mut c_char, length: *mut usize) -> *mut c_char;
     fn c10d_gloo_new(store: *const StoreRef, prefix: *const c_char, rank: c_int, size: c_int, address: *const c_char, is_interface: bool, timeout_ms: i64, out: *mut *mut GroupRef) -> *mut c_char;
+    #[cfg(test)]
+    fn c10d_nccl_names() -> *const c_char;
+    fn c10d_nccl_new(store: *const StoreRef, prefix: *const c_char, rank: c_int, size: c_int, timeout_ms: i64, out: *mut *mut GroupRef) -> *mut c_char;
     fn c10d_group_describe(group: *const GroupRef, rank: *mut c_int, size: *mut c_int, timeout_ms: *mut i64, name: *mut *mut c_char) -> *mut c_char;
+    fn c10d_group_abort(group: *const GroupRef) -> *mut c_char;
+    fn c10d_group_shutdown(group: *const GroupRef) -> *mut c_char;
     fn c10d_group_free(group: *mut GroupRef);
     fn c10d_sum(group: *const GroupRef, tensor: *const RawTensor, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_sum_for(group: *const GroupRef, tensor: *const RawTensor, root: c_int, out: *mut *mut WorkRef) -> *mut c_char;
     fn c10d_broadcast(group: *const GroupRef, tensor: *const RawTensor, root: c_int, out: *mut *mut WorkRef) -> *mut c_char;
     fn c10d_all_gather(group: *const GroupRef, gathered: *const RawTensor, tensor: *const RawTensor, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_all_gather_flat(group: *const GroupRef, gathered: *const RawTensor, tensor: *const RawTensor, out: *mut *mut WorkRef) -> *mut c_char;
+    fn c10d_work_watch(work: *const WorkRef, timeout_ms: i64, done: *mut bool) -> *mut c_char;
     fn c10d_work_wait(work: *const WorkRef, timeout_ms: i64, done: *mut bool) -> *mut c_char;
     fn c10d_work_free(work: *mut WorkRef);
 }
@@ -77,10 +88,18 @@ fn made<T>(pointer: *mut T) -> NonNull<T> {
     NonNull::new(pointer).expect("a call that succeeds makes an object")
 }
 
-/// Has c10d keep to itself what callers report anyway.
-pub fn quiet() {
-    // SAFETY: it sets a level of logging, and takes nothing.
-    unsafe { c10d_quiet() };
+/// To be called before anything else here: has c10d leave reports, and the end of the process, to its callers.
+pub fn prepare() {
+    // SAFETY: it sets a level of logging and a variable of the environment, and takes nothing.
+    unsafe { c10d_prepare() };
+}
+
+/// The names under which functions of libtorch's CUDA library are looked up.
+#[cfg(test)]
+pub(crate) fn nccl_names() -> impl Iterator<Item = &'static str> {
+    // SAFETY: a constant text that ends with a zero.
+    let names = unsafe { CStr::from_ptr(c10d_nccl_names()) };
+    names.to_str().expect("names of C++ are ASCII").lines()
 }
 
 /// A connection to a TCP store. Calls may block for as long as the server does not answer: see `Store`.
@@ -113,6 +132,13 @@ impl RawStore {
         outcome(unsafe { c10d_store_set(self.0.as_ptr(), c_text(key).as_ptr(), value.as_ptr(), value.len()) })
     }
 
+    /// Adds to the number under a key, which begins at 0; the sum.
+    pub fn add(&self, key: &str, more: i64) -> Result<i64, Failure> {
+        let mut sum = 0;
+        // SAFETY: key and sum live through the call.
+        outcome(unsafe { c10d_store_add(self.0.as_ptr(), c_text(key).as_ptr(), more, &mut sum) }).map(|()| sum)
+    }
+
     /// The value of a key, if it has one by now.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
         let (mut value, mut length) = (null_mut(), 0);
@@ -136,12 +162,40 @@ impl Drop for RawStore {
     }
 }
 
+/// What moves the tensors of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Gloo,
+    Nccl,
+}
+
 /// A group of processes that exchange tensors.
 #[derive(Debug)]
-pub(crate) struct RawGroup(NonNull<GroupRef>);
+pub(crate) struct RawGroup {
+    handle: Arc<GroupHandle>,
+    transport: Transport,
+}
+
+#[derive(Debug)]
+struct GroupHandle(NonNull<GroupRef>);
 
 // SAFETY: c10d's groups have no ties to the thread that made them.
-unsafe impl Send for RawGroup {}
+unsafe impl Send for GroupHandle {}
+// SAFETY: one thread starts exchanges; what another may do at the same time is to abort, which c10d's own threads do as well.
+unsafe impl Sync for GroupHandle {}
+
+impl GroupHandle {
+    fn as_ptr(&self) -> *mut GroupRef {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for GroupHandle {
+    fn drop(&mut self) {
+        // SAFETY: made by this library and not freed yet.
+        unsafe { c10d_group_free(self.0.as_ptr()) };
+    }
+}
 
 /// What a group says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,13 +242,64 @@ impl RawGroup {
                 &mut group,
             )
         };
-        outcome(text).map(|()| RawGroup(made(group)))
+        outcome(text).map(|()| RawGroup::of(group, Transport::Gloo))
+    }
+
+    /// A group over NCCL, for tensors on GPUs; libtorch's CUDA library has to be loaded. It connects in its first exchange.
+    pub(crate) fn nccl(
+        store: &RawStore,
+        prefix: &str,
+        (rank, world_size): (usize, usize),
+        timeout: Duration,
+    ) -> Result<RawGroup, Failure> {
+        let (prefix, mut group) = (c_text(prefix), null_mut());
+        let (rank, size) = (rank as c_int, world_size as c_int);
+        // SAFETY: the pointers live through the call; the group holds a reference to the store.
+        let text =
+            unsafe { c10d_nccl_new(store.0.as_ptr(), prefix.as_ptr(), rank, size, milliseconds(timeout), &mut group) };
+        outcome(text).map(|()| RawGroup::of(group, Transport::Nccl))
+    }
+
+    fn of(group: *mut GroupRef, transport: Transport) -> RawGroup {
+        RawGroup { handle: Arc::new(GroupHandle(made(group))), transport }
+    }
+
+    fn work(&self, work: *mut WorkRef) -> RawWork {
+        RawWork { work: made(work), transport: self.transport }
+    }
+
+    /// Ends all exchanges of the group in this process, after which it cannot be used; waits for at most `limit`.
+    pub(crate) fn abort(&self, limit: Duration) {
+        // SAFETY: the thread's own reference keeps the group alive.
+        self.within(limit, |group| unsafe { c10d_group_abort(group) });
+    }
+
+    /// Leaves a group in which nothing is under way; waits for at most `limit`.
+    pub(crate) fn shutdown(&self, limit: Duration) {
+        // SAFETY: as in `abort`.
+        self.within(limit, |group| unsafe { c10d_group_shutdown(group) });
+    }
+
+    /// Both wait for a GPU, which may never answer: so in a thread.
+    fn within(&self, limit: Duration, end: impl FnOnce(*const GroupRef) -> *mut c_char + Send + 'static) {
+        let handle = Arc::clone(&self.handle);
+        let (done, waited) = crossbeam::channel::bounded(1);
+        std::thread::spawn(move || {
+            let ended = outcome(end(handle.as_ptr()));
+            if let Err(Failure(text)) = ended {
+                tracing::debug!("a group of processes could not be left: {text}");
+            }
+            let _ = done.send(());
+        });
+        let _ = waited.recv_timeout(limit);
     }
 
     pub fn describe(&self) -> Result<GroupFacts, Failure> {
         let (mut rank, mut size, mut timeout_ms, mut name) = (0, 0, 0, null_mut());
         // SAFETY: the pointers live through the call.
-        outcome(unsafe { c10d_group_describe(self.0.as_ptr(), &mut rank, &mut size, &mut timeout_ms, &mut name) })?;
+        outcome(unsafe {
+            c10d_group_describe(self.handle.as_ptr(), &mut rank, &mut size, &mut timeout_ms, &mut name)
+        })?;
         Ok(GroupFacts {
             name: take_text(name),
             rank: rank as usize,
@@ -207,55 +312,65 @@ impl RawGroup {
     pub fn sum(&self, tensor: &Tensor) -> Result<RawWork, Failure> {
         let mut work = null_mut();
         // SAFETY: group and tensor live through the call; the work holds a reference to the tensor's memory.
-        outcome(unsafe { c10d_sum(self.0.as_ptr(), tensor.as_ptr().cast(), &mut work) })?;
-        Ok(RawWork(made(work)))
+        outcome(unsafe { c10d_sum(self.handle.as_ptr(), tensor.as_ptr().cast(), &mut work) })?;
+        Ok(self.work(work))
+    }
+
+    /// Starts to replace a tensor, in the process `root` only, by its sum over all processes.
+    pub(crate) fn sum_for(&self, tensor: &Tensor, root: usize) -> Result<RawWork, Failure> {
+        let mut work = null_mut();
+        // SAFETY: as in `sum`.
+        outcome(unsafe { c10d_sum_for(self.handle.as_ptr(), tensor.as_ptr().cast(), root as c_int, &mut work) })?;
+        Ok(self.work(work))
     }
 
     /// Starts to replace a tensor by that of the process `root`.
     pub(crate) fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<RawWork, Failure> {
         let mut work = null_mut();
         // SAFETY: as in `sum`.
-        outcome(unsafe { c10d_broadcast(self.0.as_ptr(), tensor.as_ptr().cast(), root as c_int, &mut work) })?;
-        Ok(RawWork(made(work)))
+        outcome(unsafe { c10d_broadcast(self.handle.as_ptr(), tensor.as_ptr().cast(), root as c_int, &mut work) })?;
+        Ok(self.work(work))
     }
 
     /// Starts to fill `gathered [W, ..]` with the tensors of all processes.
     pub(crate) fn all_gather(&self, gathered: &Tensor, tensor: &Tensor) -> Result<RawWork, Failure> {
         let mut work = null_mut();
+        let start = match self.transport {
+            Transport::Gloo => c10d_all_gather,
+            Transport::Nccl => c10d_all_gather_flat,
+        };
+        let (gathered, tensor) = (gathered.as_ptr().cast(), tensor.as_ptr().cast());
         // SAFETY: as in `sum`.
-        outcome(unsafe {
-            c10d_all_gather(self.0.as_ptr(), gathered.as_ptr().cast(), tensor.as_ptr().cast(), &mut work)
-        })?;
-        Ok(RawWork(made(work)))
-    }
-}
-
-impl Drop for RawGroup {
-    fn drop(&mut self) {
-        // SAFETY: made by this library and not freed yet.
-        unsafe { c10d_group_free(self.0.as_ptr()) };
+        outcome(unsafe { start(self.handle.as_ptr(), gathered, tensor, &mut work) })?;
+        Ok(self.work(work))
     }
 }
 
 /// An exchange that was started.
 #[derive(Debug)]
-pub(crate) struct RawWork(NonNull<WorkRef>);
+pub(crate) struct RawWork {
+    work: NonNull<WorkRef>,
+    transport: Transport,
+}
 
 // SAFETY: c10d's works may be waited for by any thread.
 unsafe impl Send for RawWork {}
 
-impl RawWork {
-    /// Waits for at most `time`; whether the exchange is done.
-    pub fn wait(&self, time: Duration) -> Result<bool, Failure> {
+impl Work for RawWork {
+    fn wait(&self, time: Duration) -> Result<bool, Failure> {
         let mut done = false;
+        let wait = match self.transport {
+            Transport::Gloo => c10d_work_wait,
+            Transport::Nccl => c10d_work_watch,
+        };
         // SAFETY: the work lives as long as `self`.
-        outcome(unsafe { c10d_work_wait(self.0.as_ptr(), milliseconds(time), &mut done) }).map(|()| done)
+        outcome(unsafe { wait(self.work.as_ptr(), milliseconds(time), &mut done) }).map(|()| done)
     }
 }
 
 impl Drop for RawWork {
     fn drop(&mut self) {
         // SAFETY: made by this library and not freed yet.
-        unsafe { c10d_work_free(self.0.as_ptr()) };
+        unsafe { c10d_work_free(self.work.as_ptr()) };
     }
 }

@@ -1,21 +1,22 @@
-//! Real processes, on one machine or several, that exchange over Gloo.
+//! Real processes, on one machine or several. They exchange over Gloo what lies in the memory of the host, and over NCCL, once
+//! they have named their GPUs, what lies there.
 
 use super::address::{INTERFACE, listen, towards};
 use super::api::{Pending, Processes};
 use super::endpoint::{Endpoint, Holder};
-use super::ffi::{GroupFacts, Listen, RawGroup, RawStore, RawWork, quiet};
+use super::ffi::{Failure, GroupFacts, Listen, RawGroup, RawStore, RawWork, prepare};
 use super::heartbeat::{Heartbeat, Pulse, publish};
+use super::nccl::{Choice, first_exchange};
 use super::rendezvous::{Fact, Guest, meet};
 use super::store::{ANSWER, Store, StoreError};
 use super::verdict::Verdict;
+use super::waits::Waits;
+use super::work::{Judge, SLICE, complete};
 use crate::TrainError;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
-
-/// Between two looks at the verdict, while an exchange is waited for.
-const SLICE: Duration = Duration::from_millis(100);
 
 /// How long after a failed exchange somebody finds out who failed; the thread's own deadline for silence is within it.
 const INQUEST: Duration = Duration::from_secs(20);
@@ -23,8 +24,11 @@ const INQUEST: Duration = Duration::from_secs(20);
 /// How long the process that holds the store stays after a failure at most, so that the others can read the verdict.
 const LINGER: Duration = Duration::from_secs(4);
 
-/// Gloo's own deadline comes after ours, which names who is late.
+/// The deadlines of Gloo and NCCL come after ours, which names who is late.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a GPU may take to let go of an exchange.
+const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// How a process joins a run.
 #[derive(Debug, Clone)]
@@ -41,7 +45,8 @@ pub struct Join {
     pub timeout: Duration,
 }
 
-/// A process that exchanges with others over Gloo. Tensors on a GPU go through the memory of the host.
+/// A process that exchanges with others over Gloo; tensors on a GPU over NCCL where the processes have
+/// [chosen](Processes::use_device) their GPUs, else through the memory of the host.
 #[derive(Debug)]
 pub struct GlooProcesses {
     rank: usize,
@@ -50,9 +55,12 @@ pub struct GlooProcesses {
     /// Whether the store is in this process.
     holds_store: bool,
     group: Option<RawGroup>,
+    /// For tensors on a GPU.
+    nccl: Option<RawGroup>,
     pulse: Arc<Pulse>,
     store: Store,
     finished: Cell<bool>,
+    waits: Waits,
     /// Ends last.
     _heartbeat: Heartbeat,
 }
@@ -63,7 +71,7 @@ impl GlooProcesses {
     /// # Errors
     /// Some do not come in time, or were started differently: they are named.
     pub fn join(join: &Join) -> Result<GlooProcesses, TrainError> {
-        quiet();
+        prepare();
         let Join { rank, world_size, endpoint, facts, timeout } = join;
         let (rank, world_size, timeout) = (*rank, *world_size, *timeout);
         let Endpoint { host, port, holder } = endpoint;
@@ -81,64 +89,71 @@ impl GlooProcesses {
         })?;
         let pulse = Arc::new(Pulse::new(rank, world_size, *holder, &meeting.epoch));
         let connection = || store.another().map_err(|error| no_store(endpoint, holds_store, timeout, error));
-        let heartbeat = Heartbeat::start(Arc::clone(&pulse), connection()?);
+        // The store of an agent outlives a start: who comes late may belong to the next one.
+        let doorkeeper = meeting.doorkeeper.filter(|_| holds_store);
+        let heartbeat = Heartbeat::start(Arc::clone(&pulse), connection()?, doorkeeper);
         let interface = std::env::var(INTERFACE).ok().filter(|name| !name.trim().is_empty());
         let listen = listen(address, &meeting.addresses, interface);
         let finished = Cell::new(false);
-        let group = None;
+        let (group, nccl) = (None, None);
         let mut joined = GlooProcesses {
             rank,
             world_size,
             timeout,
             holds_store,
             group,
+            nccl,
             pulse,
             store,
             finished,
+            waits: Waits::default(),
             _heartbeat: heartbeat,
         };
         joined.group = Some(joined.connect(listen)?);
         Ok(joined)
     }
 
-    /// Connects to all others, in a thread: it may wait for one that is gone.
+    /// Connects to all others.
     fn connect(&self, listen: Listen) -> Result<RawGroup, TrainError> {
-        let raw = self.store.another_raw();
-        let raw = raw.map_err(|_| self.failure(Verdict::store_gone(Holder::Rank0, 0)))?;
-        let (ready, connected) = crossbeam::channel::bounded(1);
+        let raw = self.connection()?;
         let (prefix, member, timeout) = (self.pulse.key("gloo"), (self.rank, self.world_size), self.timeout);
-        std::thread::spawn(move || drop(ready.send(group_of(&raw, &prefix, member, &listen, timeout + GRACE))));
+        self.in_thread(move || group_of(&raw, &prefix, member, &listen, timeout + GRACE))?
+            .map_err(|text| self.failed(text))
+    }
+
+    /// Connects the GPU of this process to those of all others.
+    fn connect_gpu(&self, device: Device) -> Result<RawGroup, TrainError> {
+        let raw = self.connection()?;
+        let (prefix, member, timeout) = (self.pulse.key("nccl"), (self.rank, self.world_size), self.timeout);
+        let connected = self.in_thread(move || first_exchange(&raw, &prefix, member, device, timeout + GRACE))?;
+        // The others learn that this process is gone, and that its own message says why.
+        connected.map_err(|what| TrainError::Processes { what })
+    }
+
+    fn connection(&self) -> Result<RawStore, TrainError> {
+        self.store.another_raw().map_err(|_| self.failure(Verdict::store_gone(Holder::Rank0, 0)))
+    }
+
+    /// What `work` gives, done in a thread: it may wait for a process that is gone.
+    fn in_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TrainError> {
+        let (ready, done) = crossbeam::channel::bounded(1);
+        std::thread::spawn(move || drop(ready.send(work())));
         let started = Instant::now();
         self.pulse.note_exchange();
         loop {
-            if let Ok(group) = connected.recv_timeout(SLICE) {
-                return group.map_err(|text| self.inquire(text));
+            if let Ok(outcome) = done.recv_timeout(SLICE) {
+                return Ok(outcome);
             }
-            self.look_at_verdict(started)?;
+            let late = || (started.elapsed() >= self.timeout).then(|| self.inquire_late(self.timeout));
+            if let Some(verdict) = self.verdict().or_else(late) {
+                return Err(self.failure(verdict));
+            }
         }
     }
 
-    /// Fails when there is a verdict, or when what began at `started` has taken too long.
-    fn look_at_verdict(&self, started: Instant) -> Result<(), TrainError> {
-        if let Some(verdict) = self.pulse.verdict() {
-            return Err(self.failure(verdict));
-        }
-        if started.elapsed() < self.timeout {
-            return Ok(());
-        }
-        self.pulse.late(self.timeout.as_secs());
-        Err(self.inquire(format!("an exchange did not end within {} s", self.timeout.as_secs_f64())))
-    }
-
-    /// After a failed exchange: who failed.
-    fn inquire(&self, text: String) -> TrainError {
-        self.pulse.suspect();
-        let verdict = self.pulse.verdict_within(INQUEST).unwrap_or_else(|| {
-            let verdict = Verdict::Broken { rank: self.rank, step: self.pulse.steps(), text };
-            let _ = publish(&self.pulse, &self.store, verdict.clone());
-            verdict
-        });
-        self.failure(verdict)
+    /// After a failed exchange.
+    fn failed(&self, text: String) -> TrainError {
+        self.failure(self.inquire(text))
     }
 
     fn failure(&self, verdict: Verdict) -> TrainError {
@@ -150,27 +165,47 @@ impl GlooProcesses {
         self.group.as_ref().expect("the group is there from the end of `join` to the drop")
     }
 
+    /// The group that exchanges a tensor as it is, and the tensor; or a copy of it on the host.
+    fn route(&self, tensor: &Tensor) -> (&RawGroup, Tensor) {
+        match (&self.nccl, tensor.device()) {
+            (Some(nccl), Device::Cuda(_)) => (nccl, tensor.shallow_clone()),
+            _ => (self.group(), tensor.to_device(Device::Cpu)),
+        }
+    }
+
     /// Starts an exchange unless somebody has failed.
-    fn start(
-        &self,
-        start: impl FnOnce(&RawGroup) -> Result<RawWork, super::ffi::Failure>,
-    ) -> Result<RawWork, TrainError> {
+    fn start(&self, start: impl FnOnce() -> Result<RawWork, Failure>) -> Result<RawWork, TrainError> {
         if let Some(verdict) = self.pulse.verdict() {
             return Err(self.failure(verdict));
         }
         self.pulse.note_exchange();
-        start(self.group()).map_err(|failure| self.inquire(failure.0))
+        start().map_err(|failure| self.failed(failure.0))
+    }
+
+    /// Starts an exchange of which a tensor is the outcome.
+    fn start_with(
+        &self,
+        tensor: &Tensor,
+        start: impl FnOnce(&RawGroup, &Tensor) -> Result<RawWork, Failure>,
+    ) -> Result<Pending<'_>, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let (group, exchanged) = self.route(tensor);
+        let work = self.start(|| start(group, &exchanged))?;
+        let mut tensor = tensor.shallow_clone();
+        Ok(Pending::new(move || {
+            self.wait(&work)?;
+            if tensor.device() != exchanged.device() {
+                tch::no_grad(|| tensor.copy_(&exchanged));
+            }
+            Ok(())
+        }))
     }
 
     fn wait(&self, work: &RawWork) -> Result<(), TrainError> {
-        let started = Instant::now();
-        loop {
-            match work.wait(SLICE) {
-                Ok(true) => return Ok(()),
-                Ok(false) => self.look_at_verdict(started)?,
-                Err(failure) => return Err(self.inquire(failure.0)),
-            }
-        }
+        // Gloo's exchanges end with the process; what runs on a GPU does not.
+        let abort = || self.nccl.iter().for_each(|nccl| nccl.abort(LETTING_GO));
+        let ended = self.waits.during(|| complete(work, self, &abort, self.timeout));
+        ended.map_err(|verdict| self.failure(verdict))
     }
 
     /// Says that this process needs the store no more; the one that holds it waits for all but `lost` to say so.
@@ -223,6 +258,26 @@ fn no_store(endpoint: &Endpoint, serve: bool, timeout: Duration, error: StoreErr
     TrainError::Processes { what }
 }
 
+impl Judge for GlooProcesses {
+    fn verdict(&self) -> Option<Verdict> {
+        self.pulse.verdict()
+    }
+
+    fn inquire(&self, text: String) -> Verdict {
+        self.pulse.suspect();
+        self.pulse.verdict_within(INQUEST).unwrap_or_else(|| {
+            let verdict = Verdict::Broken { rank: self.rank, step: self.pulse.steps(), text };
+            let _ = publish(&self.pulse, &self.store, verdict.clone());
+            verdict
+        })
+    }
+
+    fn inquire_late(&self, time: Duration) -> Verdict {
+        self.pulse.late(time.as_secs());
+        self.inquire(format!("an exchange did not end within {} s", time.as_secs_f64()))
+    }
+}
+
 impl Processes for GlooProcesses {
     fn rank(&self) -> usize {
         self.rank
@@ -232,46 +287,52 @@ impl Processes for GlooProcesses {
         self.world_size
     }
 
-    fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let host = tensor.to_device(Device::Cpu);
-        let work = self.start(|group| group.sum(&host))?;
-        let mut tensor = tensor.shallow_clone();
-        Ok(Pending::new(move || {
-            self.wait(&work)?;
-            if tensor.device() != Device::Cpu {
-                tch::no_grad(|| tensor.copy_(&host));
-            }
-            Ok(())
-        }))
-    }
-
-    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let host = tensor.to_device(Device::Cpu).contiguous();
-        let shape = [&[self.world_size as i64], &host.size()[..]].concat();
-        let gathered = Tensor::empty(shape, (host.kind(), Device::Cpu));
-        self.wait(&self.start(|group| group.all_gather(&gathered, &host))?)?;
-        Ok(gathered.to_device(tensor.device()))
-    }
-
-    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {
-        let _no_grad = tch::no_grad_guard();
-        let host = tensor.to_device(Device::Cpu);
-        self.wait(&self.start(|group| group.broadcast(&host, rank))?)?;
-        if tensor.device() != Device::Cpu {
-            tensor.shallow_clone().copy_(&host);
+    fn use_device(&mut self, device: Device) -> Result<(), TrainError> {
+        let own = Choice::of(device);
+        let codes = self.all_gather(&Tensor::from_slice(&[own.code()]))?;
+        let codes: Vec<i64> = Vec::try_from(&codes.view([-1]))?;
+        Choice::check(&codes)?;
+        if own == Choice::Nccl && self.world_size > 1 {
+            self.nccl = Some(self.connect_gpu(device)?);
         }
         Ok(())
     }
 
+    fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError> {
+        self.start_with(tensor, RawGroup::sum)
+    }
+
+    fn sums_for_one(&self, device: Device) -> bool {
+        self.nccl.is_some() && device != Device::Cpu
+    }
+
+    fn start_sum_for(&self, tensor: &Tensor, rank: usize) -> Result<Pending<'_>, TrainError> {
+        self.start_with(tensor, |group, tensor| group.sum_for(tensor, rank))
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Tensor, TrainError> {
+        let _no_grad = tch::no_grad_guard();
+        let (group, own) = self.route(&tensor.contiguous());
+        let shape = [&[self.world_size as i64], &own.size()[..]].concat();
+        let gathered = Tensor::empty(shape, (own.kind(), own.device()));
+        self.wait(&self.start(|| group.all_gather(&gathered, &own))?)?;
+        Ok(gathered.to_device(tensor.device()))
+    }
+
+    fn broadcast_from(&self, tensor: &Tensor, rank: usize) -> Result<(), TrainError> {
+        self.start_with(tensor, |group, tensor| group.broadcast(tensor, rank))?.wait()
+    }
+
     fn note_steps(&self, steps: u64) {
         self.pulse.note_steps(steps);
+        self.waits.begin();
     }
 
     fn finish(&self) -> Result<(), TrainError> {
+        self.waits.report();
         self.barrier()?;
         self.finished.set(true);
+        self.nccl.iter().for_each(|nccl| nccl.shutdown(LETTING_GO));
         self.leave(ANSWER, None);
         Ok(())
     }
@@ -290,132 +351,11 @@ impl Drop for GlooProcesses {
             Some(Verdict::StoreGone { .. } | Verdict::StoreSilent { .. }) => {}
             verdict => self.leave(LINGER, verdict.as_ref().and_then(Verdict::lost)),
         }
-        // Its destructor would wait for exchanges that never end; the process is about to.
-        std::mem::forget(self.group.take());
+        // Their destructors would wait for exchanges that never end; the process is about to.
+        std::mem::forget((self.group.take(), self.nccl.take()));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tch::Kind;
-
-    fn free_port() -> u16 {
-        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-    }
-
-    fn join(rank: usize, world_size: usize, port: u16, facts: &[Fact]) -> Join {
-        let endpoint = Endpoint { host: "127.0.0.1".into(), port, holder: Holder::Rank0 };
-        Join { rank, world_size, endpoint, facts: facts.to_vec(), timeout: Duration::from_secs(120) }
-    }
-
-    /// What `work` gives in each of `world_size` threads.
-    fn run<T: Send>(world_size: usize, work: impl Fn(GlooProcesses) -> T + Sync) -> Vec<T> {
-        let port = free_port();
-        std::thread::scope(|scope| {
-            let start = |rank| {
-                let (work, join) = (&work, join(rank, world_size, port, &[]));
-                scope.spawn(move || work(GlooProcesses::join(&join).unwrap()))
-            };
-            let threads: Vec<_> = (0..world_size).map(start).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        })
-    }
-
-    #[test]
-    fn sums_gathers_and_broadcasts() {
-        let results = run(3, |processes| {
-            let rank = processes.rank() as f32;
-            let first = Tensor::from_slice(&[rank, 10.0 * rank, 1.0]);
-            let second = Tensor::from_slice(&[0.5f32; 1000]).to_kind(Kind::BFloat16);
-            // Both are under way at the same time.
-            let pending = [processes.start_sum(&first).unwrap(), processes.start_sum(&second).unwrap()];
-            pending.into_iter().for_each(|pending| pending.wait().unwrap());
-            let gathered = processes.all_gather(&Tensor::from_slice(&[rank, -rank])).unwrap();
-            let root = Tensor::from_slice(&[7 - processes.rank() as i64]);
-            processes.broadcast(&root).unwrap();
-            let bytes = processes.broadcast_bytes(if rank == 0.0 { b"of rank 0" } else { b"" }).unwrap();
-            let any = [processes.any(rank == 1.0).unwrap(), processes.any(false).unwrap()];
-            processes.finish().unwrap();
-            let floats = |tensor: &Tensor| Vec::<f32>::try_from(&tensor.to_kind(Kind::Float).view([-1])).unwrap();
-            assert_eq!(floats(&second), [1.5; 1000]);
-            assert_eq!(bytes, b"of rank 0");
-            (floats(&first), floats(&gathered), root.int64_value(&[0]), any)
-        });
-        let wanted = (vec![3.0, 30.0, 3.0], vec![0.0, 0.0, 1.0, -1.0, 2.0, -2.0], 7, [true, false]);
-        assert!(results.iter().all(|result| *result == wanted), "{results:?}");
-    }
-
-    #[test]
-    fn a_process_that_ends_without_finish_is_named() {
-        let results = run(2, |processes| {
-            processes.barrier().unwrap();
-            processes.note_steps(5);
-            match processes.rank() {
-                1 => None,
-                _ => Some(processes.barrier().unwrap_err().to_string()),
-            }
-        });
-        let message = results[0].as_ref().unwrap();
-        assert!(message.starts_with("rank 1 is gone (after step 5)"), "{message}");
-    }
-
-    #[test]
-    fn processes_that_were_started_differently_are_refused_by_name() {
-        let port = free_port();
-        let configurations = ["[train]\nlr = 1.0\n", "[train]\nlr = 1.0\n", "[train]\nlr = 2.0\n"];
-        let messages: Vec<String> = std::thread::scope(|scope| {
-            let start = |rank: usize| {
-                let facts = [Fact::new("the cache", "abc"), Fact::toml("the configuration", configurations[rank])];
-                let join = join(rank, 3, port, &facts);
-                scope.spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
-            };
-            let threads: Vec<_> = (0..3).map(start).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        let wanted = "rank 2 was started differently: train.lr is 2.0 there and 1.0 on rank 0";
-        assert_eq!(messages, [wanted; 3]);
-    }
-
-    #[test]
-    fn a_rank_that_does_not_come_is_named() {
-        let port = free_port();
-        let messages: Vec<String> = std::thread::scope(|scope| {
-            let start = |rank: usize| {
-                let join = Join { timeout: Duration::from_secs(3), ..join(rank, 4, port, &[]) };
-                scope.spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
-            };
-            let threads: Vec<_> = [0, 1, 3].into_iter().map(start).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-        });
-        assert_eq!(messages, ["ranks [2] of 4 did not come within 3 s"; 3]);
-    }
-
-    #[test]
-    fn a_store_that_outlives_a_start_does_not_confuse_the_next() {
-        let port = free_port();
-        let agent = Endpoint { host: "127.0.0.1".into(), port, holder: Holder::Agent };
-        let _store = Store::connect(&agent, true, Duration::from_secs(60)).unwrap();
-        for start in 0..3 {
-            let sums: Vec<f64> = std::thread::scope(|scope| {
-                let begin = |rank: usize| {
-                    let join = Join { endpoint: agent.clone(), ..join(rank, 2, port, &[]) };
-                    scope.spawn(move || {
-                        let processes = GlooProcesses::join(&join).unwrap();
-                        let value = Tensor::from_slice(&[start as f32 + rank as f32]);
-                        processes.sum(&value).unwrap();
-                        match start {
-                            // As if it were killed.
-                            0 => std::mem::forget(processes),
-                            _ => processes.finish().unwrap(),
-                        }
-                        value.double_value(&[0])
-                    })
-                };
-                let threads: Vec<_> = [0, 1].map(begin).into_iter().collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-            });
-            assert_eq!(sums, [2.0 * f64::from(start) + 1.0; 2]);
-        }
-    }
-}
+#[path = "gloo_tests.rs"]
+mod tests;

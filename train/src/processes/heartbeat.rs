@@ -5,6 +5,7 @@
 //! fails, the process says that it suspects somebody, and less silence than usual counts. Who finds a failure writes the
 //! verdict, which all look for in every round.
 
+use super::doorkeeper::Doorkeeper;
 use super::endpoint::Holder;
 use super::store::{ANSWER, Store, StoreError};
 use super::verdict::Verdict;
@@ -121,9 +122,10 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub fn start(pulse: Arc<Pulse>, store: Store) -> Heartbeat {
+    /// With a `doorkeeper`, the thread also answers those who come when the run has begun.
+    pub fn start(pulse: Arc<Pulse>, store: Store, doorkeeper: Option<Doorkeeper>) -> Heartbeat {
         let shared = Arc::clone(&pulse);
-        let thread = std::thread::spawn(move || beat(&shared, &store));
+        let thread = std::thread::spawn(move || beat(&shared, &store, doorkeeper));
         Heartbeat { pulse, thread: Some(thread) }
     }
 }
@@ -136,11 +138,12 @@ impl Drop for Heartbeat {
     }
 }
 
-fn beat(pulse: &Pulse, store: &Store) {
+fn beat(pulse: &Pulse, store: &Store, mut doorkeeper: Option<Doorkeeper>) {
     let mut watch = Watch::new(pulse);
     while !pulse.stop.load(Ordering::Relaxed) && pulse.verdict().is_none() {
         let started = Instant::now();
-        match watch.round(pulse, store) {
+        let answered = doorkeeper.as_mut().map_or(Ok(()), |doorkeeper| doorkeeper.turn_away(store));
+        match answered.and_then(|()| watch.round(pulse, store)) {
             Ok(()) => {}
             Err(_) if pulse.stop.load(Ordering::Relaxed) => return,
             Err(StoreError::Silent) => pulse.decide(Verdict::store_silent(pulse.holder, ANSWER.as_secs())),

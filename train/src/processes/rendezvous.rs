@@ -4,11 +4,16 @@
 //! numbers by which launchers count restarts differ between nodes. So nothing is believed that is not an answer: rank r writes
 //! `hello/r` with a fresh nonce; rank 0 answers `welcome/r` with that nonce and the name of this meeting, the epoch; rank r
 //! acknowledges below the epoch. All else is below the epoch too.
+//!
+//! Rank 0 looks at the ranks below its own world size, and at those that have entered themselves in a list: a process that was
+//! started with a larger world size may have a rank that rank 0 would never look at.
 
+use super::doorkeeper::Doorkeeper;
 use super::store::{Store, StoreError};
 use crate::TrainError;
 use crate::config::first_difference;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -18,6 +23,9 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// How long processes are still expected when one is refused already: they are to be told as well.
 const REFUSAL: Duration = Duration::from_secs(4);
+
+/// How long a rank beyond the world size is given to show that it is no shadow of an earlier start, once all others are there.
+const SHADOW: Duration = Duration::from_secs(2);
 
 /// Something that must be the same in all processes, such as the hash of the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,39 +76,49 @@ pub(crate) struct Guest<'a> {
 }
 
 /// The outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Meeting {
     /// Prefix of all keys of this meeting.
     pub epoch: String,
     /// Addresses by rank.
     pub addresses: Vec<IpAddr>,
+    /// At rank 0: for those who come later.
+    pub doorkeeper: Option<Doorkeeper>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Hello {
-    nonce: String,
-    world_size: usize,
+pub(super) struct Hello {
+    pub nonce: String,
+    pub world_size: usize,
     address: IpAddr,
     facts: Vec<Fact>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Welcome {
-    nonce: String,
-    epoch: String,
+pub(super) struct Welcome {
+    pub nonce: String,
+    pub epoch: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Outcome {
+pub(super) enum Outcome {
     Go(Vec<IpAddr>),
     Refused(String),
 }
 
-fn hello_key(rank: usize) -> String {
+pub(super) fn hello_key(rank: usize) -> String {
     format!("tokengrid/hello/{rank}")
 }
 
-fn welcome_key(rank: usize) -> String {
+/// Counts the processes that have entered themselves, in all starts that this store has seen.
+pub(super) const ARRIVALS: &str = "tokengrid/arrivals";
+
+/// The rank of the process that entered itself as this one.
+pub(super) fn arrival_key(number: i64) -> String {
+    format!("tokengrid/arrival/{number}")
+}
+
+pub(super) fn welcome_key(rank: usize) -> String {
     format!("tokengrid/welcome/{rank}")
 }
 
@@ -109,7 +127,7 @@ fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
-fn encode<T: Serialize>(value: &T) -> String {
+pub(super) fn encode<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("texts and numbers are JSON")
 }
 
@@ -118,12 +136,12 @@ fn encode<T: Serialize>(value: &T) -> String {
 /// # Errors
 /// Some do not come in time, or were started with other settings; all that came get the same answer.
 pub fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
-    let (epoch, outcome) = match guest.rank {
+    let (epoch, outcome, doorkeeper) = match guest.rank {
         0 => receive(store, guest),
-        _ => visit(store, guest),
+        _ => visit(store, guest).map(|(epoch, outcome)| (epoch, outcome, None)),
     }?;
     match outcome {
-        Outcome::Go(addresses) => Ok(Meeting { epoch, addresses }),
+        Outcome::Go(addresses) => Ok(Meeting { epoch, addresses, doorkeeper }),
         Outcome::Refused(what) => Err(TrainError::Processes { what }),
     }
 }
@@ -145,58 +163,104 @@ fn read<T: for<'a> Deserialize<'a>>(store: &Store, key: &str) -> Result<Option<T
 }
 
 /// What rank 0 does: it answers until all have acknowledged.
-fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> {
+fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Doorkeeper>), TrainError> {
     let epoch = format!("tokengrid/{}", nonce());
+    let mut reception = Reception { store, guest, epoch: &epoch, hellos: BTreeMap::new(), listed: 0 };
     let mut deadline = Instant::now() + guest.timeout;
-    let mut hellos: Vec<Option<Hello>> = vec![None; guest.world_size];
-    let mut refusal = None;
-    let mut missing: Vec<usize> = (1..guest.world_size).collect();
+    let (mut refusal, mut is_complete) = (None, false);
+    let mut missing: BTreeSet<usize> = (1..guest.world_size).collect();
     while !missing.is_empty() && Instant::now() < deadline {
-        let mut waiting = vec![];
-        for &rank in &missing {
-            let hello = &mut hellos[rank];
-            if hello.is_some() && store.get(&format!("{epoch}/ack/{rank}")).map_err(lost)?.is_some() {
-                let found = hello.as_ref().and_then(|hello| unlike(hello, rank, guest));
-                if refusal.is_none() && found.is_some() {
-                    refusal = found;
-                    deadline = deadline.min(Instant::now() + REFUSAL);
-                }
+        // Who is there beyond the world size was started differently, and is to be told as well.
+        missing.extend(reception.ranks_beyond()?);
+        for rank in missing.clone() {
+            if !reception.has_come(rank)? {
                 continue;
             }
-            waiting.push(rank);
-            let Some(now) = read::<Hello>(store, &hello_key(rank))? else { continue };
-            if hello.as_ref().is_none_or(|before| before.nonce != now.nonce) {
-                let welcome = Welcome { nonce: now.nonce.clone(), epoch: epoch.clone() };
-                store.set(&welcome_key(rank), &encode(&welcome)).map_err(lost)?;
-                *hello = Some(now);
+            missing.remove(&rank);
+            let found = reception.hellos.get(&rank).and_then(|hello| unlike(hello, rank, guest));
+            if refusal.is_none() && found.is_some() {
+                refusal = found;
+                deadline = deadline.min(Instant::now() + REFUSAL);
             }
         }
-        missing = waiting;
+        // A rank beyond the world size may have been left in the store by an earlier start.
+        if !is_complete && missing.iter().all(|&rank| rank >= guest.world_size) {
+            is_complete = true;
+            deadline = deadline.min(Instant::now() + SHADOW);
+        }
         std::thread::sleep(if missing.is_empty() { Duration::ZERO } else { POLL });
     }
+    missing.retain(|&rank| rank < guest.world_size);
     let outcome = match refusal {
         Some(what) => Outcome::Refused(what),
         None if missing.is_empty() => {
-            let others = hellos.into_iter().flatten().map(|hello| hello.address);
+            let hellos = reception.hellos.range(..guest.world_size);
+            let others = hellos.map(|(_, hello)| hello.address);
             Outcome::Go(std::iter::once(guest.address).chain(others).collect())
         }
         None => Outcome::Refused(format!(
             "ranks {missing:?} of {} did not come within {} s",
             guest.world_size,
-            guest.timeout.as_secs_f64()
+            guest.timeout.as_secs_f64(),
+            missing = missing.iter().collect::<Vec<_>>(),
         )),
     };
+    // All who take part have entered themselves by now.
+    reception.ranks_beyond()?;
+    let doorkeeper = Doorkeeper::new(guest.world_size, &epoch, reception.listed);
     store.set(&format!("{epoch}/outcome"), &encode(&outcome)).map_err(lost)?;
-    Ok((epoch, outcome))
+    Ok((epoch, outcome, Some(doorkeeper)))
+}
+
+/// Rank 0, while the others come.
+struct Reception<'a> {
+    store: &'a Store,
+    guest: &'a Guest<'a>,
+    epoch: &'a str,
+    /// What each has said last, by rank.
+    hellos: BTreeMap<usize, Hello>,
+    /// Entries of the list that were read.
+    listed: i64,
+}
+
+impl Reception<'_> {
+    /// Ranks that have entered themselves since the last call and are not below the world size.
+    fn ranks_beyond(&mut self) -> Result<Vec<usize>, TrainError> {
+        let count = self.store.add(ARRIVALS, 0).map_err(lost)?;
+        let mut ranks = vec![];
+        while self.listed < count {
+            // The entry follows its number: it may not be there yet.
+            let Some(rank) = read::<usize>(self.store, &arrival_key(self.listed + 1))? else { break };
+            self.listed += 1;
+            ranks.extend((rank >= self.guest.world_size).then_some(rank));
+        }
+        Ok(ranks)
+    }
+
+    /// Answers a process; whether it has acknowledged the answer, so that it is no shadow of an earlier start.
+    fn has_come(&mut self, rank: usize) -> Result<bool, TrainError> {
+        let Reception { store, epoch, hellos, .. } = self;
+        if hellos.contains_key(&rank) && store.get(&format!("{epoch}/ack/{rank}")).map_err(lost)?.is_some() {
+            return Ok(true);
+        }
+        let Some(now) = read::<Hello>(store, &hello_key(rank))? else { return Ok(false) };
+        if hellos.get(&rank).is_none_or(|before| before.nonce != now.nonce) {
+            let welcome = Welcome { nonce: now.nonce.clone(), epoch: epoch.to_string() };
+            store.set(&welcome_key(rank), &encode(&welcome)).map_err(lost)?;
+            hellos.insert(rank, now);
+        }
+        Ok(false)
+    }
+}
+
+pub(super) fn other_size(rank: usize, there: usize, here: usize) -> String {
+    format!("rank {rank} was started differently: the world size is {there} there and {here} on rank 0")
 }
 
 /// How a process differs from rank 0 in what must be the same.
 fn unlike(hello: &Hello, rank: usize, guest: &Guest) -> Option<String> {
     if hello.world_size != guest.world_size {
-        let (there, here) = (hello.world_size, guest.world_size);
-        return Some(format!(
-            "rank {rank} was started differently: the world size is {there} there and {here} on rank 0"
-        ));
+        return Some(other_size(rank, hello.world_size, guest.world_size));
     }
     hello.facts.iter().zip(guest.facts).find_map(|(there, here)| there.difference(here, rank))
 }
@@ -209,6 +273,8 @@ fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> 
     let facts = guest.facts.to_vec();
     let hello = Hello { nonce: nonce.clone(), world_size: guest.world_size, address: guest.address, facts };
     store.set(&hello_key(rank), &encode(&hello)).map_err(lost)?;
+    let number = store.add(ARRIVALS, 1).map_err(lost)?;
+    store.set(&arrival_key(number), &encode(&rank)).map_err(lost)?;
     let is_mine = |welcome: &Welcome| welcome.nonce == nonce;
     let Some(welcome) = poll(deadline, || Ok(read::<Welcome>(store, &welcome_key(rank))?.filter(is_mine)))? else {
         return Err(TrainError::Processes {

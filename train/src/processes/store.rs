@@ -58,6 +58,12 @@ impl Store {
         self.ask(move |store| store.set(&key, value.as_bytes()))
     }
 
+    /// Adds to the number under a key, which begins at 0; the sum.
+    pub fn add(&self, key: &str, more: i64) -> Result<i64, StoreError> {
+        let key = key.to_owned();
+        self.ask(move |store| store.add(&key, more))
+    }
+
     /// The value of a key, if it has one by now.
     pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let key = key.to_owned();

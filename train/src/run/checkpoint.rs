@@ -1,8 +1,8 @@
 //! Checkpoints that appear whole or not at all.
 
-use super::SpikeWatch;
 use super::cleanup::{make_room, remove_checkpoint};
-use super::latest::point_latest_at;
+use super::links::{BEST, LATEST, checkpoint_name, point};
+use super::{Best, SpikeWatch};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct State {
     /// The losses that later ones are compared with.
     #[serde(default)]
     pub spikes: SpikeWatch,
+    /// The best value so far of the metric that `train.save_best` names. Its checkpoint stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
 }
 
 /// Which checkpoints stay when a new one is published.
@@ -83,7 +86,7 @@ pub(super) fn publish(
     keep: Keep,
     write: impl FnOnce(&Path) -> Result<(), TrainError>,
 ) -> Result<PathBuf, TrainError> {
-    let name = format!("step-{:08}", state.step);
+    let name = checkpoint_name(state.step);
     let (path, temporary) = (folder.join(&name), folder.join(format!(".{name}.tmp")));
     remove_checkpoint(&temporary)?;
     fs::create_dir(&temporary).map_err(TrainError::io("create", &temporary))?;
@@ -94,21 +97,26 @@ pub(super) fn publish(
     result?;
     make_room(&path)?;
     fs::rename(&temporary, &path).map_err(TrainError::io("publish", &path))?;
-    point_latest_at(folder, &name)?;
+    point(folder, LATEST, &name)?;
+    if state.best.as_ref().is_some_and(|best| best.step == state.step) {
+        point(folder, BEST, &name)?;
+    }
     sync_folder(folder)?;
-    remove_old(folder, state.step, keep)?;
+    remove_old(folder, state, keep)?;
     Ok(path)
 }
 
-/// Removes what `keep` does not name. Those of later steps do not count: a run that went on from before them will replace them,
+/// Removes what neither `keep` nor the state's best names. Those of later steps do not count: a run that went on from before them will replace them,
 /// since they are damaged.
-fn remove_old(folder: &Path, step: u64, keep: Keep) -> Result<(), TrainError> {
+fn remove_old(folder: &Path, state: &State, keep: Keep) -> Result<(), TrainError> {
     if keep.last == 0 {
         return Ok(());
     }
-    let stays = |path: &Path| keep.every > 0 && step_of(path).is_some_and(|step| step.is_multiple_of(keep.every));
+    let best = state.best.as_ref().map(|best| best.step);
+    let is_kept = |step: u64| Some(step) == best || (keep.every > 0 && step.is_multiple_of(keep.every));
+    let stays = |path: &Path| step_of(path).is_some_and(is_kept);
     let all = published(folder).map_err(TrainError::io("read", folder))?;
-    let so_far = all.iter().filter(|path| step_of(path).is_some_and(|found| found <= step));
+    let so_far = all.iter().filter(|path| step_of(path).is_some_and(|found| found <= state.step));
     let old = so_far.rev().skip(keep.last).filter(|path| !stays(path));
     old.into_iter().try_for_each(|path| remove_checkpoint(path))
 }
@@ -126,7 +134,6 @@ fn fill(
     sync_folder(temporary)
 }
 
-/// Writes a file that appears whole or not at all.
 /// Writes tensors to a safetensors file that appears whole.
 ///
 /// # Errors
@@ -149,7 +156,7 @@ fn sync_folder(folder: &Path) -> Result<(), TrainError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::latest::repair_latest;
+    use super::super::links::repair;
     use super::*;
     use tokengrid_model::Weights;
     use tokengrid_model::checkpoints::MODEL;
@@ -220,11 +227,11 @@ mod tests {
         let checkpoints = run.join("checkpoints");
         fs::create_dir(&checkpoints).unwrap();
         [100, 200].into_iter().for_each(|step| publish_one(&checkpoints, step));
-        point_latest_at(&checkpoints, "step-00000100").unwrap();
+        point(&checkpoints, LATEST, "step-00000100").unwrap();
         let newest = checkpoints.join("step-00000200");
         let found = (newest_checkpoint(run), newest_checkpoint(&checkpoints));
         assert_eq!(found, (Some(newest.clone()), Some(newest.clone())));
-        repair_latest(&checkpoints, &[MODEL]).unwrap();
+        repair(&checkpoints, &[MODEL]).unwrap();
         assert_eq!(step_at(&checkpoints.join("latest")), 200);
         // Damaged after it was published: the one before it.
         let model = newest.join("model.safetensors");
@@ -268,7 +275,7 @@ mod tests {
         };
         publish_one(folder.path(), 100);
         copy_links_followed(100);
-        repair_latest(folder.path(), &[MODEL]).unwrap();
+        repair(folder.path(), &[MODEL]).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("step-00000100"));
         copy_links_followed(100);
         fs::write(link.join("notes.txt"), "the user's own").unwrap();
@@ -314,6 +321,33 @@ mod tests {
         assert_eq!(steps, [300, 600, 800, 900]);
         (10..=12).for_each(|i| publish_with(folder.path(), i * 100, Keep { last: 0, every: 0 }));
         assert_eq!(published(folder.path()).unwrap().len(), 7, "0 keeps all");
+    }
+
+    #[test]
+    fn the_best_stays_whatever_comes_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let publish_best = |step: u64, best: u64| {
+            let best = Some(Best { metric: "val/loss".into(), value: 1.0, step: best });
+            let write = |dir: &Path| {
+                save_model(dir, step);
+                Ok(())
+            };
+            publish(folder.path(), &State { best, ..state(step) }, "", Keep { last: 2, every: 0 }, write).unwrap();
+        };
+        publish_best(100, 100);
+        [200, 300, 400, 500].into_iter().for_each(|step| publish_best(step, 100));
+        let steps = || published(folder.path()).unwrap().iter().filter_map(|path| step_of(path)).collect::<Vec<_>>();
+        assert_eq!((steps(), step_at(&folder.path().join("best"))), (vec![100, 400, 500], 100));
+        publish_best(600, 600);
+        publish_best(700, 600);
+        assert_eq!((steps(), step_at(&folder.path().join("best"))), (vec![600, 700], 600));
+        // Killed between a checkpoint and its links.
+        point(folder.path(), BEST, "step-00000700").unwrap();
+        repair(folder.path(), &[MODEL]).unwrap();
+        assert_eq!(step_at(&folder.path().join("best")), 600);
+        fs::remove_file(folder.path().join("best")).unwrap();
+        repair(folder.path(), &[MODEL]).unwrap();
+        assert_eq!(step_at(&folder.path().join("best")), 600);
     }
 
     #[test]

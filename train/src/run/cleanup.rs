@@ -1,7 +1,7 @@
 //! What in a run's folder is the program's own, and may be removed: by exact names, never a folder with all that is in it.
 
 use super::events::event_files;
-use super::latest::clear_folder;
+use super::links::{BEST, LATEST, clear_folder};
 use super::lock::LOCK;
 use crate::TrainError;
 use std::fs;
@@ -19,13 +19,13 @@ pub(super) fn remove_run(folder: &Path) -> Result<(), TrainError> {
     let checkpoints = folder.join("checkpoints");
     remove_unfinished(folder)?;
     // While the checkpoints are there that it may be a copy of.
-    clear_folder(&checkpoints.join("latest"))?;
+    let links = [LATEST, BEST].map(|link| checkpoints.join(link));
+    links.iter().try_for_each(|link| clear_folder(link))?;
     for path in entries(&checkpoints)?.iter().filter(|path| step_of(path).is_some()) {
         remove_checkpoint(path)?;
     }
-    if fs::symlink_metadata(checkpoints.join("latest")).is_ok_and(|link| link.is_symlink()) {
-        remove_file(&checkpoints.join("latest"))?;
-    }
+    let is_link = |path: &&PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    links.iter().filter(is_link).try_for_each(|link| remove_file(link))?;
     let samples = folder.join("samples");
     let is_picture = |path: &&PathBuf| is_named(path, "step-", ".png");
     entries(&samples)?.iter().filter(is_picture).try_for_each(|path| remove_file(path))?;
@@ -44,7 +44,7 @@ pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
     entries(&folder.join("samples"))?.iter().filter(is_temporary).try_for_each(|path| remove_file(path))?;
     for path in entries(&folder.join("checkpoints"))? {
         match path.file_name().and_then(|name| name.to_str()) {
-            Some(".latest.tmp") => remove_file(&path)?,
+            Some(".latest.tmp" | ".best.tmp") => remove_file(&path)?,
             Some(name) if unfinished_step(name) => remove_checkpoint(&path)?,
             // The rest of one whose removal was cut short.
             Some(_) if step_of(&path).is_some() && !path.join("state.json").exists() => remove_checkpoint(&path)?,

@@ -1,6 +1,7 @@
 //! What a run reports while it goes: `metrics.jsonl`, one JSON object a logged step, the same numbers for TensorBoard, and
 //! pictures.
 
+use super::Loggers;
 use super::events::Events;
 use crate::TrainError;
 use serde_json::{Map, Value};
@@ -15,13 +16,13 @@ pub struct Metrics {
     folder: PathBuf,
     path: PathBuf,
     file: File,
-    events: Events,
+    events: Option<Events>,
 }
 
 impl Metrics {
     /// Opens those in `folder` for appending; lines of steps beyond `step` (a run that was killed after its last
     /// checkpoint) are dropped.
-    pub(super) fn open(folder: &Path, step: u64) -> Result<Metrics, TrainError> {
+    pub(super) fn open(folder: &Path, step: u64, loggers: &Loggers) -> Result<Metrics, TrainError> {
         let path = folder.join("metrics.jsonl");
         if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
@@ -30,7 +31,8 @@ impl Metrics {
             super::checkpoint::write_atomically(&path, text.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(TrainError::io("open", &path))?;
-        Ok(Metrics { folder: folder.into(), path, file, events: Events::open(folder, step)? })
+        let events = loggers.tensorboard().then(|| Events::open(folder, step)).transpose()?;
+        Ok(Metrics { folder: folder.into(), path, file, events })
     }
 
     /// Appends one line, and one event. What is no number (NaN, infinite) is `null` in the line.
@@ -42,7 +44,7 @@ impl Metrics {
         row.extend(values.iter().map(|(name, value)| (name.to_string(), Value::from(*value))));
         let line = format!("{}\n", Value::Object(row));
         self.file.write_all(line.as_bytes()).map_err(TrainError::io("write", &self.path))?;
-        self.events.scalars(step, values)
+        self.events.as_mut().map_or(Ok(()), |events| events.scalars(step, values))
     }
 
     /// Writes a picture of a step to `samples/step-%08d.png` and, as `tag`, to the events. Its path.
@@ -54,7 +56,7 @@ impl Metrics {
         std::fs::create_dir_all(&samples).map_err(TrainError::io("create", &samples))?;
         let (path, png) = (samples.join(format!("step-{step:08}.png")), picture.to_png());
         super::checkpoint::write_atomically(&path, &png)?;
-        self.events.picture(step, tag, picture, &png)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.picture(step, tag, picture, &png))?;
         Ok(path)
     }
 }
@@ -78,15 +80,19 @@ pub fn read_metrics(path: &Path) -> Result<Vec<Map<String, Value>>, TrainError> 
 mod tests {
     use super::*;
 
+    fn open(folder: &Path, step: u64) -> Result<Metrics, TrainError> {
+        Metrics::open(folder, step, &Loggers::default())
+    }
+
     #[test]
     fn resuming_drops_later_and_broken_lines() {
         let folder = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        let mut metrics = open(folder.path(), 0).unwrap();
         for step in 1..=5 {
             metrics.log(step, &[("train/loss", step as f64 / 2.0)]).unwrap();
         }
         metrics.file.write_all(b"{\"step\": 6, \"trai").unwrap();
-        Metrics::open(folder.path(), 3).unwrap().log(4, &[("train/loss", 9.0)]).unwrap();
+        open(folder.path(), 3).unwrap().log(4, &[("train/loss", 9.0)]).unwrap();
         let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
         assert_eq!(rows.len(), 4);
         assert_eq!(rows[3]["train/loss"], 9.0);
@@ -95,20 +101,20 @@ mod tests {
     #[test]
     fn resuming_keeps_earlier_lines_to_the_letter() {
         let folder = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        let mut metrics = open(folder.path(), 0).unwrap();
         for step in 1..=200u32 {
             metrics.log(step.into(), &[("train/loss", f64::from(step).ln() / 3.0)]).unwrap();
         }
         let read = || std::fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         let before = read();
-        Metrics::open(folder.path(), 200).unwrap();
+        open(folder.path(), 200).unwrap();
         assert_eq!(read(), before);
     }
 
     #[test]
     fn what_is_no_number_is_a_null_of_its_line() {
         let folder = tempfile::tempdir().unwrap();
-        Metrics::open(folder.path(), 0).unwrap().log(1, &[("train/loss", f64::NAN), ("lr", 0.5)]).unwrap();
+        open(folder.path(), 0).unwrap().log(1, &[("train/loss", f64::NAN), ("lr", 0.5)]).unwrap();
         let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();
         assert!(rows[0]["train/loss"].is_null() && rows[0]["lr"] == 0.5, "{rows:?}");
     }
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn pictures_lie_in_samples_by_step() {
         let folder = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(folder.path(), 0).unwrap();
+        let mut metrics = open(folder.path(), 0).unwrap();
         let picture = Picture::new(2, 1, vec![9; 6]);
         let path = metrics.picture(70, "samples", &picture).unwrap();
         assert_eq!(path, folder.path().join("samples/step-00000070.png"));

@@ -8,21 +8,26 @@
 //!   samples/step-00000400.png      what the model makes
 //!   checkpoints/step-00000400/     published by rename: tensors, optimizer, state.json, config.toml
 //!   checkpoints/latest             symbolic link to the newest
+//!   checkpoints/best               symbolic link to the best, if a metric is named that tells
 //! ```
 
+mod best;
 mod checkpoint;
 mod cleanup;
 mod events;
-mod latest;
+mod links;
 mod lock;
+mod logger;
 mod metrics;
 mod shared;
 mod spikes;
 
 use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
+pub use best::{Best, Criterion};
 pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
+pub use logger::Loggers;
 pub use metrics::{Metrics, read_metrics};
 pub(crate) use shared::{open_folder, share_state};
 pub use spikes::SpikeWatch;
@@ -72,7 +77,7 @@ impl RunFolder {
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
         let needed = config.resumes_from();
-        latest::repair_latest(&checkpoints, &needed)?;
+        links::repair(&checkpoints, &needed)?;
         Ok(RunFolder { path: path.into(), config_toml, before, needed, _lock: Some(lock) })
     }
 
@@ -117,12 +122,12 @@ impl RunFolder {
         checkpoint::publish(&self.path.join("checkpoints"), state, &self.config_toml, keep, write)
     }
 
-    /// Metrics and events, cut back to the steps up to `step`.
+    /// Metrics and, if they are among `loggers`, events, cut back to the steps up to `step`.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn metrics(&self, step: u64) -> Result<Metrics, TrainError> {
-        Metrics::open(&self.path, step)
+    pub fn metrics(&self, step: u64, loggers: &Loggers) -> Result<Metrics, TrainError> {
+        Metrics::open(&self.path, step, loggers)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::TrainError;
 use crate::run::save_safetensors;
 use std::path::Path;
 use tch::{Kind, Tensor};
-use tokengrid_model::checkpoints::MODEL;
+use tokengrid_model::checkpoints::{EMA, MODEL};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::weights::pt_metadata;
 use tokengrid_model::{ModelError, Params, Variant, Weights};
@@ -119,7 +119,7 @@ impl Learner {
         write(&folder.join(MODEL), &model)?;
         write(&folder.join(LEARNER), &state)?;
         let ema = self.generator.ema.params(&self.generator.optimizer);
-        save_safetensors(&folder.join("ema.safetensors"), ema.iter(), pt_metadata())?;
+        save_safetensors(&folder.join(EMA), ema.iter(), pt_metadata())?;
         self.generator.optimizer.save(&folder.join(OPTIMIZER))
     }
 

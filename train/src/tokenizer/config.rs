@@ -4,6 +4,7 @@ use super::adversarial::DiscLoss;
 use super::checkpoint::{DISCRIMINATOR_OPTIMIZER, LEARNER, OPTIMIZER};
 use super::discriminator::PatchGan;
 use crate::config::{Config, Reference, TOKENIZER, check_betas, section};
+use crate::run::{Criterion, Loggers};
 use serde::{Deserialize, Serialize};
 use tokengrid_model::checkpoints::MODEL;
 use tokengrid_model::perceptual::Backbone;
@@ -90,6 +91,8 @@ section! {
         flip: bool = false,
         /// Seed of initial weights and crops.
         seed: i64 = 42,
+        /// What metrics are written to beside metrics.jsonl: `tensorboard`, or nothing, `jsonl`; a name or a list.
+        logger: Loggers = Loggers::default(),
         /// Steps between lines of metrics.jsonl.
         log_every: u64 = 10,
         /// Steps between checkpoints.
@@ -98,6 +101,9 @@ section! {
         keep_last: usize = 2,
         /// Checkpoints at multiples of so many steps stay as well; 0: none.
         keep_every: u64 = 0,
+        /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/psnr`, `val/reconstruct_loss`,
+        /// `val/perceptual_loss` or `val/codebook_utilization`.
+        save_best: Option<String> = None,
         /// Steps between validations on `data.val`; 0: one at the end of every epoch.
         val_every: u64 = 0,
         /// Seconds that a process waits for the others, at the start and in each exchange.
@@ -252,11 +258,27 @@ impl LossSection {
     }
 }
 
+/// What `train.save_best` may name.
+const CRITERIA: [Criterion; 4] = [
+    Criterion { metric: "val/psnr", largest: true },
+    Criterion { metric: "val/reconstruct_loss", largest: false },
+    Criterion { metric: "val/perceptual_loss", largest: false },
+    Criterion { metric: "val/codebook_utilization", largest: true },
+];
+
 /// The largest batch and crop, far beyond what any device holds.
 const BATCH_MAX: usize = 1 << 16;
 const SIDE_MAX: u32 = 1 << 13;
 
 impl TokenizerTrainSection {
+    /// What `save_best` names.
+    ///
+    /// # Errors
+    /// No metric that checkpoints are compared by.
+    pub(super) fn criterion(&self) -> Result<Option<Criterion>, String> {
+        self.save_best.as_ref().map(|name| Criterion::of(name, &CRITERIA)).transpose()
+    }
+
     /// A lower bound of the memory that a step takes: two activations of the finest level, in half precision, kept
     /// for the backward pass of every residual block there, in encoder and decoder.
     pub fn activation_bytes_min(&self, model: &ModelSection) -> u64 {
@@ -288,6 +310,8 @@ impl TokenizerTrainSection {
         if !(self.timeout_secs >= 1.0 && self.timeout_secs <= 1e6) {
             return Err(("train.timeout_secs", format!("{} is out of range: 1 to 1000000", self.timeout_secs)));
         }
+        self.logger.validate()?;
+        self.criterion().map_err(|what| ("train.save_best", what))?;
         let [low, high] = self.scale;
         if !(low >= 1.0 && high >= low && high <= 16.0) {
             return Err(("train.scale", format!("[{low}, {high}] is no range within 1 to 16")));

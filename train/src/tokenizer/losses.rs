@@ -110,14 +110,17 @@ pub fn commit_loss(h: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use tokengrid_model::Weights;
-    use tokengrid_test_support::golden;
+    use tokengrid_test_support::{golden, stream};
 
     #[test]
     fn values_and_gradients_of_the_reference() {
         let data = Weights::open(&golden("lfq_losses.safetensors")).unwrap();
         for (z, grad_tolerance) in [(10, 1e-5), (14, 1e-4), (18, 1e-3)] {
             let get = |name: &str| data.tensor(&format!("{z}.{name}")).unwrap();
-            let h = get("h").set_requires_grad(true);
+            let shape = get("grad_h").size();
+            let (name, count) = (format!("v1:lfq:{z}"), shape.iter().product::<i64>() as usize);
+            let h: Vec<f32> = stream(&name, count).map(|value| 0.05 * value as f32).collect();
+            let h = Tensor::from_slice(&h).view(shape.as_slice()).set_requires_grad(true);
             let (entropy, commit) = (entropy_loss(&h), commit_loss(&h));
             let near = |value: &Tensor, name: &str| {
                 let (value, want) = (value.double_value(&[]), get(name).double_value(&[]));

@@ -9,7 +9,7 @@ use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstruc
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::processes::{Fact, OneProcess, Processes};
-use crate::run::{Keep, Metrics, RunFolder, State, open_folder, share_state};
+use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, share_state};
 use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub struct TokenizerTrainer {
 }
 
 /// Keys that may change when a run continues.
-const FREE: [&str; 14] = [
+const FREE: [&str; 16] = [
     "loss.perceptual",
     "train.epochs",
     "train.max_steps",
@@ -73,6 +73,8 @@ const FREE: [&str; 14] = [
     "train.checkpoint_every",
     "train.keep_last",
     "train.keep_every",
+    "train.save_best",
+    "train.logger",
     "train.val_every",
     "train.init_from",
     "train.init_variant",
@@ -122,6 +124,10 @@ impl TokenizerTrainer {
         let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
+        if let Some(name) = config.train.save_best.as_ref().filter(|_| val.is_none()) {
+            let what = format!("{name} needs images to validate on: give --val SOURCE");
+            return Err(TrainError::Config { place: "train.save_best".into(), what });
+        }
         check_apart(out, photos.source())?;
         val.iter().try_for_each(|val| check_apart(out, val.source()))?;
         let (kind, scale) = compute(runtime);
@@ -178,7 +184,8 @@ impl TokenizerTrainer {
     ) -> Result<TokenizerSummary, TrainError> {
         let mut crops = Crops::start(self.photos.clone(), self.crops(), self.state.position);
         let is_first = self.processes.is_first();
-        let mut metrics = is_first.then(|| self.folder.metrics(self.state.step)).transpose()?;
+        let mut metrics =
+            is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
         let mut since = Since { time: Instant::now(), step: self.state.step };
         while self.state.step < self.schedule.steps {
             let (lr, epoch) = (self.lr(), self.epoch() as u64);
@@ -189,16 +196,18 @@ impl TokenizerTrainer {
                 true => losses.shared_values(&*self.processes)?,
                 false => vec![],
             };
+            let mut best = None;
             if due.log {
                 let rate = since.rate(self.state.step, self.samples_per_step(), crops.take_waited());
                 let val = if due.validate { self.validate(metrics.as_mut())? } else { vec![] };
+                best = self.new_best(&val);
                 observe(&self.report(values.clone(), lr, rate, val, metrics.as_mut())?);
                 // Neither validations nor checkpoints count as time of training.
                 since = Since { time: Instant::now(), step: self.state.step };
             }
-            if due.checkpoint {
+            if due.checkpoint || best.is_some() {
                 let pause = Instant::now();
-                self.checkpoint(&values, &batch, metrics.as_mut())?;
+                self.checkpoint(&values, &batch, best, metrics.as_mut())?;
                 since.time += pause.elapsed();
             }
             if due.stop {
@@ -341,6 +350,7 @@ impl TokenizerTrainer {
         &mut self,
         values: &[(&'static str, f64)],
         batch: &[u8],
+        best: Option<Best>,
         metrics: Option<&mut Metrics>,
     ) -> Result<(), TrainError> {
         self.check_finite(values)?;
@@ -352,6 +362,7 @@ impl TokenizerTrainer {
         if self.overdue {
             return Err(self.divergence(values)?);
         }
+        self.state.best = best.or(self.state.best.take());
         let Some(metrics) = metrics else { return Ok(()) };
         // Losses are of the weights before the step.
         if !self.learner.is_finite() {
@@ -367,6 +378,13 @@ impl TokenizerTrainer {
         let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
         self.folder.publish(&self.state, keep, |path| self.learner.save(path))?;
         Ok(())
+    }
+
+    /// The best so far, if the step that had these validation metrics is it. The same in all processes.
+    fn new_best(&self, val: &[(&'static str, f64)]) -> Option<Best> {
+        let criterion = self.config.train.criterion().ok()??;
+        let (_, value) = val.iter().find(|(name, _)| *name == criterion.metric)?;
+        criterion.surpassed(self.state.best.as_ref(), *value, self.state.step)
     }
 
     /// An error when a loss of either network is not finite, unless a smaller loss scale may still mend it.

@@ -1,4 +1,4 @@
-//! The link `latest` beside a run's checkpoints.
+//! The links `latest` and `best` beside a run's checkpoints.
 
 use super::cleanup::{entries, make_room, move_aside, remove_file};
 use crate::TrainError;
@@ -7,19 +7,41 @@ use std::io::{self, Read};
 use std::path::Path;
 use tokengrid_model::checkpoints::Search;
 
-/// Points `latest` at the newest checkpoint whose files `needed` are whole, and says which ones are not.
-pub(super) fn repair_latest(folder: &Path, needed: &[&str]) -> Result<(), TrainError> {
-    let search = Search::newest(folder, needed).map_err(TrainError::io("read", folder))?;
-    search.tell();
-    let Some(name) = search.found.as_ref().and_then(|path| path.file_name()) else { return Ok(()) };
-    if fs::read_link(folder.join("latest")).is_ok_and(|link| link == Path::new(name)) {
-        return Ok(());
-    }
-    point_latest_at(folder, &name.to_string_lossy())
+/// The newest checkpoint, ...
+pub(super) const LATEST: &str = "latest";
+
+/// ... and the one with the best value of the metric that `train.save_best` names.
+pub(super) const BEST: &str = "best";
+
+/// The name of a checkpoint's folder.
+pub(super) fn checkpoint_name(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
-pub(super) fn point_latest_at(folder: &Path, name: &str) -> Result<(), TrainError> {
-    let (link, temporary) = (folder.join("latest"), folder.join(".latest.tmp"));
+/// Points `latest` at the newest checkpoint whose files `needed` are whole, and says which ones are not; and `best` at the one
+/// that the newest says. A run may have been killed between a checkpoint and its links.
+pub(super) fn repair(folder: &Path, needed: &[&str]) -> Result<(), TrainError> {
+    let search = Search::newest(folder, needed).map_err(TrainError::io("read", folder))?;
+    search.tell();
+    let Some(newest) = &search.found else { return Ok(()) };
+    mend(folder, LATEST, &newest.file_name().unwrap_or_default().to_string_lossy())?;
+    let best = state_of(newest)["best"]["step"].as_u64().map(checkpoint_name);
+    match best.filter(|best| folder.join(best).is_dir()) {
+        Some(best) => mend(folder, BEST, &best),
+        None => Ok(()),
+    }
+}
+
+fn mend(folder: &Path, link: &str, name: &str) -> Result<(), TrainError> {
+    if fs::read_link(folder.join(link)).is_ok_and(|found| found == Path::new(name)) {
+        return Ok(());
+    }
+    point(folder, link, name)
+}
+
+/// Points a link at a checkpoint, whatever it pointed at.
+pub(super) fn point(folder: &Path, link: &str, name: &str) -> Result<(), TrainError> {
+    let (link, temporary) = (folder.join(link), folder.join(format!(".{link}.tmp")));
     clear_folder(&link)?;
     remove_file(&temporary)?;
     std::os::unix::fs::symlink(name, &temporary).map_err(TrainError::io("create", &temporary))?;
@@ -42,13 +64,17 @@ pub(super) fn clear_folder(link: &Path) -> Result<(), TrainError> {
 
 /// Whether all files in the folder are those of the checkpoint beside it that has its step.
 fn is_second_copy(folder: &Path) -> bool {
-    let text = fs::read(folder.join("state.json")).unwrap_or_default();
-    let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-    let Some(step) = state.get("step").and_then(serde_json::Value::as_u64) else { return false };
-    let first = folder.with_file_name(format!("step-{step:08}"));
+    let Some(step) = state_of(folder)["step"].as_u64() else { return false };
+    let first = folder.with_file_name(checkpoint_name(step));
     let has_it =
         |file: &Path| file.file_name().is_some_and(|name| same_bytes(file, &first.join(name)).unwrap_or(false));
     entries(folder).is_ok_and(|files| files.iter().all(|file| has_it(file)))
+}
+
+/// What a checkpoint's `state.json` says, or `null`.
+fn state_of(checkpoint: &Path) -> serde_json::Value {
+    let text = fs::read(checkpoint.join("state.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 fn same_bytes(a: &Path, b: &Path) -> io::Result<bool> {

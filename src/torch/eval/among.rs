@@ -1,0 +1,62 @@
+//! An evaluation that several processes share.
+
+use crate::args::{AmongArgs, Global};
+use crate::ranks::ranks;
+use crate::torch::processes::{join, speaker};
+use tch::{Kind, Tensor};
+use tokengrid_eval::{EvalError, Peers};
+use tokengrid_train::TrainError;
+use tokengrid_train::processes::{Fact, Processes};
+
+/// Seconds that a process waits for the others: one may have a share that takes longer.
+const TIMEOUT_SECS: f64 = 600.0;
+
+/// The processes of an evaluation; `facts` must be the same in all of them.
+pub fn join_all(
+    args: &AmongArgs,
+    facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
+) -> anyhow::Result<Box<dyn Processes>> {
+    join(ranks(args.rank, args.world_size)?, facts, TIMEOUT_SECS)
+}
+
+/// The processes of an evaluation, as `eval` knows them.
+pub struct Among(pub Box<dyn Processes>);
+
+impl Among {
+    /// Meets the others.
+    pub fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
+        join_all(args, facts).map(Among)
+    }
+
+    /// What this process says: rank 0 speaks for all.
+    pub fn speaker(&self, global: &Global) -> Global {
+        speaker(global, self.0.is_first())
+    }
+
+    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
+        let lengths = self.0.all_gather(&Tensor::from_slice(&[own.len() as i64]))?;
+        let lengths: Vec<i64> = Vec::try_from(&lengths.view([-1]))?;
+        let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let mut padded = own.to_vec();
+        // All bring tensors of one shape.
+        padded.resize(longest.max(1), 0);
+        let gathered = self.0.all_gather(&Tensor::from_slice(&padded))?.to_kind(Kind::Uint8);
+        let bytes: Vec<u8> = Vec::try_from(&gathered.view([-1]))?;
+        let parts = bytes.chunks_exact(padded.len()).zip(lengths);
+        Ok(parts.map(|(part, length)| part[..length as usize].to_vec()).collect())
+    }
+}
+
+impl Peers for Among {
+    fn rank(&self) -> usize {
+        self.0.rank()
+    }
+
+    fn world_size(&self) -> usize {
+        self.0.world_size()
+    }
+
+    fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, EvalError> {
+        self.gather(own).map_err(|error| EvalError::Peers(error.into()))
+    }
+}

@@ -1,0 +1,108 @@
+//! The FID of what a training run samples from itself while it goes.
+//!
+//! Sample i is of class i mod the number of classes, always with the same random numbers. The processes share the batches of
+//! samples, and add up what the features of each are described by: count, mean and scatter.
+
+use super::training_samples::tokenizer;
+use crate::args::TokenizerArgs;
+use crate::exit::CheckFailed;
+use crate::signals;
+use std::path::Path;
+use tokengrid_eval::collect::{Collected, Reader, Wanted as Figures};
+use tokengrid_eval::inception::POOL3;
+use tokengrid_eval::statistics::Saved;
+use tokengrid_eval::{Gaussian, Inception, Protocol, frechet_distance};
+use tokengrid_model::ar::ArModel;
+use tokengrid_model::tokenizer::{decode, tokens_tensor};
+use tokengrid_model::{Precision, Runtime, Tokenizer};
+use tokengrid_sample::arrays::Npz;
+use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::{Sampler, SamplerConfig};
+use tokengrid_train::ar::{ArConfig, FidFn, HookError};
+use tokengrid_train::processes::Processes;
+
+/// Samples of a batch.
+pub const BATCH: usize = 16;
+
+/// What stays the same over the run.
+struct FidJob {
+    tokenizer: Tokenizer,
+    inception: Inception,
+    reference: Gaussian,
+    settings: SamplerConfig,
+    num_samples: usize,
+    runtime: Runtime,
+}
+
+/// What [`tokengrid_train::ar::Trainer::fid_with`] takes.
+///
+/// # Errors
+/// Weights or statistics that are not there or of another network; another tokenizer than that of the cache, whose fingerprint is
+/// `trained_on`.
+pub fn fid(
+    args: &TokenizerArgs,
+    inception: &Path,
+    config: &ArConfig,
+    trained_on: &str,
+    runtime: &Runtime,
+) -> anyhow::Result<FidFn> {
+    let runtime = Runtime { precision: Precision::Fp32, ..*runtime };
+    let train = &config.train;
+    let inception = Inception::open(inception, runtime.device)?;
+    let reference = reference(Path::new(train.fid_reference.as_deref().unwrap_or_default()))?;
+    let (cfg_scale, seed) = (train.fid_cfg_scale, train.seed as u64);
+    let job = FidJob {
+        tokenizer: tokenizer(args, trained_on, &runtime)?,
+        inception,
+        reference,
+        settings: SamplerConfig { cfg_scale, seed, ..SamplerConfig::default() },
+        num_samples: train.fid_samples,
+        runtime,
+    };
+    Ok(Box::new(move |model, processes| job.compute(model, processes)))
+}
+
+/// Statistics of pool3 features from a file.
+fn reference(path: &Path) -> anyhow::Result<Gaussian> {
+    let saved = Saved::read(&mut Npz::open(path)?)?;
+    let refuse = |what: String| CheckFailed(format!("train.fid_reference, {}: {what}", path.display()));
+    let Saved { pool3, .. } = saved.ok_or_else(|| refuse("no statistics, `mu` and `sigma`, in it".into()))?;
+    if pool3.dims() != POOL3 {
+        let what = format!("statistics of {} values; expected {}, those of Inception", pool3.dims(), POOL3);
+        return Err(refuse(what).into());
+    }
+    Ok(pool3)
+}
+
+impl FidJob {
+    fn compute(&self, model: &ArModel, processes: &dyn Processes) -> Result<Option<f64>, HookError> {
+        let wanted: Vec<Wanted> = (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
+        let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime.device)?;
+        let figures = Figures::default();
+        let reader = Reader { inception: &self.inception, protocol: Protocol::PytorchFid, wanted: figures };
+        let mut collected = Collected::new(figures);
+        let batches: Vec<&[Wanted]> = wanted.chunks(BATCH).collect();
+        for round in batches.chunks(processes.world_size()) {
+            // All of them stop in the same round: each waits for the sums of all.
+            if processes.any(signals::cancelled())? {
+                return Ok(None);
+            }
+            let Some(batch) = round.get(processes.rank()) else { continue };
+            let tokens = sampler.sample(batch)?;
+            let tokens_bhw = tokens_tensor(&tokens, model.config.side(), self.runtime.device);
+            let pictures = decode(&self.tokenizer, &tokens_bhw);
+            reader.read(&pictures.iter().collect::<Vec<_>>())?.into_iter().for_each(|row| collected.add(row));
+        }
+        let mut moments = collected.pool3;
+        if processes.world_size() > 1 {
+            moments.share(|tensor| processes.sum(tensor))?;
+        }
+        Ok(Some(frechet_distance(&moments.finish()?, &self.reference)?))
+    }
+}
+
+/// Sample `i` of all.
+fn wanted(i: u64, class_num: i64) -> Wanted {
+    let classes = class_num.max(1) as u64;
+    Wanted { class: (i % classes) as i64, index: i / classes }
+}
