@@ -22,9 +22,9 @@ pub fn uncertain_of(h_bzhw: &Tensor) -> Tensor {
 /// Bool `[B, z, H, W]` to int32 `[B, H, W]`, channel 0 being the least significant bit.
 fn bits_to_int(bits_bzhw: &Tensor) -> Tensor {
     let bits = bits_bzhw.size()[1];
-    let weight = Tensor::from_slice(&(0..bits).map(|k| 1i32 << k).collect::<Vec<_>>())
-        .to_device(bits_bzhw.device())
-        .view([1, bits, 1, 1]);
+    // Made where it is needed: an upload would wait for the device.
+    let place = Tensor::arange(bits, (Kind::Int, bits_bzhw.device()));
+    let weight = place.ones_like().bitwise_left_shift(&place).view([1, bits, 1, 1]);
     (bits_bzhw.to_kind(Kind::Int) * weight).sum_dim_intlist([1i64].as_slice(), false, Kind::Int)
 }
 

@@ -123,10 +123,13 @@ mod tests {
     use crate::draw::RowDraw;
     use crate::guidance::Schedule;
     use crate::sampler::{Sampler, Wanted};
-    use tokengrid_model::Weights;
     use tokengrid_model::ar::{ArModel, ArWeights, Known};
     use tokengrid_model::rng::CounterRng;
+    use tokengrid_model::{Route, Runtime, Weights};
     use tokengrid_test_support::golden;
+
+    /// A GPU's way, on tensors of the CPU.
+    const ON_DEVICE: Runtime = Runtime { route: Route::DEVICE, ..Runtime::EXACT };
 
     #[test]
     fn golden_cases_equal_to_the_bit() {
@@ -147,8 +150,8 @@ mod tests {
         let wanted: Vec<Wanted> = (0..3).map(|i| Wanted { class: i, index: 5 }).collect();
         for cfg_scale in [[1.0, 1.0], [0.0, 0.0], [1.5, 0.0]] {
             let config = SamplerConfig { cfg_scale, cfg_schedule: Schedule::Linear, ..SamplerConfig::default() };
-            let on_host = Sampler::new(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted).unwrap();
-            let on_device = Sampler::on_device(&model, config, Device::Cpu).unwrap().sample(&wanted).unwrap();
+            let on_host = Sampler::new(&model, config.clone(), Runtime::EXACT).unwrap().sample(&wanted).unwrap();
+            let on_device = Sampler::new(&model, config, ON_DEVICE).unwrap().sample(&wanted).unwrap();
             assert_eq!(on_host, on_device, "{cfg_scale:?}");
         }
     }
@@ -163,8 +166,8 @@ mod tests {
         let wanted = [Wanted { class: 0, index: 0 }, Wanted { class: 1, index: 0 }];
         for temperature in [[1.0, 1.0], [0.0, 0.0]] {
             let config = SamplerConfig { temperature, ..SamplerConfig::default() };
-            let on_device = Sampler::on_device(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted);
-            let on_host = Sampler::new(&model, config, Device::Cpu).unwrap().sample(&wanted);
+            let on_device = Sampler::new(&model, config.clone(), ON_DEVICE).unwrap().sample(&wanted);
+            let on_host = Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&wanted);
             for result in [on_device, on_host] {
                 assert!(matches!(result, Err(SampleError::NotLogits { position: 0 })), "{result:?}");
             }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
+use tokengrid_model::{Runtime, guard::guarded, transfer::upload};
 
 /// How to sample; two values where low and high bits may differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,26 +111,20 @@ enum Source<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler over `model`, whose parameters lie on `device`.
+    /// A sampler over `model`, whose parameters lie on the runtime's device.
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn new(model: &'a ArModel, config: SamplerConfig, device: Device) -> Result<Sampler<'a>, SampleError> {
-        match (device, model.host_decoder()) {
-            (Device::Cpu, Some(decoder)) => Sampler::over(Box::new(decoder), config),
-            (Device::Cpu, None) => Sampler::over(Box::new(TorchDecoder::new(model, device)), config),
-            _ => Sampler::on_device(model, config, device),
+    pub fn new(model: &'a ArModel, config: SamplerConfig, runtime: Runtime) -> Result<Sampler<'a>, SampleError> {
+        if runtime.route.runs_ahead {
+            config.validate(model.config.vocab())?;
+            let source = Source::Device(TorchDecoder::new(model, runtime), runtime.device);
+            return Ok(Sampler { config, source });
         }
-    }
-
-    /// A sampler that draws where the model is.
-    pub(crate) fn on_device(
-        model: &'a ArModel,
-        config: SamplerConfig,
-        device: Device,
-    ) -> Result<Sampler<'a>, SampleError> {
-        config.validate(model.config.vocab())?;
-        Ok(Sampler { config, source: Source::Device(TorchDecoder::new(model, device), device) })
+        match model.host_decoder().filter(|_| runtime.route.own_kernels) {
+            Some(decoder) => Sampler::over(Box::new(decoder), config),
+            None => Sampler::over(Box::new(TorchDecoder::new(model, runtime)), config),
+        }
     }
 
     /// A sampler that draws on the host from the logits of `decoder`.
@@ -181,15 +176,17 @@ impl<'a> Sampler<'a> {
         let class_c = halves.classes(&class_b, class_num);
         let uniform_bnp = uniform(self.config.seed, wanted, n);
         match &mut self.source {
-            Source::Host(decoder) => {
+            Source::Host(decoder) => guarded(|| {
                 decoder.start(&class_c)?;
                 host::sample(decoder.as_mut(), &self.config, halves, &uniform_bnp, facts_bn)
-            }
+            })?,
             Source::Device(decoder, device) => {
                 assert!(facts_bn.is_none(), "facts are taken on the host");
-                decoder.start(&class_c)?;
-                let uniform_bnp = Tensor::from_slice(&uniform_bnp).view([-1, n, 2]).to_device(*device);
-                device::sample(decoder, &self.config, halves, &uniform_bnp)
+                guarded(|| {
+                    decoder.start(&class_c)?;
+                    let uniform_bnp = upload(&Tensor::from_slice(&uniform_bnp).view([-1, n, 2]), *device);
+                    device::sample(decoder, &self.config, halves, &uniform_bnp)
+                })?
             }
         }
     }

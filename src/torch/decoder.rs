@@ -57,6 +57,6 @@ impl TokenDecoder {
     pub fn picture(&self, tokens: &[u32]) -> Picture {
         let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let tokens_bhw = Tensor::from_slice(&tokens).view([1, self.height, self.width]).to_kind(Kind::Int64);
-        decode(&self.tokenizer, &tokens_bhw.to_device(self.runtime.device)).remove(0)
+        decode(&self.tokenizer, &tokens_bhw.to_device(self.runtime.device), self.runtime).remove(0)
     }
 }

@@ -81,6 +81,11 @@ pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global:
     cache::picture::print(cache, tokens, &weights, &args.device, global)
 }
 
+/// Whether a panic with this text becomes an error of its own: of libtorch, where that is expected.
+pub fn is_expected_panic(text: &str) -> bool {
+    tokengrid_model::guard::is_expected(text)
+}
+
 /// Whether an error says that the user stopped the work.
 pub fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))

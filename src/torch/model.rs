@@ -4,10 +4,11 @@ use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
 use crate::torch::processes;
 use std::path::Path;
+use std::sync::Mutex;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
 use tokengrid_model::ar::{ArModel, ArWeights, Description, Known};
 use tokengrid_model::checkpoints::EMA;
-use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, Weights, tiny};
+use tokengrid_model::{Architecture, Params, Precision, Route, Runtime, Tokenizer, Variant, Weights, tiny};
 use tokengrid_tokenize::job::fingerprint;
 
 /// Device and precision as typed.
@@ -41,16 +42,16 @@ pub fn tokenizer_and_params(
         details: Default::default(),
     };
     let on_device = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
-    Ok((Tokenizer::from_params(architecture, &on_device).for_inference(), info, params))
+    let tokenizer = Tokenizer::from_params(architecture, &on_device);
+    Ok((if runtime.route.own_kernels { tokenizer.for_inference() } else { tokenizer }, info, params))
 }
 
 /// The same tokenizer in the exact mode, fp32 on the CPU, if `runtime` is another one: to compare tokens with.
-pub fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Tokenizer>> {
-    let exact = Runtime { device: tch::Device::Cpu, precision: Precision::Fp32 };
-    if (runtime.device, runtime.precision) == (exact.device, exact.precision) {
+pub fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Mutex<Tokenizer>>> {
+    if (runtime.precision, runtime.route) == (Precision::Fp32, Route::HOST) {
         return Ok(None);
     }
-    Ok(Some(tokenizer(args, &exact)?.0))
+    Ok(Some(Mutex::new(tokenizer(args, &Runtime::EXACT)?.0)))
 }
 
 /// What was typed about a model.
@@ -103,9 +104,7 @@ pub fn tell_averages(weights: &ArWeights, variant: Option<&str>, global: &Global
 }
 
 fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {
-    let kind = runtime.precision.kind();
-    let params = weights.params.to_kind_and_device(kind, runtime.device);
-    ArModel::new(&weights.config, &params, runtime.device, kind)
+    ArModel::for_inference(&weights.config, &weights.params, runtime)
 }
 
 /// Two numbers, `a,b`, or one that stands for both.

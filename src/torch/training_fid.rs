@@ -48,7 +48,7 @@ pub fn fid(
 ) -> anyhow::Result<FidFn> {
     let runtime = Runtime { precision: Precision::Fp32, ..*runtime };
     let train = &config.train;
-    let inception = Inception::open(inception, runtime.device)?;
+    let inception = Inception::open(inception, runtime)?;
     let reference = reference(Path::new(train.fid_reference.as_deref().unwrap_or_default()))?;
     let (cfg_scale, seed) = (train.fid_cfg_scale, train.seed as u64);
     let job = FidJob {
@@ -77,7 +77,7 @@ fn reference(path: &Path) -> anyhow::Result<Gaussian> {
 impl FidJob {
     fn compute(&self, model: &ArModel, processes: &dyn Processes) -> Result<Option<f64>, HookError> {
         let wanted: Vec<Wanted> = (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
-        let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime.device)?;
+        let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime)?;
         let figures = Figures::default();
         let reader = Reader { inception: &self.inception, protocol: Protocol::PytorchFid, wanted: figures };
         let mut collected = Collected::new(figures);
@@ -90,7 +90,7 @@ impl FidJob {
             let Some(batch) = round.get(processes.rank()) else { continue };
             let tokens = sampler.sample(batch)?;
             let tokens_bhw = tokens_tensor(&tokens, model.config.side(), self.runtime.device);
-            let pictures = decode(&self.tokenizer, &tokens_bhw);
+            let pictures = decode(&self.tokenizer, &tokens_bhw, self.runtime);
             reader.read(&pictures.iter().collect::<Vec<_>>())?.into_iter().for_each(|row| collected.add(row));
         }
         let mut moments = collected.pool3;

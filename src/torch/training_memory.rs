@@ -135,9 +135,8 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokengrid_model::Precision;
 
-    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    const CPU: Runtime = Runtime::EXACT;
 
     #[test]
     fn a_run_that_does_not_fit_is_told_what_would() {

@@ -16,7 +16,7 @@ pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::R
     let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = match args.config.device.as_deref() {
-        Some(device) if device != "cpu" => Runtime { device: Device::Cuda(cuda_index(device)?), precision },
+        Some(device) if device != "cpu" => Runtime::new(Device::Cuda(cuda_index(device)?), precision),
         device => Runtime::choose(device, precision, None)?,
     };
     let plan = Plan::of(config, &runtime, world_size as usize)?;

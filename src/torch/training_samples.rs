@@ -64,7 +64,10 @@ fn picture(
     wanted: &[Wanted],
     runtime: &Runtime,
 ) -> Result<Picture, SampleError> {
-    let tokens = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;
+    let tokens = Sampler::new(model, settings.clone(), *runtime)?.sample(wanted)?;
     let side = model.config.side();
-    Ok(Picture::grid(&decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device)), IMAGES_A_CLASS as usize))
+    Ok(Picture::grid(
+        &decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device), *runtime),
+        IMAGES_A_CLASS as usize,
+    ))
 }

@@ -3,7 +3,7 @@
 
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ModelConfig, initial_params};
-use tokengrid_model::{Params, Precision, Runtime};
+use tokengrid_model::{Params, Precision, Route, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
 use tokengrid_train::optim::Shard;
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
@@ -61,11 +61,20 @@ fn three_steps_from(
     config: &ArConfig,
     processes: &dyn Processes,
 ) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+    three_steps_on(&runtime(), params, config, processes)
+}
+
+fn three_steps_on(
+    runtime: &Runtime,
+    params: Params,
+    config: &ArConfig,
+    processes: &dyn Processes,
+) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
     let shard = match config.train.shard_optimizer {
         true => Shard { rank: processes.rank(), world_size: processes.world_size() },
         false => Shard::WHOLE,
     };
-    let mut engine = Engine::sharded(config, &params, &runtime(), shard).unwrap();
+    let mut engine = Engine::sharded(config, &params, runtime, shard).unwrap();
     let (size, accum) = (config.train.batch_size, config.train.grad_accum.count().unwrap());
     let steps = (0..3).map(|step| {
         let mut next = |micro: u64| {
@@ -105,6 +114,8 @@ fn written_out_autograd_and_recomputed_steps_agree() {
     let wanted = three_steps(&autograd, &OneProcess);
     assert!(wanted.0[2][0] < wanted.0[0][0], "it learns");
     assert_same(&three_steps(&fused, &OneProcess), &wanted);
+    let device = Runtime { route: Route::DEVICE, ..runtime() };
+    assert_same(&three_steps_on(&device, params(&fused.model), &fused, &OneProcess), &wanted);
     assert_same(&three_steps(&recompute, &OneProcess), &wanted);
 }
 

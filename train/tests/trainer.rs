@@ -8,8 +8,8 @@ use small_run::{cache, config, model, train, train_as, values};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Kind};
-use tokengrid_model::{Params, Precision, Runtime, Weights};
+use tch::Kind;
+use tokengrid_model::{Params, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer};
 use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
@@ -95,7 +95,7 @@ fn an_automatic_number_of_micro_batches_keeps_the_global_batch() {
     assert_eq!(values(&three, "epoch"), values(&one, "epoch"));
     assert_near(&one, &three, 4);
     config.train.global_batch = None;
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let runtime = Runtime::EXACT;
     let open = |dir: &Path| Trainer::open(config.clone(), dir, runtime, Box::new(OneProcess), false).unwrap();
     assert_eq!(open(&dir.join("reference")).sharing().global_batch(), REFERENCE_GLOBAL_BATCH);
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind, Tensor};
-use tokengrid_model::{Params, Precision, Runtime, Weights};
+use tokengrid_model::{Params, Runtime, Weights};
 use tokengrid_train::ar::{ArConfig, Trainer, flops_per_token};
 use tokengrid_train::processes::{Processes, ThreadProcesses};
 use tokengrid_train::run::{State, save_safetensors};
@@ -93,7 +93,7 @@ fn a_known_peak_gives_the_utilisation_and_no_logger_leaves_the_lines_only() {
 /// Trains with a hook in the place of the FID, which draws random numbers and is best at its second call. The steps that were
 /// reported, with its value.
 fn train_with_fid(processes: Box<dyn Processes>, config: &ArConfig, run: &Path) -> Vec<(u64, Option<f64>)> {
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let runtime = Runtime::EXACT;
     let mut trainer = Trainer::open(config.clone(), run, runtime, processes, false).unwrap();
     let mut calls = 0;
     trainer.fid_with(Box::new(move |_, processes| {

@@ -4,7 +4,7 @@
 use tch::{Device, Tensor};
 use tokengrid_eval::Inception;
 use tokengrid_model::perceptual::{Backbone, Lpips};
-use tokengrid_model::{Architecture, Params, Tokenizer, Weights};
+use tokengrid_model::{Architecture, Params, Runtime, Tokenizer, Weights};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
 
 /// The golden Inception network: weights by the formula, means halved, variances positive.
@@ -25,7 +25,7 @@ pub fn inception_params(json: &serde_json::Value) -> Params {
 pub fn inception(json: &serde_json::Value) -> Inception {
     // On a busy machine threads wait for each other longer than they work.
     tch::set_num_threads(1);
-    Inception::from_params(&inception_params(json), "the golden network".as_ref(), Device::Cpu).unwrap()
+    Inception::from_params(&inception_params(json), "the golden network".as_ref(), Runtime::EXACT).unwrap()
 }
 
 /// LPIPS as the protocol's golden has it: published taps, and all else, the input's scaling included, by the formula.

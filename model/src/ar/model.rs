@@ -11,7 +11,7 @@ use super::decode::HostDecoder;
 use super::intra::IntraBlock;
 use super::rope::Rope;
 use super::weights::Scope;
-use crate::Params;
+use crate::{Params, Runtime};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// The model over shared parameters.
@@ -67,6 +67,18 @@ impl ArModel {
             compute,
             params: params.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect(),
         }
+    }
+
+    /// The model for sampling and evaluation: matrices in the runtime's precision, embeddings and norms in fp32, and so the residual
+    /// stream, as while it was trained.
+    pub fn for_inference(config: &ModelConfig, params: &Params, runtime: &Runtime) -> ArModel {
+        let kind = runtime.precision.kind();
+        let is_wide = |name: &str| name.contains("_emb.") || name.contains("norm.");
+        let place = |(name, tensor): (&str, &Tensor)| {
+            let kind = if is_wide(name) { Kind::Float } else { kind };
+            (name.to_string(), tensor.to_kind(kind).to_device(runtime.device))
+        };
+        ArModel::new(config, &params.iter().map(place).collect(), runtime.device, kind)
     }
 
     /// A decoder with kernels of our own, where the model is one for the CPU in fp32. It has the weights of this moment.

@@ -1,9 +1,10 @@
 //! Convolution, group norm, residual block: the layers that encoder and decoder share.
 //!
-//! The memory layout of the activations is the caller's: it propagates from the input. libtorch's CPU group norm sums
-//! row-major activations with a compensated scheme and channels-last ones naively (2e-4 off at 256 x 256, against 7e-7),
-//! and its backward pass takes twice as long on the latter, so everything here feeds row-major, but for half precision on a
-//! GPU. Without gradients the activation function works in place.
+//! Activations are row-major everywhere. libtorch's CPU group norm sums row-major activations with a compensated scheme and
+//! channels-last ones naively (2e-4 off at 256 x 256, against 7e-7), and its backward pass takes twice as long on the latter. Its
+//! CUDA group norm takes and returns row-major ones only: channels last, which cuDNN prefers in half precision, would transpose
+//! twice between every norm and convolution, as cuDNN itself does where it needs to. Without gradients the activation function
+//! works in place.
 
 use crate::weights::Params;
 use tch::Tensor;
@@ -41,17 +42,6 @@ pub(super) fn swish(mut x: Tensor) -> Tensor {
     if x.requires_grad() { x.silu() } else { x.silu_() }
 }
 
-/// Whether a convolution is quicker channels last: in half precision on a GPU, whose matrix units want them so. Not while
-/// training, where the optimizer owns the weights.
-fn prefers_channels_last(weight: &Tensor) -> bool {
-    weight.device().is_cuda() && weight.kind() != tch::Kind::Float && !weight.requires_grad()
-}
-
-/// The same values `[a, b, h, w]`, in memory as `[a, h, w, b]`.
-fn channels_last(x: &Tensor) -> Tensor {
-    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-}
-
 /// 2-D convolution that keeps the size ("same" padding) or halves it.
 #[derive(Debug)]
 pub(super) struct Conv {
@@ -63,18 +53,11 @@ pub(super) struct Conv {
 impl Conv {
     pub fn new(scope: &Scope) -> Conv {
         let bias = scope.has("bias").then(|| scope.tensor("bias"));
-        let weight = scope.tensor("weight");
-        let weight = if prefers_channels_last(&weight) { channels_last(&weight) } else { weight };
-        Conv { weight, bias, stride: 1 }
+        Conv { weight: scope.tensor("weight"), bias, stride: 1 }
     }
 
     pub fn halving(scope: &Scope) -> Conv {
         Conv { stride: 2, ..Conv::new(scope) }
-    }
-
-    /// An input in the layout that the convolutions prefer, which their results then have too.
-    pub(crate) fn arrange(&self, x_bchw: &Tensor) -> Tensor {
-        if prefers_channels_last(&self.weight) { channels_last(x_bchw) } else { x_bchw.shallow_clone() }
     }
 
     pub fn forward(&self, x_bchw: &Tensor) -> Tensor {

@@ -24,9 +24,9 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::Device;
 use tokengrid_cache::write_atomically;
 use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::weights::tensors_fingerprint;
 use tokengrid_model::{Params, Picture, Runtime, Tokenizer};
@@ -172,12 +172,12 @@ impl SampleJob<'_> {
     }
 
     fn sampler(&self) -> Result<Sampler<'_>, SampleError> {
-        if self.diagnostics && self.runtime.device != Device::Cpu {
+        if self.diagnostics && self.runtime.route.runs_ahead {
             // What is drawn from is looked at on the host.
-            let decoder = TorchDecoder::new(self.model, self.runtime.device);
+            let decoder = TorchDecoder::new(self.model, self.runtime);
             return Sampler::over(Box::new(decoder), self.config.clone());
         }
-        Sampler::new(self.model, self.config.clone(), self.runtime.device)
+        Sampler::new(self.model, self.config.clone(), self.runtime)
     }
 
     fn wanted(&self) -> Vec<Wanted> {
@@ -207,7 +207,8 @@ impl SampleJob<'_> {
             false => sampler.sample(batch)?,
         };
         let (side, n) = (self.model.config.side(), self.model.config.block_size as usize);
-        let pictures = decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device));
+        let pictures =
+            guarded(|| decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device), self.runtime))?;
         for (i, ((image, tokens_n), picture)) in batch.iter().zip(tokens.chunks_exact(n)).zip(&pictures).enumerate() {
             let files = ImageFiles::new(&folder.out, image);
             files.make_folders(self.diagnostics)?;

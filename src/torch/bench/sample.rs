@@ -103,7 +103,7 @@ fn measure(
 ) -> anyhow::Result<Vec<Vec<Took>>> {
     let mut samplers = vec![];
     for _ in &args.batch_size {
-        samplers.push(Sampler::new(model, config.clone(), runtime.device)?);
+        samplers.push(Sampler::new(model, config.clone(), *runtime)?);
     }
     let mut rounds = vec![vec![]; samplers.len()];
     // The first round of each warms up: memory is taken, kernels are chosen.

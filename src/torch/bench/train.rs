@@ -16,7 +16,6 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
 use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
 use tokengrid_model::ar::initial_params;
 use tokengrid_model::{Precision, Runtime};
@@ -272,7 +271,7 @@ fn figures(config: &ArConfig, runtime: &Runtime, contestants: &[Contestant]) -> 
     Figures {
         machine: machine(),
         device: format!("{:?}", runtime.device),
-        precision: if runtime.device == Device::Cpu { Precision::Fp32.name() } else { runtime.precision.name() },
+        precision: if runtime.route.own_kernels { Precision::Fp32.name() } else { runtime.precision.name() },
         threads: tch::get_num_threads(),
         parameters: contestants.first().map_or(0, |first| first.engine.optimizer.num_params()),
         batch_size: config.train.batch_size,

@@ -45,7 +45,7 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     if let Some(out) = &args.out {
         check_looks(out, args.pairs)?;
     }
-    let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
+    let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime)).transpose()?;
     let nets = perceptual_nets(args, &runtime)?;
     let pictures = pictures(args, global)?;
     let among = Among::join(&args.among, || Ok(facts(args, &info, &pictures)))?;

@@ -53,7 +53,7 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     // Both are looked at before the first picture is: a wrong name should not be told after hours.
     let a = Side::open(&args.a, &options)?;
     let b = args.b.as_deref().map(|path| Side::open(path, &options)).transpose()?;
-    let inception = Inception::open(&args.inception, runtime.device)?;
+    let inception = Inception::open(&args.inception, runtime)?;
     let among = Among::join(&args.among, || Ok(facts(args, &a, b.as_ref())))?;
     let global = &among.speaker(global);
     let job = SamplesJob {

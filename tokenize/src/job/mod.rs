@@ -28,6 +28,7 @@ use report::Counters;
 pub use report::{Outcome, Progress};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo};
@@ -52,7 +53,7 @@ pub struct Job<'a> {
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
     /// The same model in the exact mode, fp32 on the CPU, where `tokenizer` is not: to tell how many bits differ.
-    pub exact: Option<&'a Tokenizer>,
+    pub exact: Option<&'a Mutex<Tokenizer>>,
     /// Its identity, as recorded in the cache.
     pub info: TokenizerInfo,
     /// Device and precision.

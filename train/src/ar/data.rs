@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
 use tokengrid_model::ar::ModelConfig;
 use tokengrid_model::rng::CounterRng;
+use tokengrid_model::transfer::upload;
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -34,11 +35,12 @@ impl HostBatch {
         HostBatch { pre: below(tokens, low), post: below(tokens, high), class: below(batch_size, model.class_num) }
     }
 
-    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`.
+    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`: parts of one, so that there is one copy.
     pub fn to_device(&self, device: Device) -> [Tensor; 3] {
-        let batch = self.class.len() as i64;
-        let grid = |tokens: &[i64]| Tensor::from_slice(tokens).view([batch, -1]).to_device(device);
-        [grid(&self.pre), grid(&self.post), Tensor::from_slice(&self.class).to_device(device)]
+        let (batch, tokens) = (self.class.len() as i64, self.pre.len() as i64);
+        let all = upload(&Tensor::from_slice(&[&self.pre[..], &self.post, &self.class].concat()), device);
+        let grid = |from: i64| all.narrow(0, from, tokens).view([batch, -1]);
+        [grid(0), grid(tokens), all.narrow(0, 2 * tokens, batch)]
     }
 }
 

@@ -43,9 +43,9 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
     let model = &config.model;
     let positions = (config.train.batch_size as i64 * model.block_size) as u64;
     let copy = 4 * model.num_params() as u64;
-    let compute = if runtime.device == Device::Cpu { Kind::Float } else { runtime.precision.kind() };
+    let compute = if runtime.route.own_kernels { Kind::Float } else { runtime.precision.kind() };
     let graph = Graph { model, half: compute != Kind::Float, dropout: model.resid_dropout > 0.0 };
-    let (activations_bytes, passing_bytes) = match Method::of(&config.train, runtime.device, compute) {
+    let (activations_bytes, passing_bytes) = match Method::of(&config.train, runtime.route, compute) {
         Method::Fused => (4 * positions * fused(model), passing(copy, model)),
         method => {
             let kept = match method {
@@ -194,11 +194,11 @@ mod tests {
     use super::*;
     use tokengrid_model::Precision;
 
-    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    const CPU: Runtime = Runtime::EXACT;
 
     #[test]
     fn weights_of_b_are_four_copies_of_its_parameters() {
-        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let gpu = Runtime::new(Device::Cuda(0), Precision::Bf16);
         let b = estimate(&ArConfig::default(), &gpu);
         assert_eq!(b.weights_bytes, 16 * 343_570_432);
         assert!(b.activations_bytes < estimate(&ArConfig::default(), &CPU).activations_bytes);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn shared_moments_leave_xl_on_ten_small_cards() {
-        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let gpu = Runtime::new(Device::Cuda(0), Precision::Bf16);
         let mut xl = ArConfig::default();
         xl.model = tokengrid_model::ar::ModelConfig { dim: 1536, spatial_n_layer: 48, n_head: 24, ..xl.model };
         let whole = estimate_among(&xl, &gpu, 10).weights_bytes;

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_peak_that_is_given_counts_on_any_device() {
-        let cpu = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+        let cpu = Runtime::EXACT;
         let mut train = TrainSection::default();
         assert_eq!(peak_flops(&train, &cpu), None);
         train.peak_tflops = Some(0.5);

@@ -66,8 +66,8 @@ impl Engine {
     /// Another process is gone.
     pub(crate) fn averaged_model(&self, processes: &dyn Processes) -> Result<Option<ArModel>, TrainError> {
         let Some(ema) = &self.ema else { return Ok(None) };
-        let params = ema.gather(&self.optimizer, self.device, processes)?;
-        Ok(Some(ArModel::new(&self.config.model, &params, self.device, self.kind)))
+        let params = ema.gather(&self.optimizer, self.runtime.device, processes)?;
+        Ok(Some(ArModel::new(&self.config.model, &params, self.runtime.device, self.kind)))
     }
 
     /// Whether weights, moments and averages of this process are finite. Waits for the device.

@@ -31,7 +31,7 @@ impl Ema {
         let rest = 1.0 - self.decay;
         for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
             let own = optimizer.shard.own(flat);
-            if own.device() == Device::Cpu {
+            if optimizer.has_own_kernels {
                 // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
                 // from their optimizer.
                 unsafe { update::average(rest as f32, &own, average) };

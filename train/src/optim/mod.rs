@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ModelError;
+use tokengrid_model::Route;
 use tokengrid_model::weights::{Params, Weights};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
@@ -49,7 +50,11 @@ pub struct AdamW {
     step: i64,
     /// The part of the moments that is here.
     shard: Shard,
+    has_own_kernels: bool,
 }
+
+/// Numbers that libtorch's operations update at a time: what they need besides is as large.
+const PART: i64 = 1 << 24;
 
 #[derive(Debug)]
 struct Group {
@@ -76,9 +81,15 @@ impl AdamW {
             .filter(|(members, _)| !members.is_empty())
             .map(|(members, weight_decay)| Group::new(&members, weight_decay, device, shard))
             .collect();
-        let optimizer = AdamW { config, groups, step: 0, shard };
+        let has_own_kernels = Route::of(device).own_kernels;
+        let optimizer = AdamW { config, groups, step: 0, shard, has_own_kernels };
         let leaves = optimizer.leaves().map(|(name, leaf)| (name.to_string(), leaf.shallow_clone())).collect();
         (optimizer, leaves)
+    }
+
+    /// Updates by our kernels or by libtorch's operations, as the route says; until then as its device does.
+    pub fn compute_by(&mut self, route: Route) {
+        self.has_own_kernels = route.own_kernels;
     }
 
     /// Names and parameters, as the model sees them.
@@ -187,7 +198,7 @@ impl AdamW {
         for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
             let (grad, mut flat) = (&shard.own(grad), shard.own(&group.flat));
             let keep = 1.0 - lr * group.weight_decay;
-            if group.flat.device() == Device::Cpu {
+            if self.has_own_kernels {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
                 let update = update::Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
                 let Group { exp_avg, exp_avg_sq, .. } = group;
@@ -196,13 +207,17 @@ impl AdamW {
                 unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;
             }
-            if keep != 1.0 {
+            let parts = |tensor: &Tensor| tensor.split(PART, 0);
+            let (exp_avgs, exp_avg_sqs) = (parts(&group.exp_avg), parts(&group.exp_avg_sq));
+            for (((mut flat, grad), mut exp_avg), mut exp_avg_sq) in
+                parts(&flat).into_iter().zip(parts(grad)).zip(exp_avgs).zip(exp_avg_sqs)
+            {
                 let _ = flat.g_mul_scalar_(keep);
+                let _ = exp_avg.lerp_(&grad, 1.0 - beta1);
+                let _ = exp_avg_sq.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));
+                let mut denominator = exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
+                let _ = flat.addcdiv_(&exp_avg, &(denominator.g_mul_scalar_(-1.0 / rate)));
             }
-            let _ = group.exp_avg.lerp_(grad, 1.0 - beta1);
-            let _ = group.exp_avg_sq.g_mul_scalar_(beta2).g_add_(&(grad * grad).g_mul_scalar_(1.0 - beta2));
-            let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
-            let _ = flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
         }
     }
 

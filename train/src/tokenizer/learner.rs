@@ -14,6 +14,7 @@ use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
 use crate::processes::{OneProcess, Processes};
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::perceptual::Lpips;
 use tokengrid_model::{Params, Tokenizer, lfq};
 
@@ -82,9 +83,10 @@ impl Losses {
 }
 
 impl Player {
-    fn new(params: &Params, train: &super::TokenizerTrainSection, device: Device) -> Player {
+    fn new(params: &Params, train: &super::TokenizerTrainSection, runtime: Runtime) -> Player {
         let adam = AdamWConfig { betas: train.betas, eps: 1e-8, weight_decay: 0.0, weight_decay_on_norms: false };
-        let (optimizer, leaves) = AdamW::new(params, adam, device);
+        let (mut optimizer, leaves) = AdamW::new(params, adam, runtime.device);
+        optimizer.compute_by(runtime.route);
         let ema = Ema::new(&optimizer, train.ema_decay);
         Player { optimizer, leaves, ema }
     }
@@ -129,16 +131,16 @@ impl Adversary {
         config: &TokenizerConfig,
         net: PatchGan,
         (params, running): (Params, Params),
-        device: Device,
+        runtime: Runtime,
     ) -> Result<Adversary, TrainError> {
         let loss = config
             .loss
             .disc_loss
             .parse()
             .map_err(|what| TrainError::Config { place: "loss.disc_loss".into(), what })?;
-        let player = Player::new(&params, &config.train, device);
-        let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(device).copy())).collect();
-        Ok(Adversary { net, player, running, forwards: 0, lecam: LeCam::new(device), loss })
+        let player = Player::new(&params, &config.train, runtime);
+        let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(runtime.device).copy())).collect();
+        Ok(Adversary { net, player, running, forwards: 0, lecam: LeCam::new(runtime.device), loss })
     }
 
     fn logits(&mut self, images_bchw: &Tensor, params: &Params) -> Tensor {
@@ -148,7 +150,7 @@ impl Adversary {
 }
 
 impl Learner {
-    /// Moves everything to `device`. The networks compute in `kind`; `scale` is for fp16.
+    /// Moves everything to the runtime's device. The networks compute in `kind`; `scale` is for fp16.
     ///
     /// # Errors
     /// A discriminator's loss of an unknown name.
@@ -159,14 +161,14 @@ impl Learner {
         config: &TokenizerConfig,
         weights: InitialWeights,
         perceptual: Option<Lpips>,
-        device: Device,
+        runtime: Runtime,
         kind: Kind,
         scale: LossScale,
     ) -> Result<Learner, TrainError> {
-        let generator = Player::new(&weights.generator, &config.train, device);
+        let generator = Player::new(&weights.generator, &config.train, runtime);
         let adversary = config.loss.patch_gan().map(|net| {
             let weights = weights.discriminator.expect("initial weights of the discriminator that the config asks for");
-            Adversary::new(config, net, weights, device)
+            Adversary::new(config, net, weights, runtime)
         });
         let adversary = adversary.transpose()?;
         let config = config.clone();

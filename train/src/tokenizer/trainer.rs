@@ -60,7 +60,7 @@ pub struct TokenizerTrainer {
     state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
-    device: Device,
+    runtime: Runtime,
     processes: Box<dyn Processes>,
 }
 
@@ -139,7 +139,7 @@ impl TokenizerTrainer {
         };
         // The others need not see the first one's disk.
         let state = share_state(&state, &*processes)?;
-        let mut learner = Learner::new(&config, weights, perceptual, runtime.device, kind, scale)?;
+        let mut learner = Learner::new(&config, weights, perceptual, runtime, kind, scale)?;
         if let Some(path) = checkpoint {
             learner.load(&path, state.step).map_err(TrainError::damaged(&path))?;
         }
@@ -154,8 +154,8 @@ impl TokenizerTrainer {
                 tell_other_length(before, schedule.steps);
             }
         }
-        let (device, overdue) = (runtime.device, false);
-        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device, processes })
+        let overdue = false;
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, runtime, processes })
     }
 
     /// Steps of the whole run.
@@ -266,7 +266,7 @@ impl TokenizerTrainer {
     /// One batch of crops.
     fn step(&mut self, crops: &[u8], lr: f64) -> Result<Losses, TrainError> {
         let (batch_size, side) = (self.config.train.batch_size, i64::from(self.config.train.image_size));
-        let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.device);
+        let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.runtime);
         let losses = self.learner.batch_among(&images_bchw, lr, &*self.processes)?;
         self.state.step += 1;
         self.state.position += self.samples_per_step() as u64;
@@ -333,7 +333,7 @@ impl TokenizerTrainer {
         let distance = lpips.map(|lpips| |a_bchw: &Tensor, b_bchw: &Tensor| lpips.forward(a_bchw, b_bchw));
         let options = ValidationOptions {
             batch_size: self.config.train.batch_size,
-            device: self.device,
+            runtime: self.runtime,
             perceptual: distance.as_ref().map(|distance| distance as Perceptual),
             num_samples: NUM_SAMPLES,
         };
@@ -372,7 +372,7 @@ impl TokenizerTrainer {
             let side = self.config.train.image_size;
             let image_bytes = (side * side * 3) as usize;
             let few = &batch[..batch.len().min(NUM_SAMPLES * image_bytes)];
-            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.device);
+            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.runtime);
             metrics.picture(self.state.step, "train/reconstructions", &picture)?;
         }
         let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
@@ -443,8 +443,8 @@ impl Since {
 
 /// What the networks compute in, and whether losses need scaling for it.
 fn compute(runtime: Runtime) -> (Kind, LossScale) {
-    match (runtime.precision, runtime.device) {
-        (Precision::Fp16, Device::Cpu) => {
+    match (runtime.precision, runtime.route.own_kernels) {
+        (Precision::Fp16, true) => {
             tracing::warn!("training on the CPU in fp32: fp16 is for GPUs only");
             (Kind::Float, LossScale::OFF)
         }

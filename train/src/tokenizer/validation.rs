@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views, psnr};
+use tokengrid_model::Runtime;
 use tokengrid_model::{Picture, Tokenizer, pixels};
 
 /// Pictures in a row of the reconstructions.
@@ -112,7 +113,7 @@ pub struct ValidationOptions<'a> {
     /// Images at a time.
     pub batch_size: usize,
     /// Where the tokenizer's parameters lie.
-    pub device: Device,
+    pub runtime: Runtime,
     /// The perceptual distance, if there is one.
     pub perceptual: Option<Perceptual<'a>>,
     /// Images shown in [`Validation::samples`], the first ones.
@@ -189,7 +190,7 @@ pub(crate) fn validate_among(
         if number % processes.world_size() != processes.rank() {
             continue;
         }
-        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size, options.device);
+        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size, options.runtime);
         sums.add(&pass, &batch.pixels, options.perceptual);
         let missing = options.num_samples.saturating_sub(originals.len());
         originals.extend(Picture::batch(&batch.pixels, set.image_size as usize).into_iter().take(missing));
@@ -206,8 +207,8 @@ pub(crate) fn validate_among(
 }
 
 /// A picture of images `[B, side, side, 3]` above what becomes of them in the tokenizer.
-pub fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Picture {
-    let pass = Pass::new(tokenizer, bytes, side, device);
+pub fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, runtime: Runtime) -> Picture {
+    let pass = Pass::new(tokenizer, bytes, side, runtime);
     side_by_side(&Picture::batch(bytes, side as usize), &Picture::batch(&pass.bytes, side as usize))
 }
 
@@ -229,10 +230,10 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Pass {
+    fn new(tokenizer: &Tokenizer, bytes: &[u8], side: u32, runtime: Runtime) -> Pass {
         let _no_grad = tch::no_grad_guard();
         let side = i64::from(side);
-        let images_bchw = pixels::to_input(bytes, bytes.len() as i64 / (side * side * 3), side, side, device);
+        let images_bchw = pixels::to_input(bytes, bytes.len() as i64 / (side * side * 3), side, side, runtime);
         let tokens_bhw = tokenizer.encode(&images_bchw.to_kind(tokenizer.decoder.kind()));
         let output_bchw = tokenizer.decode(&tokens_bhw);
         let bytes = pixels::to_bytes(&output_bchw);

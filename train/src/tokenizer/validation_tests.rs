@@ -4,6 +4,7 @@ use super::*;
 use crate::tokenizer::initial_params;
 use std::fs;
 use tokengrid_model::Architecture;
+use tokengrid_model::Runtime;
 
 fn tokenizer() -> Tokenizer {
     let architecture = Architecture { ch: 32, ch_mult: vec![1, 2], num_res_blocks: 1, z_channels: 6 };
@@ -22,7 +23,7 @@ fn images(folder: &Path) {
 }
 
 fn options(batch_size: usize) -> ValidationOptions<'static> {
-    ValidationOptions { batch_size, device: Device::Cpu, perceptual: None, num_samples: 4 }
+    ValidationOptions { batch_size, runtime: Runtime::EXACT, perceptual: None, num_samples: 4 }
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn means_are_those_of_single_images() {
     let (mut absolute, mut squared, mut ratio) = (0.0, 0.0, 0.0);
     let mut tokens = vec![];
     for image in set.batches(1) {
-        let x = pixels::to_input(&image.unwrap().pixels, 1, 16, 16, Device::Cpu);
+        let x = pixels::to_input(&image.unwrap().pixels, 1, 16, 16, Runtime::EXACT);
         let output = tokenizer.decode(&tokenizer.encode(&x));
         absolute += (&x - &output).abs().mean(Kind::Double).double_value(&[]) / 5.0;
         squared += (&x - &output).square().mean(Kind::Double).double_value(&[]) / 5.0;
@@ -85,7 +86,7 @@ fn originals_stand_above_their_reconstructions() {
     let (tokenizer, set) = (tokenizer(), ValidationSet::open(folder.path(), 16, None).unwrap());
     let samples = validate(&tokenizer, &set, &options(3)).unwrap().samples.unwrap();
     let first = set.batches(4).next().unwrap().unwrap().pixels;
-    assert!(samples == reconstructions(&tokenizer, &first, 16, Device::Cpu));
+    assert!(samples == reconstructions(&tokenizer, &first, 16, Runtime::EXACT));
     // Four columns and two rows, with gaps of four pixels.
     assert_eq!((samples.width, samples.height), (4 * 20 - 4, 2 * 20 - 4));
     assert_eq!(samples.rgb[..16 * 3], first[..16 * 3], "the first row of the first original");

@@ -77,7 +77,7 @@ pub fn train_as(
     cancel: &AtomicBool,
 ) -> Result<Summary, TrainError> {
     let precision: Precision = config.train.precision.parse().unwrap();
-    let runtime = Runtime { device: Device::Cpu, precision };
+    let runtime = Runtime::new(Device::Cpu, precision);
     Trainer::open(config.clone(), out, runtime, processes, false)?.run(cancel, &mut |_| {})
 }
 

@@ -6,6 +6,7 @@ use super::norm::Affine;
 use super::patches::Patches;
 use super::winograd::{Four, Two, Winograd};
 use super::{CpuDecoder, CpuEncoder, Output};
+use crate::Runtime;
 use crate::kernels::simd::Level;
 use crate::kernels::simd::{self, Kernel, Simd};
 use crate::tokenizer::{Architecture, Tokenizer, formula_params, formula_pixels};
@@ -118,7 +119,7 @@ fn norms_use_the_statistics_of_each_group() {
 fn small() -> (Tokenizer, Tensor) {
     let architecture = Architecture { ch: 32, ch_mult: vec![1, 2, 16], num_res_blocks: 1, z_channels: 18 };
     let params = formula_params(&architecture, "v1:cpu:");
-    let images = pixels::to_input(&formula_pixels("image", 2, 12)[..2 * 8 * 12 * 3], 2, 8, 12, Device::Cpu);
+    let images = pixels::to_input(&formula_pixels("image", 2, 12)[..2 * 8 * 12 * 3], 2, 8, 12, Runtime::EXACT);
     (Tokenizer::from_params(architecture, &params), images)
 }
 
