@@ -7,13 +7,13 @@ use std::io::{Seek, SeekFrom};
 use std::path::Path;
 
 /// Writes a file that appears whole or not at all, and is on the disk then.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     tokengrid_cache::write_atomically(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Kinds of files that commands write to a path of the user's choice. Each says in itself that this program made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OwnFile {
+pub(crate) enum OwnFile {
     /// A picture: its text chunk `Software`.
     Png,
     /// A report: its first field, `made_by`.
@@ -47,7 +47,7 @@ impl OwnFile {
 
 /// Whether a file can be written to `path` later, before the work for it begins: its folder is there, and nothing would be
 /// replaced but an empty file or one of its kind that this program made.
-pub fn check_target(path: &Path, kind: OwnFile) -> anyhow::Result<()> {
+pub(crate) fn check_target(path: &Path, kind: OwnFile) -> anyhow::Result<()> {
     let Some(found) = existing_target(path)? else { return Ok(()) };
     let is_own =
         found.len() == 0 || kind.is_made_by_us(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -61,7 +61,7 @@ pub fn check_target(path: &Path, kind: OwnFile) -> anyhow::Result<()> {
 
 /// The file that a later write to `path` would replace, if there is one. The folder must be there and take new files, and
 /// what is there must be a plain file: a rename over `/dev/null` would replace the device.
-pub fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>> {
+pub(crate) fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     anyhow::ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
     let found = match std::fs::metadata(path) {
@@ -78,7 +78,7 @@ pub fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>>
 }
 
 /// Whether new files can be made in a folder. Permissions, read-only disks and full disks are found by trying.
-pub fn check_takes_files(folder: &Path) -> std::io::Result<()> {
+pub(crate) fn check_takes_files(folder: &Path) -> std::io::Result<()> {
     // Dropped unpublished, it leaves nothing.
     tokengrid_cache::AtomicFile::create(&folder.join("probe")).map(drop)
 }
@@ -92,12 +92,12 @@ struct Report<'a, T> {
 }
 
 /// Writes a report, an object.
-pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     write_whole(path, &serde_json::to_vec_pretty(&Report { made_by: MADE_BY, value })?)
 }
 
 /// Free bytes of the file system that `path` (or the folder above it that exists) lies on.
-pub fn free_bytes(path: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let absolute = std::path::absolute(path).ok()?;
     let existing = absolute.ancestors().find(|folder| folder.exists())?;

@@ -10,7 +10,7 @@ const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 ///
 /// # Errors
 /// A variable that is no number, one of the two without the other, or a rank that is not below the world size.
-pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
+pub(crate) fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
     let variable = |name: &str| std::env::var(name).ok();
     let launched = Launched::from(&variable);
     let (rank, world_size) = launched.ranks(rank, world_size)?;
@@ -25,12 +25,12 @@ pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32,
 }
 
 /// This process's number on its machine, as far as the launcher says.
-pub fn local_rank() -> Option<usize> {
+pub(crate) fn local_rank() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_rank()
 }
 
 /// How many processes of this job run on this machine, at least 1; `None` where no launcher says so.
-pub fn local_world_size() -> Option<usize> {
+pub(crate) fn local_world_size() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_world_size()
 }
 

@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 /// # Errors
 /// Logits that are not finite. They are looked for at every position, and found at the end: nobody waits for the device in
 /// between.
-pub fn sample(
+pub(crate) fn sample(
     decoder: &mut TorchDecoder,
     config: &SamplerConfig,
     halves: Halves,

@@ -15,7 +15,7 @@ const LEAST_WIDTH: usize = 160;
 const COLOURS: [[u8; 3]; 5] = [[20, 11, 52], [100, 26, 128], [202, 62, 114], [253, 149, 98], [252, 253, 191]];
 
 /// The maps and the numbers (JSON) of one image, whose tokens had `facts_n`, in raster order.
-pub fn draw(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> (Picture, String) {
+pub(crate) fn draw(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> (Picture, String) {
     (maps(picture, facts_n, vocab), numbers(facts_n))
 }
 

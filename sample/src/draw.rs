@@ -50,7 +50,7 @@ pub(crate) struct RowDraw {
 impl RowDraw {
     /// The token at `uniform` (0 <= uniform < 1). `uncond_v` is the row without a class, where there is guidance. `None`
     /// when the logits are not finite, so that there is no distribution.
-    pub fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
+    pub(crate) fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
         let max = self.guide(cond_v, uncond_v, rule)?;
         Some(self.pick(max, rule, uniform))
     }

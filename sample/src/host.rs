@@ -13,7 +13,7 @@ use crate::sampler::SamplerConfig;
 ///
 /// # Errors
 /// The decoder's, and logits that are not finite.
-pub fn sample(
+pub(crate) fn sample(
     decoder: &mut dyn Decoder,
     config: &SamplerConfig,
     halves: Halves,

@@ -11,22 +11,22 @@ mod tokenize;
 mod train;
 mod view;
 
-pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
-pub use cache::{
+pub(crate) use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
+pub(crate) use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
+pub(crate) use cache::{
     AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
 };
-pub use cache::{ImageArg, MadeOfArgs};
-pub use demo::DemoArgs;
-pub use eval::{
+pub(crate) use cache::{ImageArg, MadeOfArgs};
+pub(crate) use demo::DemoArgs;
+pub(crate) use eval::{
     AmongArgs, EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
 };
-pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
-pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
-pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
-pub use tokenize::{ReconstructArgs, TokenizeArgs};
-pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
-pub use view::ViewArgs;
+pub(crate) use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
+pub(crate) use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
+pub(crate) use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
+pub(crate) use tokenize::{ReconstructArgs, TokenizeArgs};
+pub(crate) use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
+pub(crate) use view::ViewArgs;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -36,7 +36,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 /// `sample` from the trained model. `--tokenizer tiny` needs no download.
 #[derive(Debug, Parser)]
 #[command(name = "tokengrid", version = env!("TOKENGRID_VERSION"), arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
@@ -47,7 +47,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Print exactly one JSON object on stdout.
     #[arg(long, global = true)]
     pub json: bool,
@@ -103,7 +103,7 @@ fn memory_size(text: &str) -> Result<u64, String> {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// The whole pipeline on photographs that the program carries: from image files to sampled pictures.
     Demo(DemoArgs),
     /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `tokenize`.
 #[derive(Debug, Args)]
-pub struct TokenizeArgs {
+pub(crate) struct TokenizeArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -61,7 +61,7 @@ pub struct TokenizeArgs {
 
 /// `reconstruct`.
 #[derive(Debug, Args)]
-pub struct ReconstructArgs {
+pub(crate) struct ReconstructArgs {
     /// Image files, and folders of them.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_train::plot::{Curve, Style, curve, plot};
 
 /// Runs the command.
-pub fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: &Global) -> anyhow::Result<()> {
     check_target(out, OwnFile::Png)?;
     let names = names(runs);
     let curves: Result<Vec<Curve>, _> =

@@ -22,7 +22,7 @@ use tokengrid_train::ar::{ArConfig, FidFn, HookError};
 use tokengrid_train::processes::Processes;
 
 /// Samples of a batch.
-pub const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// What stays the same over the run.
 struct FidJob {
@@ -39,7 +39,7 @@ struct FidJob {
 /// # Errors
 /// Weights or statistics that are not there or of another network; another tokenizer than that of the cache, whose fingerprint is
 /// `trained_on`.
-pub fn fid(
+pub(super) fn fid(
     args: &TokenizerArgs,
     inception: &Path,
     config: &ArConfig,

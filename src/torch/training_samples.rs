@@ -24,7 +24,7 @@ const CFG_SCALE: [f64; 2] = [2.0, 2.0];
 ///
 /// # Errors
 /// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
-pub fn sampler(
+pub(super) fn sampler(
     args: &TokenizerArgs,
     config: &ArConfig,
     trained_on: &str,
@@ -41,7 +41,7 @@ pub fn sampler(
 ///
 /// # Errors
 /// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
-pub fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
+pub(super) fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
     let (tokenizer, info) = model::tokenizer(args, runtime)?;
     if info.fingerprint != trained_on {
         let given = &info.fingerprint;

@@ -15,6 +15,9 @@ pub struct Factor<'a> {
 
 impl<'a> Factor<'a> {
     /// The matrix `[rows, columns]`, row by row.
+    ///
+    /// # Panics
+    /// When there are not `rows * columns` values.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Factor<'a> {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
         Factor { values, rows, columns, transposed: false }

@@ -261,7 +261,7 @@ mod x86 {
 
     /// Made by [`with_avx2`] alone.
     #[derive(Clone, Copy)]
-    pub struct Avx2(());
+    pub(super) struct Avx2(());
 
     /// The functions of [`Simd`] that are one intrinsic each.
     macro_rules! intrinsics {

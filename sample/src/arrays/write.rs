@@ -30,8 +30,8 @@ impl Dtype {
     }
 }
 
-/// The bytes of a `.npy` file.
-pub fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+/// The bytes of a `.npy` file: `bytes` are the elements in C order, little-endian.
+pub(crate) fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let mut file = vec![];
     Header::write(&mut file, dtype.descr(), shape).expect("a vector takes all bytes");
     file.extend_from_slice(bytes);

@@ -25,7 +25,7 @@ const NPZ_ORDER: u64 = 0x6e70_7a5f_6f72_6465;
 ///
 /// The ADM suite cuts the inception score into runs of 5,000 consecutive pictures. Class by class, such a run would hold a
 /// few classes only, and its score would be far too low.
-pub fn npz_order(seed: u64, images: usize) -> Vec<u64> {
+pub(super) fn npz_order(seed: u64, images: usize) -> Vec<u64> {
     let images = images as u64;
     let permutation = Permutation::new(derive_key(seed, NPZ_ORDER, images), images.max(1));
     (0..images).map(|place| permutation.apply(place)).collect()

@@ -46,7 +46,7 @@ struct Batch {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let precision: Precision = args.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;

@@ -37,7 +37,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let weights = weights(args)?;
     let (tokenizer, info) = model::tokenizer(&weights, &runtime)?;

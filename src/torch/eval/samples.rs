@@ -38,7 +38,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.save_stats {
         files::check_target(path, files::OwnFile::Npz)?;
     }

@@ -28,7 +28,7 @@ const TRIAL_KEYS: usize = 10_000;
 ///
 /// # Errors
 /// There is not enough disk for it.
-pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if !args.add {
         return tell(&job, &args.out, 0, args, global);
     }

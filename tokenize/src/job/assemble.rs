@@ -55,7 +55,7 @@ impl EncodedImage {
 
 /// Collects an image's views, which may lie in several batches.
 #[derive(Debug)]
-pub struct Assembler {
+pub(super) struct Assembler {
     first_view: u32,
     num_views: u32,
     num_tokens: usize,
@@ -64,13 +64,13 @@ pub struct Assembler {
 
 impl Assembler {
     /// For images of `num_views` views, of which those before `first_view` are not encoded.
-    pub fn new(first_view: u32, num_views: u32, num_tokens: usize) -> Assembler {
+    pub(super) fn new(first_view: u32, num_views: u32, num_tokens: usize) -> Assembler {
         Assembler { first_view, num_views, num_tokens, current: None }
     }
 
     /// Takes a batch's places and the tokens of those that were encoded, in the same order; returns the images that are
     /// complete.
-    pub fn add(&mut self, places: &[BatchPlace], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
+    pub(super) fn add(&mut self, places: &[BatchPlace], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
         let mut grids = tokens.tokens.chunks_exact(self.num_tokens);
         let mut uncertain = tokens.uncertain.chunks_exact(self.num_tokens);
         let mut margins = tokens.margins.iter();

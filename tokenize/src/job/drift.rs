@@ -36,7 +36,7 @@ pub(super) struct DriftMeter<'a> {
 
 impl<'a> DriftMeter<'a> {
     /// Without `exact` nothing is measured.
-    pub fn new(exact: Option<&'a Tokenizer>, side: u32) -> DriftMeter<'a> {
+    pub(super) fn new(exact: Option<&'a Tokenizer>, side: u32) -> DriftMeter<'a> {
         let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
         DriftMeter {
             exact: exact.map(|tokenizer| ViewEncoder::new(tokenizer, runtime, side)),
@@ -50,7 +50,7 @@ impl<'a> DriftMeter<'a> {
     ///
     /// # Errors
     /// As [`ViewEncoder::encode`].
-    pub fn look(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) -> Result<Drift, TokenizeError> {
+    pub(super) fn look(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) -> Result<Drift, TokenizeError> {
         let turn = self.batches.is_multiple_of(EVERY_BATCHES) && !wanted.is_empty();
         self.batches += usize::from(!wanted.is_empty());
         let Some(exact) = self.exact.filter(|_| turn) else {

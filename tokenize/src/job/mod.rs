@@ -93,6 +93,9 @@ impl Job<'_> {
     ///
     /// # Errors
     /// As [`Job::grid`].
+    ///
+    /// # Panics
+    /// When the text of [`Recipe::to_json`] is not JSON: a defect of that function.
     pub fn spec(&self) -> Result<JobSpec, TokenizeError> {
         let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.num_views());
         spec.first_view = self.first_view;

@@ -84,7 +84,7 @@ pub(super) enum Method {
 
 impl Method {
     /// With products in `compute` on `device`.
-    pub fn of(train: &TrainSection, device: Device, compute: Kind) -> Method {
+    pub(super) fn of(train: &TrainSection, device: Device, compute: Kind) -> Method {
         if train.recompute {
             Method::Recompute
         } else if train.fused && device == Device::Cpu && compute == Kind::Float {

@@ -43,7 +43,7 @@ impl FromStr for DiscLoss {
 }
 
 /// The generator's term: it wants the mean logit of every reconstruction to be high (non-saturating form).
-pub fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
+pub(super) fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
     (-image_logits(fake_b1hw)).softplus().mean(Kind::Float)
 }
 

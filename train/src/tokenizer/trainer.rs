@@ -5,7 +5,8 @@ use super::crop::CropConfig;
 use super::data::{Crops, PhotoSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
-use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate_among};
+use super::validation::{Perceptual, ValidationOptions, reconstructions, validate};
+use super::validation_set::ValidationSet;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::processes::{Fact, OneProcess, Processes};
@@ -337,7 +338,7 @@ impl TokenizerTrainer {
             perceptual: distance.as_ref().map(|distance| distance as Perceptual),
             num_samples: NUM_SAMPLES,
         };
-        let validation = validate_among(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
+        let validation = validate(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
         if let (Some(picture), Some(metrics)) = (&validation.samples, metrics) {
             metrics.picture(self.state.step, "val/reconstructions", picture)?;
         }

@@ -2,7 +2,7 @@
 
 /// An image's activations `[h][w][c]`.
 #[derive(Debug, Default)]
-pub struct Map {
+pub(super) struct Map {
     /// Rows.
     pub h: usize,
     /// Columns.
@@ -17,18 +17,18 @@ pub struct Map {
 
 impl Map {
     /// Takes another shape; the values are whatever was there before. Memory is kept.
-    pub fn reshape(&mut self, h: usize, w: usize, c: usize) {
+    pub(super) fn reshape(&mut self, h: usize, w: usize, c: usize) {
         (self.h, self.w, self.c) = (h, w, c);
         self.data.resize(h * w * c, 0.0);
     }
 
     /// Floats of a row of pixels.
-    pub fn row(&self) -> usize {
+    pub(super) fn row(&self) -> usize {
         self.w * self.c
     }
 
     /// The sums of all strips, `[2][c]`.
-    pub fn total(&self) -> Vec<f64> {
+    pub(super) fn total(&self) -> Vec<f64> {
         let mut sums = vec![0.0; 2 * self.c];
         for strip in self.sums.chunks_exact(2 * self.c) {
             sums.iter_mut().zip(strip).for_each(|(sum, part)| *sum += part);

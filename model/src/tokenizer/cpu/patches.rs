@@ -25,7 +25,12 @@ pub(crate) struct Patches {
 
 impl Patches {
     /// Takes weights `[out][kernel][kernel][in]`.
-    pub fn new(weights: &[f32], bias: Option<Vec<f32>>, [cout, kernel, cin]: [usize; 3], stride: usize) -> Patches {
+    pub(super) fn new(
+        weights: &[f32],
+        bias: Option<Vec<f32>>,
+        [cout, kernel, cin]: [usize; 3],
+        stride: usize,
+    ) -> Patches {
         let k = kernel * kernel * cin;
         let mut panels = Panels::default();
         panels.pack(Factor::new(weights, cout, k).transposed());
@@ -33,7 +38,7 @@ impl Patches {
     }
 
     /// Convolves `x` into `y`, which has the result's size already where `output` is [`Output::Add`].
-    pub fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
+    pub(super) fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
         assert_eq!(x.c, self.cin);
         let (h, w) = (x.h.div_ceil(self.stride), x.w.div_ceil(self.stride));
         if output == Output::Set {
