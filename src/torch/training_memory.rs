@@ -46,7 +46,7 @@ pub(super) fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runt
     let kind = if on_cpu { Kind::Float } else { runtime.precision.kind() };
     let weights = if on_cpu { 4 * model.num_params() as u64 } else { 0 };
     let sampling = weights + sequences * sequence_bytes(model, kind);
-    estimate.passing_bytes = estimate.passing_bytes.max(sampling);
+    estimate.transient_bytes = estimate.transient_bytes.max(sampling);
     if train.fid_every > 0 {
         estimate.weights_bytes += INCEPTION_BYTES;
     }
@@ -86,14 +86,14 @@ pub(super) fn peak_bytes() -> Option<u64> {
 }
 
 pub(super) fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
-    let MemoryEstimate { weights_bytes, activations_bytes, passing_bytes } = *estimate;
-    let passing = match passing_bytes {
+    let MemoryEstimate { weights_bytes, activations_bytes, transient_bytes } = *estimate;
+    let transient = match transient_bytes {
         0 => String::new(),
-        passing_bytes => format!("; in passing {}", bytes(passing_bytes)),
+        transient_bytes => format!("; transient {}", bytes(transient_bytes)),
     };
     let kept = if config.train.ema_decay > 0.0 { "gradients, moments and averages" } else { "gradients and moments" };
     format!(
-        "memory: {} (weights, {kept} {}; activations {} at batch size {}{passing})",
+        "memory: {} (weights, {kept} {}; activations {} at batch size {}{transient})",
         bytes(estimate.total_bytes()),
         bytes(weights_bytes),
         bytes(activations_bytes),
@@ -163,7 +163,7 @@ mod tests {
         config.train.sample_every = 1;
         let caches = 32 * 2 * 24 * 256 * 1024 * 4;
         let sampled = with_samples(plain, &config, &CPU);
-        assert!(sampled.passing_bytes > 4 * 343_570_432 + caches, "{sampled:?}");
+        assert!(sampled.transient_bytes > 4 * 343_570_432 + caches, "{sampled:?}");
         assert_eq!(sampled.weights_bytes, plain.weights_bytes);
         config.train.fid_every = 1;
         assert_eq!(with_samples(plain, &config, &CPU).weights_bytes, plain.weights_bytes + INCEPTION_BYTES);

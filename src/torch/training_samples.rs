@@ -6,7 +6,7 @@ use crate::exit::CheckFailed;
 use tokengrid_model::ar::ArModel;
 use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::{Picture, Precision, Runtime, Tokenizer};
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, SampleFn};
 
@@ -51,17 +51,17 @@ pub(super) fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtim
     Ok(tokenizer)
 }
 
-fn wanted(class_num: i64) -> Vec<Wanted> {
+fn wanted(class_num: i64) -> Vec<SampleRequest> {
     let rows = CLASSES.min(class_num);
     let classes = (0..rows).map(|row| row * class_num / rows);
-    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| Wanted { class, index })).collect()
+    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| SampleRequest { class, index })).collect()
 }
 
 fn picture(
     model: &ArModel,
     tokenizer: &Tokenizer,
     settings: &SamplerConfig,
-    wanted: &[Wanted],
+    wanted: &[SampleRequest],
     runtime: &Runtime,
 ) -> Result<Picture, SampleError> {
     let tokens = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;

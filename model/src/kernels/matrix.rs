@@ -108,7 +108,7 @@ impl Matrix {
 
     /// `self = base + x w^T`.
     pub fn linear_plus(&mut self, base: &Matrix, x: &Matrix, w: &Matrix) {
-        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::Plus(base.values()));
+        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::AddResidual(base.values()));
     }
 
     /// `self = dy w`: the gradient of a linear layer's input.

@@ -3,7 +3,7 @@
 use super::record::{self, Found};
 use super::{Outputs, SampleJob};
 use crate::SampleError;
-use crate::sampler::{SamplerConfig, Wanted};
+use crate::sampler::{SampleRequest, SamplerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub(super) struct Images {
 
 impl Images {
     /// What is there of an image, whose files must all be of these settings.
-    pub(super) fn find(&self, image: &Wanted, diagnostics: bool) -> Found {
+    pub(super) fn find(&self, image: &SampleRequest, diagnostics: bool) -> Found {
         let ImageFiles { picture, tokens, diagnostics: [maps, numbers] } = ImageFiles::new(&self.out, image);
         if diagnostics && !matches!(record::find(&maps, &numbers, &self.settings), Found::Whole { .. }) {
             // A foreign picture is still foreign.
@@ -255,7 +255,7 @@ pub(crate) struct ImageFiles {
 }
 
 impl ImageFiles {
-    pub(super) fn new(out: &Path, image: &Wanted) -> ImageFiles {
+    pub(super) fn new(out: &Path, image: &SampleRequest) -> ImageFiles {
         let file = |kind: &str, ending: &str| {
             out.join(kind).join(format!("{:04}", image.class)).join(format!("{:05}.{ending}", image.index))
         };

@@ -253,7 +253,7 @@ impl Engine {
         let norm = match self.device {
             _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
             Device::Cpu => Tensor::from(self.gradients.clip(limit)),
-            _ => self.gradients.clip_unseen(limit),
+            _ => self.gradients.clip_async(limit),
         };
         if self.scale.dynamic {
             let finite = norm.double_value(&[]).is_finite();

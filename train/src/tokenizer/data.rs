@@ -27,7 +27,7 @@ const BATCHES_AHEAD: usize = 2;
 
 /// The photographs of a source, and which of them turned out to be broken.
 #[derive(Debug)]
-pub(super) struct PhotoSet {
+pub(super) struct ImageSet {
     source: Source,
     place: String,
     bad: Mutex<BadPhotos>,
@@ -60,7 +60,7 @@ pub(super) fn check_apart(out: &Path, source: &Source) -> Result<(), TrainError>
     Err(TrainError::Config { place: format!("--out {}", out.display()), what })
 }
 
-impl PhotoSet {
+impl ImageSet {
     /// Where the photographs are.
     pub(super) fn source(&self) -> &Source {
         &self.source
@@ -70,14 +70,14 @@ impl PhotoSet {
     ///
     /// # Errors
     /// No such source, or nothing in it.
-    pub(super) fn open(path: &Path, exclude: &[String]) -> Result<PhotoSet, TrainError> {
+    pub(super) fn open(path: &Path, exclude: &[String]) -> Result<ImageSet, TrainError> {
         let source = Source::open(
             path,
             &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
         )?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
-        Ok(PhotoSet { source, place: path.display().to_string(), bad })
+        Ok(ImageSet { source, place: path.display().to_string(), bad })
     }
 
     /// Number of photographs, broken ones included: an epoch.
@@ -172,7 +172,7 @@ impl Crops {
     ///
     /// # Panics
     /// When `batch_size` or `world_size` is 0, or the system refuses a thread.
-    pub(super) fn start(photos: Arc<PhotoSet>, config: CropConfig, position: u64) -> Crops {
+    pub(super) fn start(photos: Arc<ImageSet>, config: CropConfig, position: u64) -> Crops {
         assert!(config.batch_size > 0 && config.world_size > 0, "checked with the configuration");
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let num_threads = if config.threads == 0 { available() } else { config.threads };
@@ -240,7 +240,7 @@ fn crop_number(own: u64, position: u64, config: &CropConfig) -> u64 {
 }
 
 fn make_crops(
-    photos: &PhotoSet,
+    photos: &ImageSet,
     config: &CropConfig,
     numbers: impl Iterator<Item = u64>,
     sender: &Sender<Result<Vec<u8>, TrainError>>,

@@ -2,7 +2,7 @@
 
 use super::config::TokenizerConfig;
 use super::crop::CropConfig;
-use super::data::{Crops, PhotoSet, check_apart};
+use super::data::{Crops, ImageSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
 use super::validation::{Perceptual, ValidationOptions, reconstructions, validate};
@@ -54,7 +54,7 @@ pub struct TokenizerSummary {
 pub struct TokenizerTrainer {
     config: TokenizerConfig,
     folder: RunFolder,
-    photos: Arc<PhotoSet>,
+    photos: Arc<ImageSet>,
     val: Option<ValidationSet>,
     learner: Learner,
     schedule: LrSchedule,
@@ -122,7 +122,7 @@ impl TokenizerTrainer {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
-        let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
+        let photos = Arc::new(ImageSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
         if let Some(name) = config.train.save_best.as_ref().filter(|_| val.is_none()) {
