@@ -15,7 +15,8 @@ use tracing_subscriber::fmt::{FmtContext, format::DefaultFields};
 use tracing_subscriber::registry::LookupSpan;
 
 static WITH_TIME: AtomicBool = AtomicBool::new(false);
-static RANK: OnceLock<(u32, u32)> = OnceLock::new();
+/// Which of several processes writes this log: rank and world size, once they are known.
+pub(crate) static RANK: OnceLock<(u32, u32)> = OnceLock::new();
 
 /// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
 pub(crate) fn init(global: &Global) {
@@ -37,11 +38,6 @@ pub(crate) fn init(global: &Global) {
         .fmt_fields(DefaultFields::new())
         .event_format(Line)
         .init();
-}
-
-/// Says once which of several processes writes this log.
-pub(crate) fn set_rank(rank: u32, world_size: u32) {
-    let _ = RANK.set((rank, world_size));
 }
 
 /// The first line of a long job whose log is kept: which program, and how it was called.

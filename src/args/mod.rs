@@ -11,22 +11,17 @@ mod tokenize;
 mod train;
 mod view;
 
-pub(crate) use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub(crate) use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
-pub(crate) use cache::{
-    AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
-};
-pub(crate) use cache::{ImageArg, MadeOfArgs};
-pub(crate) use demo::DemoArgs;
-pub(crate) use eval::{
-    AmongArgs, EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
-};
-pub(crate) use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
-pub(crate) use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
-pub(crate) use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
-pub(crate) use tokenize::{ReconstructArgs, TokenizeArgs};
-pub(crate) use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
-pub(crate) use view::ViewArgs;
+// Each of the two programs uses a part of each.
+pub(crate) use bench::*;
+pub(crate) use cache::*;
+pub(crate) use demo::*;
+pub(crate) use eval::*;
+pub(crate) use model::*;
+pub(crate) use sample::*;
+pub(crate) use source::*;
+pub(crate) use tokenize::*;
+pub(crate) use train::*;
+pub(crate) use view::*;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 

@@ -7,12 +7,12 @@ pub(crate) mod ingest;
 pub(crate) mod view;
 
 use crate::args::{Cli, Command};
-use crate::{ranks, torch};
+use crate::{launcher, torch};
 
 /// Runs what was typed.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
-    tokengrid_ingest::share_memory_budget(ranks::local_world_size().unwrap_or(1));
+    tokengrid_ingest::share_memory_budget(launcher::local_world_size().unwrap_or(1));
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }

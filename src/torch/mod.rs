@@ -5,6 +5,7 @@ mod cache;
 mod decoder;
 mod demo;
 mod eval;
+mod free_space;
 mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod openmp;

@@ -5,7 +5,7 @@ use super::table::{Table, shortened_apart};
 use crate::terminal::counted;
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
-use crate::files::{OwnFile, check_target};
+use crate::files::{check_target, is_own_png};
 use crate::signals;
 use crate::terminal::{Meter, print_json};
 use serde_json::json;
@@ -31,7 +31,7 @@ fn inspection(dir: &Path, global: &Global) -> anyhow::Result<Inspection> {
 
 pub(super) fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, OwnFile::Png)?;
+        check_target(path, is_own_png)?;
     }
     let stats = inspection(dir, global)?.stats;
     if let Some(path) = picture {
@@ -95,7 +95,7 @@ fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()>
 
 pub(super) fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, OwnFile::Png)?;
+        check_target(path, is_own_png)?;
     }
     let stats = inspection(dir, global)?.stats;
     let mut classes = stats.classes.clone();

@@ -11,7 +11,7 @@ pub(crate) use splits::named_sources;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 use crate::exit::Usage;
-use crate::files::{OwnFile, check_target, write_json};
+use crate::files::{check_target, is_own_json, write_json};
 use crate::signals::{self, Stopped};
 use crate::terminal::{Meter, print_json};
 use pngs::PngFolder;
@@ -81,7 +81,7 @@ pub(crate) fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
 /// Runs the command.
 pub(crate) fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        check_target(path, OwnFile::Json)?;
+        check_target(path, is_own_json)?;
     }
     if let Some(out) = &args.out {
         check_apart(out, &args.source.source)?;
@@ -133,7 +133,9 @@ impl Work<'_> {
         stream: &mut ViewStream,
         save: &mut dyn FnMut(ImageViews) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let total = self.source.len() as u64;
         let mut meter = Meter::new(self.global, "images");
+        meter.start(0, total);
         for image in stream {
             if image.outcome.is_err() {
                 self.source.check_reachable()?;
@@ -147,7 +149,7 @@ impl Work<'_> {
                 Err(bad) => self.counter.bad(&image.key, bad)?,
             }
             let words = format!("{} bad", self.counter.bad_count());
-            meter.update(self.report.images as u64, self.source.len() as u64, &words);
+            meter.update(self.report.images as u64, total, &words);
             if signals::cancelled() {
                 return Err(Stopped.into());
             }

@@ -11,7 +11,7 @@ use tokengrid_cache::{JobSpec, Manifest, Split};
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, RecipeError, Source, SourceOptions};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
 
-/// Views an encoder call on a GPU.
+/// Views per encoder call on a GPU.
 const BATCH_SIZE: usize = 16;
 
 /// The sources of a cache, in the order of its images.

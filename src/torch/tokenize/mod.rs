@@ -21,7 +21,7 @@ use tokengrid_tokenize::{Drift, Job, Outcome};
 pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     if let Some(path) = &args.report {
-        files::check_target(path, files::OwnFile::Json)?;
+        files::check_target(path, files::is_own_json)?;
     }
     if args.add && is_remote(&args.out) {
         let text =
