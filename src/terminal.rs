@@ -97,7 +97,7 @@ impl Drop for Meter {
     }
 }
 
-/// A speed for people: three digits at least where there are three, also below one a second.
+/// A speed for people: three digits at least where there are three, also below one per second.
 fn rate(per_sec: f64) -> String {
     match per_sec {
         r if r >= 99.95 => format!("{r:.0}/s"),

@@ -72,7 +72,7 @@ pub struct SamplesJob<'a> {
     pub inception: &'a Inception,
     /// Whose figures are wanted.
     pub protocol: Protocol,
-    /// Pictures of one size a call.
+    /// Pictures of one size per call.
     pub batch_size: usize,
     /// Splits of the inception score; `None`: one for every 5,000 pictures.
     pub splits: Option<usize>,

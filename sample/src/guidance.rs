@@ -58,7 +58,7 @@ impl GuidanceMode {
         if self == GuidanceMode::Both { 2 } else { 1 }
     }
 
-    /// Classes of the sequences of a batch of images.
+    /// Classes of the sequences of a batch of images with the classes `[B]`: `[B]`, or `[2 B]` for both; `none` stands for no class.
     pub fn classes(self, class_b: &[i64], none: i64) -> Vec<i64> {
         let uncond = class_b.iter().map(|_| none);
         match self {

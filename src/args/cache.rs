@@ -202,7 +202,7 @@ pub(crate) struct ImportArgs {
     /// LlamaGen writes them.
     #[arg(long, value_name = "FILE|DIR")]
     pub tokens: PathBuf,
-    /// Labels, one a row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
+    /// Labels, one per row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
     #[arg(long, value_name = "FILE|DIR")]
     pub labels: Option<PathBuf>,
     /// Keys, one line per row or image [default: numbers].

@@ -23,7 +23,7 @@ pub(crate) struct TokenizeArgs {
     /// With a URL: nobody else writes there. Allows stores without conditional writes, where two writers are not kept apart.
     #[arg(long)]
     pub single_writer: bool,
-    /// Views an encoder call.
+    /// Views per encoder call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Encode the views from this one on: what a cache of fewer views lacks, for `cache merge`.

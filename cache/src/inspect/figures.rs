@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub(super) struct Ones {
     /// `[bits]`.
     pub alone: Vec<u64>,
-    /// `[bits][bits]`, symmetric; the diagonal is `alone`.
+    /// `[bits, bits]`, symmetric; the diagonal is `alone`.
     pub together: Vec<Vec<u64>>,
 }
 

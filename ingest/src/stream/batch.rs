@@ -50,7 +50,7 @@ pub struct ViewBatch {
 }
 
 impl ViewBatch {
-    /// `[batch_views][size][size][3]`, RGB, 0 to 255. Always of the same length: slots of bad images, and those after
+    /// `[batch_views, size, size, 3]`, RGB, 0 to 255. Always of the same length: slots of bad images, and those after
     /// the last view of the stream, are black.
     pub fn pixels(&self) -> &[u8] {
         &self.parts.pixels

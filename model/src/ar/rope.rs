@@ -50,7 +50,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The table of [`Rope`] for a model's grid, as plain numbers.
+    /// The table for a model's grid.
     ///
     /// # Panics
     /// When memory for the table cannot be had.
@@ -64,7 +64,7 @@ impl Rotation {
         Rotation { cos: part(0), sin: part(1), pairs: (config.head_dim() / 2) as usize }
     }
 
-    /// Cosines and sines of a position, one of each a pair of a head.
+    /// Cosines and sines of a position, `[head_dim / 2]` each.
     pub fn of(&self, position: usize) -> (&[f32], &[f32]) {
         let place = position * self.pairs..(position + 1) * self.pairs;
         (&self.cos[place.clone()], &self.sin[place])

@@ -72,7 +72,7 @@ fn multiply_at(level: Level, a: Factor, b: Factor, c: &mut [f32], output: Output
     PANELS.set(panels);
 }
 
-/// `b`'s slice as panels `[N / PANEL, rounded up][depth][PANEL]`; missing columns are 0.
+/// `b`'s slice as panels `[N / PANEL, rounded up, depth, PANEL]`; missing columns are 0.
 fn pack_panels(b: &Factor, slice: Slice, panels: &mut [f32]) {
     let size = slice.depth * PANEL;
     let pieces = Pieces::of(panels);
@@ -152,7 +152,7 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// Strips `[row][k]` of an `a` that lies row by row.
+    /// Strips `[row, k]` of an `a` that lies row by row.
     #[inline(always)]
     fn pack_rows(&self, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;
@@ -162,7 +162,7 @@ impl Block<'_> {
         }
     }
 
-    /// Strips `[k][row]` of an `a` that lies column by column.
+    /// Strips `[k, row]` of an `a` that lies column by column.
     #[inline(always)]
     fn pack_columns(&self, rows: usize, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;

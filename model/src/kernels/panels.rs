@@ -60,7 +60,7 @@ impl Panels {
         }
     }
 
-    /// The panels one after the other, `[depth][PANEL]` each.
+    /// The panels one after the other, `[depth, PANEL]` each.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact((self.depth * PANEL).max(1))
     }

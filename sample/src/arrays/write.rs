@@ -38,7 +38,7 @@ pub(crate) fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Writes a whole array; the file appears whole.
+/// Writes a whole array, its elements in C order, little-endian; the file appears whole.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -111,7 +111,7 @@ impl NpzImages {
         Ok(NpzImages { path: path.into(), zip, failure })
     }
 
-    /// Appends the pixels of one image.
+    /// Appends the pixels of one image, `[height, width, 3]`.
     ///
     /// # Errors
     /// The disk is full.

@@ -52,7 +52,7 @@ impl SampleJob<'_> {
         Ok(grid)
     }
 
-    /// Tokens of every image of a run that is complete, in raster order, class by class.
+    /// Tokens `[H * W]` of every image of a run that is complete, in raster order, class by class.
     pub fn tokens(&self, out: &Path) -> impl Iterator<Item = Result<(SampleRequest, Vec<u32>), SampleError>> {
         let images = Images { out: out.into(), settings: settings_of(self) };
         self.wanted().into_iter().map(move |image| {

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn views_straddle_batches_and_come_back_in_order() {
-        // Three views per image, four slots a batch, one token per view; the second image is bad.
+        // Three views per image, four slots per batch, one token per view; the second image is bad.
         let batches = [
             (
                 vec![slot(0, 0), slot(0, 1), slot(0, 2), slot(1, 0)],

@@ -49,13 +49,13 @@ impl<'a> ViewEncoder<'a> {
         ViewEncoder { tokenizer, runtime, side }
     }
 
-    /// Encodes the views at the places `wanted` of `batch`, bytes `[n][side][side][3]`, in that order.
+    /// Encodes the views in the slots `wanted` of `batch`, bytes `[n, side, side, 3]`, in that order.
     ///
     /// # Errors
     /// [`ModelError::Torch`] when the result cannot be copied to the host.
     ///
     /// # Panics
-    /// When a place is not in the batch, and when the device fails, out of memory for one.
+    /// When a slot is not in the batch, and when the device fails, out of memory for one.
     pub fn encode(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Result<Tokens, ModelError> {
         self.begin(batch, wanted, want_uncertain).finish()
     }
@@ -63,25 +63,25 @@ impl<'a> ViewEncoder<'a> {
     /// As [`ViewEncoder::encode`], but a GPU is only given its work.
     ///
     /// # Panics
-    /// When a place is not in the batch, and when the device fails, out of memory for one.
+    /// When a slot is not in the batch, and when the device fails, out of memory for one.
     pub fn begin(&self, batch: &[u8], wanted: &[usize], want_uncertain: bool) -> Encoding {
         let _no_grad = tch::no_grad_guard();
         let parts = if self.runtime.device == Device::Cpu {
             let views: Vec<&[u8]> = batch.chunks_exact(self.view_bytes()).collect();
-            wanted.iter().map(|&place| Part::new(&self.forward(views[place]), want_uncertain)).collect()
+            wanted.iter().map(|&slot| Part::new(&self.forward(views[slot]), want_uncertain)).collect()
         } else if wanted.is_empty() {
             vec![]
         } else {
-            // Always the whole batch, so that algorithms are those of its size, also where some places are not wanted.
+            // Always the whole batch, so that algorithms are those of its size, also where some slots are not wanted.
             let h_bzhw = self.forward(batch);
-            let places: Vec<i64> = wanted.iter().map(|&place| place as i64).collect();
-            let places = Tensor::from_slice(&places).to_device(h_bzhw.device());
-            vec![Part::new(&h_bzhw.index_select(0, &places), want_uncertain)]
+            let slots: Vec<i64> = wanted.iter().map(|&slot| slot as i64).collect();
+            let slots = Tensor::from_slice(&slots).to_device(h_bzhw.device());
+            vec![Part::new(&h_bzhw.index_select(0, &slots), want_uncertain)]
         };
         Encoding { parts }
     }
 
-    /// `[n][side][side][3]` bytes to `h [n, z, H, W]`.
+    /// `[n, side, side, 3]` bytes to `h [n, z, H, W]`.
     fn forward(&self, bytes: &[u8]) -> Tensor {
         let (count, side) = (bytes.len() / self.view_bytes(), i64::from(self.side));
         let images_bchw = pixels::to_input(bytes, count as i64, side, side, self.runtime.device);

@@ -57,7 +57,7 @@ pub struct Job<'a> {
     pub info: TokenizerInfo,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Views an encoder call.
+    /// Views per encoder call.
     pub batch_size: usize,
     /// Decoding threads; 0: one a core.
     pub threads: usize,

@@ -5,12 +5,12 @@ use crate::TrainError;
 use crate::processes::Processes;
 use tch::{Kind, Tensor};
 
-/// Gradients of one step, flat, a tensor a group.
+/// Gradients of one step, flat, one tensor per group.
 #[derive(Debug)]
 pub struct Gradients(pub(super) Vec<Tensor>);
 
 impl Gradients {
-    /// The tensors themselves, one a group.
+    /// The tensors themselves, one per group.
     pub(crate) fn flats(&self) -> &[Tensor] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What a run reports while it goes: `metrics.jsonl`, one JSON object a logged step, the same numbers for TensorBoard, and
+//! What a run reports while it goes: `metrics.jsonl`, one JSON object per logged step, the same numbers for TensorBoard, and
 //! pictures.
 
 use super::Loggers;

@@ -3,7 +3,7 @@
 //! ```text
 //! out/
 //!   config.toml                    fully resolved
-//!   metrics.jsonl                  an object a logged step
+//!   metrics.jsonl                  one object per logged step
 //!   events.out.tfevents.*          the same and the pictures, for TensorBoard; a file each time the run was started
 //!   samples/step-00000400.png      what the model makes
 //!   checkpoints/step-00000400/     published by rename: tensors, optimizer, state.json, config.toml

@@ -10,7 +10,7 @@ use tokengrid_model::{Picture, Tokenizer, pixels};
 /// Pictures in a row of the reconstructions.
 const COLUMNS: usize = 8;
 
-/// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number an image: `[B]`.
+/// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number per image: `[B]`.
 pub type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
 
 /// How to validate.

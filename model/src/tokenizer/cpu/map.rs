@@ -1,6 +1,6 @@
 //! Activations on the CPU, channels last, with what a norm needs to know of them.
 
-/// An image's activations `[h][w][c]`.
+/// An image's activations `[h, w, c]`.
 #[derive(Debug, Default)]
 pub(super) struct Map {
     /// Rows.
@@ -11,7 +11,7 @@ pub(super) struct Map {
     pub c: usize,
     /// The values, row by row, pixel by pixel.
     pub data: Vec<f32>,
-    /// Sums of the values and of their squares, `[strip][2][c]`: strip by strip of whatever wrote the map.
+    /// Sums of the values and of their squares, `[strip, 2, c]`: strip by strip of whatever wrote the map.
     pub sums: Vec<f64>,
 }
 
@@ -27,7 +27,7 @@ impl Map {
         self.w * self.c
     }
 
-    /// The sums of all strips, `[2][c]`.
+    /// The sums of all strips, `[2, c]`.
     pub(super) fn total(&self) -> Vec<f64> {
         let mut sums = vec![0.0; 2 * self.c];
         for strip in self.sums.chunks_exact(2 * self.c) {

@@ -283,7 +283,7 @@ impl CpuDecoder {
     }
 }
 
-/// `[out][in]` weights and biases.
+/// `[out, in]` weights and biases.
 #[derive(Debug)]
 struct Linear {
     weight: Vec<f32>,
@@ -315,7 +315,7 @@ fn statistics(code_zhw: &Tensor) -> (Vec<f64>, Vec<f64>) {
     values.chunks_exact(count).map(of).unzip()
 }
 
-/// `[h][w][4C]` to `[2h][2w][C]` in DCR order: input channel = (dy * 2 + dx) * C + c. The sums go along.
+/// `[h, w, 4C]` to `[2h, 2w, C]` in DCR order: input channel = (dy * 2 + dx) * C + c. The sums go along.
 fn depth_to_space(x: &Map, y: &mut Map) {
     let c = x.c / 4;
     y.reshape(2 * x.h, 2 * x.w, c);

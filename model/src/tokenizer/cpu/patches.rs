@@ -14,7 +14,7 @@ const PIXELS: usize = 32;
 /// A convolution with a square kernel of odd side, padded by half of it, with any stride and any channels.
 #[derive(Debug)]
 pub(crate) struct Patches {
-    /// Panels of output channels, `[kernel * kernel * in][PANEL]`.
+    /// Panels of output channels, `[kernel * kernel * in, PANEL]`.
     weights: Panels,
     bias: Option<Vec<f32>>,
     cin: usize,
@@ -24,7 +24,7 @@ pub(crate) struct Patches {
 }
 
 impl Patches {
-    /// Takes weights `[out][kernel][kernel][in]`.
+    /// Takes weights `[out, kernel, kernel, in]`.
     pub(super) fn new(
         weights: &[f32],
         bias: Option<Vec<f32>>,

@@ -120,7 +120,7 @@ impl Points for Four {
 /// A 3x3 convolution with stride 1 and padding 1, channels in and out multiples of [`PANEL`].
 #[derive(Debug)]
 pub(crate) struct Winograd<P> {
-    /// `[out / PANEL][N * N][in][PANEL]`.
+    /// `[out / PANEL, N * N, in, PANEL]`.
     weights: Vec<f32>,
     bias: Option<Vec<f32>>,
     cin: usize,
@@ -129,7 +129,7 @@ pub(crate) struct Winograd<P> {
 }
 
 impl<P: Points> Winograd<P> {
-    /// Takes weights `[out][in][3][3]`.
+    /// Takes weights `[out, in, 3, 3]`.
     pub(super) fn new(weights: &[f32], bias: Option<Vec<f32>>, cin: usize, cout: usize) -> Winograd<P> {
         assert!(cin.is_multiple_of(PANEL) && cout.is_multiple_of(PANEL) && weights.len() == cout * cin * 9);
         let plane = cin * PANEL;
