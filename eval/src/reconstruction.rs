@@ -42,7 +42,7 @@ pub struct ReconstructionJob<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Pictures of one size a call; on the CPU every picture is a call of its own.
+    /// Pictures of one size per call; on the CPU every picture is a call of its own.
     pub batch_size: usize,
     /// For rFID.
     pub inception: Option<&'a Inception>,

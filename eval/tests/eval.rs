@@ -6,7 +6,7 @@ mod common;
 use common::inception;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use tokengrid_eval::collect::{Collected, Reader, Wanted};
+use tokengrid_eval::collect::{Collected, Figures, Reader};
 use tokengrid_eval::inception::{FILE_NAME, SPATIAL};
 use tokengrid_eval::ssim::ssim;
 use tokengrid_eval::statistics::{Saved, of_features};
@@ -71,7 +71,7 @@ fn psnr_and_ssim_of_given_pictures() {
 }
 
 fn collect(inception: &Inception, pictures: &[Picture], batch_size: usize) -> Collected {
-    let wanted = Wanted { spatial: true, splits: Some(1), features: true };
+    let wanted = Figures { spatial: true, splits: Some(1), features: true };
     let reader = Reader { inception, protocol: Protocol::PytorchFid, wanted };
     let mut collected = Collected::new(wanted);
     for batch in pictures.chunks(batch_size) {

@@ -36,7 +36,7 @@ pub fn codes_of(tokens_bhw: &Tensor, bits: i64) -> Tensor {
     (bit_bhwz * 2.0 - 1.0).permute([0, 3, 1, 2]).contiguous()
 }
 
-/// Signs of `h` as -1 / +1, same shape; 0 gives -1.
+/// Signs of `h` (any shape) as -1 / +1, same shape; 0 gives -1.
 pub fn signs_of(h: &Tensor) -> Tensor {
     h.gt(0.0).to_kind(h.kind()) * 2.0 - 1.0
 }

@@ -180,7 +180,7 @@ pub(crate) mod cuda {
     use std::sync::OnceLock;
 
     /// Whether CUDA can be used, or why not. Loads libtorch's CUDA library at the first call.
-    pub fn ready() -> Result<(), String> {
+    pub(super) fn ready() -> Result<(), String> {
         static STATE: OnceLock<Result<(), String>> = OnceLock::new();
         STATE.get_or_init(load).clone()
     }

@@ -61,7 +61,7 @@ pub struct TorchDecoder<'a> {
     position: i64,
     /// What enters the spatial stack, `[C, 1, D]`.
     x_c1d: Tensor,
-    /// What the high bits attend to, a factorized block each.
+    /// What the high bits attend to, one per factorized block.
     values: Vec<Tensor>,
     /// The last logits, on the host.
     logits_cv: Vec<f32>,

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use tokengrid_model::Runtime;
 use tokengrid_model::ar::{ArModel, ArWeights, Known};
 use tokengrid_model::{Tokenizer, Variant, Weights};
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_test_support::{golden, golden_json};
 
@@ -23,9 +23,9 @@ fn data() -> Weights {
     Weights::open(&golden("ar.safetensors")).unwrap()
 }
 
-fn wanted(data: &Weights) -> Vec<Wanted> {
+fn wanted(data: &Weights) -> Vec<SampleRequest> {
     let classes = Vec::<i64>::try_from(data.tensor("cls").unwrap().to_kind(Kind::Int64).view([-1])).unwrap();
-    classes.into_iter().enumerate().map(|(i, class)| Wanted { class, index: i as u64 }).collect()
+    classes.into_iter().enumerate().map(|(i, class)| SampleRequest { class, index: i as u64 }).collect()
 }
 
 fn pair(json: &serde_json::Value) -> [f64; 2] {
@@ -68,14 +68,14 @@ fn an_image_does_not_depend_on_its_batch() {
     let model = model_of(16);
     let config = SamplerConfig { cfg_scale: [1.5, 1.2], seed: 9, top_p: [0.95, 0.9], ..Default::default() };
     let mut sampler = Sampler::new(&model, config, Runtime::EXACT).unwrap();
-    let all: Vec<Wanted> = (0..64).map(|i| Wanted { class: i % 3, index: i as u64 }).collect();
+    let all: Vec<SampleRequest> = (0..64).map(|i| SampleRequest { class: i % 3, index: i as u64 }).collect();
     let together = sampler.sample(&all).unwrap();
     // The last batch of 3 holds one image.
     for batch_size in [1, 3] {
         let apart: Vec<u32> = all.chunks(batch_size).flat_map(|batch| sampler.sample(batch).unwrap()).collect();
         assert_eq!(apart, together, "batches of {batch_size}");
     }
-    let other = sampler.sample(&[Wanted { class: 0, index: 77 }]).unwrap();
+    let other = sampler.sample(&[SampleRequest { class: 0, index: 77 }]).unwrap();
     assert_ne!(other, together[..16], "another index is another image");
 }
 
@@ -83,7 +83,7 @@ fn an_image_does_not_depend_on_its_batch() {
 fn temperature_zero_is_greedy_and_a_class_out_of_range_is_refused() {
     let model = model();
     let sample = |config: SamplerConfig, class: i64| {
-        Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&[Wanted { class, index: 0 }])
+        Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&[SampleRequest { class, index: 0 }])
     };
     let cold = sample(SamplerConfig { temperature: [0.0, 0.0], ..Default::default() }, 1).unwrap();
     let greedy = sample(SamplerConfig { top_k: [1, 1], ..Default::default() }, 1).unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `bench`.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Which stage.
     #[command(subcommand)]
     pub command: BenchCommand,
@@ -14,7 +14,7 @@ pub struct BenchArgs {
 
 /// `bench ...`.
 #[derive(Debug, Subcommand)]
-pub enum BenchCommand {
+pub(crate) enum BenchCommand {
     /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
     Ingest(BenchIngestArgs),
     /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
@@ -31,7 +31,7 @@ pub enum BenchCommand {
 
 /// `bench ingest`.
 #[derive(Debug, Args)]
-pub struct BenchIngestArgs {
+pub(crate) struct BenchIngestArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -42,7 +42,7 @@ pub struct BenchIngestArgs {
 
 /// `bench encode`.
 #[derive(Debug, Args)]
-pub struct BenchEncodeArgs {
+pub(crate) struct BenchEncodeArgs {
     /// Tokenizer weights, or `tiny` [default: weights by formula for --architecture].
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
@@ -68,7 +68,7 @@ pub struct BenchEncodeArgs {
 
 /// `bench loader`.
 #[derive(Debug, Args)]
-pub struct BenchLoaderArgs {
+pub(crate) struct BenchLoaderArgs {
     /// The cache [default: random grids in a temporary folder].
     pub dir: Option<PathBuf>,
     /// How it is read.
@@ -87,7 +87,7 @@ pub struct BenchLoaderArgs {
 
 /// `bench train`.
 #[derive(Debug, Args)]
-pub struct BenchTrainArgs {
+pub(crate) struct BenchTrainArgs {
     /// Configuration, as for `train ar`; dropout is turned off unless --dropout is given.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -116,7 +116,7 @@ pub struct BenchTrainArgs {
 
 /// `bench exchange`.
 #[derive(Debug, Args)]
-pub struct BenchExchangeArgs {
+pub(crate) struct BenchExchangeArgs {
     /// Numbers that are summed, as floats of 4 bytes.
     #[arg(long, default_value_t = 17_700_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     pub numbers: u64,
@@ -136,7 +136,7 @@ pub struct BenchExchangeArgs {
 
 /// `bench sample`.
 #[derive(Debug, Args)]
-pub struct BenchSampleArgs {
+pub(crate) struct BenchSampleArgs {
     /// Without --checkpoint: the model, as for `train ar`, with fresh weights.
     #[command(flatten)]
     pub config: ConfigArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Folder for everything that the demo makes. That of an earlier demo is made anew.
     #[arg(long, default_value = "demo", value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,

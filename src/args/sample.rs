@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SamplePresetArg {
+pub(crate) enum SamplePresetArg {
     /// 343 million parameters.
     B,
     /// 804 million parameters.
@@ -17,7 +17,7 @@ pub enum SamplePresetArg {
 
 /// `--cfg-schedule`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScheduleArg {
+pub(crate) enum ScheduleArg {
     /// The full value everywhere.
     Constant,
     /// In equal steps.
@@ -28,7 +28,7 @@ pub enum ScheduleArg {
 
 /// `sample`.
 #[derive(Debug, Args)]
-pub struct SampleArgs {
+pub(crate) struct SampleArgs {
     /// A run's folder, one of its checkpoints, or a file (.safetensors, or the reference's .ckpt), or `tiny`, which is built
     /// in.
     #[arg(long, value_name = "FILE|DIR")]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `train`.
 #[derive(Debug, Args)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     /// What to train.
     #[command(subcommand)]
     pub command: TrainCommand,
@@ -14,7 +14,7 @@ pub struct TrainArgs {
 
 /// Where a run's settings come from.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// A TOML file; see the documentation for its keys. A YAML file of the reference is converted, and what is not honoured is
     /// listed.
     #[arg(long, value_name = "FILE")]
@@ -35,7 +35,7 @@ pub struct ConfigArgs {
 
 /// `train ar`.
 #[derive(Debug, Args)]
-pub struct TrainArArgs {
+pub(crate) struct TrainArArgs {
     /// Configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -81,7 +81,7 @@ pub struct TrainArArgs {
 
 /// `train ...`.
 #[derive(Debug, Subcommand)]
-pub enum TrainCommand {
+pub(crate) enum TrainCommand {
     /// Train the autoregressive model straight from a token cache.
     Ar(TrainArArgs),
     /// Train a tokenizer on photographs.

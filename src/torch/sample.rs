@@ -24,7 +24,7 @@ use tokengrid_train::ar::ArConfig;
 use tokengrid_train::config::{Typed, resolve};
 
 /// Runs the command.
-pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let config = settings(args)?;
     targets::check(args)?;
     for path in [&args.npz, &args.tokens].into_iter().flatten() {

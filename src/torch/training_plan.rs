@@ -11,7 +11,7 @@ use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Plan};
 
 /// Prints it; nothing is read but the cache's manifest and labels, nothing is written.
-pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
     // All processes are alike here.
     let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;

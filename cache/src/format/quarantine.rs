@@ -1,4 +1,4 @@
-//! The list of inputs without rows, `quarantine.jsonl`: one JSON object a line, in the order of the source.
+//! The list of inputs without rows, `quarantine.jsonl`: one JSON object per line, in the order of the source.
 
 use crate::cancel;
 use crate::error::{CacheError, io_error};

@@ -27,7 +27,7 @@ impl Protocol {
     }
 }
 
-/// Bytes `[B][height][width][3]` to f32 `[B, 3, 299, 299]` on `device`. Bilinear, without antialiasing.
+/// Bytes `[B, height, width, 3]` to f32 `[B, 3, 299, 299]` on `device`. Bilinear, without antialiasing.
 pub(super) fn to_input(
     rgb: &[u8],
     width: usize,

@@ -83,7 +83,7 @@ impl Inception {
         Ok(Inception { blocks, fc_weight: get("fc.weight"), fc_bias: get("fc.bias"), runtime })
     }
 
-    /// Features of RGB pictures of one size, bytes `[B][height][width][3]`.
+    /// Features of RGB pictures of one size, bytes `[B, height, width, 3]`.
     ///
     /// On the CPU every picture is a call of its own, so that its features depend on nothing else in the batch.
     ///

@@ -120,7 +120,7 @@ pub struct RgbImage {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// `[height][width][3]`, 0 to 255.
+    /// `[height, width, 3]`, 0 to 255.
     pub pixels: Vec<u8>,
     /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for a sound file.
     ///

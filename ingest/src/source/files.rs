@@ -36,7 +36,7 @@ enum Bytes {
     /// At the path itself.
     Here,
     /// In a local copy, which stays while this lives.
-    Staged(PathBuf, #[allow(dead_code, reason = "held for its lifetime")] Arc<Staged>),
+    Staged(PathBuf, #[expect(dead_code, reason = "held for its lifetime")] Arc<Staged>),
     /// In a bucket, read by ranges.
     Object(Bucket, Object),
 }

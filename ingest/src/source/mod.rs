@@ -116,7 +116,7 @@ impl Contents {
 enum Store {
     /// Files below the root.
     Folder,
-    /// Objects, one an image.
+    /// Objects, one per image.
     Objects(Objects),
     Tar(FileSet),
     Parquet(parquet::Store),

@@ -34,14 +34,14 @@ pub struct ArModel {
 /// Mean cross entropies of the two sub-tokens.
 #[derive(Debug)]
 pub struct Losses {
-    /// Low bits.
+    /// Low bits: a scalar, in nats per token.
     pub pre: Tensor,
-    /// High bits.
+    /// High bits, given the low ones: a scalar, in nats per token.
     pub post: Tensor,
 }
 
 impl Losses {
-    /// What is minimised.
+    /// What is minimised: the sum of both, a scalar in nats per token.
     pub fn total(&self) -> Tensor {
         &self.pre + &self.post
     }
@@ -107,7 +107,7 @@ impl ArModel {
         })
     }
 
-    /// Mean cross entropies under teacher forcing.
+    /// Mean cross entropies under teacher forcing: tokens `[B, T]` in two parts, classes `[B]`.
     pub fn losses(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Losses {
         let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
         self.losses_of(&h_btd, pre_bt, post_bt, training)
@@ -142,7 +142,7 @@ impl ArModel {
         drop(x_btd, if training { self.config.token_drop } else { 0.0 })
     }
 
-    /// Block `i` of the spatial stack over a whole sequence.
+    /// Block `i` of the spatial stack over a whole sequence `[B, T, D]`.
     pub fn spatial_block(&self, i: usize, x_btd: &Tensor, training: bool) -> Tensor {
         self.spatial_blocks[i].forward(x_btd, &self.rope.rows(0, x_btd.size()[1]), self.dropout(training))
     }
@@ -173,7 +173,7 @@ impl ArModel {
         Tensor::embedding(&self.pre_emb, pre, -1, false, false)
     }
 
-    /// Embedded tokens, the shape of `pre` with D appended.
+    /// Embedded tokens `[.., D]` of low bits `pre` and high bits `post`, both `[..]`.
     pub fn embed(&self, pre: &Tensor, post: &Tensor) -> Tensor {
         self.embed_pre(pre) + Tensor::embedding(&self.post_emb, post, -1, false, false)
     }

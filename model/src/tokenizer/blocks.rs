@@ -19,20 +19,20 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn new(params: &'a Params, prefix: &str) -> Self {
+    pub(super) fn new(params: &'a Params, prefix: &str) -> Self {
         Scope { params, prefix: prefix.into() }
     }
 
-    pub fn sub(&self, name: impl std::fmt::Display) -> Scope<'a> {
+    pub(super) fn sub(&self, name: impl std::fmt::Display) -> Scope<'a> {
         Scope { params: self.params, prefix: format!("{}.{name}", self.prefix) }
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.params.shape(&format!("{}.{name}", self.prefix)).is_some()
     }
 
     /// The parameter itself, shared.
-    pub fn tensor(&self, name: &str) -> Tensor {
+    pub(super) fn tensor(&self, name: &str) -> Tensor {
         self.params.get(&format!("{}.{name}", self.prefix)).shallow_clone()
     }
 }
@@ -51,21 +51,21 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    pub fn new(scope: &Scope) -> Conv {
+    pub(super) fn new(scope: &Scope) -> Conv {
         let bias = scope.has("bias").then(|| scope.tensor("bias"));
         Conv { weight: scope.tensor("weight"), bias, stride: 1 }
     }
 
-    pub fn halving(scope: &Scope) -> Conv {
+    pub(super) fn halving(scope: &Scope) -> Conv {
         Conv { stride: 2, ..Conv::new(scope) }
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let padding = self.weight.size()[2] / 2;
         x_bchw.conv2d(&self.weight, self.bias.as_ref(), [self.stride; 2], [padding; 2], [1, 1], 1)
     }
 
-    pub fn kind(&self) -> tch::Kind {
+    pub(super) fn kind(&self) -> tch::Kind {
         self.weight.kind()
     }
 
@@ -83,11 +83,11 @@ pub(super) struct NormSwish {
 }
 
 impl NormSwish {
-    pub fn new(scope: &Scope) -> NormSwish {
+    pub(super) fn new(scope: &Scope) -> NormSwish {
         NormSwish { weight: scope.tensor("weight"), bias: scope.tensor("bias") }
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         swish(x_bchw.group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPS, true))
     }
 }
@@ -108,7 +108,7 @@ pub(super) struct ResBlock {
 }
 
 impl ResBlock {
-    pub fn new(scope: &Scope) -> ResBlock {
+    pub(super) fn new(scope: &Scope) -> ResBlock {
         ResBlock {
             norm1: NormSwish::new(&scope.sub("norm1")),
             conv1: Conv::new(&scope.sub("conv1")),
@@ -119,11 +119,11 @@ impl ResBlock {
     }
 
     /// The blocks `<scope>.0 .. <scope>.count`.
-    pub fn stack(scope: &Scope, count: i64) -> Vec<ResBlock> {
+    pub(super) fn stack(scope: &Scope, count: i64) -> Vec<ResBlock> {
         (0..count).map(|j| ResBlock::new(&scope.sub(j))).collect()
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let y = self.conv1.forward(&self.norm1.forward(x_bchw));
         let mut y = self.conv2.forward(&self.norm2.forward(&y));
         match &self.nin_shortcut {

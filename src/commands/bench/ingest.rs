@@ -49,7 +49,7 @@ struct Shares {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchIngestArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &BenchIngestArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let (source, recipe) = command::open(&args.source, false)?;
     let limits = command::limits(&args.source);

@@ -18,12 +18,12 @@ type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 type DrawError = Box<dyn std::error::Error>;
 
 /// Draws how often codes are used, how balanced the bits are, and how large the classes are, one below the other.
-pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
+pub(super) fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_stats(stats, rgb))
 }
 
 /// Draws how many rows the classes have, and their entropies, in the order given.
-pub fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
+pub(super) fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_classes(classes, rgb))
 }
 

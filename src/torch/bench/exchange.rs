@@ -32,7 +32,7 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let runtime = model::runtime(&args.device, global)?;
     let among = ranks(args.among.rank, args.among.world_size)?;

@@ -69,7 +69,7 @@ struct Contestant<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let flags = texts(&[("data.cache", &args.cache)]);
     let Some((mut config, _)) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
     // The paths draw different dropout; without it they must come to the same losses.

@@ -12,7 +12,7 @@ use tokengrid_train::processes::{Fact, Processes};
 const TIMEOUT_SECS: f64 = 600.0;
 
 /// The processes of an evaluation; `facts` must be the same in all of them.
-pub fn join_all(
+pub(super) fn join_all(
     args: &AmongArgs,
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
 ) -> anyhow::Result<Box<dyn Processes>> {
@@ -20,16 +20,16 @@ pub fn join_all(
 }
 
 /// The processes of an evaluation, as `eval` knows them.
-pub struct Among(pub Box<dyn Processes>);
+pub(super) struct Among(pub Box<dyn Processes>);
 
 impl Among {
     /// Meets the others.
-    pub fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
+    pub(super) fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
         join_all(args, facts).map(Among)
     }
 
     /// What this process says: rank 0 speaks for all.
-    pub fn speaker(&self, global: &Global) -> Global {
+    pub(super) fn speaker(&self, global: &Global) -> Global {
         speaker(global, self.0.is_first())
     }
 

@@ -4,7 +4,7 @@ use super::among::Among;
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
-use crate::files::{self, OwnFile, check_target};
+use crate::files::{self, check_target, is_own_png};
 use crate::signals;
 use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::torch::model;
@@ -37,7 +37,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let weights = weights(args)?;
     let (tokenizer, info) = model::tokenizer(&weights, &runtime)?;
@@ -110,7 +110,7 @@ fn check_looks(out: &Path, pairs: u32) -> anyhow::Result<()> {
         return Ok(());
     }
     let names = ["worst", "best"].into_iter().flat_map(|name| (0..pairs).map(move |i| format!("{name}-{i:02}.png")));
-    names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, OwnFile::Png))
+    names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, is_own_png))
 }
 
 /// Whole pictures can be so large that one fills the memory.

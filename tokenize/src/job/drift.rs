@@ -47,7 +47,11 @@ struct Sample {
 
 impl<'scope> DriftMeter<'scope> {
     /// For views of `side` pixels. Without `exact` nothing is measured.
-    pub fn start<'env>(scope: &'scope Scope<'scope, 'env>, exact: Option<&'env Mutex<Tokenizer>>, side: u32) -> Self {
+    pub(crate) fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        exact: Option<&'env Mutex<Tokenizer>>,
+        side: u32,
+    ) -> Self {
         let start = |exact: &'env Mutex<Tokenizer>| {
             let (sender, samples) = bounded(1);
             (sender, scope.spawn(move || measure(exact, side, samples)))
@@ -56,7 +60,7 @@ impl<'scope> DriftMeter<'scope> {
     }
 
     /// Takes a sample of the places `wanted` of `batch`, whose tokens are `tokens`, if it is their turn.
-    pub fn look(&mut self, batch: &[u8], num_places: usize, wanted: &[usize], tokens: &Tokens) {
+    pub(crate) fn look(&mut self, batch: &[u8], num_places: usize, wanted: &[usize], tokens: &Tokens) {
         let is_due = self.left <= wanted.len();
         self.left = if is_due { EVERY_VIEWS } else { self.left - wanted.len() };
         let Some((sender, _)) = self.worker.as_ref().filter(|_| is_due && !wanted.is_empty()) else { return };
@@ -72,7 +76,7 @@ impl<'scope> DriftMeter<'scope> {
     ///
     /// # Errors
     /// The exact mode fails.
-    pub fn finish(self) -> Result<Drift, TokenizeError> {
+    pub(crate) fn finish(self) -> Result<Drift, TokenizeError> {
         let Some((sender, worker)) = self.worker else { return Ok(Drift::default()) };
         drop(sender);
         let drift = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

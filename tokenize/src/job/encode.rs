@@ -105,7 +105,7 @@ impl<'a> ViewEncoder<'a> {
         }
     }
 
-    /// `[n][side][side][3]` bytes to `h [n, z, H, W]`.
+    /// `[n, side, side, 3]` bytes to `h [n, z, H, W]`.
     fn forward(&self, bytes: &[u8]) -> Tensor {
         let (count, side) = (bytes.len() / self.view_bytes(), i64::from(self.side));
         let images_bchw = pixels::to_input(bytes, count as i64, side, side, self.runtime);

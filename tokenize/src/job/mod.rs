@@ -58,7 +58,7 @@ pub struct Job<'a> {
     pub info: TokenizerInfo,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Views an encoder call.
+    /// Views per encoder call.
     pub batch_size: usize,
     /// Decoding threads; 0: one a core.
     pub threads: usize,
@@ -94,6 +94,9 @@ impl Job<'_> {
     ///
     /// # Errors
     /// As [`Job::grid`].
+    ///
+    /// # Panics
+    /// When the text of [`Recipe::to_json`] is not JSON: a defect of that function.
     pub fn spec(&self) -> Result<JobSpec, TokenizeError> {
         let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.num_views());
         spec.first_view = self.first_view;

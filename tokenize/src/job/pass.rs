@@ -9,7 +9,7 @@ use crate::TokenizeError;
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokengrid_ingest::{BadCounter, BadPolicy, BatchPlace, BatchStream, IngestError, Stage, StreamConfig, ViewBatch};
+use tokengrid_ingest::{BadCounter, BadPolicy, BatchSlot, BatchStream, IngestError, Stage, StreamConfig, ViewBatch};
 
 impl Job<'_> {
     /// Images `order` of the source as batches of views.
@@ -87,9 +87,9 @@ impl Job<'_> {
             while begun.len() > may_wait {
                 let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
                 let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
-                drift.look(batch.pixels(), batch.places().len(), &wanted, &tokens);
+                drift.look(batch.pixels(), batch.slots().len(), &wanted, &tokens);
                 tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
-                for image in assembler.add(batch.places(), batch.images(), &tokens) {
+                for image in assembler.add(batch.slots(), batch.images(), &tokens) {
                     if !each(image, counters)? {
                         return Ok(false);
                     }
@@ -109,9 +109,8 @@ impl Job<'_> {
 
     /// Places of a batch whose views are to be encoded.
     fn wanted(&self, batch: &ViewBatch) -> Vec<usize> {
-        let is_wanted =
-            |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
-        batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i).collect()
+        let is_wanted = |slot: &BatchSlot| slot.view >= self.first_view && batch.images()[slot.image].outcome.is_ok();
+        batch.slots().iter().enumerate().filter(|(_, slot)| is_wanted(slot)).map(|(i, _)| i).collect()
     }
 
     /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for

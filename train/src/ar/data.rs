@@ -158,7 +158,7 @@ pub(super) fn splits(manifest: &Manifest) -> String {
 
 /// A loader whose batches are unpacked by a thread of their own, two ahead.
 #[derive(Debug)]
-pub struct Prefetch {
+pub(super) struct Prefetch {
     batches: Option<Receiver<HostBatch>>,
     worker: Option<JoinHandle<()>>,
     waited: Duration,
@@ -166,7 +166,12 @@ pub struct Prefetch {
 
 impl Prefetch {
     /// Starts at the loader's position; in each step, `blocks` of the `global_batch` samples are this process's.
-    pub fn start(mut loader: Loader, unpacker: Unpacker, blocks: Vec<MicroBatch>, global_batch: usize) -> Prefetch {
+    pub(super) fn start(
+        mut loader: Loader,
+        unpacker: Unpacker,
+        blocks: Vec<MicroBatch>,
+        global_batch: usize,
+    ) -> Prefetch {
         let (sender, batches) = bounded(2);
         let worker = std::thread::spawn(move || {
             let (mut rows, mut position) = (vec![], loader.position());
@@ -190,7 +195,7 @@ impl Prefetch {
     ///
     /// # Panics
     /// Passes on a panic of the unpacking thread.
-    pub fn next_batch(&mut self) -> HostBatch {
+    pub(super) fn next_batch(&mut self) -> HostBatch {
         let started = Instant::now();
         let batches = self.batches.as_ref().expect("the receiver lives as long as the prefetcher");
         let batch = batches.recv();

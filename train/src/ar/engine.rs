@@ -85,7 +85,7 @@ pub(super) enum Method {
 
 impl Method {
     /// With products in `compute`.
-    pub fn of(train: &TrainSection, route: Route, compute: Kind) -> Method {
+    pub(crate) fn of(train: &TrainSection, route: Route, compute: Kind) -> Method {
         if train.recompute {
             Method::Recompute
         } else if train.fused && route.own_kernels && compute == Kind::Float {
@@ -255,7 +255,7 @@ impl Engine {
         let norm = if has_own_only {
             self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?
         } else if self.runtime.route.runs_ahead {
-            self.gradients.clip_unseen(limit)
+            self.gradients.clip_async(limit)
         } else {
             Tensor::from(self.gradients.clip(limit))
         };

@@ -45,7 +45,7 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it on their way.
-    pub fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
+    pub(super) fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
         Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
     }
 
@@ -58,13 +58,13 @@ impl Buckets {
     }
 
     /// Whether [`Exchange`] leaves each process with the sums of its own part only.
-    pub fn sums_for_owners(&self, processes: &dyn Processes) -> bool {
+    pub(super) fn sums_for_owners(&self, processes: &dyn Processes) -> bool {
         let device = self.buckets.first().map(|bucket| bucket.gradients.device());
         self.shard.world_size > 1 && device.is_some_and(|device| processes.sums_for_one(device))
     }
 
     /// Sums one by one over fixed ranges: what [`Exchange`] does not do where the order of additions counts.
-    pub fn ranges(&self) -> impl Iterator<Item = &Tensor> {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = &Tensor> {
         self.buckets.iter().map(|bucket| &bucket.gradients)
     }
 }
@@ -106,12 +106,12 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(processes: &'a dyn Processes, buckets: &Rc<Buckets>) -> Exchange<'a> {
+    pub(super) fn new(processes: &'a dyn Processes, buckets: &Rc<Buckets>) -> Exchange<'a> {
         Exchange { processes, buckets: Rc::clone(buckets), started: vec![], failed: None }
     }
 
     /// The backward pass has gone through a stage: starts the buckets that are complete now.
-    pub fn reached(&mut self, stage: usize) {
+    pub(super) fn reached(&mut self, stage: usize) {
         if self.processes.world_size() == 1 {
             return;
         }
@@ -145,7 +145,7 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn finish(mut self, model: &ModelConfig) -> Result<(), TrainError> {
+    pub(super) fn finish(mut self, model: &ModelConfig) -> Result<(), TrainError> {
         self.reached(num_stages(model));
         if let Some(error) = self.failed {
             return Err(error);

@@ -41,7 +41,7 @@ impl Ema {
         }
     }
 
-    /// This process's averages, flat, a tensor for each group.
+    /// This process's averages, a flat tensor `[elements]` for each group.
     pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
         self.flats.iter()
     }

@@ -5,12 +5,12 @@ use crate::TrainError;
 use crate::processes::Processes;
 use tch::{Kind, Tensor};
 
-/// Gradients of one step, flat, a tensor a group.
+/// Gradients of one step, flat, one tensor per group.
 #[derive(Debug)]
 pub struct Gradients(pub(super) Vec<Tensor>);
 
 impl Gradients {
-    /// The tensors themselves, one a group.
+    /// The tensors themselves, one per group.
     pub(crate) fn flats(&self) -> &[Tensor] {
         &self.0
     }
@@ -48,12 +48,12 @@ impl Gradients {
     }
 
     /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
-    pub(crate) fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
+    pub(crate) fn clip_async(&mut self, max_norm: f64) -> Tensor {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
         self.scale_to(max_norm, Tensor::stack(&squares, 0).sum(Kind::Double).sqrt())
     }
 
-    /// As [`Gradients::clip_unseen`], where each process has the sums of its own part only.
+    /// As [`Gradients::clip_async`], where each process has the sums of its own part only.
     ///
     /// # Errors
     /// Another process is gone.

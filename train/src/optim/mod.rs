@@ -1,7 +1,7 @@
 //! AdamW over flat buffers.
 //!
 //! All parameters of a group live side by side in one tensor; the leaves that the model sees are views of it. A step is
-//! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors a group.
+//! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors per group.
 //!
 //! | module | what it is for |
 //! |---|---|
@@ -109,7 +109,7 @@ impl AdamW {
         sizes.map(Iterator::collect).collect()
     }
 
-    /// The parameters, flat, a tensor for each group.
+    /// The parameters, a flat tensor `[elements]` for each group.
     pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.groups.iter().map(|group| &group.flat)
     }
@@ -139,7 +139,7 @@ impl AdamW {
         self.buffers().all(all_finite)
     }
 
-    /// Backpropagates `loss` and returns the gradients of all leaves.
+    /// Backpropagates `loss`, a scalar, and returns the gradients of all leaves.
     ///
     /// # Errors
     /// The tensor library fails, out of memory for one.

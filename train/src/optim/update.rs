@@ -23,7 +23,7 @@ pub(super) struct Update<T> {
 }
 
 impl Update<f64> {
-    pub fn rounded(&self) -> Update<f32> {
+    pub(super) fn rounded(&self) -> Update<f32> {
         let Update { keep, beta2, rest1, rest2, correction2, eps, rate } = *self;
         let [keep, beta2, rest1, rest2, correction2, eps, rate] =
             [keep, beta2, rest1, rest2, correction2, eps, rate].map(|number| number as f32);

@@ -135,7 +135,7 @@ pub(super) fn encode<T: Serialize>(value: &T) -> String {
 ///
 /// # Errors
 /// Some do not come in time, or were started with other settings; all that came get the same answer.
-pub fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
+pub(super) fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
     let (epoch, outcome, doorkeeper) = match guest.rank {
         0 => receive(store, guest),
         _ => visit(store, guest).map(|(epoch, outcome)| (epoch, outcome, None)),

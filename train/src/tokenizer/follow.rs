@@ -56,12 +56,12 @@ impl Learner {
         if processes.world_size() == 1 {
             return Ok(());
         }
-        let players = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.player));
-        for player in players {
-            player
+        let players = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.trained));
+        for trained in players {
+            trained
                 .optimizer
                 .buffers()
-                .chain(player.ema.buffers())
+                .chain(trained.ema.buffers())
                 .try_for_each(|buffer| processes.broadcast(buffer))?;
         }
         if let Some(adversary) = &self.adversary {
@@ -78,7 +78,7 @@ impl Learner {
             self.batches as i64,
             self.steps_per_batch as i64,
             self.generator.optimizer.num_steps(),
-            adversary.map_or(0, |adversary| adversary.player.optimizer.num_steps()),
+            adversary.map_or(0, |adversary| adversary.trained.optimizer.num_steps()),
             adversary.map_or(0, |adversary| adversary.forwards),
         ]);
         processes.broadcast(&counts)?;
@@ -87,7 +87,7 @@ impl Learner {
         (self.batches, self.steps_per_batch) = (batches as u64, steps_per_batch as u64);
         self.generator.optimizer.set_num_steps(generator);
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.optimizer.set_num_steps(discriminator);
+            adversary.trained.optimizer.set_num_steps(discriminator);
             adversary.forwards = forwards;
         }
         let scale = serde_json::to_vec(&self.scale).expect("numbers are JSON");

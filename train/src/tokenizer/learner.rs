@@ -22,7 +22,7 @@ use tokengrid_model::{Params, Tokenizer, lfq};
 pub struct Learner {
     pub(super) config: TokenizerConfig,
     /// Encoder and decoder.
-    pub(super) generator: Player,
+    pub(super) generator: TrainedNet,
     pub(super) adversary: Option<Adversary>,
     perceptual: Option<Lpips>,
     pub(super) scale: LossScale,
@@ -34,7 +34,7 @@ pub struct Learner {
 }
 
 /// Parameters, their optimizer and their average.
-pub(super) struct Player {
+pub(super) struct TrainedNet {
     pub optimizer: AdamW,
     pub leaves: Params,
     pub ema: Ema,
@@ -43,7 +43,7 @@ pub(super) struct Player {
 /// The discriminator and what only it needs.
 pub(super) struct Adversary {
     pub net: PatchGan,
-    pub player: Player,
+    pub trained: TrainedNet,
     /// Running statistics of its norms.
     pub running: Params,
     /// Forward passes so far, as its norms count them.
@@ -82,13 +82,13 @@ impl Losses {
     }
 }
 
-impl Player {
-    fn new(params: &Params, train: &super::TokenizerTrainSection, runtime: Runtime) -> Player {
+impl TrainedNet {
+    fn new(params: &Params, train: &super::TokenizerTrainSection, runtime: Runtime) -> TrainedNet {
         let adam = AdamWConfig { betas: train.betas, eps: 1e-8, weight_decay: 0.0, weight_decay_on_norms: false };
         let (mut optimizer, leaves) = AdamW::new(params, adam, runtime.device);
         optimizer.compute_by(runtime.route);
         let ema = Ema::new(&optimizer, train.ema_decay);
-        Player { optimizer, leaves, ema }
+        TrainedNet { optimizer, leaves, ema }
     }
 
     fn is_finite(&self) -> bool {
@@ -138,9 +138,9 @@ impl Adversary {
             .disc_loss
             .parse()
             .map_err(|what| TrainError::Config { place: "loss.disc_loss".into(), what })?;
-        let player = Player::new(&params, &config.train, runtime);
+        let trained = TrainedNet::new(&params, &config.train, runtime);
         let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(runtime.device).copy())).collect();
-        Ok(Adversary { net, player, running, forwards: 0, lecam: LeCam::new(runtime.device), loss })
+        Ok(Adversary { net, trained, running, forwards: 0, lecam: LeCam::new(runtime.device), loss })
     }
 
     fn logits(&mut self, images_bchw: &Tensor, params: &Params) -> Tensor {
@@ -165,7 +165,7 @@ impl Learner {
         kind: Kind,
         scale: LossScale,
     ) -> Result<Learner, TrainError> {
-        let generator = Player::new(&weights.generator, &config.train, runtime);
+        let generator = TrainedNet::new(&weights.generator, &config.train, runtime);
         let adversary = config.loss.patch_gan().map(|net| {
             let weights = weights.discriminator.expect("initial weights of the discriminator that the config asks for");
             Adversary::new(config, net, weights, runtime)
@@ -200,7 +200,7 @@ impl Learner {
             let LeCam { real, fake } = &adversary.lecam;
             adversary.running.iter().map(|(_, tensor)| tensor).chain([real, fake]).all(all_finite)
         });
-        self.generator.is_finite() && running && adversary.is_none_or(|adversary| adversary.player.is_finite())
+        self.generator.is_finite() && running && adversary.is_none_or(|adversary| adversary.trained.is_finite())
     }
 
     /// The averaged encoder and decoder as they are now, for inference.
@@ -241,7 +241,7 @@ impl Learner {
         self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses, processes)?;
         self.generator.ema.update(&self.generator.optimizer);
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.ema.update(&adversary.player.optimizer);
+            adversary.trained.ema.update(&adversary.trained.optimizer);
         }
         self.batches += 1;
         Ok(losses)
@@ -321,7 +321,7 @@ impl Learner {
             losses.numbers.push(("train/g_loss", 0.0));
             return None;
         };
-        let params = adversary.player.cast(self.kind);
+        let params = adversary.trained.cast(self.kind);
         let term = generator_loss(&adversary.logits(output_bchw, &params)) * (weight * factor);
         losses.add("train/g_loss", &term);
         Some(term)
@@ -338,7 +338,7 @@ impl Learner {
         processes: &dyn Processes,
     ) -> Result<(), TrainError> {
         let Some(adversary) = &mut self.adversary else { return Ok(()) };
-        let params = adversary.player.cast(self.kind);
+        let params = adversary.trained.cast(self.kind);
         let real_b1hw = adversary.logits(images_bchw, &params);
         let fake_b1hw = adversary.logits(output_bchw, &params);
         let lecam = adversary.lecam.update(&real_b1hw, &fake_b1hw);
@@ -349,6 +349,6 @@ impl Learner {
         losses.add("train/logits_fake", &fake_b1hw.mean(Kind::Float));
         losses.add("train/lecam_loss", &lecam);
         losses.add("train/non_saturated_d_loss", &plain);
-        adversary.player.learn(&total, lr, &mut self.scale, processes)
+        adversary.trained.learn(&total, lr, &mut self.scale, processes)
     }
 }

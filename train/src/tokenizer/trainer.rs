@@ -2,10 +2,11 @@
 
 use super::config::TokenizerConfig;
 use super::crop::CropConfig;
-use super::data::{Crops, PhotoSet, check_apart};
+use super::data::{Crops, ImageSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
-use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate_among};
+use super::validation::{Perceptual, ValidationOptions, reconstructions, validate};
+use super::validation_set::ValidationSet;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::processes::{Fact, OneProcess, Processes};
@@ -53,7 +54,7 @@ pub struct TokenizerSummary {
 pub struct TokenizerTrainer {
     config: TokenizerConfig,
     folder: RunFolder,
-    photos: Arc<PhotoSet>,
+    photos: Arc<ImageSet>,
     val: Option<ValidationSet>,
     learner: Learner,
     schedule: LrSchedule,
@@ -121,7 +122,7 @@ impl TokenizerTrainer {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
-        let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
+        let photos = Arc::new(ImageSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
         if let Some(name) = config.train.save_best.as_ref().filter(|_| val.is_none()) {
@@ -337,7 +338,7 @@ impl TokenizerTrainer {
             perceptual: distance.as_ref().map(|distance| distance as Perceptual),
             num_samples: NUM_SAMPLES,
         };
-        let validation = validate_among(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
+        let validation = validate(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
         if let (Some(picture), Some(metrics)) = (&validation.samples, metrics) {
             metrics.picture(self.state.step, "val/reconstructions", picture)?;
         }

@@ -24,7 +24,7 @@ fn map(h: usize, w: usize, c: usize) -> Map {
     Map { h, w, c, data: values("x", h * w * c), sums: vec![] }
 }
 
-/// A convolution `[out][in][k][k]`, padded by k / 2, in f64.
+/// A convolution `[out, in, k, k]`, padded by k / 2, in f64.
 fn convolved(x: &Map, weights: &[f32], bias: &[f32], kernel: usize, stride: usize) -> Vec<f64> {
     let inside = |at: usize, tap: usize, size: usize| (at * stride + tap).checked_sub(kernel / 2).filter(|i| *i < size);
     let mut results = vec![];
