@@ -14,7 +14,7 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard, clip_factor};
 use crate::processes::Processes;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
@@ -250,10 +250,14 @@ impl Engine {
         }
         let limit = self.config.train.grad_clip;
         let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
-        let norm = match self.device {
-            _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
-            Device::Cpu => Tensor::from(self.gradients.clip(limit)),
-            _ => self.gradients.clip_unseen(limit),
+        let (norm, clip) = match self.device {
+            _ if has_own_only => (self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?, 1.0),
+            // The update scales them as it reads them.
+            Device::Cpu => {
+                let norm = self.gradients.norm();
+                (Tensor::from(norm), clip_factor(norm, limit))
+            }
+            _ => (self.gradients.clip_unseen(limit), 1.0),
         };
         if self.scale.dynamic {
             let finite = norm.double_value(&[]).is_finite();
@@ -262,7 +266,7 @@ impl Engine {
                 return Ok(norm);
             }
         }
-        self.optimizer.step(&self.gradients, lr);
+        self.optimizer.step_scaled(&self.gradients, lr, clip);
         Ok(norm)
     }
 
