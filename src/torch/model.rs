@@ -2,7 +2,7 @@
 
 use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
-use crate::torch::processes;
+use crate::torch::process_group;
 use std::path::Path;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
 use tokengrid_model::ar::{ArModel, ArWeights, Description, Known};
@@ -13,7 +13,7 @@ use tokengrid_tokenize::job::fingerprint;
 /// Device and precision as typed.
 pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
     let precision: Precision = device.precision.parse()?;
-    let device = processes::device(device.device.as_deref());
+    let device = process_group::device(device.device.as_deref());
     Ok(Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?)
 }
 

@@ -15,7 +15,7 @@ use tokengrid_eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side}
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
 const ENOUGH_IMAGES: usize = 2048;

@@ -15,7 +15,7 @@ use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard, clip_factor};
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
@@ -163,7 +163,7 @@ impl Engine {
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
         lr: f64,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let sharing = self.sharing(processes.world_size());
         let losses = match self.config.train.deterministic_reduce {
@@ -185,7 +185,7 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut exchange = Exchange::new(processes, &buckets);
@@ -214,7 +214,7 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut sums: Vec<Tensor> = buckets.ranges().map(Tensor::zeros_like).collect();
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
+    fn update(&mut self, lr: f64, processes: &dyn ProcessGroup) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }

@@ -2,7 +2,7 @@
 
 use super::data::Unpacker;
 use crate::TrainError;
-use crate::processes::{OneProcess, Processes};
+use crate::process_group::{OneProcess, ProcessGroup};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Tensor};
 use tokengrid_model::ar::ArModel;
@@ -45,7 +45,7 @@ pub fn evaluate_among(
     device: Device,
     limit: Option<usize>,
     cancel: Option<&AtomicBool>,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
 ) -> Result<Evaluation, TrainError> {
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::squares::sum_of_squares;
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 
 /// Gradients of one step, flat, a tensor a group.
@@ -69,7 +69,7 @@ impl Gradients {
         &mut self,
         max_norm: f64,
         shard: Shard,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| shard.own(grad).square().sum(Kind::Double)).collect();
         let squares = Tensor::stack(&squares, 0).sum(Kind::Double).view([1]);

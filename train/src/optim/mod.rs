@@ -18,7 +18,7 @@ mod squares;
 mod update;
 
 use crate::TrainError;
-use crate::processes::OneProcess;
+use crate::process_group::OneProcess;
 use crate::run::save_safetensors;
 pub use ema::Ema;
 pub use gradients::Gradients;

@@ -1,7 +1,7 @@
 //! How good a tokenizer is on images that it does not train on: errors of the reconstruction, use of the codebook.
 
 use crate::TrainError;
-use crate::processes::{OneProcess, Processes};
+use crate::process_group::{OneProcess, ProcessGroup};
 use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
@@ -180,7 +180,7 @@ pub(crate) fn validate_among(
     tokenizer: &Tokenizer,
     set: &ValidationSet,
     options: &ValidationOptions,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
 ) -> Result<Validation, TrainError> {
     let mut sums = Sums::new(tokenizer.architecture.z_channels);
     let (mut originals, mut reconstructed) = (vec![], vec![]);
@@ -280,7 +280,7 @@ impl Sums {
     }
 
     /// Adds up what all processes have seen.
-    fn share(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn share(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }
