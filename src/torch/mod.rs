@@ -10,7 +10,7 @@ mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod openmp;
 mod plot;
-mod processes;
+mod process_group;
 mod reconstruct;
 mod sample;
 mod tokenize;

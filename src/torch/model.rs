@@ -2,7 +2,7 @@
 
 use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
-use crate::torch::processes;
+use crate::torch::process_group;
 use std::path::Path;
 use std::sync::Mutex;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
@@ -14,7 +14,7 @@ use tokengrid_tokenize::job::fingerprint;
 /// Device and precision as typed.
 pub(super) fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
     let precision: Precision = device.precision.parse()?;
-    let device = processes::device(device.device.as_deref());
+    let device = process_group::device(device.device.as_deref());
     Ok(Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?)
 }
 

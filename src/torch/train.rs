@@ -1,6 +1,6 @@
 //! `tokengrid train ...`.
 
-use super::processes::{device, join, speaker};
+use super::process_group::{device, join, speaker};
 use super::{plot, training_fid, training_memory, training_plan, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};

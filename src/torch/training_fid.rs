@@ -19,7 +19,7 @@ use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, FidFn, HookError};
-use tokengrid_train::processes::Processes;
+use tokengrid_train::process_group::ProcessGroup;
 
 /// Samples of a batch.
 pub(super) const BATCH: usize = 16;
@@ -75,7 +75,7 @@ fn reference(path: &Path) -> anyhow::Result<Gaussian> {
 }
 
 impl FidJob {
-    fn compute(&self, model: &ArModel, processes: &dyn Processes) -> Result<Option<f64>, HookError> {
+    fn compute(&self, model: &ArModel, processes: &dyn ProcessGroup) -> Result<Option<f64>, HookError> {
         let wanted: Vec<SampleRequest> =
             (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
         let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime)?;

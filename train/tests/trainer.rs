@@ -12,13 +12,13 @@ use tch::Kind;
 use tokengrid_model::{Params, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer};
-use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{State, save_safetensors};
 
 /// Two processes, each in a thread; the second is told to stop if `cancel`.
 fn train_in_two(config: &ArConfig, out: &Path, cancel: bool) -> Vec<Result<Summary, TrainError>> {
     std::thread::scope(|scope| {
-        let threads = ThreadProcesses::group(2).into_iter().map(|processes| {
+        let threads = ThreadProcessGroup::group(2).into_iter().map(|processes| {
             let told = AtomicBool::new(cancel && processes.rank() == 1);
             scope.spawn(move || train_as(Box::new(processes), config, out, &told))
         });

@@ -21,7 +21,7 @@ use tokengrid_model::ar::initial_params;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_tokenize::Job;
 use tokengrid_train::ar::{ArConfig, Engine, GradAccum, HostBatch, StepName, Unpacker};
-use tokengrid_train::processes::OneProcess;
+use tokengrid_train::process_group::OneProcess;
 
 #[derive(Debug, Serialize)]
 struct Figures {

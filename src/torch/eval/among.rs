@@ -2,11 +2,11 @@
 
 use crate::args::{AmongArgs, Global};
 use crate::ranks::ranks;
-use crate::torch::processes::{join, speaker};
+use crate::torch::process_group::{join, speaker};
 use tch::{Kind, Tensor};
 use tokengrid_eval::{EvalError, Peers};
 use tokengrid_train::TrainError;
-use tokengrid_train::processes::{Fact, Processes};
+use tokengrid_train::process_group::{Fact, ProcessGroup};
 
 /// Seconds that a process waits for the others: one may have a share that takes longer.
 const TIMEOUT_SECS: f64 = 600.0;
@@ -15,12 +15,12 @@ const TIMEOUT_SECS: f64 = 600.0;
 pub(super) fn join_all(
     args: &AmongArgs,
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<Box<dyn ProcessGroup>> {
     join(ranks(args.rank, args.world_size)?, facts, TIMEOUT_SECS)
 }
 
 /// The processes of an evaluation, as `eval` knows them.
-pub(super) struct Among(pub Box<dyn Processes>);
+pub(super) struct Among(pub Box<dyn ProcessGroup>);
 
 impl Among {
     /// Meets the others.

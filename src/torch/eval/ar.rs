@@ -9,7 +9,7 @@ use serde_json::json;
 use tokengrid_cache::Access;
 use tokengrid_model::ar::ArModel;
 use tokengrid_train::ar::{Unpacker, evaluate_among};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// Runs the command.
 pub(super) fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {

@@ -21,7 +21,7 @@ use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_ingest::{BadPolicy, Limits, SourceOptions};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{ModelError, Runtime, Tokenizer, Variant, tiny};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// The answer, with the settings that it belongs to.
 #[derive(Serialize)]

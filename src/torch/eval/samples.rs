@@ -18,7 +18,7 @@ use tokengrid_eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side}
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// Whether a file is one of arrays that this program made, as the archive's comment says.
 fn is_own_npz(path: &Path) -> io::Result<bool> {

@@ -14,8 +14,8 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
-use crate::processes::Processes;
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard, clip_factor};
+use crate::process_group::ProcessGroup;
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
@@ -165,7 +165,7 @@ impl Engine {
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
         lr: f64,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let sharing = self.sharing(processes.world_size());
         let losses = match self.config.train.deterministic_reduce {
@@ -187,7 +187,7 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut exchange = Exchange::new(processes, &buckets);
@@ -216,7 +216,7 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut sums: Vec<Tensor> = buckets.ranges().map(Tensor::zeros_like).collect();
@@ -246,18 +246,20 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
+    fn update(&mut self, lr: f64, processes: &dyn ProcessGroup) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }
         let limit = self.config.train.grad_clip;
         let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
-        let norm = if has_own_only {
-            self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?
+        let (norm, clip) = if has_own_only {
+            (self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?, 1.0)
         } else if self.runtime.route.runs_ahead {
-            self.gradients.clip_async(limit)
+            (self.gradients.clip_async(limit), 1.0)
         } else {
-            Tensor::from(self.gradients.clip(limit))
+            // The update scales them as it reads them.
+            let norm = self.gradients.norm();
+            (Tensor::from(norm), clip_factor(norm, limit))
         };
         if self.scale.dynamic {
             let finite = norm.double_value(&[]).is_finite();
@@ -266,7 +268,7 @@ impl Engine {
                 return Ok(norm);
             }
         }
-        self.optimizer.step(&self.gradients, lr);
+        self.optimizer.step_scaled(&self.gradients, lr, clip);
         Ok(norm)
     }
 

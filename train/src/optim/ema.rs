@@ -5,7 +5,7 @@
 
 use super::{AdamW, all_finite, update};
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Tensor};
 use tokengrid_model::{ModelError, Params};
 
@@ -69,7 +69,7 @@ impl Ema {
         &self,
         optimizer: &AdamW,
         device: Device,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Params, TrainError> {
         let groups = self.flats.iter().zip(optimizer.parameters());
         let whole = groups.map(|(own, flat)| optimizer.shard.gather(own, flat.numel(), device, processes));

@@ -6,6 +6,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `gradients` | gradients of a step: sums, clipping |
+//! | `squares` | the norm of gradients on the CPU |
 //! | `update` | the update on the CPU |
 //! | `shard` | moments shared among processes |
 //! | `ema` | the moving average of parameters |
@@ -13,13 +14,15 @@
 mod ema;
 mod gradients;
 mod shard;
+mod squares;
 mod update;
 
 use crate::TrainError;
-use crate::processes::OneProcess;
+use crate::process_group::OneProcess;
 use crate::run::save_safetensors;
 pub use ema::Ema;
 pub use gradients::Gradients;
+pub(crate) use gradients::clip_factor;
 use serde::{Deserialize, Serialize};
 pub use shard::{Moments, Shard};
 use std::collections::HashMap;
@@ -188,6 +191,11 @@ impl AdamW {
 
     /// One update with learning rate `lr`.
     pub fn step(&mut self, grads: &Gradients, lr: f64) {
+        self.step_scaled(grads, lr, 1.0);
+    }
+
+    /// As [`AdamW::step`], with gradients times `scale`: on the CPU no pass over memory more.
+    pub(crate) fn step_scaled(&mut self, grads: &Gradients, lr: f64, scale: f64) {
         self.step += 1;
         let _no_grad = tch::no_grad_guard();
         let [beta1, beta2] = self.config.betas;
@@ -200,13 +208,15 @@ impl AdamW {
             let keep = 1.0 - lr * group.weight_decay;
             if self.has_own_kernels {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
-                let update = update::Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
+                let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
                 let Group { exp_avg, exp_avg_sq, .. } = group;
                 // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
                 // while their optimizer steps: `&mut self` is the one who owns that memory.
                 unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;
             }
+            let scaled = (scale != 1.0).then(|| grad * scale);
+            let grad = scaled.as_ref().unwrap_or(grad);
             let parts = |tensor: &Tensor| tensor.split(PART, 0);
             let (exp_avgs, exp_avg_sqs) = (parts(&group.exp_avg), parts(&group.exp_avg_sq));
             for (((mut flat, grad), mut exp_avg), mut exp_avg_sq) in

@@ -8,7 +8,7 @@ use super::learner::{Learner, Losses};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::Gradients;
-use crate::processes::{Pending, Processes};
+use crate::process_group::{Pending, ProcessGroup};
 use tch::Tensor;
 
 /// Numbers of a part of the gradients that is exchanged at once: 25 MB.
@@ -18,7 +18,7 @@ const PART: i64 = 25 * (1 << 20) / 4;
 ///
 /// # Errors
 /// Another process is gone.
-pub(super) fn average(gradients: &mut Gradients, processes: &dyn Processes) -> Result<(), TrainError> {
+pub(super) fn average(gradients: &mut Gradients, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
     if processes.world_size() == 1 {
         return Ok(());
     }
@@ -35,7 +35,7 @@ impl Losses {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn shared_values(&self, processes: &dyn Processes) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    pub(crate) fn shared_values(&self, processes: &dyn ProcessGroup) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let own = self.values();
         if processes.world_size() == 1 {
             return Ok(own);
@@ -52,7 +52,7 @@ impl Learner {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl Learner {
         self.follow_numbers(processes)
     }
 
-    fn follow_numbers(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn follow_numbers(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         let adversary = self.adversary.as_ref();
         let counts = Tensor::from_slice(&[
             self.batches as i64,

@@ -12,7 +12,7 @@ use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
-use crate::processes::{OneProcess, Processes};
+use crate::process_group::{OneProcess, ProcessGroup};
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::Runtime;
 use tokengrid_model::perceptual::Lpips;
@@ -106,7 +106,7 @@ impl TrainedNet {
         loss: &Tensor,
         lr: f64,
         scale: &mut LossScale,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<(), TrainError> {
         if !scale.dynamic {
             let mut grads: Gradients = self.optimizer.backward(loss)?;
@@ -230,7 +230,7 @@ impl Learner {
         &mut self,
         images_bchw: &Tensor,
         lr: f64,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Losses, TrainError> {
         let mut losses = Losses::default();
         let factor = self.disc_factor(self.global_step());
@@ -254,7 +254,7 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let tokenizer = Tokenizer::from_params(self.config.model.architecture(), &self.generator.cast(self.kind));
         let h_bzhw = tokenizer.encoder.forward(images_bchw);
@@ -335,7 +335,7 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<(), TrainError> {
         let Some(adversary) = &mut self.adversary else { return Ok(()) };
         let params = adversary.trained.cast(self.kind);

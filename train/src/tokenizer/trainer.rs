@@ -9,7 +9,7 @@ use super::validation::{Perceptual, ValidationOptions, reconstructions, validate
 use super::validation_set::ValidationSet;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::processes::{Fact, OneProcess, Processes};
+use crate::process_group::{Fact, OneProcess, ProcessGroup};
 use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, share_state};
 use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub struct TokenizerTrainer {
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
     runtime: Runtime,
-    processes: Box<dyn Processes>,
+    processes: Box<dyn ProcessGroup>,
 }
 
 /// Keys that may change when a run continues.
@@ -116,7 +116,7 @@ impl TokenizerTrainer {
         out: &Path,
         runtime: Runtime,
         overwrite: bool,
-        processes: Box<dyn Processes>,
+        processes: Box<dyn ProcessGroup>,
     ) -> Result<Self, TrainError> {
         if config.data.train.is_empty() {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();

@@ -2,7 +2,7 @@
 
 use super::validation_set::ValidationSet;
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 use tokengrid_ingest::psnr;
 use tokengrid_model::Runtime;
@@ -74,7 +74,7 @@ pub(super) fn validate(
     tokenizer: &Tokenizer,
     set: &ValidationSet,
     options: &ValidationOptions,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
 ) -> Result<Validation, TrainError> {
     let mut sums = Sums::new(tokenizer.architecture.z_channels);
     let (mut originals, mut reconstructed) = (vec![], vec![]);
@@ -172,7 +172,7 @@ impl Sums {
     }
 
     /// Adds up what all processes have seen.
-    fn share(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn share(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }

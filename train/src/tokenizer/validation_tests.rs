@@ -1,7 +1,7 @@
 //! Validation against the same numbers computed image by image.
 
 use super::*;
-use crate::processes::OneProcess;
+use crate::process_group::OneProcess;
 use crate::tokenizer::initial_params;
 use std::fs;
 use std::path::Path;

@@ -10,7 +10,7 @@ use tokengrid_model::ar::{ModelConfig, initial_params};
 use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, Summary, Trainer};
-use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{read_metrics, save_safetensors};
 
 /// Side of the grids.
@@ -71,7 +71,7 @@ pub(crate) fn config(dir: &Path, steps: u64) -> ArConfig {
 }
 
 pub(crate) fn train_as(
-    processes: Box<dyn Processes>,
+    processes: Box<dyn ProcessGroup>,
     config: &ArConfig,
     out: &Path,
     cancel: &AtomicBool,
@@ -109,7 +109,7 @@ pub(crate) fn file(run: &Path, step: u64, name: &str) -> PathBuf {
 /// A run in as many processes as there are configurations, each in a thread.
 pub(crate) fn train_among(configs: &[ArConfig], out: &Path) -> Vec<Result<Summary, TrainError>> {
     std::thread::scope(|scope| {
-        let threads = ThreadProcesses::group(configs.len()).into_iter().zip(configs).map(|(processes, config)| {
+        let threads = ThreadProcessGroup::group(configs.len()).into_iter().zip(configs).map(|(processes, config)| {
             scope.spawn(move || train_as(Box::new(processes), config, out, &AtomicBool::new(false)))
         });
         let threads: Vec<_> = threads.collect();

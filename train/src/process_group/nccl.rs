@@ -57,7 +57,7 @@ impl Choice {
             "rank {rank} was started differently: it computes {there}, and rank 0 {here}; give all processes the same --device and \
              {BACKEND}"
         );
-        Err(TrainError::Processes { what })
+        Err(TrainError::ProcessGroup { what })
     }
 
     fn name(self) -> &'static str {

@@ -3,14 +3,14 @@
 use crate::args::Global;
 use crate::ranks::local_rank;
 use std::time::Duration;
-use tokengrid_train::processes::{Endpoint, Fact, GlooProcesses, Join, OneProcess, Processes};
+use tokengrid_train::process_group::{Endpoint, Fact, GlooProcessGroup, Join, OneProcess, ProcessGroup};
 
 /// The other processes of the run, met at the place that the environment names; `facts` must be the same in all of them.
 pub(super) fn join(
     (rank, world_size): (u32, u32),
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
     timeout_secs: f64,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<Box<dyn ProcessGroup>> {
     if world_size == 1 {
         return Ok(Box::new(OneProcess));
     }
@@ -19,7 +19,7 @@ pub(super) fn join(
     facts.insert(0, Fact::new("the program", env!("TOKENGRID_VERSION")));
     let (rank, world_size) = (rank as usize, world_size as usize);
     let timeout = Duration::from_secs_f64(timeout_secs);
-    Ok(Box::new(GlooProcesses::join(&Join { rank, world_size, endpoint, facts, timeout })?))
+    Ok(Box::new(GlooProcessGroup::join(&Join { rank, world_size, endpoint, facts, timeout })?))
 }
 
 /// The device of this process: where a launcher has started several on a machine, each has a GPU of its own.
