@@ -7,7 +7,7 @@ use tch::Device;
 use tokengrid_model::tokenizer::Tokenizer;
 use tokengrid_model::{Precision, Runtime};
 
-/// Of so many batches one is looked at, beginning with the first.
+/// One in this many batches is compared, beginning with the first.
 const EVERY_BATCHES: usize = 256;
 
 /// Views of such a batch that are encoded again.
