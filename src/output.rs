@@ -25,7 +25,7 @@ macro_rules! eprintln {
     ($($format:tt)*) => { $crate::output::say(format_args!($($format)*)) };
 }
 
-/// Why stdout took no more. It travels to `main` as the payload of an unwinding that is no panic.
+/// Why stdout took no more. It travels to `main` as the payload of an unwinding that is not a panic.
 #[derive(Debug)]
 pub(crate) struct StdoutFailed(pub std::io::Error);
 

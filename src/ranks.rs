@@ -7,7 +7,7 @@ use crate::log;
 /// This process and how many there are: typed, else as `torchrun` or a step of SLURM set them, else the only one.
 ///
 /// # Errors
-/// A variable that is no number, one of the two without the other, or a rank that is not below the world size.
+/// A variable that is not a number, one of the two without the other, or a rank that is not below the world size.
 pub(crate) fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
     let variable = |name: &str| std::env::var(name).ok();
     let launched = Launched::from(&variable);
@@ -37,7 +37,7 @@ impl Launched<'_> {
         }
     }
 
-    /// Tasks of an allocation of SLURM that is no step, if there are several.
+    /// Tasks of an allocation of SLURM that is not a step, if there are several.
     fn tasks_outside_steps(&self) -> Option<u32> {
         let tasks = self.text("SLURM_NTASKS").and_then(|tasks| tasks.parse().ok());
         tasks.filter(|&tasks| tasks > 1 && !self.is_slurm_step())

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Between two plain progress lines, where stderr is no terminal.
+/// Between two plain progress lines, where stderr is not a terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// A number of things, of which there may be one.

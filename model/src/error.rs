@@ -174,7 +174,7 @@ pub enum ModelError {
     Size {
         /// Requested side in pixels.
         size: u32,
-        /// Pixels a token, along one side.
+        /// Pixels per token, along one side.
         factor: u32,
     },
     /// The requested device cannot be used.

@@ -15,9 +15,9 @@ pub(crate) struct BenchArgs {
 /// `bench ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
+    /// Images per second from a source to views: on one thread, on all, and beside pure decoding.
     Ingest(BenchIngestArgs),
-    /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
+    /// Images per second through the tokenizer's encoder, beside libtorch's own operations.
     Encode(BenchEncodeArgs),
     /// Token grids per second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
@@ -25,7 +25,7 @@ pub(crate) enum BenchCommand {
     Train(Box<BenchTrainArgs>),
     /// Milliseconds in which several processes sum gradients, started as `train ar` is started.
     Exchange(BenchExchangeArgs),
-    /// Images a second out of an autoregressive model, at several batch sizes.
+    /// Images per second out of an autoregressive model, at several batch sizes.
     Sample(Box<BenchSampleArgs>),
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct BenchEncodeArgs {
     /// Side of the views in pixels.
     #[arg(long, default_value_t = 256, value_name = "PIXELS")]
     pub size: u32,
-    /// Views a call.
+    /// Views per call.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Times that everything is measured; the median is what counts.
@@ -149,7 +149,7 @@ pub(crate) struct BenchSampleArgs {
     /// fp32, tf32, bf16 or fp16.
     #[arg(long, default_value = "fp32")]
     pub precision: String,
-    /// Images a batch; several sizes take turns.
+    /// Images per batch; several sizes take turns.
     #[arg(long, default_value = "8", value_name = "N,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,

@@ -91,7 +91,7 @@ pub(crate) struct EvalReconstructionArgs {
     /// both.
     #[arg(long, value_name = "FILE")]
     pub lpips_alex: Option<PathBuf>,
-    /// Images a call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
+    /// Images per call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Parquet: the column of pictures. WebDataset: the ending of a sample's picture.
@@ -158,7 +158,7 @@ pub(crate) struct EvalSamplesArgs {
     /// Write the statistics of A (`mu`, `sigma`, `mu_s`, `sigma_s`) to this .npz file.
     #[arg(long, value_name = "FILE.npz")]
     pub save_stats: Option<PathBuf>,
-    /// Images a call of the network on a GPU. On the CPU every image is a call of its own.
+    /// Images per call of the network on a GPU. On the CPU every image is a call of its own.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Only the first N pictures of either side.

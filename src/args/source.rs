@@ -13,7 +13,7 @@ pub(crate) struct SourceArgs {
     /// Side of the square images in pixels.
     #[arg(long, default_value_t = 256, value_name = "PIXELS")]
     pub size: u32,
-    /// Views an image: center, center+flip, random-crop:K, ten-crop, ten-crop:1.1.
+    /// Views per image: center, center+flip, random-crop:K, ten-crop, ten-crop:1.1.
     #[arg(long, default_value = "center", value_name = "RECIPE")]
     pub views: String,
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.

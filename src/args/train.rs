@@ -53,7 +53,7 @@ pub(crate) struct TrainArArgs {
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
     /// Micro-batches added up for one step; `auto`: as many as keep the reference's global batch of 768, or
-    /// `train.global_batch`, on the processes at hand.
+    /// `train.global_batch`, on the processes of the run.
     #[arg(long, value_name = "N|auto", value_parser = grad_accum)]
     pub grad_accum: Option<String>,
     /// The cache's tokenizer, for the pictures of `train.sample_every` and the FID of `train.fid_every`: weights, or `tiny`.

@@ -138,7 +138,7 @@ fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Ve
     if !checkpoint.classes.is_empty() {
         return Ok(checkpoint.classes.clone());
     }
-    // Names are a nicety: a cache that has moved is no error.
+    // Names are a nicety: a cache that has moved is not an error.
     Ok(training_cache(&checkpoint.path)
         .and_then(|cache| TokenCache::open(&cache).ok())
         .map(|cache| cache.manifest().classes.clone())

@@ -1,6 +1,6 @@
 //! What was asked for: a path and parameters, each checked before it is used.
 //!
-//! Nothing here trusts the text. A value that is no number, out of bounds or not UTF-8 is a [`BadRequest`] that names the
+//! Nothing here trusts the text. A value that is not a number, out of bounds or not UTF-8 is a [`BadRequest`] that names the
 //! parameter, what it was and what was expected; so is a parameter that does not exist, which is most likely a typo.
 
 use std::collections::BTreeMap;

@@ -133,7 +133,7 @@ impl QuarantineReader {
         Ok(bytes)
     }
 
-    /// Reads what is left of the list and compares its checksum.
+    /// Reads the rest of the list and compares its checksum.
     fn check_rest(&mut self) -> Result<(), CacheError> {
         loop {
             let bytes = self.file.fill_buf().map_err(io_error("read", &self.path))?;

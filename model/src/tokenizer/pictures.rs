@@ -15,7 +15,7 @@ pub struct Pass {
     pub tokens_bhw: Tensor,
 }
 
-/// Takes pictures of one size through the tokenizer. Sides that are no multiples of the downsampling factor get a margin of
+/// Takes pictures of one size through the tokenizer. Sides that are not multiples of the downsampling factor get a margin of
 /// mid-grey (0 in the tokenizer's input): half of it, rounded down, above and at the left, the rest below and at the right.
 ///
 /// # Panics

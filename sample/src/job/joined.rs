@@ -121,7 +121,7 @@ impl SampleJob<'_> {
     }
 }
 
-/// Pictures a row of the grid: whole classes side by side, about as wide as a screen.
+/// Pictures per row of the grid: whole classes side by side, about as wide as a screen.
 fn grid_columns(classes: usize, per_class: usize) -> usize {
     const WIDE: usize = 12;
     match (classes, per_class) {

@@ -44,9 +44,9 @@ pub struct SampleJob<'a> {
     pub config: SamplerConfig,
     /// Which classes.
     pub classes: Vec<i64>,
-    /// Images a class.
+    /// Images per class.
     pub per_class: usize,
-    /// Images a batch.
+    /// Images per batch.
     pub batch_size: usize,
     /// Device.
     pub runtime: Runtime,
@@ -77,7 +77,7 @@ pub struct Outputs {
     pub tokens: Option<PathBuf>,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct SampleOutcome {
     /// Images of the run, those of all ranks.
@@ -90,15 +90,15 @@ pub struct SampleOutcome {
     pub waiting_for: usize,
     /// Seconds of this call.
     pub seconds: f64,
-    /// Seconds a sampled image.
+    /// Seconds per sampled image.
     pub seconds_per_image: f64,
     /// The picture of all images (of the first 100).
     pub grid: Option<PathBuf>,
 }
 
 impl SampleJob<'_> {
-    /// Samples what this rank lacks, and makes the joined files when nothing is missing any more. `observe` is told
-    /// images of this rank that are done, and all of them.
+    /// Samples what this rank lacks, and makes the joined files when nothing is missing any more. `observe` is
+    /// called with the images of this rank that are done, and all of them.
     ///
     /// # Errors
     /// Model and tokenizer that do not fit, settings out of range, no memory, another run's folder, a full disk.

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek};
 use std::path::Path;
 use tokengrid_model::Picture;
 
-/// A file claims its size before its pixels come; what claims more is no picture of ours.
+/// A file claims its size before its pixels come; what claims more is not a picture of ours.
 const PIXELS_MAX: u64 = 1 << 28;
 
 /// Keyword of the text chunk. The text is a [`Record`] in JSON.
@@ -40,7 +40,7 @@ pub(super) enum Found {
         /// The file beside it.
         beside: Vec<u8>,
     },
-    /// Nothing, or what is left of a picture after a crash: it is made again.
+    /// Nothing, or the rest of a picture after a crash: it is made again.
     Missing,
     /// A file of other settings or of another program.
     Foreign,

@@ -1,4 +1,4 @@
-//! Wall and processor time of a piece of work, and what several rounds of it come to.
+//! Wall and processor time of a piece of work, and the figures of several rounds of it.
 
 use serde::Serialize;
 use std::time::{Duration, Instant};

@@ -145,7 +145,7 @@ pub(super) fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow:
 
 fn print_diff(found: &CacheDiff) {
     for (field, a, b) in &found.manifests {
-        // A list of 1000 class names is no line for people.
+        // A list of 1000 class names is not a line for people.
         let [a, b] = shortened_apart(&a.to_string(), &b.to_string(), 80);
         println!("{field}: {a} | {b}");
     }

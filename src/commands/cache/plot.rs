@@ -28,7 +28,7 @@ pub(super) fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> 
 }
 
 fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyhow::Result<()> {
-    // Registering it twice is no error that matters.
+    // Registering it twice is not an error that matters.
     let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     draw(&mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;

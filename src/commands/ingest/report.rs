@@ -17,7 +17,7 @@ pub(super) struct Report {
     bad: Vec<BadImage>,
     /// Images left out by `--exclude` or a preset; not among `images`.
     excluded: usize,
-    /// Files that are no images by their names; not among `images`.
+    /// Files that are not images by their names; not among `images`.
     ignored: usize,
     /// Images without a class.
     unlabelled: usize,

@@ -41,7 +41,7 @@ struct Batch {
     tokens_per_second: f64,
     /// Processor time of all threads.
     cpu_seconds_per_image: f64,
-    /// Seconds a batch, round by round.
+    /// Seconds per batch, round by round.
     rounds: Vec<f64>,
 }
 

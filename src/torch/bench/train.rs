@@ -72,7 +72,7 @@ struct Contestant<'a> {
 pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let flags = texts(&[("data.cache", &args.cache)]);
     let Some((mut config, _)) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
-    // The paths draw different dropout; without it they must come to the same losses.
+    // The paths draw different dropout; without it they must have the same losses.
     if !args.dropout {
         config.model.token_drop = 0.0;
         config.model.resid_dropout = 0.0;

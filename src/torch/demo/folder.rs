@@ -1,4 +1,4 @@
-//! The demo's folder: made anew each time, and never one that holds anything else.
+//! The demo's folder: made again each time, and never one that holds anything else.
 
 use crate::exit::Usage;
 use anyhow::Context;

@@ -1,4 +1,4 @@
-//! The picture of what a cache is for: the time of a training from it, beside that of one that encodes every image anew.
+//! The picture of what a cache is for: the time of a training from it, beside that of one that encodes every image again.
 
 use crate::files::write_whole;
 use plotters::prelude::*;

@@ -1,4 +1,4 @@
-//! `tokenize --dry-run`: what a job will come to, before anything is written.
+//! `tokenize --dry-run`: what a job will take, before anything is written.
 
 use super::add;
 use crate::args::{Global, TokenizeArgs};

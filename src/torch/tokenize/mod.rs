@@ -97,7 +97,7 @@ pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the job came to, and what it asked of object stores.
+/// The job's outcome, and its traffic with object stores.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     #[serde(flatten)]

@@ -6,7 +6,7 @@
 //! | `assemble` | batches back to images |
 //! | `margins`, `drift` | how sure bits are; how many differ from the exact mode |
 //! | `writer` | images to the cache |
-//! | `report` | progress, and what the job came to |
+//! | `report` | progress, and the job's outcome |
 //!
 //! Three stages, joined by bounded queues, work at the same time: decoding threads (`ingest`), the encoder on this thread,
 //! and a writer thread. Order is kept throughout. Whatever stops the job, the same call continues it.
@@ -72,7 +72,7 @@ pub struct Job<'a> {
     pub bad_policy: BadPolicy,
     /// Rows of a row group: what a kill loses at most.
     pub rows_per_group: usize,
-    /// Start anew where a cache exists.
+    /// Start again where a cache exists.
     pub overwrite: bool,
 }
 
@@ -90,7 +90,7 @@ impl Job<'_> {
         Ok(GridSpec { height: side, width: side, bits: self.tokenizer.architecture.z_channels as u32 })
     }
 
-    /// What the cache's writer is told of the job.
+    /// The job as the cache's writer needs it.
     ///
     /// # Errors
     /// As [`Job::grid`].
@@ -117,7 +117,7 @@ impl Job<'_> {
         Ok(spec)
     }
 
-    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called at the beginning, and
+    /// Runs this rank's part, or the rest of it. `out` is created; `progress` is called at the beginning, and
     /// after every image.
     ///
     /// # Errors

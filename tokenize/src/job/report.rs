@@ -22,7 +22,7 @@ pub struct Progress {
     pub bad: usize,
 }
 
-/// What a job came to.
+/// The outcome of a job.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// Images encoded: of the whole cache when it is published, else of this rank.
@@ -43,11 +43,11 @@ pub struct Outcome {
     pub images_now: usize,
     /// Seconds of this call.
     pub seconds: f64,
-    /// Images a second of this call.
+    /// Images per second of this call.
     pub images_per_second: f64,
     /// Bits whose |h| lay within the margin, where another implementation's rounding may differ, and bits in all.
     pub bits_in_margin: u64,
-    /// Bits looked at.
+    /// Bits compared.
     pub bits: u64,
     /// Counts of |h| over these bits, in the bins of [`tokengrid_cache::MARGIN_EDGES`].
     pub margins: Margins,

@@ -16,7 +16,7 @@ pub struct Evaluation {
     pub loss_pre: f64,
     /// High bits.
     pub loss_post: f64,
-    /// Tokens looked at.
+    /// Tokens evaluated.
     pub tokens: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a checkpoint holds beside the weights, and how all processes come to have it: moments, and averages of the weights.
+//! What a checkpoint holds beside the weights, and how all processes get it: moments, and averages of the weights.
 
 use super::config::OPTIMIZER;
 use super::engine::Engine;

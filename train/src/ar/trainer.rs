@@ -1,6 +1,6 @@
 //! The training loop of the autoregressive model.
 //!
-//! Everything random is a function of (seed, step): dropout through libtorch's generator, which is seeded anew each
+//! Everything random is a function of (seed, step): dropout through libtorch's generator, which is seeded again each
 //! step, dropped labels through a counter-based generator, the order of samples through the loader's permutation. A
 //! checkpoint therefore holds tensors, a step and a position, and a resumed run repeats the bits of an unbroken one.
 //!

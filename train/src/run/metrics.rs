@@ -35,7 +35,7 @@ impl Metrics {
         Ok(Metrics { folder: folder.into(), path, file, events })
     }
 
-    /// Appends one line, and one event. What is no number (NaN, infinite) is `null` in the line.
+    /// Appends one line, and one event. What is not a number (NaN, infinite) is `null` in the line.
     ///
     /// # Errors
     /// The disk is full.

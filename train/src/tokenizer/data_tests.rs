@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use tokengrid_model::Picture;
 
-/// A folder of pictures of one colour each, in which file `i` is `[i * 5; 3]`; `broken` ones are no images.
+/// A folder of pictures of one colour each, in which file `i` is `[i * 5; 3]`; `broken` ones are not images.
 fn colours(folder: &Path, count: u8, broken: &[u8]) -> PathBuf {
     let path = folder.join("photos");
     fs::create_dir_all(&path).unwrap();

@@ -1,7 +1,7 @@
 //! Everything that learns, and one batch of it: a generator step (encoder and decoder), a discriminator step on the same
 //! reconstruction, and the averages of both.
 //!
-//! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast anew for every batch,
+//! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast again for every batch,
 //! and the gradients flow back through the cast. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid, `z` bits.
 
 use super::adversarial::{DiscLoss, LeCam, generator_loss};

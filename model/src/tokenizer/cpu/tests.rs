@@ -115,7 +115,7 @@ fn norms_use_the_statistics_of_each_group() {
     }
 }
 
-/// A small network with every kind of layer, and an image whose sides are no multiples of the tiles'.
+/// A small network with every kind of layer, and an image whose sides are not multiples of the tiles'.
 fn small() -> (Tokenizer, Tensor) {
     let architecture = Architecture { ch: 32, ch_mult: vec![1, 2, 16], num_res_blocks: 1, z_channels: 18 };
     let params = formula_params(&architecture, "v1:cpu:");
