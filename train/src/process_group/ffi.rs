@@ -3,7 +3,7 @@
 use super::work::Work;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{NonNull, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 use tch::Tensor;
 
@@ -90,8 +90,10 @@ fn made<T>(pointer: *mut T) -> NonNull<T> {
 
 /// To be called before anything else here: has c10d leave reports, and the end of the process, to its callers.
 pub(super) fn prepare() {
+    // Once: a variable of the environment must not be set while the threads of an earlier call read others.
+    static PREPARED: Once = Once::new();
     // SAFETY: it sets a level of logging and a variable of the environment, and takes nothing.
-    unsafe { c10d_prepare() };
+    PREPARED.call_once(|| unsafe { c10d_prepare() });
 }
 
 /// The names under which functions of libtorch's CUDA library are looked up.
