@@ -47,7 +47,7 @@ pub enum DecodeError {
         /// Rows.
         height: u32,
     },
-    /// More pixels than [`Limits::max_pixels`].
+    /// More pixels than [`Limits::max_pixels`](crate::Limits::max_pixels).
     #[error("{width} x {height} pixels are more than the limit of {limit}: a decompression bomb?")]
     TooManyPixels {
         /// Columns.
@@ -63,7 +63,7 @@ pub enum DecodeError {
         /// Why.
         reason: String,
     },
-    /// Decoding takes more than [`Limits::max_decode_bytes`].
+    /// Decoding takes more than [`Limits::max_decode_bytes`](crate::Limits::max_decode_bytes).
     #[error(
         "{width} x {height} pixels take {bytes} bytes of memory to decode, more than the limit of {limit}: a decompression bomb?"
     )]
