@@ -17,6 +17,9 @@ use tracing_subscriber::registry::LookupSpan;
 static WITH_TIME: AtomicBool = AtomicBool::new(false);
 static RANK: OnceLock<(u32, u32)> = OnceLock::new();
 
+/// A library that logs as an error what ends up in an error of ours.
+const SAID_BY_US: &str = "rustls_platform_verifier=off";
+
 /// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
 pub fn init(global: &Global) {
     let level = match (global.quiet, global.verbose) {
@@ -27,7 +30,7 @@ pub fn init(global: &Global) {
     };
     QUIET.store(global.quiet, Ordering::Relaxed);
     WITH_TIME.store(global.verbose > 0 || !std::io::stderr().is_terminal(), Ordering::Relaxed);
-    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SAID_BY_US}")));
     tracing_subscriber::fmt()
         // Said on stderr, which is what could not be written.
         .log_internal_errors(false)
