@@ -14,7 +14,7 @@ use object_store::{
     Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
     UpdateVersion,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -110,6 +110,7 @@ impl Bucket {
             Ok(top.objects.into_iter().map(Object::from).chain(below.into_iter().flatten()).collect())
         })?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
+        drop_folder_markers(&mut found, place.key());
         Ok(found)
     }
 
@@ -125,6 +126,11 @@ impl Bucket {
                 Err(error) if !matches!(error, Error::NotFound { .. }) => error,
                 found => return Ok(found),
             };
+            // Nobody answered: nobody would answer a second request.
+            let told = classify(&place, "look for", &error);
+            if matches!(told, StoreError::Unreachable { .. } | StoreError::Certificate { .. }) {
+                return Err(told);
+            }
             // An answer to `HEAD` has no body: what is wrong is told by one to `GET`.
             let first = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
             match self.store.get_opts(&path, first).await {
@@ -247,6 +253,20 @@ impl Bucket {
         }
         Ok(())
     }
+}
+
+/// Leaves out the empty objects by which consoles, and SeaweedFS, keep folders: `prefix/` itself, and `folder/` where something
+/// lies below it. The library takes the slash off their names.
+fn drop_folder_markers(found: &mut Vec<Object>, prefix: &str) {
+    let mut folders: HashSet<String> = HashSet::from([prefix.to_owned()]);
+    for object in found.iter() {
+        let mut key = object.key.as_str();
+        while let Some((folder, _)) = key.rsplit_once('/').filter(|(folder, _)| !folders.contains(*folder)) {
+            folders.insert(folder.to_owned());
+            key = folder;
+        }
+    }
+    found.retain(|object| object.bytes > 0 || !folders.contains(&object.key));
 }
 
 impl std::fmt::Debug for Bucket {
