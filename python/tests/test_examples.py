@@ -1,5 +1,6 @@
 """The examples run, in small."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(name, *arguments):
     command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True)
+    # One thread: models of this size take no more, and so does what else runs.
+    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr
     return result.stdout
 
