@@ -61,8 +61,9 @@ lint: setup ## Formatting and clippy, with and without libtorch
 	@$(CARGO) clippy --release --workspace --all-targets $(LOCKED) -- -D warnings
 	@$(CARGO) clippy --release --no-default-features --all-targets $(LOCKED) -- -D warnings
 
-doc: setup ## API documentation: target/doc
+doc: setup ## API documentation: target/doc; whether the book's list of public items is up to date
 	@RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --workspace --no-deps $(LOCKED)
+	@$(PYTHON) -B scripts/surface.py --check
 
 edges: ## Check which crate may depend on which, and which must do without libtorch
 	@$(PYTHON) -B scripts/setup/edges.py

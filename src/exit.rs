@@ -10,15 +10,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A check that did not hold; the findings were printed already.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct CheckFailed(pub String);
+pub(crate) struct CheckFailed(pub String);
 
 /// Something typed that makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Usage(pub String);
+pub(crate) struct Usage(pub String);
 
 /// Runs a command, reports how it failed if it did, and gives the exit code. A panic that nobody else caught ends here.
-pub fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
+pub(crate) fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
     let ended = match catch_unwind(AssertUnwindSafe(command)) {
         Ok(Ok(())) => return 0,
         Ok(Err(error)) => ended_by_error(&error),
@@ -32,14 +32,14 @@ pub fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
 
 /// Ends the process. libtorch's and OpenMP's threads may be at work: destructors of C++ statics, which an ordinary exit
 /// runs, would pull their data from under them, and the process would end by a signal instead of with its code.
-pub fn leave(code: u8) -> ! {
+pub(crate) fn leave(code: u8) -> ! {
     // What was printed is on its way already, but for the rest of a line.
     let _ = std::io::stdout().flush();
     leave_at_once(code)
 }
 
 /// Ends the process without waiting for anybody, not even for who is printing.
-pub fn leave_at_once(code: u8) -> ! {
+pub(crate) fn leave_at_once(code: u8) -> ! {
     // SAFETY: `_exit` ends the process; it runs no code of this program and takes no lock.
     unsafe { libc::_exit(i32::from(code)) }
 }

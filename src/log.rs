@@ -15,10 +15,11 @@ use tracing_subscriber::fmt::{FmtContext, format::DefaultFields};
 use tracing_subscriber::registry::LookupSpan;
 
 static WITH_TIME: AtomicBool = AtomicBool::new(false);
-static RANK: OnceLock<(u32, u32)> = OnceLock::new();
+/// Which of several processes writes this log: rank and world size, once they are known.
+pub(crate) static RANK: OnceLock<(u32, u32)> = OnceLock::new();
 
 /// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
-pub fn init(global: &Global) {
+pub(crate) fn init(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -39,13 +40,8 @@ pub fn init(global: &Global) {
         .init();
 }
 
-/// Says once which of several processes writes this log.
-pub fn set_rank(rank: u32, world_size: u32) {
-    let _ = RANK.set((rank, world_size));
-}
-
 /// The first line of a long job whose log is kept: which program, and how it was called.
-pub fn heading(global: &Global) {
+pub(crate) fn heading(global: &Global) {
     if global.quiet || std::io::stderr().is_terminal() {
         return;
     }
@@ -59,7 +55,7 @@ static STAGING: Mutex<Option<Instant>> = Mutex::new(None);
 const STAGING_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells that objects are being fetched into the stage folder: a line every few seconds.
-pub fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
+pub(crate) fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
     if QUIET.load(Ordering::Relaxed) {
         return;
     }
@@ -74,7 +70,7 @@ pub fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
 }
 
 /// What a line of the log starts with: `2026-11-29T20:50:01Z rank 1 of 4: `, or less.
-pub fn stamp() -> String {
+pub(crate) fn stamp() -> String {
     let time = if WITH_TIME.load(Ordering::Relaxed) { format!("{} ", now()) } else { String::new() };
     match RANK.get() {
         Some((rank, world_size)) if *world_size > 1 => format!("{time}rank {rank} of {world_size}: "),

@@ -25,20 +25,20 @@ macro_rules! eprintln {
     ($($format:tt)*) => { $crate::output::say(format_args!($($format)*)) };
 }
 
-/// Why stdout took no more. It travels to `main` as the payload of an unwinding that is no panic.
+/// Why stdout took no more. It travels to `main` as the payload of an unwinding that is not a panic.
 #[derive(Debug)]
-pub struct StdoutFailed(pub std::io::Error);
+pub(crate) struct StdoutFailed(pub std::io::Error);
 
 /// Whether an answer in JSON is still to come.
 static EXPECTED: AtomicBool = AtomicBool::new(false);
 
 /// Says whether `--json` was typed.
-pub fn expect_json(is_expected: bool) {
+pub(crate) fn expect_json(is_expected: bool) {
     EXPECTED.store(is_expected, Ordering::Relaxed);
 }
 
 /// Prints the one JSON object that `--json` promises.
-pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     EXPECTED.store(false, Ordering::Relaxed);
     write_or_unwind(&format!("{}\n", printable::json(&text)));
@@ -46,7 +46,7 @@ pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
 }
 
 /// With `--json`: prints the one object of a command that failed, unless it has printed its findings.
-pub fn print_failure(error: &str, exit_code: u8) {
+pub(crate) fn print_failure(error: &str, exit_code: u8) {
     if !EXPECTED.swap(false, Ordering::Relaxed) {
         return;
     }
@@ -56,18 +56,18 @@ pub fn print_failure(error: &str, exit_code: u8) {
 }
 
 /// Prints text whose control characters are meant for the terminal: pictures.
-pub fn print_raw(text: &str) {
+pub(crate) fn print_raw(text: &str) {
     write_or_unwind(text);
 }
 
 /// What `println!` and `print!` do.
-pub fn answer(text: Arguments, end: &str) {
+pub(crate) fn answer(text: Arguments, end: &str) {
     let text = text.to_string();
     write_or_unwind(&format!("{}{end}", printable::lines(&text)));
 }
 
 /// What `eprintln!` does.
-pub fn say(text: Arguments) {
+pub(crate) fn say(text: Arguments) {
     let text = text.to_string();
     // One write a line: lines of several threads and processes do not mix.
     let _ = std::io::stderr().write_all(format!("{}\n", printable::lines(&text)).as_bytes());
@@ -83,7 +83,7 @@ fn write_or_unwind(text: &str) {
 
 /// A writer for logs: like `eprintln!`, for text that is formatted already.
 #[derive(Debug, Clone, Copy)]
-pub struct Log;
+pub(crate) struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

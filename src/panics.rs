@@ -20,23 +20,26 @@ struct Seen {
 static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
 
 /// From now on a panic is one line, without a backtrace.
-pub fn install() {
+pub(crate) fn install() {
     std::panic::set_hook(Box::new(report));
 }
 
 /// The line of the panic that came last.
-pub fn last_message() -> Option<String> {
+pub(crate) fn last_message() -> Option<String> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
 }
 
 /// The first line of what a panic carries.
-pub fn text_of(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
     text.unwrap_or("unknown").lines().next().unwrap_or_default().to_string()
 }
 
 fn report(info: &PanicHookInfo) {
     let text = text_of(info.payload());
+    if crate::torch::is_expected_panic(&text) {
+        return;
+    }
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let advice = if text.contains("alloc") { "try a smaller --batch-size" } else { "please report this" };
     let message = format!("internal error at {place}: {text}; {advice}");

@@ -11,17 +11,17 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// A name or another text of one line out of a file: line breaks and tabs are spelt out too.
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     replaced(text, is_unsafe, |c| c.escape_default().to_string())
 }
 
 /// Text of several lines; what is unsafe becomes `\u{1b}`.
-pub fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'), |c| format!("\\u{{{:x}}}", u32::from(c)))
 }
 
 /// A JSON text; what is unsafe stands inside strings only, and becomes JSON's own escape.
-pub fn json(text: &str) -> Cow<'_, str> {
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
     replaced(text, |c| is_unsafe(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
 }
 

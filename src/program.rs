@@ -1,21 +1,14 @@
-// What `tokengrid` and `tokengrid-torch` share: everything but the module `torch`. Included by both, which are built from the same
-// files: what is of use to one of them only is dead code in the other.
+// What `tokengrid` and `tokengrid-torch` share: everything but the module `torch` and what only that one uses.
 
-#[allow(unused_imports)]
 mod args;
 mod commands;
 mod exit;
-#[allow(dead_code)]
 mod files;
+mod launcher;
 mod log;
 mod panics;
-#[allow(dead_code)]
 mod printable;
-#[allow(dead_code)]
-mod ranks;
-#[allow(dead_code)]
 mod signals;
-#[allow(dead_code)]
 mod terminal;
 mod threads;
 

@@ -1,16 +1,14 @@
-//! Which of several processes this one is, as the launcher says in the environment.
+//! Which of several processes this one is: typed, or as its launcher says.
 
 use crate::exit::Usage;
+use crate::launcher::{Launched, SLURM};
 use crate::log;
-
-/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
-const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 
 /// This process and how many there are: typed, else as `torchrun` or a step of SLURM set them, else the only one.
 ///
 /// # Errors
-/// A variable that is no number, one of the two without the other, or a rank that is not below the world size.
-pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
+/// A variable that is not a number, one of the two without the other, or a rank that is not below the world size.
+pub(crate) fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
     let variable = |name: &str| std::env::var(name).ok();
     let launched = Launched::from(&variable);
     let (rank, world_size) = launched.ranks(rank, world_size)?;
@@ -20,41 +18,17 @@ pub fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32,
              `srun tokengrid ...` starts {tasks}"
         );
     }
-    log::set_rank(rank, world_size);
+    // Only the first call counts: a process keeps its rank.
+    let _ = log::RANK.set((rank, world_size));
     Ok((rank, world_size))
 }
 
 /// This process's number on its machine, as far as the launcher says.
-pub fn local_rank() -> Option<usize> {
+pub(crate) fn local_rank() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_rank()
 }
 
-/// How many processes of this job run on this machine, at least 1; `None` where no launcher says so.
-pub fn local_world_size() -> Option<usize> {
-    Launched::from(&|name| std::env::var(name).ok()).local_world_size()
-}
-
-/// Where ranks come from: the names of the rank and of the world size.
-type Names = (&'static str, &'static str);
-
-const TORCHRUN: Names = ("RANK", "WORLD_SIZE");
-const SLURM: Names = ("SLURM_PROCID", "SLURM_NTASKS");
-
-/// The environment of a process that a launcher may have started.
-struct Launched<'a> {
-    variable: &'a dyn Fn(&str) -> Option<String>,
-}
-
-impl<'a> Launched<'a> {
-    fn from(variable: &'a dyn Fn(&str) -> Option<String>) -> Launched<'a> {
-        Launched { variable }
-    }
-
-    /// A variable; one that is empty counts as unset, as shells leave it.
-    fn text(&self, name: &str) -> Option<String> {
-        (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-    }
-
+impl Launched<'_> {
     fn number(&self, name: &str) -> anyhow::Result<Option<u32>> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match text.parse() {
@@ -63,23 +37,7 @@ impl<'a> Launched<'a> {
         }
     }
 
-    /// The launcher that counts.
-    fn launcher(&self) -> Option<Names> {
-        let is_set = |name| self.text(name).is_some();
-        if is_set(TORCHRUN.0) || is_set(TORCHRUN.1) {
-            return Some(TORCHRUN);
-        }
-        (self.is_slurm_step() && is_set(SLURM.0)).then_some(SLURM)
-    }
-
-    /// Whether `srun` started this process. The variables of an allocation (`salloc`, a batch script) speak of tasks that
-    /// nobody started: whoever believed them would do a part of the work, and nobody the rest.
-    fn is_slurm_step(&self) -> bool {
-        let step = self.text("SLURM_STEP_ID").and_then(|step| step.parse::<u32>().ok());
-        step.is_some_and(|step| step < FIRST_SPECIAL_STEP)
-    }
-
-    /// Tasks of an allocation of SLURM that is no step, if there are several.
+    /// Tasks of an allocation of SLURM that is not a step, if there are several.
     fn tasks_outside_steps(&self) -> Option<u32> {
         let tasks = self.text("SLURM_NTASKS").and_then(|tasks| tasks.parse().ok());
         tasks.filter(|&tasks| tasks > 1 && !self.is_slurm_step())
@@ -121,32 +79,6 @@ impl<'a> Launched<'a> {
         let name = if self.launcher() == Some(SLURM) { "SLURM_LOCALID" } else { "LOCAL_RANK" };
         self.text(name)?.parse().ok()
     }
-
-    fn local_world_size(&self) -> Option<usize> {
-        let tasks: Option<usize> = if let Some(tasks) = self.text("LOCAL_WORLD_SIZE") {
-            tasks.parse().ok()
-        } else if self.launcher() == Some(SLURM) {
-            self.slurm_tasks_on_node()
-        } else {
-            None
-        };
-        tasks.map(|tasks| tasks.max(1))
-    }
-
-    /// `SLURM_STEP_TASKS_PER_NODE` is like `4(x2),3`: four tasks on each of two nodes, three on the next.
-    fn slurm_tasks_on_node(&self) -> Option<usize> {
-        let node: usize = self.text("SLURM_NODEID")?.parse().ok()?;
-        let tasks_per_node = self.text("SLURM_STEP_TASKS_PER_NODE")?;
-        let mut first_node = 0;
-        for part in tasks_per_node.split(',') {
-            let (tasks, nodes) = part.split_once("(x").unwrap_or((part, "1)"));
-            first_node += nodes.trim_end_matches(')').parse::<usize>().ok()?;
-            if node < first_node {
-                return tasks.parse().ok();
-            }
-        }
-        None
-    }
 }
 
 fn refusal(text: String) -> anyhow::Error {
@@ -155,16 +87,7 @@ fn refusal(text: String) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// The answer under these variables, `NAME=value`, separated by spaces.
-    fn with<T>(variables: &str, ask: impl Fn(&Launched) -> T) -> T {
-        let variable = |name: &str| {
-            let mut pairs = variables.split(' ').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
-        };
-        ask(&Launched::from(&variable))
-    }
+    use crate::launcher::tests::with;
 
     fn found(variables: &str) -> (u32, u32) {
         with(variables, |launched| launched.ranks(None, None).unwrap())
@@ -214,15 +137,5 @@ mod tests {
         assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_RANK=1"), Some(1));
         assert_eq!(local("RANK=5 WORLD_SIZE=8"), None);
         assert_eq!(local("SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_LOCALID=3"), Some(3));
-    }
-
-    #[test]
-    fn processes_on_this_machine() {
-        let local = |variables: &str| with(variables, |launched| launched.local_world_size());
-        assert_eq!(local(""), None);
-        assert_eq!(local("RANK=5 WORLD_SIZE=8 LOCAL_WORLD_SIZE=4"), Some(4));
-        let step = "SLURM_STEP_ID=0 SLURM_PROCID=9 SLURM_STEP_NUM_TASKS=11 SLURM_STEP_TASKS_PER_NODE=4(x2),3";
-        assert_eq!([0, 1, 2].map(|node| local(&format!("{step} SLURM_NODEID={node}"))), [Some(4), Some(4), Some(3)]);
-        assert_eq!(local("SLURM_NTASKS=4 SLURM_STEP_TASKS_PER_NODE=4 SLURM_NODEID=0"), None, "no step");
     }
 }

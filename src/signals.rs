@@ -21,11 +21,11 @@ const GRACE: Duration = Duration::from_millis(1000);
 /// A command without an error type of its own was stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
-pub struct Stopped;
+pub(crate) struct Stopped;
 
 /// Signals wait from now on, also while this process becomes another program, until [`install`].
 #[cfg(unix)]
-pub fn hold() {
+pub(crate) fn hold() {
     mask(libc::SIG_BLOCK);
 }
 
@@ -45,7 +45,7 @@ fn mask(how: i32) {
 }
 
 /// Starts to listen, and lets through what came since [`hold`]: [`cancelled`] knows of that when this returns.
-pub fn install() {
+pub(crate) fn install() {
     for signal in [SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register_usize(signal, SIGNAL.clone(), signal as usize);
         let _ = signal_hook::flag::register(signal, CANCEL.clone());
@@ -105,7 +105,7 @@ fn answer(is_second: bool, keeps_its_work: bool) -> Answer {
 /// From now on the command is waited for, however long it takes to finish and keep the current work: a step and its
 /// checkpoint, a batch and its shard. Every other command ends within two seconds, in the middle of what it does if it
 /// must: what it writes appears under its final name when it is whole, as after a kill.
-pub fn keep_work() {
+pub(crate) fn keep_work() {
     KEEPS_ITS_WORK.store(true, Ordering::SeqCst);
 }
 
@@ -116,17 +116,17 @@ fn end_after(grace: Duration, code: u8) {
 }
 
 /// The flag that long work looks at.
-pub fn flag() -> &'static AtomicBool {
+pub(crate) fn flag() -> &'static AtomicBool {
     &CANCEL
 }
 
 /// Whether a signal came.
-pub fn cancelled() -> bool {
+pub(crate) fn cancelled() -> bool {
     CANCEL.load(Ordering::SeqCst)
 }
 
 /// 130 after Ctrl-C, 143 after SIGTERM, which may have been another process's of the same run.
-pub fn exit_code() -> u8 {
+pub(crate) fn exit_code() -> u8 {
     match SIGNAL.load(Ordering::SeqCst) {
         0 => 128 + SIGTERM as u8,
         signal => 128 + signal as u8,

@@ -1,22 +1,22 @@
 //! What people see while a command works: progress on stderr, and how numbers are shown.
 
 use crate::args::Global;
-pub use crate::output::print_json;
+pub(crate) use crate::output::print_json;
 use crate::{log, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Between two plain progress lines, where stderr is no terminal.
+/// Between two plain progress lines, where stderr is not a terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// A number of things, of which there may be one.
-pub fn counted(count: usize, what: &str) -> String {
+pub(crate) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// Progress of something countable: a bar on a terminal, else a line every few seconds.
-pub struct Meter {
+pub(crate) struct Meter {
     bar: ProgressBar,
     what: &'static str,
     plain: bool,
@@ -27,7 +27,7 @@ pub struct Meter {
 
 impl Meter {
     /// `what` is counted, in the plural.
-    pub fn new(global: &Global, what: &'static str) -> Meter {
+    pub(crate) fn new(global: &Global, what: &'static str) -> Meter {
         let terminal = std::io::stderr().is_terminal();
         let target = if global.quiet || !terminal {
             ProgressDrawTarget::hidden()
@@ -48,7 +48,7 @@ impl Meter {
     }
 
     /// Begins where an earlier call of the same job ended: `done` of `total`. Rates count from here.
-    pub fn start(&mut self, done: u64, total: u64) {
+    pub(crate) fn start(&mut self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.begin_at(done);
         if self.plain && done > 0 {
@@ -64,7 +64,7 @@ impl Meter {
     }
 
     /// `done` of `total`, with a few more words.
-    pub fn update(&mut self, done: u64, total: u64, words: &str) {
+    pub(crate) fn update(&mut self, done: u64, total: u64, words: &str) {
         let first = self.first_done.unwrap_or_else(|| self.begin_at(done));
         self.bar.set_length(total);
         self.bar.set_position(done);
@@ -97,7 +97,7 @@ impl Drop for Meter {
     }
 }
 
-/// A speed for people: three digits at least where there are three, also below one a second.
+/// A speed for people: three digits at least where there are three, also below one per second.
 fn rate(per_sec: f64) -> String {
     match per_sec {
         r if r >= 99.95 => format!("{r:.0}/s"),
@@ -108,7 +108,7 @@ fn rate(per_sec: f64) -> String {
 }
 
 /// A duration for people.
-pub fn seconds(secs: f64) -> String {
+pub(crate) fn seconds(secs: f64) -> String {
     match secs {
         s if s < 9.95 => format!("{s:.1} s"),
         s if s < 100.0 => format!("{s:.0} s"),
@@ -118,7 +118,7 @@ pub fn seconds(secs: f64) -> String {
 }
 
 /// A number of bytes for people.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KB", "MB", "GB", "TB"];
     let mut value = count as f64;
     let mut unit = 0;

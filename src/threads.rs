@@ -1,6 +1,6 @@
 //! How many threads a command uses.
 
-use crate::ranks;
+use crate::launcher;
 use std::thread::available_parallelism;
 
 /// More threads than this many a core only wait for each other: a job of a second takes half a minute on 512.
@@ -11,11 +11,11 @@ const MAX_ANYWHERE: usize = 16;
 
 /// The number that was typed, within reason. Without one: the cores that this process may use, shared with the other
 /// processes of the job on this machine; `None` leaves it to `OMP_NUM_THREADS`, where the user or a launcher set it.
-pub fn choose(typed: Option<u16>) -> Option<u16> {
+pub(crate) fn choose(typed: Option<u16>) -> Option<u16> {
     let cores = available_parallelism().map_or(1, |cores| cores.get());
     let Some(typed) = typed else {
         let is_set = std::env::var_os("OMP_NUM_THREADS").is_some_and(|value| !value.is_empty());
-        return (!is_set).then(|| share(cores, online(), ranks::local_world_size().unwrap_or(1)));
+        return (!is_set).then(|| share(cores, online(), launcher::local_world_size().unwrap_or(1)));
     };
     let most = most(cores);
     if typed > most {

@@ -6,4 +6,5 @@ mod output;
 
 include!("program.rs");
 
+mod ranks;
 mod torch;

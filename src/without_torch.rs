@@ -12,12 +12,12 @@ use tokengrid_cache::TokenCache;
 mod installed_torch;
 
 /// Whether this program is the one with libtorch.
-pub const IS_HERE: bool = false;
+pub(crate) const IS_HERE: bool = false;
 
 const PROGRAM: &str = "tokengrid-torch";
 
 /// Becomes the other program. Returns only when that fails.
-pub fn hand_over() -> anyhow::Error {
+pub(crate) fn hand_over() -> anyhow::Error {
     crate::signals::hold();
     // One that came before has been told to this program's thread.
     if crate::signals::cancelled() {
@@ -64,35 +64,40 @@ fn replace_by(program: &Path, _: Option<&Path>) -> std::io::Error {
     }
 }
 
-pub fn run(_: &Command, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(_: &Command, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 
-pub fn bench(_: &BenchCommand, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn bench(_: &BenchCommand, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 
-pub fn check(_: &Path, _: &MadeOfArgs, _: u32, _: u64, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn check(_: &Path, _: &MadeOfArgs, _: u32, _: u64, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 
-pub fn repair(_: &Path, _: &MadeOfArgs, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn repair(_: &Path, _: &MadeOfArgs, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 
-pub fn show_picture(_: &TokenCache, _: &[u32], _: &ShowArgs, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn show_picture(_: &TokenCache, _: &[u32], _: &ShowArgs, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 
 /// Nothing needs to be said at the start.
-pub fn begin() {}
+pub(crate) fn begin() {}
+
+/// No panic here comes from libtorch.
+pub(crate) fn is_expected_panic(_: &str) -> bool {
+    false
+}
 
 /// No error here comes from the other program's libraries.
-pub fn is_cancelled(_: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_cancelled(_: &(dyn Error + 'static)) -> bool {
     false
 }
 
 /// As [`is_cancelled`].
-pub fn is_usage(_: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_usage(_: &(dyn Error + 'static)) -> bool {
     false
 }

@@ -7,6 +7,8 @@ mod common;
 mod networks;
 #[path = "common/ranks.rs"]
 mod ranks;
+#[path = "common/training.rs"]
+mod training;
 
 use common::{json, photos, sorted, text};
 use networks::{inception, lpips};
@@ -14,6 +16,7 @@ use ranks::{Ended, end, free_port, start, start_rank};
 use serde_json::Value;
 use std::path::Path;
 use tokengrid_model::perceptual::Backbone;
+use training::made_up_cache;
 
 fn words(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|word| word.to_string()).collect()
@@ -85,20 +88,26 @@ fn samples_have_the_same_figures_in_any_number_of_processes() {
 }
 
 #[test]
-fn a_loss_is_the_same_in_two_processes() {
+fn a_loss_has_the_same_bits_in_any_number_of_processes() {
     let folder = tempfile::tempdir().unwrap();
-    let (cache, run) = (folder.path().join("cache"), folder.path().join("run"));
-    let source = photos(folder.path(), 5, 4);
-    json(&["tokenize", text(&source), "--tokenizer", "tiny", "--size", "32", "--out", text(&cache)]);
+    let run = folder.path().join("run");
+    // Ten batches, the last of them smaller: three processes have four, three and three.
+    let cache = made_up_cache(folder.path(), 150, 4, 18, 5);
     let settings = ["model.preset=tiny", "model.dim=32", "model.n_head=2", "model.class_num=5", "model.block_size=16"];
-    let settings: Vec<&str> = settings.iter().chain(&["train.max_steps=1", "train.batch_size=2"]).copied().collect();
-    let settings: Vec<&str> = settings.into_iter().flat_map(|setting| ["--set", setting]).collect();
+    let steps = ["train.max_steps=20", "train.batch_size=8", "train.peak_lr=0.01", "train.warmup_steps=0"];
+    let settings: Vec<&str> = settings.into_iter().chain(steps).flat_map(|setting| ["--set", setting]).collect();
     json(&[&["train", "ar", "--cache", text(&cache), "--out", text(&run)], &settings[..]].concat());
     let arguments = ["eval", "ar", "--checkpoint", text(&run), "--cache", text(&cache), "--device", "cpu"];
-    let (one, two) = (among(&arguments, 1), among(&arguments, 2));
-    // Twenty rows are two batches, one for each process: sums of two numbers do not depend on their order.
-    assert_eq!(one, two);
-    assert_eq!(one["tokens"], 20 * 16);
+    // Of the first 20 rows, one of three processes has none.
+    for limit in [None, Some("20")] {
+        let arguments: Vec<&str> =
+            arguments.into_iter().chain(limit.into_iter().flat_map(|rows| ["--limit", rows])).collect();
+        let one = among(&arguments, 1);
+        assert_eq!(one["tokens"], 16 * limit.map_or(150, |rows| rows.parse().unwrap()));
+        for world_size in [2, 3] {
+            assert_eq!(among(&arguments, world_size), one, "{world_size} processes");
+        }
+    }
 }
 
 #[test]

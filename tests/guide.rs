@@ -6,11 +6,15 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
+#[path = "common/training.rs"]
+mod training;
 
-use common::{photos, repository, sorted, text};
+use common::{json, photos, repository, sorted, text};
+use serde_json::Value;
 use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
+use training::{arguments, made_up_cache, strs};
 
 /// Words by which a command is known that cannot run here, and why.
 const SKIPPED: &[(&str, &str)] = &[
@@ -150,4 +154,46 @@ fn every_command_of_the_book_runs_as_it_stands() {
     assert!(ran > 30, "only {ran} commands were found");
     let unused: Vec<_> = SKIPPED.iter().filter(|(word, _)| !reasons.contains(word)).collect();
     assert!(unused.is_empty(), "no command is skipped for {unused:?}");
+}
+
+/// What stands for the package `wandb`, which is not installed: it takes steps as the real one does, in their order.
+const WANDB: &str = r#"
+import json
+
+class Run:
+    step = 0
+
+    def log(self, row, step):
+        assert step >= self.step and "step" not in row, (step, self.step, row)
+        self.step = step + 1
+        print(json.dumps({"step": step, **row}))
+
+    def finish(self):
+        print("finished")
+
+def init(project, id, resume):
+    assert project and id == "first" and resume == "allow"
+    return Run()
+"#;
+
+#[test]
+fn the_snippet_for_weights_and_biases_sends_every_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let block = blocks("docs/src/guide.md").into_iter().find(|block| block.code.contains("wandb.init")).unwrap();
+    assert_eq!(block.language, "python");
+    std::fs::write(folder.path().join("to_wandb.py"), &block.code).unwrap();
+    std::fs::write(folder.path().join("wandb.py"), WANDB).unwrap();
+    let cache = made_up_cache(folder.path(), 20, 4, 18, 3);
+    json(&strs(&arguments(&cache, &folder.path().join("run"), &["max_steps=5"])));
+    let metrics = folder.path().join("run/metrics.jsonl");
+    let whole = std::fs::read_to_string(&metrics).unwrap();
+    // As a run leaves it that is being written to, or was killed.
+    std::fs::write(&metrics, format!("{whole}{{\"step\": 6, \"train/lo")).unwrap();
+    let sent =
+        Command::new("python3").args(["to_wandb.py", "run", "first"]).current_dir(folder.path()).output().unwrap();
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let sent = String::from_utf8(sent.stdout).unwrap();
+    let rows = |text: &str| -> Vec<Value> { text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect() };
+    assert_eq!(rows(&sent), rows(&whole));
+    assert!(rows(&sent).len() == 5 && sent.ends_with("finished\n"), "{sent}");
 }

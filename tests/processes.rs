@@ -14,7 +14,7 @@ use common::{json, photos, text};
 use ranks::{Ended, end, free_port, start, start_as, start_rank, wait_until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use tokengrid_model::Weights;
 use tokengrid_test_support::skip_anywhere;
 use torchrun::{start_torchrun, torchrun};
@@ -163,6 +163,50 @@ fn sigterm_on_one_rank_leads_to_a_checkpoint_of_all() {
     assert!(ends.iter().all(|ended| ended.code == Some(143)), "{ends:#?}");
     let step = state(&run)["step"].as_u64().unwrap();
     assert_eq!(values(&run, "step").last(), Some(&(step as f64)), "the last step is in the checkpoint");
+}
+
+/// Two tasks of a step of SLURM, as `srun` starts them in an allocation for four. Their first host is this one.
+fn start_step(arguments: &[String], job: u64) -> Vec<Child> {
+    let task = |rank: usize| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+        for name in ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE"] {
+            command.env_remove(name);
+        }
+        let (rank, job) = (rank.to_string(), job.to_string());
+        let of_task = [("PROCID", &*rank), ("LOCALID", &*rank), ("JOB_ID", &*job), ("NODEID", "0")];
+        let of_step = [("STEP_ID", "0"), ("STEP_NUM_TASKS", "2"), ("STEP_TASKS_PER_NODE", "2")];
+        let nodes =
+            [("STEP_NODELIST", "127.0.0.[1-2,7],node[01-03]"), ("NTASKS", "4"), ("JOB_NODELIST", "node[01-03]")];
+        for (name, value) in of_task.into_iter().chain(of_step).chain(nodes) {
+            command.env(format!("SLURM_{name}"), value);
+        }
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    (0..2).map(task).collect()
+}
+
+#[test]
+fn a_step_of_slurm_that_is_preempted_leaves_a_checkpoint_and_goes_on_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, run) = (cache(folder.path()), folder.path().join("run"));
+    let arguments = arguments(&cache, &run, &["max_steps=1000000", "batch_size=2", "checkpoint_every=1000000"]);
+    // A job whose port is free.
+    let is_free = |job: &u64| std::net::TcpListener::bind(("127.0.0.1", (20_000 + job * 31 % 10_000) as u16)).is_ok();
+    let job = (u64::from(std::process::id())..).find(is_free).unwrap();
+    let tasks = start_step(&arguments, job);
+    wait_for_steps(&run, 3);
+    // As `scancel --signal=TERM` and `#SBATCH --signal` do: to every task.
+    tasks.iter().for_each(|task| signal(task, libc::SIGTERM));
+    let ends: Vec<Ended> = tasks.into_iter().map(end).collect();
+    assert!(ends.iter().all(|ended| ended.code == Some(143)), "{ends:#?}");
+    let step = state(&run)["step"].as_u64().unwrap();
+    assert!(step >= 3);
+    let more = [&arguments[..], &["--set".into(), format!("train.max_steps={}", step + 2)]].concat();
+    let ends: Vec<Ended> = start_step(&more, job).into_iter().map(end).collect();
+    assert!(ends.iter().all(|ended| ended.code == Some(0)), "{ends:#?}");
+    assert!(ends[1].stdout.is_empty(), "rank 0 speaks for all: {ends:#?}");
+    let steps: Vec<f64> = (1..=step + 2).map(|step| step as f64).collect();
+    assert_eq!(values(&run, "step"), steps, "every step once");
 }
 
 fn signal(child: &Child, number: i32) {

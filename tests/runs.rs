@@ -7,6 +7,7 @@ mod common;
 mod training;
 
 use common::{fails, json, sorted, text, tokengrid};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,6 +103,83 @@ fn a_hundred_steps_with_kills_at_random_moments_equal_a_hundred_without() {
     assert!(of_whole == of_killed, "every step once, with the same numbers");
     assert_eq!(names(&killed.join("checkpoints")), ["latest", "step-00000099", "step-00000100"]);
     assert_eq!(names(&killed).iter().filter(|name| name.starts_with("events")).count(), 6, "a file for each start");
+}
+
+/// Checkpoints that are being written in a run's folder: their names and inodes, which tell one try from the next.
+fn unpublished(run: &Path) -> Vec<(PathBuf, u64)> {
+    let entries = std::fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
+    let hidden = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".step-"));
+    hidden.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.ino()))).collect()
+}
+
+/// Steps that were validated, by the lines that are whole.
+fn validated(run: &Path) -> usize {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
+    text.lines().filter(|line| line.contains("val/loss") && line.ends_with('}')).count()
+}
+
+/// Starts a run and kills it at the given moment: while it writes the n-th checkpoint from now, or when it has validated n times
+/// more. Whether a checkpoint was cut short; `None` if the run came to its end first.
+fn killed_at(arguments: &[String], run: &Path, saving: bool, n: usize) -> Option<bool> {
+    let mut seen: Vec<u64> = unpublished(run).into_iter().map(|(_, inode)| inode).collect();
+    let (known, before) = (seen.len(), validated(run));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
+    let mut child = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let started = Instant::now();
+    let cut = loop {
+        assert!(started.elapsed() < Duration::from_secs(300), "the run neither ends nor saves");
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return None;
+        }
+        let new: Vec<_> = unpublished(run).into_iter().filter(|(_, inode)| !seen.contains(inode)).collect();
+        seen.extend(new.iter().map(|(_, inode)| inode));
+        if (saving && !new.is_empty() && seen.len() >= known + n) || (!saving && validated(run) >= before + n) {
+            break new;
+        }
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    Some(cut.iter().any(|cut| unpublished(run).contains(cut)))
+}
+
+#[test]
+fn a_run_killed_while_it_saves_or_validates_has_the_best_checkpoint_of_an_unbroken_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, whole, killed) = (cache(folder.path()), folder.path().join("whole"), folder.path().join("killed"));
+    // A learning rate at which the loss goes up and down.
+    let rate = ["peak_lr=0.05", "warmup_steps=0", "wpe=1.0", "batch_size=4", "max_steps=40"];
+    let saved = ["val_every=2", "checkpoint_every=3", "keep_last=1", "save_best=val_loss"];
+    let arguments = |run: &Path| {
+        let settings: Vec<&str> = rate.into_iter().chain(saved).collect();
+        [arguments(&cache, run, &settings), vec!["--val-cache".into(), text(&cache).into()]].concat()
+    };
+    json(&strs(&arguments(&whole)));
+    let state = |run: &Path, of: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(run.join("checkpoints").join(of).join("state.json")).unwrap()).unwrap()
+    };
+    let best = state(&whole, "latest")["best"].clone();
+    assert!(best["step"].as_u64().unwrap() < 40, "the best is not the last: {best}");
+    let mut cut_short = 0;
+    // Kills before the first checkpoint too, and at every third at the latest: the run goes on.
+    for kill in 0.. {
+        let (saving, n) = (kill % 3 != 2, 1 + kill % 4);
+        let Some(cut) = killed_at(&arguments(&killed), &killed, saving, n) else { break };
+        cut_short += usize::from(cut);
+        assert!(kill < 100, "the run does not get on");
+    }
+    assert!(cut_short > 0, "no kill came while a checkpoint was written");
+    assert_eq!(state(&killed, "latest")["best"], best);
+    let link = |run: &Path, name: &str| std::fs::read_link(run.join("checkpoints").join(name)).unwrap();
+    for name in ["best", "latest"] {
+        assert_eq!(link(&whole, name), link(&killed, name), "{name}");
+        for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+            let read = |run: &Path| std::fs::read(run.join("checkpoints").join(name).join(file)).unwrap();
+            assert!(read(&whole) == read(&killed), "{name}: {file} differs");
+        }
+    }
+    assert_eq!(names(&whole.join("checkpoints")), names(&killed.join("checkpoints")));
+    assert!(untimed(&whole) == untimed(&killed), "every step once, with the same numbers");
 }
 
 #[test]

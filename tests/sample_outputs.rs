@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind};
 use tokengrid_model::ar::{ArModel, ArWeights, Known};
-use tokengrid_model::{Architecture, Precision, Runtime, Tokenizer, Variant};
+use tokengrid_model::{Architecture, Runtime, Tokenizer, Variant};
 use tokengrid_sample::{Outputs, SampleError, SampleJob, SampleOutcome, SamplerConfig};
 
 /// Inception scores by the rule of the ADM suite, from the probabilities of consecutive pictures: cut into runs, the mean of
@@ -130,7 +130,7 @@ fn run_job(checkpoint: &Path, outputs: &Outputs, last: &dyn Fn()) -> Result<Samp
         classes: vec![0, 1],
         per_class: 1,
         batch_size: 2,
-        runtime: Runtime { device: Device::Cpu, precision: Precision::Fp32 },
+        runtime: Runtime::EXACT,
         model_fingerprint: "model".into(),
         overwrite: false,
         preset: None,

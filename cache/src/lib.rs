@@ -38,14 +38,14 @@
 //!
 //! | to | see | in `src/` |
 //! |---|---|---|
-//! | describe a job, and what it will come to | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`], [`JobPlan`] | `format/`, `write/plan.rs` |
+//! | describe a job, and what it will write | [`JobSpec`], [`TokenizerInfo`], [`SourceInfo`], [`GridSpec`], [`JobPlan`] | `format/`, `write/plan.rs` |
 //! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] | `write/` |
 //! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] | `read/`, `format/` |
 //! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] | `read/loader.rs` |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
-//! | mend it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
+//! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
 //! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] | `inspect/` |
-//! | make one of others, or be rid of one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
+//! | make one of others, or remove one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] | `export/` |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] | `bench/` |
 //! | read or write the header of an array file | [`npy`] | `npy.rs` |

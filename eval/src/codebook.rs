@@ -28,17 +28,17 @@ pub struct CodebookUse {
 
 impl CodeCounter {
     /// For tokens of so many bits.
-    pub fn new(bits: u32) -> CodeCounter {
+    pub(crate) fn new(bits: u32) -> CodeCounter {
         CodeCounter { counts: vec![0; 1 << bits], bits }
     }
 
     /// Counts tokens, each below 2^bits.
-    pub fn push(&mut self, tokens: &[i64]) {
+    pub(crate) fn push(&mut self, tokens: &[i64]) {
         tokens.iter().for_each(|&token| self.counts[token as usize] += 1);
     }
 
     /// What was counted.
-    pub fn finish(&self) -> CodebookUse {
+    pub(crate) fn finish(&self) -> CodebookUse {
         let tokens: u64 = self.counts.iter().sum();
         let distinct_codes = self.counts.iter().filter(|&&count| count > 0).count();
         let ones = |bit: u32| -> u64 {

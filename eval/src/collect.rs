@@ -12,7 +12,7 @@ use tokengrid_model::Picture;
 
 /// What is wanted besides mean and covariance of pool3.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wanted {
+pub struct Figures {
     /// Mean and covariance of the spatial features, for sFID.
     pub spatial: bool,
     /// An inception score over so many splits.
@@ -28,7 +28,7 @@ pub struct Reader<'a> {
     /// How pictures are made its input.
     pub protocol: Protocol,
     /// What is kept.
-    pub wanted: Wanted,
+    pub wanted: Figures,
 }
 
 /// What the network says of one picture, as far as it is wanted.
@@ -80,7 +80,7 @@ pub struct Collected {
 
 impl Collected {
     /// Of no picture yet.
-    pub fn new(wanted: Wanted) -> Collected {
+    pub fn new(wanted: Figures) -> Collected {
         Collected {
             pool3: Moments::new(POOL3),
             spatial: wanted.spatial.then(|| Moments::new(SPATIAL)),

@@ -6,15 +6,15 @@
 //! | [`reconstruction`] | a tokenizer over a data set: rFID, PSNR, SSIM, LPIPS, use of the codebook |
 //! | [`samples`] | a set of pictures against another: FID, sFID, inception score, precision and recall |
 //! | [`collect`] | pictures through the network, into the sums that those figures need |
-//! | [`peers`] | the processes that share an evaluation |
+//! | `peers` | the processes that share an evaluation |
 //! | `measure`, `wire` | every picture measured once, by one of them; figures on their way |
 //! | [`extremes`] | the best and the worst reconstructions |
 //! | [`progress`] | counts, progress, and the wish to stop |
-//! | [`pass_memory`] | whether a whole picture fits through the tokenizer |
+//! | `pass_memory` | whether a whole picture fits through the tokenizer |
 //! | [`pictures`] | the pictures themselves: any source, or an `.npz` file; streamed |
 //! | [`inception`] | the network: pictures to pool3 features, logits and spatial features |
-//! | [`moments`] | mean and covariance of features that are never held together |
-//! | [`frechet`] | the Frechet distance of two of them |
+//! | `moments` | mean and covariance of features that are never held together |
+//! | `frechet` | the Frechet distance of two of them |
 //! | [`score`] | the inception score |
 //! | [`manifold`] | precision and recall |
 //! | [`ssim`] | structural similarity |
@@ -26,13 +26,13 @@ pub mod codebook;
 pub mod collect;
 pub mod error;
 pub mod extremes;
-pub mod frechet;
+mod frechet;
 pub mod inception;
 pub mod manifold;
 mod measure;
-pub mod moments;
-pub mod pass_memory;
-pub mod peers;
+mod moments;
+mod pass_memory;
+mod peers;
 pub mod perceptual;
 pub mod pictures;
 pub mod progress;

@@ -55,7 +55,7 @@ impl Survey<'_> {
     /// # Errors
     /// More bad images than the policy allows; what `measure` and `add` return; [`EvalError::Stopped`], in all processes;
     /// another process is gone.
-    pub fn run<M: Measure>(
+    pub(crate) fn run<M: Measure>(
         &self,
         measure: &mut M,
         watch: &mut Watch,

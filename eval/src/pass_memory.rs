@@ -16,7 +16,7 @@ pub(crate) struct PassMemory {
 
 impl PassMemory {
     /// Of a tokenizer on `device`.
-    pub fn new(tokenizer: &Tokenizer, device: Device) -> PassMemory {
+    pub(crate) fn new(tokenizer: &Tokenizer, device: Device) -> PassMemory {
         let element_bytes = if tokenizer.decoder.kind() == Kind::Float { 4 } else { 2 };
         let architecture = &tokenizer.architecture;
         let pixel_bytes = 2 * element_bytes * architecture.ch.unsigned_abs();
@@ -27,7 +27,7 @@ impl PassMemory {
     ///
     /// # Errors
     /// One line with what is needed, what is there, and what to do.
-    pub fn check(&self, width: u32, height: u32) -> Result<(), String> {
+    pub(crate) fn check(&self, width: u32, height: u32) -> Result<(), String> {
         match (self.device, available_bytes()) {
             (Device::Cpu, Some(available)) => self.check_against(width, height, available),
             _ => Ok(()),

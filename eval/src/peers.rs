@@ -68,7 +68,7 @@ pub(crate) struct Deal {
 
 impl Deal {
     /// Of `total` pictures, which go through a network in batches of `batch_size`: batches end where blocks do.
-    pub fn new(peers: &dyn Peers, total: usize, batch_size: usize) -> Deal {
+    pub(crate) fn new(peers: &dyn Peers, total: usize, batch_size: usize) -> Deal {
         let (rank, world_size) = (peers.rank(), peers.world_size());
         let whole_batches = BLOCK_MAX.next_multiple_of(batch_size.max(1));
         // Small sets are shared as well.
@@ -78,18 +78,18 @@ impl Deal {
     }
 
     /// Rounds of blocks: the same number in all processes, whether or not they have a block in the last one.
-    pub fn rounds(&self) -> usize {
+    pub(crate) fn rounds(&self) -> usize {
         self.total.div_ceil(self.world_size * self.block)
     }
 
     /// This process's pictures in a round.
-    pub fn of_round(&self, round: usize) -> std::ops::Range<usize> {
+    pub(crate) fn of_round(&self, round: usize) -> std::ops::Range<usize> {
         let first = (round * self.world_size + self.rank) * self.block;
         first.min(self.total)..(first + self.block).min(self.total)
     }
 
     /// All of this process's pictures, in order.
-    pub fn own(self) -> impl Iterator<Item = usize> + Send + 'static {
+    pub(crate) fn own(self) -> impl Iterator<Item = usize> + Send + 'static {
         (0..self.rounds()).flat_map(move |round| self.of_round(round))
     }
 }

@@ -38,23 +38,23 @@ pub(super) struct LpipsSum<'a> {
 }
 
 impl<'a> LpipsSum<'a> {
-    pub fn new(net: Net<'a>) -> LpipsSum<'a> {
+    pub(crate) fn new(net: Net<'a>) -> LpipsSum<'a> {
         LpipsSum { net, sum: 0.0, images: 0, too_small: 0 }
     }
 
-    pub fn backbone(&self) -> Backbone {
+    pub(crate) fn backbone(&self) -> Backbone {
         self.net.backbone
     }
 
     /// Takes the distance of a pair, or `None` where the net is too large for it.
-    pub fn add(&mut self, distance: Option<f64>) {
+    pub(crate) fn add(&mut self, distance: Option<f64>) {
         self.images += 1;
         self.too_small += usize::from(distance.is_none());
         self.sum += distance.unwrap_or(0.0);
     }
 
     /// The mean, or why there is none.
-    pub fn mean(&self) -> Result<f64, String> {
+    pub(crate) fn mean(&self) -> Result<f64, String> {
         if self.too_small == 0 {
             return Ok(self.sum / self.images as f64);
         }

@@ -4,6 +4,7 @@ use crate::EvalError;
 use crate::pass_memory::PassMemory;
 use std::path::Path;
 use tokengrid_ingest::{Limits, Recipe, Views, decode_rgb_if, psnr, views_of_file};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::tokenizer::pass;
 use tokengrid_model::{ModelError, Picture, Runtime, Tokenizer};
 
@@ -76,7 +77,7 @@ pub fn check_extent(extent: Extent, tokenizer: &Tokenizer) -> Result<(), EvalErr
 }
 
 fn through(original: Picture, tokenizer: &Tokenizer, runtime: &Runtime) -> Result<Reconstruction, EvalError> {
-    let pass = pass(&[&original], tokenizer, runtime.device);
+    let pass = guarded(|| pass(&[&original], tokenizer, *runtime))?;
     let reconstruction = pass.reconstructions().remove(0);
     let psnr = psnr(&pass.originals()[0].rgb, &reconstruction.rgb);
     let grid = pass.tokens_bhw.size();

@@ -25,8 +25,8 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Instant;
-use tch::Device;
 use tokengrid_ingest::{BadPolicy, psnr};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::perceptual::Backbone;
 use tokengrid_model::tokenizer::{Pass, pass};
 use tokengrid_model::{Picture, Runtime, Tokenizer};
@@ -42,7 +42,7 @@ pub struct ReconstructionJob<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Pictures of one size a call; on the CPU every picture is a call of its own.
+    /// Pictures of one size per call; on the CPU every picture is a call of its own.
     pub batch_size: usize,
     /// For rFID.
     pub inception: Option<&'a Inception>,
@@ -138,13 +138,14 @@ impl Measure for Passes<'_> {
     type Figures = Figures;
 
     fn measure(&mut self, pictures: Vec<Numbered>) -> Result<Vec<Figures>, EvalError> {
-        let device = self.job.runtime.device;
+        let runtime = self.job.runtime;
         // On the CPU one by one: libraries choose their algorithms by the size of a batch, and their roundings differ.
-        let calls = if device == Device::Cpu { 1 } else { pictures.len().max(1) };
+        let calls = if runtime.route.whole_batches { pictures.len().max(1) } else { 1 };
         let mut figures = vec![];
         for named in pictures.chunks(calls) {
             let pictures: Vec<&Picture> = named.iter().map(|numbered| &numbered.picture).collect();
-            figures.extend(self.figures(named, &pass(&pictures, self.job.tokenizer, device))?);
+            let pass = guarded(|| pass(&pictures, self.job.tokenizer, runtime))?;
+            figures.extend(self.figures(named, &pass)?);
         }
         Ok(figures)
     }

@@ -1,7 +1,7 @@
 //! A set of pictures, or saved statistics, against another.
 
 use crate::EvalError;
-use crate::collect::{Collected, Reader, Wanted};
+use crate::collect::{Collected, Figures, Reader};
 use crate::frechet::frechet_distance;
 use crate::inception::{Inception, Protocol};
 use crate::manifold::{NEIGHBOURS, PrecisionRecall, precision_recall};
@@ -72,7 +72,7 @@ pub struct SamplesJob<'a> {
     pub inception: &'a Inception,
     /// Whose figures are wanted.
     pub protocol: Protocol,
-    /// Pictures of one size a call.
+    /// Pictures of one size per call.
     pub batch_size: usize,
     /// Splits of the inception score; `None`: one for every 5,000 pictures.
     pub splits: Option<usize>,
@@ -143,7 +143,7 @@ impl SamplesJob<'_> {
         // More splits than pictures stay empty, and each takes memory.
         let splits = self.splits.unwrap_or_else(|| usual_splits(pictures.len())).min(pictures.len());
         let wanted =
-            Wanted { spatial: want_spatial, splits: want_score.then_some(splits), features: self.precision_recall };
+            Figures { spatial: want_spatial, splits: want_score.then_some(splits), features: self.precision_recall };
         let mut reader = Reader { inception: self.inception, protocol: self.protocol, wanted };
         let mut collected = Collected::new(wanted);
         let (policy, batch_size, peers) = (self.bad_policy, self.batch_size, self.peers);

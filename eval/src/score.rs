@@ -46,20 +46,20 @@ pub(crate) fn usual_splits(images: usize) -> usize {
 
 impl Scorer {
     /// For so many splits, at least one.
-    pub fn new(splits: usize) -> Scorer {
+    pub(crate) fn new(splits: usize) -> Scorer {
         let empty = Split { images: 0, probabilities: vec![0.0; CLASSES], negentropy: 0.0 };
         Scorer { splits: vec![empty; splits.max(1)], images: 0 }
     }
 
     /// Takes the logits of one picture.
-    pub fn push(&mut self, logits: &[f32]) {
+    pub(crate) fn push(&mut self, logits: &[f32]) {
         let split = self.images % self.splits.len();
         self.splits[split].push(logits);
         self.images += 1;
     }
 
     /// The score; `None` without pictures.
-    pub fn score(&self) -> Option<Score> {
+    pub(crate) fn score(&self) -> Option<Score> {
         let scores: Vec<f64> = self.splits.iter().filter(|split| split.images > 0).map(Split::score).collect();
         let splits = scores.len();
         let mean = scores.iter().sum::<f64>() / splits as f64;

@@ -54,7 +54,7 @@ impl Sums {
     }
 }
 
-/// Mean structural similarity of two RGB pictures, row-major bytes `[height][width][3]`; `None` when they are smaller than
+/// Mean structural similarity of two RGB pictures, row-major bytes `[height, width, 3]`; `None` when they are smaller than
 /// the window.
 ///
 /// # Panics

@@ -6,14 +6,13 @@ mod common;
 use common::inception;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
-use tokengrid_eval::collect::{Collected, Reader, Wanted};
+use tokengrid_eval::collect::{Collected, Figures, Reader};
 use tokengrid_eval::inception::{FILE_NAME, SPATIAL};
 use tokengrid_eval::ssim::ssim;
 use tokengrid_eval::statistics::{Saved, of_features};
 use tokengrid_eval::{Inception, Protocol, frechet_distance};
 use tokengrid_ingest::psnr;
-use tokengrid_model::Picture;
-use tokengrid_model::{Params, Weights};
+use tokengrid_model::{Params, Picture, Runtime, Weights};
 use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::arrays::{Dtype, NamedArray, write_npy, write_npz};
 use tokengrid_test_support::{GOLDEN_FEATURES, golden, golden_features, golden_json};
@@ -72,7 +71,7 @@ fn psnr_and_ssim_of_given_pictures() {
 }
 
 fn collect(inception: &Inception, pictures: &[Picture], batch_size: usize) -> Collected {
-    let wanted = Wanted { spatial: true, splits: Some(1), features: true };
+    let wanted = Figures { spatial: true, splits: Some(1), features: true };
     let reader = Reader { inception, protocol: Protocol::PytorchFid, wanted };
     let mut collected = Collected::new(wanted);
     for batch in pictures.chunks(batch_size) {
@@ -110,15 +109,15 @@ fn inception_features_and_logits_whatever_the_batch() {
 #[test]
 fn a_missing_network_is_named_with_where_it_is_published_and_another_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Inception::open(&folder.path().join("no.pth"), Device::Cpu).err().unwrap().to_string();
+    let error = Inception::open(&folder.path().join("no.pth"), Runtime::EXACT).err().unwrap().to_string();
     for word in ["no.pth", "--inception", FILE_NAME, "pytorch-fid/releases"] {
         assert!(error.contains(word), "{word}: {error}");
     }
-    let error = Inception::open(&golden("tok_f4.ckpt"), Device::Cpu).err().unwrap().to_string();
+    let error = Inception::open(&golden("tok_f4.ckpt"), Runtime::EXACT).err().unwrap().to_string();
     assert!(error.contains("tok_f4.ckpt") && error.contains("Inception"), "{error}");
     let short: Params =
         [("fc.bias".to_string(), Tensor::zeros([1008], (Kind::Float, Device::Cpu)))].into_iter().collect();
-    assert!(Inception::from_params(&short, "short".as_ref(), Device::Cpu).is_err());
+    assert!(Inception::from_params(&short, "short".as_ref(), Runtime::EXACT).is_err());
 }
 
 /// Statistics that pytorch-fid would save: deflated.

@@ -8,20 +8,18 @@ use common::{inception, lpips, tokenizer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tch::Device;
-use tokengrid_eval::Alone;
-use tokengrid_eval::Inception;
 use tokengrid_eval::perceptual::Net;
 use tokengrid_eval::pictures::{Cut, Pictures};
 use tokengrid_eval::progress::Watch;
 use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
+use tokengrid_eval::{Alone, Inception};
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, Source, SourceOptions, decode_rgb, views_of_file};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::tokenizer::pass;
-use tokengrid_model::{Picture, Precision, Runtime, Tokenizer, Weights};
+use tokengrid_model::{Picture, Runtime, Tokenizer, Weights};
 use tokengrid_test_support::{golden, golden_json};
 
-const RUNTIME: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+const RUNTIME: Runtime = Runtime::EXACT;
 
 /// One of the two sets of the golden.
 struct Case {
@@ -101,7 +99,7 @@ impl Case {
         let tokenizer = self.tokenizer();
         for (index, want) in self.json["levels_of_the_original_lowered"].as_array().unwrap().iter().enumerate() {
             let picture = self.picture(index);
-            let truncated = pass(&[&picture], &tokenizer, Device::Cpu).originals().remove(0);
+            let truncated = pass(&[&picture], &tokenizer, Runtime::EXACT).originals().remove(0);
             let lowered = picture.rgb.iter().zip(&truncated.rgb).filter(|(was, is)| **was == **is + 1).count();
             assert_eq!(lowered as u64, want.as_u64().unwrap(), "{} {index}", self.name);
         }
@@ -110,7 +108,7 @@ impl Case {
     /// Features of the first picture, to 1e-4 of the largest value.
     fn check_features(&self, inception: &Inception) {
         let data = Weights::open(&golden("protocol.safetensors")).unwrap();
-        let pass = pass(&[&self.picture(0)], &self.tokenizer(), Device::Cpu);
+        let pass = pass(&[&self.picture(0)], &self.tokenizer(), Runtime::EXACT);
         let sides = [("pool3_original", &pass.original_bchw), ("pool3_reconstruction", &pass.reconstruction_bchw)];
         for (side, input_bchw) in sides {
             let want = data.tensor(&format!("{}.{side}", self.name)).unwrap().get(0);

@@ -15,7 +15,7 @@ pub struct View {
     pub crop_y: i32,
     /// Whether the crop is mirrored left to right after it was cut out.
     pub flip: bool,
-    /// `[size][size][3]`, RGB, row-major, 0 to 255.
+    /// `[size, size, 3]`, RGB, row-major, 0 to 255.
     pub pixels: Vec<u8>,
 }
 
@@ -172,7 +172,7 @@ impl Cutter {
         }
     }
 
-    /// Writes view number `view` into `out`, `[size][size][3]`, and returns its place. The plane is that of `begin`.
+    /// Writes view number `view` into `out`, `[size, size, 3]`, and returns its place. The plane is that of `begin`.
     pub(crate) fn cut(&mut self, plane: Plane<'_>, view: usize, out: &mut [u8]) -> Place {
         let (place, size) = (self.places[view], self.recipe.size);
         let row_bytes = size as usize * 3;

@@ -145,7 +145,7 @@ pub enum IngestError {
         /// The first path in them, in words; empty without one.
         example: String,
     },
-    /// Samples of a WebDataset that are ambiguous, or labels of it that are no classes.
+    /// Samples of a WebDataset that are ambiguous, or labels of it that are not classes.
     #[error("{path}: {problem}", path = .path.display())]
     Samples {
         /// The shard, or the whole source.

@@ -64,6 +64,6 @@ pub use resample::{Kernel, Region, Resampler, target_size};
 pub use source::{MAX_FILE_BYTES, OPEN_MAGVIT2_EXCLUDE, Source, SourceOptions, lies_in};
 pub use stages::{StageCounters, StageSeconds, StageTimes};
 pub use stream::{
-    AcceptSize, BatchImage, BatchPlace, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, WholeImage,
+    AcceptSize, BatchImage, BatchSlot, BatchStream, ImageViews, StreamConfig, ViewBatch, ViewStream, WholeImage,
     WholeStream, views_of_file,
 };

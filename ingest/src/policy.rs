@@ -18,7 +18,7 @@ pub enum OnBad {
     Fail,
 }
 
-/// How many bad images a job puts up with.
+/// How many bad images a job tolerates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BadPolicy {
     /// What to do with each.

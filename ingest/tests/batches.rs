@@ -1,4 +1,4 @@
-//! Batches as an encoder sees them: the views of the stream, each in its place, whatever the threads; memory is bounded, and
+//! Batches as an encoder sees them: the views of the stream, each in its slot, whatever the threads; memory is bounded, and
 //! used again.
 
 mod support;
@@ -29,28 +29,28 @@ fn config(threads: usize, in_flight: usize) -> StreamConfig {
 fn check_batches(batches: BatchStream, images: &[ImageViews], batch_views: usize, num_views: usize) {
     let batches: Vec<_> = batches.collect();
     assert_eq!(batches.len(), (images.len() * num_views).div_ceil(batch_views));
-    let mut place_in_all = 0;
+    let mut slot_in_all = 0;
     for batch in &batches {
         assert_eq!(batch.pixels().len(), batch_views * VIEW_BYTES, "always full");
-        for (place, pixels) in batch.places().iter().zip(batch.pixels().chunks_exact(VIEW_BYTES)) {
-            let (expected, view) = (&images[place_in_all / num_views], place_in_all % num_views);
-            place_in_all += 1;
-            let image = &batch.images()[place.image];
-            assert_eq!(place.view as usize, view);
+        for (slot, pixels) in batch.slots().iter().zip(batch.pixels().chunks_exact(VIEW_BYTES)) {
+            let (expected, view) = (&images[slot_in_all / num_views], slot_in_all % num_views);
+            slot_in_all += 1;
+            let image = &batch.images()[slot.image];
+            assert_eq!(slot.view as usize, view);
             assert_eq!((image.index, image.label, image.warnings), (expected.index, expected.label, expected.warnings));
             assert_eq!(image.outcome.as_ref().err(), expected.outcome.as_ref().err());
             let Ok(views) = &expected.outcome else {
-                assert!(pixels.iter().all(|&v| v == 0), "a bad image's places are black");
+                assert!(pixels.iter().all(|&v| v == 0), "a bad image's slots are black");
                 continue;
             };
-            let (theirs, ours) = (&views[view], place);
+            let (theirs, ours) = (&views[view], slot);
             assert_eq!((ours.crop_x, ours.crop_y, ours.flip), (theirs.crop_x, theirs.crop_y, theirs.flip));
             assert!(pixels == theirs.pixels, "{} view {view}", expected.key);
         }
-        let unused = &batch.pixels()[batch.places().len() * VIEW_BYTES..];
+        let unused = &batch.pixels()[batch.slots().len() * VIEW_BYTES..];
         assert!(unused.iter().all(|&v| v == 0), "places that nobody took are black");
     }
-    assert_eq!(place_in_all, images.len() * num_views);
+    assert_eq!(slot_in_all, images.len() * num_views);
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub fn published(folder: &Path) -> io::Result<Vec<PathBuf>> {
         other => other?,
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    // A folder without a state is what is left of one that was removed, with somebody else's files in it.
+    // A folder without a state is the rest of one that was removed, with somebody else's files in it.
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| step_of(path).is_some() && path.join("state.json").is_file()).collect();
     paths.sort_by_key(|path| step_of(path));

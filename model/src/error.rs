@@ -6,6 +6,18 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
+    /// The device's memory, or the machine's, does not suffice.
+    #[error("out of memory: {reason}; a smaller batch takes less (--batch-size, train.batch_size)")]
+    OutOfMemory {
+        /// libtorch's words.
+        reason: String,
+    },
+    /// libtorch refused, or the device failed.
+    #[error("the computation failed: {reason}")]
+    DeviceFailed {
+        /// libtorch's words.
+        reason: String,
+    },
     /// A file could not be opened or read.
     #[error("cannot read {}: {action}", path.display())]
     Read {
@@ -162,7 +174,7 @@ pub enum ModelError {
     Size {
         /// Requested side in pixels.
         size: u32,
-        /// Pixels a token, along one side.
+        /// Pixels per token, along one side.
         factor: u32,
     },
     /// The requested device cannot be used.

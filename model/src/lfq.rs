@@ -22,9 +22,9 @@ pub fn uncertain_of(h_bzhw: &Tensor) -> Tensor {
 /// Bool `[B, z, H, W]` to int32 `[B, H, W]`, channel 0 being the least significant bit.
 fn bits_to_int(bits_bzhw: &Tensor) -> Tensor {
     let bits = bits_bzhw.size()[1];
-    let weight = Tensor::from_slice(&(0..bits).map(|k| 1i32 << k).collect::<Vec<_>>())
-        .to_device(bits_bzhw.device())
-        .view([1, bits, 1, 1]);
+    // Made where it is needed: an upload would wait for the device.
+    let place = Tensor::arange(bits, (Kind::Int, bits_bzhw.device()));
+    let weight = place.ones_like().bitwise_left_shift(&place).view([1, bits, 1, 1]);
     (bits_bzhw.to_kind(Kind::Int) * weight).sum_dim_intlist([1i64].as_slice(), false, Kind::Int)
 }
 
@@ -36,7 +36,7 @@ pub fn codes_of(tokens_bhw: &Tensor, bits: i64) -> Tensor {
     (bit_bhwz * 2.0 - 1.0).permute([0, 3, 1, 2]).contiguous()
 }
 
-/// Signs of `h` as -1 / +1, same shape; 0 gives -1.
+/// Signs of `h` (any shape) as -1 / +1, same shape; 0 gives -1.
 pub fn signs_of(h: &Tensor) -> Tensor {
     h.gt(0.0).to_kind(h.kind()) * 2.0 - 1.0
 }

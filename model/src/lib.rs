@@ -12,6 +12,8 @@
 //! | [`ar`] | the autoregressive model and its decoder |
 //! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`kernels`] | kernels on the CPU: SIMD, products of matrices, threads |
+//! | [`guard`] | failures of libtorch as errors |
+//! | [`transfer`] | copies to a device and back that nobody waits for |
 //! | [`rng`] | counter-based random numbers |
 //! | [`picture`] | PNG files and grids of pictures |
 //!
@@ -22,6 +24,7 @@ pub mod ar;
 pub mod checkpoints;
 pub mod error;
 mod font;
+pub mod guard;
 pub mod kernels;
 pub mod lfq;
 pub mod perceptual;
@@ -32,11 +35,12 @@ pub mod runtime;
 mod section;
 pub mod tiny;
 pub mod tokenizer;
+pub mod transfer;
 pub mod weights;
 
 pub use error::ModelError;
 pub use font::FONT;
 pub use picture::Picture;
-pub use runtime::{Precision, Runtime, num_gpus};
+pub use runtime::{Precision, Route, Runtime, num_gpus};
 pub use tokenizer::{Architecture, Tokenizer};
 pub use weights::{Params, Variant, Weights};

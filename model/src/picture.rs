@@ -19,7 +19,7 @@ const BACKGROUND: u8 = 255;
 const SOFTWARE: (&str, &str) = ("Software", "tokengrid");
 
 impl Picture {
-    /// A picture over given pixels.
+    /// A picture over given pixels `[height, width, 3]`.
     ///
     /// # Panics
     /// When `rgb` has another length than the size needs.

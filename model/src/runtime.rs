@@ -50,16 +50,65 @@ impl FromStr for Precision {
     }
 }
 
-/// Device and precision, chosen once at the start of a command.
+/// What is done in another way on a GPU than on the CPU. Values, so that either way can be gone with tensors of the CPU: tests go
+/// the GPU's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// A call of a network takes a whole batch. Else every image is a call of its own, so that its result depends on nothing
+    /// else: libraries choose their algorithms by the size of a batch, and their roundings differ.
+    pub whole_batches: bool,
+    /// Kernels of our own compute what is in fp32; training is in fp32. Else libtorch does, in the precision asked for.
+    pub own_kernels: bool,
+    /// The device is given work ahead and nobody waits for it in between: tokens are drawn where the logits are, results are
+    /// fetched a batch late, the gradients' norm stays there.
+    pub runs_ahead: bool,
+}
+
+impl Route {
+    /// The CPU's.
+    pub const HOST: Route = Route { whole_batches: false, own_kernels: true, runs_ahead: false };
+
+    /// A GPU's.
+    pub const DEVICE: Route = Route { whole_batches: true, own_kernels: false, runs_ahead: true };
+
+    /// That of a device.
+    pub const fn of(device: Device) -> Route {
+        match device {
+            Device::Cpu => Route::HOST,
+            _ => Route::DEVICE,
+        }
+    }
+
+    /// That of a device, or the one that the variable `TOKENGRID_ROUTE` names, `host` or `device`: for tests of whole programs.
+    fn chosen(device: Device) -> Route {
+        match std::env::var("TOKENGRID_ROUTE").as_deref() {
+            Ok("host") => Route::HOST,
+            Ok("device") => Route::DEVICE,
+            _ => Route::of(device),
+        }
+    }
+}
+
+/// Device, precision and route, chosen once at the start of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Runtime {
     /// Where tensors live.
     pub device: Device,
     /// How they are computed with.
     pub precision: Precision,
+    /// In which way.
+    pub route: Route,
 }
 
 impl Runtime {
+    /// fp32 on the CPU: the exact mode.
+    pub const EXACT: Runtime = Runtime::new(Device::Cpu, Precision::Fp32);
+
+    /// A device that is known to be there, and its own route.
+    pub const fn new(device: Device, precision: Precision) -> Runtime {
+        Runtime { device, precision, route: Route::of(device) }
+    }
+
     /// Chooses a device: `cpu`, `cuda`, `cuda:N`, or by itself (a CUDA device when there is one) for `None`.
     /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one a core.
     ///
@@ -72,10 +121,15 @@ impl Runtime {
         let device = match device {
             Some("cpu") => Device::Cpu,
             None => {
-                if cuda::ready().is_ok() {
-                    Device::Cuda(0)
-                } else {
-                    Device::Cpu
+                match cuda::ready() {
+                    Ok(()) => Device::Cuda(0),
+                    Err(reason) => {
+                        // Of a machine without a driver nobody expects otherwise.
+                        if cuda::has_driver() {
+                            tracing::warn!("computing on the CPU: {reason}");
+                        }
+                        Device::Cpu
+                    }
                 }
             }
             Some(name) => cuda_device(name)?,
@@ -84,7 +138,7 @@ impl Runtime {
             let refuse = |reason: String| ModelError::Device { device: "cuda".into(), reason };
             cuda::allow_tf32(precision == Precision::Tf32).map_err(refuse)?;
         }
-        Ok(Runtime { device, precision })
+        Ok(Runtime { device, precision, route: Route::chosen(device) })
     }
 }
 
@@ -121,12 +175,12 @@ fn cuda_device(name: &str) -> Result<Device, ModelError> {
 
 /// The CUDA half of libtorch is not linked in: it is loaded when a CUDA device is asked for, so that the same program
 /// runs on machines that have none of it.
-mod cuda {
+pub(crate) mod cuda {
     use std::ffi::{CStr, c_void};
     use std::sync::OnceLock;
 
     /// Whether CUDA can be used, or why not. Loads libtorch's CUDA library at the first call.
-    pub fn ready() -> Result<(), String> {
+    pub(super) fn ready() -> Result<(), String> {
         static STATE: OnceLock<Result<(), String>> = OnceLock::new();
         STATE.get_or_init(load).clone()
     }
@@ -170,8 +224,66 @@ mod cuda {
         Ok(unsafe { std::mem::transmute_copy(&symbol) })
     }
 
+    /// Whether there is an NVIDIA driver: its library, which is where WSL2 has it too, which has no `/dev/nvidiactl`.
+    pub(crate) fn has_driver() -> bool {
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        // SAFETY: `dlopen` with a constant name; the driver's library only prepares itself, and is never unloaded.
+        *FOUND.get_or_init(|| !unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) }.is_null())
+    }
+
+    /// A place in a device's work that one can wait for.
+    #[derive(Debug)]
+    pub(crate) struct Event(*mut c_void);
+
+    // SAFETY: CUDA's events may be used by any thread.
+    unsafe impl Send for Event {}
+
+    /// CUDA's calls, which answer 0 when all is well.
+    type Call = unsafe extern "C" fn(*mut c_void) -> i32;
+
+    impl Event {
+        /// One of the device with this number; `None` where CUDA's runtime has none to give.
+        pub(crate) fn new(device: usize) -> Option<Event> {
+            type SetDevice = unsafe extern "C" fn(i32) -> i32;
+            type Create = unsafe extern "C" fn(*mut *mut c_void, u32) -> i32;
+            const DISABLE_TIMING: u32 = 2;
+            // SAFETY: functions of the CUDA runtime, which libtorch's CUDA library has loaded, with their signatures.
+            unsafe {
+                let set_device: SetDevice = function(c"cudaSetDevice").ok()?;
+                let create: Create = function(c"cudaEventCreateWithFlags").ok()?;
+                let mut event = std::ptr::null_mut();
+                let is_made = set_device(device as i32) == 0 && create(&raw mut event, DISABLE_TIMING) == 0;
+                is_made.then_some(Event(event))
+            }
+        }
+
+        /// Stands behind all that the device was given until now.
+        pub(crate) fn record(&self) {
+            type Record = unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32;
+            // SAFETY: as in `new`; the event is alive. The default stream is the one that libtorch works in.
+            let status = unsafe {
+                function::<Record>(c"cudaEventRecord").map(|record| record(self.0, std::ptr::null_mut())).unwrap_or(-1)
+            };
+            assert_eq!(status, 0, "cudaEventRecord");
+        }
+
+        /// Waits until the device is there.
+        pub(crate) fn wait(&self) {
+            // SAFETY: as in `new`; the event is alive.
+            let status = unsafe { function::<Call>(c"cudaEventSynchronize").map(|wait| wait(self.0)).unwrap_or(-1) };
+            assert_eq!(status, 0, "cudaEventSynchronize");
+        }
+    }
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            // SAFETY: as in `new`; nobody else has the event.
+            let _ = unsafe { function::<Call>(c"cudaEventDestroy").map(|destroy| destroy(self.0)) };
+        }
+    }
+
     fn load() -> Result<(), String> {
-        if !std::path::Path::new("/dev/nvidiactl").exists() {
+        if !has_driver() {
             return Err("no NVIDIA driver was found on this machine; use `--device cpu`".into());
         }
         // SAFETY: `dlopen` with a constant, NUL-terminated name. The library's initialisers register CUDA kernels with
@@ -207,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_cuda_device_that_is_not_there_is_an_error_with_the_reason() {
-        if std::path::Path::new("/dev/nvidiactl").exists() {
+        if cuda::has_driver() {
             eprintln!("skipped: this machine has an NVIDIA driver");
             return;
         }

@@ -25,7 +25,7 @@ pub fn open_tokenizer(name: &Path) -> Result<Weights, ModelError> {
 ///
 /// # Errors
 /// As for [`Weights::open`].
-pub fn open_ar(name: &Path) -> Result<Weights, ModelError> {
+pub(crate) fn open_ar(name: &Path) -> Result<Weights, ModelError> {
     AR.open(name)
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::{Architecture, Params, Tokenizer, Variant, Weights, lfq, pixels};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
 
@@ -27,7 +28,7 @@ impl Golden {
         let mut bytes = vec![0u8; bytes_bhwc.numel()];
         let count = bytes.len();
         bytes_bhwc.copy_data_u8(&mut bytes, count);
-        pixels::to_input(&bytes, b, h, w, Device::Cpu)
+        pixels::to_input(&bytes, b, h, w, Runtime::EXACT)
     }
 }
 

@@ -14,7 +14,9 @@
 
 use crate::SampleError;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::ar::{ArModel, HostDecoder, ModelConfig};
+use tokengrid_model::transfer::upload;
 
 /// A model that is asked for one token at a time.
 pub trait Decoder {
@@ -50,7 +52,7 @@ const CPU_MULTIPLE: usize = 8;
 /// [`ArModel`] by libtorch, on any device and in any precision.
 pub struct TorchDecoder<'a> {
     model: &'a ArModel,
-    device: Device,
+    runtime: Runtime,
     /// Keys and values of every spatial block; taken once and used again for batches of the same size.
     caches: Vec<(Tensor, Tensor)>,
     /// Sequences asked for, and with those that fill up the batch.
@@ -59,19 +61,19 @@ pub struct TorchDecoder<'a> {
     position: i64,
     /// What enters the spatial stack, `[C, 1, D]`.
     x_c1d: Tensor,
-    /// What the high bits attend to, a factorized block each.
+    /// What the high bits attend to, one per factorized block.
     values: Vec<Tensor>,
     /// The last logits, on the host.
     logits_cv: Vec<f32>,
 }
 
 impl<'a> TorchDecoder<'a> {
-    /// A decoder over `model`, whose parameters lie on `device`.
-    pub fn new(model: &'a ArModel, device: Device) -> TorchDecoder<'a> {
+    /// A decoder over `model`, whose parameters lie on the runtime's device.
+    pub fn new(model: &'a ArModel, runtime: Runtime) -> TorchDecoder<'a> {
         let none = Tensor::new();
         TorchDecoder {
             model,
-            device,
+            runtime,
             caches: vec![],
             sequences: 0,
             filled: 0,
@@ -115,7 +117,7 @@ impl<'a> TorchDecoder<'a> {
 
     fn to_device(&self, token_c: &[u32]) -> Tensor {
         let token_c: Vec<i64> = token_c.iter().map(|&token| i64::from(token)).collect();
-        Tensor::from_slice(&token_c).to_device(self.device)
+        upload(&Tensor::from_slice(&token_c), self.runtime.device)
     }
 }
 
@@ -126,7 +128,7 @@ impl Decoder for TorchDecoder<'_> {
 
     fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError> {
         let _no_grad = tch::no_grad_guard();
-        let multiple = if self.device == Device::Cpu { CPU_MULTIPLE } else { 1 };
+        let multiple = if self.runtime.route.whole_batches { 1 } else { CPU_MULTIPLE };
         let filled = class_c.len().next_multiple_of(multiple) as i64;
         if filled != self.filled {
             // First out with the old ones: both may not fit.
@@ -135,7 +137,7 @@ impl Decoder for TorchDecoder<'_> {
             self.filled = filled;
         }
         self.sequences = class_c.len() as i64;
-        self.x_c1d = self.model.embed_class(&self.fill(&Tensor::from_slice(class_c).to_device(self.device)));
+        self.x_c1d = self.model.embed_class(&self.fill(&upload(&Tensor::from_slice(class_c), self.runtime.device)));
         self.position = 0;
         Ok(())
     }
@@ -195,7 +197,7 @@ mod tests {
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
         // Logits of the first sequence at three positions; the other sequences have other classes and tokens.
         let first = |sequences: u32| {
-            let mut decoder = TorchDecoder::new(&model, Device::Cpu);
+            let mut decoder = TorchDecoder::new(&model, Runtime::EXACT);
             decoder.start(&(0..i64::from(sequences)).map(|c| (c + 3) % 10).collect::<Vec<_>>()).unwrap();
             let mut logits = vec![];
             for t in 0..3 {

@@ -5,7 +5,7 @@
 use crate::SampleError;
 use crate::decoder::{Decoder, TorchDecoder};
 use crate::draw::Rule;
-use crate::guidance::Halves;
+use crate::guidance::GuidanceMode;
 use crate::sampler::SamplerConfig;
 use tch::{Device, Kind, Tensor};
 
@@ -14,10 +14,10 @@ use tch::{Device, Kind, Tensor};
 /// # Errors
 /// Logits that are not finite. They are looked for at every position, and found at the end: nobody waits for the device in
 /// between.
-pub fn sample(
+pub(crate) fn sample(
     decoder: &mut TorchDecoder,
     config: &SamplerConfig,
-    halves: Halves,
+    mode: GuidanceMode,
     uniform_bnp: &Tensor,
 ) -> Result<Vec<u32>, SampleError> {
     let _no_grad = tch::no_grad_guard();
@@ -25,11 +25,11 @@ pub fn sample(
     let mut sound_np = vec![];
     let mut draw_c = |part: usize, t: i64, logits_cv: Tensor| {
         let rule = config.rule(part, t, n);
-        let (cond_bv, uncond_bv) = split(&logits_cv, halves);
+        let (cond_bv, uncond_bv) = split(&logits_cv, mode);
         let logits_bv = guide(&cond_bv, uncond_bv.as_ref(), rule.cfg_scale);
         sound_np.push(is_sound(&logits_bv));
         let token_b = draw(logits_bv, &rule, &uniform_bnp.select(1, t).select(1, part as i64));
-        token_b.repeat([halves.count() as i64])
+        token_b.repeat([mode.count() as i64])
     };
     let mut tokens_n = vec![];
     for t in 0..n {
@@ -60,9 +60,9 @@ fn is_sound(logits_bv: &Tensor) -> Tensor {
 }
 
 /// The conditional half of a batch, and the other where there is one.
-fn split(logits_cv: &Tensor, halves: Halves) -> (Tensor, Option<Tensor>) {
-    match halves {
-        Halves::Both => {
+fn split(logits_cv: &Tensor, mode: GuidanceMode) -> (Tensor, Option<Tensor>) {
+    match mode {
+        GuidanceMode::Both => {
             let batch = logits_cv.size()[0] / 2;
             (logits_cv.narrow(0, 0, batch), Some(logits_cv.narrow(0, batch, batch)))
         }
@@ -122,11 +122,14 @@ mod tests {
     use super::*;
     use crate::draw::RowDraw;
     use crate::guidance::Schedule;
-    use crate::sampler::{Sampler, Wanted};
-    use tokengrid_model::Weights;
+    use crate::sampler::{SampleRequest, Sampler};
     use tokengrid_model::ar::{ArModel, ArWeights, Known};
     use tokengrid_model::rng::CounterRng;
+    use tokengrid_model::{Route, Runtime, Weights};
     use tokengrid_test_support::golden;
+
+    /// A GPU's way, on tensors of the CPU.
+    const ON_DEVICE: Runtime = Runtime { route: Route::DEVICE, ..Runtime::EXACT };
 
     #[test]
     fn golden_cases_equal_to_the_bit() {
@@ -144,11 +147,11 @@ mod tests {
         let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
         weights.config.block_size = 16;
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
-        let wanted: Vec<Wanted> = (0..3).map(|i| Wanted { class: i, index: 5 }).collect();
+        let wanted: Vec<SampleRequest> = (0..3).map(|i| SampleRequest { class: i, index: 5 }).collect();
         for cfg_scale in [[1.0, 1.0], [0.0, 0.0], [1.5, 0.0]] {
             let config = SamplerConfig { cfg_scale, cfg_schedule: Schedule::Linear, ..SamplerConfig::default() };
-            let on_host = Sampler::new(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted).unwrap();
-            let on_device = Sampler::on_device(&model, config, Device::Cpu).unwrap().sample(&wanted).unwrap();
+            let on_host = Sampler::new(&model, config.clone(), Runtime::EXACT).unwrap().sample(&wanted).unwrap();
+            let on_device = Sampler::new(&model, config, ON_DEVICE).unwrap().sample(&wanted).unwrap();
             assert_eq!(on_host, on_device, "{cfg_scale:?}");
         }
     }
@@ -160,11 +163,11 @@ mod tests {
         // Of one class only: the other image of the batch is sound.
         let _ = weights.params.get("class_emb.embedding_table.weight").get(1).get(0).fill_(f64::NAN);
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
-        let wanted = [Wanted { class: 0, index: 0 }, Wanted { class: 1, index: 0 }];
+        let wanted = [SampleRequest { class: 0, index: 0 }, SampleRequest { class: 1, index: 0 }];
         for temperature in [[1.0, 1.0], [0.0, 0.0]] {
             let config = SamplerConfig { temperature, ..SamplerConfig::default() };
-            let on_device = Sampler::on_device(&model, config.clone(), Device::Cpu).unwrap().sample(&wanted);
-            let on_host = Sampler::new(&model, config, Device::Cpu).unwrap().sample(&wanted);
+            let on_device = Sampler::new(&model, config.clone(), ON_DEVICE).unwrap().sample(&wanted);
+            let on_host = Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&wanted);
             for result in [on_device, on_host] {
                 assert!(matches!(result, Err(SampleError::NotLogits { position: 0 })), "{result:?}");
             }

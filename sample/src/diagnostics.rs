@@ -5,7 +5,7 @@
 //! drawn, both from 0 to 1. Dark is little, bright is much.
 
 use crate::captions::captioned;
-use crate::draw::Facts;
+use crate::draw::DrawStats;
 use tokengrid_model::Picture;
 
 /// Least width of a map, in pixels: its words need room.
@@ -14,33 +14,33 @@ const LEAST_WIDTH: usize = 160;
 /// Colours from little to much, evenly spaced; between them in a straight line. Brightness alone tells them apart, too.
 const COLOURS: [[u8; 3]; 5] = [[20, 11, 52], [100, 26, 128], [202, 62, 114], [253, 149, 98], [252, 253, 191]];
 
-/// The maps and the numbers (JSON) of one image, whose tokens had `facts_n`, in raster order.
-pub fn draw(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> (Picture, String) {
-    (maps(picture, facts_n, vocab), numbers(facts_n))
+/// The maps and the numbers (JSON) of one image, whose tokens had `stats_n`, in raster order.
+pub(crate) fn draw(picture: &Picture, stats_n: &[[DrawStats; 2]], vocab: [i64; 2]) -> (Picture, String) {
+    (maps(picture, stats_n, vocab), numbers(stats_n))
 }
 
 /// One object, with lists in raster order.
-fn numbers(facts_n: &[[Facts; 2]]) -> String {
+fn numbers(stats_n: &[[DrawStats; 2]]) -> String {
     let part = |part: usize| {
-        let list = |value: fn(&Facts) -> f64| facts_n.iter().map(|facts| value(&facts[part])).collect::<Vec<f64>>();
+        let list = |value: fn(&DrawStats) -> f64| stats_n.iter().map(|stats| value(&stats[part])).collect::<Vec<f64>>();
         let [entropy, kept, chosen] = [list(|f| f.entropy), list(|f| f.kept), list(|f| f.chosen)];
         serde_json::json!({ "entropy_nats": entropy, "kept": kept, "chosen": chosen })
     };
     serde_json::json!({ "low_bits": part(0), "high_bits": part(1) }).to_string()
 }
 
-fn maps(picture: &Picture, facts_n: &[[Facts; 2]], vocab: [i64; 2]) -> Picture {
-    let side = facts_n.len().isqrt().max(1);
+fn maps(picture: &Picture, stats_n: &[[DrawStats; 2]], vocab: [i64; 2]) -> Picture {
+    let side = stats_n.len().isqrt().max(1);
     let cell = picture.width.max(LEAST_WIDTH).div_ceil(side);
     let enlarged = enlarged(picture, side * cell);
     let mut panels = vec![];
     for (part, name) in ["low bits", "high bits"].into_iter().enumerate() {
         let most = (vocab[part] as f64).ln();
-        let mean = |value: &dyn Fn(&Facts) -> f64| {
-            facts_n.iter().map(|facts| value(&facts[part])).sum::<f64>() / facts_n.len().max(1) as f64
+        let mean = |value: &dyn Fn(&DrawStats) -> f64| {
+            stats_n.iter().map(|stats| value(&stats[part])).sum::<f64>() / stats_n.len().max(1) as f64
         };
-        let map = |value: &dyn Fn(&Facts) -> f64, full: f64, text: String| {
-            captioned(&heat_map(facts_n.iter().map(|facts| value(&facts[part]) / full), side, cell), &text)
+        let map = |value: &dyn Fn(&DrawStats) -> f64, full: f64, text: String| {
+            captioned(&heat_map(stats_n.iter().map(|stats| value(&stats[part]) / full), side, cell), &text)
         };
         panels.push(captioned(&enlarged, name));
         panels.push(map(&|f| f.entropy, most, format!("entropy, mean {:.2} nats", mean(&|f| f.entropy))));
@@ -94,10 +94,10 @@ mod tests {
 
     #[test]
     fn a_cell_a_token_and_the_numbers_beside() {
-        let fact = |i: usize| Facts { entropy: i as f64, kept: 1.0, chosen: 0.5 };
-        let facts: Vec<[Facts; 2]> = (0..4).map(|i| [fact(i), fact(i)]).collect();
+        let of = |i: usize| DrawStats { entropy: i as f64, kept: 1.0, chosen: 0.5 };
+        let stats: Vec<[DrawStats; 2]> = (0..4).map(|i| [of(i), of(i)]).collect();
         let picture = Picture::new(8, 8, vec![7; 8 * 8 * 3]);
-        let (drawn, numbers) = draw(&picture, &facts, [64, 4096]);
+        let (drawn, numbers) = draw(&picture, &stats, [64, 4096]);
         let json: serde_json::Value = serde_json::from_str(&numbers).unwrap();
         assert_eq!(json["low_bits"]["entropy_nats"], serde_json::json!([0.0, 1.0, 2.0, 3.0]));
         assert_eq!(json["high_bits"]["chosen"][3], 0.5);

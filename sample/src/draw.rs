@@ -31,7 +31,7 @@ impl Rule {
 /// What a token was drawn from. All of it is about the distribution after guidance and temperature (1 where the
 /// temperature is 0), before filters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
-pub struct Facts {
+pub struct DrawStats {
     /// Entropy in nats.
     pub entropy: f64,
     /// Probability of all tokens that the filters leave.
@@ -50,19 +50,19 @@ pub(crate) struct RowDraw {
 impl RowDraw {
     /// The token at `uniform` (0 <= uniform < 1). `uncond_v` is the row without a class, where there is guidance. `None`
     /// when the logits are not finite, so that there is no distribution.
-    pub fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
+    pub(crate) fn draw(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule, uniform: f64) -> Option<u32> {
         let max = self.guide(cond_v, uncond_v, rule)?;
         Some(self.pick(max, rule, uniform))
     }
 
     /// [`RowDraw::draw`], and what the token was drawn from.
-    pub(crate) fn draw_with_facts(
+    pub(crate) fn draw_with_stats(
         &mut self,
         cond_v: &[f32],
         uncond_v: Option<&[f32]>,
         rule: &Rule,
         uniform: f64,
-    ) -> Option<(u32, Facts)> {
+    ) -> Option<(u32, DrawStats)> {
         let max = self.guide(cond_v, uncond_v, rule)?;
         let weights_v: Vec<f64> = self.logits_v.iter().map(|&logit| f64::from(logit - max).exp()).collect();
         let total: f64 = weights_v.iter().sum();
@@ -74,7 +74,7 @@ impl RowDraw {
         let is_kept = |kept: f32| if rule.is_greedy() { kept == max } else { kept > 0.0 };
         let kept_v = weights_v.iter().zip(&self.logits_v).filter(|(_, kept)| is_kept(**kept));
         let kept = kept_v.map(|(weight, _)| share(weight)).sum();
-        Some((token, Facts { entropy, kept, chosen }))
+        Some((token, DrawStats { entropy, kept, chosen }))
     }
 
     /// The token out of guided logits, whose largest is `max`.
@@ -171,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_of_the_distribution_before_filters() {
+    fn stats_are_of_the_distribution_before_filters() {
         let logits: Vec<f32> = [0.5f32, 0.25, 0.125, 0.125].iter().map(|p| p.ln()).collect();
-        let facts = |rule: Rule, uniform| RowDraw::default().draw_with_facts(&logits, None, &rule, uniform).unwrap();
+        let stats = |rule: Rule, uniform| RowDraw::default().draw_with_stats(&logits, None, &rule, uniform).unwrap();
         let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-6, "{a} {b}");
-        let (token, all) = facts(PLAIN, 0.6);
+        let (token, all) = stats(PLAIN, 0.6);
         near(all.entropy, 1.75 * std::f64::consts::LN_2);
         near(all.kept, 1.0);
         near(all.chosen, 0.25);
         assert_eq!(Some(token), draw(&logits, None, PLAIN, 0.6));
-        let (_, two) = facts(Rule { top_k: 2, ..PLAIN }, 0.9);
+        let (_, two) = stats(Rule { top_k: 2, ..PLAIN }, 0.9);
         near(two.kept, 0.75);
         near(two.chosen, 0.25);
-        let (_, greedy) = facts(Rule { top_k: 1, ..PLAIN }, 0.9);
+        let (_, greedy) = stats(Rule { top_k: 1, ..PLAIN }, 0.9);
         near(greedy.kept, 0.5);
         near(greedy.chosen, 0.5);
     }

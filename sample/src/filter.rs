@@ -2,13 +2,13 @@
 
 /// Memory that filters use again for every row.
 #[derive(Debug, Default)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     values: Vec<f32>,
     order: Vec<u32>,
 }
 
 /// Drops logits below the k-th largest; ties stay, 0 and k from V on are off.
-pub fn top_k(logits_v: &mut [f32], k: usize, scratch: &mut Scratch) {
+pub(crate) fn top_k(logits_v: &mut [f32], k: usize, scratch: &mut Scratch) {
     if k == 0 || k >= logits_v.len() {
         return;
     }
@@ -24,7 +24,7 @@ pub fn top_k(logits_v: &mut [f32], k: usize, scratch: &mut Scratch) {
 /// the probability before a token. `max` is the largest logit.
 ///
 /// Only as much of the row is sorted as is kept, nearly: a distribution's mass lies in few tokens.
-pub fn top_p(logits_v: &mut [f32], p: f64, max: f32, scratch: &mut Scratch) {
+pub(crate) fn top_p(logits_v: &mut [f32], p: f64, max: f32, scratch: &mut Scratch) {
     const FIRST_SORTED: usize = 64;
     if p >= 1.0 {
         return;

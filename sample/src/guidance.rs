@@ -34,7 +34,7 @@ impl Schedule {
 
 /// Which sequences a batch needs for its scales.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halves {
+pub enum GuidanceMode {
     /// Every scale is 1: the class.
     Cond,
     /// Every scale is 0, everywhere: no class.
@@ -43,28 +43,28 @@ pub enum Halves {
     Both,
 }
 
-impl Halves {
+impl GuidanceMode {
     /// What `scale` takes.
-    pub fn of(scale: [f64; 2], schedule: Schedule) -> Halves {
+    pub fn of(scale: [f64; 2], schedule: Schedule) -> GuidanceMode {
         match scale {
-            [1.0, 1.0] => Halves::Cond,
-            [0.0, 0.0] if schedule == Schedule::Constant => Halves::Uncond,
-            _ => Halves::Both,
+            [1.0, 1.0] => GuidanceMode::Cond,
+            [0.0, 0.0] if schedule == Schedule::Constant => GuidanceMode::Uncond,
+            _ => GuidanceMode::Both,
         }
     }
 
     /// Sequences an image.
     pub fn count(self) -> usize {
-        if self == Halves::Both { 2 } else { 1 }
+        if self == GuidanceMode::Both { 2 } else { 1 }
     }
 
-    /// Classes of the sequences of a batch of images.
+    /// Classes of the sequences of a batch of images with the classes `[B]`: `[B]`, or `[2 B]` for both; `none` stands for no class.
     pub fn classes(self, class_b: &[i64], none: i64) -> Vec<i64> {
         let uncond = class_b.iter().map(|_| none);
         match self {
-            Halves::Cond => class_b.to_vec(),
-            Halves::Uncond => uncond.collect(),
-            Halves::Both => class_b.iter().copied().chain(uncond).collect(),
+            GuidanceMode::Cond => class_b.to_vec(),
+            GuidanceMode::Uncond => uncond.collect(),
+            GuidanceMode::Both => class_b.iter().copied().chain(uncond).collect(),
         }
     }
 }
@@ -93,12 +93,12 @@ mod tests {
 
     #[test]
     fn a_batch_is_doubled_only_where_both_halves_count() {
-        let halves = |scale| Halves::of(scale, Schedule::Constant);
-        assert_eq!(halves([1.0, 1.0]), Halves::Cond);
-        assert_eq!(halves([0.0, 0.0]), Halves::Uncond);
-        assert_eq!(Halves::of([0.0, 0.0], Schedule::Linear), Halves::Both);
-        assert_eq!([[0.0, 2.0], [1.0, 0.0], [1.0, 2.0]].map(halves), [Halves::Both; 3]);
-        assert_eq!(Halves::Both.classes(&[3, 5], 10), [3, 5, 10, 10]);
-        assert_eq!(Halves::Uncond.classes(&[3, 5], 10), [10, 10]);
+        let mode = |scale| GuidanceMode::of(scale, Schedule::Constant);
+        assert_eq!(mode([1.0, 1.0]), GuidanceMode::Cond);
+        assert_eq!(mode([0.0, 0.0]), GuidanceMode::Uncond);
+        assert_eq!(GuidanceMode::of([0.0, 0.0], Schedule::Linear), GuidanceMode::Both);
+        assert_eq!([[0.0, 2.0], [1.0, 0.0], [1.0, 2.0]].map(mode), [GuidanceMode::Both; 3]);
+        assert_eq!(GuidanceMode::Both.classes(&[3, 5], 10), [3, 5, 10, 10]);
+        assert_eq!(GuidanceMode::Uncond.classes(&[3, 5], 10), [10, 10]);
     }
 }

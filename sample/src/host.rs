@@ -4,29 +4,29 @@
 
 use crate::SampleError;
 use crate::decoder::Decoder;
-use crate::draw::{Facts, RowDraw};
-use crate::guidance::Halves;
+use crate::draw::{DrawStats, RowDraw};
+use crate::guidance::GuidanceMode;
 use crate::sampler::SamplerConfig;
 
-/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` `[B, N, 2]`. `facts_bn`, where
+/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` `[B, N, 2]`. `stats_bn`, where
 /// they are wanted, become those of every token: low bits, then high bits.
 ///
 /// # Errors
 /// The decoder's, and logits that are not finite.
-pub fn sample(
+pub(crate) fn sample(
     decoder: &mut dyn Decoder,
     config: &SamplerConfig,
-    halves: Halves,
+    mode: GuidanceMode,
     uniform_bnp: &[f64],
-    facts_bn: Option<&mut Vec<[Facts; 2]>>,
+    stats_bn: Option<&mut Vec<[DrawStats; 2]>>,
 ) -> Result<Vec<u32>, SampleError> {
     let (n, low_bits) = (decoder.config().block_size as usize, decoder.config().factorized_bits[0]);
     let batch = uniform_bnp.len() / (2 * n);
-    let facts_bn = facts_bn.map(|facts_bn| {
-        facts_bn.resize(batch * n, Default::default());
-        facts_bn.as_mut_slice()
+    let stats_bn = stats_bn.map(|stats_bn| {
+        stats_bn.resize(batch * n, Default::default());
+        stats_bn.as_mut_slice()
     });
-    let mut drawing = Drawing { config, halves, uniform_bnp, batch, n, drawer: RowDraw::default(), facts_bn };
+    let mut drawing = Drawing { config, mode, uniform_bnp, batch, n, drawer: RowDraw::default(), stats_bn };
     let mut tokens_bn = vec![0; batch * n];
     for t in 0..n {
         let pre_c = drawing.draw_c(0, t, decoder.pre_logits()?)?;
@@ -43,31 +43,31 @@ pub fn sample(
 
 struct Drawing<'a> {
     config: &'a SamplerConfig,
-    halves: Halves,
+    mode: GuidanceMode,
     uniform_bnp: &'a [f64],
     batch: usize,
     n: usize,
     drawer: RowDraw,
-    facts_bn: Option<&'a mut [[Facts; 2]]>,
+    stats_bn: Option<&'a mut [[DrawStats; 2]]>,
 }
 
 impl Drawing<'_> {
     /// One sub-token of every image, given to all of its sequences.
     fn draw_c(&mut self, part: usize, t: usize, logits_cv: &[f32]) -> Result<Vec<u32>, SampleError> {
         let rule = self.config.rule(part, t as i64, self.n as i64);
-        let sequences = self.batch * self.halves.count();
+        let sequences = self.batch * self.mode.count();
         let vocab = logits_cv.len() / sequences;
         let row = |c: usize| &logits_cv[c * vocab..(c + 1) * vocab];
         let mut token_c = Vec::with_capacity(sequences);
         for image in 0..self.batch {
-            let uncond_v = (self.halves == Halves::Both).then(|| row(self.batch + image));
+            let uncond_v = (self.mode == GuidanceMode::Both).then(|| row(self.batch + image));
             let uniform = self.uniform_bnp[(image * self.n + t) * 2 + part];
-            let token = match &mut self.facts_bn {
+            let token = match &mut self.stats_bn {
                 None => self.drawer.draw(row(image), uncond_v, &rule, uniform),
-                Some(facts_bn) => {
-                    let drawn = self.drawer.draw_with_facts(row(image), uncond_v, &rule, uniform);
-                    drawn.map(|(token, facts)| {
-                        facts_bn[image * self.n + t][part] = facts;
+                Some(stats_bn) => {
+                    let drawn = self.drawer.draw_with_stats(row(image), uncond_v, &rule, uniform);
+                    drawn.map(|(token, stats)| {
+                        stats_bn[image * self.n + t][part] = stats;
                         token
                     })
                 }

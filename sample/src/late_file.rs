@@ -9,14 +9,14 @@ use tokengrid_cache::AtomicFile;
 
 /// The first failure of a file.
 #[derive(Debug, Clone, Default)]
-pub struct Failure(Arc<Mutex<Option<io::Error>>>);
+pub(crate) struct Failure(Arc<Mutex<Option<io::Error>>>);
 
 impl Failure {
     /// The failure, if there was one; it is told once.
     ///
     /// # Errors
     /// The failure.
-    pub fn check(&self) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }
@@ -34,7 +34,7 @@ pub(crate) struct LateFile {
 
 impl LateFile {
     /// Takes over a new file.
-    pub fn new(file: AtomicFile) -> (LateFile, Failure) {
+    pub(crate) fn new(file: AtomicFile) -> (LateFile, Failure) {
         let failure = Failure::default();
         (LateFile { file, failure: failure.clone(), has_failed: false, position: 0, length: 0 }, failure)
     }
@@ -43,7 +43,7 @@ impl LateFile {
     ///
     /// # Errors
     /// The failure.
-    pub fn into_inner(self) -> io::Result<AtomicFile> {
+    pub(crate) fn into_inner(self) -> io::Result<AtomicFile> {
         self.failure.check().map(|()| self.file)
     }
 

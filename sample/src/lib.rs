@@ -5,11 +5,11 @@
 //! | [`sampler`] | classes in, token grids out: key-value cache, guidance, sampling |
 //! | [`decoder`] | one token of a batch: the model as the sampler sees it |
 //! | [`guidance`] | with and without a class, and how strongly |
-//! | [`draw`], [`filter`] | a row of logits in, a token out: temperature, top-k, top-p, inverse distribution |
+//! | [`draw`], `filter` | a row of logits in, a token out: temperature, top-k, top-p, inverse distribution |
 //! | `host`, `device` | the loop over positions; tokens drawn on the host, or where the logits are |
 //! | [`presets`] | settings of the published results |
 //! | [`memory`] | whether a batch fits |
-//! | [`diagnostics`], `captions` | what tokens were drawn from, as pictures; words on pictures |
+//! | `diagnostics`, `captions` | what tokens were drawn from, as pictures; words on pictures |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
 //! | [`arrays`] | `.npy` and `.npz` files |
 
@@ -17,10 +17,10 @@ pub mod arrays;
 mod captions;
 pub mod decoder;
 mod device;
-pub mod diagnostics;
+mod diagnostics;
 pub mod draw;
 pub mod error;
-pub mod filter;
+mod filter;
 pub mod guidance;
 mod host;
 pub mod job;

@@ -10,13 +10,14 @@
 
 use crate::SampleError;
 use crate::decoder::{Decoder, TorchDecoder};
-use crate::draw::{Facts, Rule};
-use crate::guidance::{Halves, Schedule};
+use crate::draw::{DrawStats, Rule};
+use crate::guidance::{GuidanceMode, Schedule};
 use crate::{device, host};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
+use tokengrid_model::{Runtime, guard::guarded, transfer::upload};
 
 /// How to sample; two values where low and high bits may differ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ impl SamplerConfig {
 
 /// One image to be sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct SampleRequest {
     /// Class index.
     pub class: i64,
     /// Number of the image within its class.
@@ -110,26 +111,20 @@ enum Source<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    /// A sampler over `model`, whose parameters lie on `device`.
+    /// A sampler over `model`, whose parameters lie on the runtime's device.
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn new(model: &'a ArModel, config: SamplerConfig, device: Device) -> Result<Sampler<'a>, SampleError> {
-        match (device, model.host_decoder()) {
-            (Device::Cpu, Some(decoder)) => Sampler::over(Box::new(decoder), config),
-            (Device::Cpu, None) => Sampler::over(Box::new(TorchDecoder::new(model, device)), config),
-            _ => Sampler::on_device(model, config, device),
+    pub fn new(model: &'a ArModel, config: SamplerConfig, runtime: Runtime) -> Result<Sampler<'a>, SampleError> {
+        if runtime.route.runs_ahead {
+            config.validate(model.config.vocab())?;
+            let source = Source::Device(TorchDecoder::new(model, runtime), runtime.device);
+            return Ok(Sampler { config, source });
         }
-    }
-
-    /// A sampler that draws where the model is.
-    pub(crate) fn on_device(
-        model: &'a ArModel,
-        config: SamplerConfig,
-        device: Device,
-    ) -> Result<Sampler<'a>, SampleError> {
-        config.validate(model.config.vocab())?;
-        Ok(Sampler { config, source: Source::Device(TorchDecoder::new(model, device), device) })
+        match model.host_decoder().filter(|_| runtime.route.own_kernels) {
+            Some(decoder) => Sampler::over(Box::new(decoder), config),
+            None => Sampler::over(Box::new(TorchDecoder::new(model, runtime)), config),
+        }
     }
 
     /// A sampler that draws on the host from the logits of `decoder`.
@@ -152,51 +147,57 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// A class out of range, no memory for the batch, logits that are not finite.
-    pub fn sample(&mut self, wanted: &[Wanted]) -> Result<Vec<u32>, SampleError> {
+    pub fn sample(&mut self, wanted: &[SampleRequest]) -> Result<Vec<u32>, SampleError> {
         self.run(wanted, None)
     }
 
-    /// [`Sampler::sample`]; `facts_bn` becomes what every token was drawn from, `[B, N]`, low bits and high bits.
+    /// [`Sampler::sample`]; `stats_bn` becomes what every token was drawn from, `[B, N]`, low bits and high bits.
     ///
     /// # Errors
     /// As [`Sampler::sample`].
     ///
     /// # Panics
     /// When tokens are drawn on a GPU: make the sampler with [`Sampler::over`].
-    pub(crate) fn sample_with_facts(
+    pub(crate) fn sample_with_stats(
         &mut self,
-        wanted: &[Wanted],
-        facts_bn: &mut Vec<[Facts; 2]>,
+        wanted: &[SampleRequest],
+        stats_bn: &mut Vec<[DrawStats; 2]>,
     ) -> Result<Vec<u32>, SampleError> {
-        self.run(wanted, Some(facts_bn))
+        self.run(wanted, Some(stats_bn))
     }
 
-    fn run(&mut self, wanted: &[Wanted], facts_bn: Option<&mut Vec<[Facts; 2]>>) -> Result<Vec<u32>, SampleError> {
+    fn run(
+        &mut self,
+        wanted: &[SampleRequest],
+        stats_bn: Option<&mut Vec<[DrawStats; 2]>>,
+    ) -> Result<Vec<u32>, SampleError> {
         let (class_num, n) = (self.model().class_num, self.model().block_size);
         if let Some(image) = wanted.iter().find(|image| !(0..=class_num).contains(&image.class)) {
             return Err(SampleError::Class { class: image.class, class_num });
         }
-        let halves = Halves::of(self.config.cfg_scale, self.config.cfg_schedule);
+        let mode = GuidanceMode::of(self.config.cfg_scale, self.config.cfg_schedule);
         let class_b: Vec<i64> = wanted.iter().map(|image| image.class).collect();
-        let class_c = halves.classes(&class_b, class_num);
+        let class_c = mode.classes(&class_b, class_num);
         let uniform_bnp = uniform(self.config.seed, wanted, n);
         match &mut self.source {
-            Source::Host(decoder) => {
+            Source::Host(decoder) => guarded(|| {
                 decoder.start(&class_c)?;
-                host::sample(decoder.as_mut(), &self.config, halves, &uniform_bnp, facts_bn)
-            }
+                host::sample(decoder.as_mut(), &self.config, mode, &uniform_bnp, stats_bn)
+            })?,
             Source::Device(decoder, device) => {
-                assert!(facts_bn.is_none(), "facts are taken on the host");
-                decoder.start(&class_c)?;
-                let uniform_bnp = Tensor::from_slice(&uniform_bnp).view([-1, n, 2]).to_device(*device);
-                device::sample(decoder, &self.config, halves, &uniform_bnp)
+                assert!(stats_bn.is_none(), "stats are taken on the host");
+                guarded(|| {
+                    decoder.start(&class_c)?;
+                    let uniform_bnp = upload(&Tensor::from_slice(&uniform_bnp).view([-1, n, 2]), *device);
+                    device::sample(decoder, &self.config, mode, &uniform_bnp)
+                })?
             }
         }
     }
 }
 
 /// Uniform numbers `[B, N, 2]`, each image's own.
-fn uniform(seed: u64, wanted: &[Wanted], n: i64) -> Vec<f64> {
+fn uniform(seed: u64, wanted: &[SampleRequest], n: i64) -> Vec<f64> {
     let numbers = wanted.iter().flat_map(|image| {
         let mut rng = CounterRng::new(&[seed, 21, image.class as u64, image.index]);
         (0..2 * n).map(move |_| rng.uniform())

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::ar::{ArModel, ArWeights, Known};
 use tokengrid_model::{Tokenizer, Variant, Weights};
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_test_support::{golden, golden_json};
 
@@ -22,9 +23,9 @@ fn data() -> Weights {
     Weights::open(&golden("ar.safetensors")).unwrap()
 }
 
-fn wanted(data: &Weights) -> Vec<Wanted> {
+fn wanted(data: &Weights) -> Vec<SampleRequest> {
     let classes = Vec::<i64>::try_from(data.tensor("cls").unwrap().to_kind(Kind::Int64).view([-1])).unwrap();
-    classes.into_iter().enumerate().map(|(i, class)| Wanted { class, index: i as u64 }).collect()
+    classes.into_iter().enumerate().map(|(i, class)| SampleRequest { class, index: i as u64 }).collect()
 }
 
 fn pair(json: &serde_json::Value) -> [f64; 2] {
@@ -37,7 +38,7 @@ fn greedy_tokens_equal_the_reference_token_for_token() {
     for (prefix, cfg_scale) in [("nocfg.", [1.0, 1.0]), ("cfg.", pair(&json["cfg_scale"]))] {
         let config =
             SamplerConfig { cfg_scale, temperature: pair(&json["temperature"]), top_k: [1, 1], ..Default::default() };
-        let tokens = Sampler::new(&model, config, Device::Cpu).unwrap().sample(&wanted(&data)).unwrap();
+        let tokens = Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&wanted(&data)).unwrap();
         let want = |name: &str| {
             let part = data.tensor(&format!("{prefix}{name}")).unwrap().to_kind(Kind::Int64);
             Vec::<i64>::try_from(part.view([-1])).unwrap()
@@ -66,15 +67,15 @@ fn sampled_tokens_decode_to_the_reference_image() {
 fn an_image_does_not_depend_on_its_batch() {
     let model = model_of(16);
     let config = SamplerConfig { cfg_scale: [1.5, 1.2], seed: 9, top_p: [0.95, 0.9], ..Default::default() };
-    let mut sampler = Sampler::new(&model, config, Device::Cpu).unwrap();
-    let all: Vec<Wanted> = (0..64).map(|i| Wanted { class: i % 3, index: i as u64 }).collect();
+    let mut sampler = Sampler::new(&model, config, Runtime::EXACT).unwrap();
+    let all: Vec<SampleRequest> = (0..64).map(|i| SampleRequest { class: i % 3, index: i as u64 }).collect();
     let together = sampler.sample(&all).unwrap();
     // The last batch of 3 holds one image.
     for batch_size in [1, 3] {
         let apart: Vec<u32> = all.chunks(batch_size).flat_map(|batch| sampler.sample(batch).unwrap()).collect();
         assert_eq!(apart, together, "batches of {batch_size}");
     }
-    let other = sampler.sample(&[Wanted { class: 0, index: 77 }]).unwrap();
+    let other = sampler.sample(&[SampleRequest { class: 0, index: 77 }]).unwrap();
     assert_ne!(other, together[..16], "another index is another image");
 }
 
@@ -82,7 +83,7 @@ fn an_image_does_not_depend_on_its_batch() {
 fn temperature_zero_is_greedy_and_a_class_out_of_range_is_refused() {
     let model = model();
     let sample = |config: SamplerConfig, class: i64| {
-        Sampler::new(&model, config, Device::Cpu).unwrap().sample(&[Wanted { class, index: 0 }])
+        Sampler::new(&model, config, Runtime::EXACT).unwrap().sample(&[SampleRequest { class, index: 0 }])
     };
     let cold = sample(SamplerConfig { temperature: [0.0, 0.0], ..Default::default() }, 1).unwrap();
     let greedy = sample(SamplerConfig { top_k: [1, 1], ..Default::default() }, 1).unwrap();

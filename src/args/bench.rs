@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `bench`.
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// Which stage.
     #[command(subcommand)]
     pub command: BenchCommand,
@@ -14,10 +14,10 @@ pub struct BenchArgs {
 
 /// `bench ...`.
 #[derive(Debug, Subcommand)]
-pub enum BenchCommand {
-    /// Images a second from a source to views: on one thread, on all, and beside pure decoding.
+pub(crate) enum BenchCommand {
+    /// Images per second from a source to views: on one thread, on all, and beside pure decoding.
     Ingest(BenchIngestArgs),
-    /// Images a second through the tokenizer's encoder, beside libtorch's own operations.
+    /// Images per second through the tokenizer's encoder, beside libtorch's own operations.
     Encode(BenchEncodeArgs),
     /// Token grids per second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
@@ -25,13 +25,13 @@ pub enum BenchCommand {
     Train(Box<BenchTrainArgs>),
     /// Milliseconds in which several processes sum gradients, started as `train ar` is started.
     Exchange(BenchExchangeArgs),
-    /// Images a second out of an autoregressive model, at several batch sizes.
+    /// Images per second out of an autoregressive model, at several batch sizes.
     Sample(Box<BenchSampleArgs>),
 }
 
 /// `bench ingest`.
 #[derive(Debug, Args)]
-pub struct BenchIngestArgs {
+pub(crate) struct BenchIngestArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -42,7 +42,7 @@ pub struct BenchIngestArgs {
 
 /// `bench encode`.
 #[derive(Debug, Args)]
-pub struct BenchEncodeArgs {
+pub(crate) struct BenchEncodeArgs {
     /// Tokenizer weights, or `tiny` [default: weights by formula for --architecture].
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub struct BenchEncodeArgs {
     /// Side of the views in pixels.
     #[arg(long, default_value_t = 256, value_name = "PIXELS")]
     pub size: u32,
-    /// Views a call.
+    /// Views per call.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Times that everything is measured; the median is what counts.
@@ -68,7 +68,7 @@ pub struct BenchEncodeArgs {
 
 /// `bench loader`.
 #[derive(Debug, Args)]
-pub struct BenchLoaderArgs {
+pub(crate) struct BenchLoaderArgs {
     /// The cache [default: random grids in a temporary folder].
     pub dir: Option<PathBuf>,
     /// How it is read.
@@ -87,7 +87,7 @@ pub struct BenchLoaderArgs {
 
 /// `bench train`.
 #[derive(Debug, Args)]
-pub struct BenchTrainArgs {
+pub(crate) struct BenchTrainArgs {
     /// Configuration, as for `train ar`; dropout is turned off unless --dropout is given.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -116,7 +116,7 @@ pub struct BenchTrainArgs {
 
 /// `bench exchange`.
 #[derive(Debug, Args)]
-pub struct BenchExchangeArgs {
+pub(crate) struct BenchExchangeArgs {
     /// Numbers that are summed, as floats of 4 bytes.
     #[arg(long, default_value_t = 17_700_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     pub numbers: u64,
@@ -136,7 +136,7 @@ pub struct BenchExchangeArgs {
 
 /// `bench sample`.
 #[derive(Debug, Args)]
-pub struct BenchSampleArgs {
+pub(crate) struct BenchSampleArgs {
     /// Without --checkpoint: the model, as for `train ar`, with fresh weights.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -149,7 +149,7 @@ pub struct BenchSampleArgs {
     /// fp32, tf32, bf16 or fp16.
     #[arg(long, default_value = "fp32")]
     pub precision: String,
-    /// Images a batch; several sizes take turns.
+    /// Images per batch; several sizes take turns.
     #[arg(long, default_value = "8", value_name = "N,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,

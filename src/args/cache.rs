@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// `cache`.
 #[derive(Debug, Args)]
-pub struct CacheArgs {
+pub(crate) struct CacheArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: CacheCommand,
@@ -13,7 +13,7 @@ pub struct CacheArgs {
 
 /// `cache ...`.
 #[derive(Debug, Subcommand)]
-pub enum CacheCommand {
+pub(crate) enum CacheCommand {
     /// What is in a cache: rows, sizes, tokenizer, recipe, shards.
     Info {
         /// The cache's folder or URL.
@@ -130,7 +130,7 @@ pub enum CacheCommand {
 
 /// `cache show`.
 #[derive(Debug, Args)]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// The row, counted from 0.
@@ -152,7 +152,7 @@ pub struct ShowArgs {
 
 /// `--image`: how the picture is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ImageArg {
+pub(crate) enum ImageArg {
     /// Half blocks in 24-bit colours.
     Blocks,
 }
@@ -167,7 +167,7 @@ fn image_form(text: &str) -> Result<ImageArg, String> {
 
 /// `cache find`.
 #[derive(Debug, Args)]
-pub struct FindArgs {
+pub(crate) struct FindArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// Class, by name or index; -1 for rows without one.
@@ -186,7 +186,7 @@ pub struct FindArgs {
 
 /// `--sort` of `cache classes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ClassOrder {
+pub(crate) enum ClassOrder {
     /// By index.
     Label,
     /// The largest first.
@@ -197,12 +197,12 @@ pub enum ClassOrder {
 
 /// `cache import`.
 #[derive(Debug, Args)]
-pub struct ImportArgs {
+pub(crate) struct ImportArgs {
     /// Integers, N x H*W or images x views x H*W (.npy); Parquet with tokens as lists of int32; or a folder of I.npy, as
     /// LlamaGen writes them.
     #[arg(long, value_name = "FILE|DIR")]
     pub tokens: PathBuf,
-    /// Labels, one a row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
+    /// Labels, one per row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
     #[arg(long, value_name = "FILE|DIR")]
     pub labels: Option<PathBuf>,
     /// Keys, one line per row or image [default: numbers].
@@ -227,7 +227,7 @@ pub struct ImportArgs {
 
 /// `cache subset`.
 #[derive(Debug, Args)]
-pub struct SubsetArgs {
+pub(crate) struct SubsetArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// The new cache's folder.
@@ -252,7 +252,7 @@ pub struct SubsetArgs {
 
 /// What a cache was made of: its size, views and seed are in the cache.
 #[derive(Debug, Args)]
-pub struct MadeOfArgs {
+pub(crate) struct MadeOfArgs {
     /// The images that the cache was made of. For a cache with splits one for each: train=DIR; for a merged one those of all
     /// parts, in their order.
     #[arg(long, value_name = "[SPLIT=]SOURCE", required = true)]
@@ -285,7 +285,7 @@ pub struct MadeOfArgs {
 
 /// `--format` of `cache export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ExportFormat {
+pub(crate) enum ExportFormat {
     /// Arrays.
     Npy,
     /// Parquet that any data set library reads.
@@ -305,7 +305,7 @@ fn view_range(text: &str) -> Result<std::ops::Range<u32>, String> {
 
 /// How a cache's files are read.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct AccessArgs {
+pub(crate) struct AccessArgs {
     /// Read the whole cache into the page cache at once: for one that fits in memory.
     #[arg(long)]
     pub preload: bool,
@@ -316,7 +316,7 @@ pub struct AccessArgs {
 
 impl AccessArgs {
     /// What the library calls it.
-    pub fn access(self) -> tokengrid_cache::Access {
+    pub(crate) fn access(self) -> tokengrid_cache::Access {
         match self {
             AccessArgs { no_mmap: true, .. } => tokengrid_cache::Access::Copy,
             AccessArgs { preload: true, .. } => tokengrid_cache::Access::Preload,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 /// `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Folder for everything that the demo makes. That of an earlier demo is made anew.
+pub(crate) struct DemoArgs {
+    /// Folder for everything that the demo makes. That of an earlier demo is made again.
     #[arg(long, default_value = "demo", value_name = "DIR", value_parser = super::local_path)]
     pub out: PathBuf,
     /// Steps of the training [default: those of a model worth sampling from: minutes on two cores].

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// `eval`.
 #[derive(Debug, Args)]
-pub struct EvalArgs {
+pub(crate) struct EvalArgs {
     /// What to measure.
     #[command(subcommand)]
     pub command: EvalCommand,
@@ -15,7 +15,7 @@ pub struct EvalArgs {
 
 /// `eval ...`.
 #[derive(Debug, Subcommand)]
-pub enum EvalCommand {
+pub(crate) enum EvalCommand {
     /// How much a tokenizer loses: rFID, PSNR, SSIM, LPIPS, use of the codebook.
     Reconstruction(EvalReconstructionArgs),
     /// How good generated pictures are: FID, sFID, inception score, precision and recall.
@@ -35,7 +35,7 @@ pub enum EvalCommand {
 
 /// `--size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SizeArg {
+pub(crate) enum SizeArg {
     /// As the picture is.
     Original,
     /// Side of a square in pixels.
@@ -43,7 +43,7 @@ pub enum SizeArg {
 }
 
 /// Longest side that images are resized to.
-pub const SIZE_MAX: u32 = 16_384;
+pub(crate) const SIZE_MAX: u32 = 16_384;
 
 fn size(text: &str) -> Result<SizeArg, String> {
     let pixels = || text.parse().ok().filter(|pixels| (1..=SIZE_MAX).contains(pixels)).map(SizeArg::Pixels);
@@ -53,7 +53,7 @@ fn size(text: &str) -> Result<SizeArg, String> {
 
 /// Which of several processes this one is.
 #[derive(Debug, Args)]
-pub struct AmongArgs {
+pub(crate) struct AmongArgs {
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
     #[arg(long, value_name = "R")]
     pub rank: Option<u32>,
@@ -64,7 +64,7 @@ pub struct AmongArgs {
 
 /// `eval reconstruction`.
 #[derive(Debug, Args)]
-pub struct EvalReconstructionArgs {
+pub(crate) struct EvalReconstructionArgs {
     /// Images: any source, as `tokenize` takes it.
     pub source: PathBuf,
     /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
@@ -91,7 +91,7 @@ pub struct EvalReconstructionArgs {
     /// both.
     #[arg(long, value_name = "FILE")]
     pub lpips_alex: Option<PathBuf>,
-    /// Images a call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
+    /// Images per call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Parquet: the column of pictures. WebDataset: the ending of a sample's picture.
@@ -122,7 +122,7 @@ pub struct EvalReconstructionArgs {
 
 /// `--protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProtocolArg {
+pub(crate) enum ProtocolArg {
     /// As the pytorch-fid program.
     PytorchFid,
     /// As the ADM evaluation suite and torch-fidelity.
@@ -131,7 +131,7 @@ pub enum ProtocolArg {
 
 /// `eval samples`.
 #[derive(Debug, Args)]
-pub struct EvalSamplesArgs {
+pub(crate) struct EvalSamplesArgs {
     /// Generated pictures: a folder or any other source; an .npz file with bytes `arr_0` [N, H, W, 3]; or statistics, an .npz
     /// file with `mu` and `sigma`.
     pub a: PathBuf,
@@ -158,7 +158,7 @@ pub struct EvalSamplesArgs {
     /// Write the statistics of A (`mu`, `sigma`, `mu_s`, `sigma_s`) to this .npz file.
     #[arg(long, value_name = "FILE.npz")]
     pub save_stats: Option<PathBuf>,
-    /// Images a call of the network on a GPU. On the CPU every image is a call of its own.
+    /// Images per call of the network on a GPU. On the CPU every image is a call of its own.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Only the first N pictures of either side.
@@ -174,7 +174,7 @@ pub struct EvalSamplesArgs {
 
 /// `eval ar`.
 #[derive(Debug, Args)]
-pub struct EvalArArgs {
+pub(crate) struct EvalArArgs {
     /// A run's folder, one of its checkpoints, a file, or `tiny`.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,

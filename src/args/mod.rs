@@ -11,22 +11,17 @@ mod tokenize;
 mod train;
 mod view;
 
-pub use bench::{BenchArgs, BenchCommand, BenchIngestArgs, BenchLoaderArgs};
-pub use bench::{BenchEncodeArgs, BenchExchangeArgs, BenchSampleArgs, BenchTrainArgs};
-pub use cache::{
-    AccessArgs, CacheArgs, CacheCommand, ClassOrder, ExportFormat, FindArgs, ImportArgs, ShowArgs, SubsetArgs,
-};
-pub use cache::{ImageArg, MadeOfArgs};
-pub use demo::DemoArgs;
-pub use eval::{
-    AmongArgs, EvalArArgs, EvalArgs, EvalCommand, EvalReconstructionArgs, EvalSamplesArgs, ProtocolArg, SIZE_MAX, SizeArg,
-};
-pub use model::{ArModelArgs, ConvertArgs, DeviceArgs, NamesArg, TokenizerArgs, WeightsArgs, WeightsCommand};
-pub use sample::{SampleArgs, SamplePresetArg, ScheduleArg};
-pub use source::{BadArgs, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
-pub use tokenize::{ReconstructArgs, TokenizeArgs};
-pub use train::{ConfigArgs, TrainArArgs, TrainArgs, TrainCommand};
-pub use view::ViewArgs;
+// Each of the two programs uses a part of each.
+pub(crate) use bench::*;
+pub(crate) use cache::*;
+pub(crate) use demo::*;
+pub(crate) use eval::*;
+pub(crate) use model::*;
+pub(crate) use sample::*;
+pub(crate) use source::*;
+pub(crate) use tokenize::*;
+pub(crate) use train::*;
+pub(crate) use view::*;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -36,7 +31,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 /// `sample` from the trained model. `--tokenizer tiny` needs no download.
 #[derive(Debug, Parser)]
 #[command(name = "tokengrid", version = env!("TOKENGRID_VERSION"), arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every command.
     #[command(flatten)]
     pub global: Global,
@@ -47,7 +42,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Print exactly one JSON object on stdout.
     #[arg(long, global = true)]
     pub json: bool,
@@ -103,7 +98,7 @@ fn memory_size(text: &str) -> Result<u64, String> {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// The whole pipeline on photographs that the program carries: from image files to sampled pictures.
     Demo(DemoArgs),
     /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Where to compute.
 #[derive(Debug, Args)]
-pub struct DeviceArgs {
+pub(crate) struct DeviceArgs {
     /// cpu, cuda or cuda:N [default: cuda when there is one].
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
@@ -17,7 +17,7 @@ pub struct DeviceArgs {
 
 /// Which tokenizer.
 #[derive(Debug, Args)]
-pub struct TokenizerArgs {
+pub(crate) struct TokenizerArgs {
     /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: PathBuf,
@@ -28,7 +28,7 @@ pub struct TokenizerArgs {
 
 /// What no tensor of an autoregressive model tells. Files of this program's runs and the published ones need neither.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct ArModelArgs {
+pub(crate) struct ArModelArgs {
     /// Attention heads of the model, where its file does not say.
     #[arg(long, value_name = "N")]
     pub n_head: Option<i64>,
@@ -39,7 +39,7 @@ pub struct ArModelArgs {
 
 /// `weights`.
 #[derive(Debug, Args)]
-pub struct WeightsArgs {
+pub(crate) struct WeightsArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: WeightsCommand,
@@ -47,7 +47,7 @@ pub struct WeightsArgs {
 
 /// `weights ...`.
 #[derive(Debug, Subcommand)]
-pub enum WeightsCommand {
+pub(crate) enum WeightsCommand {
     /// Names and shapes, the inferred architecture, parameter counts.
     Info {
         /// A checkpoint, a run's folder, or `tiny`.
@@ -64,7 +64,7 @@ pub enum WeightsCommand {
 
 /// `weights convert`.
 #[derive(Debug, Args)]
-pub struct ConvertArgs {
+pub(crate) struct ConvertArgs {
     /// A checkpoint, a run's folder, or `tiny`.
     pub input: PathBuf,
     /// The safetensors file to write.
@@ -88,7 +88,7 @@ pub struct ConvertArgs {
 
 /// Whose tensor names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum NamesArg {
+pub(crate) enum NamesArg {
     /// `transformer.*`, and the tokenizer as `first_stage_model.*`.
     Reference,
     /// Without a prefix, as training runs keep them.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SamplePresetArg {
+pub(crate) enum SamplePresetArg {
     /// 343 million parameters.
     B,
     /// 804 million parameters.
@@ -17,7 +17,7 @@ pub enum SamplePresetArg {
 
 /// `--cfg-schedule`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScheduleArg {
+pub(crate) enum ScheduleArg {
     /// The full value everywhere.
     Constant,
     /// In equal steps.
@@ -28,7 +28,7 @@ pub enum ScheduleArg {
 
 /// `sample`.
 #[derive(Debug, Args)]
-pub struct SampleArgs {
+pub(crate) struct SampleArgs {
     /// A run's folder, one of its checkpoints, or a file (.safetensors, or the reference's .ckpt), or `tiny`, which is built
     /// in.
     #[arg(long, value_name = "FILE|DIR")]
@@ -46,7 +46,7 @@ pub struct SampleArgs {
     /// `all`, or class indices: 207,88.
     #[arg(long, default_value = "all", value_name = "LIST")]
     pub classes: String,
-    /// Images a class.
+    /// Images per class.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub num_per_class: u32,
     /// Guidance and temperature of the published results of this model; what is typed beside it wins.
@@ -70,7 +70,7 @@ pub struct SampleArgs {
     /// An image depends on the seed, its class and its number, not on the batch.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
-    /// Images a batch.
+    /// Images per batch.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
     /// What the checkpoint does not tell.

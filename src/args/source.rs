@@ -6,14 +6,14 @@ use tokengrid_ingest::{RecipeError, Resize};
 
 /// Where images come from and what is cut out of them.
 #[derive(Debug, Args)]
-pub struct SourceArgs {
+pub(crate) struct SourceArgs {
     /// Images: class folders, a flat folder, a list (.txt), ILSVRC2012_img_train.tar or _val.tar, WebDataset shards
     /// ({000..099}.tar), Parquet in the Hugging Face layout. Nothing is unpacked.
     pub source: PathBuf,
     /// Side of the square images in pixels.
     #[arg(long, default_value_t = 256, value_name = "PIXELS")]
     pub size: u32,
-    /// Views an image: center, center+flip, random-crop:K, ten-crop, ten-crop:1.1.
+    /// Views per image: center, center+flip, random-crop:K, ten-crop, ten-crop:1.1.
     #[arg(long, default_value = "center", value_name = "RECIPE")]
     pub views: String,
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.
@@ -52,7 +52,7 @@ pub struct SourceArgs {
 
 /// `--exif-orientation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OrientationArg {
+pub(crate) enum OrientationArg {
     /// As stored.
     Ignore,
     /// As meant.
@@ -61,14 +61,14 @@ pub enum OrientationArg {
 
 /// `--preset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PresetArg {
+pub(crate) enum PresetArg {
     /// The data set of Open-MAGVIT2.
     OpenMagvit2,
 }
 
 /// What happens to images that cannot be decoded.
 #[derive(Debug, Args)]
-pub struct BadArgs {
+pub(crate) struct BadArgs {
     /// Images that cannot be decoded: `quarantine` records them and continues, `fail` stops at the first.
     #[arg(long, default_value = "quarantine", value_name = "POLICY")]
     pub on_bad: OnBadArg,
@@ -80,7 +80,7 @@ pub struct BadArgs {
 
 /// `--on-bad`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OnBadArg {
+pub(crate) enum OnBadArg {
     /// Set aside.
     Quarantine,
     /// Stop.
@@ -102,7 +102,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// `ingest`.
 #[derive(Debug, Args)]
-pub struct IngestArgs {
+pub(crate) struct IngestArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,

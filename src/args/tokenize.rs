@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `tokenize`.
 #[derive(Debug, Args)]
-pub struct TokenizeArgs {
+pub(crate) struct TokenizeArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -23,7 +23,7 @@ pub struct TokenizeArgs {
     /// With a URL: nobody else writes there. Allows stores without conditional writes, where two writers are not kept apart.
     #[arg(long)]
     pub single_writer: bool,
-    /// Views an encoder call.
+    /// Views per encoder call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Encode the views from this one on: what a cache of fewer views lacks, for `cache merge`.
@@ -61,7 +61,7 @@ pub struct TokenizeArgs {
 
 /// `reconstruct`.
 #[derive(Debug, Args)]
-pub struct ReconstructArgs {
+pub(crate) struct ReconstructArgs {
     /// Image files, and folders of them.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,

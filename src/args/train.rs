@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// `train`.
 #[derive(Debug, Args)]
-pub struct TrainArgs {
+pub(crate) struct TrainArgs {
     /// What to train.
     #[command(subcommand)]
     pub command: TrainCommand,
@@ -14,7 +14,7 @@ pub struct TrainArgs {
 
 /// Where a run's settings come from.
 #[derive(Debug, Args)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// A TOML file; see the documentation for its keys. A YAML file of the reference is converted, and what is not honoured is
     /// listed.
     #[arg(long, value_name = "FILE")]
@@ -35,7 +35,7 @@ pub struct ConfigArgs {
 
 /// `train ar`.
 #[derive(Debug, Args)]
-pub struct TrainArArgs {
+pub(crate) struct TrainArArgs {
     /// Configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -53,7 +53,7 @@ pub struct TrainArArgs {
     #[arg(long, value_name = "NAME")]
     pub val_split: Option<String>,
     /// Micro-batches added up for one step; `auto`: as many as keep the reference's global batch of 768, or
-    /// `train.global_batch`, on the processes at hand.
+    /// `train.global_batch`, on the processes of the run.
     #[arg(long, value_name = "N|auto", value_parser = grad_accum)]
     pub grad_accum: Option<String>,
     /// The cache's tokenizer, for the pictures of `train.sample_every` and the FID of `train.fid_every`: weights, or `tiny`.
@@ -81,7 +81,7 @@ pub struct TrainArArgs {
 
 /// `train ...`.
 #[derive(Debug, Subcommand)]
-pub enum TrainCommand {
+pub(crate) enum TrainCommand {
     /// Train the autoregressive model straight from a token cache.
     Ar(TrainArArgs),
     /// Train a tokenizer on photographs.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// `view`.
 #[derive(Debug, Args)]
-pub struct ViewArgs {
+pub(crate) struct ViewArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// Tokenizer that turns tokens into pictures: weights, or `tiny`, which is built in.

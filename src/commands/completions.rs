@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use std::path::Path;
 
 /// Prints the completions of a shell.
-pub fn run(shell: Shell) -> anyhow::Result<()> {
+pub(crate) fn run(shell: Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "tokengrid", &mut script);
     crate::output::print_raw(&String::from_utf8(script)?);
@@ -14,6 +14,6 @@ pub fn run(shell: Shell) -> anyhow::Result<()> {
 }
 
 /// Writes a manual page for the program and one for each command to a folder that exists.
-pub fn manuals(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn manuals(dir: &Path) -> anyhow::Result<()> {
     Ok(clap_mangen::generate_to(Cli::command(), dir)?)
 }

@@ -1,18 +1,18 @@
 //! The commands that need no libtorch, one module each, and who runs the others.
 
-pub mod bench;
-pub mod cache;
-pub mod completions;
-pub mod ingest;
-pub mod view;
+pub(crate) mod bench;
+pub(crate) mod cache;
+pub(crate) mod completions;
+pub(crate) mod ingest;
+pub(crate) mod view;
 
 use crate::args::{Cli, Command};
-use crate::{ranks, torch};
+use crate::{launcher, torch};
 
 /// Runs what was typed.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
-    tokengrid_ingest::share_memory_budget(ranks::local_world_size().unwrap_or(1));
+    tokengrid_ingest::share_memory_budget(launcher::local_world_size().unwrap_or(1));
     if let Some(bytes) = global.memory {
         tokengrid_ingest::set_memory_budget(bytes);
     }
@@ -28,7 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Whether a command computes with libtorch. Everything else does without loading it.
-pub fn needs_torch(command: &Command) -> bool {
+pub(crate) fn needs_torch(command: &Command) -> bool {
     match command {
         Command::Ingest(_) | Command::Completions { .. } | Command::Manuals { .. } => false,
         Command::Cache(args) => cache::needs_torch(&args.command),
@@ -39,14 +39,14 @@ pub fn needs_torch(command: &Command) -> bool {
 }
 
 /// Whether a command may take hours: its log begins with a heading.
-pub fn is_job(command: &Command) -> bool {
+pub(crate) fn is_job(command: &Command) -> bool {
     matches!(command, Command::Ingest(_) | Command::Tokenize(_) | Command::Train(_) | Command::Sample(_))
 }
 
 /// Whether a command that is stopped finishes a piece of work and keeps it, however long that takes. Training does so from its
 /// first step on: before that there is nothing to keep. A check-up and a dry run keep nothing. A demo waits for the command
 /// that it runs, whatever that is.
-pub fn keeps_work(command: &Command) -> bool {
+pub(crate) fn keeps_work(command: &Command) -> bool {
     match command {
         Command::Ingest(args) => args.out.is_some(),
         Command::Tokenize(args) => !args.dry_run,

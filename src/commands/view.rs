@@ -14,7 +14,7 @@ use tokengrid_store::is_remote;
 use tokengrid_view::{Decoder, NamedSource, OpenSource, Server, ViewConfig};
 
 /// Runs the command: until Ctrl-C. Without a `decoder` there are no decoded pictures.
-pub fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow::Result<()> {
     let config = ViewConfig {
         host: args.host.clone(),
         port: args.port,

@@ -10,7 +10,7 @@ use tokengrid_model::{Picture, Runtime, Tokenizer};
 use tokengrid_tokenize::job::fingerprint_of_all;
 
 /// A tokenizer that fits a cache.
-pub struct TokenDecoder {
+pub(super) struct TokenDecoder {
     tokenizer: Tokenizer,
     runtime: Runtime,
     fingerprint: String,
@@ -21,7 +21,7 @@ pub struct TokenDecoder {
 impl TokenDecoder {
     /// Opens the tokenizer for the cache's grids. One that made other tokens than the cache's is a warning: its pictures may
     /// be nonsense, which is worth seeing, too. One of another number of bits is refused.
-    pub fn open(
+    pub(super) fn open(
         manifest: &Manifest,
         weights: &TokenizerArgs,
         device: &DeviceArgs,
@@ -49,14 +49,14 @@ impl TokenDecoder {
 
     /// Identifies everything that pictures depend on: all weights, the decoder's among them, where a cache's own fingerprint
     /// is of the encoder.
-    pub fn fingerprint(&self) -> &str {
+    pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
     /// The picture of a grid, in raster order.
-    pub fn picture(&self, tokens: &[u32]) -> Picture {
+    pub(super) fn picture(&self, tokens: &[u32]) -> Picture {
         let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let tokens_bhw = Tensor::from_slice(&tokens).view([1, self.height, self.width]).to_kind(Kind::Int64);
-        decode(&self.tokenizer, &tokens_bhw.to_device(self.runtime.device)).remove(0)
+        decode(&self.tokenizer, &tokens_bhw.to_device(self.runtime.device), self.runtime).remove(0)
     }
 }

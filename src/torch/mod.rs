@@ -5,11 +5,12 @@ mod cache;
 mod decoder;
 mod demo;
 mod eval;
+mod free_space;
 mod model;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod openmp;
 mod plot;
-mod processes;
+mod process_group;
 mod reconstruct;
 mod sample;
 mod tokenize;
@@ -24,8 +25,8 @@ mod weights;
 mod working_folder;
 
 use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
-pub use cache::check::check;
-pub use cache::repair::repair;
+pub(crate) use cache::check::check;
+pub(crate) use cache::repair::repair;
 use std::error::Error;
 use tokengrid_cache::TokenCache;
 use tokengrid_eval::EvalError;
@@ -35,21 +36,21 @@ use tokengrid_tokenize::TokenizeError;
 use tokengrid_train::TrainError;
 
 /// Whether this program is the one with libtorch.
-pub const IS_HERE: bool = true;
+pub(crate) const IS_HERE: bool = true;
 
 /// What has to be said at the start.
-pub fn begin() {
+pub(crate) fn begin() {
     #[cfg(target_os = "linux")]
     working_folder::warn_if_deleted();
 }
 
 /// This program has libtorch: nobody takes over.
-pub fn hand_over() -> anyhow::Error {
+pub(crate) fn hand_over() -> anyhow::Error {
     anyhow::anyhow!("this is the program with libtorch")
 }
 
 /// Runs a command of those that need libtorch as a whole.
-pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(args, global),
         Command::Tokenize(args) => tokenize::run(args, global),
@@ -64,7 +65,7 @@ pub fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
 }
 
 /// `bench` of the stages that need libtorch.
-pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Encode(args) => bench::encode::run(args, global),
         BenchCommand::Exchange(args) => bench::exchange::run(args, global),
@@ -75,14 +76,19 @@ pub fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 /// `cache show --image`: a row as a picture.
-pub fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let tokenizer = args.tokenizer.as_ref().expect("the parser asks for a tokenizer where a picture is wanted");
     let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
     cache::picture::print(cache, tokens, &weights, &args.device, global)
 }
 
+/// Whether a panic with this text becomes an error of its own: of libtorch, where that is expected.
+pub(crate) fn is_expected_panic(text: &str) -> bool {
+    tokengrid_model::guard::is_expected(text)
+}
+
 /// Whether an error says that the user stopped the work.
-pub fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
         || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
         || matches!(cause.downcast_ref(), Some(SampleError::Cancelled))
@@ -90,7 +96,7 @@ pub fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether an error is about what was typed.
-pub fn is_usage(cause: &(dyn Error + 'static)) -> bool {
+pub(crate) fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     model_error(cause).is_some_and(ModelError::is_usage)
         || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
         || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))

@@ -2,29 +2,30 @@
 
 use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
-use crate::torch::processes;
+use crate::torch::process_group;
 use std::path::Path;
+use std::sync::Mutex;
 use tokengrid_cache::{TokenCache, TokenizerInfo};
 use tokengrid_model::ar::{ArModel, ArWeights, Description, Known};
 use tokengrid_model::checkpoints::EMA;
-use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, Weights, tiny};
+use tokengrid_model::{Architecture, Params, Precision, Route, Runtime, Tokenizer, Variant, Weights, tiny};
 use tokengrid_tokenize::job::fingerprint;
 
 /// Device and precision as typed.
-pub fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
+pub(super) fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
     let precision: Precision = device.precision.parse()?;
-    let device = processes::device(device.device.as_deref());
+    let device = process_group::device(device.device.as_deref());
     Ok(Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?)
 }
 
 /// A tokenizer and its identity, as caches record it.
-pub fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tokenizer, TokenizerInfo)> {
+pub(super) fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tokenizer, TokenizerInfo)> {
     let (tokenizer, info, _) = tokenizer_and_params(args, runtime)?;
     Ok((tokenizer, info))
 }
 
 /// As [`tokenizer`], and the weights as they were read.
-pub fn tokenizer_and_params(
+pub(super) fn tokenizer_and_params(
     args: &TokenizerArgs,
     runtime: &Runtime,
 ) -> anyhow::Result<(Tokenizer, TokenizerInfo, Params)> {
@@ -41,25 +42,25 @@ pub fn tokenizer_and_params(
         details: Default::default(),
     };
     let on_device = params.to_kind_and_device(runtime.precision.kind(), runtime.device);
-    Ok((Tokenizer::from_params(architecture, &on_device).for_inference(), info, params))
+    let tokenizer = Tokenizer::from_params(architecture, &on_device);
+    Ok((if runtime.route.own_kernels { tokenizer.for_inference() } else { tokenizer }, info, params))
 }
 
 /// The same tokenizer in the exact mode, fp32 on the CPU, if `runtime` is another one: to compare tokens with.
-pub fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Tokenizer>> {
-    let exact = Runtime { device: tch::Device::Cpu, precision: Precision::Fp32 };
-    if (runtime.device, runtime.precision) == (exact.device, exact.precision) {
+pub(crate) fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Mutex<Tokenizer>>> {
+    if (runtime.precision, runtime.route) == (Precision::Fp32, Route::HOST) {
         return Ok(None);
     }
-    Ok(Some(tokenizer(args, &exact)?.0))
+    Ok(Some(Mutex::new(tokenizer(args, &Runtime::EXACT)?.0)))
 }
 
 /// What was typed about a model.
-pub fn known(args: &ArModelArgs) -> Known {
+pub(super) fn known(args: &ArModelArgs) -> Known {
     Known { n_head: args.n_head, grid: args.grid }
 }
 
 /// A trained model on its device, and what it was read from; without a `variant`, the averaged weights where a run keeps them.
-pub fn ar_model(
+pub(super) fn ar_model(
     path: &Path,
     variant: Option<&str>,
     typed: &ArModelArgs,
@@ -72,7 +73,7 @@ pub fn ar_model(
 }
 
 /// As [`ar_model`]; where nothing tells its grid, it is that of `cache`.
-pub fn ar_model_for(
+pub(super) fn ar_model_for(
     cache: &Path,
     path: &Path,
     variant: Option<&str>,
@@ -96,20 +97,18 @@ fn ar_file(path: &Path, variant: Option<&str>) -> anyhow::Result<Weights> {
 }
 
 /// Says on stderr that the averaged weights were taken, where nobody typed it.
-pub fn tell_averages(weights: &ArWeights, variant: Option<&str>, global: &Global) {
+pub(super) fn tell_averages(weights: &ArWeights, variant: Option<&str>, global: &Global) {
     if variant.is_none() && weights.path.ends_with(EMA) && !global.quiet {
         eprintln!("the averaged weights, {}; `--model-variant raw` takes the others", weights.path.display());
     }
 }
 
 fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {
-    let kind = runtime.precision.kind();
-    let params = weights.params.to_kind_and_device(kind, runtime.device);
-    ArModel::new(&weights.config, &params, runtime.device, kind)
+    ArModel::for_inference(&weights.config, &weights.params, runtime)
 }
 
 /// Two numbers, `a,b`, or one that stands for both.
-pub fn pair<T: std::str::FromStr + Copy>(flag: &str, text: &str) -> anyhow::Result<[T; 2]> {
+pub(super) fn pair<T: std::str::FromStr + Copy>(flag: &str, text: &str) -> anyhow::Result<[T; 2]> {
     let numbers: Result<Vec<T>, _> = text.split(',').map(|part| part.trim().parse::<T>()).collect();
     match numbers.as_deref() {
         Ok([one]) => Ok([*one, *one]),

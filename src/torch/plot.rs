@@ -1,15 +1,15 @@
 //! `tokengrid train plot`: loss curves of runs.
 
 use crate::args::Global;
-use crate::files::{OwnFile, check_target};
+use crate::files::{check_target, is_own_png};
 use crate::terminal::print_json;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokengrid_train::plot::{Curve, Style, curve, plot};
 
 /// Runs the command.
-pub fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: &Global) -> anyhow::Result<()> {
-    check_target(out, OwnFile::Png)?;
+pub(super) fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: &Global) -> anyhow::Result<()> {
+    check_target(out, is_own_png)?;
     let names = names(runs);
     let curves: Result<Vec<Curve>, _> =
         runs.iter().zip(&names).map(|(run, name)| curve(&run.join("metrics.jsonl"), key, name)).collect();

@@ -17,7 +17,7 @@ const PAIRS_A_ROW: usize = 4;
 const SHEET: &str = "reconstructions.png";
 
 /// Runs the command.
-pub fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &ReconstructArgs, global: &Global) -> anyhow::Result<()> {
     let extent = extent(&args.size)?;
     check_apart(&args.images, &args.out)?;
     let jobs = jobs(&images(&args.images)?, &args.out);

@@ -24,7 +24,7 @@ use tokengrid_train::ar::ArConfig;
 use tokengrid_train::config::{Typed, resolve};
 
 /// Runs the command.
-pub fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let config = settings(args)?;
     targets::check(args)?;
     for path in [&args.npz, &args.tokens].into_iter().flatten() {
@@ -138,7 +138,7 @@ fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Ve
     if !checkpoint.classes.is_empty() {
         return Ok(checkpoint.classes.clone());
     }
-    // Names are a nicety: a cache that has moved is no error.
+    // Names are a nicety: a cache that has moved is not an error.
     Ok(training_cache(&checkpoint.path)
         .and_then(|cache| TokenCache::open(&cache).ok())
         .map(|cache| cache.manifest().classes.clone())

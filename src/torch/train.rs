@@ -1,6 +1,6 @@
 //! `tokengrid train ...`.
 
-use super::processes::{device, join, speaker};
+use super::process_group::{device, join, speaker};
 use super::{plot, training_fid, training_memory, training_plan, training_samples};
 use crate::args::{ConfigArgs, Global, TokenizerArgs, TrainArArgs, TrainCommand};
 use crate::commands::ingest::{check_apart, excluded};
@@ -17,7 +17,7 @@ use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, t
 use tokengrid_train::tokenizer::{self, TokenizerConfig, TokenizerTrainer};
 
 /// Runs the command.
-pub fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         TrainCommand::Ar(args) => {
             let flags = [
@@ -54,19 +54,23 @@ fn grad_accum(typed: &str) -> Value {
 }
 
 /// The flags that were typed, as keys with values.
-pub fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> {
+pub(super) fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> {
     flags.iter().filter_map(|(key, value)| Some((*key, Value::from(value.as_deref()?)))).collect()
 }
 
 /// File, `--set` and flags, resolved; `None` when they were to be printed only.
-pub fn resolved<C: Config>(args: &ConfigArgs, flags: Vec<(&str, Value)>, global: &Global) -> anyhow::Result<Option<C>> {
+pub(super) fn resolved<C: Config>(
+    args: &ConfigArgs,
+    flags: Vec<(&str, Value)>,
+    global: &Global,
+) -> anyhow::Result<Option<C>> {
     let resolved = resolve::<C>(args, flags, global)?;
     unless_printed(resolved.config, args, global)
 }
 
 /// As [`resolved`]; what was not typed and depends on the cache is the cache's, or that of the run in the folder `run`. Beside
 /// it, the samples of a step that a file of the reference asks for.
-pub fn resolved_ar(
+pub(super) fn resolved_ar(
     args: &ConfigArgs,
     flags: Vec<(&str, Value)>,
     run: Option<&Path>,

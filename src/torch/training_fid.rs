@@ -8,7 +8,7 @@ use crate::args::TokenizerArgs;
 use crate::exit::CheckFailed;
 use crate::signals;
 use std::path::Path;
-use tokengrid_eval::collect::{Collected, Reader, Wanted as Figures};
+use tokengrid_eval::collect::{Collected, Figures, Reader};
 use tokengrid_eval::inception::POOL3;
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Gaussian, Inception, Protocol, frechet_distance};
@@ -16,13 +16,13 @@ use tokengrid_model::ar::ArModel;
 use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::{Precision, Runtime, Tokenizer};
 use tokengrid_sample::arrays::Npz;
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, FidFn, HookError};
-use tokengrid_train::processes::Processes;
+use tokengrid_train::process_group::ProcessGroup;
 
 /// Samples of a batch.
-pub const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// What stays the same over the run.
 struct FidJob {
@@ -39,7 +39,7 @@ struct FidJob {
 /// # Errors
 /// Weights or statistics that are not there or of another network; another tokenizer than that of the cache, whose fingerprint is
 /// `trained_on`.
-pub fn fid(
+pub(super) fn fid(
     args: &TokenizerArgs,
     inception: &Path,
     config: &ArConfig,
@@ -48,7 +48,7 @@ pub fn fid(
 ) -> anyhow::Result<FidFn> {
     let runtime = Runtime { precision: Precision::Fp32, ..*runtime };
     let train = &config.train;
-    let inception = Inception::open(inception, runtime.device)?;
+    let inception = Inception::open(inception, runtime)?;
     let reference = reference(Path::new(train.fid_reference.as_deref().unwrap_or_default()))?;
     let (cfg_scale, seed) = (train.fid_cfg_scale, train.seed as u64);
     let job = FidJob {
@@ -75,13 +75,14 @@ fn reference(path: &Path) -> anyhow::Result<Gaussian> {
 }
 
 impl FidJob {
-    fn compute(&self, model: &ArModel, processes: &dyn Processes) -> Result<Option<f64>, HookError> {
-        let wanted: Vec<Wanted> = (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
-        let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime.device)?;
+    fn compute(&self, model: &ArModel, processes: &dyn ProcessGroup) -> Result<Option<f64>, HookError> {
+        let wanted: Vec<SampleRequest> =
+            (0..self.num_samples as u64).map(|i| wanted(i, model.config.class_num)).collect();
+        let mut sampler = Sampler::new(model, self.settings.clone(), self.runtime)?;
         let figures = Figures::default();
         let reader = Reader { inception: &self.inception, protocol: Protocol::PytorchFid, wanted: figures };
         let mut collected = Collected::new(figures);
-        let batches: Vec<&[Wanted]> = wanted.chunks(BATCH).collect();
+        let batches: Vec<&[SampleRequest]> = wanted.chunks(BATCH).collect();
         for round in batches.chunks(processes.world_size()) {
             // All of them stop in the same round: each waits for the sums of all.
             if processes.any(signals::cancelled())? {
@@ -90,7 +91,7 @@ impl FidJob {
             let Some(batch) = round.get(processes.rank()) else { continue };
             let tokens = sampler.sample(batch)?;
             let tokens_bhw = tokens_tensor(&tokens, model.config.side(), self.runtime.device);
-            let pictures = decode(&self.tokenizer, &tokens_bhw);
+            let pictures = decode(&self.tokenizer, &tokens_bhw, self.runtime);
             reader.read(&pictures.iter().collect::<Vec<_>>())?.into_iter().for_each(|row| collected.add(row));
         }
         let mut moments = collected.pool3;
@@ -102,7 +103,7 @@ impl FidJob {
 }
 
 /// Sample `i` of all.
-fn wanted(i: u64, class_num: i64) -> Wanted {
+fn wanted(i: u64, class_num: i64) -> SampleRequest {
     let classes = class_num.max(1) as u64;
-    Wanted { class: (i % classes) as i64, index: i / classes }
+    SampleRequest { class: (i % classes) as i64, index: i / classes }
 }

@@ -15,7 +15,7 @@ use tokengrid_train::tokenizer::TokenizerConfig;
 ///
 /// # Errors
 /// The run takes more than the whole machine has.
-pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: &Global) -> anyhow::Result<u64> {
+pub(super) fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: &Global) -> anyhow::Result<u64> {
     let estimate = with_samples(estimate_among(config, runtime, world_size), config, runtime);
     // tch does not tell what a GPU has left.
     let on_cpu = runtime.device == Device::Cpu;
@@ -35,7 +35,7 @@ pub fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: 
 }
 
 /// An estimate that knows of the samples that a run makes on its way: while no step runs, and neither does a checkpoint.
-pub fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
+pub(super) fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     let (model, train) = (&config.model, &config.train);
     if train.sample_every == 0 && train.fid_every == 0 {
         return estimate;
@@ -46,7 +46,7 @@ pub fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &R
     let kind = if on_cpu { Kind::Float } else { runtime.precision.kind() };
     let weights = if on_cpu { 4 * model.num_params() as u64 } else { 0 };
     let sampling = weights + sequences * sequence_bytes(model, kind);
-    estimate.passing_bytes = estimate.passing_bytes.max(sampling);
+    estimate.transient_bytes = estimate.transient_bytes.max(sampling);
     if train.fid_every > 0 {
         estimate.weights_bytes += INCEPTION_BYTES;
     }
@@ -57,7 +57,7 @@ pub fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &R
 ///
 /// # Errors
 /// They take more than the whole machine has.
-pub fn refuse_impossible_tokenizer(config: &TokenizerConfig, runtime: &Runtime) -> anyhow::Result<()> {
+pub(super) fn refuse_impossible_tokenizer(config: &TokenizerConfig, runtime: &Runtime) -> anyhow::Result<()> {
     let Some(machine) = machine_bytes().filter(|_| runtime.device == Device::Cpu) else { return Ok(()) };
     let needed = config.train.activation_bytes_min(&config.model);
     refuse_impossible("train.batch_size", needed, machine, || "lower `train.batch_size` or `train.image_size`".into())
@@ -81,19 +81,19 @@ fn machine_bytes() -> Option<u64> {
 }
 
 /// The largest that this process ever was; `None` where the system does not tell.
-pub fn peak_bytes() -> Option<u64> {
+pub(super) fn peak_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
 
-pub fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
-    let MemoryEstimate { weights_bytes, activations_bytes, passing_bytes } = *estimate;
-    let passing = match passing_bytes {
+pub(super) fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
+    let MemoryEstimate { weights_bytes, activations_bytes, transient_bytes } = *estimate;
+    let transient = match transient_bytes {
         0 => String::new(),
-        passing_bytes => format!("; in passing {}", bytes(passing_bytes)),
+        transient_bytes => format!("; transient {}", bytes(transient_bytes)),
     };
     let kept = if config.train.ema_decay > 0.0 { "gradients, moments and averages" } else { "gradients and moments" };
     format!(
-        "memory: {} (weights, {kept} {}; activations {} at batch size {}{passing})",
+        "memory: {} (weights, {kept} {}; activations {} at batch size {}{transient})",
         bytes(estimate.total_bytes()),
         bytes(weights_bytes),
         bytes(activations_bytes),
@@ -135,9 +135,8 @@ fn kibibytes(file: &str, key: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokengrid_model::Precision;
 
-    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    const CPU: Runtime = Runtime::EXACT;
 
     #[test]
     fn a_run_that_does_not_fit_is_told_what_would() {
@@ -163,7 +162,7 @@ mod tests {
         config.train.sample_every = 1;
         let caches = 32 * 2 * 24 * 256 * 1024 * 4;
         let sampled = with_samples(plain, &config, &CPU);
-        assert!(sampled.passing_bytes > 4 * 343_570_432 + caches, "{sampled:?}");
+        assert!(sampled.transient_bytes > 4 * 343_570_432 + caches, "{sampled:?}");
         assert_eq!(sampled.weights_bytes, plain.weights_bytes);
         config.train.fid_every = 1;
         assert_eq!(with_samples(plain, &config, &CPU).weights_bytes, plain.weights_bytes + INCEPTION_BYTES);

@@ -11,12 +11,12 @@ use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Plan};
 
 /// Prints it; nothing is read but the cache's manifest and labels, nothing is written.
-pub fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
     // All processes are alike here.
     let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = match args.config.device.as_deref() {
-        Some(device) if device != "cpu" => Runtime { device: Device::Cuda(cuda_index(device)?), precision },
+        Some(device) if device != "cpu" => Runtime::new(Device::Cuda(cuda_index(device)?), precision),
         device => Runtime::choose(device, precision, None)?,
     };
     let plan = Plan::of(config, &runtime, world_size as usize)?;

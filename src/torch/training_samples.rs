@@ -6,7 +6,7 @@ use crate::exit::CheckFailed;
 use tokengrid_model::ar::ArModel;
 use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::{Picture, Precision, Runtime, Tokenizer};
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, SampleFn};
 
@@ -24,7 +24,7 @@ const CFG_SCALE: [f64; 2] = [2.0, 2.0];
 ///
 /// # Errors
 /// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
-pub fn sampler(
+pub(super) fn sampler(
     args: &TokenizerArgs,
     config: &ArConfig,
     trained_on: &str,
@@ -41,7 +41,7 @@ pub fn sampler(
 ///
 /// # Errors
 /// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
-pub fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
+pub(super) fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
     let (tokenizer, info) = model::tokenizer(args, runtime)?;
     if info.fingerprint != trained_on {
         let given = &info.fingerprint;
@@ -51,20 +51,23 @@ pub fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> a
     Ok(tokenizer)
 }
 
-fn wanted(class_num: i64) -> Vec<Wanted> {
+fn wanted(class_num: i64) -> Vec<SampleRequest> {
     let rows = CLASSES.min(class_num);
     let classes = (0..rows).map(|row| row * class_num / rows);
-    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| Wanted { class, index })).collect()
+    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| SampleRequest { class, index })).collect()
 }
 
 fn picture(
     model: &ArModel,
     tokenizer: &Tokenizer,
     settings: &SamplerConfig,
-    wanted: &[Wanted],
+    wanted: &[SampleRequest],
     runtime: &Runtime,
 ) -> Result<Picture, SampleError> {
-    let tokens = Sampler::new(model, settings.clone(), runtime.device)?.sample(wanted)?;
+    let tokens = Sampler::new(model, settings.clone(), *runtime)?.sample(wanted)?;
     let side = model.config.side();
-    Ok(Picture::grid(&decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device)), IMAGES_A_CLASS as usize))
+    Ok(Picture::grid(
+        &decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device), *runtime),
+        IMAGES_A_CLASS as usize,
+    ))
 }

@@ -6,7 +6,7 @@ use crate::commands::view;
 use tokengrid_view::{Decode, Decoder};
 
 /// Runs the command: until Ctrl-C.
-pub fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
     view::run(args, decoder(args, global)?, global)
 }
 

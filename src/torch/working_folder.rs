@@ -25,7 +25,7 @@ extern "C" fn leave_if_deleted() {
 }
 
 /// Says so, where the log is ready for it.
-pub fn warn_if_deleted() {
+pub(super) fn warn_if_deleted() {
     if WAS_DELETED.load(Ordering::Relaxed) {
         tracing::warn!("the working folder was deleted: relative paths lead nowhere");
     }

@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 use tokengrid_test_support::buckets::{S3Server, s3_variables};
 
 /// Pixels of a view: a grid of 4 x 4 tokens of the shipped tokenizer.
-pub const SIZE: &str = "32";
+pub(crate) const SIZE: &str = "32";
 
 /// A server, and folders.
-pub struct World {
+pub(crate) struct World {
     pub folder: tempfile::TempDir,
     pub server: S3Server,
 }
 
 impl World {
     /// `None`, with the reason noted, where there is no server.
-    pub fn new() -> Option<World> {
+    pub(crate) fn new() -> Option<World> {
         let server = S3Server::start()?;
         Some(World { folder: tempfile::tempdir().unwrap(), server })
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The program, which finds the server at `address` and stages in the folder `stage`.
-    pub fn command(&self, address: SocketAddr, stage: &str) -> assert_cmd::Command {
+    pub(crate) fn command(&self, address: SocketAddr, stage: &str) -> assert_cmd::Command {
         let mut command = tokengrid();
         command.env("TOKENGRID_STAGE_DIR", self.path(stage)).envs(s3_variables(address));
         command
@@ -36,12 +36,12 @@ impl World {
 
     /// Runs a command that must succeed and prints one JSON object.
     #[track_caller]
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         self.json_by(self.command(self.server.address(), "stage"), arguments)
     }
 
     #[track_caller]
-    pub fn json_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> Value {
+    pub(crate) fn json_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> Value {
         let output = command.args(arguments).arg("--json").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?} failed: {stderr}");
@@ -50,7 +50,7 @@ impl World {
 
     /// Runs a command that must fail; its message, which must be one line.
     #[track_caller]
-    pub fn fails_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> String {
+    pub(crate) fn fails_by(&self, mut command: assert_cmd::Command, arguments: &[&str]) -> String {
         let output = command.args(arguments).arg("--quiet").output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
@@ -60,14 +60,14 @@ impl World {
 }
 
 /// What makes a cache of a source: small, and in many row groups.
-pub fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
+pub(crate) fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
     let fixed = ["tokenize", source, "--tokenizer", "tiny", "--size", SIZE, "--out", out];
     [&fixed[..], &["--rows-per-group", "4", "--batch-size", "2", "--threads", "1"]].concat()
 }
 
 /// A cache of `source` in a local folder; its content hash.
 #[track_caller]
-pub fn local_hash(source: &Path, out: &Path) -> String {
+pub(crate) fn local_hash(source: &Path, out: &Path) -> String {
     let made = json(&tokenize(text(source), text(out)));
     made["content_hash"].as_str().unwrap().to_owned()
 }

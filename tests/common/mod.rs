@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The program, with no environment that a launcher would set.
-pub fn tokengrid() -> Command {
+pub(crate) fn tokengrid() -> Command {
     let mut command = Command::cargo_bin("tokengrid").expect("the program is built for the tests");
     for name in [
         "RANK",
@@ -26,7 +26,7 @@ pub fn tokengrid() -> Command {
 
 /// Runs a command that must succeed and prints one JSON object.
 #[track_caller]
-pub fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     let output = tokengrid().args(arguments).arg("--json").output().expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?} failed: {stderr}");
@@ -35,7 +35,7 @@ pub fn json(arguments: &[&str]) -> Value {
 
 /// Runs a command that must fail with `code`; its message, which must be one line.
 #[track_caller]
-pub fn fails(arguments: &[&str], code: i32) -> String {
+pub(crate) fn fails(arguments: &[&str], code: i32) -> String {
     let output = tokengrid().args(arguments).arg("--quiet").output().expect("the program starts");
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_string();
     assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
@@ -48,12 +48,12 @@ pub fn fails(arguments: &[&str], code: i32) -> String {
 }
 
 /// A file of the repository.
-pub fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// A folder of `classes` bundled class folders with `per_class` photographs each.
-pub fn photos(into: &Path, classes: usize, per_class: usize) -> PathBuf {
+pub(crate) fn photos(into: &Path, classes: usize, per_class: usize) -> PathBuf {
     let folder = into.join("photos");
     for class in sorted(&repository("data/photos")).into_iter().take(classes) {
         let target = folder.join(class.file_name().unwrap());
@@ -66,7 +66,7 @@ pub fn photos(into: &Path, classes: usize, per_class: usize) -> PathBuf {
 }
 
 /// Class folders with `count` images: links to the bundled photographs under new names.
-pub fn many_photos(into: &Path, count: usize) -> PathBuf {
+pub(crate) fn many_photos(into: &Path, count: usize) -> PathBuf {
     let photos: Vec<PathBuf> = sorted(&repository("data/photos")).iter().flat_map(|class| sorted(class)).collect();
     let targets: Vec<PathBuf> = photos.iter().map(|photo| std::fs::canonicalize(photo).unwrap()).collect();
     let folder = into.join("many");
@@ -79,13 +79,13 @@ pub fn many_photos(into: &Path, count: usize) -> PathBuf {
 }
 
 /// Entries of a folder by name.
-pub fn sorted(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sorted(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
 /// A path as text.
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }

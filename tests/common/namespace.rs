@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 /// Runs a shell script as root of a user namespace of its own, where it may mount. `None`, with the reason noted, where the system
 /// does not allow that.
-pub fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
+pub(crate) fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
     let unshare = |script: &str, arguments: &[&str]| {
         let fixed = ["--user", "--map-root-user", "--mount", "sh", "-euc", script, "sh"];
         Command::new("unshare").args(fixed).args(arguments).output()
@@ -31,7 +31,7 @@ const DISK: &str = "TOKENGRID_TEST_DISK";
 
 /// Runs `test` of this program again in a namespace of its own with a small disk: there, `Some` small disk, on which the test goes
 /// on; here, `None`.
-pub fn small_disk(test: &str) -> Option<SmallDisk> {
+pub(crate) fn small_disk(test: &str) -> Option<SmallDisk> {
     if let Some(disk) = std::env::var_os(DISK) {
         return Some(SmallDisk { path: disk.into() });
     }
@@ -47,20 +47,20 @@ pub fn small_disk(test: &str) -> Option<SmallDisk> {
 }
 
 /// A file system in memory whose size can be changed.
-pub struct SmallDisk {
+pub(crate) struct SmallDisk {
     pub path: PathBuf,
 }
 
 impl SmallDisk {
     /// Gives the disk so much room, which must be enough for what is there.
-    pub fn resize(&self, size: &str) {
+    pub(crate) fn resize(&self, size: &str) {
         let options = format!("remount,size={size}");
         let status = Command::new("mount").args(["-o", &options]).arg(&self.path).status().unwrap();
         assert!(status.success(), "{} cannot be made {size}", self.path.display());
     }
 
     /// Removes everything.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         for entry in std::fs::read_dir(&self.path).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) }.unwrap();
@@ -69,7 +69,7 @@ impl SmallDisk {
 }
 
 /// Files below a folder, whose names are whole or temporary.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = vec![];
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

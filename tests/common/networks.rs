@@ -8,7 +8,7 @@ use tokengrid_test_support::{formula, golden_json, shapes};
 use tokengrid_train::run::save_safetensors;
 
 /// Inception weights by the formula, in the published names.
-pub fn inception(folder: &Path) -> PathBuf {
+pub(crate) fn inception(folder: &Path) -> PathBuf {
     let json = golden_json("inception.json");
     let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
     let tensors = shapes(&json["tensors"]).into_iter().map(|(name, shape)| {
@@ -19,7 +19,7 @@ pub fn inception(folder: &Path) -> PathBuf {
 }
 
 /// An LPIPS net by the formula.
-pub fn lpips(folder: &Path, backbone: Backbone, salt: &str) -> PathBuf {
+pub(crate) fn lpips(folder: &Path, backbone: Backbone, salt: &str) -> PathBuf {
     let tensors = backbone.tensors().into_iter().map(|(name, shape)| {
         let values = Tensor::from_slice(&formula(salt, &name, &shape, 6.0)).view(shape.as_slice());
         // Weights of taps are positive.

@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A port that is free now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Starts one process of a run under plain variables.
-pub fn start_rank(arguments: &[String], rank: usize, world_size: usize, port: u16) -> Child {
+pub(crate) fn start_rank(arguments: &[String], rank: usize, world_size: usize, port: u16) -> Child {
     let program = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
     start_as(program, arguments, (rank, world_size), ("127.0.0.1", port))
 }
 
 /// Starts process `member.0` of `member.1`, which meet at `place`.
-pub fn start_as(mut command: Command, arguments: &[String], member: (usize, usize), place: (&str, u16)) -> Child {
+pub(crate) fn start_as(
+    mut command: Command,
+    arguments: &[String],
+    member: (usize, usize),
+    place: (&str, u16),
+) -> Child {
     for name in ["SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS", "TOKENGRID_LOG", "TORCHELASTIC_USE_AGENT_STORE"] {
         command.env_remove(name);
     }
@@ -38,14 +43,14 @@ pub fn start_as(mut command: Command, arguments: &[String], member: (usize, usiz
 }
 
 /// Starts all processes of a run.
-pub fn start(arguments: &[String], world_size: usize) -> Vec<Child> {
+pub(crate) fn start(arguments: &[String], world_size: usize) -> Vec<Child> {
     let port = free_port();
     (0..world_size).map(|rank| start_rank(arguments, rank, world_size, port)).collect()
 }
 
 /// How a process ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its exit code.
     pub code: Option<i32>,
     /// What it printed.
@@ -56,7 +61,7 @@ pub struct Ended {
 
 /// Waits for the end of a process; one that does not end is killed, and a failure.
 #[track_caller]
-pub fn end(mut child: Child) -> Ended {
+pub(crate) fn end(mut child: Child) -> Ended {
     let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let reader = std::thread::spawn(move || {
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -75,7 +80,7 @@ pub fn end(mut child: Child) -> Ended {
 }
 
 /// What `look` finds in the end; `None` when it finds nothing for long.
-pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {
         match look() {

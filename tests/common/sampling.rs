@@ -8,15 +8,15 @@ use tokengrid_model::ar::{ArWeights, ModelConfig};
 use tokengrid_test_support::formula;
 use tokengrid_train::run::save_safetensors;
 
-pub const SIDE: usize = 4;
+pub(crate) const SIDE: usize = 4;
 
 /// A model that fits the tiny tokenizer: 4 x 4 tokens, three classes, random weights (heads included) that depend on
 /// nothing but their names.
-pub fn model(folder: &Path) -> PathBuf {
+pub(crate) fn model(folder: &Path) -> PathBuf {
     model_of(folder, [6, 12])
 }
 
-pub fn model_of(folder: &Path, factorized_bits: [u32; 2]) -> PathBuf {
+pub(crate) fn model_of(folder: &Path, factorized_bits: [u32; 2]) -> PathBuf {
     let config = ModelConfig {
         factorized_bits,
         dim: 64,
@@ -45,19 +45,19 @@ pub fn model_of(folder: &Path, factorized_bits: [u32; 2]) -> PathBuf {
 }
 
 /// The command without its outputs.
-pub fn sample<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn sample<'a>(model: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     let fixed =
         ["sample", "--checkpoint", text(model), "--tokenizer", "tiny", "--threads", "1", "--cfg-scale", "1.5,2"];
     [&fixed[..], more].concat()
 }
 
 /// Every picture and every token file below the folder, by name.
-pub fn images(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn images(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let classes = ["images", "tokens"].into_iter().flat_map(|kind| sorted(&out.join(kind)));
     let files = classes.flat_map(|class| sorted(&class));
     files.map(|file| (file.strip_prefix(out).unwrap().to_path_buf(), std::fs::read(&file).unwrap())).collect()
 }
 
-pub fn array_len(path: &Path) -> usize {
+pub(crate) fn array_len(path: &Path) -> usize {
     tokengrid_sample::arrays::Npz::open(path).unwrap().array("arr_0").unwrap().shape[0]
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, outside of any launcher.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("tokengrid"));
     for name in ["RANK", "WORLD_SIZE", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_NTASKS", "TOKENGRID_LOG"] {
         command.env_remove(name);
@@ -21,7 +21,7 @@ pub fn program() -> Command {
 }
 
 /// A command that runs, and is killed if its test fails.
-pub struct Started {
+pub(crate) struct Started {
     child: Child,
     stderr: PathBuf,
     _folder: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl Started {
     }
 
     /// Runs until the thread that listens to signals is there: at most, the arguments were read before.
-    pub fn listening(arguments: &[&str]) -> Started {
+    pub(crate) fn listening(arguments: &[&str]) -> Started {
         let started = Started::new(arguments);
         let tasks = PathBuf::from(format!("/proc/{}/task", started.child.id()));
         let listens = || {
@@ -49,7 +49,7 @@ impl Started {
     }
 
     /// Runs until `reached`, or until the command has ended.
-    pub fn until(arguments: &[&str], reached: impl Fn() -> bool) -> Started {
+    pub(crate) fn until(arguments: &[&str], reached: impl Fn() -> bool) -> Started {
         Started::new(arguments).once(arguments, &reached)
     }
 
@@ -67,7 +67,7 @@ impl Started {
     }
 
     /// Sends the signal; how the command ends, and what it has said.
-    pub fn stop(mut self, signal: i32) -> (ExitStatus, String) {
+    pub(crate) fn stop(mut self, signal: i32) -> (ExitStatus, String) {
         if self.child.try_wait().unwrap().is_none() {
             // SAFETY: a signal to a child that was started here and has not been waited for.
             assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
@@ -86,7 +86,7 @@ impl Drop for Started {
 }
 
 /// How a child ends; a failure if it does not.
-pub fn wait(mut child: Child) -> ExitStatus {
+pub(crate) fn wait(mut child: Child) -> ExitStatus {
     wait_for(&mut child)
 }
 
@@ -106,7 +106,7 @@ fn wait_for(child: &mut Child) -> ExitStatus {
 }
 
 /// Runs a command to which the signal was sent before its first instruction.
-pub fn pending(arguments: &[&str], signal: i32) -> (ExitStatus, String) {
+pub(crate) fn pending(arguments: &[&str], signal: i32) -> (ExitStatus, String) {
     let mut command = program();
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
     // SAFETY: nothing but signals are dealt with between the two programs.
@@ -120,7 +120,7 @@ pub fn pending(arguments: &[&str], signal: i32) -> (ExitStatus, String) {
 }
 
 /// SIGINT and SIGTERM wait for whoever listens.
-pub fn hold_and_raise_both() -> std::io::Result<()> {
+pub(crate) fn hold_and_raise_both() -> std::io::Result<()> {
     hold_and_raise(&[libc::SIGINT, libc::SIGTERM])
 }
 

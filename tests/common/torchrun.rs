@@ -8,7 +8,7 @@ use tokengrid_test_support::torch_environment;
 
 /// `torchrun`: what `TOKENGRID_TORCHRUN` names, what PATH has, or that of PyTorch in an environment of its own.
 #[track_caller]
-pub fn torchrun() -> Option<Command> {
+pub(crate) fn torchrun() -> Option<Command> {
     let in_path = std::env::var_os("PATH").and_then(|path| {
         let programs = std::env::split_paths(&path).map(|folder| folder.join("torchrun"));
         programs.into_iter().find(|program| program.is_file())
@@ -18,7 +18,7 @@ pub fn torchrun() -> Option<Command> {
 }
 
 /// Starts two processes of a run, again after up to `restarts` failures.
-pub fn start_torchrun(mut torchrun: Command, restarts: u32, arguments: &[String]) -> Child {
+pub(crate) fn start_torchrun(mut torchrun: Command, restarts: u32, arguments: &[String]) -> Child {
     for name in ["RANK", "WORLD_SIZE", "SLURM_STEP_ID"] {
         torchrun.env_remove(name);
     }

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
 
 /// Longer than anything here takes, so that a hang is a failure and not a wait.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, answering; killed when the test ends.
-pub struct Viewer {
+pub(crate) struct Viewer {
     child: Child,
     pub address: String,
 }
 
 impl Viewer {
-    pub fn start(cache: &Path, more: &[&str]) -> Viewer {
+    pub(crate) fn start(cache: &Path, more: &[&str]) -> Viewer {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tokengrid"))
             .args([&["view", text(cache), "--port", "0", "--json"], more].concat())
             // Nothing of this test is kept in anybody's own folders.
@@ -43,7 +43,7 @@ impl Viewer {
     }
 
     /// Sends a request as it is; status, head, body.
-    pub fn send(&self, request: &str) -> (u16, String, Vec<u8>) {
+    pub(crate) fn send(&self, request: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -55,18 +55,18 @@ impl Viewer {
         (status, head, answer[end + 4..].to_vec())
     }
 
-    pub fn get(&self, target: &str) -> (u16, String, Vec<u8>) {
+    pub(crate) fn get(&self, target: &str) -> (u16, String, Vec<u8>) {
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
     }
 
     /// An answer that must be JSON, whatever its status.
-    pub fn ask(&self, target: &str) -> (u16, Value) {
+    pub(crate) fn ask(&self, target: &str) -> (u16, Value) {
         let (status, _, body) = self.get(target);
         (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{target}: no JSON")))
     }
 
     #[track_caller]
-    pub fn json(&self, target: &str) -> Value {
+    pub(crate) fn json(&self, target: &str) -> Value {
         let (status, value) = self.ask(target);
         assert_eq!(status, 200, "{target}: {value}");
         value
@@ -74,7 +74,7 @@ impl Viewer {
 
     /// Asks until the work behind an address is done.
     #[track_caller]
-    pub fn wait_for(&self, target: &str) -> Value {
+    pub(crate) fn wait_for(&self, target: &str) -> Value {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             let value = self.json(target);
@@ -87,18 +87,18 @@ impl Viewer {
     }
 
     /// Begins work, and waits for its end.
-    pub fn begun(&self, target: &str) -> Value {
+    pub(crate) fn begun(&self, target: &str) -> Value {
         let host = &self.address;
         let start = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         assert_eq!(self.send(&start).0, 200);
         self.wait_for(target)
     }
 
-    pub fn verified(&self) -> Value {
+    pub(crate) fn verified(&self) -> Value {
         self.begun("/api/health")
     }
 
-    pub fn counted(&self) -> Value {
+    pub(crate) fn counted(&self) -> Value {
         self.begun("/api/statistics")
     }
 }
@@ -112,7 +112,7 @@ impl Drop for Viewer {
 
 /// Ends a viewer as Ctrl-C does; its exit code, and all that it said in the terminal.
 #[cfg(unix)]
-pub fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
+pub(crate) fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
     let id = viewer.child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
     let code = viewer.child.wait().unwrap().code();
@@ -122,7 +122,7 @@ pub fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
 }
 
 /// A cache of 4 x 4 grids of 18 bits in 3 classes, with what the arguments change.
-pub fn made_cache(dir: &Path, images: usize, change: impl Fn(usize, &mut [u32], &mut i32)) {
+pub(crate) fn made_cache(dir: &Path, images: usize, change: impl Fn(usize, &mut [u32], &mut i32)) {
     let mut job = JobSpec::new(GridSpec { height: 4, width: 4, bits: 18 }, images, 1);
     job.classes = ["cat", "dog", "fish"].map(str::to_owned).to_vec();
     (job.rows_per_group, job.groups_per_shard) = (8, 2);

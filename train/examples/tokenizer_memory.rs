@@ -7,6 +7,7 @@
 //! The weights are random and so are the images; neither changes what is kept in memory.
 
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{Params, Precision};
 use tokengrid_train::config::{Typed, resolve};
@@ -26,7 +27,7 @@ fn main() {
         net.map(|(name, shape)| (name, Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.02)).collect();
     let lpips = Lpips::from_params(Backbone::Vgg16, &net, Device::Cpu).with_kind(kind);
     let weights = InitialWeights::fresh(&config);
-    let learner = Learner::new(&config, weights, Some(lpips), Device::Cpu, kind, LossScale::OFF);
+    let learner = Learner::new(&config, weights, Some(lpips), Runtime::EXACT, kind, LossScale::OFF);
     let mut learner = learner.expect("a learner");
     let before = mebibytes("VmRSS:");
     let images = Tensor::rand([batch, 3, side, side], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;

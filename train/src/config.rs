@@ -9,7 +9,7 @@ mod rules;
 use crate::TrainError;
 use reference::Converted;
 pub use reference::{Reference, Rule};
-pub use rules::{AR, TOKENIZER};
+pub(crate) use rules::{AR, TOKENIZER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -221,7 +221,7 @@ pub(crate) fn recorded<C: Config>(text: &str) -> Option<Table> {
 }
 
 /// The first key whose value differs between two resolved configurations, with both values; keys in `free` may differ.
-pub fn first_difference(was: &Table, now: &Table, free: &[&str]) -> Option<(String, String, String)> {
+pub(crate) fn first_difference(was: &Table, now: &Table, free: &[&str]) -> Option<(String, String, String)> {
     let show = |value: Option<&Value>| value.map_or("not set".to_string(), Value::to_string);
     let empty = Table::new();
     let sections: std::collections::BTreeSet<&String> = was.keys().chain(now.keys()).collect();

@@ -102,7 +102,7 @@ pub enum TrainError {
     },
     /// The processes of a run do not come together, or one of them failed.
     #[error("{what}")]
-    Processes {
+    ProcessGroup {
         /// Which ones, and what to do.
         what: String,
     },

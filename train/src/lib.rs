@@ -18,7 +18,7 @@ pub mod error;
 pub mod loss_scale;
 pub mod optim;
 pub mod plot;
-pub mod processes;
+pub mod process_group;
 pub mod run;
 pub mod schedule;
 pub mod tokenizer;

@@ -3,10 +3,10 @@
 
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ModelConfig, initial_params};
-use tokengrid_model::{Params, Precision, Runtime};
+use tokengrid_model::{Params, Precision, Route, Runtime};
 use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
 use tokengrid_train::optim::Shard;
-use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 
 fn config() -> ArConfig {
     let mut config = ArConfig {
@@ -52,20 +52,29 @@ fn runtime() -> Runtime {
 }
 
 /// Losses and gradient norm of three steps, and the weights after them.
-fn three_steps(config: &ArConfig, processes: &dyn Processes) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+fn three_steps(config: &ArConfig, processes: &dyn ProcessGroup) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
     three_steps_from(params(&config.model), config, processes)
 }
 
 fn three_steps_from(
     params: Params,
     config: &ArConfig,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
+) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+    three_steps_on(&runtime(), params, config, processes)
+}
+
+fn three_steps_on(
+    runtime: &Runtime,
+    params: Params,
+    config: &ArConfig,
+    processes: &dyn ProcessGroup,
 ) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
     let shard = match config.train.shard_optimizer {
         true => Shard { rank: processes.rank(), world_size: processes.world_size() },
         false => Shard::WHOLE,
     };
-    let mut engine = Engine::sharded(config, &params, &runtime(), shard).unwrap();
+    let mut engine = Engine::sharded(config, &params, runtime, shard).unwrap();
     let (size, accum) = (config.train.batch_size, config.train.grad_accum.count().unwrap());
     let steps = (0..3).map(|step| {
         let mut next = |micro: u64| {
@@ -105,6 +114,8 @@ fn written_out_autograd_and_recomputed_steps_agree() {
     let wanted = three_steps(&autograd, &OneProcess);
     assert!(wanted.0[2][0] < wanted.0[0][0], "it learns");
     assert_same(&three_steps(&fused, &OneProcess), &wanted);
+    let device = Runtime { route: Route::DEVICE, ..runtime() };
+    assert_same(&three_steps_on(&device, params(&fused.model), &fused, &OneProcess), &wanted);
     assert_same(&three_steps(&recompute, &OneProcess), &wanted);
 }
 
@@ -139,7 +150,7 @@ fn micro_batches_and_processes_add_up_to_the_large_batch() {
     let mut accumulated = config();
     accumulated.train.grad_accum = 2.into();
     assert_same(&three_steps(&accumulated, &OneProcess), &wanted);
-    assert_same(&in_threads(&config(), ThreadProcesses::group(2)), &wanted);
+    assert_same(&in_threads(&config(), ThreadProcessGroup::group(2)), &wanted);
 }
 
 #[test]
@@ -151,16 +162,16 @@ fn sums_for_the_owners_of_moments_are_enough() {
         let mut shared = config();
         (shared.train.shard_optimizer, shared.train.fused) = (true, fused);
         // In all other processes such sums are NaN: whoever used one would not train as one process does.
-        assert_same(&in_threads(&shared, ThreadProcesses::group_with_sums_for_one(3)), &wanted);
+        assert_same(&in_threads(&shared, ThreadProcessGroup::group_with_sums_for_one(3)), &wanted);
     }
 }
 
 /// [`three_steps`] in a thread for each process, which all end with the same weights.
-fn in_threads(config: &ArConfig, group: Vec<ThreadProcesses>) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
+fn in_threads(config: &ArConfig, group: Vec<ThreadProcessGroup>) -> (Vec<Vec<f64>>, Vec<(String, Tensor)>) {
     // All of them before the first thread: libtorch's random numbers are one stream for all threads, and a step seeds it.
     let params: Vec<Params> = group.iter().map(|_| params(&config.model)).collect();
     let mut results: Vec<_> = std::thread::scope(|scope| {
-        let run = |(params, processes): (Params, ThreadProcesses)| {
+        let run = |(params, processes): (Params, ThreadProcessGroup)| {
             scope.spawn(move || three_steps_from(params, config, &processes))
         };
         let threads: Vec<_> = params.into_iter().zip(group).map(run).collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::perceptual::{Backbone, Lpips};
-use tokengrid_model::{Architecture, Params, Precision, Runtime, Tokenizer, Variant, Weights};
+use tokengrid_model::{Architecture, Params, Route, Runtime, Tokenizer, Variant, Weights};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
 use tokengrid_train::TrainError;
 use tokengrid_train::config::{Typed, resolve};
@@ -60,18 +60,24 @@ fn golden_images() -> Tensor {
 fn learner(config: &TokenizerConfig, start: &Path, kind: Kind, scale: LossScale) -> Learner {
     tch::set_num_threads(1);
     let weights = InitialWeights::read(config, start, Variant::Raw).unwrap();
-    Learner::new(config, weights, None, Device::Cpu, kind, scale).unwrap()
+    Learner::new(config, weights, None, Runtime::EXACT, kind, scale).unwrap()
 }
 
 #[test]
 fn four_steps_of_the_reference() {
+    for route in [Route::HOST, Route::DEVICE] {
+        four_steps_on(Runtime { route, ..Runtime::EXACT });
+    }
+}
+
+fn four_steps_on(runtime: Runtime) {
     let folder = tempfile::tempdir().unwrap();
     let start = save(&folder.path().join("start.safetensors"), &golden_start(true));
     let config = golden_config();
     let weights = InitialWeights::read(&config, &start, Variant::Raw).unwrap();
     tch::set_num_threads(1);
     let lpips = Lpips::open(Backbone::Vgg16, &start, Device::Cpu).unwrap();
-    let mut learner = Learner::new(&config, weights, Some(lpips), Device::Cpu, Kind::Float, LossScale::OFF).unwrap();
+    let mut learner = Learner::new(&config, weights, Some(lpips), runtime, Kind::Float, LossScale::OFF).unwrap();
     let (json, images) = (golden_json("tok_train.json"), golden_images());
     let steps = json["losses_per_step"].as_array().unwrap();
     // Adam's first steps amplify rounding: the tolerance grows from step to step.
@@ -244,7 +250,7 @@ fn run_config(steps: u64) -> TokenizerConfig {
 
 fn open(config: TokenizerConfig, out: &Path) -> TokenizerTrainer {
     tch::set_num_threads(1);
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let runtime = Runtime::EXACT;
     TokenizerTrainer::open(config, out, runtime, false).unwrap()
 }
 
@@ -375,7 +381,7 @@ fn what_is_not_finite_is_never_published() {
     drop(stored);
     save(&model, &spoilt);
     config.train.max_steps = Some(3);
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let runtime = Runtime::EXACT;
     let ended = TokenizerTrainer::open(config, &out, runtime, false)
         .and_then(|trainer| trainer.run(&AtomicBool::new(false), &mut |_| {}));
     assert!(ended.is_err(), "an infinite discriminator is noticed");

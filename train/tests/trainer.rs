@@ -8,17 +8,17 @@ use small_run::{cache, config, model, train, train_as, values};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use tch::{Device, Kind};
-use tokengrid_model::{Params, Precision, Runtime, Weights};
+use tch::Kind;
+use tokengrid_model::{Params, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, Trainer};
-use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{State, save_safetensors};
 
 /// Two processes, each in a thread; the second is told to stop if `cancel`.
 fn train_in_two(config: &ArConfig, out: &Path, cancel: bool) -> Vec<Result<Summary, TrainError>> {
     std::thread::scope(|scope| {
-        let threads = ThreadProcesses::group(2).into_iter().map(|processes| {
+        let threads = ThreadProcessGroup::group(2).into_iter().map(|processes| {
             let told = AtomicBool::new(cancel && processes.rank() == 1);
             scope.spawn(move || train_as(Box::new(processes), config, out, &told))
         });
@@ -95,7 +95,7 @@ fn an_automatic_number_of_micro_batches_keeps_the_global_batch() {
     assert_eq!(values(&three, "epoch"), values(&one, "epoch"));
     assert_near(&one, &three, 4);
     config.train.global_batch = None;
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    let runtime = Runtime::EXACT;
     let open = |dir: &Path| Trainer::open(config.clone(), dir, runtime, Box::new(OneProcess), false).unwrap();
     assert_eq!(open(&dir.join("reference")).sharing().global_batch(), REFERENCE_GLOBAL_BATCH);
 }

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use tch::{Device, Kind, Tensor};
-use tokengrid_model::{Params, Precision, Runtime, Weights};
+use tokengrid_model::{Params, Runtime, Weights};
 use tokengrid_train::ar::{ArConfig, Trainer, flops_per_token};
-use tokengrid_train::processes::{Processes, ThreadProcesses};
+use tokengrid_train::process_group::{ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{State, save_safetensors};
 
 #[test]
@@ -92,8 +92,8 @@ fn a_known_peak_gives_the_utilisation_and_no_logger_leaves_the_lines_only() {
 
 /// Trains with a hook in the place of the FID, which draws random numbers and is best at its second call. The steps that were
 /// reported, with its value.
-fn train_with_fid(processes: Box<dyn Processes>, config: &ArConfig, run: &Path) -> Vec<(u64, Option<f64>)> {
-    let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+fn train_with_fid(processes: Box<dyn ProcessGroup>, config: &ArConfig, run: &Path) -> Vec<(u64, Option<f64>)> {
+    let runtime = Runtime::EXACT;
     let mut trainer = Trainer::open(config.clone(), run, runtime, processes, false).unwrap();
     let mut calls = 0;
     trainer.fid_with(Box::new(move |_, processes| {
@@ -126,7 +126,7 @@ fn a_fid_on_the_way_changes_nothing_and_is_a_metric_that_all_processes_know() {
         config.train.save_best = Some("fid".into());
         let seen: Vec<_> = std::thread::scope(|scope| {
             let (config, run) = (&config, &run);
-            let threads = ThreadProcesses::group(world_size).into_iter();
+            let threads = ThreadProcessGroup::group(world_size).into_iter();
             let threads: Vec<_> =
                 threads.map(|processes| scope.spawn(|| train_with_fid(Box::new(processes), config, run))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()

@@ -26,17 +26,17 @@ static FILES: &[(&str, &str, &str)] = &[
 ];
 
 /// First parts of the addresses of pages, all of which are the same document: its script shows the right one.
-pub const PAGES: &[&str] = &["grid", "sample", "codebook", "classes", "duplicates", "quarantine"];
+pub(crate) const PAGES: &[&str] = &["grid", "sample", "codebook", "classes", "duplicates", "quarantine"];
 
 /// The document, with addresses that are relative to the server's root as seen from `path`: a proxy may show the page below a
 /// path that this server does not know.
-pub fn page(path: &str) -> Reply {
+pub(crate) fn page(path: &str) -> Reply {
     let depth = path.bytes().filter(|byte| *byte == b'/').count();
     let root = if depth <= 1 { "./".to_owned() } else { "../".repeat(depth - 1) };
     whole(HTML, include_str!("../assets/index.html").replace("{root}", &root).into())
 }
 
 /// A file by its name.
-pub fn file(name: &str) -> Option<Reply> {
+pub(crate) fn file(name: &str) -> Option<Reply> {
     FILES.iter().find(|(known, ..)| *known == name).map(|(_, kind, text)| asset(kind, text))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A value that is being made, with its progress.
 #[derive(Debug)]
-pub struct Background<T> {
+pub(crate) struct Background<T> {
     inner: Arc<Inner<T>>,
     worker: Mutex<Option<JoinHandle<()>>>,
 }
@@ -21,7 +21,7 @@ struct Inner<T> {
 
 /// How far it is.
 #[derive(Debug)]
-pub enum State<T> {
+pub(crate) enum State<T> {
     /// Nobody asked for it yet.
     Idle,
     /// Being made: so much is done, of so much.
@@ -68,13 +68,13 @@ impl<T> Inner<T> {
 
 impl<T: Send + Sync + 'static> Background<T> {
     /// How far it is.
-    pub fn state(&self) -> State<T> {
+    pub(crate) fn state(&self) -> State<T> {
         self.inner.state().clone()
     }
 
     /// Begins to make it on a thread of its own, unless that is going on. `again`: also where it is done already.
     /// `make` tells its progress by (done, total).
-    pub fn start(
+    pub(crate) fn start(
         &self,
         again: bool,
         make: impl FnOnce(&mut dyn FnMut(u64, u64)) -> Result<T, String> + Send + 'static,
@@ -102,7 +102,7 @@ impl<T: Send + Sync + 'static> Background<T> {
     }
 
     /// The value, waiting for it no longer than `patience`.
-    pub fn wait(&self, patience: Duration) -> State<T> {
+    pub(crate) fn wait(&self, patience: Duration) -> State<T> {
         let is_running = |state: &mut State<T>| matches!(state, State::Running { .. });
         let waited = self.inner.changed.wait_timeout_while(self.inner.state(), patience, is_running);
         let (state, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -110,7 +110,7 @@ impl<T: Send + Sync + 'static> Background<T> {
     }
 
     /// Waits for the end of the work, if there is any.
-    pub fn join(&self) {
+    pub(crate) fn join(&self) {
         let worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(worker) = worker {
             let _ = worker.join();

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 type Part = Result<Vec<u8>, Refusal>;
 
 /// Makes the parts of a body, one after the other.
-pub type Parts = Box<dyn Iterator<Item = Part> + Send>;
+pub(crate) type Parts = Box<dyn Iterator<Item = Part> + Send>;
 
 /// A body as hyper sends it.
 pub(crate) enum Sent {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Objects as lines of their fields `columns`, below a line with these names where `has_heading`: also where there is no object.
-pub fn lines(items: &[Value], columns: &[&str], has_heading: bool) -> Vec<u8> {
+pub(crate) fn lines(items: &[Value], columns: &[&str], has_heading: bool) -> Vec<u8> {
     let mut text = String::new();
     let mut line = |cells: Vec<String>| {
         text.push_str(&cells.join(","));

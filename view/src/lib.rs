@@ -11,7 +11,7 @@
 //! | `connections` | a bound on open connections that nobody can use up |
 //! | `files` | a bound on lists that are on their way as files |
 //! | `query` | paths and parameters, checked |
-//! | `api` | what is answered, one module a page |
+//! | `api` | what is answered, one module per page |
 //! | `reply`, `body`, `csv`, `text` | answers, and what strangers' texts become in them |
 //! | `assets` | the page itself |
 //! | `state` | what requests share |

@@ -1,6 +1,6 @@
 //! What was asked for: a path and parameters, each checked before it is used.
 //!
-//! Nothing here trusts the text. A value that is no number, out of bounds or not UTF-8 is a [`BadRequest`] that names the
+//! Nothing here trusts the text. A value that is not a number, out of bounds or not UTF-8 is a [`BadRequest`] that names the
 //! parameter, what it was and what was expected; so is a parameter that does not exist, which is most likely a typo.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,11 @@ const TARGET_BYTES_MAX: usize = 4096;
 
 /// A request that makes no sense; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadRequest(pub String);
+pub(crate) struct BadRequest(pub String);
 
 /// Path segments and parameters, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Query {
+pub(crate) struct Query {
     /// The path, cut at its slashes.
     pub segments: Vec<String>,
     parameters: BTreeMap<String, String>,
@@ -22,7 +22,7 @@ pub struct Query {
 
 impl Query {
     /// Decodes a request's target: `/api/rows?class=3&key=a%2Fb`.
-    pub fn parse(path: &str, query: &str) -> Result<Query, BadRequest> {
+    pub(crate) fn parse(path: &str, query: &str) -> Result<Query, BadRequest> {
         if path.len() + query.len() > TARGET_BYTES_MAX {
             return Err(BadRequest(format!("the address is longer than {TARGET_BYTES_MAX} bytes")));
         }
@@ -39,7 +39,7 @@ impl Query {
     }
 
     /// Refuses parameters that are not `known`.
-    pub fn expect(&self, known: &[&str]) -> Result<(), BadRequest> {
+    pub(crate) fn expect(&self, known: &[&str]) -> Result<(), BadRequest> {
         // `v` only makes the addresses of different caches' pictures differ, for the browser's own cache.
         let unknown = self.parameters.keys().find(|name| *name != "v" && !known.contains(&name.as_str()));
         let Some(name) = unknown else { return Ok(()) };
@@ -48,17 +48,17 @@ impl Query {
     }
 
     /// A parameter's text; `None` where it is missing or empty.
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
     /// A number from `least` to `most`; `None` where it is missing or empty.
-    pub fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, BadRequest> {
+    pub(crate) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, BadRequest> {
         self.text(name).map(|text| number(name, text, least, most)).transpose()
     }
 
     /// One of some words, the first one where it is missing.
-    pub fn word<'a>(&self, name: &str, words: &[&'a str]) -> Result<&'a str, BadRequest> {
+    pub(crate) fn word<'a>(&self, name: &str, words: &[&'a str]) -> Result<&'a str, BadRequest> {
         let Some(text) = self.text(name) else { return Ok(words[0]) };
         let found = words.iter().find(|word| **word == text);
         found.copied().ok_or_else(|| {
@@ -67,7 +67,7 @@ impl Query {
     }
 
     /// `offset` and `limit` of a list.
-    pub fn page(&self, limit_default: usize, limit_max: usize) -> Result<Page, BadRequest> {
+    pub(crate) fn page(&self, limit_default: usize, limit_max: usize) -> Result<Page, BadRequest> {
         let offset = self.number("offset", 0, i64::MAX)?.unwrap_or(0);
         let limit = self.number("limit", 0, limit_max as i64)?.unwrap_or(limit_default as i64);
         Ok(Page { offset: offset as usize, limit: limit as usize })
@@ -76,7 +76,7 @@ impl Query {
 
 /// A part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Page {
+pub(crate) struct Page {
     /// The first item.
     pub offset: usize,
     /// How many, at most.
@@ -85,14 +85,14 @@ pub struct Page {
 
 impl Page {
     /// The places of a list of `total` items that the page shows.
-    pub fn of(self, total: usize) -> std::ops::Range<usize> {
+    pub(crate) fn of(self, total: usize) -> std::ops::Range<usize> {
         let start = self.offset.min(total);
         start..start.saturating_add(self.limit).min(total)
     }
 }
 
 /// A whole number in bounds, written in decimal digits.
-pub fn number(name: &str, text: &str, least: i64, most: i64) -> Result<i64, BadRequest> {
+pub(crate) fn number(name: &str, text: &str, least: i64, most: i64) -> Result<i64, BadRequest> {
     let found = text.parse().ok().filter(|number| (least..=most).contains(number));
     found.ok_or_else(|| {
         BadRequest(format!("`{name}` is `{}`, expected a whole number from {least} to {most}", printable(text)))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokengrid_cache::CacheError;
 
 /// An answer: status, type, bytes.
-pub struct Reply {
+pub(crate) struct Reply {
     /// Status.
     pub status: StatusCode,
     /// Media type.
@@ -24,7 +24,7 @@ pub struct Reply {
 }
 
 /// The content of an answer.
-pub enum Content {
+pub(crate) enum Content {
     /// All of it.
     Whole(Bytes),
     /// Part by part, each made when the client has taken the one before.
@@ -32,11 +32,11 @@ pub enum Content {
 }
 
 /// An answer, or the reason why there is none.
-pub type Answer = Result<Reply, Refusal>;
+pub(crate) type Answer = Result<Reply, Refusal>;
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The request makes no sense.
     Bad(String),
     /// There is no such thing.
@@ -65,7 +65,7 @@ impl From<CacheError> for Refusal {
 
 impl Refusal {
     /// What is said.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Refusal::Bad(text)
             | Refusal::Missing(text)
@@ -77,12 +77,12 @@ impl Refusal {
     }
 
     /// Whether whoever runs the server should know: not what a client did wrong.
-    pub fn is_of_server(&self) -> bool {
+    pub(crate) fn is_of_server(&self) -> bool {
         matches!(self, Refusal::Unavailable(_) | Refusal::Internal(_))
     }
 
     /// The answer that says so.
-    pub fn reply(&self) -> Reply {
+    pub(crate) fn reply(&self) -> Reply {
         let status = match self {
             Refusal::Bad(_) => StatusCode::BAD_REQUEST,
             Refusal::Missing(_) => StatusCode::NOT_FOUND,
@@ -95,22 +95,22 @@ impl Refusal {
 }
 
 /// A JSON object.
-pub fn json(value: &Value) -> Reply {
+pub(crate) fn json(value: &Value) -> Reply {
     whole("application/json", Bytes::from(value.to_string()))
 }
 
 /// A PNG file; `may_be_kept` by a browser where the address names what it is of.
-pub fn png(body: Vec<u8>, may_be_kept: bool) -> Reply {
+pub(crate) fn png(body: Vec<u8>, may_be_kept: bool) -> Reply {
     Reply { may_be_kept, ..whole("image/png", body.into()) }
 }
 
 /// A file of the page itself.
-pub fn asset(kind: &'static str, text: &'static str) -> Reply {
+pub(crate) fn asset(kind: &'static str, text: &'static str) -> Reply {
     whole(kind, Bytes::from_static(text.as_bytes()))
 }
 
 /// A text of a media type.
-pub fn whole(kind: &'static str, body: Bytes) -> Reply {
+pub(crate) fn whole(kind: &'static str, body: Bytes) -> Reply {
     Reply {
         status: StatusCode::OK,
         kind,
@@ -122,7 +122,7 @@ pub fn whole(kind: &'static str, body: Bytes) -> Reply {
 }
 
 /// An error with its causes, on one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -133,7 +133,7 @@ pub fn with_causes(error: &dyn std::error::Error) -> String {
 }
 
 /// What a panic said.
-pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
     let line = text.and_then(|text| text.lines().next()).unwrap_or("unknown");
     format!("internal error: {}; please report this", crate::text::printable(line, 300))

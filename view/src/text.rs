@@ -2,10 +2,10 @@
 
 /// Bytes of a text that are shown, or handed on. The cache's own keys are no longer; a file made to do harm may have one of
 /// 100 MB.
-pub const SHOWN_BYTES_MAX: usize = 4096;
+pub(crate) const SHOWN_BYTES_MAX: usize = 4096;
 
 /// The text, or its beginning with its length where it is longer than [`SHOWN_BYTES_MAX`].
-pub fn cut(text: &str) -> std::borrow::Cow<'_, str> {
+pub(crate) fn cut(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= SHOWN_BYTES_MAX {
         return text.into();
     }
@@ -14,7 +14,7 @@ pub fn cut(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// At most the first `chars` characters, and nothing that moves a terminal's cursor or changes its state.
-pub fn printable(text: &str, chars: usize) -> String {
+pub(crate) fn printable(text: &str, chars: usize) -> String {
     text.chars().take(chars).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

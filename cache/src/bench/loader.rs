@@ -128,7 +128,7 @@ impl LoaderBench {
         })
     }
 
-    /// Samples a second when `next` takes one batch: on a core, and on the wall.
+    /// Samples per second when `next` takes one batch: on a core, and on the wall.
     fn rates(&self, mut next: impl FnMut() -> Result<(), CacheError>) -> Result<(f64, f64), CacheError> {
         let batches = self.samples.div_ceil(self.batch_size);
         let clock = Clock::start();

@@ -13,7 +13,7 @@ pub(super) fn noise(value: u64, bits: u32) -> u32 {
 }
 
 /// Writes a cache of `images` images of `views` views of random 16 x 16 grids at 18 bits, with ImageNet-like keys: for
-/// benchmarks where there is no cache at hand.
+/// benchmarks where there is no cache.
 ///
 /// # Errors
 /// As [`CacheWriter::open`].

@@ -59,7 +59,7 @@ impl NpyReader {
             let raw = u64::from_le_bytes(wide);
             *value = match self.signed {
                 true => ((raw << unused) as i64) >> unused,
-                // What does not fit is no token and no label: it is refused as the largest number.
+                // What does not fit is neither a token nor a label: it is refused as the largest number.
                 false => i64::try_from(raw).unwrap_or(i64::MAX),
             };
         }

@@ -15,7 +15,7 @@ pub struct Margins {
 }
 
 impl Margins {
-    /// The bin of a value. What is no number at all is in the last one.
+    /// The bin of a value. What is not a number at all is in the last one.
     pub fn bin(h: f32) -> usize {
         MARGIN_EDGES.iter().position(|edge| h.abs() <= *edge).unwrap_or(MARGIN_EDGES.len())
     }

@@ -1,4 +1,4 @@
-//! The list of inputs without rows, `quarantine.jsonl`: one JSON object a line, in the order of the source.
+//! The list of inputs without rows, `quarantine.jsonl`: one JSON object per line, in the order of the source.
 
 use crate::cancel;
 use crate::error::{CacheError, io_error};
@@ -133,7 +133,7 @@ impl QuarantineReader {
         Ok(bytes)
     }
 
-    /// Reads what is left of the list and compares its checksum.
+    /// Reads the rest of the list and compares its checksum.
     fn check_rest(&mut self) -> Result<(), CacheError> {
         loop {
             let bytes = self.file.fill_buf().map_err(io_error("read", &self.path))?;

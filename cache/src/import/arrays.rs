@@ -11,7 +11,7 @@ use crate::write::writer::{Finished, OpenMode};
 use std::path::{Path, PathBuf};
 
 /// Imports `tokens` (`.npy` of integers, `[rows, H * W]`, `[images, views, H * W]` or `[rows, H, W]`) with `labels`
-/// (`[rows]` or `[images]`) and `keys` (a text file, one line a row or image); without, labels are -1 and keys numbers.
+/// (`[rows]` or `[images]`) and `keys` (a text file, one line per row or image); without, labels are -1 and keys numbers.
 ///
 /// # Errors
 /// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when

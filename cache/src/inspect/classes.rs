@@ -42,7 +42,7 @@ impl ClassIndex {
         -1..=self.starts.len() as i32 - 3
     }
 
-    /// The images of a class, in order; none where there is no such class.
+    /// The numbers of a class's images, in order; none where there is no such class.
     pub fn images(&self, label: i32) -> &[u32] {
         let slot = usize::try_from(i64::from(label) + 1).unwrap_or(usize::MAX - 1);
         match (self.starts.get(slot), self.starts.get(slot + 1)) {

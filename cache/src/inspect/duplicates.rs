@@ -20,7 +20,7 @@ pub struct SameGrid {
     pub same_image: bool,
 }
 
-/// Finds equal hashes in `hashes`, one a row.
+/// Finds equal hashes in `hashes`, one per row.
 ///
 /// Equal hashes of 64 bits stand for equal grids: of 10 million different ones, two share one with a probability of one
 /// in 400,000.

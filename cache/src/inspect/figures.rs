@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 pub(super) struct Ones {
     /// `[bits]`.
     pub alone: Vec<u64>,
-    /// `[bits][bits]`, symmetric; the diagonal is `alone`.
+    /// `[bits, bits]`, symmetric; the diagonal is `alone`.
     pub together: Vec<Vec<u64>>,
 }
 
 impl Ones {
     /// `counts[code]` is how often each of 2^bits codes occurs.
-    pub fn of(counts: &[u64]) -> Ones {
+    pub(super) fn of(counts: &[u64]) -> Ones {
         let bits = counts.len().trailing_zeros() as usize;
         // For every mask, in how many tokens all its bits are 1: one sweep a bit over the table.
         let mut supersets = counts.to_vec();
@@ -31,13 +31,13 @@ impl Ones {
     }
 
     /// Bits that have the same value in all of `tokens` tokens.
-    pub fn dead(&self, tokens: u64) -> Vec<u32> {
+    pub(super) fn dead(&self, tokens: u64) -> Vec<u32> {
         let is_dead = |ones: u64| tokens > 0 && (ones == 0 || ones == tokens);
         (0..).zip(&self.alone).filter(|(_, ones)| is_dead(**ones)).map(|(bit, _)| bit).collect()
     }
 
     /// Pearson's correlation of every two bits over `tokens` tokens, -1 to 1; `None` where one of them is dead.
-    pub fn correlation(&self, tokens: u64) -> Vec<Vec<Option<f64>>> {
+    pub(super) fn correlation(&self, tokens: u64) -> Vec<Vec<Option<f64>>> {
         let share = |count: u64| count as f64 / tokens.max(1) as f64;
         let deviation = |bit: usize| (share(self.alone[bit]) * (1.0 - share(self.alone[bit]))).sqrt();
         let of = |i: usize, j: usize| {

@@ -32,7 +32,7 @@ pub(super) struct Passed {
     pub classes: Vec<(u64, f64)>,
     /// 64 bits of the hash of each row's grid.
     pub hashes: Vec<u64>,
-    /// `[images][bands]`: see [`Sketcher`].
+    /// `[images, bands]`: see [`Sketcher`].
     pub sketches: Vec<u32>,
 }
 

@@ -38,7 +38,7 @@ impl Inspection {
     /// The kept inspection, or else a new one, which is then kept; and where. Arguments as for [`Inspection::of`].
     ///
     /// # Errors
-    /// As [`Inspection::of`]. That it cannot be kept is no error.
+    /// As [`Inspection::of`]. That it cannot be kept is not an error.
     pub fn load_or_compute(
         cache: &TokenCache,
         fallback: Option<&Path>,

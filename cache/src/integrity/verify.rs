@@ -65,7 +65,7 @@ impl VerifyReport {
 ///
 /// # Errors
 /// [`CacheError::NotACache`] and [`CacheError::Unfinished`] where there is no manifest, [`CacheError::NewerVersion`],
-/// [`CacheError::Io`] when a file cannot be read. Damage is no error of this function: it is in the report.
+/// [`CacheError::Io`] when a file cannot be read. Damage is not an error of this function: it is in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, CacheError> {
     verify_with_threads(dir, num_threads(), progress)
 }

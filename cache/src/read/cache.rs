@@ -28,14 +28,14 @@ use std::sync::{Arc, Mutex};
 /// [`Access::Copy`] reads everything into memory first.
 pub struct TokenCache {
     /// Keeps a staged copy from being removed.
-    #[allow(dead_code, reason = "held for its lifetime")]
+    #[expect(dead_code, reason = "held for its lifetime")]
     local: LocalFolder,
     pub(super) dir: PathBuf,
     pub(super) manifest: Manifest,
     pub(super) grid: GridSpec,
     pub(super) row_bytes: usize,
     pub(super) num_rows: usize,
-    /// One an image: its views share it.
+    /// One per image: its views share it.
     pub(super) labels: Vec<i32>,
     pub(super) groups: RowIndex,
     pub(super) shards: Vec<(Shard, Arc<Bytes>)>,

@@ -65,8 +65,8 @@ impl TokenCache {
         unpack(self.packed_row(row), self.grid.bits, out);
     }
 
-    /// Unpacks the tokens of `rows` in two parts, raster order, row after row: their `low_bits` lowest bits into `low`, the
-    /// others into `high`. What training does with the rows that [`crate::Loader::next_rows`] chose.
+    /// Unpacks the tokens of `rows` in two parts `[rows.len(), num_tokens]`, raster order: their `low_bits` lowest bits into
+    /// `low`, the others into `high`. What training does with the rows that [`crate::Loader::next_rows`] chose.
     ///
     /// # Panics
     /// When a row is not below [`TokenCache::num_rows`], a part has another length than `rows.len() * num_tokens`, or
@@ -130,7 +130,7 @@ impl TokenCache {
     }
 }
 
-/// Rows that are asked for before the one in hand is used: enough to hide a trip to memory.
+/// Rows that are asked for before the current one is used: enough to hide a trip to memory.
 const PREFETCH_ROWS: usize = 8;
 
 /// Asks for the cache lines of a row. A hint: it reads nothing and cannot fault.

@@ -173,7 +173,7 @@ fn acquire(bucket: &Bucket, key: &str, own: &Holder) -> Result<Version, CacheErr
         let place = bucket.place(key);
         let is_expired =
             seen.as_ref().is_some_and(|(known, since)| *known == version && since.elapsed() > EXPIRES_AFTER);
-        // The answer to a first try may have been lost; what is no lease was written by nobody who holds one.
+        // The answer to a first try may have been lost; what is not a lease was written by nobody who holds one.
         let is_free = holder.as_ref().is_none_or(|holder| holder.is_dead() || holder.is_this_process());
         if is_free || is_expired {
             if let Some(version) = bucket.replace(key, own.text().into(), &version)? {

@@ -5,7 +5,7 @@
 //! | `staged` | the manifest by one request; shards as local files, checked as they come |
 //! | `out` | a writer's working folder, and what it uploads |
 //! | `lease` | who writes for a rank |
-//! | `clean` | what is left of jobs that ended in another way |
+//! | `clean` | leftovers of jobs that ended in another way |
 
 pub(crate) mod clean;
 mod lease;

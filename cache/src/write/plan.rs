@@ -1,4 +1,4 @@
-//! What a job will come to, before anything is written.
+//! What a job will write, before anything is written.
 
 use crate::error::CacheError;
 use crate::format::job::JobSpec;

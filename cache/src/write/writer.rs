@@ -34,7 +34,7 @@ pub enum OpenMode {
     Overwrite,
 }
 
-/// What a rank's end came to.
+/// The outcome of a rank's part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
     /// Whether the cache is published. If not, other ranks are still at work and the last one will publish it.

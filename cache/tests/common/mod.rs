@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheError, CacheWriter, Finished, GridSpec, JobSpec, OpenMode, Row, TokenizerInfo};
 
 /// Images of the small job that are in quarantine.
-pub const BAD_IMAGES: [usize; 3] = [0, 7, 36];
+pub(crate) const BAD_IMAGES: [usize; 3] = [0, 7, 36];
 
 /// 37 images of 5 x 3 grids at 18 bits, 2 views; row groups of 8 rows, shards of 2 row groups.
-pub fn small_job() -> JobSpec {
+pub(crate) fn small_job() -> JobSpec {
     let mut job = JobSpec::new(GridSpec { height: 5, width: 3, bits: 18 }, 37, 2);
     job.tokenizer = TokenizerInfo {
         fingerprint: "0123abcd".into(),
@@ -30,7 +30,7 @@ pub fn small_job() -> JobSpec {
 }
 
 /// A number that looks random and is not (SplitMix64).
-pub fn scramble(value: u64) -> u64 {
+pub(crate) fn scramble(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -38,23 +38,23 @@ pub fn scramble(value: u64) -> u64 {
 }
 
 /// The tokens that every test expects of a view of an image.
-pub fn tokens_of(grid: GridSpec, image: usize, view: u32) -> Vec<u32> {
+pub(crate) fn tokens_of(grid: GridSpec, image: usize, view: u32) -> Vec<u32> {
     let token = |i: usize| scramble((image * 1000 + view as usize) as u64 * 100_000 + i as u64) as u32;
     (0..grid.num_tokens()).map(|i| token(i) & ((1u32 << grid.bits) - 1)).collect()
 }
 
 /// An ImageNet-like key: classes in order, numbers within them not.
-pub fn key_of(job: &JobSpec, image: usize) -> String {
+pub(crate) fn key_of(job: &JobSpec, image: usize) -> String {
     let class = label_of(job, image);
     format!("n{:08}/n{:08}_{}.JPEG", class, class, scramble(image as u64) % 50_000)
 }
 
-pub fn label_of(job: &JobSpec, image: usize) -> i32 {
+pub(crate) fn label_of(job: &JobSpec, image: usize) -> i32 {
     (image * job.classes.len().max(1) / job.source.images.max(1)) as i32
 }
 
 /// Pushes one image as every test expects it.
-pub fn push(writer: &mut CacheWriter, job: &JobSpec, image: usize) -> Result<(), CacheError> {
+pub(crate) fn push(writer: &mut CacheWriter, job: &JobSpec, image: usize) -> Result<(), CacheError> {
     let key = key_of(job, image);
     if BAD_IMAGES.contains(&image) && job.source.images == 37 {
         return writer.quarantine(image, &key, "decode", "premature end of JPEG file");
@@ -75,7 +75,7 @@ pub fn push(writer: &mut CacheWriter, job: &JobSpec, image: usize) -> Result<(),
 }
 
 /// Pushes everything that is missing and finishes.
-pub fn run(dir: &Path, job: &JobSpec, mode: OpenMode) -> Result<Finished, CacheError> {
+pub(crate) fn run(dir: &Path, job: &JobSpec, mode: OpenMode) -> Result<Finished, CacheError> {
     let mut writer = CacheWriter::open(dir, job.clone(), mode)?;
     for image in writer.next_image()..writer.images().end {
         push(&mut writer, job, image)?;
@@ -84,7 +84,7 @@ pub fn run(dir: &Path, job: &JobSpec, mode: OpenMode) -> Result<Finished, CacheE
 }
 
 /// A temporary folder with a finished small cache in `cache/`.
-pub fn small_cache() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn small_cache() -> (tempfile::TempDir, PathBuf) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("cache");
     assert!(run(&dir, &small_job(), OpenMode::Resume).unwrap().published);
@@ -92,7 +92,7 @@ pub fn small_cache() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Names in a folder, sorted.
-pub fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
     names.sort();
@@ -100,7 +100,7 @@ pub fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Copies the files of a folder.
-pub fn copy_dir(from: &Path, to: &Path) {
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for name in names(from) {
         fs::copy(from.join(&name), to.join(&name)).unwrap();
@@ -108,7 +108,7 @@ pub fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// The error with its causes, as a command would print it.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -119,7 +119,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Signs an edited manifest as the writer would, so that tests reach what lies behind the signature.
-pub fn sign(text: &str) -> String {
+pub(crate) fn sign(text: &str) -> String {
     let digits = text.len() - 4 - 64..text.len() - 4;
     assert!(text[..digits.start].ends_with("\"checksum\": \""), "{text}");
     let unsigned = format!("{}{}{}", &text[..digits.start], "0".repeat(64), &text[digits.end..]);
@@ -128,7 +128,7 @@ pub fn sign(text: &str) -> String {
 }
 
 /// Replaces text in the manifest and signs it.
-pub fn edit_manifest(dir: &Path, from: &str, to: &str) {
+pub(crate) fn edit_manifest(dir: &Path, from: &str, to: &str) {
     let path = dir.join("manifest.json");
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{from} is not in the manifest");

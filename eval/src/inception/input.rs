@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use tch::{Device, Kind, TchError, Tensor};
+use tokengrid_model::transfer::upload;
 
 /// Side of the input.
 const SIDE: i64 = 299;
@@ -26,7 +27,7 @@ impl Protocol {
     }
 }
 
-/// Bytes `[B][height][width][3]` to f32 `[B, 3, 299, 299]` on `device`. Bilinear, without antialiasing.
+/// Bytes `[B, height, width, 3]` to f32 `[B, 3, 299, 299]` on `device`. Bilinear, without antialiasing.
 pub(super) fn to_input(
     rgb: &[u8],
     width: usize,
@@ -37,8 +38,7 @@ pub(super) fn to_input(
     let (width, height) = (width as i64, height as i64);
     let bytes_bhwc =
         Tensor::f_from_data_size(rgb, &[rgb.len() as i64 / (width * height * 3), height, width, 3], Kind::Uint8)?;
-    let values_bchw =
-        bytes_bhwc.f_to_device(device)?.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let values_bchw = upload(&bytes_bhwc, device).f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_contiguous()?;
     match protocol {
         Protocol::PytorchFid => of_unit(&(values_bchw / 255.0)),
         Protocol::Adm => {

@@ -27,7 +27,7 @@ struct Conv {
 }
 
 impl Block {
-    pub fn new(layout: &BlockLayout, params: &Params, device: Device) -> Block {
+    pub(super) fn new(layout: &BlockLayout, params: &Params, device: Device) -> Block {
         let conv = |layer: &Layer| Conv::new(&layout.full_name(layer), layer, params, device);
         let branch = |branch: &BranchLayout| Branch {
             pool: branch.pool,
@@ -37,7 +37,7 @@ impl Block {
         Block { name: layout.name, branches: layout.branches.iter().map(branch).collect() }
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn forward(&self, x_bchw: &Tensor) -> Result<Tensor, TchError> {
         let mut outputs = vec![];
         for branch in &self.branches {
             branch.forward(x_bchw, &mut outputs)?;

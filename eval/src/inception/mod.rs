@@ -13,6 +13,7 @@ pub use input::Protocol;
 use layers::Block;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::{ModelError, Params, Weights};
 
 /// Values of a pool3 feature vector: what FID compares.
@@ -32,7 +33,7 @@ pub struct Inception {
     /// `[1008, 2048]`.
     fc_weight: Tensor,
     fc_bias: Tensor,
-    device: Device,
+    runtime: Runtime,
 }
 
 /// What the network says of some pictures, f32 on the CPU.
@@ -51,7 +52,7 @@ impl Inception {
     ///
     /// # Errors
     /// No file (the message says where it is published), or another one than the published.
-    pub fn open(path: &Path, device: Device) -> Result<Inception, EvalError> {
+    pub fn open(path: &Path, runtime: Runtime) -> Result<Inception, EvalError> {
         if !path.exists() {
             return Err(EvalError::NoWeights {
                 path: path.into(),
@@ -67,22 +68,22 @@ impl Inception {
         let used = weights.names().filter(|name| is_used(name));
         let params: Params =
             used.map(|name| Ok((name.to_string(), weights.parameter(name)?))).collect::<Result<_, ModelError>>()?;
-        Inception::from_params(&params, path, device)
+        Inception::from_params(&params, path, runtime)
     }
 
     /// Builds the network over tensors of the published names; `path` is only named in messages.
     ///
     /// # Errors
     /// A missing, misshapen or unexplained tensor.
-    pub fn from_params(params: &Params, path: &Path, device: Device) -> Result<Inception, EvalError> {
+    pub fn from_params(params: &Params, path: &Path, runtime: Runtime) -> Result<Inception, EvalError> {
         let layout = layout::blocks();
         params.check(&layout::tensors(&layout), path, "the Inception weights of FID")?;
-        let get = |name: &str| params.get(name).to_kind(Kind::Float).to_device(device);
-        let blocks = layout.iter().map(|block| Block::new(block, params, device)).collect();
-        Ok(Inception { blocks, fc_weight: get("fc.weight"), fc_bias: get("fc.bias"), device })
+        let get = |name: &str| params.get(name).to_kind(Kind::Float).to_device(runtime.device);
+        let blocks = layout.iter().map(|block| Block::new(block, params, runtime.device)).collect();
+        Ok(Inception { blocks, fc_weight: get("fc.weight"), fc_bias: get("fc.bias"), runtime })
     }
 
-    /// Features of RGB pictures of one size, bytes `[B][height][width][3]`.
+    /// Features of RGB pictures of one size, bytes `[B, height, width, 3]`.
     ///
     /// On the CPU every picture is a call of its own, so that its features depend on nothing else in the batch.
     ///
@@ -95,9 +96,9 @@ impl Inception {
         let _no_grad = tch::no_grad_guard();
         let picture_bytes = width * height * 3;
         assert!(picture_bytes > 0 && rgb.len().is_multiple_of(picture_bytes), "whole pictures");
-        let call_bytes = if self.device == Device::Cpu { picture_bytes } else { rgb.len().max(picture_bytes) };
+        let call_bytes = if self.runtime.route.whole_batches { rgb.len().max(picture_bytes) } else { picture_bytes };
         let calls = rgb.chunks(call_bytes).map(|bytes| {
-            let input_bchw = input::to_input(bytes, width, height, protocol, self.device)?;
+            let input_bchw = input::to_input(bytes, width, height, protocol, self.runtime.device)?;
             self.forward(input_bchw, protocol)
         });
         joined(calls)
@@ -111,7 +112,7 @@ impl Inception {
     pub fn features_of_input(&self, input_bchw: &Tensor) -> Result<Features, EvalError> {
         let _no_grad = tch::no_grad_guard();
         let images = input_bchw.size()[0];
-        let call = if self.device == Device::Cpu { 1 } else { images.max(1) };
+        let call = if self.runtime.route.whole_batches { images.max(1) } else { 1 };
         joined(input_bchw.split(call, 0).iter().map(|input_bchw| {
             let unit_bchw = (input_bchw + 1.0) / 2.0;
             self.forward(input::of_unit(&unit_bchw)?, Protocol::PytorchFid)

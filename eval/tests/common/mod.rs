@@ -4,11 +4,11 @@
 use tch::{Device, Tensor};
 use tokengrid_eval::Inception;
 use tokengrid_model::perceptual::{Backbone, Lpips};
-use tokengrid_model::{Architecture, Params, Tokenizer, Weights};
+use tokengrid_model::{Architecture, Params, Runtime, Tokenizer, Weights};
 use tokengrid_test_support::{formula, golden, golden_json, shapes};
 
 /// The golden Inception network: weights by the formula, means halved, variances positive.
-pub fn inception_params(json: &serde_json::Value) -> Params {
+pub(crate) fn inception_params(json: &serde_json::Value) -> Params {
     let (salt, gain) = (json["salt"].as_str().unwrap(), json["gain"].as_f64().unwrap());
     let tensor = |(name, shape): (String, Vec<i64>)| {
         let values = Tensor::from_slice(&formula(salt, &name, &shape, gain)).view(shape.as_slice());
@@ -22,14 +22,14 @@ pub fn inception_params(json: &serde_json::Value) -> Params {
     shapes(&json["tensors"]).into_iter().map(tensor).collect()
 }
 
-pub fn inception(json: &serde_json::Value) -> Inception {
+pub(crate) fn inception(json: &serde_json::Value) -> Inception {
     // On a busy machine threads wait for each other longer than they work.
     tch::set_num_threads(1);
-    Inception::from_params(&inception_params(json), "the golden network".as_ref(), Device::Cpu).unwrap()
+    Inception::from_params(&inception_params(json), "the golden network".as_ref(), Runtime::EXACT).unwrap()
 }
 
 /// LPIPS as the protocol's golden has it: published taps, and all else, the input's scaling included, by the formula.
-pub fn lpips(backbone: Backbone) -> Lpips {
+pub(crate) fn lpips(backbone: Backbone) -> Lpips {
     let name = backbone.name();
     let taps = Weights::open(&golden(&format!("lpips_{name}_lin.safetensors"))).unwrap();
     let scaling = ["shift", "scale"].map(|part| (format!("scaling_layer.{part}"), vec![1, 3, 1, 1]));
@@ -46,7 +46,7 @@ pub fn lpips(backbone: Backbone) -> Lpips {
 }
 
 /// A golden tokenizer, whose weights the formula gives.
-pub fn tokenizer(json_name: &str, salt: &str) -> Tokenizer {
+pub(crate) fn tokenizer(json_name: &str, salt: &str) -> Tokenizer {
     let tensor = |(name, shape): (String, Vec<i64>)| {
         let tensor = Tensor::from_slice(&formula(salt, &name, &shape, 3.0)).view(shape.as_slice());
         (name, tensor)

@@ -1,7 +1,7 @@
 //! The first frame of a GIF, laid on its canvas as Pillow lays it.
 //!
 //! Outside the frame the canvas has the transparent index's colour if the frame names one, else that of index 0. A colour
-//! table that is the gray ramp is no table to Pillow: the global one counts, and if that is none either, every index is its
+//! table that is the gray ramp is not a table to Pillow: the global one counts, and if that is none either, every index is its
 //! own gray, also beyond the table's end.
 //!
 //! Warnings count what Pillow passes over: bytes between blocks that begin none, a frame that sticks out of the canvas, and

@@ -14,13 +14,16 @@
 
 mod bmp;
 mod bytes;
+mod error;
 mod exif;
 mod fault;
+mod format;
 mod gate;
 mod gif;
 mod jpeg;
 mod jpeg_scans;
 mod jpeg_segments;
+mod limits;
 mod lzw;
 mod palette;
 mod png;
@@ -32,86 +35,15 @@ mod webp;
 mod window;
 
 use crate::memory::{Claim, Turn};
+pub use error::DecodeError;
 pub use exif::exif_orientation;
+pub use format::Format;
 use gate::Gate;
 pub use jpeg::jpeg_simd;
+pub use limits::{JpegEntropy, Limits, MAX_PIXELS};
 use std::any::Any;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) use window::{Picture, decode_window_into};
-
-/// Pillow's limit against decompression bombs, in pixels: twice its `MAX_IMAGE_PIXELS`.
-pub const MAX_PIXELS: u64 = 178_956_970;
-
-/// Scans of one JPEG file that are still decoded. Real progressive files have about ten; each costs a pass over the picture.
-const MAX_JPEG_SCANS: u32 = 500;
-
-/// So many scans are decoded of a JPEG file with [`MAX_PIXELS`]; of smaller pictures more, in proportion.
-const MAX_SCANS_OF_THE_LARGEST: u64 = 16;
-
-/// Memory that decoding one file may take: below a gibibyte, with the rest of the process.
-const MAX_DECODE_BYTES: u64 = 960 << 20;
-
-/// Which entropy decoder takes JPEG files. Pixels, warnings and verdicts are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum JpegEntropy {
-    /// For sound files of one scan the one of this crate (`csrc/huffman.c`), which lets pictures be decoded as far as they are
-    /// needed; libjpeg's for all others.
-    #[default]
-    Own,
-    /// libjpeg's for all files, and always the whole picture. Slower; there for comparisons.
-    Libjpeg,
-}
-
-/// What one file may cost, and how it is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest accepted width x height, in pixels.
-    pub max_pixels: u64,
-    /// Largest accepted number of scans in a JPEG file. Of large pictures there may be fewer: pixels times scans must not
-    /// exceed 16 x [`MAX_PIXELS`], unless there are no more than 16 scans.
-    pub max_jpeg_scans: u32,
-    /// Most memory that decoding may take, the picture itself included, in bytes. Only progressive JPEG files, lossless or
-    /// transparent WebP files and turned pictures of more than a hundred million pixels take as much as the default, and PNG
-    /// files of one or two rows of more than fifty million.
-    pub max_decode_bytes: u64,
-    /// The entropy decoder for JPEG files.
-    pub jpeg_entropy: JpegEntropy,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_pixels: MAX_PIXELS,
-            max_jpeg_scans: MAX_JPEG_SCANS,
-            max_decode_bytes: MAX_DECODE_BYTES,
-            jpeg_entropy: JpegEntropy::default(),
-        }
-    }
-}
-
-impl Limits {
-    /// Scans that a JPEG file of this size may have.
-    fn max_scans(&self, width: u32, height: u32) -> u32 {
-        let pixels = (u64::from(width) * u64::from(height)).max(1);
-        let by_pixels = (MAX_SCANS_OF_THE_LARGEST * MAX_PIXELS / pixels).max(MAX_SCANS_OF_THE_LARGEST);
-        u32::try_from(by_pixels).unwrap_or(u32::MAX).min(self.max_jpeg_scans)
-    }
-
-    /// Checks a size that a header claims, and returns the bytes that it takes as RGB.
-    fn check(&self, width: u32, height: u32) -> Result<usize, DecodeError> {
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 {
-            return Err(DecodeError::Empty { width, height });
-        }
-        if pixels > self.max_pixels {
-            return Err(DecodeError::TooManyPixels { width, height, limit: self.max_pixels });
-        }
-        let too_large = || DecodeError::TooManyPixels { width, height, limit: (isize::MAX / 3) as u64 };
-        pixels.checked_mul(3).and_then(|b| isize::try_from(b).ok()).map(|b| b as usize).ok_or_else(too_large)
-    }
-}
 
 /// A decoded picture: 8-bit RGB, row-major, `height * width * 3` bytes without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,7 +52,7 @@ pub struct RgbImage {
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// `[height][width][3]`, 0 to 255.
+    /// `[height, width, 3]`, 0 to 255.
     pub pixels: Vec<u8>,
     /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for a sound file.
     ///
@@ -129,165 +61,6 @@ pub struct RgbImage {
     /// a frame that sticks out of the canvas, image data without its end. BMP: a file or palette shorter than the header
     /// says. libwebp has none: it takes a WebP file for sound or for bad.
     pub warnings: u32,
-}
-
-/// A file format that this crate decodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// Starts with `FF D8 FF`.
-    Jpeg,
-    /// Starts with the PNG signature.
-    Png,
-    /// Starts with `GIF87a` or `GIF89a`.
-    Gif,
-    /// A RIFF file of type `WEBP`.
-    WebP,
-    /// Starts with `BM`.
-    Bmp,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::Jpeg => "JPEG",
-            Format::Png => "PNG",
-            Format::Gif => "GIF",
-            Format::WebP => "WebP",
-            Format::Bmp => "BMP",
-        })
-    }
-}
-
-impl Format {
-    /// Recognises the format by a file's first bytes.
-    pub(crate) fn of(bytes: &[u8]) -> Option<Format> {
-        match bytes {
-            [0xFF, 0xD8, 0xFF, ..] => Some(Format::Jpeg),
-            [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => Some(Format::Png),
-            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::WebP),
-            [b'B', b'M', ..] => Some(Format::Bmp),
-            _ => None,
-        }
-    }
-}
-
-/// Why a file is not decoded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The file has no bytes.
-    #[error("empty file")]
-    NoBytes,
-    /// The first bytes are of no known format.
-    #[error("not a JPEG, PNG, GIF, WebP or BMP file: starts with {start}")]
-    Unrecognised {
-        /// The first bytes, printable or in hexadecimal.
-        start: String,
-    },
-    /// The data ends before the picture does.
-    #[error("truncated {format} file: {what}")]
-    Truncated {
-        /// The file's format.
-        format: Format,
-        /// What was being read when the data ended.
-        what: &'static str,
-    },
-    /// The data contradicts itself.
-    #[error("broken {format} file: {what}")]
-    Broken {
-        /// The file's format.
-        format: Format,
-        /// What is wrong.
-        what: String,
-    },
-    /// A legal file of a kind that is not decoded (nor by Pillow).
-    #[error("unsupported {format} file: {what}")]
-    Unsupported {
-        /// The file's format.
-        format: Format,
-        /// The feature.
-        what: String,
-    },
-    /// A picture without pixels.
-    #[error("empty picture: {width} x {height} pixels")]
-    Empty {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-    },
-    /// More pixels than [`Limits::max_pixels`].
-    #[error("{width} x {height} pixels are more than the limit of {limit}: a decompression bomb?")]
-    TooManyPixels {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// The limit, in pixels.
-        limit: u64,
-    },
-    /// A size that is of no use to whoever asked for the picture.
-    #[error("{reason}")]
-    NoUse {
-        /// Why.
-        reason: String,
-    },
-    /// Decoding takes more than [`Limits::max_decode_bytes`].
-    #[error(
-        "{width} x {height} pixels take {bytes} bytes of memory to decode, more than the limit of {limit}: a decompression bomb?"
-    )]
-    TooMuchMemory {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// Bytes that decoding takes.
-        bytes: u64,
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// Decoding takes more than [`memory_budget`](crate::memory_budget).
-    #[error(
-        "{width} x {height} pixels take {bytes} bytes of memory to decode, more than the {budget} that all threads have together; give more with --memory"
-    )]
-    OverBudget {
-        /// Columns.
-        width: u32,
-        /// Rows.
-        height: u32,
-        /// Bytes that decoding takes.
-        bytes: u64,
-        /// The budget, in bytes.
-        budget: u64,
-    },
-    /// The decoder panicked: a defect of this program, not of the file.
-    #[error("internal error: {reason}")]
-    Internal {
-        /// The panic's message.
-        reason: String,
-    },
-    /// The system has no memory for the picture.
-    #[error("no memory for {bytes} bytes of pixels")]
-    OutOfMemory {
-        /// Bytes asked for.
-        bytes: usize,
-    },
-}
-
-impl DecodeError {
-    fn truncated(format: Format, what: &'static str) -> DecodeError {
-        DecodeError::Truncated { format, what }
-    }
-
-    fn broken(format: Format, what: impl Into<String>) -> DecodeError {
-        DecodeError::Broken { format, what: what.into() }
-    }
-
-    fn unsupported(format: Format, what: impl Into<String>) -> DecodeError {
-        DecodeError::Unsupported { format, what: what.into() }
-    }
 }
 
 /// Decodes a JPEG, PNG, GIF (first frame), WebP (first frame) or BMP file to RGB.

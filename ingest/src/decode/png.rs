@@ -148,7 +148,7 @@ impl<'a> ImageData<'a> {
         self.chunks.skip_crc();
     }
 
-    /// Checks what follows the picture: whole chunks until IEND, the end of the file, or something that is no chunk.
+    /// Checks what follows the picture: whole chunks until IEND, the end of the file, or something that is not a chunk.
     fn check_rest(&mut self) -> Result<(), DecodeError> {
         let rest = self.chunks.take(self.left);
         self.crc.update(rest);

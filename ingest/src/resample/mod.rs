@@ -110,7 +110,7 @@ pub(crate) fn source_region(from: (u32, u32), to: (u32, u32), region: Region) ->
 /// Pixels being resampled: `pixels[0]` is the sample at column `left`, row `top` of the image it came from.
 #[derive(Clone, Copy)]
 pub(crate) struct Plane<'a> {
-    /// `[rows][columns][3]`.
+    /// `[rows, columns, 3]`.
     pub pixels: &'a [u8],
     /// Bytes from row to row.
     pub stride: usize,

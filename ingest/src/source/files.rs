@@ -36,7 +36,7 @@ enum Bytes {
     /// At the path itself.
     Here,
     /// In a local copy, which stays while this lives.
-    Staged(PathBuf, #[allow(dead_code, reason = "held for its lifetime")] Arc<Staged>),
+    Staged(PathBuf, #[expect(dead_code, reason = "held for its lifetime")] Arc<Staged>),
     /// In a bucket, read by ranges.
     Object(Bucket, Object),
 }
@@ -142,7 +142,7 @@ fn check_regular(path: &Path) -> io::Result<u64> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// Appends a whole file, one of at most [`MAX_FILE_BYTES`]. `before` is told its length before memory is taken.
+/// Appends a whole file, one of at most [`MAX_FILE_BYTES`]. `before` is called with its length before memory is taken.
 pub(super) fn read_file(path: &Path, into: &mut Vec<u8>, before: &mut dyn FnMut(u64)) -> io::Result<()> {
     // Asked before opening: opening a named pipe would wait for a writer.
     let length = check_regular(path)?;

@@ -1,6 +1,6 @@
 //! Classes that a container gives as text.
 //!
-//! Text that is a number everywhere is a class index, and -1 is no label. Text that is a number nowhere is a name: indices are
+//! Text that is a number everywhere is a class index, and -1 is not a label. Text that is a number nowhere is a name: indices are
 //! the ranks of all names, compared as bytes, and the names are the classes. Numbers beside names are refused, and so are
 //! numbers that can be no class.
 
@@ -22,10 +22,10 @@ pub(super) struct LabelNames {
 }
 
 impl LabelNames {
-    /// Notes the label of a row. White space around it and a byte order mark do not count; nothing is no label.
+    /// Notes the label of a row. White space around it and a byte order mark do not count; an empty text is not a label.
     ///
     /// # Errors
-    /// Why it is no name of a class.
+    /// Why it is not a name of a class.
     pub(super) fn push(&mut self, row: usize, text: &str) -> Result<(), String> {
         let name = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{FEFF}');
         if name.is_empty() {
@@ -129,7 +129,7 @@ fn class_index(text: &str) -> Option<i32> {
     (index >= -1).then_some(index)
 }
 
-/// Whether a text is a number in digits: such as no class index is (negative, too large, or with a fraction) is no name either.
+/// Whether a text is a number in digits: such as no class index is (negative, too large, or with a fraction) is not a name either.
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let is_whole = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

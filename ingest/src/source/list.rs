@@ -1,4 +1,4 @@
-//! A text file that lists images, one a line.
+//! A text file that lists images, one per line.
 
 use super::cancel::Cancel;
 use super::keys::key_part;

@@ -116,7 +116,7 @@ impl Contents {
 enum Store {
     /// Files below the root.
     Folder,
-    /// Objects, one an image.
+    /// Objects, one per image.
     Objects(Objects),
     Tar(FileSet),
     Parquet(parquet::Store),
@@ -141,8 +141,8 @@ impl Source {
     ///
     /// # Errors
     /// [`IngestError`], one line that names the path and what to do: nothing there, nothing readable, no images, a list or
-    /// pattern that names missing files, several splits in one, a compressed container, labels that are no classes, samples
-    /// whose picture or label is ambiguous, a label file that cannot be used. Damage inside a container is no error as long
+    /// pattern that names missing files, several splits in one, a compressed container, labels that are not classes, samples
+    /// whose picture or label is ambiguous, a label file that cannot be used. Damage inside a container is not an error as long
     /// as some of it can be read.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {
         Source::open_until(path, options, &AtomicBool::new(false))
@@ -227,7 +227,7 @@ impl Source {
         self.read_after(index, into, &mut |_| ())
     }
 
-    /// [`Source::read`]; `before` is told the length of a file before memory is taken for it. An image of a Parquet file is in
+    /// [`Source::read`]; `before` is called with the length of a file before memory is taken for it. An image of a Parquet file is in
     /// memory already, with its page.
     pub(crate) fn read_after(&self, index: usize, into: &mut Vec<u8>, before: &mut dyn FnMut(u64)) -> io::Result<()> {
         into.clear();

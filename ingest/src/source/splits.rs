@@ -68,7 +68,7 @@ pub(super) fn is_possible(name: &str) -> bool {
     words(name).any(|word| split(word).is_some())
 }
 
-/// Names of the folders that are parts of a data set, if these folders are no classes:
+/// Names of the folders that are parts of a data set, if these folders are not classes:
 ///
 /// - two parts are there by names that are beyond doubt (`train` and `val`), whatever lies beside them; or
 /// - two names differ only in the word for the part (`seg_train` and `seg_test`), whatever lies beside them; or

@@ -1,13 +1,13 @@
-//! Full batches of views: workers write every view straight into its place.
+//! Full batches of views: workers write every view straight into its slot.
 //!
-//! Which place a view has depends on its image's number in the order only: the views of image i are the places
-//! `i * num_views` and following, counted through all batches. A bad image leaves its places black.
+//! Which slot a view has depends on its image's number in the order only: the views of image i are the slots
+//! `i * num_views` and following, counted through all batches. A bad image leaves its slots black.
 
 use super::StreamConfig;
 use super::ahead::read_ahead;
 use super::loader::Loader;
 use super::ordered::{Claims, Ordered, Work};
-use super::slabs::{Parts, Piece, Slabs};
+use super::slabs::{Parts, Slabs, ViewBuffer};
 use crate::error::Bad;
 use crate::recipe::Recipe;
 use crate::source::Source;
@@ -15,7 +15,7 @@ use crate::stages::{StageCounters, StageTimes};
 use std::fmt;
 use std::sync::Arc;
 
-/// An image of which a batch has places.
+/// An image of which a batch has slots.
 #[derive(Debug, Clone)]
 pub struct BatchImage {
     /// Position in the source, which knows the key (`Source::key`).
@@ -28,10 +28,10 @@ pub struct BatchImage {
     pub outcome: Result<(), Bad>,
 }
 
-/// What lies in a place of a batch.
+/// What lies in a slot of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchPlace {
-    /// The view's image: a position in [`ViewBatch::images`]. If that one is bad, the place is black.
+pub struct BatchSlot {
+    /// The view's image: a position in [`ViewBatch::images`]. If that one is bad, the slot is black.
     pub image: usize,
     /// Number of the view, from 0; the image is complete with `Recipe::num_views` - 1.
     pub view: u32,
@@ -50,15 +50,15 @@ pub struct ViewBatch {
 }
 
 impl ViewBatch {
-    /// `[batch_views][size][size][3]`, RGB, 0 to 255. Always of the same length: places of bad images, and those after
+    /// `[batch_views, size, size, 3]`, RGB, 0 to 255. Always of the same length: slots of bad images, and those after
     /// the last view of the stream, are black.
     pub fn pixels(&self) -> &[u8] {
         &self.parts.pixels
     }
 
-    /// What lies in the places, from the first one on, without gaps; only in the last batch there are fewer than places.
-    pub fn places(&self) -> &[BatchPlace] {
-        &self.parts.places
+    /// What lies in the slots, from the first one on, without gaps; only in the last batch there are fewer than slots.
+    pub fn slots(&self) -> &[BatchSlot] {
+        &self.parts.slots
     }
 
     /// The images whose views lie here, bad ones included, in order. An image whose views lie in several batches is in all
@@ -70,7 +70,7 @@ impl ViewBatch {
 
 impl fmt::Debug for ViewBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ViewBatch").field("places", &self.parts.places).field("images", &self.parts.images).finish()
+        f.debug_struct("ViewBatch").field("slots", &self.parts.slots).field("images", &self.parts.images).finish()
     }
 }
 
@@ -117,7 +117,7 @@ impl BatchStream {
         let worker =
             || BatchWorker { loader: Loader::new(Arc::clone(&source), recipe, config.limits, Arc::clone(&counters)) };
         let from = Arc::clone(&slabs);
-        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(move || from.take(views)) };
+        let claims = Claims { order: read_ahead(&source, order), reserve: Box::new(move || from.take(views)) };
         let images = Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, Arc::clone(&counters));
         BatchStream { images, slabs, batch_views, pending: None }
     }
@@ -139,15 +139,15 @@ impl BatchStream {
 
     /// Puts views of `done`, from number `first` on, into the batch; returns the first one that does not fit.
     fn fill(&self, parts: &mut Parts, done: &mut Done, first: usize) -> usize {
-        let room = self.batch_views - parts.places.len();
-        let end = done.pieces.len().min(first + room);
+        let room = self.batch_views - parts.slots.len();
+        let end = done.buffers.len().min(first + room);
         let image = parts.images.len();
         parts.images.push(done.image.clone());
-        for (view, piece) in done.pieces[first..end].iter_mut().enumerate() {
-            let Piece { pixels, place } = piece;
+        for (view, buffer) in done.buffers[first..end].iter_mut().enumerate() {
+            let ViewBuffer { pixels, place } = buffer;
             // Pieces were split off one slab in this order: joining them moves no byte.
             parts.pixels.unsplit(std::mem::take(pixels));
-            parts.places.push(BatchPlace {
+            parts.slots.push(BatchSlot {
                 image,
                 view: (first + view) as u32,
                 crop_x: place.x as i32,
@@ -158,7 +158,7 @@ impl BatchStream {
         end
     }
 
-    /// The last batch: the places that nobody took are black.
+    /// The last batch: the slots that nobody took are black.
     fn pad(&self, parts: &mut Parts) {
         let mut rest = self.slabs.rest();
         rest.fill(0);
@@ -171,30 +171,30 @@ impl Iterator for BatchStream {
 
     fn next(&mut self) -> Option<ViewBatch> {
         let mut parts = self.slabs.empty_batch();
-        while parts.places.len() < self.batch_views {
+        while parts.slots.len() < self.batch_views {
             let pending = self.pending.take().or_else(|| self.images.next().map(|done| (done, 0)));
             let Some((mut done, first)) = pending else { break };
             let next = self.fill(&mut parts, &mut done, first);
-            if next < done.pieces.len() {
+            if next < done.buffers.len() {
                 self.pending = Some((done, next));
             } else {
-                self.slabs.give_back_pieces(done.pieces);
+                self.slabs.give_back_buffers(done.buffers);
             }
         }
-        if parts.places.is_empty() {
+        if parts.slots.is_empty() {
             return None;
         }
-        if parts.places.len() < self.batch_views {
+        if parts.slots.len() < self.batch_views {
             self.pad(&mut parts);
         }
         Some(ViewBatch { parts, slabs: Arc::clone(&self.slabs) })
     }
 }
 
-/// An image with its views in their places.
+/// An image with its views in their slots.
 struct Done {
     image: BatchImage,
-    pieces: Vec<Piece>,
+    buffers: Vec<ViewBuffer>,
 }
 
 struct BatchWorker {
@@ -202,21 +202,21 @@ struct BatchWorker {
 }
 
 impl Work for BatchWorker {
-    type Ticket = Vec<Piece>;
+    type Reserved = Vec<ViewBuffer>;
     type Output = Done;
 
-    fn work(&mut self, index: usize, mut pieces: Vec<Piece>) -> Done {
+    fn work(&mut self, index: usize, mut buffers: Vec<ViewBuffer>) -> Done {
         let loaded = self.loader.load(index, |cutter, plane| {
             cutter.begin(plane);
-            for (view, piece) in pieces.iter_mut().enumerate() {
-                piece.place = cutter.cut(plane, view, &mut piece.pixels);
+            for (view, buffer) in buffers.iter_mut().enumerate() {
+                buffer.place = cutter.cut(plane, view, &mut buffer.pixels);
             }
         });
         if loaded.outcome.is_err() {
-            pieces.iter_mut().for_each(|piece| piece.pixels.fill(0));
+            buffers.iter_mut().for_each(|buffer| buffer.pixels.fill(0));
         }
         let source = &self.loader.source;
         let label = if index < source.len() { source.label(index) } else { -1 };
-        Done { image: BatchImage { index, label, warnings: loaded.warnings, outcome: loaded.outcome }, pieces }
+        Done { image: BatchImage { index, label, warnings: loaded.warnings, outcome: loaded.outcome }, buffers }
     }
 }

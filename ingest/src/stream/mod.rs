@@ -18,7 +18,7 @@ use crate::recipe::Recipe;
 use crate::source::Source;
 use crate::stages::{StageCounters, StageTimes};
 use ahead::read_ahead;
-pub use batch::{BatchImage, BatchPlace, BatchStream, ViewBatch};
+pub use batch::{BatchImage, BatchSlot, BatchStream, ViewBatch};
 pub use loader::views_of_file;
 use loader::{Loader, internal_error};
 use ordered::{Claims, Ordered, Work};
@@ -95,7 +95,7 @@ impl ViewStream {
         let counters = Arc::new(StageCounters::default());
         let worker =
             || ViewWorker { loader: Loader::new(Arc::clone(&source), recipe, config.limits, Arc::clone(&counters)) };
-        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(|| ()) };
+        let claims = Claims { order: read_ahead(&source, order), reserve: Box::new(|| ()) };
         let images = Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, Arc::clone(&counters));
         ViewStream { images }
     }
@@ -124,7 +124,7 @@ struct ViewWorker {
 }
 
 impl Work for ViewWorker {
-    type Ticket = ();
+    type Reserved = ();
     type Output = ImageViews;
 
     fn work(&mut self, index: usize, (): ()) -> ImageViews {

@@ -15,18 +15,18 @@ use std::time::Instant;
 /// One thread's tools.
 pub(super) trait Work: Send + 'static {
     /// What a position gets when it is claimed, in the order of positions.
-    type Ticket: Send + 'static;
+    type Reserved: Send + 'static;
     /// What is made of it.
     type Output: Send + 'static;
 
     /// Works on one position. A panic ends the stream: the consumer gets it.
-    fn work(&mut self, index: usize, ticket: Self::Ticket) -> Self::Output;
+    fn work(&mut self, index: usize, reserved: Self::Reserved) -> Self::Output;
 }
 
-/// Where positions and tickets come from; both are asked under the lock.
+/// Where positions come from, and what is reserved for each; both are asked under the lock.
 pub(super) struct Claims<W: Work> {
     pub order: Box<dyn Iterator<Item = usize> + Send>,
-    pub tickets: Box<dyn FnMut() -> W::Ticket + Send>,
+    pub reserve: Box<dyn FnMut() -> W::Reserved + Send>,
 }
 
 /// The results in order. Dropping it stops the workers and waits for them.
@@ -150,7 +150,7 @@ struct Claim<T> {
     /// Its number in the order.
     number: u64,
     index: usize,
-    ticket: T,
+    reserved: T,
 }
 
 impl<W: Work> Shared<W> {
@@ -160,8 +160,8 @@ impl<W: Work> Shared<W> {
 
     /// Claims and delivers one position; false when there is none left.
     fn work_once(&self, worker: &mut W) -> bool {
-        let Some(Claim { number, index, ticket }) = self.claim() else { return false };
-        match catch_unwind(AssertUnwindSafe(|| worker.work(index, ticket))) {
+        let Some(Claim { number, index, reserved }) = self.claim() else { return false };
+        match catch_unwind(AssertUnwindSafe(|| worker.work(index, reserved))) {
             Ok(output) => {
                 self.deliver(number, output);
                 true
@@ -184,7 +184,7 @@ impl<W: Work> Shared<W> {
     }
 
     /// Claims the next position, waiting for room.
-    fn claim(&self) -> Option<Claim<W::Ticket>> {
+    fn claim(&self) -> Option<Claim<W::Reserved>> {
         let mut state = self.lock();
         while state.slots.len() >= self.in_flight && !state.cancelled {
             let since = Instant::now();
@@ -197,10 +197,10 @@ impl<W: Work> Shared<W> {
         let claims = state.claims.as_mut()?;
         match catch_unwind(AssertUnwindSafe(|| claims.order.next())) {
             Ok(Some(index)) => {
-                let ticket = (claims.tickets)();
+                let reserved = (claims.reserve)();
                 let number = state.first + state.slots.len() as u64;
                 state.slots.push_back(Slot::Working);
-                return Some(Claim { number, index, ticket });
+                return Some(Claim { number, index, reserved });
             }
             Ok(None) => self.end(&mut state, None),
             Err(panic) => self.end(&mut state, Some(panic)),
@@ -229,7 +229,7 @@ mod tests {
     struct Breaking;
 
     impl Work for Breaking {
-        type Ticket = ();
+        type Reserved = ();
         type Output = usize;
 
         fn work(&mut self, index: usize, (): ()) -> usize {
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_panic_of_a_worker_reaches_the_consumer() {
         for threads in [1, 4] {
-            let claims = Claims { order: Box::new(0..100), tickets: Box::new(|| ()) };
+            let claims = Claims { order: Box::new(0..100), reserve: Box::new(|| ()) };
             let mut results = Ordered::spawn(claims, || Breaking, threads, 8, Arc::default());
             let consume = AssertUnwindSafe(|| while results.next().is_some() {});
             let panic = catch_unwind(consume).expect_err("the panic is passed on");

@@ -1,13 +1,13 @@
 //! Memory for batches: one slab each, handed out view by view, put together again without a copy, and used again.
 
-use super::batch::{BatchImage, BatchPlace};
+use super::batch::{BatchImage, BatchSlot};
 use crate::crop::Place;
 use bytes::BytesMut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One view's part of a slab, on its way from claim to batch.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct ViewBuffer {
     pub pixels: BytesMut,
     pub place: Place,
 }
@@ -16,7 +16,7 @@ pub(super) struct Piece {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     pub pixels: BytesMut,
-    pub places: Vec<BatchPlace>,
+    pub slots: Vec<BatchSlot>,
     pub images: Vec<BatchImage>,
 }
 
@@ -37,8 +37,8 @@ struct State {
     /// Slabs that came back.
     free: Vec<BytesMut>,
     /// Memory of the lists of batches and of claims.
-    batch_lists: Vec<(Vec<BatchPlace>, Vec<BatchImage>)>,
-    piece_lists: Vec<Vec<Piece>>,
+    batch_lists: Vec<(Vec<BatchSlot>, Vec<BatchImage>)>,
+    buffer_lists: Vec<Vec<ViewBuffer>>,
     allocated: usize,
 }
 
@@ -52,17 +52,17 @@ impl Slabs {
     }
 
     /// The next `count` views' parts, in order; a slab's end and the next one's beginning where they meet.
-    pub(super) fn take(&self, count: usize) -> Vec<Piece> {
+    pub(super) fn take(&self, count: usize) -> Vec<ViewBuffer> {
         let mut state = self.lock();
-        let mut pieces = state.piece_lists.pop().unwrap_or_default();
+        let mut buffers = state.buffer_lists.pop().unwrap_or_default();
         for _ in 0..count {
             if state.current.is_empty() {
                 state.current = self.whole_slab(&mut state);
             }
             let pixels = state.current.split_to(self.view_bytes);
-            pieces.push(Piece { pixels, place: Place::default() });
+            buffers.push(ViewBuffer { pixels, place: Place::default() });
         }
-        pieces
+        buffers
     }
 
     fn whole_slab(&self, state: &mut State) -> BytesMut {
@@ -79,23 +79,23 @@ impl Slabs {
 
     /// Empty lists for the next batch, whose pixels are still to come.
     pub(super) fn empty_batch(&self) -> Parts {
-        let (places, images) = self.lock().batch_lists.pop().unwrap_or_default();
-        Parts { pixels: BytesMut::new(), places, images }
+        let (slots, images) = self.lock().batch_lists.pop().unwrap_or_default();
+        Parts { pixels: BytesMut::new(), slots, images }
     }
 
-    pub(super) fn give_back_pieces(&self, mut pieces: Vec<Piece>) {
-        pieces.clear();
-        self.lock().piece_lists.push(pieces);
+    pub(super) fn give_back_buffers(&self, mut buffers: Vec<ViewBuffer>) {
+        buffers.clear();
+        self.lock().buffer_lists.push(buffers);
     }
 
     /// Takes a batch back that is no longer needed.
     pub(super) fn give_back(&self, parts: Parts) {
-        let Parts { pixels, mut places, mut images } = parts;
-        places.clear();
+        let Parts { pixels, mut slots, mut images } = parts;
+        slots.clear();
         images.clear();
         let mut state = self.lock();
         if state.batch_lists.len() < self.kept {
-            state.batch_lists.push((places, images));
+            state.batch_lists.push((slots, images));
         }
         if state.free.len() < self.kept {
             state.free.push(pixels);
@@ -117,11 +117,11 @@ mod tests {
     #[test]
     fn pieces_become_the_slab_again_without_a_copy() {
         let slabs = Slabs::new(12, 4, 2);
-        let pieces: Vec<Piece> = [slabs.take(3), slabs.take(2)].into_iter().flatten().collect();
-        let addresses: Vec<*const u8> = pieces.iter().map(|piece| piece.pixels.as_ptr()).collect();
+        let buffers: Vec<ViewBuffer> = [slabs.take(3), slabs.take(2)].into_iter().flatten().collect();
+        let addresses: Vec<*const u8> = buffers.iter().map(|buffer| buffer.pixels.as_ptr()).collect();
         let mut whole = BytesMut::new();
-        for piece in pieces.into_iter().take(4) {
-            whole.unsplit(piece.pixels);
+        for buffer in buffers.into_iter().take(4) {
+            whole.unsplit(buffer.pixels);
         }
         assert_eq!((whole.len(), whole.as_ptr()), (48, addresses[0]));
         assert!(addresses[..4].windows(2).all(|pair| pair[1] as usize - pair[0] as usize == 12));

@@ -51,11 +51,11 @@ impl WholeStream {
             file: Vec::new(),
         };
         let (turns, mut number) = (Arc::new(Turns::default()), 0);
-        let tickets = move || {
+        let reserve = move || {
             number += 1;
             turns.turn(number - 1)
         };
-        let claims = Claims { order: read_ahead(&source, order), tickets: Box::new(tickets) };
+        let claims = Claims { order: read_ahead(&source, order), reserve: Box::new(reserve) };
         WholeStream { images: Ordered::spawn(claims, worker, config.num_threads(), config.in_flight, counters) }
     }
 }
@@ -77,7 +77,7 @@ struct WholeWorker {
 }
 
 impl Work for WholeWorker {
-    type Ticket = Turn;
+    type Reserved = Turn;
     type Output = (WholeImage, Option<Claim>);
 
     fn work(&mut self, index: usize, turn: Turn) -> (WholeImage, Option<Claim>) {

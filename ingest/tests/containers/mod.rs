@@ -1,9 +1,9 @@
 //! Shared by the tests of containers: the same images as a folder, as tars, as WebDataset shards and as Parquet.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-pub mod parquet;
-pub mod table;
-pub mod tar;
+pub(crate) mod parquet;
+pub(crate) mod table;
+pub(crate) mod tar;
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,11 @@ use tempfile::TempDir;
 use tokengrid_ingest::{Source, SourceOptions};
 
 /// Class folders of the images.
-pub const CLASSES: [&str; 3] = ["n01440764", "n01443537", "n15075141"];
+pub(crate) const CLASSES: [&str; 3] = ["n01440764", "n01443537", "n15075141"];
 
 /// An image of the set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
+pub(crate) struct Image {
     /// Its key in class folders.
     pub key: String,
     pub label: i32,
@@ -24,13 +24,13 @@ pub struct Image {
 
 impl Image {
     /// The file name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.key.rsplit_once('/').map_or(self.key.as_str(), |(_, name)| name)
     }
 }
 
 /// Fifteen images in three classes, in the order of their keys: five real ones in each, of the golden set.
-pub fn images() -> Vec<Image> {
+pub(crate) fn images() -> Vec<Image> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preprocess/in");
     let names = ["tiny_17x13.JPEG", "tall_33x900.JPEG", "wide_2000x40.JPEG", "optimized_tables.JPEG", "one_pixel.png"];
     let mut images = Vec::new();
@@ -47,26 +47,26 @@ pub fn images() -> Vec<Image> {
 }
 
 /// The images in an order that has nothing to do with their keys.
-pub fn shuffled(images: &[Image]) -> Vec<Image> {
+pub(crate) fn shuffled(images: &[Image]) -> Vec<Image> {
     (0..images.len()).map(|i| images[(i * 7 + 3) % images.len()].clone()).collect()
 }
 
-pub fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("temporary folder")
 }
 
-pub fn write(root: &Path, file: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {
+pub(crate) fn write(root: &Path, file: &str, bytes: impl AsRef<[u8]>) -> std::path::PathBuf {
     let path = root.join(file);
     fs::create_dir_all(path.parent().expect("parent")).expect("folder");
     fs::write(&path, bytes).expect("file");
     path
 }
 
-pub fn open(path: &Path) -> Source {
+pub(crate) fn open(path: &Path) -> Source {
     Source::open(path, &SourceOptions::default()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-pub fn error(path: &Path) -> String {
+pub(crate) fn error(path: &Path) -> String {
     let error = Source::open(path, &SourceOptions::default()).expect_err("an error");
     let text = error.to_string();
     assert!(!text.contains('\n'), "one line: {text}");
@@ -74,7 +74,7 @@ pub fn error(path: &Path) -> String {
 }
 
 /// Everything in a source that can be read.
-pub fn good(source: &Source) -> Vec<Image> {
+pub(crate) fn good(source: &Source) -> Vec<Image> {
     let mut bytes = Vec::new();
     let mut image = |i| {
         source.read(i, &mut bytes).ok()?;
@@ -84,12 +84,12 @@ pub fn good(source: &Source) -> Vec<Image> {
 }
 
 /// Key and reason of everything in a source that cannot be read.
-pub fn bad(source: &Source) -> Vec<(String, String)> {
+pub(crate) fn bad(source: &Source) -> Vec<(String, String)> {
     let mut bytes = Vec::new();
     let mut item = |i| Some((source.key(i).to_owned(), source.read(i, &mut bytes).err()?.to_string()));
     (0..source.len()).filter_map(&mut item).collect()
 }
 
-pub fn keys(source: &Source) -> Vec<&str> {
+pub(crate) fn keys(source: &Source) -> Vec<&str> {
     (0..source.len()).map(|i| source.key(i)).collect()
 }

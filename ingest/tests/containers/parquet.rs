@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// A row: bytes, path and label, each perhaps null.
-pub type Row = (Option<Vec<u8>>, Option<String>, Option<i64>);
+pub(crate) type Row = (Option<Vec<u8>>, Option<String>, Option<i64>);
 
 /// How a file is written.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub(crate) struct Layout {
     pub compression: Compression,
     pub dictionary: bool,
     pub version_2: bool,
@@ -43,7 +43,7 @@ impl Layout {
 }
 
 /// Writes rows with class names, if any, as Hugging Face's libraries do.
-pub fn write(path: &Path, rows: &[Row], names: Option<&[&str]>, layout: Layout) {
+pub(crate) fn write(path: &Path, rows: &[Row], names: Option<&[&str]>, layout: Layout) {
     let schema = "message schema {
         optional group image { optional binary bytes; optional binary path (UTF8); }
         optional int64 label;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The values of a column, each perhaps null.
-pub enum Values {
+pub(crate) enum Values {
     Bytes(Vec<Option<Vec<u8>>>),
     Int32(Vec<Option<i32>>),
     Int64(Vec<Option<i64>>),
@@ -19,28 +19,28 @@ pub enum Values {
 }
 
 /// Text as a column.
-pub fn text(values: &[&str]) -> Values {
+pub(crate) fn text(values: &[&str]) -> Values {
     Values::Bytes(values.iter().map(|text| Some(text.as_bytes().to_vec())).collect())
 }
 
 /// Pictures as a column: one byte each, counted from `first`.
-pub fn pictures(first: u8, number: u8) -> Values {
+pub(crate) fn pictures(first: u8, number: u8) -> Values {
     Values::Bytes((first..first + number).map(|byte| Some(vec![byte])).collect())
 }
 
 /// A required group of bytes and path, as a part of a schema.
-pub fn image(name: &str) -> String {
+pub(crate) fn image(name: &str) -> String {
     format!("required group {name} {{ optional binary bytes; optional binary path (STRING); }}")
 }
 
 /// Writes a file with these columns, all of them optional and in required groups or none, and perhaps features as Hugging
 /// Face's libraries write them.
-pub fn write(path: &Path, schema: &str, columns: Vec<Values>, features: Option<serde_json::Value>) {
+pub(crate) fn write(path: &Path, schema: &str, columns: Vec<Values>, features: Option<serde_json::Value>) {
     write_with(path, schema, columns, features, WriterProperties::builder().build());
 }
 
 /// The same with properties of the writer.
-pub fn write_with(
+pub(crate) fn write_with(
     path: &Path,
     schema: &str,
     columns: Vec<Values>,

@@ -24,7 +24,7 @@ fn bmp(size: [i32; 2], bits: u16, compression: u32, colors: u32, palette: &[u8],
     .concat()
 }
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, bytes: Vec<u8>| {
         assert!(files.insert(format!("bmp_{name}.bmp"), bytes).is_none(), "{name} twice");

@@ -4,14 +4,14 @@ use crate::{bitmap_files, gif_files, jpeg_files, other_files, png_files, webp_fi
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/damaged")
 }
 
 /// A sound file.
-pub fn seed(name: &str) -> Vec<u8> {
+pub(crate) fn seed(name: &str) -> Vec<u8> {
     std::fs::read(fixtures().join("seeds").join(name)).expect("seed")
 }
 
@@ -22,7 +22,7 @@ fn seeds() -> Files {
 }
 
 /// Every file: its name, whose ending tells the format it was, and its bytes.
-pub fn corpus() -> Files {
+pub(crate) fn corpus() -> Files {
     let mut files = Files::new();
     for (name, bytes) in seeds() {
         let (stem, kind) = name.split_once('.').expect("an ending");
@@ -65,10 +65,10 @@ fn generic(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
 }
 
 /// SplitMix64: the same numbers on every machine.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -76,13 +76,13 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 }
 
 /// Overwrites bytes of a seed.
-pub fn patched(name: &str, patches: &[(usize, &[u8])]) -> Vec<u8> {
+pub(crate) fn patched(name: &str, patches: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = seed(name);
     for (at, with) in patches {
         bytes[*at..*at + with.len()].copy_from_slice(with);

@@ -27,7 +27,7 @@ fn codes(codes: &[u32]) -> Vec<u8> {
     [&[bytes.len() as u8], bytes].concat()
 }
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, bytes: Vec<u8>| {
         assert!(files.insert(format!("gif_{name}.gif"), bytes).is_none(), "{name} twice");

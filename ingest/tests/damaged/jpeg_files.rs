@@ -59,7 +59,7 @@ fn lossless() -> Vec<u8> {
 const SIZE: u8 = 0xC0;
 const SCAN: u8 = 0xDA;
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, bytes: Vec<u8>| {
         assert!(files.insert(format!("{name}.jpg"), bytes).is_none(), "{name} twice");

@@ -2,7 +2,7 @@
 
 use crate::corpus::{Files, Random};
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut random = Random(1);
     let noise: Vec<u8> = (0..2000).map(|_| random.next() as u8).collect();
     let start = |bytes: &[u8]| [bytes, &noise[..]].concat();

@@ -114,7 +114,7 @@ fn animation(frames: u32) -> Vec<u8> {
     chunk(b"acTL", &[frames.to_be_bytes(), [0; 4]].concat())
 }
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, bytes: Vec<u8>| {
         assert!(files.insert(format!("png_{name}.png"), bytes).is_none(), "{name} twice");

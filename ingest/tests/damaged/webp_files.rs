@@ -21,7 +21,7 @@ fn bitstream(name: &str) -> Vec<u8> {
     seed(name)[12..].to_vec()
 }
 
-pub fn files() -> Files {
+pub(crate) fn files() -> Files {
     let mut files = Files::new();
     let mut add = |name: &str, bytes: Vec<u8>| {
         assert!(files.insert(format!("webp_{name}.webp"), bytes).is_none(), "{name} twice");

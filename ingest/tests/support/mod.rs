@@ -10,12 +10,12 @@ use tempfile::TempDir;
 use tokengrid_ingest::{RgbImage, Source, SourceOptions};
 
 /// `tests/fixtures/preprocess`.
-pub fn golden() -> PathBuf {
+pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preprocess")
 }
 
 /// What `expected.json` says about the inputs: (file name, entry).
-pub fn expectations() -> Vec<(String, Value)> {
+pub(crate) fn expectations() -> Vec<(String, Value)> {
     let text = fs::read_to_string(golden().join("expected.json")).expect("expected.json");
     let json: Value = serde_json::from_str(&text).expect("JSON");
     let images = json["images"].as_object().expect("images");
@@ -27,7 +27,7 @@ const BANDS: usize = 8;
 
 /// What the reference makes of an input: 8-bit RGB, known by checksums of its pixels.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     pub width: u32,
     pub height: u32,
     /// CRC-32 of rows `i * height / 8` to `(i + 1) * height / 8`, without the last.
@@ -37,7 +37,7 @@ pub struct Output {
 impl Output {
     /// Fails with the rows that differ.
     #[track_caller]
-    pub fn assert_same(&self, what: &str, pixels: &[u8]) {
+    pub(crate) fn assert_same(&self, what: &str, pixels: &[u8]) {
         assert_eq!(pixels.len(), (self.width * self.height * 3) as usize, "{what}: sizes");
         let (rows, row_bytes) = (self.height as usize, self.width as usize * 3);
         let band = |i: usize| i * rows / BANDS..(i + 1) * rows / BANDS;
@@ -53,7 +53,7 @@ impl Output {
 
 /// What `outputs.txt` says that the reference makes of the inputs, by `<input>.<size>` for the centre crop and
 /// `<input>.<size>.resized` for all of the resized picture.
-pub fn outputs() -> BTreeMap<String, Output> {
+pub(crate) fn outputs() -> BTreeMap<String, Output> {
     let text = fs::read_to_string(golden().join("outputs.txt")).expect("outputs.txt");
     let output = |line: &str| {
         let mut words = line.split(' ');
@@ -67,12 +67,12 @@ pub fn outputs() -> BTreeMap<String, Output> {
     text.lines().map(output).collect()
 }
 
-pub fn input(name: &str) -> Vec<u8> {
+pub(crate) fn input(name: &str) -> Vec<u8> {
     fs::read(golden().join("in").join(name)).expect("golden input")
 }
 
 /// Reads an 8-bit RGB PNG with a decoder that is not this crate's.
-pub fn read_png(path: &Path) -> RgbImage {
+pub(crate) fn read_png(path: &Path) -> RgbImage {
     let file = std::io::BufReader::new(fs::File::open(path).expect("golden output"));
     let mut reader = png::Decoder::new(file).read_info().expect("PNG");
     let mut pixels = vec![0; reader.output_buffer_size().expect("size")];
@@ -83,13 +83,13 @@ pub fn read_png(path: &Path) -> RgbImage {
 
 /// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise the test is left out.
 #[track_caller]
-pub fn python_with_pillow() -> Option<PathBuf> {
+pub(crate) fn python_with_pillow() -> Option<PathBuf> {
     let check = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13, PIL.__version__";
     tokengrid_test_support::python_with(check).map(PathBuf::from)
 }
 
 /// A folder of `count` small sound images.
-pub fn small_images(count: usize) -> (TempDir, Arc<Source>) {
+pub(crate) fn small_images(count: usize) -> (TempDir, Arc<Source>) {
     let root = tempfile::tempdir().expect("temporary folder");
     let bytes = input("tiny_17x13.JPEG");
     (0..count).for_each(|i| fs::write(root.path().join(format!("{i:05}.jpg")), &bytes).expect("file"));
@@ -98,7 +98,7 @@ pub fn small_images(count: usize) -> (TempDir, Arc<Source>) {
 }
 
 /// Fails with the number of differing samples and the largest difference.
-pub fn assert_same_pixels(what: &str, ours: &[u8], theirs: &[u8]) {
+pub(crate) fn assert_same_pixels(what: &str, ours: &[u8], theirs: &[u8]) {
     assert_eq!(ours.len(), theirs.len(), "{what}: sizes");
     let differences = ours.iter().zip(theirs).map(|(a, b)| a.abs_diff(*b)).filter(|d| *d > 0);
     let (count, largest) = differences.fold((0, 0), |(n, max), d| (n + 1, d.max(max)));

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 const NORM_EPS: f64 = 1e-5;
 
 /// Root-mean-square norm over the last dimension, statistics in fp32; the result has the kind `compute`.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, compute: Kind) -> Tensor {
+pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, compute: Kind) -> Tensor {
     let wide = x.to_kind(Kind::Float);
     let scale = (wide.square().mean_dim([-1i64].as_slice(), true, Kind::Float) + NORM_EPS).rsqrt();
     (wide * scale).to_kind(compute) * weight.to_kind(compute)
@@ -22,7 +22,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
 
 /// Dropout rates of a block; all 0 outside training.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Dropout {
+pub(super) struct Dropout {
     /// After attention.
     pub resid: f64,
     /// After the feed-forward network.
@@ -36,7 +36,7 @@ pub(super) fn drop(x: Tensor, rate: f64) -> Tensor {
 
 /// Attention with rotary embedding, then the gated feed-forward network, each on the normed residual stream.
 #[derive(Debug)]
-pub struct Block {
+pub(super) struct Block {
     n_head: i64,
     compute: Kind,
     attention_norm: Tensor,
@@ -58,7 +58,7 @@ impl Block {
     }
 
     /// `x [B, T, D]`, `factors` of its T positions: causal attention within the sequence.
-    pub fn forward(&self, x_btd: &Tensor, factors: &Tensor, dropout: Dropout) -> Tensor {
+    pub(super) fn forward(&self, x_btd: &Tensor, factors: &Tensor, dropout: Dropout) -> Tensor {
         let [q, k, v] = self.qkv(x_btd, factors);
         let y = Tensor::scaled_dot_product_attention::<Tensor>(&q, &k, &v, None, 0.0, true, None, false);
         self.finish(x_btd, &y, dropout)
@@ -66,7 +66,7 @@ impl Block {
 
     /// One position `x [B, 1, D]` given the keys and values of the positions before it: `keys` and `values`
     /// `[B, H, N, hd]` are caches in which position `at` is filled in.
-    pub fn step(&self, x_btd: &Tensor, factors: &Tensor, keys: &Tensor, values: &Tensor, at: i64) -> Tensor {
+    pub(super) fn step(&self, x_btd: &Tensor, factors: &Tensor, keys: &Tensor, values: &Tensor, at: i64) -> Tensor {
         let [q, k, v] = self.qkv(x_btd, factors);
         keys.narrow(2, at, 1).copy_(&k);
         values.narrow(2, at, 1).copy_(&v);
@@ -101,7 +101,7 @@ pub(super) struct FeedForward {
 }
 
 impl FeedForward {
-    pub fn new(scope: &Scope, compute: Kind) -> FeedForward {
+    pub(super) fn new(scope: &Scope, compute: Kind) -> FeedForward {
         FeedForward {
             compute,
             norm: scope.tensor("ffn_norm.weight"),
@@ -111,7 +111,7 @@ impl FeedForward {
         }
     }
 
-    pub fn add_to(&self, x: Tensor, rate: f64) -> Tensor {
+    pub(super) fn add_to(&self, x: Tensor, rate: f64) -> Tensor {
         let y = rms_norm(&x, &self.norm, self.compute);
         let gated = linear(&y, &self.w1).silu() * linear(&y, &self.w3);
         x + drop(linear(&gated, &self.w2), rate)

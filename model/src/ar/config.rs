@@ -70,7 +70,7 @@ impl ModelConfig {
         self.factorized_bits.map(|bits| 1 << bits)
     }
 
-    /// Bits a token.
+    /// Bits per token.
     pub fn bits(&self) -> u32 {
         self.factorized_bits.iter().sum()
     }

@@ -97,7 +97,7 @@ impl HostDecoder {
         &self.config
     }
 
-    /// Begins a batch of sequences with these classes (`class_num`: none), at position 0.
+    /// Begins a batch of C sequences with these classes `[C]` (`class_num`: none), at position 0.
     pub fn start(&mut self, class_c: &[i64]) {
         self.position = 0;
         self.x_cd.resize(class_c.len());
@@ -130,7 +130,7 @@ impl HostDecoder {
         self.logits(1)
     }
 
-    /// Takes this position's token of every sequence and goes on to the next position.
+    /// Takes this position's token of every sequence, low and high bits `[C]` each, and goes on to the next position.
     pub fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
         for ((x, &pre), &post) in self.x_cd.iter_mut().zip(pre_c).zip(post_c) {
             x.copy_from_slice(self.pre_emb.row(pre as usize));

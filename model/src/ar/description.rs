@@ -86,7 +86,7 @@ impl Description {
                 .map(str::to_string)
                 .or_else(|| tokenizer_beside(path))
                 .filter(|recorded| is_fingerprint(recorded)),
-            // Names are a nicety: what is no list of them is no error.
+            // Names are a nicety: what is no list of them is not an error.
             classes: weights
                 .fact(metadata::CLASSES_KEY)
                 .and_then(|json| serde_json::from_str(json).ok())

@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 
 /// One factorized block.
 #[derive(Debug)]
-pub struct IntraBlock {
+pub(super) struct IntraBlock {
     n_head: i64,
     compute: Kind,
     norm: Tensor,
@@ -39,13 +39,13 @@ impl IntraBlock {
     }
 
     /// Element 0, `x0 [P, D]`: its output, and its value, which element 1 attends to.
-    pub fn first(&self, x0_pd: &Tensor, dropout: Dropout) -> (Tensor, Tensor) {
+    pub(super) fn first(&self, x0_pd: &Tensor, dropout: Dropout) -> (Tensor, Tensor) {
         let v0_pd = linear(&rms_norm(x0_pd, &self.norm, self.compute), &self.wv);
         (self.finish(x0_pd, &v0_pd, dropout), v0_pd)
     }
 
     /// Element 1, `x1 [P, D]`, given the value of element 0.
-    pub fn second(&self, x1_pd: &Tensor, v0_pd: &Tensor, dropout: Dropout) -> Tensor {
+    pub(super) fn second(&self, x1_pd: &Tensor, v0_pd: &Tensor, dropout: Dropout) -> Tensor {
         let (p, d) = x1_pd.size2().expect("sub-tokens have two dimensions");
         let qkv = linear(&rms_norm(x1_pd, &self.norm, self.compute), &self.wqkv);
         let heads = |x: Tensor| x.reshape([p, self.n_head, d / self.n_head]);

@@ -21,12 +21,10 @@ mod rope;
 mod values;
 mod weights;
 
-pub use block::{Block, Dropout, rms_norm};
 pub use config::{ModelConfig, PRESETS, preset};
 pub use decode::HostDecoder;
 pub use description::{Description, Known};
-pub use intra::IntraBlock;
 pub use metadata::of as metadata_of;
 pub use model::{ArModel, Losses};
-pub use rope::{Rope, Rotation, rotate};
+pub use rope::Rotation;
 pub use weights::{ArWeights, initial_params};

@@ -11,7 +11,7 @@ use super::decode::HostDecoder;
 use super::intra::IntraBlock;
 use super::rope::Rope;
 use super::weights::Scope;
-use crate::Params;
+use crate::{Params, Runtime};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// The model over shared parameters.
@@ -34,14 +34,14 @@ pub struct ArModel {
 /// Mean cross entropies of the two sub-tokens.
 #[derive(Debug)]
 pub struct Losses {
-    /// Low bits.
+    /// Low bits: a scalar, in nats per token.
     pub pre: Tensor,
-    /// High bits.
+    /// High bits, given the low ones: a scalar, in nats per token.
     pub post: Tensor,
 }
 
 impl Losses {
-    /// What is minimised.
+    /// What is minimised: the sum of both, a scalar in nats per token.
     pub fn total(&self) -> Tensor {
         &self.pre + &self.post
     }
@@ -67,6 +67,18 @@ impl ArModel {
             compute,
             params: params.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect(),
         }
+    }
+
+    /// The model for sampling and evaluation: matrices in the runtime's precision, embeddings and norms in fp32, and so the residual
+    /// stream, as while it was trained.
+    pub fn for_inference(config: &ModelConfig, params: &Params, runtime: &Runtime) -> ArModel {
+        let kind = runtime.precision.kind();
+        let is_wide = |name: &str| name.contains("_emb.") || name.contains("norm.");
+        let place = |(name, tensor): (&str, &Tensor)| {
+            let kind = if is_wide(name) { Kind::Float } else { kind };
+            (name.to_string(), tensor.to_kind(kind).to_device(runtime.device))
+        };
+        ArModel::new(config, &params.iter().map(place).collect(), runtime.device, kind)
     }
 
     /// A decoder with kernels of our own, where the model is one for the CPU in fp32. It has the weights of this moment.
@@ -95,7 +107,7 @@ impl ArModel {
         })
     }
 
-    /// Mean cross entropies under teacher forcing.
+    /// Mean cross entropies under teacher forcing: tokens `[B, T]` in two parts, classes `[B]`.
     pub fn losses(&self, pre_bt: &Tensor, post_bt: &Tensor, class_b: &Tensor, training: bool) -> Losses {
         let h_btd = self.trunk(pre_bt, post_bt, class_b, training);
         self.losses_of(&h_btd, pre_bt, post_bt, training)
@@ -130,7 +142,7 @@ impl ArModel {
         drop(x_btd, if training { self.config.token_drop } else { 0.0 })
     }
 
-    /// Block `i` of the spatial stack over a whole sequence.
+    /// Block `i` of the spatial stack over a whole sequence `[B, T, D]`.
     pub fn spatial_block(&self, i: usize, x_btd: &Tensor, training: bool) -> Tensor {
         self.spatial_blocks[i].forward(x_btd, &self.rope.rows(0, x_btd.size()[1]), self.dropout(training))
     }
@@ -161,7 +173,7 @@ impl ArModel {
         Tensor::embedding(&self.pre_emb, pre, -1, false, false)
     }
 
-    /// Embedded tokens, the shape of `pre` with D appended.
+    /// Embedded tokens `[.., D]` of low bits `pre` and high bits `post`, both `[..]`.
     pub fn embed(&self, pre: &Tensor, post: &Tensor) -> Tensor {
         self.embed_pre(pre) + Tensor::embedding(&self.post_emb, post, -1, false, false)
     }

@@ -8,11 +8,11 @@ use tch::{Device, Kind, Tensor};
 
 /// Complex factors `[side * side + 1, head_dim / 2]`; row t >= 1 is grid cell t - 1.
 #[derive(Debug)]
-pub struct Rope(Tensor);
+pub(super) struct Rope(Tensor);
 
 impl Rope {
     /// The table for grids of `side * side` cells.
-    pub fn new(side: i64, head_dim: i64, device: Device) -> Rope {
+    pub(super) fn new(side: i64, head_dim: i64, device: Device) -> Rope {
         const BASE: f64 = 10000.0;
         let quarter = head_dim / 4;
         let index = Tensor::arange(quarter, (Kind::Float, Device::Cpu));
@@ -28,13 +28,13 @@ impl Rope {
     }
 
     /// Factors of `len` positions from `from` on, complex `[len, head_dim / 2]`.
-    pub fn rows(&self, from: i64, len: i64) -> Tensor {
+    pub(super) fn rows(&self, from: i64, len: i64) -> Tensor {
         self.0.narrow(0, from, len)
     }
 }
 
 /// Rotates `x [B, T, H, hd]` by the factors of its T positions. Computed in fp32, returned in x's kind.
-pub fn rotate(x_bthd: &Tensor, factors: &Tensor) -> Tensor {
+pub(super) fn rotate(x_bthd: &Tensor, factors: &Tensor) -> Tensor {
     let (b, t, h, d) = x_bthd.size4().expect("queries and keys have four dimensions");
     let pairs = x_bthd.to_kind(Kind::Float).contiguous().view([b, t, h, d / 2, 2]).view_as_complex();
     let rotated = pairs * factors.unsqueeze(1);
@@ -50,7 +50,10 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// The table of [`Rope`] for a model's grid, as plain numbers.
+    /// The table for a model's grid.
+    ///
+    /// # Panics
+    /// When memory for the table cannot be had.
     pub fn new(config: &ModelConfig) -> Rotation {
         let factors =
             Rope::new(config.side(), config.head_dim(), Device::Cpu).rows(0, config.block_size).view_as_real();
@@ -61,7 +64,7 @@ impl Rotation {
         Rotation { cos: part(0), sin: part(1), pairs: (config.head_dim() / 2) as usize }
     }
 
-    /// Cosines and sines of a position, one of each a pair of a head.
+    /// Cosines and sines of a position, `[head_dim / 2]` each.
     pub fn of(&self, position: usize) -> (&[f32], &[f32]) {
         let place = position * self.pairs..(position + 1) * self.pairs;
         (&self.cos[place.clone()], &self.sin[place])

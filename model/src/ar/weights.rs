@@ -17,16 +17,16 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn new(params: &'a Params) -> Scope<'a> {
+    pub(super) fn new(params: &'a Params) -> Scope<'a> {
         Scope { params, prefix: String::new() }
     }
 
-    pub fn tensor(&self, name: &str) -> Tensor {
+    pub(super) fn tensor(&self, name: &str) -> Tensor {
         self.params.get(&format!("{}{name}", self.prefix)).shallow_clone()
     }
 
     /// `build` for each of `<name>.0 .. <name>.count`.
-    pub fn each<T>(&self, name: &str, count: i64, build: impl Fn(&Scope) -> T) -> Vec<T> {
+    pub(super) fn each<T>(&self, name: &str, count: i64, build: impl Fn(&Scope) -> T) -> Vec<T> {
         let sub = |i| Scope { params: self.params, prefix: format!("{}{name}.{i}.", self.prefix) };
         (0..count).map(|i| build(&sub(i))).collect()
     }

@@ -10,7 +10,7 @@ use crate::kernels::math::{exp, max, multiversion, sigmoid, sum2};
 pub const NORM_EPS: f32 = 1e-5;
 
 multiversion! {
-    /// Root-mean-square norm: `y = x * inv * weight`; returns `inv`, the reciprocal of the root of the mean of squares.
+    /// Root-mean-square norm of a vector `[D]`: `y = x * inv * weight`; returns `inv`, the reciprocal of the root of the mean of squares.
     pub fn rms_norm(x: &[f32], weight: &[f32], y: &mut [f32]) -> f32 {
         let inv = 1.0 / (sum2(x, x, |a, b| a * b) / x.len() as f32 + NORM_EPS).sqrt();
         for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
@@ -50,7 +50,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Rotates the pairs of `x` (whole heads, one after the other) by `cos` and `sin`, one of each a pair of one head.
+    /// Rotates the pairs of `x` `[heads * hd]`, whole heads one after the other, by `cos` and `sin` `[hd / 2]`.
     pub fn rotate(x: &mut [f32], cos: &[f32], sin: &[f32]) {
         for head in x.chunks_exact_mut(2 * cos.len()) {
             for ((pair, &c), &s) in head.chunks_exact_mut(2).zip(cos).zip(sin) {
@@ -75,7 +75,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `y = silu(a) * b`.
+    /// `y = silu(a) * b`, all of one length.
     pub fn gate(a: &[f32], b: &[f32], y: &mut [f32]) {
         for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
             *y = a * sigmoid(a) * b;
@@ -97,7 +97,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// Cross entropy of one row of logits, which are replaced by their gradient times `scale`; returns the loss.
+    /// Cross entropy, in nats, of one row of logits `[V]`, which are replaced by their gradient times `scale`; returns the loss.
     pub fn cross_entropy(logits: &mut [f32], target: usize, scale: f32) -> f32 {
         let max = max(logits);
         let correct = logits[target] - max;
@@ -178,7 +178,7 @@ impl Mask {
 }
 
 multiversion! {
-    /// `x` times the mask's factors of `first ..`, in place.
+    /// `x` times the mask's factors of the elements from `first` on, in place.
     pub fn drop(x: &mut [f32], mask: Mask, first: u32) {
         for (i, x) in x.iter_mut().enumerate() {
             *x *= mask.factor(first.wrapping_add(i as u32));
@@ -187,7 +187,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `sum += x`.
+    /// `sum += x`, both of one length.
     pub fn add(sum: &mut [f32], x: &[f32]) {
         for (sum, &x) in sum.iter_mut().zip(x) {
             *sum += x;

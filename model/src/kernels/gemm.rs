@@ -8,7 +8,7 @@
 pub use super::panels::Factor;
 use super::panels::{Slice, copy, pack_panel};
 use super::threads::{Pieces, for_each};
-use super::tile::{At, PANEL, Place, ROWS_MAX, Strip, tile};
+use super::tile::{OutputTile, PANEL, ROWS_MAX, Store, Strip, tile};
 use crate::kernels::simd::{Kernel, Level, Simd};
 use std::cell::Cell;
 
@@ -36,7 +36,7 @@ pub enum Output<'a> {
     /// It is added to what was there.
     Add,
     /// It replaces what was there, with this matrix of the same shape added.
-    Plus(&'a [f32]),
+    AddResidual(&'a [f32]),
 }
 
 /// `c [M, N]` from `a [M, K]` and `b [K, N]`.
@@ -57,7 +57,7 @@ thread_local! {
 fn multiply_at(level: Level, a: Factor, b: Factor, c: &mut [f32], output: Output) {
     let ((m, k), (k_of_b, n)) = (a.shape(), b.shape());
     assert!(k == k_of_b && c.len() == m * n, "{m} x {k} by {k_of_b} x {n} into {} values", c.len());
-    if let Output::Plus(base) = output {
+    if let Output::AddResidual(base) = output {
         assert_eq!(base.len(), c.len(), "what is added has the product's shape");
     }
     let mut panels = PANELS.take();
@@ -72,7 +72,7 @@ fn multiply_at(level: Level, a: Factor, b: Factor, c: &mut [f32], output: Output
     PANELS.set(panels);
 }
 
-/// `b`'s slice as panels `[N / PANEL, rounded up][depth][PANEL]`; missing columns are 0.
+/// `b`'s slice as panels `[N / PANEL, rounded up, depth, PANEL]`; missing columns are 0.
 fn pack_panels(b: &Factor, slice: Slice, panels: &mut [f32]) {
     let size = slice.depth * PANEL;
     let pieces = Pieces::of(panels);
@@ -97,7 +97,7 @@ fn add_slice(level: Level, a: &Factor, slice: Slice, panels: &[f32], c: &Pieces<
         let mut strips = STRIPS_OF_A.take();
         strips.resize(rows.div_ceil(rows_of(level)) * STRIP, 0.0);
         let output = match output {
-            Output::Plus(base) => Output::Plus(&base[first * n..][..rows * n]),
+            Output::AddResidual(base) => Output::AddResidual(&base[first * n..][..rows * n]),
             output => output,
         };
         level.run(Block { a, first, rows, slice, panels, c, n, output, strips: &mut strips });
@@ -152,7 +152,7 @@ impl Kernel for Block<'_> {
 }
 
 impl Block<'_> {
-    /// Strips `[row][k]` of an `a` that lies row by row.
+    /// Strips `[row, k]` of an `a` that lies row by row.
     #[inline(always)]
     fn pack_rows(&self, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;
@@ -162,7 +162,7 @@ impl Block<'_> {
         }
     }
 
-    /// Strips `[k][row]` of an `a` that lies column by column.
+    /// Strips `[k, row]` of an `a` that lies column by column.
     #[inline(always)]
     fn pack_columns(&self, rows: usize, strips: &mut [f32]) {
         let Slice { start, depth } = self.slice;
@@ -187,12 +187,14 @@ impl Block<'_> {
                 let (at, n) = (row * self.n + panel * PANEL, self.n);
                 if columns == PANEL {
                     // SAFETY: the tile lies within `c` (and `output`, which has its shape), the strip within `a`.
-                    unsafe { tile(s, a, b, Place { c: self.c.as_mut_ptr().add(at), n, output: self.output.at(at) }) };
+                    unsafe {
+                        tile(s, a, b, OutputTile { c: self.c.as_mut_ptr().add(at), n, output: self.output.at(at) })
+                    };
                     continue;
                 }
                 let mut whole = [0f32; ROWS_MAX * PANEL];
                 // SAFETY: `whole` holds a tile.
-                unsafe { tile(s, a, b, Place { c: whole.as_mut_ptr(), n: PANEL, output: At::Set }) };
+                unsafe { tile(s, a, b, OutputTile { c: whole.as_mut_ptr(), n: PANEL, output: Store::Set }) };
                 for row in 0..rows {
                     let at = at + row * n;
                     let sums = &whole[row * PANEL..][..columns];
@@ -208,17 +210,19 @@ fn put(c: &mut [f32], sums: &[f32], output: Output, at: usize) {
     match output {
         Output::Set => c.copy_from_slice(sums),
         Output::Add => c.iter_mut().zip(sums).for_each(|(c, sum)| *c += sum),
-        Output::Plus(base) => c.iter_mut().zip(sums).zip(&base[at..]).for_each(|((c, sum), base)| *c = base + sum),
+        Output::AddResidual(base) => {
+            c.iter_mut().zip(sums).zip(&base[at..]).for_each(|((c, sum), base)| *c = base + sum)
+        }
     }
 }
 
 impl Output<'_> {
     #[inline(always)]
-    fn at(&self, at: usize) -> At {
+    fn at(&self, at: usize) -> Store {
         match self {
-            Output::Set => At::Set,
-            Output::Add => At::Add,
-            Output::Plus(base) => At::Plus(base[at..].as_ptr()),
+            Output::Set => Store::Set,
+            Output::Add => Store::Add,
+            Output::AddResidual(base) => Store::AddResidual(base[at..].as_ptr()),
         }
     }
 }

@@ -36,7 +36,7 @@ fn products_of_all_shapes_and_layouts_are_near_sums_in_f64_and_the_same_bits_eve
                 multiply_at(level, a, b, &mut c, output);
                 c
             };
-            for (output, added) in [(Output::Set, &zeros), (Output::Add, &base), (Output::Plus(&base), &base)] {
+            for (output, added) in [(Output::Set, &zeros), (Output::Add, &base), (Output::AddResidual(&base), &base)] {
                 let want = reference(&a, &b, added);
                 let all: Vec<Vec<f32>> = Level::all().into_iter().map(|level| run(level, output)).collect();
                 for (got, want) in all[0].iter().zip(want) {

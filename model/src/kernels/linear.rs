@@ -5,7 +5,7 @@ use super::tile::PANEL;
 
 /// Rows of activations. A row has room for whole panels, and no power of two from one to the next.
 #[derive(Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     values: Vec<f32>,
     width: usize,
     stride: usize,
@@ -14,24 +14,24 @@ pub struct Rows {
 
 impl Rows {
     /// No rows yet, of `width` values each.
-    pub fn new(width: usize) -> Rows {
+    pub(crate) fn new(width: usize) -> Rows {
         Rows { values: vec![], width, stride: width.next_multiple_of(PANEL) + 16, count: 0 }
     }
 
     /// Makes room for `count` rows; what they hold is left open.
-    pub fn resize(&mut self, count: usize) {
+    pub(crate) fn resize(&mut self, count: usize) {
         self.values.resize(count * self.stride, 0.0);
         self.count = count;
     }
 
     /// Number of rows.
     #[allow(clippy::len_without_is_empty, reason = "a batch has rows")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.count
     }
 
     /// Row `row`.
-    pub fn row(&self, row: usize) -> &[f32] {
+    pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.stride..][..self.width]
     }
 
@@ -41,7 +41,7 @@ impl Rows {
     }
 
     /// All rows, to be written.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
         let width = self.width;
         self.values.chunks_exact_mut(self.stride).take(self.count).map(move |row| &mut row[..width])
     }
@@ -54,7 +54,7 @@ impl Rows {
 
 /// `y = x W^T` for a weight `[out, in]`. Each result is one sum in ascending order: a row's bits depend on that row alone.
 #[derive(Debug)]
-pub struct Linear {
+pub(crate) struct Linear {
     panels: Panels,
     inner: usize,
     outer: usize,
@@ -62,7 +62,7 @@ pub struct Linear {
 
 impl Linear {
     /// Packs `weight`, row by row, of `outer` rows.
-    pub fn new(weight: &[f32], outer: usize) -> Linear {
+    pub(crate) fn new(weight: &[f32], outer: usize) -> Linear {
         let inner = weight.len() / outer;
         let mut panels = Panels::default();
         panels.pack(Factor::new(weight, outer, inner).transposed());
@@ -70,18 +70,18 @@ impl Linear {
     }
 
     /// Values of a result.
-    pub fn outer(&self) -> usize {
+    pub(crate) fn outer(&self) -> usize {
         self.outer
     }
 
     /// `y = x W^T`.
-    pub fn set(&self, x: &Rows, y: &mut Rows) {
+    pub(crate) fn set(&self, x: &Rows, y: &mut Rows) {
         y.resize(x.count);
         self.apply(x, y, false);
     }
 
     /// `y += x W^T`.
-    pub fn add(&self, x: &Rows, y: &mut Rows) {
+    pub(crate) fn add(&self, x: &Rows, y: &mut Rows) {
         self.apply(x, y, true);
     }
 

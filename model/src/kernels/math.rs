@@ -42,7 +42,7 @@ pub const LANES: usize = 16;
 
 /// Adds up the running totals.
 #[inline(always)]
-pub fn total(lanes: [f32; LANES]) -> f32 {
+pub(crate) fn total(lanes: [f32; LANES]) -> f32 {
     let mut lanes = lanes;
     let mut width = LANES / 2;
     while width > 0 {
@@ -110,7 +110,7 @@ pub fn exp(x: f32) -> f32 {
 
 /// 1 / (1 + e^-x).
 #[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
+pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
-/// Rows a task of a kernel: enough work to be worth a hand-over, few enough to balance.
+/// Rows per task of a kernel: enough work to be worth a hand-over, few enough to balance.
 pub const ROWS: usize = 32;
 
 /// A matrix `[rows, columns]` with memory of its own, or a range of rows of one.
@@ -25,7 +25,7 @@ pub struct Matrix {
 unsafe impl Sync for Matrix {}
 
 impl Matrix {
-    /// A matrix of zeros.
+    /// A matrix of zeros, `[rows, columns]`.
     pub fn new(rows: usize, columns: usize) -> Matrix {
         let tensor = Tensor::zeros([rows as i64, columns as i64], (Kind::Float, Device::Cpu));
         // SAFETY: nobody else has the tensor.
@@ -80,19 +80,19 @@ impl Matrix {
         unsafe { Matrix::over(tensor) }
     }
 
-    /// All values, row by row.
+    /// All values `[rows * columns]`, row by row.
     pub fn values(&self) -> &[f32] {
         // SAFETY: nothing writes while this matrix is borrowed: the promise of who made it.
         unsafe { numbers(&self.tensor) }
     }
 
-    /// All values, row by row, to be written.
+    /// All values `[rows * columns]`, row by row, to be written.
     pub fn values_mut(&mut self) -> &mut [f32] {
         // SAFETY: nothing else reads or writes while this matrix is borrowed: the promise of who made it.
         unsafe { numbers_mut(&mut self.tensor) }
     }
 
-    /// The values of a row.
+    /// The values of a row, `[columns]`.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values()[row * self.columns..(row + 1) * self.columns]
     }
@@ -106,22 +106,22 @@ impl Matrix {
         multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::Set);
     }
 
-    /// `self = base + x w^T`.
+    /// `self [M, N] = base [M, N] + x [M, K] w^T`, with `w [N, K]`.
     pub fn linear_plus(&mut self, base: &Matrix, x: &Matrix, w: &Matrix) {
-        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::Plus(base.values()));
+        multiply(x.factor(), w.factor().transposed(), self.values_mut(), Output::AddResidual(base.values()));
     }
 
-    /// `self = dy w`: the gradient of a linear layer's input.
+    /// `self [M, K] = dy [M, N] w [N, K]`: the gradient of a linear layer's input.
     pub fn linear_backward(&mut self, dy: &Matrix, w: &Matrix) {
         multiply(dy.factor(), w.factor(), self.values_mut(), Output::Set);
     }
 
-    /// `self += dy w`.
+    /// `self [M, K] += dy [M, N] w [N, K]`.
     pub fn add_linear_backward(&mut self, dy: &Matrix, w: &Matrix) {
         multiply(dy.factor(), w.factor(), self.values_mut(), Output::Add);
     }
 
-    /// `self += dy^T x`: the gradient of a linear layer's weight.
+    /// `self [N, K] += dy^T x`, with `dy [M, N]` and `x [M, K]`: the gradient of a linear layer's weight.
     pub fn add_weight_grad(&mut self, dy: &Matrix, x: &Matrix) {
         multiply(dy.factor().transposed(), x.factor(), self.values_mut(), Output::Add);
     }
@@ -174,7 +174,7 @@ fn check_layout(tensor: &Tensor) {
     assert_eq!((tensor.kind(), tensor.device(), tensor.is_contiguous()), (Kind::Float, Device::Cpu, true));
 }
 
-/// The numbers of a tensor.
+/// The numbers of a tensor of any shape, in C order.
 ///
 /// # Safety
 /// Nothing writes to the tensor's memory as long as they are borrowed.
@@ -187,7 +187,7 @@ pub unsafe fn numbers(tensor: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// The numbers of a tensor, to be written.
+/// The numbers of a tensor of any shape, in C order, to be written.
 ///
 /// # Safety
 /// Nothing else reads or writes the tensor's memory, which other tensors may share, as long as they are borrowed.
@@ -200,14 +200,14 @@ pub unsafe fn numbers_mut(tensor: &mut Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// Adds up one vector a task of `rows` rows, in the order of the tasks whatever thread ran them.
+/// Adds up one vector per task of `rows` rows, in the order of the tasks whatever thread ran them.
 pub fn sum_over_tasks(rows: usize, sum: &mut [f32], work: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
     let (tasks, width) = (rows.div_ceil(ROWS), sum.len());
     let mut parts = vec![0f32; tasks * width];
     let pieces = Pieces::of(&mut parts);
     for_each(tasks, &|task| {
         let first = task * ROWS;
-        // SAFETY: one vector a task.
+        // SAFETY: one vector per task.
         work(first, ROWS.min(rows - first), unsafe { pieces.piece(task * width, width) });
     });
     parts.chunks_exact(width).for_each(|part| super::elementwise::add(sum, part));

@@ -1,7 +1,7 @@
 //! The right factor of a product in the order that the tiles read it: panels of 32 columns.
 
 use super::threads::{Pieces, for_each};
-use super::tile::{At, PANEL, Place, Strip, tile};
+use super::tile::{OutputTile, PANEL, Store, Strip, tile};
 use crate::kernels::simd::{Kernel, Level, Simd};
 
 /// A factor as it lies in memory.
@@ -15,6 +15,9 @@ pub struct Factor<'a> {
 
 impl<'a> Factor<'a> {
     /// The matrix `[rows, columns]`, row by row.
+    ///
+    /// # Panics
+    /// When there are not `rows * columns` values.
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Factor<'a> {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
         Factor { values, rows, columns, transposed: false }
@@ -57,7 +60,7 @@ impl Panels {
         }
     }
 
-    /// The panels one after the other, `[depth][PANEL]` each.
+    /// The panels one after the other, `[depth, PANEL]` each.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.chunks_exact((self.depth * PANEL).max(1))
     }
@@ -91,7 +94,7 @@ impl Panels {
         let pieces = Pieces::of(c);
         for_each(count, &|panel| {
             let b = &self.values[panel * self.depth * PANEL..][..self.depth * PANEL];
-            let output = if add { At::Add } else { At::Set };
+            let output = if add { Store::Add } else { Store::Set };
             Level::best().run(OnePanel { rows, a, a_stride, b, c: pieces.pointer(panel * PANEL), n, output });
         });
     }
@@ -116,7 +119,7 @@ impl Panels {
         for (panel, b) in self.values.chunks_exact(self.depth * PANEL).take(count).enumerate() {
             let b = &b[ks.start * PANEL..ks.end * PANEL];
             // SAFETY: `c` was checked.
-            unsafe { tile(s, a, b, Place { c: c.as_mut_ptr().add(panel * PANEL), n, output: At::Set }) };
+            unsafe { tile(s, a, b, OutputTile { c: c.as_mut_ptr().add(panel * PANEL), n, output: Store::Set }) };
         }
     }
 }
@@ -130,7 +133,7 @@ struct OnePanel<'a> {
     /// Where the panel's columns of `c` begin.
     c: *mut f32,
     n: usize,
-    output: At,
+    output: Store,
 }
 
 impl Kernel for OnePanel<'_> {
@@ -138,7 +141,7 @@ impl Kernel for OnePanel<'_> {
     fn run<S: Simd>(self, s: S) {
         let OnePanel { rows, a, a_stride, b, c, n, output } = self;
         // SAFETY: `multiply_all` checked the size of `c`, and no other task has these columns.
-        unsafe { strips_by_panel(s, rows, a, a_stride, b, Place { c, n, output }) };
+        unsafe { strips_by_panel(s, rows, a, a_stride, b, OutputTile { c, n, output }) };
     }
 }
 
@@ -147,11 +150,11 @@ impl Kernel for OnePanel<'_> {
 /// # Safety
 /// As for [`tile`], of all rows.
 #[inline(always)]
-unsafe fn strips_by_panel<S: Simd>(s: S, rows: usize, a: &[f32], a_stride: usize, b: &[f32], to: Place) {
+unsafe fn strips_by_panel<S: Simd>(s: S, rows: usize, a: &[f32], a_stride: usize, b: &[f32], to: OutputTile) {
     for row in (0..rows).step_by(S::ROWS) {
         let a = Strip { rows: S::ROWS.min(rows - row), values: &a[row * a_stride..], strides: [a_stride, 1] };
         // SAFETY: the caller's promise.
-        unsafe { tile(s, a, b, Place { c: to.c.add(row * to.n), ..to }) };
+        unsafe { tile(s, a, b, OutputTile { c: to.c.add(row * to.n), ..to }) };
     }
 }
 
@@ -165,7 +168,7 @@ pub(crate) fn multiply_panel<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut [f32],
     let rows = c.len() / PANEL;
     assert!(k > 0 && a.len() == rows * k && b.len() == k * PANEL && c.len() == rows * PANEL);
     // SAFETY: `c` has just these rows.
-    unsafe { strips_by_panel(s, rows, a, k, b, Place { c: c.as_mut_ptr(), n: PANEL, output: At::Set }) };
+    unsafe { strips_by_panel(s, rows, a, k, b, OutputTile { c: c.as_mut_ptr(), n: PANEL, output: Store::Set }) };
 }
 
 /// Columns from `first` on.

@@ -98,7 +98,7 @@ impl<'a, T> Pieces<'a, T> {
         Pieces { start: slice.as_mut_ptr(), len: slice.len(), _slice: std::marker::PhantomData }
     }
 
-    /// Where element `from` lies, for tasks whose parts are no ranges.
+    /// Where element `from` lies, for tasks whose parts are not ranges.
     ///
     /// # Panics
     /// When it is not within the slice.

@@ -20,26 +20,26 @@ pub struct Strip<'a> {
 
 /// Where a tile of results goes: rows of [`PANEL`], `n` apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct OutputTile {
     pub c: *mut f32,
     pub n: usize,
-    pub output: At,
+    pub output: Store,
 }
 
 /// [`Output`] at one place.
 #[derive(Clone, Copy)]
-pub(crate) enum At {
+pub(crate) enum Store {
     Set,
     Add,
-    Plus(*const f32),
+    AddResidual(*const f32),
 }
 
 /// A strip by one panel.
 ///
 /// # Safety
-/// `to` (and what [`At`] points to) holds the strip's rows of [`PANEL`].
+/// `to` (and what [`Store`] points to) holds the strip's rows of [`PANEL`].
 #[inline(always)]
-pub(crate) unsafe fn tile<S: Simd>(s: S, a: Strip, b: &[f32], to: Place) {
+pub(crate) unsafe fn tile<S: Simd>(s: S, a: Strip, b: &[f32], to: OutputTile) {
     let (rows, last_k) = (a.rows, b.len() / PANEL - 1);
     assert!(rows <= S::ROWS && a.values.len() > (rows - 1) * a.strides[0] + last_k * a.strides[1]);
     for column in (0..PANEL).step_by(VECTORS * S::LANES) {
@@ -61,7 +61,7 @@ pub(crate) unsafe fn tile<S: Simd>(s: S, a: Strip, b: &[f32], to: Place) {
 /// # Safety
 /// As for [`tile`]; `a` has elements for `R` rows and all k of the panel `b`.
 #[inline(always)]
-unsafe fn sums<S: Simd, const R: usize>(s: S, a: Strip, b: &[f32], column: usize, to: Place) {
+unsafe fn sums<S: Simd, const R: usize>(s: S, a: Strip, b: &[f32], column: usize, to: OutputTile) {
     let (values, [row_stride, k_stride]) = (a.values.as_ptr(), a.strides);
     let mut sums = [[s.splat(0.0); VECTORS]; R];
     for (k, b) in b.chunks_exact(PANEL).enumerate() {
@@ -83,9 +83,9 @@ unsafe fn sums<S: Simd, const R: usize>(s: S, a: Strip, b: &[f32], column: usize
             // SAFETY: the caller's promise.
             unsafe {
                 let sum = match to.output {
-                    At::Set => sum,
-                    At::Add => s.add(s.load(to.c.add(at)), sum),
-                    At::Plus(base) => s.add(s.load(base.add(at)), sum),
+                    Store::Set => sum,
+                    Store::Add => s.add(s.load(to.c.add(at)), sum),
+                    Store::AddResidual(base) => s.add(s.load(base.add(at)), sum),
                 };
                 s.store(to.c.add(at), sum);
             }

@@ -97,7 +97,7 @@ impl Lpips {
             let weighted_b1hw = squared_bchw.conv2d::<Tensor>(&tap.weight_1c11, None, [1, 1], [0, 0], [1, 1], 1);
             weighted_b1hw.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float)
         });
-        distances_b.reduce(|sum, distance| sum + distance).expect("five taps")
+        distances_b.sum()
     }
 
     /// Features at every tap, f32.

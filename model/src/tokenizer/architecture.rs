@@ -14,7 +14,7 @@ pub struct Architecture {
     pub ch_mult: Vec<i64>,
     /// Residual blocks a level.
     pub num_res_blocks: i64,
-    /// Bits a token: log2 of the codebook size.
+    /// Bits per token: log2 of the codebook size.
     pub z_channels: i64,
 }
 
@@ -35,7 +35,7 @@ impl Architecture {
         Ok(Architecture { ch: 128, ch_mult, num_res_blocks: 4, z_channels: 18 })
     }
 
-    /// Pixels a token along one side: `2^(levels - 1)`.
+    /// Pixels per token along one side: `2^(levels - 1)`.
     pub fn factor(&self) -> u32 {
         1 << (self.ch_mult.len() - 1)
     }

@@ -1,9 +1,10 @@
 //! Convolution, group norm, residual block: the layers that encoder and decoder share.
 //!
-//! The memory layout of the activations is the caller's: it propagates from the input. libtorch's CPU group norm sums
-//! row-major activations with a compensated scheme and channels-last ones naively (2e-4 off at 256 x 256, against 7e-7),
-//! and its backward pass takes twice as long on the latter, so everything here feeds row-major, but for half precision on a
-//! GPU. Without gradients the activation function works in place.
+//! Activations are row-major everywhere. libtorch's CPU group norm sums row-major activations with a compensated scheme and
+//! channels-last ones naively (2e-4 off at 256 x 256, against 7e-7), and its backward pass takes twice as long on the latter. Its
+//! CUDA group norm takes and returns row-major ones only: channels last, which cuDNN prefers in half precision, would transpose
+//! twice between every norm and convolution, as cuDNN itself does where it needs to. Without gradients the activation function
+//! works in place.
 
 use crate::weights::Params;
 use tch::Tensor;
@@ -18,20 +19,20 @@ pub(super) struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn new(params: &'a Params, prefix: &str) -> Self {
+    pub(super) fn new(params: &'a Params, prefix: &str) -> Self {
         Scope { params, prefix: prefix.into() }
     }
 
-    pub fn sub(&self, name: impl std::fmt::Display) -> Scope<'a> {
+    pub(super) fn sub(&self, name: impl std::fmt::Display) -> Scope<'a> {
         Scope { params: self.params, prefix: format!("{}.{name}", self.prefix) }
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.params.shape(&format!("{}.{name}", self.prefix)).is_some()
     }
 
     /// The parameter itself, shared.
-    pub fn tensor(&self, name: &str) -> Tensor {
+    pub(super) fn tensor(&self, name: &str) -> Tensor {
         self.params.get(&format!("{}.{name}", self.prefix)).shallow_clone()
     }
 }
@@ -39,17 +40,6 @@ impl<'a> Scope<'a> {
 /// Swish, `x * sigmoid(x)`; consumes its input so that inference can reuse the memory.
 pub(super) fn swish(mut x: Tensor) -> Tensor {
     if x.requires_grad() { x.silu() } else { x.silu_() }
-}
-
-/// Whether a convolution is quicker channels last: in half precision on a GPU, whose matrix units want them so. Not while
-/// training, where the optimizer owns the weights.
-fn prefers_channels_last(weight: &Tensor) -> bool {
-    weight.device().is_cuda() && weight.kind() != tch::Kind::Float && !weight.requires_grad()
-}
-
-/// The same values `[a, b, h, w]`, in memory as `[a, h, w, b]`.
-fn channels_last(x: &Tensor) -> Tensor {
-    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 /// 2-D convolution that keeps the size ("same" padding) or halves it.
@@ -61,28 +51,21 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    pub fn new(scope: &Scope) -> Conv {
+    pub(super) fn new(scope: &Scope) -> Conv {
         let bias = scope.has("bias").then(|| scope.tensor("bias"));
-        let weight = scope.tensor("weight");
-        let weight = if prefers_channels_last(&weight) { channels_last(&weight) } else { weight };
-        Conv { weight, bias, stride: 1 }
+        Conv { weight: scope.tensor("weight"), bias, stride: 1 }
     }
 
-    pub fn halving(scope: &Scope) -> Conv {
+    pub(super) fn halving(scope: &Scope) -> Conv {
         Conv { stride: 2, ..Conv::new(scope) }
     }
 
-    /// An input in the layout that the convolutions prefer, which their results then have too.
-    pub(crate) fn arrange(&self, x_bchw: &Tensor) -> Tensor {
-        if prefers_channels_last(&self.weight) { channels_last(x_bchw) } else { x_bchw.shallow_clone() }
-    }
-
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let padding = self.weight.size()[2] / 2;
         x_bchw.conv2d(&self.weight, self.bias.as_ref(), [self.stride; 2], [padding; 2], [1, 1], 1)
     }
 
-    pub fn kind(&self) -> tch::Kind {
+    pub(super) fn kind(&self) -> tch::Kind {
         self.weight.kind()
     }
 
@@ -100,11 +83,11 @@ pub(super) struct NormSwish {
 }
 
 impl NormSwish {
-    pub fn new(scope: &Scope) -> NormSwish {
+    pub(super) fn new(scope: &Scope) -> NormSwish {
         NormSwish { weight: scope.tensor("weight"), bias: scope.tensor("bias") }
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         swish(x_bchw.group_norm(GROUPS, Some(&self.weight), Some(&self.bias), EPS, true))
     }
 }
@@ -125,7 +108,7 @@ pub(super) struct ResBlock {
 }
 
 impl ResBlock {
-    pub fn new(scope: &Scope) -> ResBlock {
+    pub(super) fn new(scope: &Scope) -> ResBlock {
         ResBlock {
             norm1: NormSwish::new(&scope.sub("norm1")),
             conv1: Conv::new(&scope.sub("conv1")),
@@ -136,11 +119,11 @@ impl ResBlock {
     }
 
     /// The blocks `<scope>.0 .. <scope>.count`.
-    pub fn stack(scope: &Scope, count: i64) -> Vec<ResBlock> {
+    pub(super) fn stack(scope: &Scope, count: i64) -> Vec<ResBlock> {
         (0..count).map(|j| ResBlock::new(&scope.sub(j))).collect()
     }
 
-    pub fn forward(&self, x_bchw: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x_bchw: &Tensor) -> Tensor {
         let y = self.conv1.forward(&self.norm1.forward(x_bchw));
         let mut y = self.conv2.forward(&self.norm2.forward(&y));
         match &self.nin_shortcut {

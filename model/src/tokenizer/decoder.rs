@@ -64,7 +64,7 @@ impl Decoder {
         if let Some((level, kernels)) = &self.kernels {
             return kernels.get_or_init(|| CpuDecoder::new(self, *level)).forward(code_bzhw);
         }
-        let mut x = run(&self.mid_block, self.conv_in.forward(&self.conv_in.arrange(code_bzhw)));
+        let mut x = run(&self.mid_block, self.conv_in.forward(code_bzhw));
         for stage in &self.up {
             x = run(&stage.blocks, stage.adaptive.forward(&x, code_bzhw));
             if let Some(upsample) = &stage.upsample {

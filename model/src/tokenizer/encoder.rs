@@ -60,7 +60,7 @@ impl Encoder {
         if let Some((level, kernels)) = &self.kernels {
             return kernels.get_or_init(|| CpuEncoder::new(self, *level)).forward(images_bchw);
         }
-        let mut x = self.conv_in.forward(&self.conv_in.arrange(&images_bchw.to_kind(self.conv_in.kind())));
+        let mut x = self.conv_in.forward(&images_bchw.to_kind(self.conv_in.kind()));
         for stage in &self.down {
             x = run(&stage.blocks, x);
             if let Some(downsample) = &stage.downsample {

@@ -18,7 +18,7 @@ pub fn formula_params(architecture: &Architecture, salt: &str) -> Params {
     architecture.tensors().into_iter().map(tensor).collect()
 }
 
-/// Bytes for `count` views of `side` x `side` pixels: noise, which every encoder call takes the same time for as for pictures.
+/// Bytes `[count, side, side, 3]` for `count` views of `side` x `side` pixels: noise, which every encoder call takes the same time for as for pictures.
 pub fn formula_pixels(name: &str, count: usize, side: usize) -> Vec<u8> {
     stream(name).take(count * side * side * 3).map(|v| ((v + 1.0) * 128.0) as u8).collect()
 }

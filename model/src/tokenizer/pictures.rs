@@ -1,7 +1,7 @@
 //! Pictures through the tokenizer and back.
 
 use super::Tokenizer;
-use crate::{ModelError, Picture, pixels};
+use crate::{ModelError, Picture, Runtime, pixels};
 use tch::{Device, Kind, Tensor};
 
 /// Pictures of one size on their way through the tokenizer and back, as the reference evaluates them.
@@ -15,17 +15,17 @@ pub struct Pass {
     pub tokens_bhw: Tensor,
 }
 
-/// Takes pictures of one size through the tokenizer. Sides that are no multiples of the downsampling factor get a margin of
+/// Takes pictures of one size through the tokenizer. Sides that are not multiples of the downsampling factor get a margin of
 /// mid-grey (0 in the tokenizer's input): half of it, rounded down, above and at the left, the rest below and at the right.
 ///
 /// # Panics
 /// When there is no picture, or the pictures have different sizes.
-pub fn pass(pictures: &[&Picture], tokenizer: &Tokenizer, device: Device) -> Pass {
+pub fn pass(pictures: &[&Picture], tokenizer: &Tokenizer, runtime: Runtime) -> Pass {
     let _no_grad = tch::no_grad_guard();
     let factor = i64::from(tokenizer.architecture.factor());
     let (width, height) = (pictures[0].width as i64, pictures[0].height as i64);
     let bytes: Vec<u8> = pictures.iter().flat_map(|picture| &picture.rgb).copied().collect();
-    let original_bchw = pixels::to_input(&bytes, pictures.len() as i64, height, width, device);
+    let original_bchw = pixels::to_input(&bytes, pictures.len() as i64, height, width, runtime);
     let ([left, right], [top, bottom]) = (margins(width, factor), margins(height, factor));
     let padded_bchw = match [left, right, top, bottom] {
         [0, 0, 0, 0] => original_bchw.shallow_clone(),
@@ -78,14 +78,14 @@ pub fn tokens_tensor(tokens: &[u32], side: i64, device: Device) -> Tensor {
     Tensor::from_slice(&tokens).view([-1, side, side]).to_device(device)
 }
 
-/// Pictures that a GPU decodes at a time: enough to be busy, and no more memory for larger batches.
-const GPU_CHUNK: i64 = 16;
+/// Pictures that a device decodes at a time: enough to be busy, and no more memory for larger batches.
+const DEVICE_CHUNK: i64 = 16;
 
 /// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one: it costs nothing there, and a picture is then the
 /// same to the bit whatever else is in the batch.
-pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor) -> Vec<Picture> {
+pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor, runtime: Runtime) -> Vec<Picture> {
     let _no_grad = tch::no_grad_guard();
-    let chunk = if tokens_bhw.device() == Device::Cpu { 1 } else { GPU_CHUNK };
+    let chunk = if runtime.route.whole_batches { DEVICE_CHUNK } else { 1 };
     let pictures = |tokens_bhw: &Tensor| {
         let output = tokenizer.decode(tokens_bhw);
         Picture::batch(&pixels::to_bytes(&output), output.size()[2] as usize)
@@ -110,8 +110,8 @@ mod tests {
         let tiny = tiny::open_tokenizer("tiny".as_ref()).unwrap();
         let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
         let picture = Picture::new(19, 13, (0..19 * 13 * 3).map(|i| (i * 7 % 256) as u8).collect());
-        let small = pass(&[&picture], &tokenizer, Device::Cpu);
-        let input_bchw = pixels::to_input(&picture.rgb, 1, 13, 19, Device::Cpu);
+        let small = pass(&[&picture], &tokenizer, Runtime::EXACT);
+        let input_bchw = pixels::to_input(&picture.rgb, 1, 13, 19, Runtime::EXACT);
         let grey_bchw = Tensor::zeros([1, 3, 16, 24], (Kind::Float, Device::Cpu));
         grey_bchw.narrow(2, 1, 13).narrow(3, 2, 19).copy_(&input_bchw);
         assert!(small.tokens_bhw.equal(&tokenizer.encode(&grey_bchw)));
@@ -126,7 +126,7 @@ mod tests {
         let tokenizer = Tokenizer::load(&tiny, Variant::Raw, Device::Cpu, Kind::Float).unwrap();
         let all: Vec<u8> = (0..=255).flat_map(|value| [value; 3]).collect();
         let picture = Picture::new(16, 16, all.clone());
-        let truncated = pass(&[&picture], &tokenizer, Device::Cpu).originals().remove(0);
+        let truncated = pass(&[&picture], &tokenizer, Runtime::EXACT).originals().remove(0);
         let lowered = all.iter().zip(&truncated.rgb).filter(|(was, is)| **was != **is).count();
         assert_eq!(lowered, 95 * 3);
         assert!(all.iter().zip(&truncated.rgb).all(|(was, is)| was - is <= 1));

@@ -11,7 +11,7 @@ const SCALE: &str = ".scale";
 
 /// The same file with fp32 in the place of integers and their factors; everything else stays. The products are exact: 8 bits
 /// times 11 fit into the 24 of fp32.
-pub fn expanded(name: &str, stored: &'static [u8]) -> Result<Vec<u8>, ModelError> {
+pub(crate) fn expanded(name: &str, stored: &'static [u8]) -> Result<Vec<u8>, ModelError> {
     let stored = Weights::from_static(name, stored)?;
     let mut tensors = BTreeMap::new();
     for name in stored.names().filter(|name| !name.ends_with(SCALE)) {

@@ -71,7 +71,7 @@ const EXPANSION_FREE_BYTES: u128 = 1 << 26;
 
 impl Index {
     /// Gives tensors the names that the models know, where a training program left others.
-    pub fn rename(mut self) -> Index {
+    pub(super) fn rename(mut self) -> Index {
         let (new_names, notes) = naming::renamed(self.entries.keys().map(String::as_str));
         // All are taken out before one is put back: a new name may be another tensor's old one.
         let taken: Vec<_> =
@@ -85,7 +85,7 @@ impl Index {
     ///
     /// # Errors
     /// No tensors at all, or a decompression bomb.
-    pub fn check(self, path: &Path, file_bytes: usize) -> Result<Index, ModelError> {
+    pub(super) fn check(self, path: &Path, file_bytes: usize) -> Result<Index, ModelError> {
         let damaged = |what: String| Err(ModelError::Damaged { path: path.into(), what });
         if self.entries.is_empty() {
             return Err(ModelError::NoTensors { path: path.into(), reason: self.no_tensors });

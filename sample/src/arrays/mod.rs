@@ -10,7 +10,8 @@ mod write;
 
 pub use read::{ArrayReader, Element, Npz};
 use std::path::PathBuf;
-pub use write::{Dtype, NamedArray, NpzImages, npy, write_npy, write_npz};
+pub(crate) use write::npy;
+pub use write::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
 
 /// What can go wrong with a NumPy file.
 #[derive(Debug, thiserror::Error)]

@@ -71,7 +71,7 @@ impl<R: Read> ArrayReader<R> {
         self.input.read_exact(out).map_err(ArrayError::io("read all of", &self.path))
     }
 
-    /// The next `count` elements of any type.
+    /// The next `count` elements of any type, in C order.
     ///
     /// # Errors
     /// The file ends too early, or is damaged.

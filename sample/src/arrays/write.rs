@@ -30,15 +30,15 @@ impl Dtype {
     }
 }
 
-/// The bytes of a `.npy` file.
-pub fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
+/// The bytes of a `.npy` file: `bytes` are the elements in C order, little-endian.
+pub(crate) fn npy(dtype: Dtype, shape: &[usize], bytes: &[u8]) -> Vec<u8> {
     let mut file = vec![];
     Header::write(&mut file, dtype.descr(), shape).expect("a vector takes all bytes");
     file.extend_from_slice(bytes);
     file
 }
 
-/// Writes a whole array; the file appears whole.
+/// Writes a whole array, its elements in C order, little-endian; the file appears whole.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -111,7 +111,7 @@ impl NpzImages {
         Ok(NpzImages { path: path.into(), zip, failure })
     }
 
-    /// Appends the pixels of one image.
+    /// Appends the pixels of one image, `[height, width, 3]`.
     ///
     /// # Errors
     /// The disk is full.

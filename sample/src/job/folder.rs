@@ -3,7 +3,7 @@
 use super::record::{self, Found};
 use super::{Outputs, SampleJob};
 use crate::SampleError;
-use crate::sampler::{SamplerConfig, Wanted};
+use crate::sampler::{SampleRequest, SamplerConfig};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ struct Recorded {
 }
 
 /// The images of one run's settings in a folder.
-pub struct Images {
+pub(super) struct Images {
     /// The folder.
     pub out: PathBuf,
     /// [`settings_of`] the run.
@@ -44,7 +44,7 @@ pub struct Images {
 
 impl Images {
     /// What is there of an image, whose files must all be of these settings.
-    pub fn find(&self, image: &Wanted, diagnostics: bool) -> Found {
+    pub(super) fn find(&self, image: &SampleRequest, diagnostics: bool) -> Found {
         let ImageFiles { picture, tokens, diagnostics: [maps, numbers] } = ImageFiles::new(&self.out, image);
         if diagnostics && !matches!(record::find(&maps, &numbers, &self.settings), Found::Whole { .. }) {
             // A foreign picture is still foreign.
@@ -55,13 +55,13 @@ impl Images {
     }
 
     /// The picture of all images.
-    pub fn grid(&self) -> PathBuf {
+    pub(super) fn grid(&self) -> PathBuf {
         self.out.join("grid.png")
     }
 }
 
 /// A folder that belongs to a run.
-pub struct Folder {
+pub(super) struct Folder {
     /// Its images.
     pub images: Images,
     recorded: Recorded,
@@ -74,7 +74,7 @@ impl Folder {
     ///
     /// # Errors
     /// Another run's folder, a damaged record, or files that would be replaced, without `overwrite`.
-    pub fn open(job: &SampleJob, outputs: &Outputs, npz_order: Option<Vec<u64>>) -> Result<Folder, SampleError> {
+    pub(super) fn open(job: &SampleJob, outputs: &Outputs, npz_order: Option<Vec<u64>>) -> Result<Folder, SampleError> {
         let out = &outputs.out;
         let settings = settings_of(job);
         let was = read(out).or_else(|error| if job.overwrite { Ok(None) } else { Err(error) })?;
@@ -113,7 +113,7 @@ impl Folder {
     ///
     /// # Errors
     /// The folder cannot be written to.
-    pub fn claim(&self, overwrite: bool) -> Result<(), SampleError> {
+    pub(super) fn claim(&self, overwrite: bool) -> Result<(), SampleError> {
         let out = &self.images.out;
         std::fs::create_dir_all(out).map_err(SampleError::io("create", out))?;
         if overwrite {
@@ -124,7 +124,7 @@ impl Folder {
 
     /// Gives a joined file its name. The record comes first: killed in between, the run still knows the file as its own, which
     /// a later call may replace.
-    pub fn publish(&mut self, path: &Path, mut file: AtomicFile) -> Result<(), SampleError> {
+    pub(super) fn publish(&mut self, path: &Path, mut file: AtomicFile) -> Result<(), SampleError> {
         let hash = file.unpublished().and_then(hash_of).map_err(SampleError::io("write", path))?;
         let name = absolute(path);
         self.recorded.files_to_come.insert(name.clone(), hash.clone());
@@ -255,7 +255,7 @@ pub(crate) struct ImageFiles {
 }
 
 impl ImageFiles {
-    pub fn new(out: &Path, image: &Wanted) -> ImageFiles {
+    pub(super) fn new(out: &Path, image: &SampleRequest) -> ImageFiles {
         let file = |kind: &str, ending: &str| {
             out.join(kind).join(format!("{:04}", image.class)).join(format!("{:05}.{ending}", image.index))
         };

@@ -9,7 +9,7 @@ use super::{Outputs, SampleJob};
 use crate::SampleError;
 use crate::arrays::{Dtype, NpzImages, npy};
 use crate::captions::captioned;
-use crate::sampler::Wanted;
+use crate::sampler::SampleRequest;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{AtomicFile, Permutation, derive_key, write_atomically};
@@ -25,7 +25,7 @@ const NPZ_ORDER: u64 = 0x6e70_7a5f_6f72_6465;
 ///
 /// The ADM suite cuts the inception score into runs of 5,000 consecutive pictures. Class by class, such a run would hold a
 /// few classes only, and its score would be far too low.
-pub fn npz_order(seed: u64, images: usize) -> Vec<u64> {
+pub(super) fn npz_order(seed: u64, images: usize) -> Vec<u64> {
     let images = images as u64;
     let permutation = Permutation::new(derive_key(seed, NPZ_ORDER, images), images.max(1));
     (0..images).map(|place| permutation.apply(place)).collect()
@@ -37,7 +37,7 @@ impl SampleJob<'_> {
         &self,
         mut folder: Folder,
         outputs: &Outputs,
-        all: &[Wanted],
+        all: &[SampleRequest],
         order: Option<&[u64]>,
     ) -> Result<PathBuf, SampleError> {
         let grid = self.write_grid(&folder.images, all)?;
@@ -52,8 +52,8 @@ impl SampleJob<'_> {
         Ok(grid)
     }
 
-    /// Tokens of every image of a run that is complete, in raster order, class by class.
-    pub fn tokens(&self, out: &Path) -> impl Iterator<Item = Result<(Wanted, Vec<u32>), SampleError>> {
+    /// Tokens `[H * W]` of every image of a run that is complete, in raster order, class by class.
+    pub fn tokens(&self, out: &Path) -> impl Iterator<Item = Result<(SampleRequest, Vec<u32>), SampleError>> {
         let images = Images { out: out.into(), settings: settings_of(self) };
         self.wanted().into_iter().map(move |image| {
             let bytes = self.token_bytes(&images, &image)?;
@@ -61,7 +61,7 @@ impl SampleJob<'_> {
         })
     }
 
-    fn write_grid(&self, images: &Images, all: &[Wanted]) -> Result<PathBuf, SampleError> {
+    fn write_grid(&self, images: &Images, all: &[SampleRequest]) -> Result<PathBuf, SampleError> {
         let columns = grid_columns(self.classes.len(), self.per_class);
         let mut pictures = vec![];
         for image in all.iter().take(GRID_MAX) {
@@ -87,7 +87,7 @@ impl SampleJob<'_> {
         &self,
         path: &Path,
         images: &Images,
-        all: &[Wanted],
+        all: &[SampleRequest],
         order: &[u64],
     ) -> Result<AtomicFile, SampleError> {
         let side = (self.model.config.side() as usize) * self.tokenizer.architecture.factor() as usize;
@@ -98,7 +98,7 @@ impl SampleJob<'_> {
         Ok(npz.close()?)
     }
 
-    fn write_tokens(&self, path: &Path, images: &Images, all: &[Wanted]) -> Result<AtomicFile, SampleError> {
+    fn write_tokens(&self, path: &Path, images: &Images, all: &[SampleRequest]) -> Result<AtomicFile, SampleError> {
         let n = self.model.config.block_size as usize;
         let mut bytes = Vec::with_capacity(all.len() * n * 4);
         for image in all {
@@ -110,7 +110,7 @@ impl SampleJob<'_> {
     }
 
     /// The tokens of one image, int32 little-endian. The header of our own files is one block; the rest is the tokens.
-    fn token_bytes(&self, images: &Images, image: &Wanted) -> Result<Vec<u8>, SampleError> {
+    fn token_bytes(&self, images: &Images, image: &SampleRequest) -> Result<Vec<u8>, SampleError> {
         let (_, mut npy) = load(images, image)?;
         let bytes = self.model.config.block_size as usize * 4;
         let header = npy.len().checked_sub(bytes).ok_or_else(|| SampleError::Damaged {
@@ -121,7 +121,7 @@ impl SampleJob<'_> {
     }
 }
 
-/// Pictures a row of the grid: whole classes side by side, about as wide as a screen.
+/// Pictures per row of the grid: whole classes side by side, about as wide as a screen.
 fn grid_columns(classes: usize, per_class: usize) -> usize {
     const WIDE: usize = 12;
     match (classes, per_class) {
@@ -132,7 +132,7 @@ fn grid_columns(classes: usize, per_class: usize) -> usize {
 }
 
 /// Picture and token file of a finished image.
-fn load(images: &Images, image: &Wanted) -> Result<(Picture, Vec<u8>), SampleError> {
+fn load(images: &Images, image: &SampleRequest) -> Result<(Picture, Vec<u8>), SampleError> {
     let path = || ImageFiles::new(&images.out, image).picture;
     match images.find(image, false) {
         Found::Whole { picture, beside } => Ok((picture, beside)),

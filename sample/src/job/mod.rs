@@ -14,8 +14,8 @@ mod record;
 
 use crate::arrays::{Dtype, npy};
 use crate::decoder::TorchDecoder;
-use crate::guidance::Halves;
-use crate::sampler::{Sampler, SamplerConfig, Wanted};
+use crate::guidance::GuidanceMode;
+use crate::sampler::{SampleRequest, Sampler, SamplerConfig};
 use crate::{SampleError, diagnostics, memory};
 use folder::{Folder, ImageFiles, Images, settings_of};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -24,9 +24,9 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tch::Device;
 use tokengrid_cache::write_atomically;
 use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::weights::tensors_fingerprint;
 use tokengrid_model::{Params, Picture, Runtime, Tokenizer};
@@ -44,9 +44,9 @@ pub struct SampleJob<'a> {
     pub config: SamplerConfig,
     /// Which classes.
     pub classes: Vec<i64>,
-    /// Images a class.
+    /// Images per class.
     pub per_class: usize,
-    /// Images a batch.
+    /// Images per batch.
     pub batch_size: usize,
     /// Device.
     pub runtime: Runtime,
@@ -77,7 +77,7 @@ pub struct Outputs {
     pub tokens: Option<PathBuf>,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct SampleOutcome {
     /// Images of the run, those of all ranks.
@@ -90,15 +90,15 @@ pub struct SampleOutcome {
     pub waiting_for: usize,
     /// Seconds of this call.
     pub seconds: f64,
-    /// Seconds a sampled image.
+    /// Seconds per sampled image.
     pub seconds_per_image: f64,
     /// The picture of all images (of the first 100).
     pub grid: Option<PathBuf>,
 }
 
 impl SampleJob<'_> {
-    /// Samples what this rank lacks, and makes the joined files when nothing is missing any more. `observe` is told
-    /// images of this rank that are done, and all of them.
+    /// Samples what this rank lacks, and makes the joined files when nothing is missing any more. `observe` is
+    /// called with the images of this rank that are done, and all of them.
     ///
     /// # Errors
     /// Model and tokenizer that do not fit, settings out of range, no memory, another run's folder, a full disk.
@@ -114,7 +114,7 @@ impl SampleJob<'_> {
         let all = self.wanted();
         let order = outputs.npz.as_ref().map(|_| joined::npz_order(self.config.seed, all.len()));
         let folder = Folder::open(self, outputs, order.clone())?;
-        let ours: Vec<Wanted> =
+        let ours: Vec<SampleRequest> =
             all.iter().copied().skip(self.rank as usize).step_by(self.world_size.max(1) as usize).collect();
         let missing = self.missing(&folder.images, &ours)?;
         folder.claim(self.overwrite)?;
@@ -166,54 +166,55 @@ impl SampleJob<'_> {
             return Err(SampleError::Setting { what: "number of images", value: images.to_string(), expected });
         }
         self.config.validate(model.vocab())?;
-        let sequences = Halves::of(self.config.cfg_scale, self.config.cfg_schedule).count();
+        let sequences = GuidanceMode::of(self.config.cfg_scale, self.config.cfg_schedule).count();
         let images = self.batch_size.min(images);
         memory::check(model, self.runtime.device, self.runtime.precision.kind(), images, sequences)
     }
 
     fn sampler(&self) -> Result<Sampler<'_>, SampleError> {
-        if self.diagnostics && self.runtime.device != Device::Cpu {
+        if self.diagnostics && self.runtime.route.runs_ahead {
             // What is drawn from is looked at on the host.
-            let decoder = TorchDecoder::new(self.model, self.runtime.device);
+            let decoder = TorchDecoder::new(self.model, self.runtime);
             return Sampler::over(Box::new(decoder), self.config.clone());
         }
-        Sampler::new(self.model, self.config.clone(), self.runtime.device)
+        Sampler::new(self.model, self.config.clone(), self.runtime)
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
+    fn wanted(&self) -> Vec<SampleRequest> {
         let per_class = self.per_class as u64;
-        self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| Wanted { class, index })).collect()
+        self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| SampleRequest { class, index })).collect()
     }
 
     /// Those of `images` that have to be made. A foreign image in the place of one is refused, or counts as missing and is
     /// replaced.
-    fn missing(&self, folder: &Images, images: &[Wanted]) -> Result<Vec<Wanted>, SampleError> {
+    fn missing(&self, folder: &Images, images: &[SampleRequest]) -> Result<Vec<SampleRequest>, SampleError> {
         let (diagnostics, overwrite) = (self.diagnostics, self.overwrite);
-        let look = |image: &Wanted| match folder.find(image, diagnostics) {
+        let look = |image: &SampleRequest| match folder.find(image, diagnostics) {
             Found::Whole { .. } => Ok(None),
             Found::Foreign if !overwrite => {
                 Err(SampleError::ForeignImage { path: ImageFiles::new(&folder.out, image).picture })
             }
             Found::Foreign | Found::Missing => Ok(Some(*image)),
         };
-        let found: Result<Vec<Option<Wanted>>, SampleError> = images.par_iter().map(look).collect();
+        let found: Result<Vec<Option<SampleRequest>>, SampleError> = images.par_iter().map(look).collect();
         Ok(found?.into_iter().flatten().collect())
     }
 
-    fn sample_batch(&self, sampler: &mut Sampler, batch: &[Wanted], folder: &Images) -> Result<(), SampleError> {
-        let mut facts = vec![];
+    fn sample_batch(&self, sampler: &mut Sampler, batch: &[SampleRequest], folder: &Images) -> Result<(), SampleError> {
+        let mut stats = vec![];
         let tokens = match self.diagnostics {
-            true => sampler.sample_with_facts(batch, &mut facts)?,
+            true => sampler.sample_with_stats(batch, &mut stats)?,
             false => sampler.sample(batch)?,
         };
         let (side, n) = (self.model.config.side(), self.model.config.block_size as usize);
-        let pictures = decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device));
+        let pictures =
+            guarded(|| decode(self.tokenizer, &tokens_tensor(&tokens, side, self.runtime.device), self.runtime))?;
         for (i, ((image, tokens_n), picture)) in batch.iter().zip(tokens.chunks_exact(n)).zip(&pictures).enumerate() {
             let files = ImageFiles::new(&folder.out, image);
             files.make_folders(self.diagnostics)?;
             if self.diagnostics {
-                let image_facts = &facts[i * n..(i + 1) * n];
-                let (maps, numbers) = diagnostics::draw(picture, image_facts, self.model.config.vocab());
+                let image_stats = &stats[i * n..(i + 1) * n];
+                let (maps, numbers) = diagnostics::draw(picture, image_stats, self.model.config.vocab());
                 write_pair(&files.diagnostics[0], &maps, &files.diagnostics[1], numbers.as_bytes(), folder)?;
             }
             let bytes: Vec<u8> = tokens_n.iter().flat_map(|token| token.to_le_bytes()).collect();

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek};
 use std::path::Path;
 use tokengrid_model::Picture;
 
-/// A file claims its size before its pixels come; what claims more is no picture of ours.
+/// A file claims its size before its pixels come; what claims more is not a picture of ours.
 const PIXELS_MAX: u64 = 1 << 28;
 
 /// Keyword of the text chunk. The text is a [`Record`] in JSON.
@@ -25,14 +25,14 @@ struct Record {
 }
 
 /// The text of a picture's record.
-pub fn text(settings: &str, beside: &[u8]) -> String {
+pub(super) fn text(settings: &str, beside: &[u8]) -> String {
     let record = Record { settings: settings.into(), beside: blake3::hash(beside).to_hex().to_string() };
     serde_json::to_string(&record).expect("strings serialize")
 }
 
 /// What lies where a picture and the file beside it should be.
 #[derive(Debug)]
-pub enum Found {
+pub(super) enum Found {
     /// Both, of these settings.
     Whole {
         /// The picture.
@@ -40,14 +40,14 @@ pub enum Found {
         /// The file beside it.
         beside: Vec<u8>,
     },
-    /// Nothing, or what is left of a picture after a crash: it is made again.
+    /// Nothing, or the rest of a picture after a crash: it is made again.
     Missing,
     /// A file of other settings or of another program.
     Foreign,
 }
 
 /// Looks for a picture of `settings`. What cannot be read counts as missing: writing it will say why.
-pub fn find(picture: &Path, beside: &Path, settings: &str) -> Found {
+pub(super) fn find(picture: &Path, beside: &Path, settings: &str) -> Found {
     let Ok(bytes) = std::fs::read(picture) else { return Found::Missing };
     let record = match open(Cursor::new(&bytes)) {
         Some((_, Some(record))) => record,
@@ -73,7 +73,7 @@ pub(crate) fn settings_of(picture: &Path) -> Option<String> {
 }
 
 /// Whether there is a file that is neither a picture of ours nor what is left of one.
-pub fn is_foreign(picture: &Path) -> bool {
+pub(super) fn is_foreign(picture: &Path) -> bool {
     match std::fs::read(picture) {
         Err(error) => error.kind() != ErrorKind::NotFound,
         Ok(bytes) => match open(Cursor::new(&bytes)) {

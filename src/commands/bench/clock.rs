@@ -1,18 +1,18 @@
-//! Wall and processor time of a piece of work, and what several rounds of it come to.
+//! Wall and processor time of a piece of work, and the figures of several rounds of it.
 
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// How long something took.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Took {
+pub(crate) struct Took {
     pub wall: Duration,
     /// Processor time of all threads of this process.
     pub cpu: Duration,
 }
 
 /// Times `work`.
-pub fn time<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, Took)> {
+pub(crate) fn time<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, Took)> {
     let (wall, cpu) = (Instant::now(), cpu_time());
     let result = work()?;
     Ok((result, Took { wall: wall.elapsed(), cpu: cpu_time().saturating_sub(cpu) }))
@@ -27,7 +27,7 @@ fn cpu_time() -> Duration {
 
 /// A rate over several rounds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// Median of the rounds, per second of wall time.
     pub per_second: f64,
     /// Median of the rounds, per second of processor time: on a busy machine the steadier figure.
@@ -38,7 +38,7 @@ pub struct Rate {
 
 impl Rate {
     /// `count` units a round.
-    pub fn of(count: u64, rounds: &[Took]) -> Rate {
+    pub(crate) fn of(count: u64, rounds: &[Took]) -> Rate {
         let per = |time: Duration| count as f64 / time.as_secs_f64().max(1e-9);
         let walls: Vec<f64> = rounds.iter().map(|took| per(took.wall)).collect();
         let cpus: Vec<f64> = rounds.iter().map(|took| per(took.cpu)).collect();
@@ -47,7 +47,7 @@ impl Rate {
 }
 
 /// The middle value; of an even number of values, the mean of the middle two.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use tokengrid_ingest::{BatchStream, Limits, Recipe, Source, StageTimes, StreamConfig, decode_rgb};
 
-/// Views a batch: as an encoder would take them.
+/// Views per batch: as an encoder would take them.
 const BATCH_VIEWS: usize = 64;
 
 #[derive(Debug, Serialize)]
@@ -49,7 +49,7 @@ struct Shares {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchIngestArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &BenchIngestArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let (source, recipe) = command::open(&args.source, false)?;
     let limits = command::limits(&args.source);

@@ -18,7 +18,7 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchLoaderArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &BenchLoaderArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     // Dropped, and with it removed, at the end.
     let made = args.dir.is_none().then(|| tempfile::tempdir().context("cannot make a temporary folder")).transpose()?;

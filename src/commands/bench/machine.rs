@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// The machine and the program.
 #[derive(Debug, Serialize)]
-pub struct Machine {
+pub(crate) struct Machine {
     pub processor: String,
     pub cores: usize,
     pub memory_gib: f64,
@@ -16,7 +16,7 @@ pub struct Machine {
 }
 
 /// This machine. What the system does not tell is `unknown` or 0.
-pub fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;

@@ -1,14 +1,14 @@
 //! `tokengrid bench ...`: how fast a stage is on this machine, in a form that can be kept and compared.
 
-pub mod clock;
+pub(crate) mod clock;
 mod ingest;
 mod loader;
-pub mod machine;
+pub(crate) mod machine;
 
 use crate::args::{BenchCommand, Global};
 
 /// Runs the command.
-pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Ingest(args) => ingest::run(args, global),
         BenchCommand::Loader(args) => loader::run(args, global),
@@ -17,6 +17,6 @@ pub fn run(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Whether the stage needs libtorch.
-pub fn needs_torch(command: &BenchCommand) -> bool {
+pub(crate) fn needs_torch(command: &BenchCommand) -> bool {
     !matches!(command, BenchCommand::Ingest(_) | BenchCommand::Loader(_))
 }

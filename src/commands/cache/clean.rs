@@ -7,7 +7,7 @@ use std::path::Path;
 use tokengrid_cache::clean_bucket;
 use tokengrid_store::is_remote;
 
-pub fn clean(url: &Path, unfinished: bool, global: &Global) -> anyhow::Result<()> {
+pub(super) fn clean(url: &Path, unfinished: bool, global: &Global) -> anyhow::Result<()> {
     if !is_remote(url) {
         let text = "a local folder cleans itself when its job goes on; give the URL of a cache in a bucket";
         return Err(Usage(format!("{}: {text}", url.display())).into());

@@ -14,7 +14,7 @@ use tokengrid_cache::{
 /// Tokens from elsewhere: nobody here knows who made them.
 const UNKNOWN_TOKENIZER: &str = "imported";
 
-pub fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     let tokenizer = TokenizerInfo {
         name: UNKNOWN_TOKENIZER.into(),
         fingerprint: UNKNOWN_TOKENIZER.into(),
@@ -37,7 +37,7 @@ pub fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     report(&finished, &args.out, global)
 }
 
-pub fn export(dir: &Path, format: ExportFormat, out: &Path, overwrite: bool, global: &Global) -> anyhow::Result<()> {
+pub(super) fn export(dir: &Path, format: ExportFormat, out: &Path, overwrite: bool, global: &Global) -> anyhow::Result<()> {
     check_apart(out, &[dir])?;
     let cache = TokenCache::open(dir)?;
     let files = match format {

@@ -6,7 +6,7 @@ use crate::terminal::{bytes, print_json};
 use std::path::Path;
 use tokengrid_cache::inspect;
 
-pub fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
+pub(super) fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let info = inspect(dir)?;
     if global.json {
         return print_json(&info);

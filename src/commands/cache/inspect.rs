@@ -5,7 +5,7 @@ use super::table::{Table, shortened_apart};
 use crate::terminal::counted;
 use crate::args::{ClassOrder, Global};
 use crate::exit::CheckFailed;
-use crate::files::{OwnFile, check_target};
+use crate::files::{check_target, is_own_png};
 use crate::signals;
 use crate::terminal::{Meter, print_json};
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheDiff, CacheStats, ClassRows, Inspection, TokenCache};
 
 /// Where inspections are kept of caches in folders that cannot be written to: the user's cache folder.
-pub fn inspection_folder() -> Option<PathBuf> {
+pub(crate) fn inspection_folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(caches.join("tokengrid/inspect"))
@@ -29,9 +29,9 @@ fn inspection(dir: &Path, global: &Global) -> anyhow::Result<Inspection> {
     Ok(Inspection::load_or_compute(&cache, elsewhere.as_deref(), threads, signals::flag(), &mut progress)?)
 }
 
-pub fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
+pub(super) fn stats(dir: &Path, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, OwnFile::Png)?;
+        check_target(path, is_own_png)?;
     }
     let stats = inspection(dir, global)?.stats;
     if let Some(path) = picture {
@@ -93,9 +93,9 @@ fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()>
     Ok(())
 }
 
-pub fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
+pub(super) fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = picture {
-        check_target(path, OwnFile::Png)?;
+        check_target(path, is_own_png)?;
     }
     let stats = inspection(dir, global)?.stats;
     let mut classes = stats.classes.clone();
@@ -126,7 +126,7 @@ pub fn classes(dir: &Path, sort: ClassOrder, picture: Option<&Path>, global: &Gl
     Ok(())
 }
 
-pub fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow::Result<()> {
+pub(super) fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow::Result<()> {
     let caches = [TokenCache::open(a)?, TokenCache::open(b)?];
     let mut meter = Meter::new(global, "images");
     let found =
@@ -145,7 +145,7 @@ pub fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow::Result
 
 fn print_diff(found: &CacheDiff) {
     for (field, a, b) in &found.manifests {
-        // A list of 1000 class names is no line for people.
+        // A list of 1000 class names is not a line for people.
         let [a, b] = shortened_apart(&a.to_string(), &b.to_string(), 80);
         println!("{field}: {a} | {b}");
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use tokengrid_cache::{Finished, OpenMode};
 
 /// Refuses an output folder that is one of the inputs, whatever the path looks like.
-pub fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
+pub(super) fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let Some(out_real) = real(out) else { return Ok(()) };
     if inputs.iter().any(|input| real(input).as_ref() == Some(&out_real)) {
@@ -19,11 +19,11 @@ pub fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn mode(overwrite: bool) -> OpenMode {
+pub(super) fn mode(overwrite: bool) -> OpenMode {
     if overwrite { OpenMode::Overwrite } else { OpenMode::Resume }
 }
 
-pub fn report(finished: &Finished, out: &Path, global: &Global) -> anyhow::Result<()> {
+pub(super) fn report(finished: &Finished, out: &Path, global: &Global) -> anyhow::Result<()> {
     let Finished { rows, images, quarantined, content_hash, .. } = finished;
     if global.json {
         return print_json(&json!({

@@ -6,7 +6,7 @@ use crate::exit::Usage;
 use std::path::Path;
 use tokengrid_cache::{MergeInput, Selection};
 
-pub fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) -> anyhow::Result<()> {
+pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) -> anyhow::Result<()> {
     // A folder may have an equals sign in its name: what exists is a folder.
     let input = |text: &String| match text.split_once('=') {
         Some((split, dir)) if !Path::new(text).exists() && !split.is_empty() => {
@@ -20,7 +20,7 @@ pub fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) ->
     report(&finished, out, global)
 }
 
-pub fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
     let SubsetArgs { classes, limit, views, split, .. } = args;
     let selection = Selection { classes: classes.clone(), limit: *limit, views: views.clone(), split: split.clone() };
     check_apart(&args.out, &[&args.dir])?;

@@ -7,16 +7,16 @@ mod inspect;
 mod made;
 mod merge_subset;
 mod plot;
-pub mod rows;
-pub mod table;
+pub(crate) mod rows;
+pub(crate) mod table;
 mod verify;
 
-pub use inspect::inspection_folder;
+pub(crate) use inspect::inspection_folder;
 
 use crate::args::{CacheCommand, Global};
 
 /// Runs the command.
-pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         CacheCommand::Info { dir } => info::info(dir, global),
         CacheCommand::Verify { dir } => verify::verify(dir, global),
@@ -37,7 +37,7 @@ pub fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Whether the command encodes images or decodes tokens.
-pub fn needs_torch(command: &CacheCommand) -> bool {
+pub(crate) fn needs_torch(command: &CacheCommand) -> bool {
     match command {
         CacheCommand::Repair { .. } | CacheCommand::Check { .. } => true,
         CacheCommand::Show(args) => rows::needs_torch(args),

@@ -18,17 +18,17 @@ type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 type DrawError = Box<dyn std::error::Error>;
 
 /// Draws how often codes are used, how balanced the bits are, and how large the classes are, one below the other.
-pub fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
+pub(super) fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_stats(stats, rgb))
 }
 
 /// Draws how many rows the classes have, and their entropies, in the order given.
-pub fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
+pub(super) fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_classes(classes, rgb))
 }
 
 fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyhow::Result<()> {
-    // Registering it twice is no error that matters.
+    // Registering it twice is not an error that matters.
     let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     draw(&mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;

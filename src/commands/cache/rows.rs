@@ -14,7 +14,7 @@ use tokengrid_cache::{
     CacheError, ClassIndex, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, TokenCache, find_rows, unpack,
 };
 
-pub fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let (dir, index) = (&args.dir, args.index);
     let cache = TokenCache::open(dir)?;
     if index >= cache.num_rows() {
@@ -83,7 +83,7 @@ fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Val
 /// Rows whose columns are read, and which are printed, at a time.
 const BLOCK_ROWS: usize = 4096;
 
-pub fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
     let rows = 0..rows.min(cache.num_rows());
     if global.json {
@@ -92,7 +92,7 @@ pub fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
     print_rows(&cache, rows)
 }
 
-pub fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(&args.dir)?;
     let label = args.class.as_deref().map(|class| label_of(&cache, class, &args.dir)).transpose()?;
     let filter = RowFilter { label, view: args.view, key: args.key.clone(), ..RowFilter::default() };
@@ -163,7 +163,7 @@ impl Quarantined {
 }
 
 /// What to do about an image that could not be decoded.
-pub const QUARANTINE_ADVICE: &str = "to have rows of such an image, mend or replace it in the source; then tokenize the source \
+pub(crate) const QUARANTINE_ADVICE: &str = "to have rows of such an image, mend or replace it in the source; then tokenize the source \
 anew, or the image alone and add it with `cache merge`";
 
 /// What is done with each block of rows: their indices and what a cache says of them.
@@ -251,6 +251,6 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
 }
 
 /// Whether the row is also shown as a picture.
-pub fn needs_torch(args: &ShowArgs) -> bool {
+pub(crate) fn needs_torch(args: &ShowArgs) -> bool {
     args.image.is_some()
 }

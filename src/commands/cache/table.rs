@@ -7,7 +7,7 @@ const UNBOUNDED: usize = usize::MAX;
 const GAP: &str = "  ";
 
 /// Rows of text under a heading.
-pub struct Table {
+pub(crate) struct Table {
     heading: Vec<&'static str>,
     /// Whether a column holds numbers, which stand to the right.
     is_number: Vec<bool>,
@@ -18,7 +18,7 @@ pub struct Table {
 
 impl Table {
     /// A heading; names that begin with `#` are of columns of numbers.
-    pub fn new(heading: &[&'static str]) -> Table {
+    pub(crate) fn new(heading: &[&'static str]) -> Table {
         Table {
             is_number: heading.iter().map(|name| name.starts_with('#')).collect(),
             heading: heading.iter().map(|name| name.trim_start_matches('#')).collect(),
@@ -28,18 +28,18 @@ impl Table {
     }
 
     /// One more row.
-    pub fn push(&mut self, row: Vec<String>) {
+    pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
     /// Prints it, as wide as the terminal: what does not fit is taken from the widest column, in the middle of its texts.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         self.lines(terminal_columns()).iter().for_each(|line| println!("{line}"));
     }
 
     /// Prints the rows so far and forgets them, so that any number of rows can be printed. The first ones decide how wide the
     /// columns are; where a later text is longer, its line is.
-    pub fn print_part(&mut self) {
+    pub(crate) fn print_part(&mut self) {
         let heading = self.widths.is_empty();
         if heading {
             self.widths = self.fitting_widths(terminal_columns());
@@ -91,7 +91,7 @@ impl Table {
 }
 
 /// Two different texts in at most `width` characters each: from a little before the first place where they differ.
-pub fn shortened_apart(a: &str, b: &str, width: usize) -> [String; 2] {
+pub(crate) fn shortened_apart(a: &str, b: &str, width: usize) -> [String; 2] {
     let characters = |text: &str| text.chars().count();
     if characters(a).max(characters(b)) <= width {
         return [a.to_owned(), b.to_owned()];
@@ -120,7 +120,7 @@ fn shortened(text: &str, width: usize) -> String {
 }
 
 /// Columns of the terminal on stdout; what goes elsewhere is not bounded.
-pub fn terminal_columns() -> usize {
+pub(crate) fn terminal_columns() -> usize {
     terminal_size::terminal_size_of(std::io::stdout()).map_or(UNBOUNDED, |(width, _)| usize::from(width.0).max(20))
 }
 

@@ -6,7 +6,7 @@ use crate::exit::CheckFailed;
 use crate::terminal::{Meter, bytes, print_json};
 use std::path::Path;
 
-pub fn verify(dir: &Path, global: &Global) -> anyhow::Result<()> {
+pub(super) fn verify(dir: &Path, global: &Global) -> anyhow::Result<()> {
     let mut meter = Meter::new(global, "MB");
     let report = tokengrid_cache::verify(dir, &mut |done, total| meter.update(done / 1_000_000, total.div_ceil(1_000_000), ""))?;
     drop(meter);

@@ -6,12 +6,12 @@ mod report;
 mod source;
 mod splits;
 
-pub use source::{check_apart, check_apart_from_linked, open_source};
-pub use splits::named_sources;
+pub(crate) use source::{check_apart, check_apart_from_linked, open_source};
+pub(crate) use splits::named_sources;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 use crate::exit::Usage;
-use crate::files::{OwnFile, check_target, write_json};
+use crate::files::{check_target, is_own_json, write_json};
 use crate::signals::{self, Stopped};
 use crate::terminal::{Meter, print_json};
 use pngs::PngFolder;
@@ -24,7 +24,7 @@ use tokengrid_ingest::{
 };
 
 /// Source and recipe as typed, checked. `is_shared`: other processes, on other machines perhaps, read the rest of it.
-pub fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<Source>, Recipe)> {
+pub(crate) fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
     if args.preset == Some(PresetArg::OpenMagvit2) && recipe.orientation != Orientation::default() {
         let text = "--preset open-magvit2 means the reference's pixels; leave out --exif-orientation apply";
@@ -48,7 +48,7 @@ pub fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<Source>, 
 }
 
 /// Names that are left out: those typed, and those of the preset.
-pub fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
+pub(crate) fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
     let of_preset = preset.map(|PresetArg::OpenMagvit2| OPEN_MAGVIT2_EXCLUDE.map(String::from));
     typed.iter().cloned().chain(of_preset.into_iter().flatten()).collect()
 }
@@ -65,12 +65,12 @@ fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {
 }
 
 /// What one file may cost, as typed.
-pub fn limits(args: &SourceArgs) -> Limits {
+pub(crate) fn limits(args: &SourceArgs) -> Limits {
     Limits { max_pixels: args.max_pixels, ..Limits::default() }
 }
 
 /// What to do with bad images, as typed; `unless_typed` is the policy without `--max-bad-fraction`.
-pub fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
+pub(crate) fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
     let on_bad = match args.on_bad {
         OnBadArg::Quarantine => OnBad::Quarantine,
         OnBadArg::Fail => OnBad::Fail,
@@ -79,9 +79,9 @@ pub fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
 }
 
 /// Runs the command.
-pub fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.report {
-        check_target(path, OwnFile::Json)?;
+        check_target(path, is_own_json)?;
     }
     if let Some(out) = &args.out {
         check_apart(out, &args.source.source)?;
@@ -133,7 +133,9 @@ impl Work<'_> {
         stream: &mut ViewStream,
         save: &mut dyn FnMut(ImageViews) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
+        let total = self.source.len() as u64;
         let mut meter = Meter::new(self.global, "images");
+        meter.start(0, total);
         for image in stream {
             if image.outcome.is_err() {
                 self.source.check_reachable()?;
@@ -147,7 +149,7 @@ impl Work<'_> {
                 Err(bad) => self.counter.bad(&image.key, bad)?,
             }
             let words = format!("{} bad", self.counter.bad_count());
-            meter.update(self.report.images as u64, self.source.len() as u64, &words);
+            meter.update(self.report.images as u64, total, &words);
             if signals::cancelled() {
                 return Err(Stopped.into());
             }

@@ -9,7 +9,7 @@ const MAX_PATH_BYTES: usize = 2048;
 ///
 /// A part that is too long for a file system is cut, and a hash of it stands for the rest; a key that is too long in all is its
 /// hash.
-pub fn file_of(key: &str, view: u32) -> String {
+pub(super) fn file_of(key: &str, view: u32) -> String {
     let ending = format!(".{view}.png");
     let mut parts: Vec<&str> = key.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
     let name = parts.pop().unwrap_or_default();

@@ -18,7 +18,7 @@ const RECIPE_FILE: &str = ".tokengrid-ingest.json";
 const QUEUE: usize = 16;
 
 /// A folder of `<key>.<view>.png`.
-pub struct PngFolder {
+pub(super) struct PngFolder {
     out: PathBuf,
     recipe: Recipe,
     /// Nothing counts as made already.
@@ -31,7 +31,7 @@ impl PngFolder {
     ///
     /// # Errors
     /// The folder holds something else and `overwrite` is off, or cannot be written.
-    pub fn open(out: &Path, recipe: &Recipe, overwrite: bool) -> anyhow::Result<PngFolder> {
+    pub(super) fn open(out: &Path, recipe: &Recipe, overwrite: bool) -> anyhow::Result<PngFolder> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let folder =
             PngFolder { out: out.to_owned(), recipe: *recipe, anew: overwrite, failed: AtomicBool::new(false) };
@@ -80,7 +80,7 @@ impl PngFolder {
     }
 
     /// Whether all views of an image are there. They are written in order, so the last one tells.
-    pub fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         !self.anew && is_whole_png(&self.path(key, self.recipe.num_views() - 1))
     }
 
@@ -89,7 +89,7 @@ impl PngFolder {
     ///
     /// # Errors
     /// The first of: a file that cannot be written, what `produce` returns.
-    pub fn write_all(
+    pub(super) fn write_all(
         &self,
         stages: &StageCounters,
         produce: impl FnOnce(&mut dyn FnMut(ImageViews) -> anyhow::Result<()>) -> anyhow::Result<()>,

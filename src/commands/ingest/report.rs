@@ -8,7 +8,7 @@ use tokengrid_ingest::{ImageViews, Recipe, Source, StageSeconds, StageTimes};
 
 /// What `--json` prints and `--report` writes.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// Images that were to be worked on: ok + bad.
     pub images: usize,
     /// Images whose views were made, by this call or (with --out) an earlier one.
@@ -17,7 +17,7 @@ pub struct Report {
     bad: Vec<BadImage>,
     /// Images left out by `--exclude` or a preset; not among `images`.
     excluded: usize,
-    /// Files that are no images by their names; not among `images`.
+    /// Files that are not images by their names; not among `images`.
     ignored: usize,
     /// Images without a class.
     unlabelled: usize,
@@ -68,7 +68,7 @@ struct SourceReport {
 }
 
 impl Report {
-    pub fn new(source: &Source, recipe: &Recipe, skipped: usize) -> Report {
+    pub(super) fn new(source: &Source, recipe: &Recipe, skipped: usize) -> Report {
         let views_per_image = recipe.num_views() as usize;
         Report {
             images: skipped,
@@ -100,7 +100,7 @@ impl Report {
         }
     }
 
-    pub fn add(&mut self, image: &ImageViews) {
+    pub(super) fn add(&mut self, image: &ImageViews) {
         self.images += 1;
         match &image.outcome {
             Ok(_) => {
@@ -117,7 +117,7 @@ impl Report {
         }
     }
 
-    pub fn finish(&mut self, times: &StageTimes, elapsed: Duration) {
+    pub(super) fn finish(&mut self, times: &StageTimes, elapsed: Duration) {
         self.stage_seconds = times.seconds();
         if let Some((stage, share)) = times.slowest() {
             (self.slowest_stage, self.slowest_stage_share) = (Some(stage.to_string()), Some(share));
@@ -129,7 +129,7 @@ impl Report {
         (self.requests, self.bytes_fetched) = (traffic.requests, traffic.fetched_bytes);
     }
 
-    pub fn print(&self, out: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) fn print(&self, out: Option<&Path>) -> anyhow::Result<()> {
         for BadImage { key, stage, reason } in &self.bad {
             println!("bad  {key}  ({stage}): {reason}");
         }

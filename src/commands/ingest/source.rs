@@ -6,7 +6,7 @@ use std::path::Path;
 use tokengrid_ingest::{IngestError, Source, SourceOptions, lies_in};
 
 /// Opens a source and logs what may not be as it was meant.
-pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Source> {
+pub(crate) fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Source> {
     let source = match Source::open_until(path, options, signals::flag()) {
         Err(IngestError::Cancelled) => return Err(Stopped.into()),
         opened => opened?,
@@ -17,13 +17,13 @@ pub fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Sourc
 
 /// Refuses an output folder that is the source, or lies in it: what is written would belong to the source the next time, as
 /// images or as a class without any.
-pub fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
+pub(crate) fn check_apart(out: &Path, source: &Path) -> anyhow::Result<()> {
     if source.is_dir() && lies_in(out, source) { Err(refusal(out, "the source")) } else { Ok(()) }
 }
 
 /// Refuses an output folder in a folder that belongs to an opened source without lying in it: links of class folders lead
 /// elsewhere, and so do the lines of a list.
-pub fn check_apart_from_linked(out: &Path, source: &Source) -> anyhow::Result<()> {
+pub(crate) fn check_apart_from_linked(out: &Path, source: &Source) -> anyhow::Result<()> {
     match source.linked_folder_around(out) {
         Some(folder) => Err(refusal(out, &format!("{}, which belongs to the source", folder.display()))),
         None => Ok(()),

@@ -8,7 +8,7 @@ use tokengrid_cache::Split;
 ///
 /// # Errors
 /// A split that the cache does not have, or one of the cache's for which there is no source.
-pub fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+pub(crate) fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let names = || splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut named = Vec::new();
     for path in typed {

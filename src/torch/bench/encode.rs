@@ -45,7 +45,7 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchEncodeArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchEncodeArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let runtime = model::runtime(&args.device, global)?;
     let (weights, architecture, params) = weights(args)?;

@@ -8,11 +8,11 @@ use crate::ranks::ranks;
 use crate::signals::{self, Stopped};
 use crate::terminal::print_json;
 use crate::torch::model;
-use crate::torch::processes::{join, speaker};
+use crate::torch::process_group::{join, speaker};
 use serde::Serialize;
 use std::time::Instant;
 use tch::{Kind, Tensor};
-use tokengrid_train::processes::{Fact, Pending, Processes};
+use tokengrid_train::process_group::{Fact, Pending, ProcessGroup};
 
 /// Seconds that a process waits for the others.
 const TIMEOUT_SECS: f64 = 600.0;
@@ -32,7 +32,7 @@ struct Figures {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let runtime = model::runtime(&args.device, global)?;
     let among = ranks(args.among.rank, args.among.world_size)?;
@@ -68,7 +68,7 @@ pub fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Sums ones over all processes; milliseconds.
-fn sum(gradients: &Tensor, buckets: &[Tensor], processes: &dyn Processes) -> anyhow::Result<f64> {
+fn sum(gradients: &Tensor, buckets: &[Tensor], processes: &dyn ProcessGroup) -> anyhow::Result<f64> {
     if processes.any(signals::cancelled())? {
         return Err(Stopped.into());
     }

@@ -1,6 +1,6 @@
 //! `tokengrid bench ...` of the stages that need libtorch.
 
-pub mod encode;
-pub mod exchange;
-pub mod sample;
-pub mod train;
+pub(super) mod encode;
+pub(super) mod exchange;
+pub(super) mod sample;
+pub(super) mod train;

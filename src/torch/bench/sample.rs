@@ -13,8 +13,8 @@ use crate::torch::train::resolved;
 use serde::Serialize;
 use tokengrid_model::ar::{ArModel, initial_params};
 use tokengrid_model::{Precision, Runtime};
-use tokengrid_sample::guidance::Halves;
-use tokengrid_sample::sampler::Wanted;
+use tokengrid_sample::guidance::GuidanceMode;
+use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig, memory};
 use tokengrid_train::ar::ArConfig;
 
@@ -41,12 +41,12 @@ struct Batch {
     tokens_per_second: f64,
     /// Processor time of all threads.
     cpu_seconds_per_image: f64,
-    /// Seconds a batch, round by round.
+    /// Seconds per batch, round by round.
     rounds: Vec<f64>,
 }
 
 /// Runs the command.
-pub fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
     let precision: Precision = args.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
@@ -57,7 +57,7 @@ pub fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()> {
         top_p: pair("--top-p", &args.top_p)?,
         ..SamplerConfig::default()
     };
-    let sequences = Halves::of(config.cfg_scale, config.cfg_schedule).count();
+    let sequences = GuidanceMode::of(config.cfg_scale, config.cfg_schedule).count();
     let largest = args.batch_size.iter().copied().max().unwrap_or(1) as usize;
     memory::check(&model.config, runtime.device, precision.kind(), largest, sequences)?;
     let rounds = measure(args, &model, &config, &runtime)?;
@@ -103,7 +103,7 @@ fn measure(
 ) -> anyhow::Result<Vec<Vec<Took>>> {
     let mut samplers = vec![];
     for _ in &args.batch_size {
-        samplers.push(Sampler::new(model, config.clone(), runtime.device)?);
+        samplers.push(Sampler::new(model, config.clone(), *runtime)?);
     }
     let mut rounds = vec![vec![]; samplers.len()];
     // The first round of each warms up: memory is taken, kernels are chosen.
@@ -125,8 +125,8 @@ fn measure(
 }
 
 /// Images of all classes in turn, other ones in every round.
-fn wanted(batch_size: u32, class_num: i64, round: u32) -> Vec<Wanted> {
-    let image = |i: u32| Wanted { class: i64::from(i) % class_num, index: u64::from(round) };
+fn wanted(batch_size: u32, class_num: i64, round: u32) -> Vec<SampleRequest> {
+    let image = |i: u32| SampleRequest { class: i64::from(i) % class_num, index: u64::from(round) };
     (0..batch_size).map(image).collect()
 }
 

@@ -16,13 +16,12 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use tch::Device;
 use tokengrid_cache::{Access, Loader, LoaderConfig, TokenCache};
 use tokengrid_model::ar::initial_params;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_tokenize::Job;
 use tokengrid_train::ar::{ArConfig, Engine, GradAccum, HostBatch, StepName, Unpacker};
-use tokengrid_train::processes::OneProcess;
+use tokengrid_train::process_group::OneProcess;
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -70,10 +69,10 @@ struct Contestant<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let flags = texts(&[("data.cache", &args.cache)]);
     let Some((mut config, _)) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
-    // The paths draw different dropout; without it they must come to the same losses.
+    // The paths draw different dropout; without it they must have the same losses.
     if !args.dropout {
         config.model.token_drop = 0.0;
         config.model.resid_dropout = 0.0;
@@ -272,7 +271,7 @@ fn figures(config: &ArConfig, runtime: &Runtime, contestants: &[Contestant]) -> 
     Figures {
         machine: machine(),
         device: format!("{:?}", runtime.device),
-        precision: if runtime.device == Device::Cpu { Precision::Fp32.name() } else { runtime.precision.name() },
+        precision: if runtime.route.own_kernels { Precision::Fp32.name() } else { runtime.precision.name() },
         threads: tch::get_num_threads(),
         parameters: contestants.first().map_or(0, |first| first.engine.optimizer.num_params()),
         batch_size: config.train.batch_size,

@@ -7,7 +7,7 @@ use std::path::Path;
 use tokengrid_cache::{Manifest, QuarantineReader, surviving_keys};
 
 /// A cache whose sources have other images, too.
-pub struct ImagesByKey {
+pub(super) struct ImagesByKey {
     /// Of each image of the cache's job; `None` where nothing says which one it is.
     places: Vec<Option<Located>>,
 }
@@ -17,7 +17,7 @@ impl ImagesByKey {
     ///
     /// # Errors
     /// The sources do not have an image that the cache has rows of.
-    pub fn find(dir: &Path, manifest: &Manifest, origin: &Origin) -> anyhow::Result<ImagesByKey> {
+    pub(super) fn find(dir: &Path, manifest: &Manifest, origin: &Origin) -> anyhow::Result<ImagesByKey> {
         let images: Vec<_> = origin.images().collect();
         let numbers: HashMap<_, _> =
             images.iter().enumerate().map(|(number, (split, key, _))| ((*split, *key), number)).collect();
@@ -44,7 +44,7 @@ impl ImagesByKey {
     ///
     /// # Errors
     /// Its key is lost.
-    pub fn locate(&self, image: usize) -> Result<Located, String> {
+    pub(super) fn locate(&self, image: usize) -> Result<Located, String> {
         self.places.get(image).copied().flatten().ok_or_else(|| {
             format!(
                 "the key of image {image} is lost with its shard, and the sources have more images than the cache: give \
@@ -61,7 +61,7 @@ fn quarantined(dir: &Path, manifest: &Manifest) -> Vec<usize> {
 }
 
 /// An image that the cache has and the sources do not have.
-pub fn no_image(split: &str, key: &str) -> Usage {
+pub(super) fn no_image(split: &str, key: &str) -> Usage {
     let within = if split.is_empty() { String::new() } else { format!(" for the split {split}") };
     Usage(format!(
         "the source{within} has no image `{key}`, which the cache has; give the source that it was made of, and the \
@@ -70,7 +70,7 @@ pub fn no_image(split: &str, key: &str) -> Usage {
 }
 
 /// The split of an image of the cache's job; empty in a cache without splits.
-pub fn split_of(manifest: &Manifest, image: usize) -> &str {
+pub(super) fn split_of(manifest: &Manifest, image: usize) -> &str {
     let split = manifest.splits.iter().find(|split| (split.images[0]..split.images[1]).contains(&image));
     split.map_or("", |split| split.name.as_str())
 }

@@ -17,7 +17,7 @@ use tokengrid_tokenize::EncodedImage;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-pub fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, global: &Global) -> anyhow::Result<()> {
     let cache = TokenCache::open(dir)?;
     with_origin(cache.manifest(), dir, made_of, global, |origin| {
         let images = SourceImages::new(&cache, origin)?;

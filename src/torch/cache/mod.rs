@@ -1,9 +1,9 @@
 //! `tokengrid cache ...` where images are encoded or tokens decoded.
 
 mod by_key;
-pub mod check;
+pub(super) mod check;
 mod origin;
-pub mod picture;
-pub mod repair;
+pub(super) mod picture;
+pub(super) mod repair;
 
-pub use origin::with_job;
+pub(super) use origin::with_job;

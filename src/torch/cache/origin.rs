@@ -11,11 +11,11 @@ use tokengrid_cache::{JobSpec, Manifest, Split};
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, RecipeError, Source, SourceOptions};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
 
-/// Views an encoder call on a GPU.
+/// Views per encoder call on a GPU.
 const BATCH_SIZE: usize = 16;
 
 /// The sources of a cache, in the order of its images.
-pub struct Origin<'a> {
+pub(super) struct Origin<'a> {
     parts: Vec<Part<'a>>,
     /// Whether every image of the cache has the number that it has in the sources, one after the other.
     pub is_same: bool,
@@ -31,14 +31,14 @@ struct Part<'a> {
 
 /// An image of one of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Located {
+pub(super) struct Located {
     part: usize,
     index: usize,
 }
 
 impl Origin<'_> {
     /// Where image `number` of the cache's source is, if [`Origin::is_same`].
-    pub fn locate(&self, number: usize) -> Option<Located> {
+    pub(super) fn locate(&self, number: usize) -> Option<Located> {
         let mut start = 0;
         for (part, Part { job, .. }) in self.parts.iter().enumerate() {
             if number < start + job.source.len() {
@@ -50,7 +50,7 @@ impl Origin<'_> {
     }
 
     /// All images: the split that each belongs to, its key, and where it is.
-    pub fn images(&self) -> impl Iterator<Item = (&str, &str, Located)> {
+    pub(super) fn images(&self) -> impl Iterator<Item = (&str, &str, Located)> {
         self.parts.iter().enumerate().flat_map(|(part, Part { job, split, .. })| {
             (0..job.source.len()).map(move |index| (split.as_str(), job.source.key(index), Located { part, index }))
         })
@@ -60,7 +60,7 @@ impl Origin<'_> {
     ///
     /// # Errors
     /// As [`Job::spec`].
-    pub fn spec(&self, manifest: &Manifest) -> Result<JobSpec, TokenizeError> {
+    pub(super) fn spec(&self, manifest: &Manifest) -> Result<JobSpec, TokenizeError> {
         let mut spec = self.parts[0].job.spec()?;
         spec.source = manifest.source.clone();
         spec.splits = manifest.splits.clone();
@@ -75,7 +75,7 @@ impl Origin<'_> {
     ///
     /// # Errors
     /// The device fails, or what `each` returns.
-    pub fn encode(
+    pub(super) fn encode(
         &self,
         images: &[Located],
         each: &mut dyn FnMut(usize, &str, EncodedImage) -> Result<(), TokenizeError>,
@@ -98,7 +98,7 @@ impl Origin<'_> {
 }
 
 /// Runs `work` with what a cache was made of: its recipe from the manifest, sources and tokenizer as typed.
-pub fn with_origin(
+pub(super) fn with_origin(
     manifest: &Manifest,
     dir: &Path,
     made_of: &MadeOfArgs,
@@ -157,7 +157,7 @@ pub fn with_origin(
 }
 
 /// As [`with_origin`], for a cache that was made of one source.
-pub fn with_job(
+pub(crate) fn with_job(
     manifest: &Manifest,
     dir: &Path,
     made_of: &MadeOfArgs,

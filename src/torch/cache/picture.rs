@@ -13,7 +13,7 @@ use tokengrid_model::Picture;
 const COLUMNS: usize = 80;
 
 /// Decodes a grid and prints its picture.
-pub fn print(
+pub(crate) fn print(
     cache: &TokenCache,
     tokens: &[u32],
     weights: &TokenizerArgs,

@@ -12,7 +12,7 @@ use tokengrid_tokenize::TokenizeError;
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
-pub fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Result<()> {
+pub(crate) fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyhow::Result<()> {
     let (manifest, first) = manifest_of(dir)?;
     with_origin(&manifest, dir, made_of, global, |origin| {
         let by_key = if origin.is_same { None } else { Some(ImagesByKey::find(dir, &manifest, origin)?) };

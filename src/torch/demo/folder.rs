@@ -1,4 +1,4 @@
-//! The demo's folder: made anew each time, and never one that holds anything else.
+//! The demo's folder: made again each time, and never one that holds anything else.
 
 use crate::exit::Usage;
 use anyhow::Context;
@@ -10,7 +10,7 @@ const MARK_TEXT: &str =
     "Made by `tokengrid demo`, which removes this folder when it is run again with the same --out.\n";
 
 /// An empty folder with the mark; what an earlier demo left is removed.
-pub fn make_anew(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn make_anew(folder: &Path) -> anyhow::Result<()> {
     if folder.join(MARK).is_file() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }

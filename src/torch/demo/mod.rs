@@ -37,7 +37,7 @@ const SIZE: &str = "128";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the command.
-pub fn run(args: &DemoArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &DemoArgs, global: &Global) -> anyhow::Result<()> {
     let started = Instant::now();
     let demo = Demo { out: &args.out, global, program: std::env::current_exe().context("cannot find this program")? };
     folder::make_anew(&args.out)?;

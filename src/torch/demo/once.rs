@@ -1,4 +1,4 @@
-//! The picture of what a cache is for: the time of a training from it, beside that of one that encodes every image anew.
+//! The picture of what a cache is for: the time of a training from it, beside that of one that encodes every image again.
 
 use crate::files::write_whole;
 use plotters::prelude::*;
@@ -10,7 +10,7 @@ const TRAIN: RGBColor = RGBColor(0, 90, 160);
 
 /// What was measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured {
+pub(super) struct Measured {
     /// Seconds that the tokenizer took for the data set, once.
     pub encode_seconds: f64,
     /// Views in the cache.
@@ -23,23 +23,23 @@ pub struct Measured {
 
 impl Measured {
     /// Seconds that encoding would have taken if the training did it for each view that it reads.
-    pub fn encode_every_time(&self) -> f64 {
+    pub(super) fn encode_every_time(&self) -> f64 {
         self.encode_seconds * self.views_read as f64 / self.views.max(1) as f64
     }
 
     /// Seconds of tokenizing once and training from the cache.
-    pub fn once(&self) -> f64 {
+    pub(super) fn once(&self) -> f64 {
         self.encode_seconds + self.train_seconds
     }
 
     /// Seconds of a training that encodes what it reads.
-    pub fn every_time(&self) -> f64 {
+    pub(super) fn every_time(&self) -> f64 {
         self.encode_every_time() + self.train_seconds
     }
 }
 
 /// Draws two bars to a PNG: encoding once, and encoding every time.
-pub fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
+pub(super) fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     bars(measured, &mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
     let picture = tokengrid_model::Picture::new(SIZE.0 as usize, SIZE.1 as usize, rgb);

@@ -7,7 +7,7 @@ use std::path::Path;
 include!(concat!(env!("OUT_DIR"), "/photos.rs"));
 
 /// How many of them are in class folders, and in how many.
-pub fn counts() -> (usize, usize) {
+pub(super) fn counts() -> (usize, usize) {
     let classes: Vec<&str> =
         PHOTOS.iter().filter_map(|(path, _)| path.strip_prefix("photos/")?.split('/').next()).collect();
     let different: std::collections::BTreeSet<&&str> = classes.iter().collect();
@@ -15,7 +15,7 @@ pub fn counts() -> (usize, usize) {
 }
 
 /// Writes them all below `folder`.
-pub fn write(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
     for (path, bytes) in PHOTOS {
         let file = folder.join(path);
         let parent = file.parent().unwrap_or(folder);

@@ -2,34 +2,34 @@
 
 use crate::args::{AmongArgs, Global};
 use crate::ranks::ranks;
-use crate::torch::processes::{join, speaker};
+use crate::torch::process_group::{join, speaker};
 use tch::{Kind, Tensor};
 use tokengrid_eval::{EvalError, Peers};
 use tokengrid_train::TrainError;
-use tokengrid_train::processes::{Fact, Processes};
+use tokengrid_train::process_group::{Fact, ProcessGroup};
 
 /// Seconds that a process waits for the others: one may have a share that takes longer.
 const TIMEOUT_SECS: f64 = 600.0;
 
 /// The processes of an evaluation; `facts` must be the same in all of them.
-pub fn join_all(
+pub(super) fn join_all(
     args: &AmongArgs,
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<Box<dyn ProcessGroup>> {
     join(ranks(args.rank, args.world_size)?, facts, TIMEOUT_SECS)
 }
 
 /// The processes of an evaluation, as `eval` knows them.
-pub struct Among(pub Box<dyn Processes>);
+pub(super) struct Among(pub Box<dyn ProcessGroup>);
 
 impl Among {
     /// Meets the others.
-    pub fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
+    pub(super) fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
         join_all(args, facts).map(Among)
     }
 
     /// What this process says: rank 0 speaks for all.
-    pub fn speaker(&self, global: &Global) -> Global {
+    pub(super) fn speaker(&self, global: &Global) -> Global {
         speaker(global, self.0.is_first())
     }
 

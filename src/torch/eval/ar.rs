@@ -9,10 +9,10 @@ use serde_json::json;
 use tokengrid_cache::Access;
 use tokengrid_model::ar::ArModel;
 use tokengrid_train::ar::{Unpacker, evaluate_among};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// Runs the command.
-pub fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let (ar, weights) =
         model::ar_model_for(&args.cache, &args.checkpoint, args.model_variant.as_deref(), args.n_head, &runtime)?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokengrid_eval::{frechet_distance, statistics};
 
 /// Runs the command.
-pub fn run(a: &Path, b: &Path, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(a: &Path, b: &Path, global: &Global) -> anyhow::Result<()> {
     // There is nothing to share; one process of several answers.
     if ranks(None, None)?.0 > 0 {
         return Ok(());

@@ -15,7 +15,7 @@ use tokengrid_eval::progress::{BadImage, Progress};
 const NAMED_BAD: usize = 10;
 
 /// Runs the command.
-pub fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(command: &EvalCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         EvalCommand::Reconstruction(args) => reconstruction::run(args, global),
         EvalCommand::Samples(args) => samples::run(args, global),

@@ -4,7 +4,7 @@ use super::among::Among;
 use super::{cut, show, tell_absent, tell_bad};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
-use crate::files::{self, OwnFile, check_target};
+use crate::files::{self, check_target, is_own_png};
 use crate::signals;
 use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::torch::model;
@@ -21,7 +21,7 @@ use tokengrid_eval::reconstruction::{ReconstructionJob, ReconstructionReport};
 use tokengrid_ingest::{BadPolicy, Limits, SourceOptions};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{ModelError, Runtime, Tokenizer, Variant, tiny};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
 
 /// The answer, with the settings that it belongs to.
 #[derive(Serialize)]
@@ -37,7 +37,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let weights = weights(args)?;
     let (tokenizer, info) = model::tokenizer(&weights, &runtime)?;
@@ -45,7 +45,7 @@ pub fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<()>
     if let Some(out) = &args.out {
         check_looks(out, args.pairs)?;
     }
-    let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime.device)).transpose()?;
+    let inception = args.inception.as_deref().map(|path| Inception::open(path, runtime)).transpose()?;
     let nets = perceptual_nets(args, &runtime)?;
     let pictures = pictures(args, global)?;
     let among = Among::join(&args.among, || Ok(facts(args, &info, &pictures)))?;
@@ -110,7 +110,7 @@ fn check_looks(out: &Path, pairs: u32) -> anyhow::Result<()> {
         return Ok(());
     }
     let names = ["worst", "best"].into_iter().flat_map(|name| (0..pairs).map(move |i| format!("{name}-{i:02}.png")));
-    names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, OwnFile::Png))
+    names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, is_own_png))
 }
 
 /// Whole pictures can be so large that one fills the memory.

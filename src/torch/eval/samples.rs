@@ -9,13 +9,26 @@ use crate::terminal::{Meter, counted, print_json, seconds};
 use crate::torch::model;
 use crate::{files, signals};
 use serde::Serialize;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 use std::time::Instant;
 use tokengrid_eval::progress::{BadImage, Watch};
 use tokengrid_eval::samples::{Compared, Measured, ReadOptions, SamplesJob, Side};
 use tokengrid_eval::statistics::Saved;
 use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
-use tokengrid_train::processes::Fact;
+use tokengrid_train::process_group::Fact;
+
+/// Whether a file is one of arrays that this program made, as the archive's comment says.
+fn is_own_npz(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let (mut start, mut end) = ([0; 2], [0; files::MADE_BY.len()]);
+    let has_both = file.read_exact(&mut start).is_ok()
+        && file.seek(SeekFrom::End(-(end.len() as i64))).is_ok()
+        && file.read_exact(&mut end).is_ok();
+    Ok(has_both && start == *b"PK" && end == *files::MADE_BY.as_bytes())
+}
 
 /// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
 const ENOUGH_IMAGES: usize = 2048;
@@ -38,9 +51,9 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     if let Some(path) = &args.save_stats {
-        files::check_target(path, files::OwnFile::Npz)?;
+        files::check_target(path, is_own_npz)?;
     }
     let started = Instant::now();
     let runtime = model::runtime(&args.device, global)?;
@@ -53,7 +66,7 @@ pub fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()> {
     // Both are looked at before the first picture is: a wrong name should not be told after hours.
     let a = Side::open(&args.a, &options)?;
     let b = args.b.as_deref().map(|path| Side::open(path, &options)).transpose()?;
-    let inception = Inception::open(&args.inception, runtime.device)?;
+    let inception = Inception::open(&args.inception, runtime)?;
     let among = Among::join(&args.among, || Ok(facts(args, &a, b.as_ref())))?;
     let global = &among.speaker(global);
     let job = SamplesJob {

@@ -11,7 +11,7 @@ use tokengrid_sample::SampleJob;
 const JOB_FILE: &str = ".job.json";
 
 /// The cache that a run's tokens are to become.
-pub struct TokensToCache {
+pub(super) struct TokensToCache {
     dir: PathBuf,
     spec: JobSpec,
     mode: OpenMode,
@@ -19,7 +19,7 @@ pub struct TokensToCache {
 
 impl TokensToCache {
     /// Checks what can be checked before the first image: afterwards, hours of work would be lost on a wrong name.
-    pub fn new(
+    pub(super) fn new(
         job: &SampleJob,
         tokenizer: TokenizerInfo,
         dir: &Path,
@@ -84,7 +84,7 @@ impl TokensToCache {
     }
 
     /// Writes the tokens of a run that is complete. A cache of them that is there already stays.
-    pub fn write(self, job: &SampleJob, out: &Path) -> anyhow::Result<()> {
+    pub(super) fn write(self, job: &SampleJob, out: &Path) -> anyhow::Result<()> {
         let mut writer = CacheWriter::open(&self.dir, self.spec, self.mode)?;
         let first = writer.next_image();
         for (index, found) in job.tokens(out).enumerate().skip(first) {

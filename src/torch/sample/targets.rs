@@ -11,7 +11,7 @@ const OF_THE_RUN: [&str; 5] = ["images", "tokens", "diagnostics", "grid.png", "s
 const CACHE_OUT: &str = "--cache-out";
 
 /// Checks that the outputs that were typed are apart from each other and from what the run keeps in its folder.
-pub fn check(args: &SampleArgs) -> Result<(), Usage> {
+pub(super) fn check(args: &SampleArgs) -> Result<(), Usage> {
     let files = [("--npz", &args.npz), ("--tokens", &args.tokens)];
     let typed: Vec<(&str, &Path)> = files.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?))).collect();
     if let [(_, npz), (_, tokens)] = typed[..]

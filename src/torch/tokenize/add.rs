@@ -21,7 +21,7 @@ use tokengrid_cache::{JobPlan, Manifest, MergeInput, OpenMode, TokenCache, inspe
 use tokengrid_tokenize::Job;
 
 /// Runs the command.
-pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let folders = Folders::of(&args.out)?;
     folders.finish_exchange()?;
     let manifest = Manifest::read(&folders.cache)?;
@@ -42,7 +42,7 @@ pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()>
 }
 
 /// What `--add` would do.
-pub struct Plan<'a> {
+pub(super) struct Plan<'a> {
     /// The job for what the cache lacks.
     pub job: Job<'a>,
     /// Where it writes.
@@ -52,7 +52,7 @@ pub struct Plan<'a> {
 }
 
 /// What would be done, without doing it; `None` if the cache lacks nothing.
-pub fn plan<'a>(job: Job<'a>, out: &Path) -> anyhow::Result<Option<Plan<'a>>> {
+pub(super) fn plan<'a>(job: Job<'a>, out: &Path) -> anyhow::Result<Option<Plan<'a>>> {
     let folders = Folders::of(out)?;
     let info = inspect(&folders.cache)?;
     let job = missing(job, &Manifest::read(&folders.cache)?, out)?;
@@ -101,7 +101,7 @@ fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<
     Ok((job.recipe.num_views() > has).then_some(Job { first_view: has, ..job }))
 }
 
-pub fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()> {
+pub(super) fn report(cache: &Path, added: usize, global: &Global) -> anyhow::Result<()> {
     let info = inspect(cache)?;
     if global.json {
         return print_json(&json!({

@@ -1,12 +1,12 @@
-//! `tokenize --dry-run`: what a job will come to, before anything is written.
+//! `tokenize --dry-run`: what a job will take, before anything is written.
 
 use super::add;
 use crate::args::{Global, TokenizeArgs};
 use crate::exit::CheckFailed;
-use crate::files;
-use crate::ranks;
+use crate::launcher;
 use crate::signals;
 use crate::terminal::{bytes, counted, print_json, seconds};
+use crate::torch::free_space::free_bytes;
 use crate::torch::training_memory::peak_bytes;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const TRIAL_KEYS: usize = 10_000;
 ///
 /// # Errors
 /// There is not enough disk for it.
-pub fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if !args.add {
         return tell(&job, &args.out, 0, args, global);
     }
@@ -47,7 +47,7 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
     let done = if args.overwrite { 0 } else { images_done(work, &spec) };
     let time = Time::measure(job, source.len() - done)?;
     let memory = memory_bytes(job, &plan);
-    let (needed, free) = (needed_bytes(&plan, done) + more_bytes, files::free_bytes(&working_folder(&args.out)));
+    let (needed, free) = (needed_bytes(&plan, done) + more_bytes, free_bytes(&working_folder(&args.out)));
     let short = free.filter(|free| *free < needed);
     if global.json {
         print_json(&json!({
@@ -128,7 +128,7 @@ impl Time {
     fn measure(job: &Job, left: usize) -> anyhow::Result<Time> {
         let rate = trial_rate(job)?.map(|rate| rate / f64::from(job.num_views()));
         // All of them where nobody says how many: never too optimistic.
-        let told = ranks::local_world_size().map_or(job.world_size, |processes| processes as u32);
+        let told = launcher::local_world_size().map_or(job.world_size, |processes| processes as u32);
         let per_machine = told.clamp(1, job.world_size);
         // A GPU is a process's own; processors are shared, and so is what a machine does with them.
         let sharing = if job.runtime.device == Device::Cpu { per_machine } else { 1 };

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokengrid_cache::{Manifest, remove_cache};
 
 /// The cache, and what lies beside it while something is added.
-pub struct Folders {
+pub(super) struct Folders {
     /// The cache.
     pub cache: PathBuf,
     /// What it lacks.
@@ -54,7 +54,7 @@ struct Record {
 
 impl Folders {
     /// The folders that belong to a cache.
-    pub fn of(cache: &Path) -> anyhow::Result<Folders> {
+    pub(super) fn of(cache: &Path) -> anyhow::Result<Folders> {
         // Through links and dots: the folder itself changes places.
         let cache = fs::canonicalize(cache).or_else(|_| std::path::absolute(cache))?;
         let beside = |ending: &str| {
@@ -68,7 +68,7 @@ impl Folders {
     }
 
     /// Puts the merged cache in the old one's place and removes the old one and the added part.
-    pub fn exchange(&self) -> anyhow::Result<()> {
+    pub(super) fn exchange(&self) -> anyhow::Result<()> {
         let checksum = |folder: &Path| Manifest::read(folder).map(|manifest| manifest.checksum);
         let record = Record {
             old: checksum(&self.cache)?,
@@ -82,7 +82,7 @@ impl Folders {
     }
 
     /// Goes on with an exchange that was begun, if there is one.
-    pub fn finish_exchange(&self) -> anyhow::Result<()> {
+    pub(super) fn finish_exchange(&self) -> anyhow::Result<()> {
         let lock = match File::open(&self.record) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.with_context(|| format!("cannot open {}", self.record.display()))?,

@@ -18,10 +18,10 @@ use tokengrid_store::{Traffic, is_remote, traffic};
 use tokengrid_tokenize::{Drift, Job, Outcome};
 
 /// Runs the command.
-pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     if let Some(path) = &args.report {
-        files::check_target(path, files::OwnFile::Json)?;
+        files::check_target(path, files::is_own_json)?;
     }
     if args.add && is_remote(&args.out) {
         let text =
@@ -97,7 +97,7 @@ pub fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the job came to, and what it asked of object stores.
+/// The job's outcome, and its traffic with object stores.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     #[serde(flatten)]

@@ -20,7 +20,7 @@ struct Content {
 }
 
 /// Runs the command.
-pub fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(args: &ConvertArgs, global: &Global) -> anyhow::Result<()> {
     if args.output.exists() {
         return Err(CheckFailed(format!("{} exists; remove it or choose another name", args.output.display())).into());
     }

@@ -20,7 +20,7 @@ const UNEXPLAINED_SHOWN: usize = 10;
 const PROGRESS: [&str; 5] = ["epoch", "global_step", "step", "iteration", "pytorch-lightning_version"];
 
 /// Runs the command.
-pub fn run(file: &Path, model: &ArModelArgs, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(file: &Path, model: &ArModelArgs, global: &Global) -> anyhow::Result<()> {
     let weights = open(file)?;
     let report = Report::of(&weights, known(model))?;
     if global.json {

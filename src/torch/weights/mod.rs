@@ -9,7 +9,7 @@ use tokengrid_model::ar::ArWeights;
 use tokengrid_model::{Weights, tiny};
 
 /// Runs the command.
-pub fn run(command: &WeightsCommand, global: &Global) -> anyhow::Result<()> {
+pub(super) fn run(command: &WeightsCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         WeightsCommand::Info { file, model } => info::run(file, model, global),
         WeightsCommand::Convert(args) => convert::run(args, global),

@@ -6,7 +6,7 @@
 //! <stage-dir>/.room        held while room is made
 //! ```
 //!
-//! The id is a hash of the URL and of the versions of all objects: what was published anew is another set. A set that nobody
+//! The id is a hash of the URL and of the versions of all objects: what was published again is another set. A set that nobody
 //! reads goes when room is needed, the one that was used longest ago first.
 
 mod entry;

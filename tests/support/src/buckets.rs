@@ -63,11 +63,17 @@ impl S3Server {
     }
 
     /// Writes an object of `bucket`.
+    ///
+    /// # Panics
+    /// When the server refuses it.
     pub fn put(&self, key: &str, body: &[u8]) {
         assert_eq!(self.send("PUT", &format!("/bucket/{key}"), body).0, 200, "{key} is written");
     }
 
     /// Writes all files below a folder as objects below `prefix`.
+    ///
+    /// # Panics
+    /// When the folder cannot be read or the server refuses a file.
     pub fn put_folder(&self, folder: &Path, prefix: &str) {
         for entry in fs::read_dir(folder).expect("a folder") {
             let path = entry.expect("an entry").path();
@@ -106,6 +112,9 @@ impl S3Server {
     }
 
     /// Begins a multipart upload and leaves it.
+    ///
+    /// # Panics
+    /// When the server refuses it.
     pub fn begin_upload(&self, key: &str) {
         assert_eq!(self.send("POST", &format!("/bucket/{key}?uploads"), &[]).0, 200);
     }
@@ -301,6 +310,9 @@ impl Proxy {
     }
 
     /// A server of its own, which `answer` is.
+    ///
+    /// # Panics
+    /// When no port can be had.
     pub fn serve(
         fate: impl Fn(usize, &Request) -> Fate + Send + Sync + 'static,
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
@@ -377,6 +389,9 @@ impl Counts {
 }
 
 /// A web server of files that are held in memory, with ranges: `GET` and `HEAD`.
+///
+/// # Panics
+/// When no port can be had.
 pub fn web_server(files: Vec<(String, Vec<u8>)>) -> Proxy {
     let files = Mutex::new(files);
     Proxy::serve(

@@ -17,6 +17,9 @@ pub fn skip(reason: &str) {
 }
 
 /// Leaves out a test that the system, or the processor, does not allow: CI may be no better.
+///
+/// # Panics
+/// When the list of skipped tests cannot be written.
 #[track_caller]
 pub fn skip_anywhere(reason: &str) {
     let line = format!("{}: {}", std::panic::Location::caller(), reason.trim().replace('\n', " "));

@@ -2,7 +2,7 @@
 
 use super::encode::Tokens;
 use tokengrid_cache::{Margins, Row};
-use tokengrid_ingest::{Bad, BatchImage, BatchPlace};
+use tokengrid_ingest::{Bad, BatchImage, BatchSlot};
 
 /// An encoded view.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl EncodedImage {
 
 /// Collects an image's views, which may lie in several batches.
 #[derive(Debug)]
-pub struct Assembler {
+pub(super) struct Assembler {
     first_view: u32,
     num_views: u32,
     num_tokens: usize,
@@ -64,19 +64,19 @@ pub struct Assembler {
 
 impl Assembler {
     /// For images of `num_views` views, of which those before `first_view` are not encoded.
-    pub fn new(first_view: u32, num_views: u32, num_tokens: usize) -> Assembler {
+    pub(super) fn new(first_view: u32, num_views: u32, num_tokens: usize) -> Assembler {
         Assembler { first_view, num_views, num_tokens, current: None }
     }
 
-    /// Takes a batch's places and the tokens of those that were encoded, in the same order; returns the images that are
+    /// Takes a batch's slots and the tokens of those that were encoded, in the same order; returns the images that are
     /// complete.
-    pub fn add(&mut self, places: &[BatchPlace], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
+    pub(super) fn add(&mut self, slots: &[BatchSlot], images: &[BatchImage], tokens: &Tokens) -> Vec<EncodedImage> {
         let mut grids = tokens.tokens.chunks_exact(self.num_tokens);
         let mut uncertain = tokens.uncertain.chunks_exact(self.num_tokens);
         let mut margins = tokens.margins.iter();
         let mut done = Vec::new();
-        for place in places {
-            let image = &images[place.image];
+        for slot in slots {
+            let image = &images[slot.image];
             let mut current = self.current.take().unwrap_or_else(|| EncodedImage {
                 index: image.index,
                 label: image.label,
@@ -84,15 +84,15 @@ impl Assembler {
             });
             assert_eq!(current.index, image.index, "the views of an image follow one another");
             if let Ok(views) = &mut current.outcome
-                && place.view >= self.first_view
+                && slot.view >= self.first_view
             {
-                let tokens = grids.next().expect("tokens for every place that is encoded").to_vec();
+                let tokens = grids.next().expect("tokens for every slot that is encoded").to_vec();
                 let uncertain = uncertain.next().unwrap_or_default().to_vec();
                 let margins = margins.next().copied().unwrap_or_default();
-                let BatchPlace { view, crop_x, crop_y, flip, .. } = *place;
+                let BatchSlot { view, crop_x, crop_y, flip, .. } = *slot;
                 views.push(EncodedView { view, crop_x, crop_y, flip, tokens, uncertain, margins });
             }
-            if place.view + 1 == self.num_views {
+            if slot.view + 1 == self.num_views {
                 done.push(current);
             } else {
                 self.current = Some(current);
@@ -112,31 +112,27 @@ mod tests {
         BatchImage { index, label: 7, warnings: 0, outcome: if good { Ok(()) } else { Err(bad()) } }
     }
 
-    fn place(image: usize, view: u32) -> BatchPlace {
-        BatchPlace { image, view, crop_x: 0, crop_y: 0, flip: false }
+    fn slot(image: usize, view: u32) -> BatchSlot {
+        BatchSlot { image, view, crop_x: 0, crop_y: 0, flip: false }
     }
 
     #[test]
     fn views_straddle_batches_and_come_back_in_order() {
-        // Three views per image, four places a batch, one token per view; the second image is bad.
+        // Three views per image, four slots per batch, one token per view; the second image is bad.
         let batches = [
             (
-                vec![place(0, 0), place(0, 1), place(0, 2), place(1, 0)],
+                vec![slot(0, 0), slot(0, 1), slot(0, 2), slot(1, 0)],
                 vec![image(3, true), image(4, false)],
                 vec![1, 2, 3],
             ),
-            (
-                vec![place(0, 1), place(0, 2), place(1, 0), place(1, 1)],
-                vec![image(4, false), image(5, true)],
-                vec![4, 5],
-            ),
-            (vec![place(0, 2)], vec![image(5, true)], vec![6]),
+            (vec![slot(0, 1), slot(0, 2), slot(1, 0), slot(1, 1)], vec![image(4, false), image(5, true)], vec![4, 5]),
+            (vec![slot(0, 2)], vec![image(5, true)], vec![6]),
         ];
         let mut assembler = Assembler::new(0, 3, 1);
         let mut done = vec![];
-        for (places, images, tokens) in &batches {
+        for (slots, images, tokens) in &batches {
             let tokens = Tokens { tokens: tokens.clone(), ..Tokens::default() };
-            done.extend(assembler.add(places, images, &tokens));
+            done.extend(assembler.add(slots, images, &tokens));
         }
         assert_eq!(done.iter().map(|image| image.index).collect::<Vec<_>>(), [3, 4, 5]);
         let tokens = |image: &EncodedImage| -> Option<Vec<u32>> {

@@ -1,16 +1,18 @@
-//! How many bits come out otherwise than in the exact mode: measured while a job in another one runs.
+//! How many bits come out otherwise than in the exact mode: measured while a job in another one runs, by a thread of its own.
 
 use super::encode::{Tokens, ViewEncoder};
 use crate::TokenizeError;
+use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::Serialize;
-use tch::Device;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
 use tokengrid_model::tokenizer::Tokenizer;
-use tokengrid_model::{Precision, Runtime};
+use tokengrid_model::{ModelError, Runtime};
 
-/// Of so many batches one is looked at, beginning with the first.
-const EVERY_BATCHES: usize = 256;
+/// Of so many views some are looked at, beginning with the first.
+const EVERY_VIEWS: usize = 1 << 14;
 
-/// Views of such a batch that are encoded again.
+/// Views that are then encoded again.
 const VIEWS: usize = 4;
 
 /// Bits of a job against those of the exact mode: fp32 on the CPU.
@@ -26,45 +28,76 @@ pub struct Drift {
     pub outside_margin: u64,
 }
 
-/// Encodes a sample of the views again.
-pub(super) struct DriftMeter<'a> {
-    exact: Option<ViewEncoder<'a>>,
-    bits_per_token: u32,
-    batches: usize,
-    drift: Drift,
+/// Hands a sample of the views to a thread that encodes them again. It is so far behind that the job waits for it only where the
+/// exact mode takes longer for a sample than the job for all views between two.
+pub(super) struct DriftMeter<'scope> {
+    worker: Option<(Sender<Sample>, Worker<'scope>)>,
+    /// Views until the next sample.
+    left: usize,
 }
 
-impl<'a> DriftMeter<'a> {
-    /// Without `exact` nothing is measured.
-    pub fn new(exact: Option<&'a Tokenizer>, side: u32) -> DriftMeter<'a> {
-        let runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
-        DriftMeter {
-            exact: exact.map(|tokenizer| ViewEncoder::new(tokenizer, runtime, side)),
-            bits_per_token: exact.map_or(0, |tokenizer| tokenizer.architecture.z_channels as u32),
-            batches: 0,
-            drift: Drift::default(),
-        }
+/// The thread, which returns what it found.
+type Worker<'scope> = ScopedJoinHandle<'scope, Result<Drift, ModelError>>;
+
+/// Views and the tokens that the job gave them.
+struct Sample {
+    views: Vec<u8>,
+    tokens: Vec<u32>,
+}
+
+impl<'scope> DriftMeter<'scope> {
+    /// For views of `side` pixels. Without `exact` nothing is measured.
+    pub(crate) fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        exact: Option<&'env Mutex<Tokenizer>>,
+        side: u32,
+    ) -> Self {
+        let start = |exact: &'env Mutex<Tokenizer>| {
+            let (sender, samples) = bounded(1);
+            (sender, scope.spawn(move || measure(exact, side, samples)))
+        };
+        DriftMeter { worker: exact.map(start), left: 0 }
     }
 
-    /// Compares `tokens`, those of the places `wanted` of `batch`, if it is this batch's turn; returns what was found so far.
+    /// Takes a sample of the places `wanted` of `batch`, whose tokens are `tokens`, if it is their turn.
+    pub(crate) fn look(&mut self, batch: &[u8], num_places: usize, wanted: &[usize], tokens: &Tokens) {
+        let is_due = self.left <= wanted.len();
+        self.left = if is_due { EVERY_VIEWS } else { self.left - wanted.len() };
+        let Some((sender, _)) = self.worker.as_ref().filter(|_| is_due && !wanted.is_empty()) else { return };
+        let (places, view_bytes) = (&wanted[..VIEWS.min(wanted.len())], batch.len() / num_places);
+        let views = places.iter().flat_map(|place| &batch[place * view_bytes..][..view_bytes]).copied().collect();
+        let tokens_per_view = tokens.tokens.len() / wanted.len();
+        let tokens = tokens.tokens[..places.len() * tokens_per_view].to_vec();
+        // A thread that has ended says why when it is asked for its result.
+        let _ = sender.send(Sample { views, tokens });
+    }
+
+    /// What was found, when all samples have been looked at.
     ///
     /// # Errors
-    /// As [`ViewEncoder::encode`].
-    pub fn look(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) -> Result<Drift, TokenizeError> {
-        let turn = self.batches.is_multiple_of(EVERY_BATCHES) && !wanted.is_empty();
-        self.batches += usize::from(!wanted.is_empty());
-        let Some(exact) = self.exact.filter(|_| turn) else {
-            return Ok(self.drift);
-        };
-        let views = VIEWS.min(wanted.len());
-        let exact = exact.encode(batch, &wanted[..views], true)?;
-        let drift = &mut self.drift;
-        drift.views += views;
-        drift.bits += exact.tokens.len() as u64 * u64::from(self.bits_per_token);
-        for ((exact, uncertain), token) in exact.tokens.iter().zip(&exact.uncertain).zip(&tokens.tokens) {
+    /// The exact mode fails.
+    pub(crate) fn finish(self) -> Result<Drift, TokenizeError> {
+        let Some((sender, worker)) = self.worker else { return Ok(Drift::default()) };
+        drop(sender);
+        let drift = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(drift)
+    }
+}
+
+/// Encodes samples until there are no more.
+fn measure(exact: &Mutex<Tokenizer>, side: u32, samples: Receiver<Sample>) -> Result<Drift, ModelError> {
+    let exact = exact.lock().unwrap_or_else(PoisonError::into_inner);
+    let (encoder, bits_per_token) = (ViewEncoder::new(&exact, Runtime::EXACT, side), exact.architecture.z_channels);
+    let mut drift = Drift::default();
+    for Sample { views, tokens } in samples {
+        let num_views = views.len() / (side as usize * side as usize * 3);
+        let exact = encoder.encode(&views, &(0..num_views).collect::<Vec<_>>(), true)?;
+        drift.views += num_views;
+        drift.bits += exact.tokens.len() as u64 * bits_per_token as u64;
+        for ((exact, uncertain), token) in exact.tokens.iter().zip(&exact.uncertain).zip(&tokens) {
             drift.differing += u64::from((exact ^ token).count_ones());
             drift.outside_margin += u64::from(((exact ^ token) & !uncertain).count_ones());
         }
-        Ok(*drift)
     }
+    Ok(drift)
 }

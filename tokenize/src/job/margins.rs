@@ -4,14 +4,14 @@ use tch::{Kind, Tensor};
 use tokengrid_cache::{MARGIN_EDGES, Margins};
 
 /// For each view how many values of `h [B, z, H, W]` have an |h| of at most each of [`MARGIN_EDGES`]: int64 `[B, edges]`.
-pub fn below_edges(h_bzhw: &Tensor) -> Tensor {
+pub(super) fn below_edges(h_bzhw: &Tensor) -> Tensor {
     let h = h_bzhw.abs().flatten(1, -1);
     let below = |edge: &f32| h.le(f64::from(*edge)).sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
     Tensor::stack(&MARGIN_EDGES.iter().map(below).collect::<Vec<_>>(), 1)
 }
 
 /// The histogram of a view: from its row of [`below_edges`], and how many values it has.
-pub fn margins_of(below_edges: &[i64], values: u64) -> Margins {
+pub(super) fn margins_of(below_edges: &[i64], values: u64) -> Margins {
     let mut margins = Margins::default();
     let mut last = 0;
     for (count, below) in margins.counts.iter_mut().zip(below_edges.iter().map(|n| *n as u64).chain([values])) {

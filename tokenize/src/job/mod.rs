@@ -6,7 +6,7 @@
 //! | `assemble` | batches back to images |
 //! | `margins`, `drift` | how sure bits are; how many differ from the exact mode |
 //! | `writer` | images to the cache |
-//! | `report` | progress, and what the job came to |
+//! | `report` | progress, and the job's outcome |
 //!
 //! Three stages, joined by bounded queues, work at the same time: decoding threads (`ingest`), the encoder on this thread,
 //! and a writer thread. Order is kept throughout. Whatever stops the job, the same call continues it.
@@ -28,6 +28,7 @@ use report::Counters;
 pub use report::{Outcome, Progress};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, SourceInfo, Split, TokenizerInfo};
@@ -52,12 +53,12 @@ pub struct Job<'a> {
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
     /// The same model in the exact mode, fp32 on the CPU, where `tokenizer` is not: to tell how many bits differ.
-    pub exact: Option<&'a Tokenizer>,
+    pub exact: Option<&'a Mutex<Tokenizer>>,
     /// Its identity, as recorded in the cache.
     pub info: TokenizerInfo,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Views an encoder call.
+    /// Views per encoder call.
     pub batch_size: usize,
     /// Decoding threads; 0: one a core.
     pub threads: usize,
@@ -71,7 +72,7 @@ pub struct Job<'a> {
     pub bad_policy: BadPolicy,
     /// Rows of a row group: what a kill loses at most.
     pub rows_per_group: usize,
-    /// Start anew where a cache exists.
+    /// Start again where a cache exists.
     pub overwrite: bool,
 }
 
@@ -89,10 +90,13 @@ impl Job<'_> {
         Ok(GridSpec { height: side, width: side, bits: self.tokenizer.architecture.z_channels as u32 })
     }
 
-    /// What the cache's writer is told of the job.
+    /// The job as the cache's writer needs it.
     ///
     /// # Errors
     /// As [`Job::grid`].
+    ///
+    /// # Panics
+    /// When the text of [`Recipe::to_json`] is not JSON: a defect of that function.
     pub fn spec(&self) -> Result<JobSpec, TokenizeError> {
         let mut spec = JobSpec::new(self.grid()?, self.source.len(), self.num_views());
         spec.first_view = self.first_view;
@@ -113,7 +117,7 @@ impl Job<'_> {
         Ok(spec)
     }
 
-    /// Runs this rank's part, or what is left of it. `out` is created; `progress` is called at the beginning, and
+    /// Runs this rank's part, or the rest of it. `out` is created; `progress` is called at the beginning, and
     /// after every image.
     ///
     /// # Errors

@@ -9,8 +9,7 @@ use crate::TokenizeError;
 use crossbeam::channel::Sender;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tch::Device;
-use tokengrid_ingest::{BadCounter, BadPolicy, BatchPlace, BatchStream, IngestError, Stage, StreamConfig, ViewBatch};
+use tokengrid_ingest::{BadCounter, BadPolicy, BatchSlot, BatchStream, IngestError, Stage, StreamConfig, ViewBatch};
 
 impl Job<'_> {
     /// Images `order` of the source as batches of views.
@@ -48,17 +47,32 @@ impl Job<'_> {
     /// never did.
     fn encode_stream(
         &self,
-        mut stream: BatchStream,
+        stream: BatchStream,
         want_uncertain: bool,
         counters: &mut Counters,
         each: &mut dyn FnMut(EncodedImage, &mut Counters) -> Result<bool, TokenizeError>,
     ) -> Result<bool, TokenizeError> {
+        std::thread::scope(|scope| {
+            let mut drift = DriftMeter::start(scope, self.exact, self.recipe.size);
+            let ended = self.encode_batches(stream, want_uncertain, counters, &mut drift, each)?;
+            counters.drift = drift.finish()?;
+            Ok(ended)
+        })
+    }
+
+    fn encode_batches(
+        &self,
+        mut stream: BatchStream,
+        want_uncertain: bool,
+        counters: &mut Counters,
+        drift: &mut DriftMeter,
+        each: &mut dyn FnMut(EncodedImage, &mut Counters) -> Result<bool, TokenizeError>,
+    ) -> Result<bool, TokenizeError> {
         let encoder = ViewEncoder::new(self.tokenizer, self.runtime, self.recipe.size);
         let mut assembler = Assembler::new(self.first_view, self.recipe.num_views(), self.grid()?.num_tokens());
-        let mut drift = DriftMeter::new(self.exact, self.recipe.size);
         let stages = stream.counters();
         // Batches that a GPU has to work on while the results of the one before them are fetched and written.
-        let ahead = usize::from(self.runtime.device != Device::Cpu);
+        let ahead = usize::from(self.runtime.route.runs_ahead);
         let mut begun = VecDeque::new();
         for next in stream.by_ref().map(Some).chain([None]) {
             let may_wait = if next.is_some() { ahead } else { 0 };
@@ -66,15 +80,16 @@ impl Job<'_> {
                 self.check_reachable()?;
                 counters.check(batch.images(), &self.source)?;
                 let wanted = self.wanted(&batch);
-                let encoding = stages.timed(Stage::Encode, || encoder.begin(batch.pixels(), &wanted, want_uncertain));
+                let encoding =
+                    stages.timed(Stage::Encode, || encoder.begin(batch.pixels(), &wanted, want_uncertain))?;
                 begun.push_back((batch, wanted, encoding));
             }
             while begun.len() > may_wait {
                 let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
                 let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
-                counters.drift = drift.look(batch.pixels(), &wanted, &tokens)?;
+                drift.look(batch.pixels(), batch.slots().len(), &wanted, &tokens);
                 tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
-                for image in assembler.add(batch.places(), batch.images(), &tokens) {
+                for image in assembler.add(batch.slots(), batch.images(), &tokens) {
                     if !each(image, counters)? {
                         return Ok(false);
                     }
@@ -94,9 +109,8 @@ impl Job<'_> {
 
     /// Places of a batch whose views are to be encoded.
     fn wanted(&self, batch: &ViewBatch) -> Vec<usize> {
-        let is_wanted =
-            |place: &BatchPlace| place.view >= self.first_view && batch.images()[place.image].outcome.is_ok();
-        batch.places().iter().enumerate().filter(|(_, place)| is_wanted(place)).map(|(i, _)| i).collect()
+        let is_wanted = |slot: &BatchSlot| slot.view >= self.first_view && batch.images()[slot.image].outcome.is_ok();
+        batch.slots().iter().enumerate().filter(|(_, slot)| is_wanted(slot)).map(|(i, _)| i).collect()
     }
 
     /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for

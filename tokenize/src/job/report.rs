@@ -22,7 +22,7 @@ pub struct Progress {
     pub bad: usize,
 }
 
-/// What a job came to.
+/// The outcome of a job.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// Images encoded: of the whole cache when it is published, else of this rank.
@@ -43,11 +43,11 @@ pub struct Outcome {
     pub images_now: usize,
     /// Seconds of this call.
     pub seconds: f64,
-    /// Images a second of this call.
+    /// Images per second of this call.
     pub images_per_second: f64,
     /// Bits whose |h| lay within the margin, where another implementation's rounding may differ, and bits in all.
     pub bits_in_margin: u64,
-    /// Bits looked at.
+    /// Bits compared.
     pub bits: u64,
     /// Counts of |h| over these bits, in the bins of [`tokengrid_cache::MARGIN_EDGES`].
     pub margins: Margins,
@@ -67,7 +67,7 @@ pub struct Outcome {
 
 /// Running totals of one call.
 #[derive(Debug)]
-pub struct Counters {
+pub(super) struct Counters {
     images: Range<usize>,
     first: usize,
     done: usize,
@@ -81,14 +81,14 @@ pub struct Counters {
 }
 
 impl Counters {
-    pub fn new(images: Range<usize>, first: usize, bad: BadCounter) -> Counters {
+    pub(super) fn new(images: Range<usize>, first: usize, bad: BadCounter) -> Counters {
         let (looked_at, warned, excluded) = (None, 0, 0);
         let (margins, drift) = (Margins::default(), Drift::default());
         Counters { images, first, done: first, bad, looked_at, warned, excluded, margins, drift }
     }
 
     /// An image is on its way to the cache.
-    pub fn done(&mut self, index: usize) {
+    pub(super) fn done(&mut self, index: usize) {
         self.done = index + 1;
     }
 
@@ -96,7 +96,7 @@ impl Counters {
     ///
     /// # Errors
     /// One is bad, and one too many.
-    pub fn check(&mut self, images: &[BatchImage], source: &Source) -> Result<(), TokenizeError> {
+    pub(super) fn check(&mut self, images: &[BatchImage], source: &Source) -> Result<(), TokenizeError> {
         for image in images {
             if self.looked_at.replace(image.index) == Some(image.index) {
                 continue;
@@ -116,7 +116,7 @@ impl Counters {
         Ok(())
     }
 
-    pub fn progress(&self) -> Progress {
+    pub(super) fn progress(&self) -> Progress {
         Progress {
             images: self.done - self.images.start,
             images_total: self.images.len(),
@@ -125,7 +125,7 @@ impl Counters {
         }
     }
 
-    pub fn outcome(&self, finished: Finished, elapsed: Duration, times: Option<StageTimes>) -> Outcome {
+    pub(super) fn outcome(&self, finished: Finished, elapsed: Duration, times: Option<StageTimes>) -> Outcome {
         let (images_now, seconds) = (self.done - self.first, elapsed.as_secs_f64());
         let times = times.unwrap_or_default();
         let slowest = times.slowest();

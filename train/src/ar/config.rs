@@ -130,7 +130,7 @@ impl TrainSection {
 }
 
 /// `data.access` as the cache's reader knows it.
-pub fn access(name: &str) -> Option<Access> {
+pub(super) fn access(name: &str) -> Option<Access> {
     match name {
         "map" => Some(Access::Map),
         "map-random" => Some(Access::MapRandom),

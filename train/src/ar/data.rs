@@ -13,6 +13,7 @@ use tch::{Device, Tensor};
 use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
 use tokengrid_model::ar::ModelConfig;
 use tokengrid_model::rng::CounterRng;
+use tokengrid_model::transfer::upload;
 
 /// One batch, still on the host.
 #[derive(Debug)]
@@ -34,11 +35,12 @@ impl HostBatch {
         HostBatch { pre: below(tokens, low), post: below(tokens, high), class: below(batch_size, model.class_num) }
     }
 
-    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`.
+    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`: parts of one, so that there is one copy.
     pub fn to_device(&self, device: Device) -> [Tensor; 3] {
-        let batch = self.class.len() as i64;
-        let grid = |tokens: &[i64]| Tensor::from_slice(tokens).view([batch, -1]).to_device(device);
-        [grid(&self.pre), grid(&self.post), Tensor::from_slice(&self.class).to_device(device)]
+        let (batch, tokens) = (self.class.len() as i64, self.pre.len() as i64);
+        let all = upload(&Tensor::from_slice(&[&self.pre[..], &self.post, &self.class].concat()), device);
+        let grid = |from: i64| all.narrow(0, from, tokens).view([batch, -1]);
+        [grid(0), grid(tokens), all.narrow(0, 2 * tokens, batch)]
     }
 }
 
@@ -156,7 +158,7 @@ pub(super) fn splits(manifest: &Manifest) -> String {
 
 /// A loader whose batches are unpacked by a thread of their own, two ahead.
 #[derive(Debug)]
-pub struct Prefetch {
+pub(super) struct Prefetch {
     batches: Option<Receiver<HostBatch>>,
     worker: Option<JoinHandle<()>>,
     waited: Duration,
@@ -164,7 +166,12 @@ pub struct Prefetch {
 
 impl Prefetch {
     /// Starts at the loader's position; in each step, `blocks` of the `global_batch` samples are this process's.
-    pub fn start(mut loader: Loader, unpacker: Unpacker, blocks: Vec<MicroBatch>, global_batch: usize) -> Prefetch {
+    pub(super) fn start(
+        mut loader: Loader,
+        unpacker: Unpacker,
+        blocks: Vec<MicroBatch>,
+        global_batch: usize,
+    ) -> Prefetch {
         let (sender, batches) = bounded(2);
         let worker = std::thread::spawn(move || {
             let (mut rows, mut position) = (vec![], loader.position());
@@ -188,7 +195,7 @@ impl Prefetch {
     ///
     /// # Panics
     /// Passes on a panic of the unpacking thread.
-    pub fn next_batch(&mut self) -> HostBatch {
+    pub(super) fn next_batch(&mut self) -> HostBatch {
         let started = Instant::now();
         let batches = self.batches.as_ref().expect("the receiver lives as long as the prefetcher");
         let batch = batches.recv();

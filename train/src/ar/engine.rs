@@ -14,13 +14,14 @@ use super::recompute::recomputed;
 use super::share::{MicroBatch, Sharing};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
-use crate::processes::Processes;
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard, clip_factor};
+use crate::process_group::ProcessGroup;
 use std::rc::Rc;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::rng::CounterRng;
-use tokengrid_model::{Params, Precision, Runtime};
+use tokengrid_model::{Params, Precision, Route, Runtime};
 
 /// Model and optimizer.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub struct Engine {
     /// How losses are scaled: a power of two in fp16, else not at all.
     pub scale: LossScale,
     pub(super) config: ArConfig,
-    pub(super) device: Device,
+    pub(super) runtime: Runtime,
     /// What products are computed in.
     pub(super) kind: Kind,
     path: Path,
@@ -83,11 +84,11 @@ pub(super) enum Method {
 }
 
 impl Method {
-    /// With products in `compute` on `device`.
-    pub fn of(train: &TrainSection, device: Device, compute: Kind) -> Method {
+    /// With products in `compute`.
+    pub(crate) fn of(train: &TrainSection, route: Route, compute: Kind) -> Method {
         if train.recompute {
             Method::Recompute
-        } else if train.fused && device == Device::Cpu && compute == Kind::Float {
+        } else if train.fused && route.own_kernels && compute == Kind::Float {
             Method::Fused
         } else {
             Method::Autograd
@@ -125,20 +126,21 @@ impl Engine {
             weight_decay: train.weight_decay,
             weight_decay_on_norms: train.weight_decay_on_norms,
         };
-        let (optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
+        let (mut optimizer, leaves) = AdamW::sharded(params, adamw, runtime.device, shard);
+        optimizer.compute_by(runtime.route);
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(&optimizer, train.ema_decay));
         let (kind, scale) = compute(runtime);
         let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
         let (gradients, views) = optimizer.zero_gradients();
-        let path = match Method::of(train, runtime.device, kind) {
+        let path = match Method::of(train, runtime.route, kind) {
             Method::Fused => Path::Fused(FusedSteps { steps: vec![], leaves, gradients: views }),
             Method::Autograd => Path::Autograd,
             Method::Recompute => Path::Recompute,
         };
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
         let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
-        let (config, device, global_batch) = (config.clone(), runtime.device, None);
-        Ok(Engine { model, optimizer, ema, scale, config, device, kind, path, gradients, buckets, global_batch })
+        let (config, runtime, global_batch) = (config.clone(), *runtime, None);
+        Ok(Engine { model, optimizer, ema, scale, config, runtime, kind, path, gradients, buckets, global_batch })
     }
 
     /// Takes so many samples in each step, of all processes together, from now on.
@@ -163,7 +165,7 @@ impl Engine {
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
         lr: f64,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let sharing = self.sharing(processes.world_size());
         let losses = match self.config.train.deterministic_reduce {
@@ -185,12 +187,12 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut exchange = Exchange::new(processes, &buckets);
         self.gradients.zero();
-        let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
+        let mut losses = Tensor::zeros([2], (Kind::Float, self.runtime.device));
         for (micro, block) in blocks.iter().enumerate() {
             let batch = next_batch(micro as u64);
             let is_last = micro + 1 == blocks.len();
@@ -199,7 +201,7 @@ impl Engine {
                     exchange.reached(stage);
                 }
             };
-            losses += self.micro_step(&batch, block, sharing, name, &mut reached)?;
+            losses += guarded(|| self.micro_step(&batch, block, sharing, name, &mut reached))??;
         }
         exchange.finish(&self.config.model)?;
         if processes.world_size() > 1 {
@@ -214,17 +216,17 @@ impl Engine {
         sharing: &Sharing,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
         name: StepName,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let (blocks, buckets) = (sharing.of_rank(processes.rank()), Rc::clone(&self.buckets));
         let mut sums: Vec<Tensor> = buckets.ranges().map(Tensor::zeros_like).collect();
-        let mut losses = Tensor::zeros([2], (Kind::Float, self.device));
+        let mut losses = Tensor::zeros([2], (Kind::Float, self.runtime.device));
         for round in 0..sharing.num_rounds() {
             self.gradients.zero();
-            let mut own = Tensor::zeros([2], (Kind::Float, self.device));
+            let mut own = Tensor::zeros([2], (Kind::Float, self.runtime.device));
             if let Some(block) = blocks.get(round) {
                 let batch = next_batch(round as u64);
-                own = self.micro_step(&batch, block, sharing, name, &mut |_| {})?;
+                own = guarded(|| self.micro_step(&batch, block, sharing, name, &mut |_| {}))??;
             }
             let dealt = sharing.num_dealt(round) as i64;
             for (sum, range) in sums.iter_mut().zip(buckets.ranges()).chain([(&mut losses, &own)]) {
@@ -244,16 +246,20 @@ impl Engine {
     }
 
     /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
-    fn update(&mut self, lr: f64, processes: &dyn Processes) -> Result<Tensor, TrainError> {
+    fn update(&mut self, lr: f64, processes: &dyn ProcessGroup) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
         }
         let limit = self.config.train.grad_clip;
         let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
-        let norm = match self.device {
-            _ if has_own_only => self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?,
-            Device::Cpu => Tensor::from(self.gradients.clip(limit)),
-            _ => self.gradients.clip_unseen(limit),
+        let (norm, clip) = if has_own_only {
+            (self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?, 1.0)
+        } else if self.runtime.route.runs_ahead {
+            (self.gradients.clip_async(limit), 1.0)
+        } else {
+            // The update scales them as it reads them.
+            let norm = self.gradients.norm();
+            (Tensor::from(norm), clip_factor(norm, limit))
         };
         if self.scale.dynamic {
             let finite = norm.double_value(&[]).is_finite();
@@ -262,7 +268,7 @@ impl Engine {
                 return Ok(norm);
             }
         }
-        self.optimizer.step(&self.gradients, lr);
+        self.optimizer.step_scaled(&self.gradients, lr, clip);
         Ok(norm)
     }
 
@@ -290,13 +296,13 @@ impl Engine {
             }
             Path::Autograd => {
                 tch::manual_seed(seed);
-                let [pre, post, class] = batch.to_device(self.device);
+                let [pre, post, class] = batch.to_device(self.runtime.device);
                 let losses = self.model.losses(&pre, &post, &class, true);
                 let _ = self.optimizer.add_gradients(&(losses.total() * scale), None, |_| true, &self.gradients)?;
                 losses
             }
             Path::Recompute => {
-                let batch = batch.to_device(self.device);
+                let batch = batch.to_device(self.runtime.device);
                 recomputed(&self.model, &self.optimizer, &self.gradients, &batch, scale, seed)?
             }
         };
@@ -308,9 +314,9 @@ impl Engine {
 /// for; losses are scaled there all the same, which powers of two do exactly, so that a run in fp16 goes the way that it
 /// will go on a GPU.
 fn compute(runtime: &Runtime) -> (Kind, LossScale) {
-    let Runtime { device, precision } = *runtime;
+    let precision = runtime.precision;
     let scale = if precision == Precision::Fp16 { LossScale::DYNAMIC } else { LossScale::OFF };
-    if device != Device::Cpu {
+    if !runtime.route.own_kernels {
         return (precision.kind(), scale);
     }
     if precision != Precision::Fp32 {

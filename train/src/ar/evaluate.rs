@@ -2,7 +2,7 @@
 
 use super::data::Unpacker;
 use crate::TrainError;
-use crate::processes::{OneProcess, Processes};
+use crate::process_group::{OneProcess, ProcessGroup};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Tensor};
 use tokengrid_model::ar::ArModel;
@@ -16,7 +16,7 @@ pub struct Evaluation {
     pub loss_pre: f64,
     /// High bits.
     pub loss_post: f64,
-    /// Tokens looked at.
+    /// Tokens evaluated.
     pub tokens: u64,
 }
 
@@ -34,7 +34,8 @@ pub fn evaluate(
     evaluate_among(model, cache, device, limit, cancel, &OneProcess)
 }
 
-/// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result.
+/// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result, which is that of one process:
+/// the losses of batches are added up in the order of the rows.
 ///
 /// # Errors
 /// As there; another process is gone.
@@ -44,25 +45,28 @@ pub fn evaluate_among(
     device: Device,
     limit: Option<usize>,
     cancel: Option<&AtomicBool>,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
 ) -> Result<Evaluation, TrainError> {
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();
     let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
-    let (mut pre_sum, mut post_sum) = (0.0, 0.0);
-    for chunk in rows.chunks(BATCH).skip(processes.rank()).step_by(processes.world_size()) {
+    // Batches are dealt out in rounds; where the last one does not go round, a process has zeros. One round at least: no tensor is empty.
+    let rounds = rows.len().div_ceil(BATCH * processes.world_size()).max(1);
+    let mut own = vec![[0f64; 2]; rounds];
+    let batches = rows.chunks(BATCH).skip(processes.rank()).step_by(processes.world_size());
+    for (sums, batch) in own.iter_mut().zip(batches) {
         if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
             return Err(TrainError::Cancelled);
         }
-        let [pre, post, class] = cache.unpack(chunk).to_device(device);
+        let [pre, post, class] = cache.unpack(batch).to_device(device);
         let losses = model.losses(&pre, &post, &class, false);
-        pre_sum += losses.pre.double_value(&[]) * chunk.len() as f64;
-        post_sum += losses.post.double_value(&[]) * chunk.len() as f64;
+        *sums = [losses.pre, losses.post].map(|loss| loss.double_value(&[]) * batch.len() as f64);
     }
-    let sums = Tensor::from_slice(&[pre_sum, post_sum]);
-    processes.sum(&sums)?;
+    let own = Tensor::from_slice(own.as_flattened()).view([rounds as i64, 2]);
+    let in_order: Vec<f64> = Vec::try_from(&processes.all_gather(&own)?.transpose(0, 1).reshape([-1]))?;
+    let [pre_sum, post_sum] = [0, 1].map(|part| in_order.iter().skip(part).step_by(2).sum::<f64>());
     let count = rows.len().max(1) as f64;
-    let [loss_pre, loss_post] = [0, 1].map(|part| sums.double_value(&[part]) / count);
+    let (loss_pre, loss_post) = (pre_sum / count, post_sum / count);
     let tokens = rows.len() as u64 * model.config.block_size as u64;
     Ok(Evaluation { loss: loss_pre + loss_post, loss_pre, loss_post, tokens })
 }

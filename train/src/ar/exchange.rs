@@ -8,7 +8,7 @@
 use super::fused::{num_stages, stage_of};
 use crate::TrainError;
 use crate::optim::{AdamW, Gradients, Shard};
-use crate::processes::{Pending, Processes};
+use crate::process_group::{Pending, ProcessGroup};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::ModelConfig;
@@ -45,7 +45,7 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it on their way.
-    pub fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
+    pub(super) fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
         Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
     }
 
@@ -58,25 +58,28 @@ impl Buckets {
     }
 
     /// Whether [`Exchange`] leaves each process with the sums of its own part only.
-    pub fn sums_for_owners(&self, processes: &dyn Processes) -> bool {
+    pub(super) fn sums_for_owners(&self, processes: &dyn ProcessGroup) -> bool {
         let device = self.buckets.first().map(|bucket| bucket.gradients.device());
         self.shard.world_size > 1 && device.is_some_and(|device| processes.sums_for_one(device))
     }
 
     /// Sums one by one over fixed ranges: what [`Exchange`] does not do where the order of additions counts.
-    pub fn ranges(&self) -> impl Iterator<Item = &Tensor> {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = &Tensor> {
         self.buckets.iter().map(|bucket| &bucket.gradients)
     }
 }
 
-/// One group's buffer in buckets of whole parameters.
+/// One group's buffer in buckets of whole parameters. Parameters whose gradients are complete at the very end only (embeddings) share
+/// none with others, which would wait for them.
 fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor, shard: Shard) -> Vec<Bucket> {
-    let whole = flat.numel() as i64;
+    let (whole, last) = (flat.numel() as i64, num_stages(model) - 1);
+    let stages: Vec<usize> = leaves.iter().map(|(name, _)| stage_of(model, name)).collect();
     let (mut buckets, mut from, mut len, mut stage) = (vec![], 0, 0, 0);
-    for (i, (name, numel)) in leaves.iter().enumerate() {
+    for (i, (_, numel)) in leaves.iter().enumerate() {
         len += numel;
-        stage = stage.max(stage_of(model, name));
-        if len * size_of::<f32>() >= bytes || i + 1 == leaves.len() {
+        stage = stage.max(stages[i]);
+        let is_other_kind = |next: &usize| (*next == last) != (stage == last);
+        if len * size_of::<f32>() >= bytes || stages.get(i + 1).is_none_or(is_other_kind) {
             let (gradients, parts) =
                 (flat.narrow(0, from as i64, len as i64), parts(shard, whole, from as i64, len as i64));
             buckets.push(Bucket { gradients, stage, parts });
@@ -98,7 +101,7 @@ fn parts(shard: Shard, whole: i64, from: i64, len: i64) -> Vec<Part> {
 
 /// The exchange of one step's gradients.
 pub(crate) struct Exchange<'a> {
-    processes: &'a dyn Processes,
+    processes: &'a dyn ProcessGroup,
     buckets: Rc<Buckets>,
     /// What was started, with the rounded gradients where they are exchanged rounded.
     started: Vec<(Vec<Pending<'a>>, Option<Tensor>)>,
@@ -106,12 +109,12 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    pub fn new(processes: &'a dyn Processes, buckets: &Rc<Buckets>) -> Exchange<'a> {
+    pub(super) fn new(processes: &'a dyn ProcessGroup, buckets: &Rc<Buckets>) -> Exchange<'a> {
         Exchange { processes, buckets: Rc::clone(buckets), started: vec![], failed: None }
     }
 
     /// The backward pass has gone through a stage: starts the buckets that are complete now.
-    pub fn reached(&mut self, stage: usize) {
+    pub(super) fn reached(&mut self, stage: usize) {
         if self.processes.world_size() == 1 {
             return;
         }
@@ -145,7 +148,7 @@ impl<'a> Exchange<'a> {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn finish(mut self, model: &ModelConfig) -> Result<(), TrainError> {
+    pub(super) fn finish(mut self, model: &ModelConfig) -> Result<(), TrainError> {
         self.reached(num_stages(model));
         if let Some(error) = self.failed {
             return Err(error);
@@ -167,7 +170,7 @@ mod tests {
     use crate::ar::data::HostBatch;
     use crate::ar::fused::FusedStep;
     use crate::optim::AdamWConfig;
-    use crate::processes::ThreadProcesses;
+    use crate::process_group::ThreadProcessGroup;
     use tch::Device;
     use tokengrid_model::Params;
     use tokengrid_model::ar::initial_params;
@@ -220,7 +223,7 @@ mod tests {
     fn small_buckets_are_summed_while_the_backward_pass_runs() {
         let model = small();
         std::thread::scope(|scope| {
-            for processes in ThreadProcesses::group(2) {
+            for processes in ThreadProcessGroup::group(2) {
                 let model = &model;
                 scope.spawn(move || {
                     let (optimizer, _) = optimizer(model);

@@ -4,7 +4,7 @@ use super::config::ArConfig;
 use super::trainer::FREE;
 use crate::TrainError;
 use crate::config::to_toml;
-use crate::processes::Fact;
+use crate::process_group::Fact;
 use std::path::Path;
 use tokengrid_cache::Manifest;
 

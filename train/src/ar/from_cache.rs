@@ -95,7 +95,7 @@ fn num_classes(manifest: &Manifest, cache: &str) -> Result<i64, TrainError> {
     Ok(i64::from(largest + 1).max(1))
 }
 
-/// The split that was typed; `all` is no split, unless the cache calls one so.
+/// The split that was typed; `all` is not a split, unless the cache calls one so.
 fn chosen(name: Option<String>, manifest: &Manifest, cache: &str, key: &str) -> Result<Option<String>, TrainError> {
     let Some(name) = name else { return Ok(None) };
     match manifest.splits.iter().any(|split| split.name == name) {

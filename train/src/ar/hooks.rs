@@ -3,7 +3,7 @@
 
 use super::trainer::Trainer;
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use crate::run::Metrics;
 use std::error::Error;
 use tokengrid_model::Picture;
@@ -18,7 +18,7 @@ pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, HookError>>;
 
 /// Computes the FID of samples with the weights of the moment, in all processes together; all of them know the result. `None`: it
 /// was told to stop. The same conditions hold.
-pub type FidFn = Box<dyn FnMut(&ArModel, &dyn Processes) -> Result<Option<f64>, HookError>>;
+pub type FidFn = Box<dyn FnMut(&ArModel, &dyn ProcessGroup) -> Result<Option<f64>, HookError>>;
 
 /// The hooks of a run.
 #[derive(Default)]

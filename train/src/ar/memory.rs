@@ -23,13 +23,13 @@ pub struct MemoryEstimate {
     pub activations_bytes: u64,
     /// What is needed for a moment besides: gradients on their way to the optimizer, moments on their way to a file, pieces
     /// of products, libtorch's own.
-    pub passing_bytes: u64,
+    pub transient_bytes: u64,
 }
 
 impl MemoryEstimate {
     /// Everything.
     pub fn total_bytes(&self) -> u64 {
-        self.weights_bytes + self.activations_bytes + self.passing_bytes
+        self.weights_bytes + self.activations_bytes + self.transient_bytes
     }
 }
 
@@ -43,10 +43,10 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
     let model = &config.model;
     let positions = (config.train.batch_size as i64 * model.block_size) as u64;
     let copy = 4 * model.num_params() as u64;
-    let compute = if runtime.device == Device::Cpu { Kind::Float } else { runtime.precision.kind() };
+    let compute = if runtime.route.own_kernels { Kind::Float } else { runtime.precision.kind() };
     let graph = Graph { model, half: compute != Kind::Float, dropout: model.resid_dropout > 0.0 };
-    let (activations_bytes, passing_bytes) = match Method::of(&config.train, runtime.device, compute) {
-        Method::Fused => (4 * positions * fused(model), passing(copy, model)),
+    let (activations_bytes, transient_bytes) = match Method::of(&config.train, runtime.route, compute) {
+        Method::Fused => (4 * positions * fused(model), transient(copy, model)),
         method => {
             let kept = match method {
                 Method::Recompute => graph.recomputed(),
@@ -76,7 +76,7 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
     MemoryEstimate {
         weights_bytes: 2 * copy + kept,
         activations_bytes,
-        passing_bytes: passing_bytes + gathered + libtorch,
+        transient_bytes: transient_bytes + gathered + libtorch,
     }
 }
 
@@ -114,7 +114,7 @@ fn fused(model: &ModelConfig) -> u64 {
 
 /// Bytes that the fused step takes for a moment: a checkpoint the optimizer's two moments, and the second factor of a
 /// product, packed, as many rows as are multiplied at once.
-fn passing(copy: u64, model: &ModelConfig) -> u64 {
+fn transient(copy: u64, model: &ModelConfig) -> u64 {
     const DEPTH: u64 = 512;
     let (d, f, _) = widths(model);
     2 * copy + 4 * DEPTH * (3 * d).max(f).max(1 << model.factorized_bits[1])
@@ -194,11 +194,11 @@ mod tests {
     use super::*;
     use tokengrid_model::Precision;
 
-    const CPU: Runtime = Runtime { device: Device::Cpu, precision: Precision::Fp32 };
+    const CPU: Runtime = Runtime::EXACT;
 
     #[test]
     fn weights_of_b_are_four_copies_of_its_parameters() {
-        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let gpu = Runtime::new(Device::Cuda(0), Precision::Bf16);
         let b = estimate(&ArConfig::default(), &gpu);
         assert_eq!(b.weights_bytes, 16 * 343_570_432);
         assert!(b.activations_bytes < estimate(&ArConfig::default(), &CPU).activations_bytes);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn shared_moments_leave_xl_on_ten_small_cards() {
-        let gpu = Runtime { device: Device::Cuda(0), precision: Precision::Bf16 };
+        let gpu = Runtime::new(Device::Cuda(0), Precision::Bf16);
         let mut xl = ArConfig::default();
         xl.model = tokengrid_model::ar::ModelConfig { dim: 1536, spatial_n_layer: 48, n_head: 24, ..xl.model };
         let whole = estimate_among(&xl, &gpu, 10).weights_bytes;
@@ -225,9 +225,9 @@ mod tests {
         };
         let copy = 4 * 343_570_432;
         assert_eq!(of(0.999, false).weights_bytes, of(0.0, false).weights_bytes + copy);
-        assert_eq!(of(0.999, false).passing_bytes, of(0.0, false).passing_bytes);
+        assert_eq!(of(0.999, false).transient_bytes, of(0.0, false).transient_bytes);
         assert_eq!(of(0.999, true).weights_bytes, of(0.0, true).weights_bytes + copy / 4);
-        assert_eq!(of(0.999, true).passing_bytes, of(0.0, true).passing_bytes + copy);
+        assert_eq!(of(0.999, true).transient_bytes, of(0.0, true).transient_bytes + copy);
     }
 
     #[test]

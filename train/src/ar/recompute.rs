@@ -11,7 +11,7 @@ use tokengrid_model::ar::{ArModel, Losses};
 ///
 /// # Errors
 /// The tensor library fails.
-pub fn recomputed(
+pub(super) fn recomputed(
     model: &ArModel,
     optimizer: &AdamW,
     sums: &Gradients,

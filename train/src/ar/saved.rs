@@ -1,10 +1,10 @@
-//! What a checkpoint holds beside the weights, and how all processes come to have it: moments, and averages of the weights.
+//! What a checkpoint holds beside the weights, and how all processes get it: moments, and averages of the weights.
 
 use super::config::OPTIMIZER;
 use super::engine::Engine;
 use crate::TrainError;
 use crate::optim::{Ema, Moments};
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use std::path::Path;
 use tch::Tensor;
 use tokengrid_model::Weights;
@@ -24,7 +24,7 @@ impl Engine {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, read: Option<Saved>, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, read: Option<Saved>, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         let resumes = processes.any(read.is_some())?;
         if processes.world_size() > 1 {
             self.optimizer.parameters().try_for_each(|flat| processes.broadcast(flat))?;
@@ -64,10 +64,10 @@ impl Engine {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn averaged_model(&self, processes: &dyn Processes) -> Result<Option<ArModel>, TrainError> {
+    pub(crate) fn averaged_model(&self, processes: &dyn ProcessGroup) -> Result<Option<ArModel>, TrainError> {
         let Some(ema) = &self.ema else { return Ok(None) };
-        let params = ema.gather(&self.optimizer, self.device, processes)?;
-        Ok(Some(ArModel::new(&self.config.model, &params, self.device, self.kind)))
+        let params = ema.gather(&self.optimizer, self.runtime.device, processes)?;
+        Ok(Some(ArModel::new(&self.config.model, &params, self.runtime.device, self.kind)))
     }
 
     /// Whether weights, moments and averages of this process are finite. Waits for the device.

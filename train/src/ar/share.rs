@@ -12,7 +12,7 @@ const FIXED_BLOCKS: usize = 8;
 
 /// A part of a step's samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MicroBatch {
+pub(crate) struct MicroBatch {
     /// Its number in the step.
     pub index: usize,
     /// Its samples, counted from the first of the step.

@@ -1,10 +1,10 @@
 //! The training loop of the autoregressive model.
 //!
-//! Everything random is a function of (seed, step): dropout through libtorch's generator, which is seeded anew each
+//! Everything random is a function of (seed, step): dropout through libtorch's generator, which is seeded again each
 //! step, dropped labels through a counter-based generator, the order of samples through the loader's permutation. A
 //! checkpoint therefore holds tensors, a step and a position, and a resumed run repeats the bits of an unbroken one.
 //!
-//! Several processes run this loop side by side, see [`Processes`]: they read different samples of each global batch and
+//! Several processes run this loop side by side, see [`ProcessGroup`]: they read different samples of each global batch and
 //! make the same updates; the first of them alone writes.
 
 use super::config::{ArConfig, access};
@@ -17,7 +17,7 @@ use super::share::{MicroBatch, Sharing};
 use super::start::{blank_params, global_batch, schedule, start};
 use crate::TrainError;
 use crate::optim::Shard;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use crate::run::{RunFolder, State, open_folder, share_state};
 use crate::schedule::{WarmupLinear, tell_other_length};
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub struct Summary {
 pub struct Trainer {
     pub(super) config: ArConfig,
     pub(super) runtime: Runtime,
-    pub(super) processes: Box<dyn Processes>,
+    pub(super) processes: Box<dyn ProcessGroup>,
     pub(super) folder: RunFolder,
     pub(super) unpacker: Unpacker,
     pub(super) val: Option<Unpacker>,
@@ -93,7 +93,7 @@ impl Trainer {
         config: ArConfig,
         out: &Path,
         runtime: Runtime,
-        processes: Box<dyn Processes>,
+        processes: Box<dyn ProcessGroup>,
         overwrite: bool,
     ) -> Result<Trainer, TrainError> {
         if config.data.cache.is_empty() {

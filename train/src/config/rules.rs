@@ -39,7 +39,7 @@ pub(super) const COMMON: &[(&str, Rule)] = &[
 ];
 
 /// `imagenet_conditional_llama_*.yaml`.
-pub static AR: Reference = Reference {
+pub(crate) static AR: Reference = Reference {
     class: "Open_MAGVIT2.models.cond_transformer_gpt.Net2NetTransformer",
     command: "train ar",
     rules: &[
@@ -92,7 +92,7 @@ pub static AR: Reference = Reference {
 };
 
 /// `imagenet_lfqgan_*.yaml`.
-pub static TOKENIZER: Reference = Reference {
+pub(crate) static TOKENIZER: Reference = Reference {
     class: "Open_MAGVIT2.models.lfqgan.VQModel",
     command: "train tokenizer",
     rules: &[

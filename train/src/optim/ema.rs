@@ -5,7 +5,7 @@
 
 use super::{AdamW, all_finite, update};
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Tensor};
 use tokengrid_model::{ModelError, Params};
 
@@ -31,7 +31,7 @@ impl Ema {
         let rest = 1.0 - self.decay;
         for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
             let own = optimizer.shard.own(flat);
-            if own.device() == Device::Cpu {
+            if optimizer.has_own_kernels {
                 // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
                 // from their optimizer.
                 unsafe { update::average(rest as f32, &own, average) };
@@ -41,7 +41,7 @@ impl Ema {
         }
     }
 
-    /// This process's averages, flat, a tensor for each group.
+    /// This process's averages, a flat tensor `[elements]` for each group.
     pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
         self.flats.iter()
     }
@@ -69,7 +69,7 @@ impl Ema {
         &self,
         optimizer: &AdamW,
         device: Device,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Params, TrainError> {
         let groups = self.flats.iter().zip(optimizer.parameters());
         let whole = groups.map(|(own, flat)| optimizer.shard.gather(own, flat.numel(), device, processes));

@@ -1,16 +1,17 @@
 //! Gradients of one step.
 
 use super::Shard;
+use super::squares::sum_of_squares;
 use crate::TrainError;
-use crate::processes::Processes;
-use tch::{Kind, Tensor};
+use crate::process_group::ProcessGroup;
+use tch::{Device, Kind, Tensor};
 
-/// Gradients of one step, flat, a tensor a group.
+/// Gradients of one step, flat, one tensor per group.
 #[derive(Debug)]
 pub struct Gradients(pub(super) Vec<Tensor>);
 
 impl Gradients {
-    /// The tensors themselves, one a group.
+    /// The tensors themselves, one per group.
     pub(crate) fn flats(&self) -> &[Tensor] {
         &self.0
     }
@@ -31,16 +32,23 @@ impl Gradients {
 
     /// Whether there is neither an infinity nor a NaN among them. Waits for the device.
     pub fn is_finite(&self) -> bool {
-        // 0 times a finite number is 0; the sum of such products tells without a mask in memory.
-        self.0.iter().all(|grad| (grad * 0.0).sum(Kind::Float).double_value(&[]) == 0.0)
+        self.norm().is_finite()
     }
 
-    /// Scales to a global 2-norm of at most `max_norm`, by min(1, max_norm / (norm + 1e-6)). The norm before clipping.
+    /// The global 2-norm. Waits for the device.
+    pub fn norm(&self) -> f64 {
+        let squares = |grad: &Tensor| match grad.device() {
+            // SAFETY: whoever writes gradients has them by `&mut`, or is done (an exchange).
+            Device::Cpu => unsafe { sum_of_squares(grad) },
+            _ => grad.square().sum(Kind::Double).double_value(&[]),
+        };
+        self.0.iter().map(squares).sum::<f64>().sqrt()
+    }
+
+    /// Scales to a global 2-norm of at most `max_norm`, by [`clip_factor`]. The norm before clipping.
     pub fn clip(&mut self, max_norm: f64) -> f64 {
-        // Summed in f64: over millions of elements an f32 sum is off in the fifth digit.
-        let squares: f64 = self.0.iter().map(|grad| grad.square().sum(Kind::Double).double_value(&[])).sum();
-        let norm = squares.sqrt();
-        let factor = max_norm / (norm + 1e-6);
+        let norm = self.norm();
+        let factor = clip_factor(norm, max_norm);
         if factor < 1.0 {
             self.scale(factor);
         }
@@ -48,12 +56,12 @@ impl Gradients {
     }
 
     /// [`Gradients::clip`] without waiting for the device: the norm is a tensor `[]` there.
-    pub(crate) fn clip_unseen(&mut self, max_norm: f64) -> Tensor {
+    pub(crate) fn clip_async(&mut self, max_norm: f64) -> Tensor {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| grad.square().sum(Kind::Double)).collect();
         self.scale_to(max_norm, Tensor::stack(&squares, 0).sum(Kind::Double).sqrt())
     }
 
-    /// As [`Gradients::clip_unseen`], where each process has the sums of its own part only.
+    /// As [`Gradients::clip_async`], where each process has the sums of its own part only.
     ///
     /// # Errors
     /// Another process is gone.
@@ -61,7 +69,7 @@ impl Gradients {
         &mut self,
         max_norm: f64,
         shard: Shard,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let squares: Vec<Tensor> = self.0.iter().map(|grad| shard.own(grad).square().sum(Kind::Double)).collect();
         let squares = Tensor::stack(&squares, 0).sum(Kind::Double).view([1]);
@@ -77,4 +85,11 @@ impl Gradients {
         }
         norm
     }
+}
+
+/// What gradients of this norm are multiplied with to have a norm of at most `max_norm`: `min(1, max_norm / (norm + 1e-6))`.
+pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+    let factor = max_norm / (norm + 1e-6);
+    // A norm that is not a number leaves them as they are.
+    if factor < 1.0 { factor } else { 1.0 }
 }

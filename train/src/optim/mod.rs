@@ -1,11 +1,12 @@
 //! AdamW over flat buffers.
 //!
 //! All parameters of a group live side by side in one tensor; the leaves that the model sees are views of it. A step is
-//! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors a group.
+//! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors per group.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | `gradients` | gradients of a step: sums, clipping |
+//! | `squares` | the norm of gradients on the CPU |
 //! | `update` | the update on the CPU |
 //! | `shard` | moments shared among processes |
 //! | `ema` | the moving average of parameters |
@@ -13,19 +14,22 @@
 mod ema;
 mod gradients;
 mod shard;
+mod squares;
 mod update;
 
 use crate::TrainError;
-use crate::processes::OneProcess;
+use crate::process_group::OneProcess;
 use crate::run::save_safetensors;
 pub use ema::Ema;
 pub use gradients::Gradients;
+pub(crate) use gradients::clip_factor;
 use serde::{Deserialize, Serialize};
 pub use shard::{Moments, Shard};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::ModelError;
+use tokengrid_model::Route;
 use tokengrid_model::weights::{Params, Weights};
 
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
@@ -49,7 +53,11 @@ pub struct AdamW {
     step: i64,
     /// The part of the moments that is here.
     shard: Shard,
+    has_own_kernels: bool,
 }
+
+/// Numbers that libtorch's operations update at a time: what they need besides is as large.
+const PART: i64 = 1 << 24;
 
 #[derive(Debug)]
 struct Group {
@@ -76,9 +84,15 @@ impl AdamW {
             .filter(|(members, _)| !members.is_empty())
             .map(|(members, weight_decay)| Group::new(&members, weight_decay, device, shard))
             .collect();
-        let optimizer = AdamW { config, groups, step: 0, shard };
+        let has_own_kernels = Route::of(device).own_kernels;
+        let optimizer = AdamW { config, groups, step: 0, shard, has_own_kernels };
         let leaves = optimizer.leaves().map(|(name, leaf)| (name.to_string(), leaf.shallow_clone())).collect();
         (optimizer, leaves)
+    }
+
+    /// Updates by our kernels or by libtorch's operations, as the route says; until then as its device does.
+    pub fn compute_by(&mut self, route: Route) {
+        self.has_own_kernels = route.own_kernels;
     }
 
     /// Names and parameters, as the model sees them.
@@ -98,7 +112,7 @@ impl AdamW {
         sizes.map(Iterator::collect).collect()
     }
 
-    /// The parameters, flat, a tensor for each group.
+    /// The parameters, a flat tensor `[elements]` for each group.
     pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.groups.iter().map(|group| &group.flat)
     }
@@ -128,7 +142,7 @@ impl AdamW {
         self.buffers().all(all_finite)
     }
 
-    /// Backpropagates `loss` and returns the gradients of all leaves.
+    /// Backpropagates `loss`, a scalar, and returns the gradients of all leaves.
     ///
     /// # Errors
     /// The tensor library fails, out of memory for one.
@@ -177,6 +191,11 @@ impl AdamW {
 
     /// One update with learning rate `lr`.
     pub fn step(&mut self, grads: &Gradients, lr: f64) {
+        self.step_scaled(grads, lr, 1.0);
+    }
+
+    /// As [`AdamW::step`], with gradients times `scale`: on the CPU no pass over memory more.
+    pub(crate) fn step_scaled(&mut self, grads: &Gradients, lr: f64, scale: f64) {
         self.step += 1;
         let _no_grad = tch::no_grad_guard();
         let [beta1, beta2] = self.config.betas;
@@ -187,22 +206,28 @@ impl AdamW {
         for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
             let (grad, mut flat) = (&shard.own(grad), shard.own(&group.flat));
             let keep = 1.0 - lr * group.weight_decay;
-            if group.flat.device() == Device::Cpu {
+            if self.has_own_kernels {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
-                let update = update::Update { keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
+                let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
                 let Group { exp_avg, exp_avg_sq, .. } = group;
                 // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
                 // while their optimizer steps: `&mut self` is the one who owns that memory.
                 unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;
             }
-            if keep != 1.0 {
+            let scaled = (scale != 1.0).then(|| grad * scale);
+            let grad = scaled.as_ref().unwrap_or(grad);
+            let parts = |tensor: &Tensor| tensor.split(PART, 0);
+            let (exp_avgs, exp_avg_sqs) = (parts(&group.exp_avg), parts(&group.exp_avg_sq));
+            for (((mut flat, grad), mut exp_avg), mut exp_avg_sq) in
+                parts(&flat).into_iter().zip(parts(grad)).zip(exp_avgs).zip(exp_avg_sqs)
+            {
                 let _ = flat.g_mul_scalar_(keep);
+                let _ = exp_avg.lerp_(&grad, 1.0 - beta1);
+                let _ = exp_avg_sq.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));
+                let mut denominator = exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
+                let _ = flat.addcdiv_(&exp_avg, &(denominator.g_mul_scalar_(-1.0 / rate)));
             }
-            let _ = group.exp_avg.lerp_(grad, 1.0 - beta1);
-            let _ = group.exp_avg_sq.g_mul_scalar_(beta2).g_add_(&(grad * grad).g_mul_scalar_(1.0 - beta2));
-            let denominator = group.exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
-            let _ = flat.g_sub_(&(&group.exp_avg / denominator).g_mul_scalar_(rate));
         }
     }
 

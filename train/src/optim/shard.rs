@@ -4,7 +4,7 @@
 
 use super::AdamW;
 use crate::TrainError;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 
 /// Which part of each buffer is a process's.
@@ -36,7 +36,7 @@ impl Shard {
     ///
     /// # Errors
     /// Another process is gone.
-    fn exchange(&self, whole: &Tensor, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn exchange(&self, whole: &Tensor, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         for rank in 0..self.world_size {
             let (first, len) = self.of_rank(rank, whole.numel() as i64);
             if len > 0 {
@@ -55,7 +55,7 @@ impl Shard {
         own: &Tensor,
         len: usize,
         device: Device,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         if self.world_size == 1 {
             return Ok(own.shallow_clone());
@@ -81,7 +81,7 @@ impl AdamW {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn gather_parameters(&self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn gather_parameters(&self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if self.shard.world_size == 1 {
             return Ok(());
         }
@@ -92,7 +92,7 @@ impl AdamW {
     ///
     /// # Errors
     /// Another process is gone.
-    pub fn moments(&self, processes: &dyn Processes) -> Result<Moments, TrainError> {
+    pub fn moments(&self, processes: &dyn ProcessGroup) -> Result<Moments, TrainError> {
         let gather = |group: &super::Group| {
             let whole = |own: &Tensor| self.shard.gather(own, group.flat.numel(), Device::Cpu, processes);
             Ok([whole(&group.exp_avg)?, whole(&group.exp_avg_sq)?])
@@ -124,7 +124,7 @@ impl Moments {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         self.groups.iter().flatten().try_for_each(|moment| processes.broadcast(moment))?;
         let step = Tensor::from_slice(&[self.step]);
         processes.broadcast(&step)?;
@@ -137,7 +137,7 @@ impl Moments {
 mod tests {
     use super::*;
     use crate::optim::{AdamWConfig, Ema};
-    use crate::processes::ThreadProcesses;
+    use crate::process_group::ThreadProcessGroup;
     use std::path::Path;
     use tokengrid_model::Params;
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     /// Three updates, then the parameters and their averages; the first process leaves a checkpoint of its moments in `file`.
-    fn train(mut optimizer: AdamW, leaves: &Params, processes: &dyn Processes, file: &Path) -> Vec<f64> {
+    fn train(mut optimizer: AdamW, leaves: &Params, processes: &dyn ProcessGroup, file: &Path) -> Vec<f64> {
         let mut ema = Ema::new(&optimizer, 0.9);
         for _ in 0..3 {
             let loss = leaves.iter().fold(Tensor::from(0f32), |sum, (_, leaf)| sum + leaf.square().sum(Kind::Float));
@@ -177,10 +177,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [whole, shared] = ["whole", "shared"].map(|name| folder.path().join(name));
         let (alone, leaves) = optimizer(Shard::WHOLE);
-        let wanted = train(alone, &leaves, &crate::processes::OneProcess, &whole);
+        let wanted = train(alone, &leaves, &crate::process_group::OneProcess, &whole);
         // Four processes, and a group of three numbers: one has none of it.
         std::thread::scope(|scope| {
-            for processes in ThreadProcesses::group(4) {
+            for processes in ThreadProcessGroup::group(4) {
                 let (shared, wanted) = (&shared, &wanted);
                 scope.spawn(move || {
                     let (own, leaves) = optimizer(Shard { rank: processes.rank(), world_size: 4 });

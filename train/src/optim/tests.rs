@@ -59,13 +59,13 @@ fn clipping_scales_to_the_limit_and_reports_the_norm_before() {
 }
 
 #[test]
-fn clipping_unseen_is_the_same() {
+fn clipping_asynchronously_is_the_same() {
     let (optimizer, params) = quadratic();
     for max_norm in [1.0, 1e3] {
-        let [mut seen, mut unseen] = [(); 2].map(|()| optimizer.backward(&loss(&params)).unwrap());
-        let (norm, tensor) = (seen.clip(max_norm), unseen.clip_unseen(max_norm));
+        let [mut waited, mut queued] = [(); 2].map(|()| optimizer.backward(&loss(&params)).unwrap());
+        let (norm, tensor) = (waited.clip(max_norm), queued.clip_async(max_norm));
         assert!((norm - tensor.double_value(&[])).abs() < 1e-9);
-        assert!(seen.0.iter().zip(&unseen.0).all(|(a, b)| a.allclose(b, 1e-6, 0.0, false)));
+        assert!(waited.0.iter().zip(&queued.0).all(|(a, b)| a.allclose(b, 1e-6, 0.0, false)));
     }
 }
 

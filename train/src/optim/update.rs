@@ -7,6 +7,8 @@ use tokengrid_model::multiversion;
 
 /// One update's constants.
 pub(super) struct Update<T> {
+    /// What the gradient is multiplied with.
+    pub scale: T,
     /// What the weight decay leaves of a parameter.
     pub keep: T,
     /// Decay rate of the second moment.
@@ -23,11 +25,11 @@ pub(super) struct Update<T> {
 }
 
 impl Update<f64> {
-    pub fn rounded(&self) -> Update<f32> {
-        let Update { keep, beta2, rest1, rest2, correction2, eps, rate } = *self;
-        let [keep, beta2, rest1, rest2, correction2, eps, rate] =
-            [keep, beta2, rest1, rest2, correction2, eps, rate].map(|number| number as f32);
-        Update { keep, beta2, rest1, rest2, correction2, eps, rate }
+    pub(super) fn rounded(&self) -> Update<f32> {
+        let Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate } = *self;
+        let [scale, keep, beta2, rest1, rest2, correction2, eps, rate] =
+            [scale, keep, beta2, rest1, rest2, correction2, eps, rate].map(|number| number as f32);
+        Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }
     }
 }
 
@@ -35,6 +37,7 @@ multiversion! {
     /// The update of some parameters in one pass over their memory.
     fn update_part(u: &Update<f32>, grad: &[f32], parameter: &mut [f32], exp_avg: &mut [f32], exp_avg_sq: &mut [f32]) {
         for (((&g, p), m), v) in grad.iter().zip(parameter).zip(exp_avg).zip(exp_avg_sq) {
+            let g = g * u.scale;
             *m += (g - *m) * u.rest1;
             *v = *v * u.beta2 + g * g * u.rest2;
             *p = *p * u.keep - u.rate * (*m / (v.sqrt() / u.correction2 + u.eps));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// A metric that `train.save_best` may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Criterion {
+pub(crate) struct Criterion {
     /// Its name in `metrics.jsonl`.
     pub metric: &'static str,
     /// Whether the best value is the largest one.
@@ -27,7 +27,7 @@ impl Criterion {
     ///
     /// # Errors
     /// Which names there are.
-    pub fn of(name: &str, known: &[Criterion]) -> Result<Criterion, String> {
+    pub(crate) fn of(name: &str, known: &[Criterion]) -> Result<Criterion, String> {
         let is_named =
             |criterion: &&Criterion| name == criterion.metric || name == criterion.metric.replacen('/', "_", 1);
         known.iter().find(is_named).copied().ok_or_else(|| {
@@ -37,7 +37,7 @@ impl Criterion {
     }
 
     /// What becomes the best if the metric has `value` after `step`; `None` if `best` is not surpassed, or of no number.
-    pub fn surpassed(&self, best: Option<&Best>, value: f64, step: u64) -> Option<Best> {
+    pub(crate) fn surpassed(&self, best: Option<&Best>, value: f64, step: u64) -> Option<Best> {
         let value = value as f32;
         let is_better = match best.filter(|best| best.metric == self.metric) {
             Some(best) if self.largest => value > best.value,

@@ -42,7 +42,7 @@ pub struct State {
 
 /// Which checkpoints stay when a new one is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// The newest so many; 0: all.
     pub last: usize,
     /// And those whose step is a multiple of it; 0: none.

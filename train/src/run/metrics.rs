@@ -1,4 +1,4 @@
-//! What a run reports while it goes: `metrics.jsonl`, one JSON object a logged step, the same numbers for TensorBoard, and
+//! What a run reports while it goes: `metrics.jsonl`, one JSON object per logged step, the same numbers for TensorBoard, and
 //! pictures.
 
 use super::Loggers;
@@ -12,7 +12,7 @@ use tokengrid_model::Picture;
 
 /// The open files of a run's metrics. Nothing is buffered: what was logged is there, however the process ends.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     folder: PathBuf,
     path: PathBuf,
     file: File,
@@ -35,11 +35,11 @@ impl Metrics {
         Ok(Metrics { folder: folder.into(), path, file, events })
     }
 
-    /// Appends one line, and one event. What is no number (NaN, infinite) is `null` in the line.
+    /// Appends one line, and one event. What is not a number (NaN, infinite) is `null` in the line.
     ///
     /// # Errors
     /// The disk is full.
-    pub fn log(&mut self, step: u64, values: &[(&str, f64)]) -> Result<(), TrainError> {
+    pub(crate) fn log(&mut self, step: u64, values: &[(&str, f64)]) -> Result<(), TrainError> {
         let mut row = Map::from_iter([("step".to_string(), Value::from(step))]);
         row.extend(values.iter().map(|(name, value)| (name.to_string(), Value::from(*value))));
         let line = format!("{}\n", Value::Object(row));
@@ -51,7 +51,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The disk is full.
-    pub fn picture(&mut self, step: u64, tag: &str, picture: &Picture) -> Result<PathBuf, TrainError> {
+    pub(crate) fn picture(&mut self, step: u64, tag: &str, picture: &Picture) -> Result<PathBuf, TrainError> {
         let samples = self.folder.join("samples");
         std::fs::create_dir_all(&samples).map_err(TrainError::io("create", &samples))?;
         let (path, png) = (samples.join(format!("step-{step:08}.png")), picture.to_png());

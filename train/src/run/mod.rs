@@ -3,7 +3,7 @@
 //! ```text
 //! out/
 //!   config.toml                    fully resolved
-//!   metrics.jsonl                  an object a logged step
+//!   metrics.jsonl                  one object per logged step
 //!   events.out.tfevents.*          the same and the pictures, for TensorBoard; a file each time the run was started
 //!   samples/step-00000400.png      what the model makes
 //!   checkpoints/step-00000400/     published by rename: tensors, optimizer, state.json, config.toml
@@ -24,11 +24,14 @@ mod spikes;
 
 use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
-pub use best::{Best, Criterion};
+pub use best::Best;
+pub(crate) use best::Criterion;
+pub(crate) use checkpoint::Keep;
 pub(crate) use checkpoint::write_atomically;
-pub use checkpoint::{Checkpoint, Keep, State, save_safetensors};
+pub use checkpoint::{Checkpoint, State, save_safetensors};
 pub use logger::Loggers;
-pub use metrics::{Metrics, read_metrics};
+pub(crate) use metrics::Metrics;
+pub use metrics::read_metrics;
 pub(crate) use shared::{open_folder, share_state};
 pub use spikes::SpikeWatch;
 use std::path::{Path, PathBuf};
@@ -54,7 +57,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// A folder that cannot be written to, that holds something else, another run, or one that another process trains.
-    pub fn open<C: Config>(path: &Path, config: &C, free: &[&str], overwrite: bool) -> Result<RunFolder, TrainError> {
+    pub(crate) fn open<C: Config>(
+        path: &Path,
+        config: &C,
+        free: &[&str],
+        overwrite: bool,
+    ) -> Result<RunFolder, TrainError> {
         let config_toml = to_toml(config)?;
         refuse_foreign::<C>(path)?;
         std::fs::create_dir_all(path).map_err(TrainError::io("create", path))?;
@@ -85,18 +93,18 @@ impl RunFolder {
     ///
     /// # Errors
     /// A configuration that TOML cannot express.
-    pub fn join<C: Config>(path: &Path, config: &C) -> Result<RunFolder, TrainError> {
+    pub(crate) fn join<C: Config>(path: &Path, config: &C) -> Result<RunFolder, TrainError> {
         let (config_toml, needed) = (to_toml(config)?, config.resumes_from());
         Ok(RunFolder { path: path.into(), config_toml, before: None, needed, _lock: None })
     }
 
     /// The configuration that the run had until now; `None` for a new one.
-    pub fn before<C: Config>(&self) -> Option<C> {
+    pub(crate) fn before<C: Config>(&self) -> Option<C> {
         recorded::<C>(self.before.as_deref()?)?.try_into().ok()
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -104,7 +112,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// The folder cannot be read; there are checkpoints, and all are damaged.
-    pub fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
+    pub(crate) fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
         Checkpoint::latest(&self.path.join("checkpoints"), &self.needed)
     }
 
@@ -113,7 +121,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// The disk is full or read-only; earlier checkpoints stay as they are.
-    pub fn publish(
+    pub(crate) fn publish(
         &self,
         state: &State,
         keep: Keep,
@@ -126,7 +134,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn metrics(&self, step: u64, loggers: &Loggers) -> Result<Metrics, TrainError> {
+    pub(crate) fn metrics(&self, step: u64, loggers: &Loggers) -> Result<Metrics, TrainError> {
         Metrics::open(&self.path, step, loggers)
     }
 }

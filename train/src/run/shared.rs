@@ -3,7 +3,7 @@
 use super::{RunFolder, State};
 use crate::TrainError;
 use crate::config::Config;
-use crate::processes::Processes;
+use crate::process_group::ProcessGroup;
 use std::path::Path;
 
 /// The run's folder: the first process makes it, the others find it made.
@@ -14,7 +14,7 @@ pub(crate) fn open_folder<C: Config>(
     config: &C,
     out: &Path,
     free: &[&str],
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
     overwrite: bool,
 ) -> Result<RunFolder, TrainError> {
     let own = processes.is_first().then(|| RunFolder::open(out, config, free, overwrite)).transpose()?;
@@ -26,7 +26,7 @@ pub(crate) fn open_folder<C: Config>(
 ///
 /// # Errors
 /// Another process is gone.
-pub(crate) fn share_state(state: &State, processes: &dyn Processes) -> Result<State, TrainError> {
+pub(crate) fn share_state(state: &State, processes: &dyn ProcessGroup) -> Result<State, TrainError> {
     let text = serde_json::to_vec(state).expect("numbers and texts are JSON");
     let text = processes.broadcast_bytes(&text)?;
     Ok(serde_json::from_slice(&text).expect("what the first process has just written"))

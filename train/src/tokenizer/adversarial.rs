@@ -15,7 +15,7 @@ pub enum DiscLoss {
 }
 
 impl DiscLoss {
-    /// The loss, a scalar.
+    /// The loss, a scalar, of the discriminator's logits `[B, 1, h, w]` of real and generated images.
     pub fn of(self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         let mean = |t: Tensor| t.mean(Kind::Float);
         let sum = match self {
@@ -43,7 +43,7 @@ impl FromStr for DiscLoss {
 }
 
 /// The generator's term: it wants the mean logit of every reconstruction to be high (non-saturating form).
-pub fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
+pub(super) fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
     (-image_logits(fake_b1hw)).softplus().mean(Kind::Float)
 }
 
@@ -71,7 +71,7 @@ impl LeCam {
         LeCam { real: zero(), fake: zero() }
     }
 
-    /// Updates the averages, then returns the regulariser.
+    /// Updates the averages by logits `[B, 1, h, w]` of real and generated images, then returns the regulariser, a scalar.
     pub fn update(&mut self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         tch::no_grad(|| {
             for (average, logits) in [(&mut self.real, real_b1hw), (&mut self.fake, fake_b1hw)] {

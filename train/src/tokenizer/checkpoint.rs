@@ -10,7 +10,7 @@
 
 use super::adversarial::LeCam;
 use super::discriminator::{PREFIX, PatchGan};
-use super::learner::{Adversary, InitialWeights, Learner, Player};
+use super::learner::{Adversary, InitialWeights, Learner, TrainedNet};
 use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
 use crate::run::save_safetensors;
@@ -81,7 +81,7 @@ fn read_discriminator(net: PatchGan, weights: &Weights, variant: Variant) -> Res
     Ok((params.collect::<Result<Params, ModelError>>()?, running.collect::<Result<Params, ModelError>>()?))
 }
 
-impl Player {
+impl TrainedNet {
     fn averages(&self) -> impl Iterator<Item = (String, Tensor)> {
         let averages = self.ema.params(&self.optimizer);
         averages.iter().map(|(name, t)| (ema_name(name), t.shallow_clone())).collect::<Vec<_>>().into_iter()
@@ -114,7 +114,7 @@ impl Learner {
             model.extend(adversary.tensors());
             let LeCam { real, fake } = &adversary.lecam;
             state.extend([("lecam.real", real), ("lecam.fake", fake)].map(|(n, t)| (n.into(), t.shallow_clone())));
-            adversary.player.optimizer.save(&folder.join(DISCRIMINATOR_OPTIMIZER))?;
+            adversary.trained.optimizer.save(&folder.join(DISCRIMINATOR_OPTIMIZER))?;
         }
         write(&folder.join(MODEL), &model)?;
         write(&folder.join(LEARNER), &state)?;
@@ -141,7 +141,7 @@ impl Learner {
         self.scale.good_steps = state.tensor("loss_scale.good_steps")?.int64_value(&[]) as u64;
         self.scale.skipped_steps = state.tensor("loss_scale.skipped_steps")?.int64_value(&[]) as u64;
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.load(&folder.join(DISCRIMINATOR_OPTIMIZER), &model)?;
+            adversary.trained.load(&folder.join(DISCRIMINATOR_OPTIMIZER), &model)?;
             let LeCam { real, fake } = &mut adversary.lecam;
             real.f_copy_(&state.tensor("lecam.real")?)?;
             fake.f_copy_(&state.tensor("lecam.fake")?)?;
@@ -179,9 +179,9 @@ const STEPS_PER_BATCH: &str = "global_step.per_batch";
 impl Adversary {
     /// Everything that the reference keeps under `loss.discriminator.`, and its averages.
     fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
-        let named = self.player.leaves.iter().chain(self.running.iter());
+        let named = self.trained.leaves.iter().chain(self.running.iter());
         let named = named.map(|(name, tensor)| (name.to_string(), tensor.shallow_clone()));
-        named.chain(self.net.num_batches_tracked(self.forwards)).chain(self.player.averages())
+        named.chain(self.net.num_batches_tracked(self.forwards)).chain(self.trained.averages())
     }
 }
 

@@ -19,7 +19,7 @@ section! {
         ch_mult: Vec<i64> = vec![1, 1, 2, 2, 4],
         /// Residual blocks a level.
         num_res_blocks: i64 = 4,
-        /// Bits a token.
+        /// Bits per token.
         z_channels: i64 = 18,
     }
 }

@@ -8,7 +8,7 @@ use tokengrid_model::rng::CounterRng;
 
 /// Which crops a run trains on.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CropConfig {
+pub(super) struct CropConfig {
     /// Crops of a batch of this process.
     pub batch_size: usize,
     /// Side of a crop, in pixels.

@@ -27,7 +27,7 @@ const BATCHES_AHEAD: usize = 2;
 
 /// The photographs of a source, and which of them turned out to be broken.
 #[derive(Debug)]
-pub struct PhotoSet {
+pub(super) struct ImageSet {
     source: Source,
     place: String,
     bad: Mutex<BadPhotos>,
@@ -60,7 +60,7 @@ pub(super) fn check_apart(out: &Path, source: &Source) -> Result<(), TrainError>
     Err(TrainError::Config { place: format!("--out {}", out.display()), what })
 }
 
-impl PhotoSet {
+impl ImageSet {
     /// Where the photographs are.
     pub(super) fn source(&self) -> &Source {
         &self.source
@@ -70,29 +70,23 @@ impl PhotoSet {
     ///
     /// # Errors
     /// No such source, or nothing in it.
-    pub fn open(path: &Path, exclude: &[String]) -> Result<PhotoSet, TrainError> {
+    pub(super) fn open(path: &Path, exclude: &[String]) -> Result<ImageSet, TrainError> {
         let source = Source::open(
             path,
             &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
         )?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
-        Ok(PhotoSet { source, place: path.display().to_string(), bad })
+        Ok(ImageSet { source, place: path.display().to_string(), bad })
     }
 
     /// Number of photographs, broken ones included: an epoch.
-    #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// One line for people: what kind of source it is, and how many images it has.
-    pub fn describe(&self) -> String {
-        self.source.describe()
-    }
-
     /// Photographs that were left out.
-    pub fn excluded(&self) -> usize {
+    pub(super) fn excluded(&self) -> usize {
         self.source.excluded()
     }
 
@@ -164,7 +158,7 @@ impl PhotoSet {
 /// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into a queue of its own, and batches are taken from the
 /// queues in turn: the order is fixed, and so is the memory.
 #[derive(Debug)]
-pub struct Crops {
+pub(super) struct Crops {
     batch_bytes: usize,
     batch_size: usize,
     queues: Vec<Receiver<Result<Vec<u8>, TrainError>>>,
@@ -178,7 +172,7 @@ impl Crops {
     ///
     /// # Panics
     /// When `batch_size` or `world_size` is 0, or the system refuses a thread.
-    pub fn start(photos: Arc<PhotoSet>, config: CropConfig, position: u64) -> Crops {
+    pub(super) fn start(photos: Arc<ImageSet>, config: CropConfig, position: u64) -> Crops {
         assert!(config.batch_size > 0 && config.world_size > 0, "checked with the configuration");
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let num_threads = if config.threads == 0 { available() } else { config.threads };
@@ -205,7 +199,7 @@ impl Crops {
     ///
     /// # Panics
     /// Passes on a panic of a thread; when it is called after an error.
-    pub fn next_batch(&mut self) -> Result<Vec<u8>, TrainError> {
+    pub(super) fn next_batch(&mut self) -> Result<Vec<u8>, TrainError> {
         let started = Instant::now();
         let mut batch = Vec::with_capacity(self.batch_bytes);
         for _ in 0..self.batch_size {
@@ -246,7 +240,7 @@ fn crop_number(own: u64, position: u64, config: &CropConfig) -> u64 {
 }
 
 fn make_crops(
-    photos: &PhotoSet,
+    photos: &ImageSet,
     config: &CropConfig,
     numbers: impl Iterator<Item = u64>,
     sender: &Sender<Result<Vec<u8>, TrainError>>,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use tokengrid_model::Picture;
 
-/// A folder of pictures of one colour each, in which file `i` is `[i * 5; 3]`; `broken` ones are no images.
+/// A folder of pictures of one colour each, in which file `i` is `[i * 5; 3]`; `broken` ones are not images.
 fn colours(folder: &Path, count: u8, broken: &[u8]) -> PathBuf {
     let path = folder.join("photos");
     fs::create_dir_all(&path).unwrap();
@@ -22,7 +22,7 @@ fn config() -> CropConfig {
     CropConfig { batch_size: 4, side: 8, seed: 7, threads: 1, ..CropConfig::default() }
 }
 
-fn take(photos: &Arc<PhotoSet>, config: CropConfig, position: u64, batches: usize) -> Vec<Vec<u8>> {
+fn take(photos: &Arc<ImageSet>, config: CropConfig, position: u64, batches: usize) -> Vec<Vec<u8>> {
     let mut crops = Crops::start(photos.clone(), config, position);
     (0..batches).map(|_| crops.next_batch().unwrap()).collect()
 }
@@ -35,7 +35,7 @@ fn files(batches: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn an_epoch_takes_every_photograph_once_in_an_order_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let photos = Arc::new(PhotoSet::open(&colours(folder.path(), 20, &[]), &[]).unwrap());
+    let photos = Arc::new(ImageSet::open(&colours(folder.path(), 20, &[]), &[]).unwrap());
     let (first, second) = (files(&take(&photos, config(), 0, 5)), files(&take(&photos, config(), 20, 5)));
     for epoch in [&first, &second] {
         let mut sorted = epoch.clone();
@@ -61,7 +61,7 @@ fn texture(path: &Path) {
 fn crops_depend_on_seed_and_number_and_on_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
-    let photos = Arc::new(PhotoSet::open(folder.path(), &[]).unwrap());
+    let photos = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
     let variants = [
         config(),
         CropConfig { flip: true, ..config() },
@@ -89,7 +89,7 @@ fn a_crop_is_what_the_ingest_crate_makes_of_the_photograph() {
     use tokengrid_ingest::{Limits, Recipe, Views, views_of_file};
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
-    let photos = Arc::new(PhotoSet::open(folder.path(), &[]).unwrap());
+    let photos = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
     let centre = Recipe { size: 8, views: Views::Center, ..Recipe::default() };
     let expected = |name: &str| {
         let file = fs::read(folder.path().join(name)).unwrap();
@@ -106,13 +106,13 @@ fn a_crop_is_what_the_ingest_crate_makes_of_the_photograph() {
 fn a_broken_photograph_is_replaced_by_the_next_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = colours(folder.path(), 12, &[3, 4, 11]);
-    let photos = Arc::new(PhotoSet::open(&path, &[]).unwrap());
+    let photos = Arc::new(ImageSet::open(&path, &[]).unwrap());
     assert_eq!((photos.len(), photos.num_bad()), (12, 0), "nothing is read when a source is opened");
     let mut seen = files(&take(&photos, config(), 0, 3));
     seen.sort_unstable();
     assert_eq!(seen, [0, 0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10]);
     assert_eq!(photos.num_bad(), 3);
-    let again = Arc::new(PhotoSet::open(&path, &[]).unwrap());
+    let again = Arc::new(ImageSet::open(&path, &[]).unwrap());
     let threads = CropConfig { threads: 3, ..config() };
     assert_eq!(take(&photos, config(), 0, 5), take(&again, threads, 0, 5), "whatever was known before");
 }
@@ -121,12 +121,12 @@ fn a_broken_photograph_is_replaced_by_the_next_and_counted() {
 fn too_many_broken_photographs_end_the_run_with_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let broken: Vec<u8> = (0..30).step_by(2).collect();
-    let photos = Arc::new(PhotoSet::open(&colours(folder.path(), 30, &broken), &[]).unwrap());
+    let photos = Arc::new(ImageSet::open(&colours(folder.path(), 30, &broken), &[]).unwrap());
     let mut crops = Crops::start(photos, CropConfig { threads: 2, ..config() }, 0);
     let error = (0..30).find_map(|_| crops.next_batch().err()).expect("15 of 30").to_string();
     assert!(error.contains("11 of 30 images are bad") && error.contains("tokengrid ingest"), "{error}");
 
-    let none = Arc::new(PhotoSet::open(&colours(folder.path(), 3, &[0, 1, 2]), &[]).unwrap());
+    let none = Arc::new(ImageSet::open(&colours(folder.path(), 3, &[0, 1, 2]), &[]).unwrap());
     fs::read_dir(folder.path().join("photos"))
         .unwrap()
         .flatten()

@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use tokengrid_model::Params;
 
 /// What the reference's checkpoints call it.
-pub const PREFIX: &str = "loss.discriminator.main.";
+pub(super) const PREFIX: &str = "loss.discriminator.main.";
 
 const KERNEL: i64 = 4;
 const SLOPE: f64 = 0.2;

@@ -8,7 +8,7 @@ use super::learner::{Learner, Losses};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::Gradients;
-use crate::processes::{Pending, Processes};
+use crate::process_group::{Pending, ProcessGroup};
 use tch::Tensor;
 
 /// Numbers of a part of the gradients that is exchanged at once: 25 MB.
@@ -18,7 +18,7 @@ const PART: i64 = 25 * (1 << 20) / 4;
 ///
 /// # Errors
 /// Another process is gone.
-pub(super) fn average(gradients: &mut Gradients, processes: &dyn Processes) -> Result<(), TrainError> {
+pub(super) fn average(gradients: &mut Gradients, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
     if processes.world_size() == 1 {
         return Ok(());
     }
@@ -35,7 +35,7 @@ impl Losses {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn shared_values(&self, processes: &dyn Processes) -> Result<Vec<(&'static str, f64)>, TrainError> {
+    pub(crate) fn shared_values(&self, processes: &dyn ProcessGroup) -> Result<Vec<(&'static str, f64)>, TrainError> {
         let own = self.values();
         if processes.world_size() == 1 {
             return Ok(own);
@@ -52,16 +52,16 @@ impl Learner {
     ///
     /// # Errors
     /// Another process is gone.
-    pub(crate) fn follow_first(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    pub(crate) fn follow_first(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }
-        let players = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.player));
-        for player in players {
-            player
+        let players = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.trained));
+        for trained in players {
+            trained
                 .optimizer
                 .buffers()
-                .chain(player.ema.buffers())
+                .chain(trained.ema.buffers())
                 .try_for_each(|buffer| processes.broadcast(buffer))?;
         }
         if let Some(adversary) = &self.adversary {
@@ -72,13 +72,13 @@ impl Learner {
         self.follow_numbers(processes)
     }
 
-    fn follow_numbers(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn follow_numbers(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         let adversary = self.adversary.as_ref();
         let counts = Tensor::from_slice(&[
             self.batches as i64,
             self.steps_per_batch as i64,
             self.generator.optimizer.num_steps(),
-            adversary.map_or(0, |adversary| adversary.player.optimizer.num_steps()),
+            adversary.map_or(0, |adversary| adversary.trained.optimizer.num_steps()),
             adversary.map_or(0, |adversary| adversary.forwards),
         ]);
         processes.broadcast(&counts)?;
@@ -87,7 +87,7 @@ impl Learner {
         (self.batches, self.steps_per_batch) = (batches as u64, steps_per_batch as u64);
         self.generator.optimizer.set_num_steps(generator);
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.optimizer.set_num_steps(discriminator);
+            adversary.trained.optimizer.set_num_steps(discriminator);
             adversary.forwards = forwards;
         }
         let scale = serde_json::to_vec(&self.scale).expect("numbers are JSON");

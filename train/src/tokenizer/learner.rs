@@ -1,7 +1,7 @@
 //! Everything that learns, and one batch of it: a generator step (encoder and decoder), a discriminator step on the same
 //! reconstruction, and the averages of both.
 //!
-//! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast anew for every batch,
+//! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast again for every batch,
 //! and the gradients flow back through the cast. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid, `z` bits.
 
 use super::adversarial::{DiscLoss, LeCam, generator_loss};
@@ -12,8 +12,9 @@ use super::losses::{commit_loss, entropy_loss};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
 use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, all_finite};
-use crate::processes::{OneProcess, Processes};
+use crate::process_group::{OneProcess, ProcessGroup};
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
 use tokengrid_model::perceptual::Lpips;
 use tokengrid_model::{Params, Tokenizer, lfq};
 
@@ -21,7 +22,7 @@ use tokengrid_model::{Params, Tokenizer, lfq};
 pub struct Learner {
     pub(super) config: TokenizerConfig,
     /// Encoder and decoder.
-    pub(super) generator: Player,
+    pub(super) generator: TrainedNet,
     pub(super) adversary: Option<Adversary>,
     perceptual: Option<Lpips>,
     pub(super) scale: LossScale,
@@ -33,7 +34,7 @@ pub struct Learner {
 }
 
 /// Parameters, their optimizer and their average.
-pub(super) struct Player {
+pub(super) struct TrainedNet {
     pub optimizer: AdamW,
     pub leaves: Params,
     pub ema: Ema,
@@ -42,7 +43,7 @@ pub(super) struct Player {
 /// The discriminator and what only it needs.
 pub(super) struct Adversary {
     pub net: PatchGan,
-    pub player: Player,
+    pub trained: TrainedNet,
     /// Running statistics of its norms.
     pub running: Params,
     /// Forward passes so far, as its norms count them.
@@ -81,12 +82,13 @@ impl Losses {
     }
 }
 
-impl Player {
-    fn new(params: &Params, train: &super::TokenizerTrainSection, device: Device) -> Player {
+impl TrainedNet {
+    fn new(params: &Params, train: &super::TokenizerTrainSection, runtime: Runtime) -> TrainedNet {
         let adam = AdamWConfig { betas: train.betas, eps: 1e-8, weight_decay: 0.0, weight_decay_on_norms: false };
-        let (optimizer, leaves) = AdamW::new(params, adam, device);
+        let (mut optimizer, leaves) = AdamW::new(params, adam, runtime.device);
+        optimizer.compute_by(runtime.route);
         let ema = Ema::new(&optimizer, train.ema_decay);
-        Player { optimizer, leaves, ema }
+        TrainedNet { optimizer, leaves, ema }
     }
 
     fn is_finite(&self) -> bool {
@@ -104,7 +106,7 @@ impl Player {
         loss: &Tensor,
         lr: f64,
         scale: &mut LossScale,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<(), TrainError> {
         if !scale.dynamic {
             let mut grads: Gradients = self.optimizer.backward(loss)?;
@@ -129,16 +131,16 @@ impl Adversary {
         config: &TokenizerConfig,
         net: PatchGan,
         (params, running): (Params, Params),
-        device: Device,
+        runtime: Runtime,
     ) -> Result<Adversary, TrainError> {
         let loss = config
             .loss
             .disc_loss
             .parse()
             .map_err(|what| TrainError::Config { place: "loss.disc_loss".into(), what })?;
-        let player = Player::new(&params, &config.train, device);
-        let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(device).copy())).collect();
-        Ok(Adversary { net, player, running, forwards: 0, lecam: LeCam::new(device), loss })
+        let trained = TrainedNet::new(&params, &config.train, runtime);
+        let running = running.iter().map(|(name, t)| (name.to_string(), t.to_device(runtime.device).copy())).collect();
+        Ok(Adversary { net, trained, running, forwards: 0, lecam: LeCam::new(runtime.device), loss })
     }
 
     fn logits(&mut self, images_bchw: &Tensor, params: &Params) -> Tensor {
@@ -148,7 +150,7 @@ impl Adversary {
 }
 
 impl Learner {
-    /// Moves everything to `device`. The networks compute in `kind`; `scale` is for fp16.
+    /// Moves everything to the runtime's device. The networks compute in `kind`; `scale` is for fp16.
     ///
     /// # Errors
     /// A discriminator's loss of an unknown name.
@@ -159,14 +161,14 @@ impl Learner {
         config: &TokenizerConfig,
         weights: InitialWeights,
         perceptual: Option<Lpips>,
-        device: Device,
+        runtime: Runtime,
         kind: Kind,
         scale: LossScale,
     ) -> Result<Learner, TrainError> {
-        let generator = Player::new(&weights.generator, &config.train, device);
+        let generator = TrainedNet::new(&weights.generator, &config.train, runtime);
         let adversary = config.loss.patch_gan().map(|net| {
             let weights = weights.discriminator.expect("initial weights of the discriminator that the config asks for");
-            Adversary::new(config, net, weights, device)
+            Adversary::new(config, net, weights, runtime)
         });
         let adversary = adversary.transpose()?;
         let config = config.clone();
@@ -198,7 +200,7 @@ impl Learner {
             let LeCam { real, fake } = &adversary.lecam;
             adversary.running.iter().map(|(_, tensor)| tensor).chain([real, fake]).all(all_finite)
         });
-        self.generator.is_finite() && running && adversary.is_none_or(|adversary| adversary.player.is_finite())
+        self.generator.is_finite() && running && adversary.is_none_or(|adversary| adversary.trained.is_finite())
     }
 
     /// The averaged encoder and decoder as they are now, for inference.
@@ -228,7 +230,7 @@ impl Learner {
         &mut self,
         images_bchw: &Tensor,
         lr: f64,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Losses, TrainError> {
         let mut losses = Losses::default();
         let factor = self.disc_factor(self.global_step());
@@ -239,7 +241,7 @@ impl Learner {
         self.discriminator_step(images_bchw, &output_bchw, lr, factor, &mut losses, processes)?;
         self.generator.ema.update(&self.generator.optimizer);
         if let Some(adversary) = &mut self.adversary {
-            adversary.player.ema.update(&adversary.player.optimizer);
+            adversary.trained.ema.update(&adversary.trained.optimizer);
         }
         self.batches += 1;
         Ok(losses)
@@ -252,7 +254,7 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
         let tokenizer = Tokenizer::from_params(self.config.model.architecture(), &self.generator.cast(self.kind));
         let h_bzhw = tokenizer.encoder.forward(images_bchw);
@@ -319,7 +321,7 @@ impl Learner {
             losses.numbers.push(("train/g_loss", 0.0));
             return None;
         };
-        let params = adversary.player.cast(self.kind);
+        let params = adversary.trained.cast(self.kind);
         let term = generator_loss(&adversary.logits(output_bchw, &params)) * (weight * factor);
         losses.add("train/g_loss", &term);
         Some(term)
@@ -333,10 +335,10 @@ impl Learner {
         lr: f64,
         factor: f64,
         losses: &mut Losses,
-        processes: &dyn Processes,
+        processes: &dyn ProcessGroup,
     ) -> Result<(), TrainError> {
         let Some(adversary) = &mut self.adversary else { return Ok(()) };
-        let params = adversary.player.cast(self.kind);
+        let params = adversary.trained.cast(self.kind);
         let real_b1hw = adversary.logits(images_bchw, &params);
         let fake_b1hw = adversary.logits(output_bchw, &params);
         let lecam = adversary.lecam.update(&real_b1hw, &fake_b1hw);
@@ -347,6 +349,6 @@ impl Learner {
         losses.add("train/logits_fake", &fake_b1hw.mean(Kind::Float));
         losses.add("train/lecam_loss", &lecam);
         losses.add("train/non_saturated_d_loss", &plain);
-        adversary.player.learn(&total, lr, &mut self.scale, processes)
+        adversary.trained.learn(&total, lr, &mut self.scale, processes)
     }
 }

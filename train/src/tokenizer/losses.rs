@@ -102,7 +102,7 @@ impl Corners {
 }
 
 /// Mean squared distance of h to its signs; the signs carry no gradient.
-pub fn commit_loss(h: &Tensor) -> Tensor {
+pub(super) fn commit_loss(h: &Tensor) -> Tensor {
     (h - lfq::signs_of(h).detach()).square().mean(Kind::Float)
 }
 

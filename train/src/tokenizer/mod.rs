@@ -6,6 +6,7 @@
 //! | `data` | crops of photographs |
 //! | `losses` | entropy and commitment losses |
 //! | `adversarial`, `discriminator` | the losses of the game, LeCAM, and the PatchGAN |
+//! | `validation`, `validation_set` | how good the tokenizer is on other images |
 //! | `learner` | one batch: both steps and the averages |
 //! | `schedule` | learning rates |
 //! | `init`, `checkpoint` | where weights come from, and the files that they go to |
@@ -24,17 +25,13 @@ mod losses;
 mod schedule;
 mod trainer;
 mod validation;
+mod validation_set;
 
-pub use adversarial::{DiscLoss, LeCam, generator_loss};
+pub use adversarial::{DiscLoss, LeCam};
 pub use config::{LossSection, ModelSection, TokenizerConfig, TokenizerDataSection, TokenizerTrainSection};
-pub use crop::CropConfig;
-pub use data::{Crops, PhotoSet};
 pub use discriminator::PatchGan;
 pub use init::initial_params;
 pub use learner::{InitialWeights, Learner, Losses};
-pub use losses::{EntropyLoss, commit_loss, entropy_loss};
-pub use schedule::LrSchedule;
+pub use losses::{EntropyLoss, entropy_loss};
 pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer, facts};
-pub use validation::{
-    Batch, Batches, Perceptual, Validation, ValidationOptions, ValidationSet, reconstructions, validate,
-};
+pub use validation::Perceptual;

@@ -4,7 +4,7 @@ use super::config::TokenizerTrainSection;
 
 /// Learning rate as a function of steps (batches) and epochs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LrSchedule {
+pub(super) struct LrSchedule {
     /// The rate before any change.
     pub lr: f64,
     /// Steps of linear warm-up.
@@ -21,7 +21,7 @@ pub struct LrSchedule {
 
 impl LrSchedule {
     /// The schedule that `[train]` describes, for a run of `steps`.
-    pub fn new(train: &TokenizerTrainSection, steps: u64) -> LrSchedule {
+    pub(super) fn new(train: &TokenizerTrainSection, steps: u64) -> LrSchedule {
         LrSchedule {
             lr: train.lr,
             warmup_steps: train.warmup_steps,
@@ -33,7 +33,7 @@ impl LrSchedule {
     }
 
     /// The rate of step `step` (from 0), after `epochs` whole epochs.
-    pub fn lr(&self, step: u64, epochs: u64) -> f64 {
+    pub(super) fn lr(&self, step: u64, epochs: u64) -> f64 {
         let drops = self.drop_epochs.iter().filter(|&&epoch| epochs >= epoch).count();
         self.lr * self.curve(step) * self.drop_rate.powi(drops as i32)
     }

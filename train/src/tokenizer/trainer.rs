@@ -2,13 +2,14 @@
 
 use super::config::TokenizerConfig;
 use super::crop::CropConfig;
-use super::data::{Crops, PhotoSet, check_apart};
+use super::data::{Crops, ImageSet, check_apart};
 use super::learner::{InitialWeights, Learner, Losses};
 use super::schedule::LrSchedule;
-use super::validation::{Perceptual, ValidationOptions, ValidationSet, reconstructions, validate_among};
+use super::validation::{Perceptual, ValidationOptions, reconstructions, validate};
+use super::validation_set::ValidationSet;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::processes::{Fact, OneProcess, Processes};
+use crate::process_group::{Fact, OneProcess, ProcessGroup};
 use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, share_state};
 use crate::schedule::tell_other_length;
 use std::path::{Path, PathBuf};
@@ -53,15 +54,15 @@ pub struct TokenizerSummary {
 pub struct TokenizerTrainer {
     config: TokenizerConfig,
     folder: RunFolder,
-    photos: Arc<PhotoSet>,
+    photos: Arc<ImageSet>,
     val: Option<ValidationSet>,
     learner: Learner,
     schedule: LrSchedule,
     state: State,
     /// Whether a checkpoint was due in a step that none could be made of.
     overdue: bool,
-    device: Device,
-    processes: Box<dyn Processes>,
+    runtime: Runtime,
+    processes: Box<dyn ProcessGroup>,
 }
 
 /// Keys that may change when a run continues.
@@ -115,13 +116,13 @@ impl TokenizerTrainer {
         out: &Path,
         runtime: Runtime,
         overwrite: bool,
-        processes: Box<dyn Processes>,
+        processes: Box<dyn ProcessGroup>,
     ) -> Result<Self, TrainError> {
         if config.data.train.is_empty() {
             let what = "no training images: give --data SOURCE, or data.train in the configuration".into();
             return Err(TrainError::Config { place: "data.train".into(), what });
         }
-        let photos = Arc::new(PhotoSet::open(Path::new(&config.data.train), &config.data.exclude)?);
+        let photos = Arc::new(ImageSet::open(Path::new(&config.data.train), &config.data.exclude)?);
         let open_val = |path: &String| ValidationSet::open(Path::new(path), config.train.image_size, None);
         let val = config.data.val.as_ref().map(open_val).transpose()?;
         if let Some(name) = config.train.save_best.as_ref().filter(|_| val.is_none()) {
@@ -139,7 +140,7 @@ impl TokenizerTrainer {
         };
         // The others need not see the first one's disk.
         let state = share_state(&state, &*processes)?;
-        let mut learner = Learner::new(&config, weights, perceptual, runtime.device, kind, scale)?;
+        let mut learner = Learner::new(&config, weights, perceptual, runtime, kind, scale)?;
         if let Some(path) = checkpoint {
             learner.load(&path, state.step).map_err(TrainError::damaged(&path))?;
         }
@@ -154,8 +155,8 @@ impl TokenizerTrainer {
                 tell_other_length(before, schedule.steps);
             }
         }
-        let (device, overdue) = (runtime.device, false);
-        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, device, processes })
+        let overdue = false;
+        Ok(TokenizerTrainer { config, folder, photos, val, learner, schedule, state, overdue, runtime, processes })
     }
 
     /// Steps of the whole run.
@@ -266,7 +267,7 @@ impl TokenizerTrainer {
     /// One batch of crops.
     fn step(&mut self, crops: &[u8], lr: f64) -> Result<Losses, TrainError> {
         let (batch_size, side) = (self.config.train.batch_size, i64::from(self.config.train.image_size));
-        let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.device);
+        let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.runtime);
         let losses = self.learner.batch_among(&images_bchw, lr, &*self.processes)?;
         self.state.step += 1;
         self.state.position += self.samples_per_step() as u64;
@@ -333,11 +334,11 @@ impl TokenizerTrainer {
         let distance = lpips.map(|lpips| |a_bchw: &Tensor, b_bchw: &Tensor| lpips.forward(a_bchw, b_bchw));
         let options = ValidationOptions {
             batch_size: self.config.train.batch_size,
-            device: self.device,
+            runtime: self.runtime,
             perceptual: distance.as_ref().map(|distance| distance as Perceptual),
             num_samples: NUM_SAMPLES,
         };
-        let validation = validate_among(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
+        let validation = validate(&self.learner.ema_tokenizer(), set, &options, &*self.processes)?;
         if let (Some(picture), Some(metrics)) = (&validation.samples, metrics) {
             metrics.picture(self.state.step, "val/reconstructions", picture)?;
         }
@@ -372,7 +373,7 @@ impl TokenizerTrainer {
             let side = self.config.train.image_size;
             let image_bytes = (side * side * 3) as usize;
             let few = &batch[..batch.len().min(NUM_SAMPLES * image_bytes)];
-            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.device);
+            let picture = reconstructions(&self.learner.ema_tokenizer(), few, side, self.runtime);
             metrics.picture(self.state.step, "train/reconstructions", &picture)?;
         }
         let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
@@ -443,8 +444,8 @@ impl Since {
 
 /// What the networks compute in, and whether losses need scaling for it.
 fn compute(runtime: Runtime) -> (Kind, LossScale) {
-    match (runtime.precision, runtime.device) {
-        (Precision::Fp16, Device::Cpu) => {
+    match (runtime.precision, runtime.route.own_kernels) {
+        (Precision::Fp16, true) => {
             tracing::warn!("training on the CPU in fp32: fp16 is for GPUs only");
             (Kind::Float, LossScale::OFF)
         }

@@ -1,118 +1,26 @@
 //! How good a tokenizer is on images that it does not train on: errors of the reconstruction, use of the codebook.
 
+use super::validation_set::ValidationSet;
 use crate::TrainError;
-use crate::processes::{OneProcess, Processes};
-use std::path::Path;
-use std::sync::Arc;
+use crate::process_group::ProcessGroup;
 use tch::{Device, Kind, Tensor};
-use tokengrid_ingest::{BadCounter, BadPolicy, Recipe, Source, SourceOptions, StreamConfig, ViewStream, Views, psnr};
+use tokengrid_ingest::psnr;
+use tokengrid_model::Runtime;
 use tokengrid_model::{Picture, Tokenizer, pixels};
 
 /// Pictures in a row of the reconstructions.
 const COLUMNS: usize = 8;
 
-/// The images of a source, each as the centre crop of one size.
-#[derive(Debug)]
-pub struct ValidationSet {
-    source: Arc<Source>,
-    place: String,
-    image_size: u32,
-}
-
-/// Some images of a set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// How many.
-    pub images: usize,
-    /// `[images, image_size, image_size, 3]`, RGB.
-    pub pixels: Vec<u8>,
-}
-
-impl ValidationSet {
-    /// Lists the images of any source, or the first `limit`; none is read.
-    ///
-    /// # Errors
-    /// No such source, or nothing in it.
-    pub fn open(path: &Path, image_size: u32, limit: Option<usize>) -> Result<ValidationSet, TrainError> {
-        let source =
-            Source::open(path, &super::data::without_labels(SourceOptions { limit, ..SourceOptions::default() }))?;
-        Ok(ValidationSet { source: Arc::new(source), place: path.display().to_string(), image_size })
-    }
-
-    /// Where the images are.
-    pub(super) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Number of images, broken ones included.
-    #[allow(clippy::len_without_is_empty, reason = "a source without images is an error of `open`")]
-    pub fn len(&self) -> usize {
-        self.source.len()
-    }
-
-    /// All of them, decoded by threads in bounded memory, in the source's order. Broken ones are left out.
-    pub fn batches(&self, batch_size: usize) -> Batches {
-        let recipe = Recipe { size: self.image_size, views: Views::Center, ..Recipe::default() };
-        let order = 0..self.source.len();
-        Batches {
-            images: ViewStream::spawn(self.source.clone(), order, recipe, StreamConfig::default()),
-            counter: BadCounter::new(BadPolicy::default(), self.source.len()),
-            place: self.place.clone(),
-            total: self.source.len(),
-            batch_size: batch_size.max(1),
-        }
-    }
-}
-
-/// Batches of a [`ValidationSet`]; the last one may be smaller.
-pub struct Batches {
-    images: ViewStream,
-    counter: BadCounter,
-    place: String,
-    total: usize,
-    batch_size: usize,
-}
-
-impl Iterator for Batches {
-    type Item = Result<Batch, TrainError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut batch = Batch { images: 0, pixels: vec![] };
-        while batch.images < self.batch_size {
-            let Some(image) = self.images.next() else { break };
-            match image.outcome {
-                Ok(views) => {
-                    batch.images += 1;
-                    views.iter().for_each(|view| batch.pixels.extend_from_slice(&view.pixels));
-                }
-                Err(bad) if self.counter.bad(&image.key, &bad).is_err() => {
-                    return Some(Err(TrainError::TooManyBad {
-                        place: self.place.clone(),
-                        bad: self.counter.bad_count(),
-                        total: self.total,
-                        key: image.key,
-                        reason: bad.to_string(),
-                    }));
-                }
-                Err(bad) => {
-                    tracing::warn!("left out of the validation: cannot {} {}: {}", bad.stage, image.key, bad.reason)
-                }
-            }
-        }
-        (batch.images > 0).then_some(Ok(batch))
-    }
-}
-
-/// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number an image: `[B]`.
+/// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number per image: `[B]`.
 pub type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
 
 /// How to validate.
 #[derive(Clone, Copy)]
-pub struct ValidationOptions<'a> {
+pub(super) struct ValidationOptions<'a> {
     /// Images at a time.
     pub batch_size: usize,
     /// Where the tokenizer's parameters lie.
-    pub device: Device,
+    pub runtime: Runtime,
     /// The perceptual distance, if there is one.
     pub perceptual: Option<Perceptual<'a>>,
     /// Images shown in [`Validation::samples`], the first ones.
@@ -121,9 +29,7 @@ pub struct ValidationOptions<'a> {
 
 /// What a validation found.
 #[derive(Debug, Clone)]
-pub struct Validation {
-    /// Images looked at.
-    pub images: usize,
+pub(super) struct Validation {
     /// Mean absolute error, on a scale of [-1, 1].
     pub reconstruct_loss: f64,
     /// Mean perceptual distance.
@@ -142,7 +48,7 @@ pub struct Validation {
 
 impl Validation {
     /// The numbers under the names that a metrics row has them.
-    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+    pub(super) fn metrics(&self) -> Vec<(&'static str, f64)> {
         let constant = self.bit_balance.iter().filter(|share| **share == 0.0 || **share == 1.0).count();
         let skew = self.bit_balance.iter().map(|share| (2.0 * share - 1.0).abs()).fold(0.0, f64::max);
         let mut values = vec![
@@ -159,28 +65,16 @@ impl Validation {
     }
 }
 
-/// Encodes and decodes every image of a set. Give the tokenizer with its averaged weights, as the reference does.
+/// Encodes and decodes every image of a set. Give the tokenizer with its averaged weights, as the reference does. Every process
+/// looks at its share of the batches, and all of them know the result; samples are those of a process's own share.
 ///
 /// # Errors
-/// Too many broken images, or not one sound one.
-pub fn validate(
+/// Too many broken images, or not one sound one; another process is gone.
+pub(super) fn validate(
     tokenizer: &Tokenizer,
     set: &ValidationSet,
     options: &ValidationOptions,
-) -> Result<Validation, TrainError> {
-    validate_among(tokenizer, set, options, &OneProcess)
-}
-
-/// As [`validate`], in which every process looks at its share of the batches; all of them know the result. Samples are those
-/// of a process's own share.
-///
-/// # Errors
-/// As there; another process is gone.
-pub(crate) fn validate_among(
-    tokenizer: &Tokenizer,
-    set: &ValidationSet,
-    options: &ValidationOptions,
-    processes: &dyn Processes,
+    processes: &dyn ProcessGroup,
 ) -> Result<Validation, TrainError> {
     let mut sums = Sums::new(tokenizer.architecture.z_channels);
     let (mut originals, mut reconstructed) = (vec![], vec![]);
@@ -189,25 +83,23 @@ pub(crate) fn validate_among(
         if number % processes.world_size() != processes.rank() {
             continue;
         }
-        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size, options.device);
+        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size(), options.runtime);
         sums.add(&pass, &batch.pixels, options.perceptual);
         let missing = options.num_samples.saturating_sub(originals.len());
-        originals.extend(Picture::batch(&batch.pixels, set.image_size as usize).into_iter().take(missing));
-        reconstructed.extend(Picture::batch(&pass.bytes, set.image_size as usize).into_iter().take(missing));
+        originals.extend(Picture::batch(&batch.pixels, set.image_size() as usize).into_iter().take(missing));
+        reconstructed.extend(Picture::batch(&pass.bytes, set.image_size() as usize).into_iter().take(missing));
     }
     sums.share(processes)?;
     if sums.images == 0 {
-        let (key, reason) = (set.source.key(0).to_string(), "not one could be read and decoded".to_string());
-        let place = set.place.clone();
-        return Err(TrainError::TooManyBad { place, bad: set.len(), total: set.len(), key, reason });
+        return Err(set.all_bad());
     }
     let samples = (!originals.is_empty()).then(|| side_by_side(&originals, &reconstructed));
     Ok(sums.finish(options.perceptual.is_some(), samples))
 }
 
 /// A picture of images `[B, side, side, 3]` above what becomes of them in the tokenizer.
-pub fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Picture {
-    let pass = Pass::new(tokenizer, bytes, side, device);
+pub(super) fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, runtime: Runtime) -> Picture {
+    let pass = Pass::new(tokenizer, bytes, side, runtime);
     side_by_side(&Picture::batch(bytes, side as usize), &Picture::batch(&pass.bytes, side as usize))
 }
 
@@ -229,10 +121,10 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(tokenizer: &Tokenizer, bytes: &[u8], side: u32, device: Device) -> Pass {
+    fn new(tokenizer: &Tokenizer, bytes: &[u8], side: u32, runtime: Runtime) -> Pass {
         let _no_grad = tch::no_grad_guard();
         let side = i64::from(side);
-        let images_bchw = pixels::to_input(bytes, bytes.len() as i64 / (side * side * 3), side, side, device);
+        let images_bchw = pixels::to_input(bytes, bytes.len() as i64 / (side * side * 3), side, side, runtime);
         let tokens_bhw = tokenizer.encode(&images_bchw.to_kind(tokenizer.decoder.kind()));
         let output_bchw = tokenizer.decode(&tokens_bhw);
         let bytes = pixels::to_bytes(&output_bchw);
@@ -280,7 +172,7 @@ impl Sums {
     }
 
     /// Adds up what all processes have seen.
-    fn share(&mut self, processes: &dyn Processes) -> Result<(), TrainError> {
+    fn share(&mut self, processes: &dyn ProcessGroup) -> Result<(), TrainError> {
         if processes.world_size() == 1 {
             return Ok(());
         }
@@ -301,7 +193,6 @@ impl Sums {
         let mean = |sum: f64| sum / self.images as f64;
         let codes_used = self.seen.iter().filter(|seen| **seen).count() as u64;
         Validation {
-            images: self.images,
             reconstruct_loss: mean(self.absolute),
             perceptual_loss: with_perceptual.then(|| mean(self.perceptual)),
             psnr: mean(self.psnr),

@@ -6,7 +6,7 @@ use tokengrid_model::ar::ModelConfig;
 use tokengrid_test_support::formula;
 
 /// Weights by formula for a whole model.
-pub fn formula_params(config: &ModelConfig, salt: &str) -> Params {
+pub(crate) fn formula_params(config: &ModelConfig, salt: &str) -> Params {
     let tensor = |(name, shape): (String, Vec<i64>)| {
         let tensor = Tensor::from_slice(&formula(salt, &name, &shape, 3.0)).view(shape.as_slice());
         (name, tensor)

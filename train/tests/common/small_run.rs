@@ -10,17 +10,17 @@ use tokengrid_model::ar::{ModelConfig, initial_params};
 use tokengrid_model::{Params, Precision, Runtime, Weights};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, Summary, Trainer};
-use tokengrid_train::processes::{OneProcess, Processes, ThreadProcesses};
+use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{read_metrics, save_safetensors};
 
 /// Side of the grids.
 const SIDE: usize = 4;
 
 /// Images of the cache.
-pub const IMAGES: usize = 40;
+pub(crate) const IMAGES: usize = 40;
 
 /// Images whose tokens follow a rule that a model can learn: 4 x 4 tokens of 8 bits, 5 classes.
-pub fn cache(dir: &Path) -> PathBuf {
+pub(crate) fn cache(dir: &Path) -> PathBuf {
     let mut job = JobSpec::new(GridSpec { height: SIDE as u32, width: SIDE as u32, bits: 8 }, IMAGES, 1);
     job.classes = (0..5).map(|class| format!("class {class}")).collect();
     let dir = dir.join("cache");
@@ -36,7 +36,7 @@ pub fn cache(dir: &Path) -> PathBuf {
 }
 
 /// A model and weights to start from whose heads are not zero: gradients everywhere from the first step.
-pub fn config(dir: &Path, steps: u64) -> ArConfig {
+pub(crate) fn config(dir: &Path, steps: u64) -> ArConfig {
     let model = ModelConfig {
         dim: 32,
         n_head: 4,
@@ -70,46 +70,46 @@ pub fn config(dir: &Path, steps: u64) -> ArConfig {
     config
 }
 
-pub fn train_as(
-    processes: Box<dyn Processes>,
+pub(crate) fn train_as(
+    processes: Box<dyn ProcessGroup>,
     config: &ArConfig,
     out: &Path,
     cancel: &AtomicBool,
 ) -> Result<Summary, TrainError> {
     let precision: Precision = config.train.precision.parse().unwrap();
-    let runtime = Runtime { device: Device::Cpu, precision };
+    let runtime = Runtime::new(Device::Cpu, precision);
     Trainer::open(config.clone(), out, runtime, processes, false)?.run(cancel, &mut |_| {})
 }
 
-pub fn train(config: &ArConfig, out: &Path) -> Result<Summary, TrainError> {
+pub(crate) fn train(config: &ArConfig, out: &Path) -> Result<Summary, TrainError> {
     train_as(Box::new(OneProcess), config, out, &AtomicBool::new(false))
 }
 
 /// Values of one key in every row.
-pub fn values(run: &Path, key: &str) -> Vec<Option<f64>> {
+pub(crate) fn values(run: &Path, key: &str) -> Vec<Option<f64>> {
     let rows = read_metrics(&run.join("metrics.jsonl")).unwrap();
     rows.iter().map(|row| row.get(key).and_then(serde_json::Value::as_f64)).collect()
 }
 
-pub fn model(run: &Path, step: u64) -> Weights {
+pub(crate) fn model(run: &Path, step: u64) -> Weights {
     Weights::open(&run.join(format!("checkpoints/step-{step:08}/model.safetensors"))).unwrap()
 }
 
 /// Whether two files hold the same tensors, to the bit.
-pub fn same_tensors(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_tensors(a: &Path, b: &Path) -> bool {
     let (a, b) = (Weights::open(a).unwrap(), Weights::open(b).unwrap());
     a.names().eq(b.names()) && a.names().all(|name| a.tensor(name).unwrap().equal(&b.tensor(name).unwrap()))
 }
 
 /// A file of the checkpoint of a step.
-pub fn file(run: &Path, step: u64, name: &str) -> PathBuf {
+pub(crate) fn file(run: &Path, step: u64, name: &str) -> PathBuf {
     run.join(format!("checkpoints/step-{step:08}")).join(name)
 }
 
 /// A run in as many processes as there are configurations, each in a thread.
-pub fn train_among(configs: &[ArConfig], out: &Path) -> Vec<Result<Summary, TrainError>> {
+pub(crate) fn train_among(configs: &[ArConfig], out: &Path) -> Vec<Result<Summary, TrainError>> {
     std::thread::scope(|scope| {
-        let threads = ThreadProcesses::group(configs.len()).into_iter().zip(configs).map(|(processes, config)| {
+        let threads = ThreadProcessGroup::group(configs.len()).into_iter().zip(configs).map(|(processes, config)| {
             scope.spawn(move || train_as(Box::new(processes), config, out, &AtomicBool::new(false)))
         });
         let threads: Vec<_> = threads.collect();

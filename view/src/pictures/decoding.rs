@@ -23,7 +23,7 @@ pub trait Decode: Send {
 
 /// A decoder at work.
 #[derive(Debug)]
-pub struct Decoding {
+pub(crate) struct Decoding {
     queue: Mutex<Option<SyncSender<Job>>>,
     recent: Arc<Mutex<Recent>>,
     worker: Mutex<Option<JoinHandle<()>>>,
@@ -39,7 +39,7 @@ struct Job {
 
 impl Decoding {
     /// Starts the thread, where `open` makes the decoder: it may take seconds.
-    pub fn start(open: impl FnOnce() -> Box<dyn Decode> + Send + 'static) -> Decoding {
+    pub(crate) fn start(open: impl FnOnce() -> Box<dyn Decode> + Send + 'static) -> Decoding {
         let (queue, jobs) = sync_channel(QUEUE);
         let recent = Arc::new(Mutex::new(Recent::new(RECENT_BYTES)));
         let worker = std::thread::spawn({
@@ -54,7 +54,7 @@ impl Decoding {
     /// # Errors
     /// Those of `tokens`; [`Refusal::Busy`] when too many wait; [`Refusal::NotYet`] when it was given up;
     /// [`Refusal::Internal`] when the decoder panics.
-    pub fn picture(
+    pub(crate) fn picture(
         &self,
         row: usize,
         tokens: impl FnOnce() -> Result<Vec<u32>, Refusal>,
@@ -74,7 +74,7 @@ impl Decoding {
     }
 
     /// Ends the thread after the current picture.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         lock(&self.queue).take();
         if let Some(worker) = lock(&self.worker).take() {
             let _ = worker.join();

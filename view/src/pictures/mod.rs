@@ -5,8 +5,9 @@ mod parts;
 mod recent;
 mod source;
 
-pub use decoding::{Decode, Decoding};
-pub use source::SourceImages;
+pub use decoding::Decode;
+pub(crate) use decoding::Decoding;
+pub(crate) use source::SourceImages;
 use tokengrid_ingest::{PngSize, write_png};
 
 /// An RGB picture, row-major.
@@ -25,6 +26,9 @@ const DIFFERENCE_GAIN: u32 = 4;
 
 impl Picture {
     /// The bytes of a PNG file.
+    ///
+    /// # Panics
+    /// When the picture has no pixels.
     pub fn to_png(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // Pictures go over the loopback interface as a rule: speed counts more than size.

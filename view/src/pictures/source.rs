@@ -21,7 +21,7 @@ const COMPARED_IMAGES: usize = 16;
 
 /// The sources of a cache, opened beside it.
 #[derive(Debug)]
-pub struct SourceImages {
+pub(crate) struct SourceImages {
     parts: Parts,
     recipe: Recipe,
     /// Why they are not, or not all of them, what the cache was made of.
@@ -30,7 +30,7 @@ pub struct SourceImages {
 
 /// What the source says of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// Label by the source, among the cache's classes where they have those names.
     pub label: i32,
     /// Width and height of the resized image that the crop was cut from; `None` where it is not known.
@@ -42,7 +42,7 @@ impl SourceImages {
     ///
     /// # Errors
     /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
-    pub fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
+    pub(crate) fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
         let recipe = Recipe::from_json(&manifest.recipe.to_string()).map_err(|error| match error {
             RecipeError::RemovedResize { .. } => error.to_string(),
             _ => "the cache does not say how its images were cut: it was not made by `tokenize`".to_owned(),
@@ -51,13 +51,13 @@ impl SourceImages {
     }
 
     /// Images of all sources.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.parts.len()
     }
 
     /// Looks for some of the cache's images, and says so where the source does not have them: somebody may have named another
     /// source than the one that the cache was made of.
-    pub fn compare_keys(&self, cache: &TokenCache) {
+    pub(crate) fn compare_keys(&self, cache: &TokenCache) {
         let step = cache.num_images().div_ceil(COMPARED_IMAGES).max(1);
         let images: Vec<usize> = (0..cache.num_images()).step_by(step).collect();
         let key = |image: &usize| cache.meta(image * cache.num_views()).ok().map(|meta| meta.key);
@@ -77,7 +77,7 @@ impl SourceImages {
     }
 
     /// Why it may not be what the cache was made of, where there is a reason.
-    pub fn doubt(&self) -> Option<&str> {
+    pub(crate) fn doubt(&self) -> Option<&str> {
         self.doubt.get().map(String::as_str)
     }
 
@@ -93,7 +93,7 @@ impl SourceImages {
     ///
     /// # Errors
     /// The source has no such image, or it cannot be decoded.
-    pub fn view(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
+    pub(crate) fn view(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
         let (_, bytes) = self.read(meta, image)?;
         let views = views_of_file(&bytes, &meta.key, &self.recipe, &Limits::default())
             .map_err(|bad| Refusal::Unavailable(format!("{}: {bad}", meta.key)))?;
@@ -108,7 +108,7 @@ impl SourceImages {
     ///
     /// # Errors
     /// As [`SourceImages::view`]; the recipe turns images, so that the crop's place is that in a turned one.
-    pub fn resized(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
+    pub(crate) fn resized(&self, meta: &RowMeta, image: usize) -> Result<Picture, Refusal> {
         let (_, bytes) = self.read(meta, image)?;
         let mut size = None;
         let mut is_shown = |width, height| {
@@ -135,7 +135,7 @@ impl SourceImages {
     ///
     /// # Errors
     /// As [`SourceImages::view`].
-    pub fn origin(&self, meta: &RowMeta, image: usize) -> Result<Origin, Refusal> {
+    pub(crate) fn origin(&self, meta: &RowMeta, image: usize) -> Result<Origin, Refusal> {
         let (place, bytes) = self.read(meta, image)?;
         let size = picture_size(&bytes, &Limits::default()).ok();
         let resized = size.and_then(|(width, height)| self.resized_size(width, height));
@@ -143,7 +143,7 @@ impl SourceImages {
     }
 
     /// Pixels of a side of a view.
-    pub fn size(&self) -> u32 {
+    pub(crate) fn size(&self) -> u32 {
         self.recipe.size
     }
 }

@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DOM: &str = include_str!("dom.js");
 
 /// An answer of the server: status, head, body; status 0 when there is no server.
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
 /// Sends a request that a browser might.
-pub fn ask(address: &str, method: &str, target: &str) -> Answer {
+pub(crate) fn ask(address: &str, method: &str, target: &str) -> Answer {
     send(
         address,
         &format!("{method} {target} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
@@ -30,7 +30,7 @@ pub fn ask(address: &str, method: &str, target: &str) -> Answer {
 }
 
 /// Sends a request as it is.
-pub fn send(address: &str, request: &str) -> Answer {
+pub(crate) fn send(address: &str, request: &str) -> Answer {
     let none = || Answer { status: 0, head: String::new(), body: Vec::new() };
     let Ok(mut stream) = TcpStream::connect(address) else { return none() };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -46,13 +46,13 @@ pub fn send(address: &str, request: &str) -> Answer {
 }
 
 /// An answer that must be JSON, whatever its status.
-pub fn json(address: &str, method: &str, target: &str) -> (u16, serde_json::Value) {
+pub(crate) fn json(address: &str, method: &str, target: &str) -> (u16, serde_json::Value) {
     let answer = ask(address, method, target);
     (answer.status, serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{target}: no JSON")))
 }
 
 /// Has the rows counted, and waits for it.
-pub fn count(address: &str) {
+pub(crate) fn count(address: &str) {
     let mut state = json(address, "POST", "/api/statistics").1;
     let started = Instant::now();
     while state["state"] == "running" && started.elapsed() < Duration::from_secs(60) {
@@ -75,19 +75,19 @@ fn joined(mut chunks: &[u8]) -> Vec<u8> {
 }
 
 /// A page that is open.
-pub struct Browser {
+pub(crate) struct Browser {
     runtime: Runtime,
     context: Context,
 }
 
 impl Browser {
     /// Opens `path` of the server at `address`.
-    pub fn open(address: &str, path: &str) -> Browser {
+    pub(crate) fn open(address: &str, path: &str) -> Browser {
         Self::open_behind(address, path, "")
     }
 
     /// As [`Browser::open`], behind a proxy that shows the server below `prefix` and takes that away from requests.
-    pub fn open_behind(address: &str, path: &str, prefix: &'static str) -> Browser {
+    pub(crate) fn open_behind(address: &str, path: &str, prefix: &'static str) -> Browser {
         let document = ask(address, "GET", path);
         assert_eq!(document.status, 200, "{path}: {}", document.head);
         let html = String::from_utf8(document.body).unwrap();
@@ -137,7 +137,7 @@ impl Browser {
     }
 
     /// Runs everything that the page waits for.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
             while self.runtime.execute_pending_job().is_ok_and(|did| did) {}
@@ -152,7 +152,7 @@ impl Browser {
 
     /// The value of an expression, as text.
     #[track_caller]
-    pub fn eval(&self, script: &str) -> String {
+    pub(crate) fn eval(&self, script: &str) -> String {
         self.context.with(|ctx| {
             let value = ctx.eval::<Value, _>(format!("String({script})")).catch(&ctx);
             value.unwrap_or_else(|error| panic!("{script}: {error}")).as_string().unwrap().to_string().unwrap()
@@ -160,23 +160,23 @@ impl Browser {
     }
 
     /// Does something on the page, and waits for what follows.
-    pub fn act(&self, script: &str) {
+    pub(crate) fn act(&self, script: &str) {
         self.eval(&format!("(() => {{ {script} }})()"));
         self.settle();
     }
 
     /// What the page says.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.eval("document.getElementById('page').textContent")
     }
 
     /// What went wrong in its scripts.
-    pub fn failures(&self) -> String {
+    pub(crate) fn failures(&self) -> String {
         self.eval("failures.join('\\n')")
     }
 
     /// Messages about errors that a user would see.
-    pub fn alerts(&self) -> String {
+    pub(crate) fn alerts(&self) -> String {
         self.eval("document.querySelectorAll('p').filter((p) => p.classList.contains('bad')).map((p) => p.textContent).join('|')")
     }
 }

@@ -13,14 +13,14 @@ use tokengrid_cache::{
 use tokengrid_view::{Decode, Decoder, Picture, Server, ViewConfig};
 
 /// A server that answers until this is dropped.
-pub struct Served {
+pub(crate) struct Served {
     pub address: String,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Served {
-    pub fn start(config: ViewConfig) -> Served {
+    pub(crate) fn start(config: ViewConfig) -> Served {
         let server = Server::bind(ViewConfig { port: 0, ..config }).unwrap();
         let address: SocketAddr = server.address();
         let stop = Arc::new(AtomicBool::new(false));
@@ -32,18 +32,18 @@ impl Served {
         Served { address, stop, thread: Some(thread) }
     }
 
-    pub fn of(dir: &Path) -> Served {
+    pub(crate) fn of(dir: &Path) -> Served {
         Self::start(ViewConfig::new(dir.to_owned()))
     }
 
     /// With pictures.
-    pub fn decoded(dir: &Path) -> Served {
+    pub(crate) fn decoded(dir: &Path) -> Served {
         let decoder = Decoder { name: "stub".into(), fingerprint: "5a17".into(), decode: Box::new(Stub) };
         Self::start(ViewConfig { decoder: Some(decoder), ..ViewConfig::new(dir.to_owned()) })
     }
 
     /// Ends it, and waits for that.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
@@ -58,7 +58,7 @@ impl Drop for Served {
 }
 
 /// A decoder of grey pictures, which panics at the token 13.
-pub struct Stub;
+pub(crate) struct Stub;
 
 impl Decode for Stub {
     fn decode(&mut self, tokens: &[u32]) -> Picture {
@@ -68,7 +68,7 @@ impl Decode for Stub {
 }
 
 /// A cache that the writer makes: its images as (key, label); `None` for those in quarantine.
-pub fn written(dir: &Path, images: &[Option<(&str, i32)>], change: impl FnOnce(&mut JobSpec)) -> PathBuf {
+pub(crate) fn written(dir: &Path, images: &[Option<(&str, i32)>], change: impl FnOnce(&mut JobSpec)) -> PathBuf {
     let mut job = JobSpec::new(GridSpec { height: 4, width: 4, bits: 18 }, images.len(), 1);
     job.classes = ["cat", "catfish", "dog"].map(str::to_owned).to_vec();
     job.tokenizer = TokenizerInfo { fingerprint: "f00d".into(), name: "tiny".into(), ..Default::default() };
@@ -91,14 +91,14 @@ pub fn written(dir: &Path, images: &[Option<(&str, i32)>], change: impl FnOnce(&
 }
 
 /// `count` images of three classes in turn, with keys that begin with `prefix`.
-pub fn labelled(dir: &Path, prefix: &str, count: usize) -> PathBuf {
+pub(crate) fn labelled(dir: &Path, prefix: &str, count: usize) -> PathBuf {
     let keys: Vec<String> = (0..count).map(|image| format!("{prefix}/{image}.jpg")).collect();
     let images: Vec<_> = keys.iter().enumerate().map(|(image, key)| Some((key.as_str(), image as i32 % 3))).collect();
     written(dir, &images, |_| {})
 }
 
 /// A cache of each kind, by its name.
-pub fn every_kind(temp: &Path) -> Vec<(&'static str, PathBuf)> {
+pub(crate) fn every_kind(temp: &Path) -> Vec<(&'static str, PathBuf)> {
     let at = |name: &str| temp.join(name);
     let (train, val) = (labelled(&at("train"), "train", 20), labelled(&at("val"), "val", 5));
     merge(&at("merged"), &[MergeInput::new(&train), MergeInput::new(&val)], OpenMode::Resume).unwrap();

@@ -25,7 +25,7 @@ pub type EncodeSample<'a> =
 ///
 /// # Errors
 /// [`CacheError::Encoder`] with what `encode` returned; [`CacheError::NotEncoded`] when it returned too few images;
-/// reading the cache failed. Disagreement is no error: it is in the report.
+/// reading the cache failed. Disagreement is not an error: it is in the report.
 ///
 /// ```
 /// use tokengrid_cache::{CheckedImage, CheckedView, TokenCache, check, write_synthetic_cache};

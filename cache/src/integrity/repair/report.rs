@@ -6,7 +6,7 @@ use crate::format::row::Row;
 use crate::integrity::verify::Problem;
 use serde::Serialize;
 
-/// What encoding an image again came to.
+/// The outcome of encoding an image again.
 #[derive(Clone, Debug)]
 pub enum Encoded<'a> {
     /// Its rows: all views, in order.

@@ -22,7 +22,7 @@ pub(super) enum Labels {
 
 /// Why there are none.
 pub(super) enum LabelError {
-    /// Values that are no classes.
+    /// Values that are not classes.
     Refused(String),
     Damaged(String),
 }
@@ -64,7 +64,7 @@ fn indices<T: DataType>(
     labels.collect::<Result<_, _>>().map(Labels::Indices)
 }
 
-/// A whole number that was stored as a float, as pandas does where a label is missing. Not a number is no label.
+/// A whole number that was stored as a float, as pandas does where a label is missing. NaN is not a label.
 fn whole(number: f64) -> Result<i128, String> {
     match number {
         _ if number.is_nan() => Ok(-1),

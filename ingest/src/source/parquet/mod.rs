@@ -1,4 +1,4 @@
-//! Parquet files in the layout of Hugging Face's `imagenet-1k`: a row an image, with its bytes, its path and its label.
+//! Parquet files in the layout of Hugging Face's `imagenet-1k`: one row per image, with its bytes, its path and its label.
 //!
 //! Opening reads footers and the small columns (paths, labels; module `index`). The pages of the image column are found by
 //! their headers when a row group is first read. A page is decompressed once for the images read next (module `cache`); after

@@ -42,7 +42,7 @@ impl Objects {
         Some((fetch.ok()?, *bytes))
     }
 
-    /// Replaces what `into` holds by the image; `before` is told its length before memory is taken for it.
+    /// Replaces what `into` holds by the image; `before` is called with its length before memory is taken for it.
     pub(in crate::source) fn read(
         &self,
         number: u64,

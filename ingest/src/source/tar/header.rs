@@ -31,7 +31,7 @@ impl Header<'_> {
         expected == unsigned || i64::try_from(expected) == Ok(signed)
     }
 
-    /// Size of the member's data in bytes, unless the field is no number or a negative one.
+    /// Size of the member's data in bytes, unless the field is not a number or a negative one.
     pub(super) fn size(&self) -> Option<u64> {
         number(&self.0[124..136])
     }

@@ -67,7 +67,7 @@ pub(super) fn open(
     all.finish(root, paths)
 }
 
-/// Whether tars are named after classes: all of them, or none. One between class tars that is no class would take the labels
+/// Whether tars are named after classes: all of them, or none. One between class tars that is not a class would take the labels
 /// from all of them.
 fn are_class_tars(root: &Path, paths: &[SourceFile]) -> Result<bool, IngestError> {
     let (classes, others): (Vec<_>, Vec<_>) = paths.iter().partition(|path| class_of_tar(path).is_some());

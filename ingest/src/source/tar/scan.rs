@@ -39,7 +39,7 @@ pub(super) enum Entry<'a> {
     HardLink { name: &'a [u8], target: &'a [u8], header: u64 },
     /// A symbolic link, a device, a sparse file or something unheard of.
     Other { name: &'a [u8] },
-    /// A place that is no header. The walk goes on behind it if it can.
+    /// A place that is not a header. The walk goes on behind it if it can.
     Broken { at: u64, reason: String },
 }
 

@@ -20,7 +20,7 @@ const MAX_SIDECAR_BYTES: u32 = 1 << 20;
 const MAX_NAMES: usize = 64;
 const MAX_NAME_BYTES: usize = 64;
 
-/// A member that is no image.
+/// A member that is not an image.
 pub(super) struct Sidecar {
     pub(super) key: String,
     pub(super) place: Place,

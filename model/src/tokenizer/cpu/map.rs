@@ -1,8 +1,8 @@
 //! Activations on the CPU, channels last, with what a norm needs to know of them.
 
-/// An image's activations `[h][w][c]`.
+/// An image's activations `[h, w, c]`.
 #[derive(Debug, Default)]
-pub struct Map {
+pub(super) struct Map {
     /// Rows.
     pub h: usize,
     /// Columns.
@@ -11,24 +11,24 @@ pub struct Map {
     pub c: usize,
     /// The values, row by row, pixel by pixel.
     pub data: Vec<f32>,
-    /// Sums of the values and of their squares, `[strip][2][c]`: strip by strip of whatever wrote the map.
+    /// Sums of the values and of their squares, `[strip, 2, c]`: strip by strip of whatever wrote the map.
     pub sums: Vec<f64>,
 }
 
 impl Map {
     /// Takes another shape; the values are whatever was there before. Memory is kept.
-    pub fn reshape(&mut self, h: usize, w: usize, c: usize) {
+    pub(super) fn reshape(&mut self, h: usize, w: usize, c: usize) {
         (self.h, self.w, self.c) = (h, w, c);
         self.data.resize(h * w * c, 0.0);
     }
 
     /// Floats of a row of pixels.
-    pub fn row(&self) -> usize {
+    pub(super) fn row(&self) -> usize {
         self.w * self.c
     }
 
-    /// The sums of all strips, `[2][c]`.
-    pub fn total(&self) -> Vec<f64> {
+    /// The sums of all strips, `[2, c]`.
+    pub(super) fn total(&self) -> Vec<f64> {
         let mut sums = vec![0.0; 2 * self.c];
         for strip in self.sums.chunks_exact(2 * self.c) {
             sums.iter_mut().zip(strip).for_each(|(sum, part)| *sum += part);

@@ -22,13 +22,13 @@ mod winograd;
 #[cfg(test)]
 mod tests;
 
-pub use network::{CpuDecoder, CpuEncoder};
+pub(super) use network::{CpuDecoder, CpuEncoder};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What becomes of a convolution's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
+pub(super) enum Output {
     /// They replace what was there.
     Set,
     /// They are added to it.

@@ -172,7 +172,7 @@ impl Memory {
 
 /// The encoder's kernels, their weights laid out for them.
 #[derive(Debug)]
-pub struct CpuEncoder {
+pub(crate) struct CpuEncoder {
     level: Level,
     conv_in: Conv,
     down: Vec<(Vec<ResBlock>, Option<Conv>)>,
@@ -184,7 +184,7 @@ pub struct CpuEncoder {
 
 impl CpuEncoder {
     /// Copies the weights of `encoder`.
-    pub fn new(encoder: &Encoder, level: Level) -> CpuEncoder {
+    pub(crate) fn new(encoder: &Encoder, level: Level) -> CpuEncoder {
         let stage = |stage: &super::super::encoder::Stage| {
             (ResBlock::stack(&stage.blocks), stage.downsample.as_ref().map(Conv::new))
         };
@@ -200,7 +200,7 @@ impl CpuEncoder {
     }
 
     /// As [`Encoder::forward`].
-    pub fn forward(&self, images_bchw: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, images_bchw: &Tensor) -> Tensor {
         let level = self.level;
         self.memory.each(
             images_bchw,
@@ -223,7 +223,7 @@ impl CpuEncoder {
 
 /// The decoder's kernels, their weights laid out for them.
 #[derive(Debug)]
-pub struct CpuDecoder {
+pub(crate) struct CpuDecoder {
     level: Level,
     conv_in: Conv,
     mid_block: Vec<ResBlock>,
@@ -243,7 +243,7 @@ struct Stage {
 
 impl CpuDecoder {
     /// Copies the weights of `decoder`.
-    pub fn new(decoder: &Decoder, level: Level) -> CpuDecoder {
+    pub(crate) fn new(decoder: &Decoder, level: Level) -> CpuDecoder {
         let stage = |stage: &super::super::decoder::Stage| Stage {
             gamma: Linear::new(&stage.adaptive.gamma),
             beta: Linear::new(&stage.adaptive.beta),
@@ -262,7 +262,7 @@ impl CpuDecoder {
     }
 
     /// As [`Decoder::forward`].
-    pub fn forward(&self, code_bzhw: &Tensor) -> Tensor {
+    pub(crate) fn forward(&self, code_bzhw: &Tensor) -> Tensor {
         let level = self.level;
         self.memory.each(code_bzhw, statistics, |maps, (deviations, means)| {
             maps.conv(level, &self.conv_in);
@@ -283,7 +283,7 @@ impl CpuDecoder {
     }
 }
 
-/// `[out][in]` weights and biases.
+/// `[out, in]` weights and biases.
 #[derive(Debug)]
 struct Linear {
     weight: Vec<f32>,
@@ -315,7 +315,7 @@ fn statistics(code_zhw: &Tensor) -> (Vec<f64>, Vec<f64>) {
     values.chunks_exact(count).map(of).unzip()
 }
 
-/// `[h][w][4C]` to `[2h][2w][C]` in DCR order: input channel = (dy * 2 + dx) * C + c. The sums go along.
+/// `[h, w, 4C]` to `[2h, 2w, C]` in DCR order: input channel = (dy * 2 + dx) * C + c. The sums go along.
 fn depth_to_space(x: &Map, y: &mut Map) {
     let c = x.c / 4;
     y.reshape(2 * x.h, 2 * x.w, c);

@@ -16,7 +16,7 @@ pub(crate) struct Affine {
 
 impl Affine {
     /// The norm of `x` with these weights and biases, in f64 and rounded once.
-    pub fn of(x: &Map, weight: &[f32], bias: &[f32], swish: bool) -> Affine {
+    pub(super) fn of(x: &Map, weight: &[f32], bias: &[f32], swish: bool) -> Affine {
         let c = x.c;
         assert!(c.is_multiple_of(GROUPS) && weight.len() == c && bias.len() == c);
         let sums = x.total();
@@ -39,7 +39,7 @@ impl Affine {
     }
 
     /// Applies it to `x`, into `y`.
-    pub fn apply(&self, level: Level, x: &Map, y: &mut Map) {
+    pub(super) fn apply(&self, level: Level, x: &Map, y: &mut Map) {
         y.reshape(x.h, x.w, x.c);
         let row = x.row();
         let rows = y.data.par_chunks_mut(row).zip(x.data.par_chunks(row));

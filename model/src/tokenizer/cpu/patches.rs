@@ -14,7 +14,7 @@ const PIXELS: usize = 32;
 /// A convolution with a square kernel of odd side, padded by half of it, with any stride and any channels.
 #[derive(Debug)]
 pub(crate) struct Patches {
-    /// Panels of output channels, `[kernel * kernel * in][PANEL]`.
+    /// Panels of output channels, `[kernel * kernel * in, PANEL]`.
     weights: Panels,
     bias: Option<Vec<f32>>,
     cin: usize,
@@ -24,8 +24,13 @@ pub(crate) struct Patches {
 }
 
 impl Patches {
-    /// Takes weights `[out][kernel][kernel][in]`.
-    pub fn new(weights: &[f32], bias: Option<Vec<f32>>, [cout, kernel, cin]: [usize; 3], stride: usize) -> Patches {
+    /// Takes weights `[out, kernel, kernel, in]`.
+    pub(super) fn new(
+        weights: &[f32],
+        bias: Option<Vec<f32>>,
+        [cout, kernel, cin]: [usize; 3],
+        stride: usize,
+    ) -> Patches {
         let k = kernel * kernel * cin;
         let mut panels = Panels::default();
         panels.pack(Factor::new(weights, cout, k).transposed());
@@ -33,7 +38,7 @@ impl Patches {
     }
 
     /// Convolves `x` into `y`, which has the result's size already where `output` is [`Output::Add`].
-    pub fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
+    pub(super) fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
         assert_eq!(x.c, self.cin);
         let (h, w) = (x.h.div_ceil(self.stride), x.w.div_ceil(self.stride));
         if output == Output::Set {

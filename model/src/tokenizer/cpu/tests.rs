@@ -6,6 +6,7 @@ use super::norm::Affine;
 use super::patches::Patches;
 use super::winograd::{Four, Two, Winograd};
 use super::{CpuDecoder, CpuEncoder, Output};
+use crate::Runtime;
 use crate::kernels::simd::Level;
 use crate::kernels::simd::{self, Kernel, Simd};
 use crate::tokenizer::{Architecture, Tokenizer, formula_params, formula_pixels};
@@ -23,7 +24,7 @@ fn map(h: usize, w: usize, c: usize) -> Map {
     Map { h, w, c, data: values("x", h * w * c), sums: vec![] }
 }
 
-/// A convolution `[out][in][k][k]`, padded by k / 2, in f64.
+/// A convolution `[out, in, k, k]`, padded by k / 2, in f64.
 fn convolved(x: &Map, weights: &[f32], bias: &[f32], kernel: usize, stride: usize) -> Vec<f64> {
     let inside = |at: usize, tap: usize, size: usize| (at * stride + tap).checked_sub(kernel / 2).filter(|i| *i < size);
     let mut results = vec![];
@@ -114,11 +115,11 @@ fn norms_use_the_statistics_of_each_group() {
     }
 }
 
-/// A small network with every kind of layer, and an image whose sides are no multiples of the tiles'.
+/// A small network with every kind of layer, and an image whose sides are not multiples of the tiles'.
 fn small() -> (Tokenizer, Tensor) {
     let architecture = Architecture { ch: 32, ch_mult: vec![1, 2, 16], num_res_blocks: 1, z_channels: 18 };
     let params = formula_params(&architecture, "v1:cpu:");
-    let images = pixels::to_input(&formula_pixels("image", 2, 12)[..2 * 8 * 12 * 3], 2, 8, 12, Device::Cpu);
+    let images = pixels::to_input(&formula_pixels("image", 2, 12)[..2 * 8 * 12 * 3], 2, 8, 12, Runtime::EXACT);
     (Tokenizer::from_params(architecture, &params), images)
 }
 

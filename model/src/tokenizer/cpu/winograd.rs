@@ -26,7 +26,7 @@ const PAD: usize = 16;
 const N_MAX: usize = 6;
 
 /// A choice of tile and points.
-pub trait Points: Copy + Default + Send + Sync + std::fmt::Debug {
+pub(super) trait Points: Copy + Default + Send + Sync + std::fmt::Debug {
     /// Side of a tile of results.
     const M: usize;
     /// Points in each direction: M + 2.
@@ -44,7 +44,7 @@ pub trait Points: Copy + Default + Send + Sync + std::fmt::Debug {
 
 /// Tiles of 2 x 2: points 0, 1, -1, infinity.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Two;
+pub(super) struct Two;
 
 impl Points for Two {
     const M: usize = 2;
@@ -70,7 +70,7 @@ impl Points for Two {
 
 /// Tiles of 4 x 4: points 0, a, -a, b, -b, infinity with a = sqrt(1/2) and b = sqrt(2).
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Four;
+pub(super) struct Four;
 
 const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
 const B: f32 = std::f32::consts::SQRT_2;
@@ -120,7 +120,7 @@ impl Points for Four {
 /// A 3x3 convolution with stride 1 and padding 1, channels in and out multiples of [`PANEL`].
 #[derive(Debug)]
 pub(crate) struct Winograd<P> {
-    /// `[out / PANEL][N * N][in][PANEL]`.
+    /// `[out / PANEL, N * N, in, PANEL]`.
     weights: Vec<f32>,
     bias: Option<Vec<f32>>,
     cin: usize,
@@ -129,8 +129,8 @@ pub(crate) struct Winograd<P> {
 }
 
 impl<P: Points> Winograd<P> {
-    /// Takes weights `[out][in][3][3]`.
-    pub fn new(weights: &[f32], bias: Option<Vec<f32>>, cin: usize, cout: usize) -> Winograd<P> {
+    /// Takes weights `[out, in, 3, 3]`.
+    pub(super) fn new(weights: &[f32], bias: Option<Vec<f32>>, cin: usize, cout: usize) -> Winograd<P> {
         assert!(cin.is_multiple_of(PANEL) && cout.is_multiple_of(PANEL) && weights.len() == cout * cin * 9);
         let plane = cin * PANEL;
         let mut packed = vec![0.0; P::N * P::N * cin * cout];
@@ -147,7 +147,7 @@ impl<P: Points> Winograd<P> {
     }
 
     /// Convolves `x` into `y`, which has `x`'s size already where `output` is [`Output::Add`].
-    pub fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
+    pub(super) fn forward(&self, level: Level, x: &Map, y: &mut Map, output: Output) {
         assert_eq!(x.c, self.cin);
         if output == Output::Set {
             y.reshape(x.h, x.w, self.cout);

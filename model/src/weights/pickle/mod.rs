@@ -101,17 +101,17 @@ pub(super) struct Pickle {
 
 impl Pickle {
     /// Entries of a dictionary; none for any other value.
-    pub fn entries(&self, value: &Value) -> &[(Value, Value)] {
+    pub(super) fn entries(&self, value: &Value) -> &[(Value, Value)] {
         if let Value::Dict(index) = value { &self.dicts[*index] } else { &[] }
     }
 
     /// The value of `key`, where `value` is a dictionary that has it.
-    pub fn get(&self, value: &Value, key: &str) -> Option<&Value> {
+    pub(super) fn get(&self, value: &Value, key: &str) -> Option<&Value> {
         self.entries(value).iter().find(|(k, _)| matches!(k, Value::Str(k) if &**k == key)).map(|(_, value)| value)
     }
 
     /// Items of a list or tuple.
-    pub fn items(&self, value: &Value) -> Option<&[Value]> {
+    pub(super) fn items(&self, value: &Value) -> Option<&[Value]> {
         match value {
             Value::Tuple(index) | Value::List(index) => Some(&self.lists[*index]),
             _ => None,
@@ -119,7 +119,7 @@ impl Pickle {
     }
 
     /// Every storage that the pickle refers to, in its order; one may come many times.
-    pub fn storages(&self) -> impl Iterator<Item = &StoredStorage> {
+    pub(super) fn storages(&self) -> impl Iterator<Item = &StoredStorage> {
         self.storages.iter().map(|storage| &**storage)
     }
 

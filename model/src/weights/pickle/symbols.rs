@@ -1,4 +1,4 @@
-//! Names that make a file refused. Nothing is ever called, so this is no gate that safety hangs on: it is there to tell
+//! Names that make a file refused. Nothing is ever called, so this is not a gate that safety hangs on: it is there to tell
 //! people that a file means harm.
 
 /// Modules that exist to run code, reach the system, or rebuild arbitrary objects.

@@ -19,7 +19,7 @@ use tokengrid_model::kernels::tile::{PANEL, Strip};
 
 /// Attention over batches of one shape. Holds what the backward pass needs.
 #[derive(Debug)]
-pub struct Attention {
+pub(super) struct Attention {
     shape: Shape,
     /// Logarithms of the softmax's denominators, `[B, H, T]`.
     log_sums: Vec<f32>,
@@ -44,12 +44,12 @@ struct Scratch {
 }
 
 impl Attention {
-    pub fn new(shape: Shape) -> Attention {
+    pub(super) fn new(shape: Shape) -> Attention {
         Attention { shape, log_sums: vec![0.0; shape.batch * shape.heads * shape.positions] }
     }
 
     /// `qkv [P, 3D]`, not rotated yet, to `y [P, D]`.
-    pub fn forward(&mut self, qkv: &Matrix, rotation: &Rotation, y_pd: &mut Matrix) {
+    pub(super) fn forward(&mut self, qkv: &Matrix, rotation: &Rotation, y_pd: &mut Matrix) {
         let (shape, width) = (self.shape, y_pd.columns);
         let (y, log_sums) = (Pieces::of(y_pd.values_mut()), Pieces::of(&mut self.log_sums));
         for_each(shape.batch * shape.heads, &|task| {
@@ -69,7 +69,7 @@ impl Attention {
     }
 
     /// Replaces `qkv` by its gradient, given that of the output, `dy [P, D]`.
-    pub fn backward(&self, qkv: &mut Matrix, rotation: &Rotation, dy_pd: &Matrix) {
+    pub(super) fn backward(&self, qkv: &mut Matrix, rotation: &Rotation, dy_pd: &Matrix) {
         let (shape, width) = (self.shape, dy_pd.columns);
         let qkv = Pieces::of(qkv.values_mut());
         for_each(shape.batch * shape.heads, &|task| {

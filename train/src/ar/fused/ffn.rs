@@ -19,7 +19,7 @@ pub(crate) struct Ffn {
 }
 
 impl Ffn {
-    pub fn new(weights: &Weights, rows: usize) -> Ffn {
+    pub(super) fn new(weights: &Weights, rows: usize) -> Ffn {
         let [w1, w2, w3] = ["w1", "w2", "w3"].map(|name| weights.matrix(&format!("feed_forward.{name}.weight")));
         let inner = w1.value.rows;
         let [a_pf, b_pf, gated_pf] = [(); 3].map(|()| Matrix::new(rows, inner));
@@ -27,7 +27,7 @@ impl Ffn {
     }
 
     /// `x [P, D]` to `out [P, D]`.
-    pub fn forward(&mut self, x_pd: &Matrix, out_pd: &mut Matrix, mask: Option<Mask>) {
+    pub(super) fn forward(&mut self, x_pd: &Matrix, out_pd: &mut Matrix, mask: Option<Mask>) {
         let n_pd = self.norm.forward(x_pd);
         self.a_pf.linear(n_pd, &self.w1.value);
         self.b_pf.linear(n_pd, &self.w3.value);
@@ -40,7 +40,7 @@ impl Ffn {
     }
 
     /// `dx [P, D]`: the gradient of the output, replaced by that of the input `x`.
-    pub fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix, scratch_pd: &mut Matrix, mask: Option<Mask>) {
+    pub(super) fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix, scratch_pd: &mut Matrix, mask: Option<Mask>) {
         let dy_pd = dropped(dx_pd, scratch_pd, mask);
         self.w2.grad.add_weight_grad(dy_pd, &self.gated_pf);
         self.gated_pf.linear_backward(dy_pd, &self.w2.value);
@@ -75,7 +75,7 @@ pub(crate) fn add_projection(x_pd: &Matrix, y_pf: &Matrix, w: &Weight, out_pd: &
 }
 
 /// The gradient that passes the dropout: `dx` itself where there is none, else masked into `scratch`.
-pub fn dropped<'a>(dx_pd: &'a Matrix, scratch_pd: &'a mut Matrix, mask: Option<Mask>) -> &'a Matrix {
+pub(super) fn dropped<'a>(dx_pd: &'a Matrix, scratch_pd: &'a mut Matrix, mask: Option<Mask>) -> &'a Matrix {
     if mask.is_none() {
         return dx_pd;
     }

@@ -35,7 +35,7 @@ pub(crate) struct Intra {
 
 impl Intra {
     /// `positions`: of all images of a batch together.
-    pub fn new(weights: &Weights, positions: usize, heads: usize) -> Intra {
+    pub(super) fn new(weights: &Weights, positions: usize, heads: usize) -> Intra {
         let wo = weights.matrix("attention.wo.weight");
         let (d, rows) = (wo.value.rows, 2 * positions);
         let [v_pd, y_pd, mid_pd, out_pd] = [(); 4].map(|()| Matrix::new(rows, d));
@@ -57,12 +57,12 @@ impl Intra {
     }
 
     /// What [`Intra::forward`] made.
-    pub fn output(&self) -> &Matrix {
+    pub(super) fn output(&self) -> &Matrix {
         &self.out_pd
     }
 
     /// `x [2P, D]` through the block.
-    pub fn forward(&mut self, x_pd: &Matrix, masks: Masks) {
+    pub(super) fn forward(&mut self, x_pd: &Matrix, masks: Masks) {
         let n_pd = self.norm.forward(x_pd);
         self.v_pd.linear(n_pd, &self.wv.value);
         self.qk.linear(&n_pd.part(self.positions, self.positions), &self.wqk.value);
@@ -93,7 +93,7 @@ impl Intra {
     }
 
     /// `dx [2P, D]`: the gradient of the output, replaced by that of the input `x`.
-    pub fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix, scratch_pd: &mut Matrix, masks: Masks) {
+    pub(super) fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix, scratch_pd: &mut Matrix, masks: Masks) {
         self.ffn.backward(&self.mid_pd, dx_pd, scratch_pd, masks.ffn);
         let dprojected_pd = dropped(dx_pd, scratch_pd, masks.resid);
         self.wo.grad.add_weight_grad(dprojected_pd, &self.y_pd);

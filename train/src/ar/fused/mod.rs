@@ -26,4 +26,5 @@ mod norm;
 mod spatial;
 mod weight;
 
-pub use model::{FusedStep, num_stages, stage_of};
+pub use model::FusedStep;
+pub(super) use model::{num_stages, stage_of};

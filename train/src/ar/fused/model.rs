@@ -224,12 +224,12 @@ impl FusedStep {
 }
 
 /// Stages of the backward pass: the heads, the blocks of both stacks from the last to the first, the embeddings.
-pub fn num_stages(config: &ModelConfig) -> usize {
+pub(crate) fn num_stages(config: &ModelConfig) -> usize {
     (config.factorized_n_layer + config.spatial_n_layer) as usize + 2
 }
 
 /// The stage after which the gradient of a parameter is complete.
-pub fn stage_of(config: &ModelConfig, name: &str) -> usize {
+pub(crate) fn stage_of(config: &ModelConfig, name: &str) -> usize {
     let (intra, spatial) = (config.factorized_n_layer as usize, config.spatial_n_layer as usize);
     let last = num_stages(config) - 1;
     let mut parts = name.split('.');

@@ -14,13 +14,13 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    pub fn new(weights: &Weights, name: &str, rows: usize) -> Norm {
+    pub(super) fn new(weights: &Weights, name: &str, rows: usize) -> Norm {
         let weight = weights.vector(name);
         Norm { n_pd: Matrix::new(rows, weight.value.columns), inv_p: vec![0.0; rows], weight }
     }
 
     /// Norms `x [P, D]`.
-    pub fn forward(&mut self, x_pd: &Matrix) -> &Matrix {
+    pub(super) fn forward(&mut self, x_pd: &Matrix) -> &Matrix {
         let (rows, columns) = (x_pd.rows, x_pd.columns);
         let (n, inv, weight) =
             (Pieces::of(self.n_pd.values_mut()), Pieces::of(&mut self.inv_p), self.weight.value.values());
@@ -35,7 +35,7 @@ impl Norm {
     }
 
     /// What [`Norm::forward`] made.
-    pub fn output(&self) -> &Matrix {
+    pub(super) fn output(&self) -> &Matrix {
         &self.n_pd
     }
 
@@ -45,7 +45,7 @@ impl Norm {
     }
 
     /// Adds the input's gradient to `dx`, given the output's in [`Norm::output_mut`].
-    pub fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix) {
+    pub(super) fn backward(&mut self, x_pd: &Matrix, dx_pd: &mut Matrix) {
         let (rows, columns) = (x_pd.rows, x_pd.columns);
         let (dn_pd, inv, weight) = (&self.n_pd, &self.inv_p, self.weight.value.values());
         let dx = Pieces::of(dx_pd.values_mut());

@@ -10,7 +10,7 @@ use tokengrid_model::kernels::matrix::Matrix;
 
 /// Batch, positions and heads of a stack.
 #[derive(Debug, Clone, Copy)]
-pub struct Shape {
+pub(super) struct Shape {
     pub batch: usize,
     pub positions: usize,
     pub heads: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Spatial {
 }
 
 impl Spatial {
-    pub fn new(weights: &Weights, shape: Shape) -> Spatial {
+    pub(super) fn new(weights: &Weights, shape: Shape) -> Spatial {
         let rows = shape.batch * shape.positions;
         let (wqkv, wo) = (weights.matrix("attention.wqkv.weight"), weights.matrix("attention.wo.weight"));
         let d = wo.value.rows;
@@ -56,12 +56,12 @@ impl Spatial {
     }
 
     /// What [`Spatial::forward`] made.
-    pub fn output(&self) -> &Matrix {
+    pub(super) fn output(&self) -> &Matrix {
         &self.out_pd
     }
 
     /// `x [P, D]` through the block.
-    pub fn forward(&mut self, x_pd: &Matrix, rotation: &Rotation, masks: Masks) {
+    pub(super) fn forward(&mut self, x_pd: &Matrix, rotation: &Rotation, masks: Masks) {
         self.qkv.linear(self.norm.forward(x_pd), &self.wqkv.value);
         self.attention.forward(&self.qkv, rotation, &mut self.y_pd);
         add_projection(x_pd, &self.y_pd, &self.wo, &mut self.mid_pd, masks.resid);
@@ -69,7 +69,7 @@ impl Spatial {
     }
 
     /// `dx`: the gradient of the output, replaced by that of the input `x`.
-    pub fn backward(
+    pub(super) fn backward(
         &mut self,
         x_pd: &Matrix,
         dx_pd: &mut Matrix,

@@ -12,7 +12,7 @@ pub(crate) struct Weight {
 }
 
 /// A part of the parameter names.
-pub struct Weights<'a> {
+pub(super) struct Weights<'a> {
     values: &'a Params,
     grads: &'a Params,
     prefix: String,
@@ -24,25 +24,25 @@ impl<'a> Weights<'a> {
     /// # Safety
     /// As long as a [`Weight`] made from it lives, nobody writes to the values or touches the gradients while it is used; and
     /// what is taken does not overlap: each parameter is asked for once, or its rows once.
-    pub unsafe fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
+    pub(super) unsafe fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
         Weights { values, grads, prefix: String::new() }
     }
 
-    pub fn block(&self, stack: &str, number: i64) -> Weights<'a> {
+    pub(super) fn block(&self, stack: &str, number: i64) -> Weights<'a> {
         Weights { prefix: format!("{}{stack}.{number}.", self.prefix), ..*self }
     }
 
-    pub fn matrix(&self, name: &str) -> Weight {
+    pub(super) fn matrix(&self, name: &str) -> Weight {
         self.weight(name, Tensor::shallow_clone)
     }
 
     /// A vector as a matrix of one row.
-    pub fn vector(&self, name: &str) -> Weight {
+    pub(super) fn vector(&self, name: &str) -> Weight {
         self.weight(name, |tensor| tensor.view([1, -1]))
     }
 
     /// Rows `from .. from + rows` of a matrix.
-    pub fn rows(&self, name: &str, from: i64, rows: i64) -> Weight {
+    pub(super) fn rows(&self, name: &str, from: i64, rows: i64) -> Weight {
         self.weight(name, |tensor| tensor.narrow(0, from, rows))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! | module | what it is for |
 //! |---|---|
-//! | `api` | [`Processes`], what a trainer knows of the others; runs of one process; threads that stand for processes |
-//! | `gloo` | [`GlooProcesses`]: real processes, on one machine or several, over libtorch's c10d |
+//! | `api` | [`ProcessGroup`], what a trainer knows of the others; runs of one process; threads that stand for processes |
+//! | `gloo` | [`GlooProcessGroup`]: real processes, on one machine or several, over libtorch's c10d |
 //! | `nccl` | exchanges between GPUs, where there are some |
 //! | `waits` | what exchanges cost |
 //! | `work` | waiting for an exchange: to its end, a verdict, or a deadline |
@@ -35,7 +35,7 @@ mod verdict;
 mod waits;
 mod work;
 
-pub use api::{OneProcess, Pending, Processes, ThreadProcesses};
+pub use api::{OneProcess, Pending, ProcessGroup, ThreadProcessGroup};
 pub use endpoint::{Endpoint, Holder};
-pub use gloo::{GlooProcesses, Join};
+pub use gloo::{GlooProcessGroup, Join};
 pub use rendezvous::Fact;

@@ -33,7 +33,7 @@ impl Verdict {
 
 impl Verdict {
     /// The process that no message reaches any more.
-    pub fn lost(&self) -> Option<usize> {
+    pub(super) fn lost(&self) -> Option<usize> {
         match self {
             Verdict::Gone { rank, .. } | Verdict::Silent { rank, .. } => Some(*rank),
             _ => None,

@@ -27,7 +27,7 @@ impl Choice {
     const ALL: [Choice; 3] = [Choice::Host, Choice::Nccl, Choice::Through];
 
     /// For a device, as the environment chooses.
-    pub fn of(device: Device) -> Choice {
+    pub(super) fn of(device: Device) -> Choice {
         Self::with(device, std::env::var(BACKEND).ok().as_deref())
     }
 
@@ -40,7 +40,7 @@ impl Choice {
     }
 
     /// A number for the others.
-    pub fn code(self) -> i64 {
+    pub(super) fn code(self) -> i64 {
         self as i64
     }
 
@@ -48,7 +48,7 @@ impl Choice {
     ///
     /// # Errors
     /// The first that has not chosen as rank 0, by name.
-    pub fn check(codes: &[i64]) -> Result<(), TrainError> {
+    pub(super) fn check(codes: &[i64]) -> Result<(), TrainError> {
         let unlike = codes.iter().enumerate().find(|(_, code)| **code != codes[0]);
         let Some((rank, code)) = unlike else { return Ok(()) };
         let name = |code: i64| Self::ALL.into_iter().find(|choice| choice.code() == code).map_or("?", Choice::name);
@@ -57,7 +57,7 @@ impl Choice {
             "rank {rank} was started differently: it computes {there}, and rank 0 {here}; give all processes the same --device and \
              {BACKEND}"
         );
-        Err(TrainError::Processes { what })
+        Err(TrainError::ProcessGroup { what })
     }
 
     fn name(self) -> &'static str {

@@ -46,7 +46,7 @@ pub(crate) struct Pulse {
 }
 
 impl Pulse {
-    pub fn new(rank: usize, world_size: usize, holder: Holder, epoch: &str) -> Pulse {
+    pub(super) fn new(rank: usize, world_size: usize, holder: Holder, epoch: &str) -> Pulse {
         Pulse {
             rank,
             world_size,
@@ -61,11 +61,11 @@ impl Pulse {
         }
     }
 
-    pub fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.epoch)
     }
 
-    pub fn steps(&self) -> u64 {
+    pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 
@@ -84,16 +84,16 @@ impl Pulse {
     }
 
     /// An exchange has not ended within its deadline of so many seconds.
-    pub fn late(&self, seconds: u64) {
+    pub(super) fn late(&self, seconds: u64) {
         self.late_secs.store(seconds.max(1), Ordering::Relaxed);
     }
 
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<Verdict> {
         self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The first verdict stays.
-    pub fn decide(&self, verdict: Verdict) {
+    pub(super) fn decide(&self, verdict: Verdict) {
         self.verdict.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(verdict);
     }
 
@@ -123,7 +123,7 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// With a `doorkeeper`, the thread also answers those who come when the run has begun.
-    pub fn start(pulse: Arc<Pulse>, store: Store, doorkeeper: Option<Doorkeeper>) -> Heartbeat {
+    pub(super) fn start(pulse: Arc<Pulse>, store: Store, doorkeeper: Option<Doorkeeper>) -> Heartbeat {
         let shared = Arc::clone(&pulse);
         let thread = std::thread::spawn(move || beat(&shared, &store, doorkeeper));
         Heartbeat { pulse, thread: Some(thread) }
@@ -252,7 +252,7 @@ impl Watch {
 }
 
 /// Decides, for all processes.
-pub fn publish(pulse: &Pulse, store: &Store, verdict: Verdict) -> Result<(), StoreError> {
+pub(super) fn publish(pulse: &Pulse, store: &Store, verdict: Verdict) -> Result<(), StoreError> {
     pulse.decide(verdict.clone());
     let text = serde_json::to_string(&verdict).expect("names and numbers are JSON");
     store.set(&pulse.key("verdict"), &text)

@@ -14,7 +14,7 @@ pub(super) struct Waits {
 
 impl Waits {
     /// To be called where a run begins or goes on, and after each step.
-    pub fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.calls.set(self.calls.get().saturating_add(1));
         // The first step also waits for the slowest process to start.
         if self.calls.get() == 2 {
@@ -24,7 +24,7 @@ impl Waits {
     }
 
     /// Counts the time that `wait` takes.
-    pub fn during<T>(&self, wait: impl FnOnce() -> T) -> T {
+    pub(super) fn during<T>(&self, wait: impl FnOnce() -> T) -> T {
         let started = Instant::now();
         let outcome = wait();
         self.waited.set(self.waited.get() + started.elapsed());
@@ -32,7 +32,7 @@ impl Waits {
     }
 
     /// Says what share of the time it was.
-    pub fn report(&self) {
+    pub(super) fn report(&self) {
         let Some(since) = self.since.get() else { return };
         let (waited, all) = (self.waited.get().as_secs_f64(), since.elapsed().as_secs_f64());
         tracing::info!("waited {waited:.3} s of {all:.3} s for exchanges ({:.1} %)", 100.0 * waited / all.max(1e-9));

@@ -3,14 +3,14 @@
 use crate::args::Global;
 use crate::ranks::local_rank;
 use std::time::Duration;
-use tokengrid_train::processes::{Endpoint, Fact, GlooProcesses, Join, OneProcess, Processes};
+use tokengrid_train::process_group::{Endpoint, Fact, GlooProcessGroup, Join, OneProcess, ProcessGroup};
 
 /// The other processes of the run, met at the place that the environment names; `facts` must be the same in all of them.
-pub fn join(
+pub(super) fn join(
     (rank, world_size): (u32, u32),
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
     timeout_secs: f64,
-) -> anyhow::Result<Box<dyn Processes>> {
+) -> anyhow::Result<Box<dyn ProcessGroup>> {
     if world_size == 1 {
         return Ok(Box::new(OneProcess));
     }
@@ -19,11 +19,11 @@ pub fn join(
     facts.insert(0, Fact::new("the program", env!("TOKENGRID_VERSION")));
     let (rank, world_size) = (rank as usize, world_size as usize);
     let timeout = Duration::from_secs_f64(timeout_secs);
-    Ok(Box::new(GlooProcesses::join(&Join { rank, world_size, endpoint, facts, timeout })?))
+    Ok(Box::new(GlooProcessGroup::join(&Join { rank, world_size, endpoint, facts, timeout })?))
 }
 
 /// The device of this process: where a launcher has started several on a machine, each has a GPU of its own.
-pub fn device(typed: Option<&str>) -> Option<String> {
+pub(super) fn device(typed: Option<&str>) -> Option<String> {
     device_of(typed, local_rank(), tokengrid_model::num_gpus)
 }
 
@@ -38,7 +38,7 @@ fn device_of(typed: Option<&str>, local_rank: Option<usize>, num_gpus: impl Fn()
 }
 
 /// One process of a run speaks for all.
-pub fn speaker(global: &Global, is_first: bool) -> Global {
+pub(super) fn speaker(global: &Global, is_first: bool) -> Global {
     let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size } = *global;
     let stage_dir = stage_dir.clone();
     Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory, stage_dir, stage_size }

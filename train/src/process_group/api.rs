@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Every process makes the same calls in the same order, with tensors of the same shapes. Each can fail because another process
 /// is gone.
-pub trait Processes: Send {
+pub trait ProcessGroup: Send {
     /// This process, counted from 0.
     fn rank(&self) -> usize;
 
@@ -36,12 +36,12 @@ pub trait Processes: Send {
     fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError>;
 
     /// Whether a sum that one process needs costs less than one for all of them, for tensors of `device`:
-    /// [`Processes::start_sum_for`].
+    /// [`ProcessGroup::start_sum_for`].
     fn sums_for_one(&self, _device: Device) -> bool {
         false
     }
 
-    /// As [`Processes::start_sum`], for the process `rank`; in the others, the tensor may hold anything afterwards.
+    /// As [`ProcessGroup::start_sum`], for the process `rank`; in the others, the tensor may hold anything afterwards.
     ///
     /// # Errors
     /// Another process is gone.
@@ -160,7 +160,7 @@ impl<'a> Pending<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OneProcess;
 
-impl Processes for OneProcess {
+impl ProcessGroup for OneProcess {
     fn rank(&self) -> usize {
         0
     }
@@ -185,7 +185,7 @@ impl Processes for OneProcess {
 /// Threads that stand for processes and exchange through memory: what a run of several is tested with. A thread that is
 /// dropped is gone, and the others are told as soon as they need it.
 #[derive(Debug)]
-pub struct ThreadProcesses {
+pub struct ThreadProcessGroup {
     rank: usize,
     shared: Arc<Shared>,
     sums_for_one: bool,
@@ -211,18 +211,18 @@ struct Meeting {
     gone: Option<usize>,
 }
 
-impl ThreadProcesses {
+impl ThreadProcessGroup {
     /// One for each of `world_size` threads.
-    pub fn group(world_size: usize) -> Vec<ThreadProcesses> {
+    pub fn group(world_size: usize) -> Vec<ThreadProcessGroup> {
         let brought = Mutex::new((0..world_size).map(|_| Tensor::new()).collect());
         let (meeting, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { world_size, meeting, changed, brought });
-        let member = |rank| ThreadProcesses { rank, shared: shared.clone(), sums_for_one: false };
+        let member = |rank| ThreadProcessGroup { rank, shared: shared.clone(), sums_for_one: false };
         (0..world_size).map(member).collect()
     }
 
-    /// As [`ThreadProcesses::group`], where sums for one process are spoilt in all others.
-    pub fn group_with_sums_for_one(world_size: usize) -> Vec<ThreadProcesses> {
+    /// As [`ThreadProcessGroup::group`], where sums for one process are spoilt in all others.
+    pub fn group_with_sums_for_one(world_size: usize) -> Vec<ThreadProcessGroup> {
         let mut group = Self::group(world_size);
         group.iter_mut().for_each(|processes| processes.sums_for_one = true);
         group
@@ -259,7 +259,7 @@ impl ThreadProcesses {
     }
 }
 
-impl Drop for ThreadProcesses {
+impl Drop for ThreadProcessGroup {
     fn drop(&mut self) {
         let mut meeting = self.shared.meeting.lock().unwrap_or_else(PoisonError::into_inner);
         meeting.gone.get_or_insert(self.rank);
@@ -267,7 +267,7 @@ impl Drop for ThreadProcesses {
     }
 }
 
-impl Processes for ThreadProcesses {
+impl ProcessGroup for ThreadProcessGroup {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn threads_agree_on_the_sum_again_and_again() {
         let results: Vec<Vec<f64>> = std::thread::scope(|scope| {
-            let threads = ThreadProcesses::group(3).into_iter().map(|processes| {
+            let threads = ThreadProcessGroup::group(3).into_iter().map(|processes| {
                 scope.spawn(move || {
                     let exchange = |round: i64| {
                         let value = Tensor::from(processes.rank() as f64 + round as f64);
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_process_that_is_gone_is_told() {
-        let [first, second] = ThreadProcesses::group(2).try_into().unwrap();
+        let [first, second] = ThreadProcessGroup::group(2).try_into().unwrap();
         let waiting = std::thread::spawn(move || first.barrier());
         drop(second);
         assert!(matches!(waiting.join().unwrap(), Err(TrainError::ProcessGone { rank: 1 })));

@@ -31,19 +31,19 @@ type Request = Box<dyn FnOnce(&RawStore) + Send>;
 
 /// A connection, and the thread that owns it.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     requests: Sender<Request>,
 }
 
 impl Store {
     /// Connects, trying for up to `timeout`; with `serve`, the store lives in this process.
-    pub fn connect(endpoint: &Endpoint, serve: bool, timeout: Duration) -> Result<Store, StoreError> {
+    pub(super) fn connect(endpoint: &Endpoint, serve: bool, timeout: Duration) -> Result<Store, StoreError> {
         let (host, port) = (endpoint.host.clone(), endpoint.port);
         Self::start(timeout + ANSWER, move || RawStore::connect(&host, port, serve, timeout).map(|(store, _)| store))
     }
 
     /// Another connection to the same store, with a thread of its own.
-    pub fn another(&self) -> Result<Store, StoreError> {
+    pub(super) fn another(&self) -> Result<Store, StoreError> {
         let raw = self.another_raw()?;
         Self::start(ANSWER, move || Ok(raw))
     }
@@ -53,19 +53,19 @@ impl Store {
         self.ask(RawStore::another)
     }
 
-    pub fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
+    pub(super) fn set(&self, key: &str, value: &str) -> Result<(), StoreError> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.ask(move |store| store.set(&key, value.as_bytes()))
     }
 
     /// Adds to the number under a key, which begins at 0; the sum.
-    pub fn add(&self, key: &str, more: i64) -> Result<i64, StoreError> {
+    pub(super) fn add(&self, key: &str, more: i64) -> Result<i64, StoreError> {
         let key = key.to_owned();
         self.ask(move |store| store.add(&key, more))
     }
 
     /// The value of a key, if it has one by now.
-    pub fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<String>, StoreError> {
         let key = key.to_owned();
         let value = self.ask(move |store| store.get(&key))?;
         Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

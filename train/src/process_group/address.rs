@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 pub(crate) const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
 
 /// The address that packets towards `host` leave from. Nothing is sent.
-pub fn towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
+pub(super) fn towards(host: &str, port: u16) -> std::io::Result<IpAddr> {
     let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
     for target in (host, port).to_socket_addrs()? {
         match route(target) {
@@ -28,7 +28,7 @@ fn route(target: SocketAddr) -> std::io::Result<IpAddr> {
 
 /// Where this process listens, given the addresses that all processes have found towards the store: where this one is at
 /// the store's machine and found the loopback interface, but another process is elsewhere, the route to that one.
-pub fn listen(own: IpAddr, all: &[IpAddr], interface: Option<String>) -> Listen {
+pub(super) fn listen(own: IpAddr, all: &[IpAddr], interface: Option<String>) -> Listen {
     if let Some(name) = interface {
         return Listen::Interface(name);
     }

@@ -69,15 +69,22 @@ fn slurm(text: &dyn Fn(&str) -> Option<String>) -> Option<(String, u16)> {
     Some((host, u16::try_from(port).ok()?))
 }
 
-/// The first of `gpu[07-09,12]-ib,login1`: `gpu07-ib`.
+/// The first of `gpu[07-09,12]-ib,login1`, which is `gpu07-ib`: each group of brackets stands for its first number, up to the first
+/// comma outside of them.
 fn first_host(list: &str) -> Option<String> {
-    let Some((prefix, rest)) = list.split_once('[').filter(|(prefix, _)| !prefix.contains(',')) else {
-        return list.split(',').next().filter(|host| !host.is_empty()).map(str::to_owned);
-    };
-    let (numbers, suffix) = rest.split_once(']')?;
-    let number = numbers.split(['-', ',']).next()?;
-    let suffix = suffix.split(',').next().unwrap_or_default();
-    Some(format!("{prefix}{number}{suffix}"))
+    let (mut host, mut rest) = (String::new(), list);
+    while let Some(at) = rest.find(['[', ',']) {
+        host.push_str(&rest[..at]);
+        if rest[at..].starts_with(',') {
+            rest = "";
+            break;
+        }
+        let (numbers, after) = rest[at + 1..].split_once(']')?;
+        host.push_str(numbers.split(['-', ',']).next()?);
+        rest = after;
+    }
+    host.push_str(rest);
+    (!host.is_empty()).then_some(host)
 }
 
 #[cfg(test)]
@@ -127,8 +134,16 @@ mod tests {
             ("gpu[07-09]", "gpu07"),
             ("gpu[3,5]", "gpu3"),
             ("gpu[07-09,12]-ib,login1", "gpu07-ib"),
+            ("node[01-03,7],fat2", "node01"),
+            ("login1,gpu[07-09]", "login1"),
+            ("rack[2-3]node[01-16],gpu[1-2]", "rack2node01"),
+            ("gpu-a100-[1-2].cluster.example", "gpu-a100-1.cluster.example"),
+            ("[07-09]", "07"),
         ] {
             assert_eq!(first_host(list).as_deref(), Some(host), "{list}");
+        }
+        for list in ["", ",a", "gpu[07-09"] {
+            assert_eq!(first_host(list), None, "{list}");
         }
     }
 }

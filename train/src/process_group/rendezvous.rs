@@ -135,14 +135,14 @@ pub(super) fn encode<T: Serialize>(value: &T) -> String {
 ///
 /// # Errors
 /// Some do not come in time, or were started with other settings; all that came get the same answer.
-pub fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
+pub(super) fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
     let (epoch, outcome, doorkeeper) = match guest.rank {
         0 => receive(store, guest),
         _ => visit(store, guest).map(|(epoch, outcome)| (epoch, outcome, None)),
     }?;
     match outcome {
         Outcome::Go(addresses) => Ok(Meeting { epoch, addresses, doorkeeper }),
-        Outcome::Refused(what) => Err(TrainError::Processes { what }),
+        Outcome::Refused(what) => Err(TrainError::ProcessGroup { what }),
     }
 }
 
@@ -153,7 +153,7 @@ fn lost(error: StoreError) -> TrainError {
             format!("the connection to the store of this run is lost, while its processes come together ({text})")
         }
     };
-    TrainError::Processes { what }
+    TrainError::ProcessGroup { what }
 }
 
 fn read<T: for<'a> Deserialize<'a>>(store: &Store, key: &str) -> Result<Option<T>, TrainError> {
@@ -277,7 +277,7 @@ fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> 
     store.set(&arrival_key(number), &encode(&rank)).map_err(lost)?;
     let is_mine = |welcome: &Welcome| welcome.nonce == nonce;
     let Some(welcome) = poll(deadline, || Ok(read::<Welcome>(store, &welcome_key(rank))?.filter(is_mine)))? else {
-        return Err(TrainError::Processes {
+        return Err(TrainError::ProcessGroup {
             what: format!("rank 0 of {} did not come within {} s", guest.world_size, guest.timeout.as_secs_f64()),
         });
     };
@@ -285,7 +285,7 @@ fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> 
     store.set(&format!("{epoch}/ack/{rank}"), "1").map_err(lost)?;
     // Rank 0 has begun to wait later than this process, perhaps, and says itself who does not come.
     let outcome = poll(deadline + guest.timeout, || read(store, &format!("{epoch}/outcome")))?;
-    outcome.map(|outcome| (epoch, outcome)).ok_or_else(|| TrainError::Processes {
+    outcome.map(|outcome| (epoch, outcome)).ok_or_else(|| TrainError::ProcessGroup {
         what: "rank 0 did not say within its time who has come to this run".into(),
     })
 }

@@ -2,7 +2,7 @@
 //! they have named their GPUs, what lies there.
 
 use super::address::{INTERFACE, listen, towards};
-use super::api::{Pending, Processes};
+use super::api::{Pending, ProcessGroup};
 use super::endpoint::{Endpoint, Holder};
 use super::ffi::{Failure, GroupFacts, Listen, RawGroup, RawStore, RawWork, prepare};
 use super::heartbeat::{Heartbeat, Pulse, publish};
@@ -46,9 +46,9 @@ pub struct Join {
 }
 
 /// A process that exchanges with others over Gloo; tensors on a GPU over NCCL where the processes have
-/// [chosen](Processes::use_device) their GPUs, else through the memory of the host.
+/// [chosen](ProcessGroup::use_device) their GPUs, else through the memory of the host.
 #[derive(Debug)]
-pub struct GlooProcesses {
+pub struct GlooProcessGroup {
     rank: usize,
     world_size: usize,
     timeout: Duration,
@@ -65,17 +65,17 @@ pub struct GlooProcesses {
     _heartbeat: Heartbeat,
 }
 
-impl GlooProcesses {
+impl GlooProcessGroup {
     /// Meets the other processes and connects to them.
     ///
     /// # Errors
     /// Some do not come in time, or were started differently: they are named.
-    pub fn join(join: &Join) -> Result<GlooProcesses, TrainError> {
+    pub fn join(join: &Join) -> Result<GlooProcessGroup, TrainError> {
         prepare();
         let Join { rank, world_size, endpoint, facts, timeout } = join;
         let (rank, world_size, timeout) = (*rank, *world_size, *timeout);
         let Endpoint { host, port, holder } = endpoint;
-        let address = towards(host, *port).map_err(|error| TrainError::Processes {
+        let address = towards(host, *port).map_err(|error| TrainError::ProcessGroup {
             what: format!("there is no way to {host}, where the processes of this run meet (MASTER_ADDR): {error}"),
         })?;
         let holds_store = rank == 0 && *holder == Holder::Rank0;
@@ -96,7 +96,7 @@ impl GlooProcesses {
         let listen = listen(address, &meeting.addresses, interface);
         let finished = Cell::new(false);
         let (group, nccl) = (None, None);
-        let mut joined = GlooProcesses {
+        let mut joined = GlooProcessGroup {
             rank,
             world_size,
             timeout,
@@ -127,7 +127,7 @@ impl GlooProcesses {
         let (prefix, member, timeout) = (self.pulse.key("nccl"), (self.rank, self.world_size), self.timeout);
         let connected = self.in_thread(move || first_exchange(&raw, &prefix, member, device, timeout + GRACE))?;
         // The others learn that this process is gone, and that its own message says why.
-        connected.map_err(|what| TrainError::Processes { what })
+        connected.map_err(|what| TrainError::ProcessGroup { what })
     }
 
     fn connection(&self) -> Result<RawStore, TrainError> {
@@ -158,7 +158,7 @@ impl GlooProcesses {
 
     fn failure(&self, verdict: Verdict) -> TrainError {
         let what = format!("{verdict}; start all processes again to go on from the newest checkpoint");
-        TrainError::Processes { what }
+        TrainError::ProcessGroup { what }
     }
 
     fn group(&self) -> &RawGroup {
@@ -255,10 +255,10 @@ fn no_store(endpoint: &Endpoint, serve: bool, timeout: Duration, error: StoreErr
         }
         (false, Holder::Agent) => format!("torchrun's store at {host}:{port} cannot be reached: {text}"),
     };
-    TrainError::Processes { what }
+    TrainError::ProcessGroup { what }
 }
 
-impl Judge for GlooProcesses {
+impl Judge for GlooProcessGroup {
     fn verdict(&self) -> Option<Verdict> {
         self.pulse.verdict()
     }
@@ -278,7 +278,7 @@ impl Judge for GlooProcesses {
     }
 }
 
-impl Processes for GlooProcesses {
+impl ProcessGroup for GlooProcessGroup {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -338,7 +338,7 @@ impl Processes for GlooProcesses {
     }
 }
 
-impl Drop for GlooProcesses {
+impl Drop for GlooProcessGroup {
     fn drop(&mut self) {
         if self.finished.get() {
             return;

@@ -14,12 +14,12 @@ pub(crate) struct Doorkeeper {
 
 impl Doorkeeper {
     /// Of the run `epoch`; the first `listed` entries were answered when it began.
-    pub fn new(world_size: usize, epoch: &str, listed: i64) -> Doorkeeper {
+    pub(super) fn new(world_size: usize, epoch: &str, listed: i64) -> Doorkeeper {
         Doorkeeper { world_size, epoch: epoch.to_owned(), listed }
     }
 
     /// Tells processes that have come since the last call why they cannot take part.
-    pub fn turn_away(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) fn turn_away(&mut self, store: &Store) -> Result<(), StoreError> {
         let count = store.add(ARRIVALS, 0)?;
         while self.listed < count {
             let entry = store.get(&arrival_key(self.listed + 1))?;

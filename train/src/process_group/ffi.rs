@@ -3,13 +3,13 @@
 use super::work::Work;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{NonNull, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 use tch::Tensor;
 
 /// A failure that c10d reports: the first line of its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure(pub String);
+pub(super) struct Failure(pub String);
 
 /// `at::Tensor`, as [`Tensor::as_ptr`] points to it.
 type RawTensor = std::ffi::c_void;
@@ -89,9 +89,11 @@ fn made<T>(pointer: *mut T) -> NonNull<T> {
 }
 
 /// To be called before anything else here: has c10d leave reports, and the end of the process, to its callers.
-pub fn prepare() {
+pub(super) fn prepare() {
+    // Once: a variable of the environment must not be set while the threads of an earlier call read others.
+    static PREPARED: Once = Once::new();
     // SAFETY: it sets a level of logging and a variable of the environment, and takes nothing.
-    unsafe { c10d_prepare() };
+    PREPARED.call_once(|| unsafe { c10d_prepare() });
 }
 
 /// The names under which functions of libtorch's CUDA library are looked up.
@@ -111,7 +113,7 @@ unsafe impl Send for RawStore {}
 
 impl RawStore {
     /// Connects, trying for up to `timeout`; with `serve`, the store lives in this process. The port, which port 0 chooses.
-    pub fn connect(host: &str, port: u16, serve: bool, timeout: Duration) -> Result<(RawStore, u16), Failure> {
+    pub(super) fn connect(host: &str, port: u16, serve: bool, timeout: Duration) -> Result<(RawStore, u16), Failure> {
         let (mut store, mut bound) = (null_mut(), 0);
         let host = c_text(host);
         // SAFETY: the pointers live through the call.
@@ -121,26 +123,26 @@ impl RawStore {
     }
 
     /// Another connection to the same store.
-    pub fn another(&self) -> Result<RawStore, Failure> {
+    pub(super) fn another(&self) -> Result<RawStore, Failure> {
         let mut store = null_mut();
         // SAFETY: this store lives as long as `self`.
         outcome(unsafe { c10d_store_clone(self.0.as_ptr(), &mut store) }).map(|()| RawStore(made(store)))
     }
 
-    pub fn set(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
+    pub(super) fn set(&self, key: &str, value: &[u8]) -> Result<(), Failure> {
         // SAFETY: key and value live through the call.
         outcome(unsafe { c10d_store_set(self.0.as_ptr(), c_text(key).as_ptr(), value.as_ptr(), value.len()) })
     }
 
     /// Adds to the number under a key, which begins at 0; the sum.
-    pub fn add(&self, key: &str, more: i64) -> Result<i64, Failure> {
+    pub(super) fn add(&self, key: &str, more: i64) -> Result<i64, Failure> {
         let mut sum = 0;
         // SAFETY: key and sum live through the call.
         outcome(unsafe { c10d_store_add(self.0.as_ptr(), c_text(key).as_ptr(), more, &mut sum) }).map(|()| sum)
     }
 
     /// The value of a key, if it has one by now.
-    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Failure> {
         let (mut value, mut length) = (null_mut(), 0);
         // SAFETY: the pointers live through the call.
         outcome(unsafe { c10d_store_get(self.0.as_ptr(), c_text(key).as_ptr(), &mut value, &mut length) })?;
@@ -294,7 +296,7 @@ impl RawGroup {
         let _ = waited.recv_timeout(limit);
     }
 
-    pub fn describe(&self) -> Result<GroupFacts, Failure> {
+    pub(super) fn describe(&self) -> Result<GroupFacts, Failure> {
         let (mut rank, mut size, mut timeout_ms, mut name) = (0, 0, 0, null_mut());
         // SAFETY: the pointers live through the call.
         outcome(unsafe {
@@ -309,7 +311,7 @@ impl RawGroup {
     }
 
     /// Starts to replace a tensor by its sum over all processes.
-    pub fn sum(&self, tensor: &Tensor) -> Result<RawWork, Failure> {
+    pub(super) fn sum(&self, tensor: &Tensor) -> Result<RawWork, Failure> {
         let mut work = null_mut();
         // SAFETY: group and tensor live through the call; the work holds a reference to the tensor's memory.
         outcome(unsafe { c10d_sum(self.handle.as_ptr(), tensor.as_ptr().cast(), &mut work) })?;

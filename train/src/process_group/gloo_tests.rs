@@ -13,12 +13,12 @@ fn join(rank: usize, world_size: usize, port: u16, facts: &[Fact]) -> Join {
 }
 
 /// What `work` gives in each of `world_size` threads.
-fn run<T: Send>(world_size: usize, work: impl Fn(GlooProcesses) -> T + Sync) -> Vec<T> {
+fn run<T: Send>(world_size: usize, work: impl Fn(GlooProcessGroup) -> T + Sync) -> Vec<T> {
     let port = free_port();
     std::thread::scope(|scope| {
         let start = |rank| {
             let (work, join) = (&work, join(rank, world_size, port, &[]));
-            scope.spawn(move || work(GlooProcesses::join(&join).unwrap()))
+            scope.spawn(move || work(GlooProcessGroup::join(&join).unwrap()))
         };
         let threads: Vec<_> = (0..world_size).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -56,14 +56,14 @@ fn a_process_that_is_alive_and_does_not_come_is_named_as_behind() {
     let join = |rank| Join { timeout: Duration::from_secs(10), ..join(rank, 2, port, &[]) };
     let [waits, hangs] = [0, 1].map(join);
     let hanging = std::thread::spawn(move || {
-        let processes = GlooProcesses::join(&hangs).unwrap();
+        let processes = GlooProcessGroup::join(&hangs).unwrap();
         // Busy with something else until the other has given up.
         has_failed.recv().unwrap();
         // What the other has sent for the exchange that it gave up is still there.
         let fails = || processes.barrier().err();
         std::iter::repeat_with(fails).take(3).flatten().next().unwrap().to_string()
     });
-    let processes = GlooProcesses::join(&waits).unwrap();
+    let processes = GlooProcessGroup::join(&waits).unwrap();
     processes.note_steps(4);
     let message = processes.barrier().unwrap_err().to_string();
     failed.send(()).unwrap();
@@ -96,7 +96,7 @@ fn processes_that_were_started_differently_are_refused_by_name() {
         let start = |rank: usize| {
             let facts = [Fact::new("the cache", "abc"), Fact::toml("the configuration", configurations[rank])];
             let join = join(rank, 3, port, &facts);
-            scope.spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
+            scope.spawn(move || GlooProcessGroup::join(&join).unwrap_err().to_string())
         };
         let threads: Vec<_> = (0..3).map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -112,7 +112,7 @@ fn a_rank_beyond_the_world_size_of_rank_0_is_refused_on_both_sides() {
     let port = free_port();
     let messages = [(0, 2), (3, 4)].map(|(rank, world_size)| {
         let join = join(rank, world_size, port, &[]);
-        std::thread::spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
+        std::thread::spawn(move || GlooProcessGroup::join(&join).unwrap_err().to_string())
     });
     assert_eq!(messages.map(|thread| thread.join().unwrap()), [OTHER_SIZE; 2]);
 }
@@ -121,11 +121,11 @@ fn a_rank_beyond_the_world_size_of_rank_0_is_refused_on_both_sides() {
 fn who_comes_when_a_run_has_begun_is_told_why_it_cannot_take_part() {
     let port = free_port();
     let refused = |rank: usize, world_size: usize| {
-        GlooProcesses::join(&join(rank, world_size, port, &[])).unwrap_err().to_string()
+        GlooProcessGroup::join(&join(rank, world_size, port, &[])).unwrap_err().to_string()
     };
     let members = [0, 1].map(|rank| {
         let join = join(rank, 2, port, &[]);
-        std::thread::spawn(move || GlooProcesses::join(&join).unwrap())
+        std::thread::spawn(move || GlooProcessGroup::join(&join).unwrap())
     });
     let members = members.map(|thread| thread.join().unwrap());
     assert_eq!(refused(3, 4), OTHER_SIZE);
@@ -151,7 +151,7 @@ fn a_rank_that_does_not_come_is_named() {
     let messages: Vec<String> = std::thread::scope(|scope| {
         let start = |rank: usize| {
             let join = Join { timeout: Duration::from_secs(3), ..join(rank, 4, port, &[]) };
-            scope.spawn(move || GlooProcesses::join(&join).unwrap_err().to_string())
+            scope.spawn(move || GlooProcessGroup::join(&join).unwrap_err().to_string())
         };
         let threads: Vec<_> = [0, 1, 3].into_iter().map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -169,7 +169,7 @@ fn a_store_that_outlives_a_start_does_not_confuse_the_next() {
             let begin = |rank: usize| {
                 let join = Join { endpoint: agent.clone(), ..join(rank, 2, port, &[]) };
                 scope.spawn(move || {
-                    let processes = GlooProcesses::join(&join).unwrap();
+                    let processes = GlooProcessGroup::join(&join).unwrap();
                     let value = Tensor::from_slice(&[start as f32 + rank as f32]);
                     processes.sum(&value).unwrap();
                     match start {

@@ -1,0 +1,132 @@
+//! A GPU's way through every stage, on tensors of the CPU: whole batches, libtorch's operations, work ahead of results. What only
+//! a GPU can show is its own arithmetic.
+#![allow(clippy::unwrap_used)] // in a test, a panic is the report
+#![cfg(feature = "torch")]
+
+mod common;
+#[path = "common/sampling.rs"]
+mod sampling;
+#[path = "common/training.rs"]
+mod training;
+
+use common::{json, photos, text, tokengrid};
+use sampling::{images, model, sample};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use training::{arguments, cache, rows, strs};
+
+/// Runs a command on a GPU's way; what it prints with `--json`.
+#[track_caller]
+fn on_device(arguments: &[&str]) -> Value {
+    let output = tokengrid().env("TOKENGRID_ROUTE", "device").args(arguments).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn tokens_are_those_of_the_exact_mode_but_for_bits_near_zero() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 5);
+    let command = |out: &Path| -> Vec<String> {
+        let more = ["--tokenizer", "tiny", "--size", "32", "--batch-size", "4", "--device", "cpu", "--out"];
+        ["tokenize", text(&source)].into_iter().chain(more).chain([text(out)]).map(String::from).collect()
+    };
+    let made = on_device(&strs(&command(&temp.path().join("cache"))));
+    let drift = &made["drift"];
+    assert_eq!((drift["views"].as_u64(), drift["outside_margin"].as_u64()), (Some(4), Some(0)), "{drift}");
+    assert_eq!(made["rows"], 10);
+}
+
+/// Losses of a short run.
+fn losses(cache: &Path, out: PathBuf, precision: &str, is_on_device: bool) -> Vec<f64> {
+    let precision = format!("train.precision={precision}");
+    let settings = ["train.max_steps=12", "train.log_every=1", "train.grad_accum=2", "train.ema_decay=0.9", &precision];
+    let arguments = arguments(cache, &out, &settings);
+    // The two ways draw another dropout.
+    let without = ["token_drop", "resid_dropout", "ffn_dropout"].map(|key| format!("model.{key}=0"));
+    let without = without.iter().flat_map(|setting| ["--set", setting]);
+    let arguments: Vec<&str> = strs(&arguments).into_iter().chain(without).collect();
+    if is_on_device {
+        on_device(&arguments)
+    } else {
+        json(&arguments)
+    };
+    rows(&out).iter().filter_map(|row| row["train/loss"].as_f64()).collect()
+}
+
+#[test]
+fn losses_of_training_are_those_of_the_exact_mode_as_far_as_the_precision_goes() {
+    let temp = tempfile::tempdir().unwrap();
+    let cache = cache(temp.path());
+    let exact = losses(&cache, temp.path().join("exact"), "fp32", false);
+    assert_eq!(exact.len(), 12);
+    for (precision, tolerance) in [("fp32", 1e-5), ("bf16", 3e-3), ("fp16", 3e-3)] {
+        let run = losses(&cache, temp.path().join(precision), precision, true);
+        assert_eq!(run.len(), 12, "{precision}");
+        for (step, (ours, want)) in run.iter().zip(&exact).enumerate() {
+            assert!((ours - want).abs() <= tolerance * want, "{precision}, step {step}: {ours}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn stage_one_learns_alike() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 4);
+    let run = |name: &str, is_on_device: bool| {
+        let out = temp.path().join(name);
+        let mut arguments = vec!["train", "tokenizer", "--data", text(&source), "--out", text(&out), "--device", "cpu"];
+        for setting in
+            ["train.preset=tiny", "train.max_steps=3", "train.log_every=1", "train.batch_size=4", "train.image_size=32"]
+        {
+            arguments.extend(["--set", setting]);
+        }
+        if is_on_device {
+            on_device(&arguments)
+        } else {
+            json(&arguments)
+        };
+        rows(&out).iter().filter_map(|row| row["train/nll_loss"].as_f64()).collect::<Vec<f64>>()
+    };
+    let (exact, device) = (run("exact", false), run("device", true));
+    assert_eq!(device.len(), 3);
+    for (ours, want) in device.iter().zip(&exact) {
+        assert!((ours - want).abs() <= 1e-4 * want, "{device:?} {exact:?}");
+    }
+}
+
+#[test]
+fn samples_are_drawn_alike() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = model(temp.path());
+    let run = |name: &str, is_on_device: bool| {
+        let out = temp.path().join(name);
+        let arguments =
+            [&sample(&model, &["--device", "cpu", "--cfg-scale", "1.5"])[..], &["--out", text(&out)]].concat();
+        if is_on_device {
+            on_device(&arguments)
+        } else {
+            json(&arguments)
+        };
+        images(&out)
+    };
+    let (exact, device) = (run("exact", false), run("device", true));
+    assert_eq!(exact.len(), device.len());
+    // Pixels differ by roundings of the decoder.
+    for ((_, ours), (path, want)) in device.iter().zip(&exact).filter(|(_, (path, _))| path.starts_with("tokens")) {
+        assert!(ours == want, "{}", path.display());
+    }
+}
+
+#[test]
+fn reconstructions_are_measured_alike() {
+    let temp = tempfile::tempdir().unwrap();
+    let source = photos(temp.path(), 2, 3);
+    let more = ["--tokenizer", "tiny", "--size", "64", "--device", "cpu"];
+    let arguments = [&["eval", "reconstruction", text(&source)][..], &more].concat();
+    let (exact, device) = (json(&arguments), on_device(&arguments));
+    for name in ["psnr", "ssim"] {
+        let (ours, want) = (device[name].as_f64().unwrap(), exact[name].as_f64().unwrap());
+        assert!((ours - want).abs() <= 1e-3 * want, "{name}: {ours}, not {want}");
+    }
+}
