@@ -12,13 +12,14 @@ use std::process::Command;
 const VERSION: &str = "2.11";
 
 /// Prints the folder of PyTorch, or nothing.
-const ASK: &str = "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
+const ASK: &str =
+    "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
 
 /// The folder of libtorch's libraries for a program that a Python package brought; `None` for any other.
 ///
 /// # Errors
 /// PyTorch is not installed, or in another version.
-pub fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
+pub(super) fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(packages) = packages_of(program) else { return Ok(None) };
     let beside = packages.join("torch");
     let torch = if is_torch(&beside) { Some(beside) } else { ask_python(program) };
@@ -41,7 +42,7 @@ pub fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// What to do where the package with the other program is not installed.
-pub fn missing(program: &Path) -> anyhow::Error {
+pub(super) fn missing(program: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "{} is missing: this command needs it, and it comes with the package tokengrid-torch: pip install 'tokengrid[torch]'",
         program.display()
@@ -49,7 +50,7 @@ pub fn missing(program: &Path) -> anyhow::Error {
 }
 
 /// `LD_LIBRARY_PATH` with a folder in front.
-pub fn search_path(libraries: &Path) -> OsString {
+pub(super) fn search_path(libraries: &Path) -> OsString {
     let mut path = libraries.as_os_str().to_owned();
     if let Some(before) = std::env::var_os("LD_LIBRARY_PATH").filter(|before| !before.is_empty()) {
         path.push(":");

@@ -90,12 +90,7 @@ fn stream(folder: &Path) -> PathBuf {
             "rows": rows, "labels": labels, "tokens": tokens,
         })
     };
-    let streams = [
-        case(0, 8, 0, 1, 0),
-        case(7, 20, 0, 1, 0),
-        case(7, 5, 3, 4, 60),
-        case(u64::MAX, 3, 1, 2, 1_000_003),
-    ];
+    let streams = [case(0, 8, 0, 1, 0), case(7, 20, 0, 1, 0), case(7, 5, 3, 4, 60), case(u64::MAX, 3, 1, 2, 1_000_003)];
     let file = folder.join("stream.json");
     std::fs::write(&file, json!({ "cache": dir, "streams": streams }).to_string()).unwrap();
     file

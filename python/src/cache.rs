@@ -103,7 +103,10 @@ impl Cache {
     /// What there is to know of rows `start..stop` but their tokens.
     fn metas(&self, py: Python<'_>, start: usize, stop: usize) -> PyResult<Vec<Meta>> {
         let metas = interrupt::run(py, || self.inner.metas(start..stop))?;
-        Ok(metas.into_iter().map(|meta| (meta.key, meta.label, meta.view, meta.crop_x, meta.crop_y, meta.flip)).collect())
+        Ok(metas
+            .into_iter()
+            .map(|meta| (meta.key, meta.label, meta.view, meta.crop_x, meta.crop_y, meta.flip))
+            .collect())
     }
 
     /// The rows that have all of what is given.

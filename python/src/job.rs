@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokengrid_cache::{GridSpec, JobSpec, Split, SourceInfo, TokenizerInfo};
+use tokengrid_cache::{GridSpec, JobSpec, SourceInfo, Split, TokenizerInfo};
 
 /// Everything that decides what a cache contains, under the names of [`JobSpec`].
 #[derive(Deserialize)]

@@ -80,10 +80,17 @@ impl Writer {
             for (((tokens, label), crops), key) in images {
                 let image = first + added;
                 self.narrow(image, key, tokens, &mut narrow)?;
-                let label = i32::try_from(*label).map_err(|_| invalid(image, key, "label", "-1 or a class index", *label))?;
+                let label =
+                    i32::try_from(*label).map_err(|_| invalid(image, key, "label", "-1 or a class index", *label))?;
                 let grids = narrow.chunks_exact(num_tokens).zip(crops.as_chunks::<3>().0).zip(self.first_view..);
-                let row = |((tokens, [crop_x, crop_y, flip]), view): ((_, &[i32; 3]), _)| {
-                    Row { tokens, label, key, view, crop_x: *crop_x, crop_y: *crop_y, flip: *flip != 0 }
+                let row = |((tokens, [crop_x, crop_y, flip]), view): ((_, &[i32; 3]), _)| Row {
+                    tokens,
+                    label,
+                    key,
+                    view,
+                    crop_x: *crop_x,
+                    crop_y: *crop_y,
+                    flip: *flip != 0,
                 };
                 writer.push_image(image, &grids.map(row).collect::<Vec<_>>())?;
                 added += 1;
@@ -142,7 +149,13 @@ impl Writer {
 }
 
 fn invalid(image: usize, key: &str, what: &'static str, expected: &str, actual: i64) -> CacheError {
-    CacheError::InvalidRow { image, key: key.to_owned(), what, expected: expected.to_owned(), actual: actual.to_string() }
+    CacheError::InvalidRow {
+        image,
+        key: key.to_owned(),
+        what,
+        expected: expected.to_owned(),
+        actual: actual.to_string(),
+    }
 }
 
 fn closed(py: Python<'_>) -> PyErr {

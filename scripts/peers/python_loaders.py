@@ -20,7 +20,7 @@ PACKAGES = {
     "streaming": "mosaicml-streaming",
     "numpy": "numpy",
     "pyarrow": "pyarrow",
-    "datasets": "datasets>=3,<4",
+    "datasets": "datasets>=4",
     "litdata": "litdata",
     "torch": "torch==2.11.*",
 }
