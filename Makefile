@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build install demo test lint doc edges clean
+.PHONY: help setup build wheel install demo test lint doc edges clean
 
 # rustup puts cargo there, but only new shells know it.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -36,6 +36,9 @@ build: setup ## Release build: target/release/tokengrid
 	@$(CARGO) build --release $(LOCKED)
 	@echo 'Built target/release/tokengrid. It runs from any folder; try: target/release/tokengrid --help'
 
+wheel: build ## Python packages: dist/tokengrid-*.whl, dist/tokengrid_torch-*.whl, source distribution
+	@$(PYTHON) -B scripts/wheel.py $(LOCKED)
+
 install: build ## Programs, completions and manual pages below PREFIX (default /usr/local)
 	@install -d '$(DESTDIR)$(PREFIX)/bin' '$(SHARE)/man/man1' '$(SHARE)/bash-completion/completions' \
 	    '$(SHARE)/zsh/site-functions' '$(SHARE)/fish/vendor_completions.d'
@@ -65,6 +68,6 @@ doc: setup ## API documentation: target/doc; whether the book's list of public i
 edges: ## Check which crate may depend on which, and which must do without libtorch
 	@$(PYTHON) -B scripts/setup/edges.py
 
-clean: ## Remove build outputs and demo/ (libtorch stays in the cache folder)
+clean: ## Remove build outputs, dist/ and demo/ (libtorch stays in the cache folder)
 	cargo clean
-	rm -rf demo
+	rm -rf demo dist

@@ -8,6 +8,9 @@ use std::error::Error;
 use std::path::Path;
 use tokengrid_cache::TokenCache;
 
+#[path = "installed_torch.rs"]
+mod installed_torch;
+
 /// Whether this program is the one with libtorch.
 pub(crate) const IS_HERE: bool = false;
 
@@ -25,7 +28,12 @@ pub(crate) fn hand_over() -> anyhow::Error {
         Err(error) => return anyhow::Error::from(error).context("cannot tell where this program lies"),
     };
     let program = own.with_file_name(PROGRAM);
-    let error = replace_by(&program);
+    let libraries = match installed_torch::libraries_for(&own) {
+        Ok(Some(_)) if !program.exists() => return installed_torch::missing(&program),
+        Ok(libraries) => libraries,
+        Err(error) => return error,
+    };
+    let error = replace_by(&program, libraries.as_deref());
     if error.kind() == std::io::ErrorKind::NotFound {
         return anyhow::anyhow!(
             "{} is missing: this command needs libtorch, and {PROGRAM} is the part of tokengrid that has it. Install both \
@@ -37,15 +45,19 @@ pub(crate) fn hand_over() -> anyhow::Error {
 }
 
 #[cfg(unix)]
-fn replace_by(program: &Path) -> std::io::Error {
+fn replace_by(program: &Path, libraries: Option<&Path>) -> std::io::Error {
     use std::os::unix::process::CommandExt;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| "tokengrid".into());
-    std::process::Command::new(program).arg0(name).args(arguments).exec()
+    let mut command = std::process::Command::new(program);
+    if let Some(libraries) = libraries {
+        command.env("LD_LIBRARY_PATH", installed_torch::search_path(libraries));
+    }
+    command.arg0(name).args(arguments).exec()
 }
 
 #[cfg(not(unix))]
-fn replace_by(program: &Path) -> std::io::Error {
+fn replace_by(program: &Path, _: Option<&Path>) -> std::io::Error {
     match std::process::Command::new(program).args(std::env::args_os().skip(1)).status() {
         Ok(status) => std::process::exit(status.code().unwrap_or(1)),
         Err(error) => error,

@@ -158,7 +158,7 @@ pub use read::require::Requirement;
 pub use remote::clean::{Cleaned, clean_bucket};
 pub use remote::out::allow_single_writer;
 pub use shard::access::Access;
-pub use shard::map::{LostPages, handle_lost_pages};
+pub use shard::map::{LostPages, handle_lost_pages, lost_any_page};
 pub use unpack::{unpack, unpack_factorized, unpack_i64};
 pub use write::plan::JobPlan;
 pub use write::progress::images_done;

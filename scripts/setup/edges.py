@@ -22,6 +22,7 @@ ALLOWED = {
     "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
     "tokengrid-sample": {"tokengrid-cache", "tokengrid-model"},
     "tokengrid-eval": {"tokengrid-ingest", "tokengrid-model", "tokengrid-sample"},
+    "tokengrid-python": {"tokengrid-cache", "tokengrid-store"},
     "tokengrid-view": {"tokengrid-ingest", "tokengrid-cache"},
 }
 # All tracked files together, weights and pictures included. Who clones the repository takes them all.
@@ -31,6 +32,7 @@ WITHOUT_LIBTORCH = (
     ["--package", "tokengrid-ingest"],
     ["--package", "tokengrid-cache"],
     ["--package", "tokengrid-view"],
+    ["--package", "tokengrid-python"],
     ["--package", "tokengrid", "--no-default-features"],
 )
 # A file beside the source, or below the folder of its crate.
@@ -122,7 +124,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as drawn; store, ingest, cache, view and --no-default-features do without libtorch; tracked files below 20 MB")
+        print("edges: as drawn; store, ingest, cache, view, python and --no-default-features do without libtorch; tracked files below 20 MB")
     return 1 if found else 0
 
 

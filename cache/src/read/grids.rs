@@ -22,6 +22,18 @@ impl TokenCache {
         &group.tokens[start..start + self.row_bytes]
     }
 
+    /// The packed grids of consecutive rows, straight from the map: as many of the first of `rows` as lie side by side, which
+    /// are those of one row group.
+    ///
+    /// # Panics
+    /// When `rows.start` is not below [`TokenCache::num_rows`].
+    pub fn packed_run(&self, rows: Range<usize>) -> &[u8] {
+        let group = self.groups.find(rows.start);
+        let start = rows.start - group.rows.start;
+        let end = rows.end.clamp(rows.start, group.rows.end) - group.rows.start;
+        &group.tokens[start * self.row_bytes..end * self.row_bytes]
+    }
+
     /// Calls `visit` with the place in `rows` and the packed grid of each of `rows`, in order, while the next ones are
     /// on their way from memory: the fast way through rows in random order.
     ///

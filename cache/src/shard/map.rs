@@ -25,6 +25,15 @@ pub fn handle_lost_pages(mode: LostPages) {
     let _ = mode;
 }
 
+/// Whether a mapped shard of this process has ever lost a page: while it is `false`, [`crate::TokenCache::lost_shard`] need not
+/// be asked.
+pub fn lost_any_page() -> bool {
+    #[cfg(unix)]
+    return imp::lost_any_page();
+    #[cfg(not(unix))]
+    false
+}
+
 /// A map as bytes.
 pub(super) fn into_bytes(map: memmap2::Mmap, path: &Path) -> Bytes {
     #[cfg(unix)]
@@ -79,6 +88,7 @@ mod imp {
     static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
     /// Held while an entry is taken or added.
     static ADDING: Mutex<()> = Mutex::new(());
+    static LOST_ANY: AtomicBool = AtomicBool::new(false);
     static READS_ZEROS: AtomicBool = AtomicBool::new(false);
     static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
     /// What was installed before: Rust's own handler, as a rule.
@@ -138,6 +148,10 @@ mod imp {
         }
     }
 
+    pub(super) fn lost_any_page() -> bool {
+        LOST_ANY.load(Ordering::Acquire)
+    }
+
     pub(super) fn has_lost_pages(bytes: &[u8]) -> bool {
         entry_of(bytes.as_ptr() as usize).is_some_and(|entry| entry.has_lost_pages.load(Ordering::Acquire))
     }
@@ -189,6 +203,7 @@ mod imp {
             return;
         };
         entry.has_lost_pages.store(true, Ordering::Release);
+        LOST_ANY.store(true, Ordering::Release);
         if READS_ZEROS.load(Ordering::Acquire) && put_zeros(address) {
             return;
         }

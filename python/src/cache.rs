@@ -1,0 +1,268 @@
+//! Reading: what `tokengrid.TokenCache` is made of.
+
+use crate::{errors, interrupt, rows};
+use numpy::ndarray::ArrayView2;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray2};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use tokengrid_cache::{Access, CacheError, ClassIndex, RowFilter, TokenCache, find_rows};
+
+/// Key, label, view, crop_x, crop_y, flip.
+type Meta = (String, i32, u32, i32, i32, bool);
+
+/// An open cache.
+#[pyclass(frozen, module = "tokengrid._tokengrid")]
+pub(crate) struct Cache {
+    pub(crate) inner: Arc<TokenCache>,
+}
+
+#[pymethods]
+impl Cache {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf, in_memory: bool) -> PyResult<Cache> {
+        let access = if in_memory { Access::Copy } else { Access::Map };
+        let cache = interrupt::run(py, || TokenCache::open_with(&path, access))?;
+        Ok(Cache { inner: Arc::new(cache) })
+    }
+
+    /// The folder that is read: for a URL the one where the cache is staged.
+    #[getter]
+    fn folder(&self) -> PathBuf {
+        self.inner.dir().into()
+    }
+
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.inner.num_rows()
+    }
+
+    #[getter]
+    fn num_images(&self) -> usize {
+        self.inner.num_images()
+    }
+
+    #[getter]
+    fn num_views(&self) -> usize {
+        self.inner.num_views()
+    }
+
+    #[getter]
+    fn first_view(&self) -> u32 {
+        self.inner.manifest().first_view
+    }
+
+    #[getter]
+    fn grid(&self) -> (u32, u32) {
+        (self.inner.grid().height, self.inner.grid().width)
+    }
+
+    #[getter]
+    fn bits(&self) -> u32 {
+        self.inner.grid().bits
+    }
+
+    #[getter]
+    fn row_bytes(&self) -> usize {
+        self.inner.grid().row_bytes()
+    }
+
+    #[getter]
+    fn content_hash(&self) -> &str {
+        self.inner.content_hash()
+    }
+
+    #[getter]
+    fn classes(&self) -> Vec<String> {
+        self.inner.manifest().classes.clone()
+    }
+
+    /// Name, first image and the image behind the last one of each split.
+    #[getter]
+    fn splits(&self) -> Vec<(String, usize, usize)> {
+        let splits = self.inner.splits().into_iter();
+        splits.map(|(name, images)| (name.to_owned(), images.start, images.end)).collect()
+    }
+
+    /// What `cache info --json` prints, as text.
+    fn info(&self, py: Python<'_>) -> PyResult<String> {
+        let cache = &self.inner;
+        interrupt::run(py, || {
+            let info = tokengrid_cache::inspect(cache.dir())?;
+            Ok(serde_json::to_string(&info).expect("numbers, texts and maps of them"))
+        })
+    }
+
+    /// The label of each image.
+    fn image_labels<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i32>> {
+        let labels = (0..self.inner.num_images()).map(|image| self.inner.image_label(image));
+        PyArray1::from_iter(py, labels)
+    }
+
+    /// What there is to know of rows `start..stop` but their tokens.
+    fn metas(&self, py: Python<'_>, start: usize, stop: usize) -> PyResult<Vec<Meta>> {
+        let metas = interrupt::run(py, || self.inner.metas(start..stop))?;
+        Ok(metas
+            .into_iter()
+            .map(|meta| (meta.key, meta.label, meta.view, meta.crop_x, meta.crop_y, meta.flip))
+            .collect())
+    }
+
+    /// The rows that have all of what is given.
+    fn find<'py>(
+        &self,
+        py: Python<'py>,
+        key: Option<String>,
+        label: Option<i32>,
+        view: Option<u32>,
+        shard: Option<usize>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let filter = RowFilter { label, view, shard, key };
+        let found = interrupt::run(py, || {
+            find_rows(&self.inner, &ClassIndex::of(&self.inner), &filter, &AtomicBool::new(false))
+        })?;
+        Ok(PyArray1::from_iter(py, (0..found.len()).filter_map(|place| found.get(place)).map(|row| row as i64)))
+    }
+
+    /// Unpacks rows into `out`, `[rows, num_tokens]`.
+    fn read_i64(
+        &self,
+        py: Python<'_>,
+        indices: PyReadonlyArray1<'_, i64>,
+        mut out: PyReadwriteArray2<'_, i64>,
+    ) -> PyResult<()> {
+        let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
+        let bits = self.inner.grid().bits;
+        self.fill(py, &rows, out, |packed, tokens| tokengrid_cache::unpack_i64(packed, bits, tokens))
+    }
+
+    /// As `read_i64`.
+    fn read_u32(
+        &self,
+        py: Python<'_>,
+        indices: PyReadonlyArray1<'_, i64>,
+        mut out: PyReadwriteArray2<'_, u32>,
+    ) -> PyResult<()> {
+        let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
+        let bits = self.inner.grid().bits;
+        self.fill(py, &rows, out, |packed, tokens| tokengrid_cache::unpack(packed, bits, tokens))
+    }
+
+    /// As `read_i64`, for tokens of up to 16 bits.
+    fn read_u16(
+        &self,
+        py: Python<'_>,
+        indices: PyReadonlyArray1<'_, i64>,
+        mut out: PyReadwriteArray2<'_, u16>,
+    ) -> PyResult<()> {
+        let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
+        let grid = self.inner.grid();
+        let mut wide = vec![0; grid.num_tokens()];
+        self.fill(py, &rows, out, |packed, tokens: &mut [u16]| {
+            tokengrid_cache::unpack(packed, grid.bits, &mut wide);
+            tokens.iter_mut().zip(&wide).for_each(|(token, wide)| *token = *wide as u16);
+        })
+    }
+
+    /// Unpacks the `low_bits` lowest bits of each token into `low`, the others into `high`; both `[rows, num_tokens]`.
+    fn read_factorized(
+        &self,
+        py: Python<'_>,
+        indices: PyReadonlyArray1<'_, i64>,
+        low_bits: u32,
+        mut low: PyReadwriteArray2<'_, i64>,
+        mut high: PyReadwriteArray2<'_, i64>,
+    ) -> PyResult<()> {
+        let rows = rows::checked(py, &self.inner, indices.as_slice()?)?;
+        let (low, high) = (low.as_slice_mut()?, high.as_slice_mut()?);
+        self.check_length(py, rows.len(), low.len())?;
+        self.check_length(py, rows.len(), high.len())?;
+        if low_bits > self.inner.grid().bits {
+            let text = format!("low_bits is {low_bits}, expected 0 to {}", self.inner.grid().bits);
+            return Err(errors::of_class(py, "CacheValueError", &text));
+        }
+        py.detach(|| self.inner.factorized_into(&rows, low_bits, low, high));
+        self.check_pages(py)
+    }
+
+    /// The packed grids of the first of rows `start..stop` as they lie in the map, `[rows, row_bytes]`: as many as lie side by
+    /// side. Read-only, not copied.
+    fn packed_run<'py>(slf: &Bound<'py, Self>, start: usize, stop: usize) -> PyResult<Bound<'py, PyArray2<u8>>> {
+        let cache = &slf.get().inner;
+        if start >= stop || stop > cache.num_rows() {
+            let error = CacheError::RowOutOfRange { row: stop.max(start), num_rows: cache.num_rows() };
+            return Err(errors::raise(slf.py(), &error));
+        }
+        let packed = cache.packed_run(start..stop);
+        let row_bytes = cache.grid().row_bytes();
+        let view = ArrayView2::from_shape((packed.len() / row_bytes, row_bytes), packed).expect("whole rows");
+        // SAFETY: the bytes live as long as the cache, which `slf`, the array's base, keeps open and never changes; the array
+        // is made read-only before anybody else sees it.
+        let array = unsafe { PyArray2::borrow_from_array(&view, slf.clone().into_any()) };
+        drop(array.readwrite().make_nonwriteable());
+        Ok(array)
+    }
+}
+
+impl Cache {
+    /// Calls `unpack` with the packed grid and the place in `out` of each of `rows`.
+    fn fill<T: Send>(
+        &self,
+        py: Python<'_>,
+        rows: &[usize],
+        out: &mut [T],
+        mut unpack: impl FnMut(&[u8], &mut [T]) + Send,
+    ) -> PyResult<()> {
+        self.check_length(py, rows.len(), out.len())?;
+        let mut grids = out.chunks_exact_mut(self.inner.grid().num_tokens());
+        py.detach(|| {
+            self.inner.visit_packed(rows, |_, packed| {
+                if let Some(tokens) = grids.next() {
+                    unpack(packed, tokens);
+                }
+            });
+        });
+        self.check_pages(py)
+    }
+
+    fn check_length(&self, py: Python<'_>, num_rows: usize, length: usize) -> PyResult<()> {
+        let num_tokens = self.inner.grid().num_tokens();
+        if num_rows * num_tokens == length {
+            return Ok(());
+        }
+        let text = format!("out has {length} elements, expected {num_rows} rows of {num_tokens} tokens");
+        Err(errors::of_class(py, "CacheValueError", &text))
+    }
+
+    /// What was read counts only if no page of it was lost.
+    fn check_pages(&self, py: Python<'_>) -> PyResult<()> {
+        if !tokengrid_cache::lost_any_page() {
+            return Ok(());
+        }
+        let Some(shard) = self.inner.lost_shard() else { return Ok(()) };
+        let text = format!(
+            "shard {}: a page cannot be read: the file was truncated while it was in use, or its disk fails; restore it from a copy",
+            shard.display()
+        );
+        Err(errors::of_class(py, "DamagedCacheError", &text))
+    }
+}
+
+/// Whether the cache is whole: what is wrong as (file, row group, what), then rows, shards and bytes that were read.
+type Verified = (Vec<(String, Option<usize>, String)>, usize, usize, u64);
+
+/// Reads and checks every byte of the cache at `path`.
+#[pyfunction]
+pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
+    let report = interrupt::run(py, || tokengrid_cache::verify(&path, &mut |_, _| {}))?;
+    let problems = report.problems.into_iter().map(|problem| (problem.shard, problem.row_group, problem.what));
+    Ok((problems.collect(), report.rows, report.shards, report.bytes))
+}
+
+/// Says where caches of URLs are kept as files, and how many bytes they may take there.
+#[pyfunction]
+#[pyo3(signature = (folder=None, limit_bytes=None))]
+pub(crate) fn stage_in(folder: Option<PathBuf>, limit_bytes: Option<u64>) {
+    tokengrid_store::stage_in(folder, limit_bytes);
+}
