@@ -54,6 +54,9 @@ impl Proxy {
     }
 
     /// A server of its own, which `answer` is.
+    ///
+    /// # Panics
+    /// When no port is free.
     pub fn serve(
         fate: impl Fn(usize, &Request) -> Fate + Send + Sync + 'static,
         answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,

@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 /// A web server of files that are held in memory, with ranges: `GET` and `HEAD`.
+///
+/// # Panics
+/// When no port is free.
 pub fn web_server(files: Vec<(String, Vec<u8>)>) -> Proxy {
     let files = Mutex::new(files);
     Proxy::serve(
