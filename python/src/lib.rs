@@ -5,11 +5,11 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | read rows | [`cache`] |
-//! | take batches in shuffled order | [`loader`] |
-//! | write a cache | [`writer`], [`job`] |
-//! | tell what went wrong | [`errors`] |
-//! | stop long work at Ctrl-C | [`interrupt`] |
+//! | read rows | `cache`, `rows` |
+//! | take batches in shuffled order | `loader` |
+//! | write a cache | `writer`, `job` |
+//! | tell what went wrong | `errors` |
+//! | stop long work at Ctrl-C | `interrupt` |
 
 mod cache;
 mod errors;
