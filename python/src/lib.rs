@@ -5,7 +5,7 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | read rows | `cache` |
+//! | read rows | `cache`, `rows` |
 //! | take batches in shuffled order | `loader` |
 //! | write a cache | `writer`, `job` |
 //! | tell what went wrong | `errors` |

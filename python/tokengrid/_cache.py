@@ -20,6 +20,8 @@ __all__ = ["Keys", "Problem", "Row", "TokenCache", "VerifyReport", "stage_in"]
 
 #: Rows whose keys are decoded at a time when all of them are gone through.
 _KEYS_AT_A_TIME = 16_384
+#: Rows that are unpacked at a time when all of them are gone through.
+_ROWS_AT_A_TIME = 256
 
 #: What opened maps are shared by, so that a cache that is unpickled where it is open already is not opened twice.
 _open: weakref.WeakValueDictionary[tuple[str, str, bool], _Shared] = weakref.WeakValueDictionary()
@@ -102,7 +104,7 @@ class Keys(Sequence[str]):
         return f"<keys of {len(self)} rows>"
 
 
-class TokenCache(Sequence[Any]):
+class TokenCache:
     """A finished cache, open for reading: an array ``[rows, H * W]`` of tokens with labels and keys.
 
     Rows are in the order of the source's images; the views of an image follow each other.
@@ -240,6 +242,10 @@ class TokenCache(Sequence[Any]):
             return self.batch(index)
         return self.batch([self._row_number(index)])[0]
 
+    def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
+        for start in range(0, self._num_rows, _ROWS_AT_A_TIME):
+            yield from self[start : start + _ROWS_AT_A_TIME]
+
     def _row_number(self, index: Any) -> int:
         number = operator.index(index)
         row = number + self._num_rows if number < 0 else number
@@ -254,7 +260,7 @@ class TokenCache(Sequence[Any]):
         return Row(self[index].reshape(self.grid), label, key, view, crop_x, crop_y, flip)
 
     def batch(
-        self, indices: npt.ArrayLike, dtype: npt.DTypeLike = None, out: npt.NDArray[Any] | None = None
+        self, indices: npt.ArrayLike, dtype: npt.DTypeLike | None = None, out: npt.NDArray[Any] | None = None
     ) -> npt.NDArray[Any]:
         """The tokens of rows, ``[n, H * W]``, in the order of ``indices``.
 

@@ -131,7 +131,7 @@ class CacheWriter:
         several views ``[views, ...]``. ``key``: the image's name, 1 to 4096 bytes. ``label``: class index, -1 when unknown.
         ``crops``: ``[views, 3]``, left edge, top edge, and 1 where the view is mirrored.
         """
-        self.push_batch(_array(tokens, "tokens")[None], keys=[key], labels=[label], crops=None if crops is None else [crops])
+        self.push_batch(_array(tokens, "tokens")[None], keys=[key], labels=[label], crops=crops)
 
     def push_batch(
         self, tokens: Any, *, keys: Iterable[str], labels: Any = None, crops: npt.ArrayLike | None = None
@@ -209,7 +209,7 @@ def _array(values: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _tokenizer(tokenizer: str | Mapping[str, Any]) -> dict[str, Any]:
-    given = {"name": tokenizer} if isinstance(tokenizer, str) else dict(tokenizer)
+    given: dict[str, Any] = {"name": tokenizer} if isinstance(tokenizer, str) else dict(tokenizer)
     named = {field: str(given.pop(field, "")) for field in ("fingerprint", "name", "variant", "precision")}
     details = given.pop("details", {})
     return {**named, "details": {**details, **given}}

@@ -20,7 +20,7 @@ PACKAGES = {
     "streaming": "mosaicml-streaming",
     "numpy": "numpy",
     "pyarrow": "pyarrow",
-    "datasets": "datasets>=4",
+    "datasets": "datasets>=3,<5",
     "litdata": "litdata",
     "torch": "torch==2.11.*",
 }
@@ -95,6 +95,8 @@ def hugging_face(folder, tokens, labels):
     import torch
 
     datasets.disable_progress_bars()
+    # No pictures here, and its newest versions are not for every version of datasets.
+    datasets.config.TORCHVISION_AVAILABLE = False
     features = datasets.Features(
         {"tokens": datasets.Sequence(datasets.Value("int32"), length=TOKENS), "label": datasets.Value("int32")}
     )
