@@ -9,7 +9,7 @@ mod sampling;
 #[path = "common/training.rs"]
 mod training;
 
-use common::{json, photos, text, tokengrid};
+use common::{json, photos, repository, text, tokengrid};
 use sampling::{images, model, sample};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -129,4 +129,25 @@ fn reconstructions_are_measured_alike() {
         let (ours, want) = (device[name].as_f64().unwrap(), exact[name].as_f64().unwrap());
         assert!((ours - want).abs() <= 1e-3 * want, "{name}: {ours}, not {want}");
     }
+}
+
+#[test]
+fn the_check_for_a_gpu_goes_through_here_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("check");
+    let output = std::process::Command::new("python3")
+        .arg(repository("scripts/gpu/check.py"))
+        .args([text(&out), "--program", env!("CARGO_BIN_EXE_tokengrid"), "--device", "cpu", "--small"])
+        .env("TOKENGRID_ROUTE", "device")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let check: Value = serde_json::from_slice(&std::fs::read(out.join("check.json")).unwrap()).unwrap();
+    let steps = check["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 6, "{check}");
+    let of = |name: &str, value: &str| {
+        steps.iter().find(|step| step["step"] == name).map(|step| step["result"][value].clone()).unwrap()
+    };
+    assert_eq!(of("tokens, fp32", "not near 0"), 0);
+    assert!(of("losses, fp32", "largest relative difference").as_f64().unwrap() < 1e-5, "{check}");
 }
