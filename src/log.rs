@@ -18,6 +18,9 @@ static WITH_TIME: AtomicBool = AtomicBool::new(false);
 /// Which of several processes writes this log: rank and world size, once they are known.
 pub(crate) static RANK: OnceLock<(u32, u32)> = OnceLock::new();
 
+/// A library that logs as an error what ends up in an error of ours.
+const SAID_BY_US: &str = "rustls_platform_verifier=off";
+
 /// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
 pub(crate) fn init(global: &Global) {
     let level = match (global.quiet, global.verbose) {
@@ -28,7 +31,7 @@ pub(crate) fn init(global: &Global) {
     };
     QUIET.store(global.quiet, Ordering::Relaxed);
     WITH_TIME.store(global.verbose > 0 || !std::io::stderr().is_terminal(), Ordering::Relaxed);
-    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SAID_BY_US}")));
     tracing_subscriber::fmt()
         // Said on stderr, which is what could not be written.
         .log_internal_errors(false)

@@ -12,13 +12,13 @@ mod signals;
 mod terminal;
 mod threads;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 fn main() {
     // What comes now waits for the handler, which may be that of the program that this one becomes.
     signals::hold();
     panics::install();
-    let typed = args::Cli::try_parse();
+    let typed = args::command().try_get_matches().and_then(|words| args::Cli::from_arg_matches(&words));
     let is_handed_over = matches!(&typed, Ok(cli) if commands::needs_torch(&cli.command) && !torch::IS_HERE);
     if !is_handed_over {
         signals::install();

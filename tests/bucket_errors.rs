@@ -107,16 +107,36 @@ fn without_credentials_nothing_is_asked_for_minutes() {
 }
 
 #[test]
-fn only_tokenize_writes_to_urls() {
+fn urls_are_refused_by_name_where_they_are_of_no_use() {
     for arguments in [
-        &["cache", "merge", "s3://b/out", "a", "b"][..],
+        &["cache", "repair", "s3://b/cache", "--source", "a", "--tokenizer", "tiny"][..],
+        &["cache", "import", "--tokens", "s3://b/t.npy", "--grid", "2x2", "--out", "a"],
+        &["cache", "stats", "a", "--plot", "s3://b/p.png"],
+        &["cache", "show", "a", "--index", "1", "--tokenizer", "s3://b/t.pt"],
+        &["tokenize", "a", "--tokenizer", "s3://b/t.pt", "--out", "b"],
+        &["tokenize", "a", "--tokenizer", "tiny", "--out", "b", "--labels", "s3://b/l.txt"],
+        &["reconstruct", "s3://b/a.png", "--tokenizer", "tiny", "--out", "b"],
+        &["weights", "info", "s3://b/w.pt"],
+        &["train", "ar", "--config", "s3://b/c.toml"],
+        &["train", "ar", "--cache", "a", "--out", "s3://b/run"],
+        &["train", "plot", "s3://b/run", "--out", "a.png"],
+        &["sample", "--checkpoint", "s3://b/run", "--tokenizer", "tiny", "--out", "b"],
+        &["sample", "--checkpoint", "a", "--tokenizer", "tiny", "--out", "b", "--cache-out", "s3://b/c"],
+        &["eval", "samples", "a", "--inception", "s3://b/i.pt"],
+        &["eval", "features", "s3://b/a.npy", "b.npy"],
+        &["view", "a", "--tokenizer", "s3://b/t.pt"],
+        &["ingest", "a", "--stage-dir", "s3://b/stage"],
+        &["cache", "merge", "s3://b/out", "a", "b"],
         &["cache", "subset", "a", "--out", "s3://b/out"],
         &["cache", "export", "a", "--out", "gs://b/out"],
         &["ingest", "a", "--out", "az://b/out"],
     ] {
         let output = tokengrid().args(arguments).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(2) && stderr.contains("only `tokenize` writes to a URL"), "{stderr}");
+        let said = stderr.lines().next().unwrap();
+        let url = arguments.iter().find(|word| word.contains("://")).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        assert!(said.contains(url) && said.contains("give a local path"), "{arguments:?}: {stderr}");
     }
     assert!(!std::path::Path::new("s3:").exists() && !std::path::Path::new("az:").exists());
 }

@@ -6,35 +6,11 @@ mod common;
 #[path = "common/buckets.rs"]
 mod world;
 
-use common::{json, photos, sorted, text};
+use common::{json, many_photos, photos, sorted, text};
 use std::path::Path;
 use std::process::Command;
 use tokengrid_test_support::buckets::{Fate, Proxy, web_server};
-use world::{World, local_hash, tokenize};
-
-/// Archives what lies in `folder`.
-fn tar(folder: &Path, archive: &Path) {
-    let status = Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
-    assert!(status.success());
-}
-
-/// Two WebDataset shards of class folders, the images of all classes mixed.
-fn shards(source: &Path, into: &Path) {
-    std::fs::create_dir(into).unwrap();
-    for shard in 0..2 {
-        let samples = into.join(format!("samples-{shard}"));
-        std::fs::create_dir(&samples).unwrap();
-        for (label, class) in sorted(source).iter().enumerate() {
-            for image in sorted(class).iter().skip(shard).step_by(2) {
-                let stem = image.file_stem().unwrap().to_str().unwrap();
-                std::fs::copy(image, samples.join(image.file_name().unwrap())).unwrap();
-                std::fs::write(samples.join(format!("{stem}.cls")), label.to_string()).unwrap();
-            }
-        }
-        tar(&samples, &into.join(format!("{shard:03}.tar")));
-        std::fs::remove_dir_all(samples).unwrap();
-    }
-}
+use world::{World, local_hash, shards, tar, tokenize};
 
 /// Bytes of all files below a folder.
 fn bytes_below(folder: &Path) -> u64 {
@@ -106,6 +82,9 @@ fn a_part_of_tars_is_read_by_ranges_and_ranks_share_the_work() {
     assert_eq!((&few["ok"], few["bytes_fetched"].as_u64().unwrap() < whole / 2), (&1.into(), true), "{few}");
     let fewer = world.json(&["ingest", "s3://bucket/wds/000.tar", "--stage-size", "1K"]);
     assert_eq!((&fewer["ok"], &fewer["bad"]), (&4.into(), &serde_json::json!([])));
+    // One look for the object, and one for what it is; one request for each image, and one for the headers behind it, with which label
+    // files come; one for the first header, and two where many label files lie side by side.
+    assert!(fewer["requests"].as_u64().unwrap() <= 2 + 2 * 4 + 3, "{fewer}");
     for rank in ["0", "1"] {
         let ranks = ["--rank", rank, "--world-size", "2"];
         // A machine of its own for each: no folder in common.
@@ -116,6 +95,25 @@ fn a_part_of_tars_is_read_by_ranges_and_ranks_share_the_work() {
     assert_eq!(world.json(&["cache", "info", "s3://bucket/cache"])["content_hash"], expected.as_str());
     let keys = world.server.keys("cache/");
     assert!(keys.iter().all(|key| !key.contains("/.")), "nothing but the cache is left: {keys:?}");
+}
+
+#[test]
+fn images_that_are_read_ahead_count_into_the_memory() {
+    let Some(world) = World::new() else { return };
+    let source = many_photos(world.folder.path(), 60);
+    world.server.put_folder(&source, "photos");
+    let files = sorted(&source).into_iter().flat_map(|class| sorted(&class));
+    let smallest = files.map(|file| file.metadata().unwrap().len()).min().unwrap();
+    let most_in_flight = |memory: &str| {
+        let proxy = Proxy::start(world.server.address(), |_, _| Fate::Slow(std::time::Duration::from_millis(50)));
+        let command = world.command(proxy.address(), "stage");
+        let report = world.json_by(command, &["ingest", "s3://bucket/photos", "--threads", "1", "--memory", memory]);
+        assert_eq!(report["ok"], 60, "{report}");
+        proxy.most_in_flight() as u64
+    };
+    // An eighth of the memory holds so many; one more may be on its way to the decoder, and one goes beyond.
+    let (few, many) = (most_in_flight("4M"), most_in_flight("1G"));
+    assert!(few <= (4 << 20) / 8 / smallest + 2 && few < many, "{few} and {many} at once");
 }
 
 #[test]

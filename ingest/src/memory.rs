@@ -77,7 +77,39 @@ fn trim_heaps() {}
 ///
 /// The calling thread must not hold another claim.
 pub(crate) fn claim(bytes: u64) -> Claim {
-    BUDGET.claim(bytes, memory_budget())
+    BUDGET.claim(bytes, memory_budget().saturating_sub(RESERVED_BYTES.load(Ordering::Relaxed)))
+}
+
+/// What reads ahead of the decoders hold of the budget.
+static RESERVED_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Of the budget, reads ahead of the decoders may hold this share.
+const AHEAD_SHARE: u64 = 8;
+
+/// A part of the budget that pictures leave free while this lives. It is taken without waiting: whoever reads ahead is who serves
+/// those that decode. A picture that needs more than is left is decoded alone, as one is that needs the whole budget.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    bytes: u64,
+}
+
+/// Reserves at most `bytes_max`, and at most a share of the budget.
+pub(crate) fn reserve_ahead(bytes_max: u64) -> Reserve {
+    let bytes = bytes_max.min(memory_budget() / AHEAD_SHARE);
+    RESERVED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    Reserve { bytes }
+}
+
+impl Reserve {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Reserve {
+    fn drop(&mut self) {
+        RESERVED_BYTES.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The default of each of `num_processes` on a machine with so much memory.

@@ -75,7 +75,7 @@ pub(crate) enum CacheCommand {
         #[arg(long, default_value = "npy", value_name = "FORMAT")]
         format: ExportFormat,
         /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
-        #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+        #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// Replace files of these names, even those of other programs.
         #[arg(long)]
@@ -84,7 +84,6 @@ pub(crate) enum CacheCommand {
     /// One cache out of several: parts of a data set, splits (train=DIR), or more views of the same images.
     Merge {
         /// The new cache's folder.
-        #[arg(value_parser = super::local_path)]
         out: PathBuf,
         /// Caches; NAME=DIR makes its images the split NAME.
         #[arg(required = true, value_name = "IN")]
@@ -106,7 +105,6 @@ pub(crate) enum CacheCommand {
     /// Encode damaged row groups again, to the same bytes.
     Repair {
         /// The cache's folder.
-        #[arg(value_parser = super::local_path)]
         dir: PathBuf,
         /// What the cache was made of.
         #[command(flatten)]
@@ -218,7 +216,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub views: u32,
     /// The cache's folder.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Start again where there is a cache already.
     #[arg(long)]
@@ -231,7 +229,7 @@ pub(crate) struct SubsetArgs {
     /// The cache's folder.
     pub dir: PathBuf,
     /// The new cache's folder.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Classes, by name or index: n01440764,n01443537 or 0,1.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

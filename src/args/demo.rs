@@ -6,8 +6,8 @@ use std::path::PathBuf;
 /// `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Folder for everything that the demo makes. That of an earlier demo is made again.
-    #[arg(long, default_value = "demo", value_name = "DIR", value_parser = super::local_path)]
+    /// Folder for everything that the demo makes. That of an earlier demo is made anew.
+    #[arg(long, default_value = "demo", value_name = "DIR")]
     pub out: PathBuf,
     /// Steps of the training [default: those of a model worth sampling from: minutes on two cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

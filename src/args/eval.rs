@@ -110,7 +110,7 @@ pub(crate) struct EvalReconstructionArgs {
     #[command(flatten)]
     pub bad: BadArgs,
     /// Folder for a look at the worst and the best: original left, reconstruction right.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Worst and best pictures to write with --out.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]

@@ -9,6 +9,7 @@ mod sample;
 mod source;
 mod tokenize;
 mod train;
+mod urls;
 mod view;
 
 // Each of the two programs uses a part of each.
@@ -23,7 +24,7 @@ pub(crate) use tokenize::*;
 pub(crate) use train::*;
 pub(crate) use view::*;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 /// Turns image data sets into 18-bit token grids once, and trains autoregressive image models from them.
 ///
@@ -38,6 +39,11 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What is parsed: [`Cli`], with URLs refused where they are of no use.
+pub(crate) fn command() -> clap::Command {
+    urls::refuse_elsewhere(Cli::command(), "")
 }
 
 /// Options of every command.
@@ -66,15 +72,6 @@ pub(crate) struct Global {
     /// What that folder may hold, as in 500G; what was used longest ago goes [default: what is free, but for a tenth].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub stage_size: Option<u64>,
-}
-
-/// A path to write to, where only `tokenize` writes into buckets.
-fn local_path(text: &str) -> Result<std::path::PathBuf, String> {
-    let path = std::path::PathBuf::from(text);
-    if tokengrid_store::is_remote(&path) {
-        return Err("only `tokenize` writes to a URL; give a local path, and copy what is written there".to_owned());
-    }
-    Ok(path)
 }
 
 /// Bytes with an optional K, M, G or T, which are powers of 1024; an iB or B may follow.

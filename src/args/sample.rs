@@ -77,7 +77,7 @@ pub(crate) struct SampleArgs {
     #[command(flatten)]
     pub model: ArModelArgs,
     /// Folder for pictures, tokens and the grid. Running the same command again continues.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Also write all images as one npz (`arr_0`, bytes [N, H, W, 3]) for the ADM evaluation suite, in a random order that
     /// depends on the seed and is recorded in sample.json.
@@ -87,7 +87,7 @@ pub(crate) struct SampleArgs {
     #[arg(long, value_name = "FILE.npy")]
     pub tokens: Option<PathBuf>,
     /// Also make a token cache of all tokens: a folder, as `tokenize` makes it.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub cache_out: Option<PathBuf>,
     /// Names of the classes for the grid, a line each [default: those of the cache that the run was trained on, if it is
     /// still there].

@@ -110,7 +110,7 @@ pub(crate) struct IngestArgs {
     #[command(flatten)]
     pub bad: BadArgs,
     /// Write lossless PNGs `<key>.<view>.png` to this folder. Running the same command again makes what is missing.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// With --out: start again where there are PNGs of another recipe.
     #[arg(long, requires = "out")]

@@ -76,7 +76,7 @@ pub(crate) struct ReconstructArgs {
     #[arg(long, default_value = "256", value_name = "PIXELS|original")]
     pub size: String,
     /// Folder for the pictures: original left, reconstruction right.
-    #[arg(long, value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Replace pictures of an earlier run.
     #[arg(long)]

@@ -69,7 +69,7 @@ pub(crate) struct TrainArArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
-    #[arg(long, default_value = "runs/ar", value_name = "DIR", value_parser = super::local_path)]
+    #[arg(long, default_value = "runs/ar", value_name = "DIR")]
     pub out: PathBuf,
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
     #[arg(long, value_name = "R")]
@@ -102,7 +102,7 @@ pub(crate) enum TrainCommand {
         #[arg(long, value_name = "SOURCE")]
         val: Option<String>,
         /// The run's folder. Running the same command again continues from its latest checkpoint.
-        #[arg(long, default_value = "runs/tokenizer", value_name = "DIR", value_parser = super::local_path)]
+        #[arg(long, default_value = "runs/tokenizer", value_name = "DIR")]
         out: PathBuf,
         /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
         #[arg(long, value_name = "R")]
@@ -124,7 +124,7 @@ pub(crate) enum TrainCommand {
         #[arg(long, default_value_t = 0.9, value_name = "WEIGHT", value_parser = weight)]
         smooth: f64,
         /// The picture.
-        #[arg(long, value_name = "FILE.png", value_parser = super::local_path)]
+        #[arg(long, value_name = "FILE.png")]
         out: PathBuf,
     },
 }

@@ -14,7 +14,7 @@ use object_store::{
     Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, PutResult,
     UpdateVersion,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
@@ -110,6 +110,7 @@ impl Bucket {
             Ok(top.objects.into_iter().map(Object::from).chain(below.into_iter().flatten()).collect())
         })?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
+        drop_folder_markers(&mut found, place.key());
         Ok(found)
     }
 
@@ -125,6 +126,11 @@ impl Bucket {
                 Err(error) if !matches!(error, Error::NotFound { .. }) => error,
                 found => return Ok(found),
             };
+            // Nobody answered: nobody would answer a second request.
+            let told = classify(&place, "look for", &error);
+            if matches!(told, StoreError::Unreachable { .. } | StoreError::Certificate { .. }) {
+                return Err(told);
+            }
             // An answer to `HEAD` has no body: what is wrong is told by one to `GET`.
             let first = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
             match self.store.get_opts(&path, first).await {
@@ -249,6 +255,20 @@ impl Bucket {
     }
 }
 
+/// Leaves out the empty objects by which consoles, and SeaweedFS, keep folders: `prefix/` itself, and `folder/` where something
+/// lies below it. The library takes the slash off their names.
+fn drop_folder_markers(found: &mut Vec<Object>, prefix: &str) {
+    let mut folders: HashSet<String> = HashSet::from([prefix.to_owned()]);
+    for object in found.iter() {
+        let mut key = object.key.as_str();
+        while let Some((folder, _)) = key.rsplit_once('/').filter(|(folder, _)| !folders.contains(*folder)) {
+            folders.insert(folder.to_owned());
+            key = folder;
+        }
+    }
+    found.retain(|object| object.bytes > 0 || !folders.contains(&object.key));
+}
+
 impl std::fmt::Debug for Bucket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bucket({})", self.root)
@@ -283,4 +303,26 @@ pub(crate) fn key_of(place: &Place) -> Result<Key, StoreError> {
         url: place.to_string(),
         problem: "the key has an empty part, `.` or `..`, or a character that no key has",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_of_folders_are_no_objects() {
+        let object = |key: &str, bytes| Object { key: key.to_owned(), bytes, tag: None, modified_secs: 0 };
+        let mut found = vec![
+            object("a", 0),
+            object("a/b", 0),
+            object("a/b/c.jpg", 3),
+            object("a/empty.jpg", 0),
+            object("a/e", 2),
+            object("a/e/f", 1),
+        ];
+        drop_folder_markers(&mut found, "a");
+        let keys: Vec<&str> = found.iter().map(|object| object.key.as_str()).collect();
+        // An empty file is one, and what has bytes is no marker, whatever lies below it.
+        assert_eq!(keys, ["a/b/c.jpg", "a/empty.jpg", "a/e", "a/e/f"]);
+    }
 }

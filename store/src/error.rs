@@ -42,6 +42,11 @@ pub enum StoreError {
     #[error("{place}: the server cannot be reached ({detail}); check the network and the endpoint ({})", endpoint_variable(place.scheme()))]
     Unreachable { place: Place, detail: String },
 
+    #[error(
+        "{place}: the server's certificate is not accepted ({detail}); for a server with an authority of its own, name the file of that authority's certificate in SSL_CERT_FILE"
+    )]
+    Certificate { place: Place, detail: String },
+
     #[error("{place}: {what}")]
     Unsupported { place: Place, what: &'static str },
 
@@ -168,13 +173,19 @@ pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store
         _ if text.contains("NotPartial") || text.contains("not a partial response") => {
             StoreError::Unsupported { place, what: "the server does not serve ranges (it answers with the whole file)" }
         }
-        _ if is_connection(&text) => StoreError::Unreachable { place, detail: detail(&text) },
+        _ if is_about_certificate(error) => StoreError::Certificate { place, detail: root_cause(error) },
+        _ if is_connection(&text) => StoreError::Unreachable { place, detail: root_cause(error) },
         _ => StoreError::Failed { place, action, detail: detail(&text) },
     }
 }
 
+/// Whether a connection was not made because of the server's certificate.
+pub(crate) fn is_about_certificate(error: &dyn std::error::Error) -> bool {
+    root_cause(error).contains("certificate")
+}
+
 fn is_connection(text: &str) -> bool {
-    ["Connection refused", "dns error", "tcp connect error", "client error (Connect)", "certificate"]
+    ["Connection refused", "dns error", "tcp connect error", "client error (Connect)"]
         .iter()
         .any(|known| text.contains(known))
 }
@@ -191,6 +202,15 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// The innermost cause: what a user can act upon.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(cause) = inner.source() {
+        inner = cause;
+    }
+    inner.to_string()
 }
 
 fn between(text: &str, start: &str, end: &str) -> Option<String> {

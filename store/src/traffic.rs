@@ -1,9 +1,10 @@
 //! Requests and bytes, counted where they pass: retries included.
 
+use crate::error::is_about_certificate;
 use async_trait::async_trait;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,6 +54,10 @@ struct Counting(HttpClient);
 impl HttpService for Counting {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         REQUESTS.fetch_add(1, Ordering::Relaxed);
-        self.0.execute(request).await
+        self.0.execute(request).await.map_err(|error| match is_about_certificate(&error) {
+            // Another try meets the same certificate; errors of this kind are not tried again.
+            true => HttpError::new(HttpErrorKind::Unknown, error),
+            false => error,
+        })
     }
 }

@@ -1,11 +1,12 @@
-//! The program with an S3 server of the test's own. Beside `common`, which it uses.
+//! The program with a server of the test's own. Beside `common`, which it uses.
 #![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
 
-use crate::common::{json, text, tokengrid};
+use crate::common::{json, sorted, text, tokengrid};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use tokengrid_test_support::buckets::{S3Server, s3_variables};
+use std::process::Command;
+use tokengrid_test_support::buckets::{Kind, ObjectServer};
 
 /// Pixels of a view: a grid of 4 x 4 tokens of the shipped tokenizer.
 pub(crate) const SIZE: &str = "32";
@@ -13,13 +14,19 @@ pub(crate) const SIZE: &str = "32";
 /// A server, and folders.
 pub(crate) struct World {
     pub folder: tempfile::TempDir,
-    pub server: S3Server,
+    pub server: ObjectServer,
 }
 
 impl World {
-    /// `None`, with the reason noted, where there is no server.
+    /// With the server that starts fastest. `None`, with the reason noted, where there is no server.
+    #[track_caller]
     pub(crate) fn new() -> Option<World> {
-        let server = S3Server::start()?;
+        World::with(Kind::Moto)
+    }
+
+    #[track_caller]
+    pub(crate) fn with(kind: Kind) -> Option<World> {
+        let server = ObjectServer::start(kind)?;
         Some(World { folder: tempfile::tempdir().unwrap(), server })
     }
 
@@ -30,7 +37,7 @@ impl World {
     /// The program, which finds the server at `address` and stages in the folder `stage`.
     pub(crate) fn command(&self, address: SocketAddr, stage: &str) -> assert_cmd::Command {
         let mut command = tokengrid();
-        command.env("TOKENGRID_STAGE_DIR", self.path(stage)).envs(s3_variables(address));
+        command.env("TOKENGRID_STAGE_DIR", self.path(stage)).envs(self.server.variables(address));
         command
     }
 
@@ -70,4 +77,28 @@ pub(crate) fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
 pub(crate) fn local_hash(source: &Path, out: &Path) -> String {
     let made = json(&tokenize(text(source), text(out)));
     made["content_hash"].as_str().unwrap().to_owned()
+}
+
+/// Archives what lies in `folder`.
+pub(crate) fn tar(folder: &Path, archive: &Path) {
+    let status = Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Two WebDataset shards of class folders, the images of all classes mixed.
+pub(crate) fn shards(source: &Path, into: &Path) {
+    std::fs::create_dir(into).unwrap();
+    for shard in 0..2 {
+        let samples = into.join(format!("samples-{shard}"));
+        std::fs::create_dir(&samples).unwrap();
+        for (label, class) in sorted(source).iter().enumerate() {
+            for image in sorted(class).iter().skip(shard).step_by(2) {
+                let stem = image.file_stem().unwrap().to_str().unwrap();
+                std::fs::copy(image, samples.join(image.file_name().unwrap())).unwrap();
+                std::fs::write(samples.join(format!("{stem}.cls")), label.to_string()).unwrap();
+            }
+        }
+        tar(&samples, &into.join(format!("{shard:03}.tar")));
+        std::fs::remove_dir_all(samples).unwrap();
+    }
 }

@@ -21,10 +21,15 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn start(cache: &Path, more: &[&str]) -> Viewer {
+        // Nothing of this test is kept in anybody's own folders.
+        Viewer::start_with(cache, more, &[("XDG_CACHE_HOME", text(&cache.join(".user-cache")).to_owned())])
+    }
+
+    /// With these variables.
+    pub(crate) fn start_with(cache: &Path, more: &[&str], variables: &[(&'static str, String)]) -> Viewer {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tokengrid"))
             .args([&["view", text(cache), "--port", "0", "--json"], more].concat())
-            // Nothing of this test is kept in anybody's own folders.
-            .env("XDG_CACHE_HOME", cache.join(".user-cache"))
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

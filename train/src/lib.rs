@@ -9,7 +9,7 @@
 //! | [`loss_scale`] | loss scaling for fp16 |
 //! | [`config`] | TOML configurations with presets and suggestions |
 //! | [`run`] | a run's folder: checkpoints published by rename, metrics |
-//! | [`processes`] | the other processes of a run: rendezvous, exchange, failures |
+//! | [`process_group`] | the other processes of a run: rendezvous, exchange, failures |
 //! | [`plot`] | loss curves |
 
 pub mod ar;

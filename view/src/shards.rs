@@ -4,7 +4,7 @@
 use crate::reply::{Refusal, with_causes};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use tokengrid_cache::{Manifest, TokenCache, VerifyReport};
 
@@ -18,7 +18,6 @@ pub(crate) struct Place {
 /// The shards of a cache.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    dir: PathBuf,
     /// Of each shard: file name, bytes.
     files: Vec<(String, u64)>,
     /// Of each row group, in row order: the row behind its last one.
@@ -28,7 +27,7 @@ pub(crate) struct Shards {
 }
 
 impl Shards {
-    pub(crate) fn new(dir: PathBuf, manifest: &Manifest) -> Shards {
+    pub(crate) fn new(manifest: &Manifest) -> Shards {
         let files = manifest.shards.iter().map(|shard| (shard.file.clone(), shard.bytes)).collect();
         let mut end = 0;
         let mut groups = Vec::new();
@@ -38,7 +37,7 @@ impl Shards {
                 groups.push((end, Place { shard, row_group }));
             }
         }
-        Shards { dir, files, groups, checked: Mutex::default() }
+        Shards { files, groups, checked: Mutex::default() }
     }
 
     /// Where a row of the cache lies.
@@ -56,9 +55,9 @@ impl Shards {
 
     /// Refuses rows of files that were cut since they were mapped: reading the lost part would end the program (`SIGBUS`).
     /// A file that is cut at the very moment of reading is not found by this.
-    pub(crate) fn check_lengths(&self, shards: Range<usize>) -> Result<(), Refusal> {
+    pub(crate) fn check_lengths(&self, cache: &TokenCache, shards: Range<usize>) -> Result<(), Refusal> {
         for (file, expected) in &self.files[shards] {
-            let path = self.dir.join(file);
+            let path = cache.local_dir().join(file);
             let actual = match std::fs::metadata(&path) {
                 Ok(found) if found.len() == *expected => continue,
                 Ok(found) => format!("has {} bytes, expected {expected}", found.len()),
@@ -98,14 +97,14 @@ impl Shards {
     }
 
     /// [`Shards::check_lengths`] of all of them.
-    pub(crate) fn check_all_lengths(&self) -> Result<(), Refusal> {
-        self.check_lengths(0..self.files.len())
+    pub(crate) fn check_all_lengths(&self, cache: &TokenCache) -> Result<(), Refusal> {
+        self.check_lengths(cache, 0..self.files.len())
     }
 
     /// [`Shards::check_lengths`] of the shards of some rows in ascending order.
-    pub(crate) fn check_lengths_of(&self, rows: &[usize]) -> Result<(), Refusal> {
+    pub(crate) fn check_lengths_of(&self, cache: &TokenCache, rows: &[usize]) -> Result<(), Refusal> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
-        self.check_lengths(self.place(*first).shard..self.place(*last).shard + 1)
+        self.check_lengths(cache, self.place(*first).shard..self.place(*last).shard + 1)
     }
 
     /// What is wrong with a row group, as far as `health`, the last check of everything, or a check of the group itself has

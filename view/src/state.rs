@@ -92,7 +92,7 @@ impl Shared {
             None => (None, None),
         };
         Ok(Shared {
-            shards: Shards::new(dir.clone(), &manifest),
+            shards: Shards::new(&manifest),
             dir,
             manifest,
             info,
@@ -152,7 +152,7 @@ impl Shared {
         let shared = Arc::clone(self);
         let is_again = matches!(self.inspection.state(), State::Failed(_));
         self.inspection.start(is_again, move |progress| {
-            shared.shards.check_all_lengths().map_err(|refusal| refusal.text().to_owned())?;
+            shared.shards.check_all_lengths(&cache).map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
             let found = Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
             // What was read of a lost shard looks altered: that is not what happened to it.
@@ -208,7 +208,7 @@ impl Shared {
             return Ok(Arc::clone(found));
         }
         if filter.key.is_some() {
-            self.shards.check_all_lengths()?;
+            self.shards.check_all_lengths(cache)?;
         }
         let found = find_rows(cache, self.index(cache), filter, is_unwanted);
         if filter.key.is_some() {
@@ -226,7 +226,7 @@ impl Shared {
         let cache = self.cache()?;
         let mut metas = Vec::with_capacity(rows.len());
         for span in rows.chunk_by(|a, b| b.saturating_sub(*a) <= SPAN_ROWS && b > a) {
-            self.shards.check_lengths_of(span)?;
+            self.shards.check_lengths_of(&cache, span)?;
             let start = span[0];
             let read = cache.metas(start..span[span.len() - 1] + 1);
             // What was read of a lost shard looks altered: that is not what happened to it.
@@ -246,7 +246,7 @@ impl Shared {
     /// The tokens of a row.
     pub(crate) fn tokens(&self, row: usize) -> Result<Vec<u32>, Refusal> {
         let cache = self.cache()?;
-        self.shards.check_lengths_of(&[row])?;
+        self.shards.check_lengths_of(&cache, &[row])?;
         let mut tokens = vec![0; cache.grid().num_tokens()];
         cache.tokens_into(row, &mut tokens);
         self.shards.check_lost(&cache, &[row])?;

@@ -40,7 +40,7 @@ impl Input {
     }
 
     pub(super) fn quarantined(&self) -> Result<QuarantineReader, CacheError> {
-        QuarantineReader::open(self.cache.dir(), self.cache.manifest())
+        QuarantineReader::open(self.cache.local_dir(), self.cache.manifest())
     }
 
     pub(super) fn images(&self) -> usize {

@@ -134,7 +134,7 @@ fn is_alive(_: u32) -> bool {
 
 /// Where an inspection may lie, the best place first.
 fn paths(cache: &TokenCache, fallback: Option<&Path>) -> Vec<PathBuf> {
-    let beside = cache.dir().join(INSPECTION_FILE);
+    let beside = cache.local_dir().join(INSPECTION_FILE);
     let elsewhere = fallback.map(|folder| folder.join(format!("{}.json", cache.manifest().checksum)));
     std::iter::once(beside).chain(elsewhere).collect()
 }

@@ -27,8 +27,7 @@ use std::sync::{Arc, Mutex};
 /// what is read. This crate never does either: files are only ever replaced by rename. Where others may,
 /// [`Access::Copy`] reads everything into memory first.
 pub struct TokenCache {
-    /// Keeps a staged copy from being removed.
-    #[expect(dead_code, reason = "held for its lifetime")]
+    /// Where its files are; keeps a staged copy from being removed.
     local: LocalFolder,
     pub(super) dir: PathBuf,
     pub(super) manifest: Manifest,
@@ -62,12 +61,11 @@ impl TokenCache {
     /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`], or the variant that names the damage.
     pub fn open_with(dir: &Path, access: Access) -> Result<TokenCache, CacheError> {
         let local = LocalFolder::of(dir)?;
-        let dir = local.path();
-        let manifest = Manifest::read(dir)?;
+        let manifest = Manifest::read(local.path())?;
         let grid = manifest.grid_spec();
         let mut shards = Vec::with_capacity(manifest.shards.len());
         for entry in &manifest.shards {
-            let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
+            let shard = Shard::open(&local.path().join(&entry.file), Some(entry))?;
             shard.check_belongs(&manifest.job, grid, manifest.views)?;
             shard.check_entry(entry)?;
             shard.handle.close();
@@ -109,9 +107,14 @@ impl TokenCache {
         lost.map(|(shard, _)| shard.path.as_path())
     }
 
-    /// The folder; of a cache in a bucket, that of its staged copy.
+    /// The folder or URL, as it was named.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The folder that holds the cache's files: of a cache in a bucket, that of its staged copy.
+    pub fn local_dir(&self) -> &Path {
+        self.local.path()
     }
 
     /// The manifest.

@@ -1,13 +1,15 @@
 //! Images of object stores are asked for before their turn: many requests are in flight while workers decode.
 
+use crate::memory::{Reserve, reserve_ahead};
 use crate::source::Source;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Images that are asked for ahead of the workers, at most.
-const IMAGES_MAX: usize = 64;
+const IMAGES_MAX: usize = 128;
 
-/// Bytes of these, at most. An image of unknown size counts as [`UNKNOWN_BYTES`].
+/// Bytes of these, at most; less where the memory for images is small, of which they are a part. An image of unknown size counts
+/// as [`UNKNOWN_BYTES`].
 const BYTES_MAX: u64 = 64 << 20;
 const UNKNOWN_BYTES: u64 = 1 << 20;
 
@@ -20,7 +22,13 @@ pub(super) fn read_ahead(
         return Box::new(order);
     }
     source.forget_ahead();
-    Box::new(Ahead { source: Arc::clone(source), order, waiting: VecDeque::new(), bytes: 0 })
+    Box::new(Ahead {
+        source: Arc::clone(source),
+        order,
+        waiting: VecDeque::new(),
+        bytes: 0,
+        reserve: reserve_ahead(BYTES_MAX),
+    })
 }
 
 struct Ahead<O> {
@@ -29,13 +37,14 @@ struct Ahead<O> {
     /// Positions that were asked for, with what they take.
     waiting: VecDeque<(usize, u64)>,
     bytes: u64,
+    reserve: Reserve,
 }
 
 impl<O: Iterator<Item = usize>> Iterator for Ahead<O> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        while self.waiting.len() < IMAGES_MAX && (self.bytes < BYTES_MAX || self.waiting.is_empty()) {
+        while self.waiting.len() < IMAGES_MAX && (self.bytes < self.reserve.bytes() || self.waiting.is_empty()) {
             let Some(index) = self.order.next() else { break };
             let bytes = self.source.fetch_ahead(index).map_or(0, |bytes| bytes.unwrap_or(UNKNOWN_BYTES));
             self.waiting.push_back((index, bytes));

@@ -135,7 +135,7 @@ impl Quarantined {
     fn read(cache: &TokenCache, text: &str) -> Result<Quarantined, CacheError> {
         const LISTED: usize = 10;
         let mut found = Quarantined::default();
-        for record in QuarantineReader::open(cache.dir(), cache.manifest())? {
+        for record in QuarantineReader::open(cache.local_dir(), cache.manifest())? {
             let record = record?;
             if record.key.contains(text) {
                 found.count += 1;

@@ -81,7 +81,7 @@ impl<'a> SourceImages<'a> {
             origin.images().map(|(split, key, place)| ((split.to_owned(), key.to_owned()), place)).collect();
         let mut quarantined = Vec::with_capacity(manifest.quarantine.images);
         let mut in_source = Vec::new();
-        for record in QuarantineReader::open(cache.dir(), manifest)? {
+        for record in QuarantineReader::open(cache.local_dir(), manifest)? {
             let record = record?;
             quarantined.push(record.index);
             if places.contains_key(&(split_of(manifest, record.index).to_owned(), record.key.clone())) {

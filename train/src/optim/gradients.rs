@@ -45,7 +45,7 @@ impl Gradients {
         self.0.iter().map(squares).sum::<f64>().sqrt()
     }
 
-    /// Scales to a global 2-norm of at most `max_norm`, by [`clip_factor`]. The norm before clipping.
+    /// Scales to a global 2-norm of at most `max_norm`, by `clip_factor`. The norm before clipping.
     pub fn clip(&mut self, max_norm: f64) -> f64 {
         let norm = self.norm();
         let factor = clip_factor(norm, max_norm);

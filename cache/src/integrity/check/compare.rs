@@ -89,7 +89,7 @@ fn sample_images(cache: &TokenCache, sample: usize, seed: u64) -> Vec<usize> {
 
 /// Their numbers in the source, in which images in quarantine count too.
 fn source_numbers(cache: &TokenCache, images: &[usize]) -> Result<Vec<usize>, CacheError> {
-    let mut records = QuarantineReader::open(cache.dir(), cache.manifest())?;
+    let mut records = QuarantineReader::open(cache.local_dir(), cache.manifest())?;
     let mut next = records.next().transpose()?;
     let mut skipped = 0;
     let mut numbers = Vec::with_capacity(images.len());

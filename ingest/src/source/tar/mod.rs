@@ -25,7 +25,7 @@ use super::{Contents, Store, has_extension, is_image_name, splits};
 use crate::error::IngestError;
 use header::BLOCK;
 use scan::{END, Entry, scan};
-use sidecars::{Sidecar, Sidecars};
+use sidecars::{Sidecar, Sidecars, is_label_file};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::ops::Range;
@@ -133,11 +133,11 @@ impl Index {
         let file = path.open()?;
         let region = 0..file.len()?;
         let prefix = class.as_ref().map_or_else(String::new, |class| format!("{class}/"));
-        let mut reading = Reading::new(&file, number, name_of(path), prefix, cancel);
+        let mut reading = Reading::new(&file, number, name_of(path), prefix, columns, cancel);
         reading.scan(region);
         let Reading { found, gaps, inner, mut inner_found, .. } = reading;
         let by_class = !inner.is_empty() || !inner_found.is_empty();
-        inner_found.extend(in_parallel(&inner, threads, |tar| tar.read(&file, number, cancel).found));
+        inner_found.extend(in_parallel(&inner, threads, |tar| tar.read(&file, number, columns, cancel).found));
         if cancel.is_set() {
             return Ok(Index::default());
         }
@@ -284,8 +284,8 @@ struct ClassTar {
 }
 
 impl ClassTar {
-    fn read<'a>(&self, file: &'a Blob, number: u32, cancel: Cancel<'a>) -> Reading<'a> {
-        let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone(), cancel);
+    fn read<'a>(&self, file: &'a Blob, number: u32, columns: Columns<'a>, cancel: Cancel<'a>) -> Reading<'a> {
+        let mut reading = Reading::new(file, number, self.container.clone(), self.prefix.clone(), columns, cancel);
         (reading.start, reading.is_inner, reading.is_cut) = (self.region.start, true, self.is_cut);
         reading.scan(self.region.clone());
         reading
@@ -314,12 +314,21 @@ struct Reading<'a> {
     /// Row at which images began whose tar may have lost its name, and rows of which that was so.
     gap: Option<usize>,
     gaps: Vec<Range<usize>>,
+    columns: Columns<'a>,
     cancel: Cancel<'a>,
 }
 
 impl<'a> Reading<'a> {
-    fn new(file: &'a Blob, number: u32, container: String, prefix: String, cancel: Cancel<'a>) -> Reading<'a> {
+    fn new(
+        file: &'a Blob,
+        number: u32,
+        container: String,
+        prefix: String,
+        columns: Columns<'a>,
+        cancel: Cancel<'a>,
+    ) -> Reading<'a> {
         Reading {
+            columns,
             cancel,
             file,
             number,
@@ -338,14 +347,15 @@ impl<'a> Reading<'a> {
     }
 
     fn scan(&mut self, region: Range<u64>) {
-        scan(self.file, region, self.cancel, &mut |entry| self.entry(entry));
+        let label = self.columns.label;
+        scan(self.file, region, self.cancel, &|name| is_label_file(name, label), &mut |entry| self.entry(entry));
         self.close_gap();
     }
 
     /// Takes an entry, and says where to go on if it is not behind it.
     fn entry(&mut self, entry: Entry<'_>) -> Option<u64> {
         match entry {
-            Entry::File { name, at, length } => return self.member(name, at, length),
+            Entry::File { name, at, length, held } => return self.member(name, at, length, held),
             Entry::Overrun { name, header, at, length, available } => {
                 return self.overrun(name, header, at..at + available, length);
             }
@@ -366,7 +376,7 @@ impl<'a> Reading<'a> {
         None
     }
 
-    fn member(&mut self, name: &[u8], at: u64, length: u64) -> Option<u64> {
+    fn member(&mut self, name: &[u8], at: u64, length: u64, held: Option<Box<[u8]>>) -> Option<u64> {
         let MemberName::Key(key) = member_name(name) else { return None };
         let path = Path::new(&key);
         let place = Place { file: self.number, length: u32::try_from(length).unwrap_or(u32::MAX), at };
@@ -386,7 +396,7 @@ impl<'a> Reading<'a> {
             {
                 self.found.folders.insert(folder.to_owned());
             }
-            self.found.sidecars.push(Sidecar { key, place });
+            self.found.sidecars.push(Sidecar { key, place, held });
         }
         None
     }
@@ -424,7 +434,7 @@ impl<'a> Reading<'a> {
             self.inner.push(tar);
             return end;
         }
-        let reading = tar.read(self.file, self.number, self.cancel);
+        let reading = tar.read(self.file, self.number, self.columns, self.cancel);
         self.inner_found.push(reading.found);
         reading.next_tar.unwrap_or(end)
     }

@@ -24,13 +24,18 @@ const MAX_ZEROS_BYTES: u64 = 1 << 20;
 /// Largest long name or set of pax records, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+/// Largest label file of an object that is kept as the walk meets it, and how much is kept of one file, in bytes. It costs no
+/// request: the next header lies behind it.
+const MAX_HELD_BYTES: u64 = NEAR_BYTES;
+const MAX_ALL_HELD_BYTES: u64 = 64 << 20;
+
 /// Longest name of a member, in bytes: as much as systems allow for a path.
 const MAX_NAME_BYTES: usize = 4096;
 
 /// What a walk meets. Offsets count from the beginning of the file.
 pub(super) enum Entry<'a> {
-    /// A file with its data.
-    File { name: &'a [u8], at: u64, length: u64 },
+    /// A file with its data. Those of a label file of an object are held, as long as it is small.
+    File { name: &'a [u8], at: u64, length: u64, held: Option<Box<[u8]>> },
     /// A file whose data would go on behind the end of the archive: `available` bytes are there.
     Overrun { name: &'a [u8], header: u64, at: u64, length: u64, available: u64 },
     /// A folder.
@@ -43,6 +48,9 @@ pub(super) enum Entry<'a> {
     Broken { at: u64, reason: String },
 }
 
+/// Whether what is called so says something of an image.
+pub(super) type IsLabelFile<'a> = dyn Fn(&[u8]) -> bool + 'a;
+
 /// What is reported of entries. For a file, it may say where to continue, instead of behind it: further on, or at [`END`].
 pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 
@@ -51,7 +59,13 @@ pub(super) const END: u64 = u64::MAX;
 
 /// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
 /// It ends early when it is cancelled, and what was met is then of no use.
-pub(super) fn scan(file: &Blob, region: Range<u64>, cancel: Cancel<'_>, visit: &mut Visit<'_>) {
+pub(super) fn scan(
+    file: &Blob,
+    region: Range<u64>,
+    cancel: Cancel<'_>,
+    is_label_file: &IsLabelFile<'_>,
+    visit: &mut Visit<'_>,
+) {
     let window = Window {
         file,
         end: region.end,
@@ -61,8 +75,8 @@ pub(super) fn scan(file: &Blob, region: Range<u64>, cancel: Cancel<'_>, visit: &
         error: None,
         cancel,
     };
-    let mut walk = Walk { window, next: Extension::default(), global: Extension::default(), visit, entries: 0 };
-    walk.run(region);
+    let (next, global) = (Extension::default(), Extension::default());
+    Walk { window, next, global, is_label_file, visit, entries: 0, held_bytes: 0 }.run(region);
 }
 
 struct Walk<'a> {
@@ -70,8 +84,10 @@ struct Walk<'a> {
     /// What extended headers said about the next member, and about all that follow.
     next: Extension,
     global: Extension,
+    is_label_file: &'a IsLabelFile<'a>,
     visit: &'a mut Visit<'a>,
     entries: u64,
+    held_bytes: u64,
 }
 
 impl Walk<'_> {
@@ -159,7 +175,10 @@ impl Walk<'_> {
         let elsewhere = match header.kind() {
             _ if extension.sparse => self.emit(Entry::Other { name: &name }),
             b'0' | 0 if is_folder_name => self.emit(Entry::Folder { name: &name }),
-            b'0' | b'7' | 0 => self.emit(Entry::File { name: &name, at: data, length: size }),
+            b'0' | b'7' | 0 => {
+                let held = self.hold(&name, data, size);
+                self.emit(Entry::File { name: &name, at: data, length: size, held })
+            }
             b'1' => {
                 let target = extension.link.unwrap_or_else(|| header.link().to_vec());
                 self.emit(Entry::HardLink { name: &name, target: &target, header: at })
@@ -169,6 +188,16 @@ impl Walk<'_> {
         };
         // What is left of the last block may be missing at the end: no overflow, as the data lie within the file.
         elsewhere.or(Some(data + size.next_multiple_of(BLOCK)))
+    }
+
+    /// The data of a small label file of an object.
+    fn hold(&mut self, name: &[u8], at: u64, length: u64) -> Option<Box<[u8]>> {
+        let has_room = length <= MAX_HELD_BYTES && self.held_bytes + length <= MAX_ALL_HELD_BYTES;
+        if !self.window.file.is_remote() || !has_room || !(self.is_label_file)(name) {
+            return None;
+        }
+        self.held_bytes += length;
+        self.window.data(at, length as usize).map(Into::into)
     }
 
     /// Reads what an extended header says.
@@ -262,9 +291,22 @@ impl Window<'_> {
         self.remote_window
     }
 
-    fn bytes_at(&self, at: u64, length: usize) -> Option<Vec<u8>> {
+    /// Data of a member of an object, read with the header behind them.
+    fn data(&mut self, at: u64, length: usize) -> Option<&[u8]> {
+        let held = self.start..self.start + self.bytes.len() as u64;
+        if at < held.start || at + length as u64 > held.end {
+            self.fill(at, length.next_multiple_of(BLOCK as usize) + BLOCK as usize);
+        }
+        let from = (at - self.start) as usize;
+        self.bytes.get(from..from + length)
+    }
+
+    fn bytes_at(&mut self, at: u64, length: usize) -> Option<Vec<u8>> {
         if at.checked_add(length as u64).is_none_or(|end| end > self.end) {
             return None;
+        }
+        if self.file.is_remote() {
+            return self.data(at, length).map(<[u8]>::to_vec);
         }
         let mut bytes = vec![0; length];
         let read = self.file.read_up_to(&mut bytes, at).ok()?;
@@ -290,9 +332,11 @@ impl Window<'_> {
     /// The next block that is not all zeros, if it is near.
     fn skip_zeros(&mut self, from: u64) -> Option<u64> {
         let last = from.saturating_add(MAX_ZEROS_BYTES).min(self.end);
+        // What follows is padding, as a rule a few blocks: of an object it comes at once.
+        let window = if self.file.is_remote() { SEARCH_WINDOW_BYTES } else { WINDOW_BYTES };
         let mut at = from;
         while at < last {
-            if self.block_through(at, WINDOW_BYTES)? != [0; BLOCK as usize] {
+            if self.block_through(at, window)? != [0; BLOCK as usize] {
                 return Some(at);
             }
             at += BLOCK;

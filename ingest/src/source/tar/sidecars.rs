@@ -10,6 +10,7 @@ use crate::source::table::{Place, Table};
 use crate::source::text::without_bom;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::Path;
 use tokengrid_store::Blob;
 
@@ -24,6 +25,38 @@ const MAX_NAME_BYTES: usize = 64;
 pub(super) struct Sidecar {
     pub(super) key: String,
     pub(super) place: Place,
+    /// Its contents, if they came with its header.
+    pub(super) held: Option<Box<[u8]>>,
+}
+
+/// Whether a member may say the label: by its ending, or by the one that the user named.
+pub(super) fn is_label_file(name: &[u8], label: Option<&str>) -> bool {
+    let has_ending = |ending: &str| {
+        let rest = name.len().checked_sub(ending.len()).map(|at| name.split_at(at));
+        rest.is_some_and(|(stem, end)| stem.ends_with(b".") && end.eq_ignore_ascii_case(ending.as_bytes()))
+    };
+    ["cls", "json"].into_iter().chain(label).any(has_ending)
+}
+
+/// Where label files are read: those of a tar in a bucket came with their headers, unless they are large.
+struct LabelFiles<'a> {
+    file: &'a Blob,
+    held: HashMap<u64, &'a [u8]>,
+}
+
+impl<'a> LabelFiles<'a> {
+    fn of(file: &'a Blob, sidecars: &'a [Sidecar]) -> LabelFiles<'a> {
+        let held = sidecars.iter().filter_map(|sidecar| Some((sidecar.place.at, sidecar.held.as_deref()?))).collect();
+        LabelFiles { file, held }
+    }
+
+    fn read(&self, place: Place) -> io::Result<Vec<u8>> {
+        if let Some(held) = self.held.get(&place.at) {
+            return Ok(held.to_vec());
+        }
+        let mut bytes = vec![0; place.length as usize];
+        self.file.read_exact_at(&mut bytes, place.at).map(|()| bytes)
+    }
 }
 
 /// What sidecars said.
@@ -70,10 +103,11 @@ impl Sidecars {
         let Some(found) = group(images.chain(others).collect(), endings)? else { return Ok(sidecars.len()) };
         self.has_samples |= !found.samples.is_empty();
         self.note_names(sidecars.iter().map(|sidecar| ending(&sidecar.key, base(&sidecar.key))));
+        let files = LabelFiles::of(file, sidecars);
         let mut keys = HashMap::new();
         for sample in &found.samples {
             let row = sample.row - found.spare.partition_point(|spare| *spare < sample.row);
-            keys.extend(self.read(table, row, file, sample, columns)?.map(|key| (sample.row, key)));
+            keys.extend(self.read(table, row, &files, sample, columns)?.map(|key| (sample.row, key)));
         }
         if !found.spare.is_empty() || !keys.is_empty() {
             let kept = (0..table.len()).filter(|row| found.spare.binary_search(row).is_err());
@@ -87,14 +121,14 @@ impl Sidecars {
         &mut self,
         table: &mut Table,
         row: usize,
-        file: &Blob,
+        files: &LabelFiles<'_>,
         sample: &Sample,
         columns: Columns<'_>,
     ) -> Result<Option<String>, String> {
         self.has_label_files |= sample.class.is_some() || sample.json.is_some();
         let own = table.key(sample.row).to_owned();
-        let class = sample.class.and_then(|place| self.contents(file, place, &own));
-        let json = sample.json.and_then(|place| self.contents(file, place, &own));
+        let class = sample.class.and_then(|place| self.contents(files, place, &own));
+        let json = sample.json.and_then(|place| self.contents(files, place, &own));
         let json = json.and_then(|bytes| match serde_json::from_slice::<Value>(&without_bom(&bytes)) {
             Ok(json) => Some(json),
             Err(error) => {
@@ -151,14 +185,13 @@ impl Sidecars {
         }
     }
 
-    fn contents(&mut self, file: &Blob, place: Place, image: &str) -> Option<Vec<u8>> {
+    fn contents(&mut self, files: &LabelFiles<'_>, place: Place, image: &str) -> Option<Vec<u8>> {
         if place.length > MAX_SIDECAR_BYTES {
             self.miss(image, &format!("has more than {MAX_SIDECAR_BYTES} bytes"));
             return None;
         }
-        let mut bytes = vec![0; place.length as usize];
-        match file.read_exact_at(&mut bytes, place.at) {
-            Ok(()) => Some(bytes),
+        match files.read(place) {
+            Ok(bytes) => Some(bytes),
             Err(error) => {
                 self.miss(image, &format!("cannot be read ({error})"));
                 None

@@ -1,21 +1,25 @@
-//! Buckets on a real S3 server, and behind a network that fails.
+//! Buckets on real servers, behind a network that fails.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::path::Path;
 use std::time::Duration;
 use tokengrid_store::{Bucket, Fetch, IN_FLIGHT_MAX, PART_BYTES, Place, StoreError};
-use tokengrid_test_support::buckets::{Answer, Fate, Proxy, Request, S3Server, s3_variables};
+use tokengrid_test_support::alone;
+use tokengrid_test_support::buckets::{Answer, Fate, Kind, ObjectServer, Proxy, Request};
 
-/// A server, and a bucket behind a proxy. The variables belong to the process: one server for all that is tested.
-fn connect(fate: impl Fn(usize, &Request) -> Fate + Send + Sync + 'static) -> Option<(S3Server, Proxy, Bucket)> {
-    let server = S3Server::start()?;
+/// A server, and its bucket behind a proxy. The variables belong to the process, which must be the test's own.
+#[track_caller]
+fn connect(
+    kind: Kind,
+    fate: impl Fn(usize, &Request) -> Fate + Send + Sync + 'static,
+) -> Option<(ObjectServer, Proxy, Bucket)> {
+    let server = ObjectServer::start(kind)?;
     let proxy = Proxy::start(server.address(), fate);
-    for (name, value) in s3_variables(proxy.address()) {
-        // SAFETY: this process has no other thread that reads variables: the test is alone in its program, and no request has
-        // been made yet.
+    for (name, value) in server.variables(proxy.address()) {
+        // SAFETY: this process has no other thread that reads variables: the test is alone in it, and no request has been made yet.
         unsafe { std::env::set_var(name, value) };
     }
-    let place = Place::parse(Path::new("s3://bucket/x")).unwrap().unwrap();
+    let place = Place::parse(Path::new(&server.url("x"))).unwrap().unwrap();
     let bucket = Bucket::of(&place).unwrap();
     Some((server, proxy, bucket))
 }
@@ -24,10 +28,9 @@ fn content(bytes: u64) -> Vec<u8> {
     (0..bytes).map(|i| (i * i / 1000) as u8).collect()
 }
 
-/// One test, since the server's address is in the environment of the process.
-#[test]
-fn a_bucket_does_what_it_should_in_spite_of_faults() {
-    let Some((server, proxy, bucket)) = connect(|number, request| match number % 13 {
+/// One request in three goes wrong.
+fn faults(number: usize, request: &Request) -> Fate {
+    match number % 13 {
         2 => Fate::Answer(Answer::status_only("500 Internal Server Error")),
         4 => Fate::Answer(Answer::status_only("503 Slow Down")),
         6 => Fate::Answer(Answer::status_only("429 Too Many Requests")),
@@ -35,21 +38,45 @@ fn a_bucket_does_what_it_should_in_spite_of_faults() {
         // Answers come in another order than the requests.
         10 => Fate::Slow(Duration::from_millis(100)),
         _ => Fate::Pass,
-    }) else {
-        return;
-    };
+    }
+}
+
+#[track_caller]
+fn a_bucket_does_what_it_should_in_spite_of_faults(kind: Kind) {
+    let Some((server, proxy, bucket)) = connect(kind, faults) else { return };
     let folder = tempfile::tempdir().unwrap();
     large_files_go_up_in_parts_and_come_down_in_ranges(&server, &bucket, folder.path());
     conditional_writes_keep_writers_apart(&bucket);
     many_ranges_are_read_at_once(&server, &proxy, &bucket);
     listings_are_whole_and_sorted(&server, &bucket);
-    unfinished_uploads_are_aborted(&server, &bucket);
+    if kind != Kind::Azurite {
+        unfinished_uploads_are_aborted(&server, &bucket);
+    }
     let missing = bucket.fetch("x/none", 0..10, None).unwrap().wait().unwrap_err();
-    assert!(matches!(missing, StoreError::NotFound { .. }) && missing.to_string().contains("s3://bucket/x/none"));
+    let url = server.url("x/none");
+    assert!(matches!(missing, StoreError::NotFound { .. }) && missing.to_string().contains(&url), "{missing}");
     assert!(bucket.read("x/none").unwrap().is_none() && bucket.head("x/none").unwrap().is_none());
 }
 
-fn large_files_go_up_in_parts_and_come_down_in_ranges(server: &S3Server, bucket: &Bucket, folder: &Path) {
+#[test]
+fn moto() {
+    alone!();
+    a_bucket_does_what_it_should_in_spite_of_faults(Kind::Moto);
+}
+
+#[test]
+fn seaweedfs() {
+    alone!();
+    a_bucket_does_what_it_should_in_spite_of_faults(Kind::SeaweedFs);
+}
+
+#[test]
+fn azurite() {
+    alone!();
+    a_bucket_does_what_it_should_in_spite_of_faults(Kind::Azurite);
+}
+
+fn large_files_go_up_in_parts_and_come_down_in_ranges(server: &ObjectServer, bucket: &Bucket, folder: &Path) {
     let (path, bytes) = (folder.join("large"), content(2 * PART_BYTES + 12_345));
     std::fs::write(&path, &bytes).unwrap();
     bucket.upload(&path, "x/large").unwrap();
@@ -74,7 +101,7 @@ fn conditional_writes_keep_writers_apart(bucket: &Bucket) {
     assert_eq!((&text[..], version), (&b"c"[..], second));
 }
 
-fn many_ranges_are_read_at_once(server: &S3Server, proxy: &Proxy, bucket: &Bucket) {
+fn many_ranges_are_read_at_once(server: &ObjectServer, proxy: &Proxy, bucket: &Bucket) {
     let bytes = content(200_000);
     server.put("x/ranges", &bytes);
     let range = |number: u64| number * 1000..number * 1000 + 777;
@@ -87,7 +114,7 @@ fn many_ranges_are_read_at_once(server: &S3Server, proxy: &Proxy, bucket: &Bucke
     assert!((2..=IN_FLIGHT_MAX).contains(&most), "{most} at once");
 }
 
-fn listings_are_whole_and_sorted(server: &S3Server, bucket: &Bucket) {
+fn listings_are_whole_and_sorted(server: &ObjectServer, bucket: &Bucket) {
     for number in 0..30 {
         server.put(&format!("y/{}/{number:02}", number % 3), b"z");
     }
@@ -99,7 +126,7 @@ fn listings_are_whole_and_sorted(server: &S3Server, bucket: &Bucket) {
     assert_eq!(found.iter().map(|object| object.bytes).sum::<u64>(), 32);
 }
 
-fn unfinished_uploads_are_aborted(server: &S3Server, bucket: &Bucket) {
+fn unfinished_uploads_are_aborted(server: &ObjectServer, bucket: &Bucket) {
     for key in ["u/a", "u/b/c", "v/d"] {
         server.begin_upload(key);
     }
