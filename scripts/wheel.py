@@ -136,7 +136,7 @@ def digest(content):
 def check(out):
     """What the documentation promises of the files."""
     for wheel in sorted(out.glob("*.whl")):
-        print(f"{wheel.relative_to(ROOT)}: {wheel.stat().st_size / 1e6:.1f} MB")
+        print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB")
     (wheel,) = out.glob("tokengrid-*.whl")
     if wheel.stat().st_size > WHEEL_BYTES_MAX:
         sys.exit(f"wheel: {wheel.name} is larger than {WHEEL_BYTES_MAX:,} bytes")
@@ -154,6 +154,7 @@ def main():
     parser.add_argument("--locked", action="store_true", help="build what Cargo.lock says, and nothing newer")
     args = parser.parse_args()
     make_environment()
+    args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     for old in [*args.out.glob("tokengrid*.whl"), *args.out.glob("tokengrid*.tar.gz")]:
         old.unlink()

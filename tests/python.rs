@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use tokengrid_cache::{Batch, Loader, LoaderConfig, TokenCache, write_synthetic_cache};
-use tokengrid_test_support::buckets::{Kind, ObjectServer, s3_variables};
+use tokengrid_test_support::buckets::{Kind, ObjectServer};
 
 /// What the tests of the package import beside numpy.
 const PACKAGES: &[&str] = &["pytest", "pyarrow", "polars", "duckdb", "datasets"];
@@ -121,7 +121,7 @@ fn the_package_passes_its_tests() {
     // Where there is none, the reason is noted.
     let server = ObjectServer::start(Kind::Moto);
     if let Some(server) = &server {
-        pytest.env("TOKENGRID_BUCKET", "s3://bucket").envs(s3_variables(server.address()));
+        pytest.env("TOKENGRID_BUCKET", "s3://bucket").envs(server.variables(server.address()));
     }
     let output = pytest.output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
