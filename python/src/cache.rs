@@ -12,6 +12,9 @@ use tokengrid_cache::{Access, CacheError, ClassIndex, RowFilter, TokenCache, fin
 /// Key, label, view, crop_x, crop_y, flip.
 type Meta = (String, i32, u32, i32, i32, bool);
 
+/// What is wrong with a cache as (file, row group, what); then rows, shards and bytes that were read.
+type Verified = (Vec<(String, Option<usize>, String)>, usize, usize, u64);
+
 /// An open cache.
 #[pyclass(frozen, module = "tokengrid._tokengrid")]
 pub(crate) struct Cache {
@@ -25,12 +28,6 @@ impl Cache {
         let access = if in_memory { Access::Copy } else { Access::Map };
         let cache = interrupt::run(py, || TokenCache::open_with(&path, access))?;
         Ok(Cache { inner: Arc::new(cache) })
-    }
-
-    /// The folder that is read: for a URL the one where the cache is staged.
-    #[getter]
-    fn folder(&self) -> PathBuf {
-        self.inner.dir().into()
     }
 
     #[getter]
@@ -107,6 +104,13 @@ impl Cache {
             .into_iter()
             .map(|meta| (meta.key, meta.label, meta.view, meta.crop_x, meta.crop_y, meta.flip))
             .collect())
+    }
+
+    /// Reads and checks every byte.
+    fn verify(&self, py: Python<'_>) -> PyResult<Verified> {
+        let report = interrupt::run(py, || tokengrid_cache::verify(self.inner.dir(), &mut |_, _| {}))?;
+        let problems = report.problems.into_iter().map(|problem| (problem.shard, problem.row_group, problem.what));
+        Ok((problems.collect(), report.rows, report.shards, report.bytes))
     }
 
     /// The rows that have all of what is given.
@@ -247,17 +251,6 @@ impl Cache {
         );
         Err(errors::of_class(py, "DamagedCacheError", &text))
     }
-}
-
-/// Whether the cache is whole: what is wrong as (file, row group, what), then rows, shards and bytes that were read.
-type Verified = (Vec<(String, Option<usize>, String)>, usize, usize, u64);
-
-/// Reads and checks every byte of the cache at `path`.
-#[pyfunction]
-pub(crate) fn verify(py: Python<'_>, path: PathBuf) -> PyResult<Verified> {
-    let report = interrupt::run(py, || tokengrid_cache::verify(&path, &mut |_, _| {}))?;
-    let problems = report.problems.into_iter().map(|problem| (problem.shard, problem.row_group, problem.what));
-    Ok((problems.collect(), report.rows, report.shards, report.bytes))
 }
 
 /// Says where caches of URLs are kept as files, and how many bytes they may take there.

@@ -32,7 +32,6 @@ fn _tokengrid(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<cache::Cache>()?;
     module.add_class::<loader::Loader>()?;
     module.add_class::<writer::Writer>()?;
-    module.add_function(wrap_pyfunction!(cache::verify, module)?)?;
     module.add_function(wrap_pyfunction!(cache::stage_in, module)?)?;
     Ok(())
 }

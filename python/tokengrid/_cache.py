@@ -346,7 +346,7 @@ class TokenCache:
 
     def verify(self) -> VerifyReport:
         """Reads every byte, on all cores, and compares every checksum and count. Ctrl-C ends it."""
-        problems, rows, shards, size = _tokengrid.verify(self._core.folder)
+        problems, rows, shards, size = self._core.verify()
         return VerifyReport([Problem(*problem) for problem in problems], rows, shards, size)
 
     # ---- life ------------------------------------------------------------------------------------------------------
