@@ -39,8 +39,8 @@ fn tokens_are_those_of_the_exact_mode_but_for_bits_near_zero() {
 
 /// Losses of a short run.
 fn losses(cache: &Path, out: PathBuf, precision: &str, is_on_device: bool) -> Vec<f64> {
-    let precision = format!("train.precision={precision}");
-    let settings = ["train.max_steps=12", "train.log_every=1", "train.grad_accum=2", "train.ema_decay=0.9", &precision];
+    let precision = format!("precision={precision}");
+    let settings = ["max_steps=12", "log_every=1", "grad_accum=2", "ema_decay=0.9", &precision];
     let arguments = arguments(cache, &out, &settings);
     // The two ways draw another dropout.
     let without = ["token_drop", "resid_dropout", "ffn_dropout"].map(|key| format!("model.{key}=0"));
@@ -77,7 +77,7 @@ fn stage_one_learns_alike() {
         let out = temp.path().join(name);
         let mut arguments = vec!["train", "tokenizer", "--data", text(&source), "--out", text(&out), "--device", "cpu"];
         for setting in
-            ["train.preset=tiny", "train.max_steps=3", "train.log_every=1", "train.batch_size=4", "train.image_size=32"]
+            ["model.preset=tiny", "train.max_steps=3", "train.log_every=1", "train.batch_size=4", "train.image_size=32"]
         {
             arguments.extend(["--set", setting]);
         }
@@ -102,7 +102,7 @@ fn samples_are_drawn_alike() {
     let run = |name: &str, is_on_device: bool| {
         let out = temp.path().join(name);
         let arguments =
-            [&sample(&model, &["--device", "cpu", "--cfg-scale", "1.5"])[..], &["--out", text(&out)]].concat();
+            [&sample(&model, &["--device", "cpu", "--num-per-class", "2"])[..], &["--out", text(&out)]].concat();
         if is_on_device {
             on_device(&arguments)
         } else {

@@ -22,6 +22,7 @@ const SKIPPED: &[(&str, &str)] = &[
     ("cargo ", "builds this program"),
     ("pip ", "downloads"),
     ("tensorboard ", "another program"),
+    ("maturin ", "another program"),
     ("torchrun ", "another program"),
     ("sudo ", "changes the system"),
     ("s3://", "needs a bucket"),

@@ -32,6 +32,8 @@ pub struct Drift {
 /// exact mode takes longer for a sample than the job for all views between two.
 pub(super) struct DriftMeter<'scope> {
     worker: Option<(Sender<Sample>, Worker<'scope>)>,
+    /// Bytes of a view.
+    view_bytes: usize,
     /// Views until the next sample.
     left: usize,
 }
@@ -56,15 +58,15 @@ impl<'scope> DriftMeter<'scope> {
             let (sender, samples) = bounded(1);
             (sender, scope.spawn(move || measure(exact, side, samples)))
         };
-        DriftMeter { worker: exact.map(start), left: 0 }
+        DriftMeter { worker: exact.map(start), view_bytes: bytes_of_view(side), left: 0 }
     }
 
     /// Takes a sample of the places `wanted` of `batch`, whose tokens are `tokens`, if it is their turn.
-    pub(crate) fn look(&mut self, batch: &[u8], num_places: usize, wanted: &[usize], tokens: &Tokens) {
+    pub(crate) fn look(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) {
         let is_due = self.left <= wanted.len();
         self.left = if is_due { EVERY_VIEWS } else { self.left - wanted.len() };
         let Some((sender, _)) = self.worker.as_ref().filter(|_| is_due && !wanted.is_empty()) else { return };
-        let (places, view_bytes) = (&wanted[..VIEWS.min(wanted.len())], batch.len() / num_places);
+        let (places, view_bytes) = (&wanted[..VIEWS.min(wanted.len())], self.view_bytes);
         let views = places.iter().flat_map(|place| &batch[place * view_bytes..][..view_bytes]).copied().collect();
         let tokens_per_view = tokens.tokens.len() / wanted.len();
         let tokens = tokens.tokens[..places.len() * tokens_per_view].to_vec();
@@ -84,13 +86,17 @@ impl<'scope> DriftMeter<'scope> {
     }
 }
 
+fn bytes_of_view(side: u32) -> usize {
+    side as usize * side as usize * 3
+}
+
 /// Encodes samples until there are no more.
 fn measure(exact: &Mutex<Tokenizer>, side: u32, samples: Receiver<Sample>) -> Result<Drift, ModelError> {
     let exact = exact.lock().unwrap_or_else(PoisonError::into_inner);
     let (encoder, bits_per_token) = (ViewEncoder::new(&exact, Runtime::EXACT, side), exact.architecture.z_channels);
     let mut drift = Drift::default();
     for Sample { views, tokens } in samples {
-        let num_views = views.len() / (side as usize * side as usize * 3);
+        let num_views = views.len() / bytes_of_view(side);
         let exact = encoder.encode(&views, &(0..num_views).collect::<Vec<_>>(), true)?;
         drift.views += num_views;
         drift.bits += exact.tokens.len() as u64 * bits_per_token as u64;

@@ -87,7 +87,7 @@ impl Job<'_> {
             while begun.len() > may_wait {
                 let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
                 let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
-                drift.look(batch.pixels(), batch.slots().len(), &wanted, &tokens);
+                drift.look(batch.pixels(), &wanted, &tokens);
                 tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
                 for image in assembler.add(batch.slots(), batch.images(), &tokens) {
                     if !each(image, counters)? {
