@@ -164,25 +164,29 @@ fn a_store_that_outlives_a_start_does_not_confuse_the_next() {
     let port = free_port();
     let agent = Endpoint { host: "127.0.0.1".into(), port, holder: Holder::Agent };
     let _store = Store::connect(&agent, true, Duration::from_secs(60)).unwrap();
+    // Those of the first start stay as if they hung. Their threads must not outlive the test: the process's end would pull
+    // libtorch's statics from under them.
+    let mut hanging = vec![];
     for start in 0..3 {
-        let sums: Vec<f64> = std::thread::scope(|scope| {
+        let joined: Vec<(f64, GlooProcessGroup)> = std::thread::scope(|scope| {
             let begin = |rank: usize| {
                 let join = Join { endpoint: agent.clone(), ..join(rank, 2, port, &[]) };
                 scope.spawn(move || {
                     let processes = GlooProcessGroup::join(&join).unwrap();
                     let value = Tensor::from_slice(&[start as f32 + rank as f32]);
                     processes.sum(&value).unwrap();
-                    match start {
-                        // As if it were killed.
-                        0 => std::mem::forget(processes),
-                        _ => processes.finish().unwrap(),
+                    if start > 0 {
+                        processes.finish().unwrap();
                     }
-                    value.double_value(&[0])
+                    (value.double_value(&[0]), processes)
                 })
             };
             let threads: Vec<_> = [0, 1].map(begin).into_iter().collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(sums, [2.0 * f64::from(start) + 1.0; 2]);
+        assert!(joined.iter().all(|(sum, _)| *sum == 2.0 * f64::from(start) + 1.0), "start {start}");
+        hanging.extend(joined.into_iter().map(|(_, processes)| processes).filter(|_| start == 0));
     }
+    let ends = hanging.into_iter().map(|processes| std::thread::spawn(move || processes.finish().unwrap()));
+    ends.collect::<Vec<_>>().into_iter().for_each(|end| end.join().unwrap());
 }
