@@ -104,6 +104,9 @@ void c10d_prepare() {
   c10::initLogging();
   FLAGS_caffe2_log_level = 3;
   ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", 1);
+  // The recorder of exchanges is one for the process, and writes a map of its groups without a lock: groups of several threads
+  // crash in it now and then. Without entries it is off; who wants it says so.
+  ::setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
 }
 
 // A connection to the store at host:port; with `serve`, the store itself is in this process. Port 0 takes a free one.
