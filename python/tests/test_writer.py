@@ -100,7 +100,7 @@ def test_another_job_is_refused_by_name(tmp_path):
     assert info["fingerprint"] == "1" and info["details"] == {"margin": 0.5}
     with pytest.raises(tokengrid.CacheMismatchError, match="tokenizer.fingerprint is"):
         make_cache(tmp_path / "cache", tokenizer={"name": "a", "fingerprint": "2", "margin": 0.5})
-    with pytest.raises(tokengrid.CacheValueError, match="out of range"):
+    with pytest.raises(tokengrid.CacheValueError, match="bits is 25"):
         tokengrid.CacheWriter(tmp_path / "wide", grid=(1, 1), bits=25, images=1)
     with pytest.raises(tokengrid.CacheValueError):
         tokengrid.CacheWriter(tmp_path / "wide", grid=(1, 1), bits=8, images=-1)

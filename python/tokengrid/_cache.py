@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from . import _html, _tokengrid
 from ._errors import CacheMismatchError, CacheValueError, RowIndexError
+from ._whole import whole
 
 __all__ = ["Keys", "Problem", "Row", "TokenCache", "VerifyReport", "stage_in"]
 
@@ -238,7 +239,9 @@ class TokenCache:
         """``cache[i]`` is ``int64 [H * W]``; ``cache[a:b]``, ``cache[[3, 1]]`` and ``cache[mask]`` are ``int64 [n, H * W]``."""
         if isinstance(index, slice):
             return self.batch(np.arange(*index.indices(self._num_rows), dtype=np.int64))
-        if isinstance(index, (list, tuple, range, np.ndarray)) and np.ndim(index) > 0:
+        if isinstance(index, tuple):
+            raise TypeError("a cache is indexed by rows: cache[row][token], or cache[[3, 1]] for several rows")
+        if isinstance(index, (list, range, np.ndarray)) and np.ndim(index) > 0:
             return self.batch(index)
         return self.batch([self._row_number(index)])[0]
 
@@ -282,7 +285,7 @@ class TokenCache:
         """The tokens of rows in two parts, each ``int64 [n, H * W]``: the ``low_bits`` lowest bits, and the others."""
         rows = self._indices(indices)
         low, high = (np.empty((len(rows), self._num_tokens), np.int64) for _ in range(2))
-        self._core.read_factorized(rows, low_bits, low, high)
+        self._core.read_factorized(rows, whole("low_bits", low_bits, 0, self.bits), low, high)
         return low, high
 
     def packed(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.uint8]:

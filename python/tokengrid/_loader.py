@@ -12,6 +12,7 @@ import numpy.typing as npt
 from . import _tokengrid
 from ._cache import TokenCache
 from ._errors import CacheMismatchError, CacheValueError
+from ._whole import LARGE, whole
 
 __all__ = ["Batch", "Loader"]
 
@@ -53,15 +54,14 @@ class Loader:
     ) -> None:
         self._cache = cache if isinstance(cache, TokenCache) else TokenCache(cache)
         self._split, self._dtype = split, np.dtype(dtype)
-        self._batch_size = batch_size
+        # Larger ones are mistakes, which would take the machine's memory.
+        self._batch_size = whole("loader setting batch_size", batch_size, 1, 2**24)
         self._rank, self._world_size = _place(rank, world_size)
         self._images = _images(self._cache, split)
         self._core = self._make(seed)
 
     def _make(self, seed: int) -> _tokengrid.Loader:
-        for name, value in (("batch_size", self._batch_size), ("seed", seed), ("rank", self._rank)):
-            if value < 0:
-                raise CacheValueError(f"loader setting {name} is {value}, expected at least 0")
+        seed = whole("loader setting seed", seed, 0, 2**64 - 1)
         place = (self._rank, self._world_size)
         return _tokengrid.Loader(self._cache._core, self._batch_size, seed, *place, self._images)
 
@@ -99,9 +99,7 @@ class Loader:
 
     def seek(self, position: int) -> None:
         """Goes to a position, counted in samples of the whole job, in constant time."""
-        if position < 0:
-            raise CacheValueError(f"position is {position}, expected at least 0")
-        self._core.restore(self._core.seed, position)
+        self._core.restore(self._core.seed, whole("position", position))
 
     @property
     def cache(self) -> TokenCache:
@@ -165,12 +163,20 @@ class Loader:
 
 def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """Rank and world size: given, or from the environment, or one process."""
-    if rank is None and world_size is None and "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if rank is None and world_size is None:
+        rank, world_size = (_variable(name) for name in ("RANK", "WORLD_SIZE"))
     if (rank is None) != (world_size is None) and world_size != 1:
         missing = "rank" if rank is None else "world_size"
         raise CacheValueError(f"loader setting {missing} is missing: rank and world_size are given together")
-    return rank or 0, 1 if world_size is None else world_size
+    world_size = whole("loader setting world_size", 1 if world_size is None else world_size, 1)
+    return whole("loader setting rank", 0 if rank is None else rank), world_size
+
+
+def _variable(name: str) -> int | None:
+    text = os.environ.get(name)
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    raise CacheValueError(f"the environment's {name} is {text!r}, expected a whole number")
 
 
 def _images(cache: TokenCache, split: str | None) -> tuple[int, int]:
@@ -185,10 +191,13 @@ def _images(cache: TokenCache, split: str | None) -> tuple[int, int]:
 
 def check_state(state: dict[str, Any], cache: TokenCache, split: str | None) -> None:
     """Whether a state of a stream is of this cache and split."""
-    if state.get("version") != 1:
-        raise CacheValueError(f"the loader's state is of version {state.get('version')}, expected 1")
+    if not isinstance(state, dict) or state.get("version") != 1:
+        found = f"of version {state.get('version')}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise CacheValueError(f"the loader's state is {found}, expected a dictionary of version 1")
+    whole("the state's seed", state.get("seed"), 0, 2**64 - 1)
+    whole("the state's position", state.get("position"), 0, LARGE)
     for field, actual in (("content_hash", cache.content_hash), ("split", split)):
-        if state[field] != actual:
+        if state.get(field) != actual:
             raise CacheMismatchError(
-                f"the loader's state is of another stream: {field} is {state[field]} there, {actual} here ({cache.path})"
+                f"the loader's state is of another stream: {field} is {state.get(field)} there, {actual} here ({cache.path})"
             )

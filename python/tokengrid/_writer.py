@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from . import _tokengrid
 from ._errors import CacheValueError
+from ._whole import whole
 
 __all__ = ["CacheWriter", "Finished"]
 
@@ -80,23 +81,25 @@ class CacheWriter:
         rows_per_group: int = 16_384,
         groups_per_shard: int = 4,
     ) -> None:
+        height, width = (whole("a side of the grid", side, 1, 65_535) for side in _pair(grid))
+        self._grid, self._views = (height, width), whole("views", views, 1)
         job = {
-            "grid": [int(side) for side in grid],
-            "bits": int(bits),
-            "images": int(images),
-            "views": int(views),
+            "grid": [height, width],
+            "bits": whole("bits", bits, 1, 24),
+            "images": whole("images", images),
+            "views": self._views,
             "tokenizer": _tokenizer(tokenizer),
             "recipe": recipe,
             "source": ["python", source],
             "excluded": 0,
-            "classes": list(classes),
+            "classes": _texts("classes", classes),
             "splits": _ranges(splits or {}),
-            "rank": int(rank),
-            "world_size": int(world_size),
-            "rows_per_group": int(rows_per_group),
-            "groups_per_shard": int(groups_per_shard),
+            "rank": whole("rank", rank),
+            "world_size": whole("world_size", world_size, 1),
+            "rows_per_group": whole("rows_per_group", rows_per_group, 1),
+            "groups_per_shard": whole("groups_per_shard", groups_per_shard, 1),
         }
-        self._num_tokens, self._views = int(grid[0]) * int(grid[1]), int(views)
+        self._num_tokens = height * width
         self._core = _tokengrid.Writer(os.fspath(path), json.dumps(job), overwrite)
         self._images = range(*self._core.images)
         self._next = self._core.durable
@@ -143,11 +146,14 @@ class CacheWriter:
         keys = list(keys)
         array = _array(tokens, "tokens")
         rows = len(keys) * self._views
-        if len(array) != len(keys) or array.size != rows * self._num_tokens:
-            expected = f"[{len(keys)}, {self._views} views, {self._num_tokens} tokens]"
-            raise CacheValueError(f"tokens have shape {list(array.shape)} for {len(keys)} keys, expected {expected}")
+        left = self._images.stop - self._next
+        if len(keys) > left:
+            raise CacheValueError(f"{len(keys)} images were pushed, but only {left} of {len(self._images)} are left")
+        self._check_shape(array, len(keys))
         labels = np.full(len(keys), -1) if labels is None else _array(labels, "labels")
-        crops = np.zeros((rows, 3), np.int32) if crops is None else np.asarray(crops, np.int32).reshape(-1, 3)
+        if labels.shape != (len(keys),):
+            raise CacheValueError(f"labels have shape {list(labels.shape)}, expected [{len(keys)}]")
+        crops = np.zeros((rows, 3), np.int32) if crops is None else self._crops(crops, len(keys))
         added, error = self._core.push(
             self._next,
             np.ascontiguousarray(array, np.int64).reshape(rows, self._num_tokens),
@@ -158,6 +164,24 @@ class CacheWriter:
         self._next += added
         if error is not None:
             raise error
+
+    def _check_shape(self, array: npt.NDArray[Any], images: int) -> None:
+        views = [(images, self._views)] + ([(images,)] if self._views == 1 else [])
+        grids = (self._grid, (self._num_tokens,))
+        if not any(array.shape == (*outer, *grid) for outer in views for grid in grids):
+            outer = f"{images}, " + (f"{self._views}, " if self._views > 1 else "")
+            expected = f"[{outer}{self._grid[0]}, {self._grid[1]}] or [{outer}{self._num_tokens}]"
+            raise CacheValueError(f"tokens have shape {list(array.shape)}, expected {expected}")
+
+    def _crops(self, crops: npt.ArrayLike, images: int) -> npt.NDArray[np.int32]:
+        array = _array(crops, "crops")
+        if array.size != images * self._views * 3 or array.shape[-1] != 3:
+            shape = f"[{images * self._views}, 3]: left edge, top edge, 0 or 1"
+            raise CacheValueError(f"crops have shape {list(array.shape)}, expected {shape}")
+        array = array.reshape(-1, 3)
+        if array.size and (array.min() < 0 or array.max() > 2**31 - 1 or array[:, 2].max() > 1):
+            raise CacheValueError("crops: left and top edges are 0 to 2147483647, and the third number is 0 or 1")
+        return array.astype(np.int32)
 
     def quarantine(self, key: str, reason: str) -> None:
         """Records that the next image has no rows, and why."""
@@ -202,10 +226,26 @@ def _array(values: Any, name: str) -> npt.NDArray[Any]:
     """Whole numbers as an array, from numpy or PyTorch."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise TypeError(f"{name} are masked in places: every place needs a number")
     array = np.asarray(values)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name} are {array.dtype}, expected whole numbers")
     return array
+
+
+def _pair(grid: Any) -> tuple[Any, Any]:
+    sides = tuple(grid) if isinstance(grid, (tuple, list, np.ndarray)) else ()
+    if len(sides) != 2:
+        raise CacheValueError(f"grid is {grid!r}, expected (H, W)")
+    return sides[0], sides[1]
+
+
+def _texts(name: str, values: Sequence[str]) -> list[str]:
+    texts = list(values) if not isinstance(values, str) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{name} is {values!r}, expected a list of texts")
+    return texts
 
 
 def _tokenizer(tokenizer: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +258,7 @@ def _tokenizer(tokenizer: str | Mapping[str, Any]) -> dict[str, Any]:
 def _ranges(splits: Mapping[str, int]) -> list[tuple[str, int, int]]:
     ranges, start = [], 0
     for name, images in splits.items():
-        ranges.append((name, start, start + int(images)))
-        start += int(images)
+        images = whole(f"split {name}", images)
+        ranges.append((name, start, start + images))
+        start += images
     return ranges
