@@ -6,7 +6,7 @@ mod common;
 #[path = "common/buckets.rs"]
 mod world;
 
-use common::{many_photos, photos};
+use common::{Draws, many_photos, photos};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,18 +15,6 @@ use world::{World, local_hash, tokenize};
 
 /// Kills of a run of this test; `TOKENGRID_BUCKET_KILLS` names more.
 const KILLS: usize = 6;
-
-/// Numbers from 0 to 1, always the same.
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// One request in eight goes wrong in one of several ways.
 fn faults(number: usize, request: &Request) -> Fate {

@@ -6,11 +6,11 @@ mod common;
 #[path = "common/buckets.rs"]
 mod world;
 
-use common::{json, many_photos, photos, sorted, text};
+use common::{PARQUET, json, many_photos, photos, sorted, tar, text};
 use std::path::Path;
 use std::process::Command;
 use tokengrid_test_support::buckets::{Fate, Proxy, web_server};
-use world::{World, local_hash, shards, tar, tokenize};
+use world::{World, local_hash, shards, tokenize};
 
 /// Bytes of all files below a folder.
 fn bytes_below(folder: &Path) -> u64 {
@@ -245,24 +245,6 @@ fn files_on_a_web_server_are_a_source() {
     let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(made["content_hash"], expected.as_str());
 }
-
-/// Writes the class folders `$1` as Parquet in the layout of Hugging Face's imagenet-1k to `$2`, the rows shuffled.
-const PARQUET: &str = r#"
-import pathlib, sys
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-source, out = map(pathlib.Path, sys.argv[1:])
-classes = sorted(folder.name for folder in source.iterdir())
-files = sorted(source.glob("*/*"), key=lambda path: path.name[::-1])
-images = [
-    {"bytes": path.read_bytes(), "path": f"{path.stem}_{path.parent.name}{path.suffix}"} for path in files
-]
-labels = [classes.index(path.parent.name) for path in files]
-kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
-pq.write_table(table, out, row_group_size=4)
-"#;
 
 #[test]
 fn parquet_in_a_bucket_is_staged_or_read_by_pages() {

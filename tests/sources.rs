@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{fails, json, photos, sorted, text};
+use common::{PARQUET, fails, json, photos, sorted, tar, text};
 use std::path::Path;
 use std::process::Command;
 
@@ -15,30 +15,6 @@ fn content_hash(source: &Path, out: &Path) -> String {
     assert_eq!((&made["images"], &made["quarantined"]), (&6.into(), &0.into()), "{}", source.display());
     made["content_hash"].as_str().unwrap().to_string()
 }
-
-/// Archives what lies in `folder`.
-fn tar(folder: &Path, archive: &Path) {
-    let status = Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
-    assert!(status.success());
-}
-
-/// Writes the class folders `$1` as Parquet in the layout of Hugging Face's imagenet-1k to `$2`.
-const PARQUET: &str = r#"
-import pathlib, sys
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-source, out = map(pathlib.Path, sys.argv[1:])
-classes = sorted(folder.name for folder in source.iterdir())
-files = sorted(source.glob("*/*"), key=lambda path: path.name[::-1])
-images = [
-    {"bytes": path.read_bytes(), "path": f"{path.stem}_{path.parent.name}{path.suffix}"} for path in files
-]
-labels = [classes.index(path.parent.name) for path in files]
-kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
-pq.write_table(table, out, row_group_size=4)
-"#;
 
 #[test]
 fn folders_tars_webdataset_and_parquet_give_one_content_hash() {

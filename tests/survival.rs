@@ -6,7 +6,7 @@ mod common;
 #[path = "common/namespace.rs"]
 mod namespace;
 
-use common::{json, many_photos as many, sorted, text};
+use common::{Draws, json, many_photos as many, sorted, text};
 use namespace::in_namespace;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,18 +29,6 @@ fn start(arguments: &[&str]) -> Child {
 fn content_hash(cache: &Path) -> String {
     json(&["cache", "verify", text(cache)]);
     json(&["cache", "info", text(cache)])["content_hash"].as_str().unwrap().to_string()
-}
-
-/// Numbers from 0 to 1, always the same.
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> f64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
 
 #[test]

@@ -67,8 +67,8 @@ def npy_pairs(folder, tokens, labels):
     return epoch
 
 
-def hugging_face(folder, tokens, labels):
-    """An Arrow data set in Arrow format, its fastest, read by batches of indices."""
+def hugging_face_set(folder, tokens, labels):
+    """The tokens as an Arrow data set of Hugging Face's, from the disk."""
     import datasets
     import numpy
 
@@ -78,7 +78,14 @@ def hugging_face(folder, tokens, labels):
     )
     columns = {"tokens": list(tokens.astype(numpy.int32)), "label": labels}
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
-    data = datasets.load_from_disk(str(folder)).with_format("arrow")
+    return datasets.load_from_disk(str(folder))
+
+
+def hugging_face(folder, tokens, labels):
+    """An Arrow data set in Arrow format, its fastest, read by batches of indices."""
+    import numpy
+
+    data = hugging_face_set(folder, tokens, labels).with_format("arrow")
 
     def epoch():
         for rows in shuffled(len(data)):

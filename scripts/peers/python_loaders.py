@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from common import ROOT, Rounds, arguments, inside, per_cpu_second, record
-from loader import BATCH, TOKENS, litdata, mds, memmap, npy_pairs
+from loader import BATCH, TOKENS, hugging_face_set, litdata, mds, memmap, npy_pairs
 
 PACKAGES = {
     "streaming": "mosaicml-streaming",
@@ -91,18 +91,11 @@ def pairs_of_npy(folder, tokens, labels):
 def hugging_face(folder, tokens, labels):
     """`with_format("torch")`, which reads a batch at a time."""
     import datasets
-    import numpy
     import torch
 
-    datasets.disable_progress_bars()
     # No pictures here, and its newest versions are not for every version of datasets.
     datasets.config.TORCHVISION_AVAILABLE = False
-    features = datasets.Features(
-        {"tokens": datasets.Sequence(datasets.Value("int32"), length=TOKENS), "label": datasets.Value("int32")}
-    )
-    columns = {"tokens": list(tokens.astype(numpy.int32)), "label": labels}
-    datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder)
-    data = datasets.load_from_disk(str(folder)).with_format("torch", dtype=torch.int64)
+    data = hugging_face_set(folder, tokens, labels).with_format("torch", dtype=torch.int64)
     loader = shuffled(data)
     return lambda: ((batch["tokens"], batch["label"]) for batch in loader())
 

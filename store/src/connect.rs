@@ -48,6 +48,17 @@ pub(crate) struct Client {
 pub(crate) fn connect(place: &Place) -> Result<Client, StoreError> {
     let plain = |store: Arc<dyn ObjectStore>| Client { store, s3: None };
     let refused = |error: object_store::Error| classify(place, "connect to", &error);
+    // The builders have these methods by the same names, and no trait.
+    macro_rules! built {
+        ($builder:expr) => {
+            $builder
+                .with_client_options(options(place))
+                .with_retry(retries())
+                .with_http_connector(CountingConnector)
+                .build()
+                .map_err(refused)
+        };
+    }
     match place.scheme() {
         Scheme::S3 => {
             check_credentials(place)?;
@@ -57,39 +68,12 @@ pub(crate) fn connect(place: &Place) -> Result<Client, StoreError> {
             {
                 builder = builder.with_region(region);
             }
-            let s3 = builder
-                .with_bucket_name(place.bucket())
-                .with_client_options(options(place))
-                .with_retry(retries())
-                .with_http_connector(CountingConnector)
-                .build()
-                .map_err(refused)?;
+            let s3 = built!(builder.with_bucket_name(place.bucket()))?;
             Ok(Client { store: Arc::new(s3.clone()), s3: Some(s3) })
         }
-        Scheme::Gs => GoogleCloudStorageBuilder::from_env()
-            .with_url(place.root())
-            .with_client_options(options(place))
-            .with_retry(retries())
-            .with_http_connector(CountingConnector)
-            .build()
-            .map(|store| plain(Arc::new(store)))
-            .map_err(refused),
-        Scheme::Az => MicrosoftAzureBuilder::from_env()
-            .with_url(place.root())
-            .with_client_options(options(place))
-            .with_retry(retries())
-            .with_http_connector(CountingConnector)
-            .build()
-            .map(|store| plain(Arc::new(store)))
-            .map_err(refused),
-        Scheme::Http => HttpBuilder::new()
-            .with_url(place.root())
-            .with_client_options(options(place))
-            .with_retry(retries())
-            .with_http_connector(CountingConnector)
-            .build()
-            .map(|store| plain(Arc::new(store)))
-            .map_err(refused),
+        Scheme::Gs => Ok(plain(Arc::new(built!(GoogleCloudStorageBuilder::from_env().with_url(place.root()))?))),
+        Scheme::Az => Ok(plain(Arc::new(built!(MicrosoftAzureBuilder::from_env().with_url(place.root()))?))),
+        Scheme::Http => Ok(plain(Arc::new(built!(HttpBuilder::new().with_url(place.root()))?))),
     }
 }
 

@@ -1,11 +1,10 @@
 //! The program with a server of the test's own. Beside `common`, which it uses.
 #![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
 
-use crate::common::{json, sorted, text, tokengrid};
+use crate::common::{json, sorted, tar, text, tokengrid};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use tokengrid_test_support::buckets::{Kind, ObjectServer};
 
 /// Pixels of a view: a grid of 4 x 4 tokens of the shipped tokenizer.
@@ -77,12 +76,6 @@ pub(crate) fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
 pub(crate) fn local_hash(source: &Path, out: &Path) -> String {
     let made = json(&tokenize(text(source), text(out)));
     made["content_hash"].as_str().unwrap().to_owned()
-}
-
-/// Archives what lies in `folder`.
-pub(crate) fn tar(folder: &Path, archive: &Path) {
-    let status = Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
-    assert!(status.success());
 }
 
 /// Two WebDataset shards of class folders, the images of all classes mixed.

@@ -89,3 +89,40 @@ pub(crate) fn sorted(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
+
+/// Archives what lies in `folder`.
+pub(crate) fn tar(folder: &Path, archive: &Path) {
+    let status =
+        std::process::Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Writes the class folders `$1` as Parquet in the layout of Hugging Face's imagenet-1k to `$2`.
+pub(crate) const PARQUET: &str = r#"
+import pathlib, sys
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+source, out = map(pathlib.Path, sys.argv[1:])
+classes = sorted(folder.name for folder in source.iterdir())
+files = sorted(source.glob("*/*"), key=lambda path: path.name[::-1])
+images = [
+    {"bytes": path.read_bytes(), "path": f"{path.stem}_{path.parent.name}{path.suffix}"} for path in files
+]
+labels = [classes.index(path.parent.name) for path in files]
+kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.int64())})
+pq.write_table(table, out, row_group_size=4)
+"#;
+
+/// Numbers from 0 to 1, always the same.
+pub(crate) struct Draws(pub u64);
+
+impl Draws {
+    pub(crate) fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

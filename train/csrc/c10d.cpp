@@ -294,10 +294,10 @@ char* c10d_work_wait(const WorkRef* work, int64_t timeout_ms, bool* done) {
       (*work)->wait(Milliseconds(timeout_ms));
       *done = true;
     } catch (...) {
-      *done = false;
-      // It throws as well when the time is over.
-      if ((*work)->isCompleted()) {
-        throw;
+      // It throws as well when the time is over, and the work may have ended since: well or not is for the work to say.
+      *done = (*work)->isCompleted();
+      if (*done) {
+        (*work)->wait();
       }
     }
   });

@@ -1,5 +1,6 @@
 //! Threads that meet as processes do, over the loopback interface.
 
+use super::super::work::Work;
 use super::*;
 use tch::Kind;
 
@@ -189,4 +190,22 @@ fn a_store_that_outlives_a_start_does_not_confuse_the_next() {
     }
     let ends = hanging.into_iter().map(|processes| std::thread::spawn(move || processes.finish().unwrap()));
     ends.collect::<Vec<_>>().into_iter().for_each(|end| end.join().unwrap());
+}
+
+#[test]
+fn an_exchange_that_ends_as_a_wait_for_it_does_has_not_failed() {
+    run(2, |processes| {
+        let value = Tensor::from_slice(&[1.0f32]);
+        for round in 0..400u64 {
+            // One is late by about a wait of the other.
+            if processes.rank() == 1 {
+                std::thread::sleep(Duration::from_micros(900 + round % 20 * 10));
+            }
+            let work = processes.group().sum(&value).unwrap();
+            while !work.wait(Duration::from_millis(1)).unwrap_or_else(|failure| panic!("round {round}: {}", failure.0))
+            {
+            }
+        }
+        processes.finish().unwrap();
+    });
 }
