@@ -63,6 +63,8 @@ fn losses_of_training_are_those_of_the_exact_mode_as_far_as_the_precision_goes()
     for (precision, tolerance) in [("fp32", 1e-5), ("bf16", 3e-3), ("fp16", 3e-3)] {
         let run = losses(&cache, temp.path().join(precision), precision, true);
         assert_eq!(run.len(), 12, "{precision}");
+        // Or else it was not that precision.
+        assert!(precision == "fp32" || run != exact, "{precision}");
         for (step, (ours, want)) in run.iter().zip(&exact).enumerate() {
             assert!((ours - want).abs() <= tolerance * want, "{precision}, step {step}: {ours}, not {want}");
         }

@@ -6,6 +6,7 @@ use crate::process_group::{OneProcess, ProcessGroup};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Tensor};
 use tokengrid_model::ar::ArModel;
+use tokengrid_model::guard::guarded;
 
 /// Teacher-forced losses over a whole cache.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +59,11 @@ pub fn evaluate_among(
         if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
             return Err(TrainError::Cancelled);
         }
-        let [pre, post, class] = cache.unpack(batch).to_device(device);
-        let losses = model.losses(&pre, &post, &class, false);
-        *sums = [losses.pre, losses.post].map(|loss| loss.double_value(&[]) * batch.len() as f64);
+        *sums = guarded(|| {
+            let [pre, post, class] = cache.unpack(batch).to_device(device);
+            let losses = model.losses(&pre, &post, &class, false);
+            [losses.pre, losses.post].map(|loss| loss.double_value(&[]) * batch.len() as f64)
+        })?;
     }
     let own = Tensor::from_slice(own.as_flattened()).view([rounds as i64, 2]);
     let in_order: Vec<f64> = Vec::try_from(&processes.all_gather(&own)?.transpose(0, 1).reshape([-1]))?;

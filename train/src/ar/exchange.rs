@@ -69,21 +69,20 @@ impl Buckets {
     }
 }
 
-/// One group's buffer in buckets of whole parameters. Parameters whose gradients are complete at the very end only (embeddings) share
+/// One group's buffer in buckets of whole parameters, from its end, where the gradients are complete first: what is left over is the
+/// bucket that nothing hides. Parameters whose gradients are complete at the very end only (embeddings) share
 /// none with others, which would wait for them.
 fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor, shard: Shard) -> Vec<Bucket> {
     let (whole, last) = (flat.numel() as i64, num_stages(model) - 1);
     let stages: Vec<usize> = leaves.iter().map(|(name, _)| stage_of(model, name)).collect();
-    let (mut buckets, mut from, mut len, mut stage) = (vec![], 0, 0, 0);
-    for (i, (_, numel)) in leaves.iter().enumerate() {
-        len += numel;
-        stage = stage.max(stages[i]);
-        let is_other_kind = |next: &usize| (*next == last) != (stage == last);
-        if len * size_of::<f32>() >= bytes || stages.get(i + 1).is_none_or(is_other_kind) {
-            let (gradients, parts) =
-                (flat.narrow(0, from as i64, len as i64), parts(shard, whole, from as i64, len as i64));
-            buckets.push(Bucket { gradients, stage, parts });
-            (from, len, stage) = (from + len, 0, 0);
+    let (mut buckets, mut from, mut len, mut stage) = (vec![], whole, 0, 0);
+    for (i, (_, numel)) in leaves.iter().enumerate().rev() {
+        let numel = *numel as i64;
+        (from, len, stage) = (from - numel, len + numel, stage.max(stages[i]));
+        let is_other_kind = |next: usize| (stages[next] == last) != (stage == last);
+        if len as usize * size_of::<f32>() >= bytes || i.checked_sub(1).is_none_or(is_other_kind) {
+            buckets.push(Bucket { gradients: flat.narrow(0, from, len), stage, parts: parts(shard, whole, from, len) });
+            (len, stage) = (0, 0);
         }
     }
     buckets

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::guard::guarded;
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{Precision, Runtime, Variant, pixels};
 
@@ -268,7 +269,7 @@ impl TokenizerTrainer {
     fn step(&mut self, crops: &[u8], lr: f64) -> Result<Losses, TrainError> {
         let (batch_size, side) = (self.config.train.batch_size, i64::from(self.config.train.image_size));
         let images_bchw = pixels::to_input(crops, batch_size as i64, side, side, self.runtime);
-        let losses = self.learner.batch_among(&images_bchw, lr, &*self.processes)?;
+        let losses = guarded(|| self.learner.batch_among(&images_bchw, lr, &*self.processes))??;
         self.state.step += 1;
         self.state.position += self.samples_per_step() as u64;
         self.processes.note_steps(self.state.step);

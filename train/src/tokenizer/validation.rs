@@ -6,6 +6,7 @@ use crate::process_group::ProcessGroup;
 use tch::{Device, Kind, Tensor};
 use tokengrid_ingest::psnr;
 use tokengrid_model::Runtime;
+use tokengrid_model::guard::guarded;
 use tokengrid_model::{Picture, Tokenizer, pixels};
 
 /// Pictures in a row of the reconstructions.
@@ -83,7 +84,7 @@ pub(super) fn validate(
         if number % processes.world_size() != processes.rank() {
             continue;
         }
-        let pass = Pass::new(tokenizer, &batch.pixels, set.image_size(), options.runtime);
+        let pass = guarded(|| Pass::new(tokenizer, &batch.pixels, set.image_size(), options.runtime))?;
         sums.add(&pass, &batch.pixels, options.perceptual);
         let missing = options.num_samples.saturating_sub(originals.len());
         originals.extend(Picture::batch(&batch.pixels, set.image_size() as usize).into_iter().take(missing));
