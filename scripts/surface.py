@@ -63,7 +63,8 @@ class Items(HTMLParser):
 
 
 def first_sentence(text):
-    text = " ".join(text.split())
+    # Cargo documents crates in parallel: a link into one that has no pages yet keeps its brackets.
+    text = re.sub(r"\[(`[^`]*`)\]", r"\1", " ".join(text.split()))
     ends = (match.start() + 1 for match in re.finditer(r"\. (?=[^a-z])", text))
     # A full stop within code ends no sentence.
     return next((text[:end] for end in ends if text.count("`", 0, end) % 2 == 0), text)
