@@ -20,7 +20,7 @@ impl Blob {
     /// The length in bytes.
     ///
     /// # Errors
-    /// What the system says of a file.
+    /// The file system cannot give the size of a local file.
     pub fn len(&self) -> io::Result<u64> {
         match self {
             Blob::File(file) => Ok(file.metadata()?.len()),
@@ -41,10 +41,10 @@ impl Blob {
         matches!(self, Blob::Object(..))
     }
 
-    /// As many bytes at `at` as there are, at most the length of `into`.
+    /// Reads up to `into.len()` bytes from offset `at` on, and returns how many there were: fewer only at the end.
     ///
     /// # Errors
-    /// What the system or the server says.
+    /// The file cannot be read; a [`StoreError`] of the object store, wrapped, after the retries.
     pub fn read_up_to(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
         match self {
             Blob::File(file) => read_file(file, into, at),
@@ -59,10 +59,10 @@ impl Blob {
         }
     }
 
-    /// Fills `into` with the bytes at `at`.
+    /// Fills `into` with the bytes from offset `at` on.
     ///
     /// # Errors
-    /// As [`Blob::read_up_to`]; there are not so many.
+    /// As [`Blob::read_up_to`]; [`io::ErrorKind::UnexpectedEof`] where there are fewer.
     pub fn read_exact_at(&self, into: &mut [u8], at: u64) -> io::Result<()> {
         match self {
             Blob::File(file) => file.read_exact_at(into, at),

@@ -34,9 +34,9 @@ pub struct Bucket {
 pub struct Object {
     /// Its name in the bucket.
     pub key: String,
-    /// Its size.
+    /// Its size, in bytes.
     pub bytes: u64,
-    /// What changes with its contents, if the server says so.
+    /// Its entity tag, which changes with its contents; `None` where the server gives none.
     pub tag: Option<String>,
     /// When it was written, by the server's clock, in seconds since 1970.
     pub modified_secs: i64,
@@ -57,10 +57,10 @@ impl From<ObjectMeta> for Object {
 static CLIENTS: LazyLock<Mutex<HashMap<String, Bucket>>> = LazyLock::new(Mutex::default);
 
 impl Bucket {
-    /// The bucket of a place. Nothing is asked of the server yet.
+    /// The bucket of a place. No request is made yet.
     ///
     /// # Errors
-    /// [`StoreError::NoCredentials`]; settings in the environment that make no sense.
+    /// [`StoreError::NoCredentials`]; [`StoreError::Failed`] for settings in the environment that the client cannot use.
     pub fn of(place: &Place) -> Result<Bucket, StoreError> {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = clients.get(place.root()) {
@@ -89,7 +89,8 @@ impl Bucket {
     /// All objects below a prefix, which ends where a part of the key does, sorted by key.
     ///
     /// # Errors
-    /// As the server says; web servers have no listings.
+    /// [`StoreError::Unsupported`] for a web server, which has no listing; the variant that names why a request failed after all
+    /// retries.
     pub fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
         let place = self.place(prefix);
         if place.scheme() == Scheme::Http {
@@ -117,7 +118,7 @@ impl Bucket {
     /// An object's size and tag; `None` where there is none.
     ///
     /// # Errors
-    /// As the server says.
+    /// The variant that names why the request failed after all retries.
     pub fn head(&self, key: &str) -> Result<Option<Object>, StoreError> {
         let place = self.place(key);
         let path = key_of(&place)?;
@@ -126,12 +127,12 @@ impl Bucket {
                 Err(error) if !matches!(error, Error::NotFound { .. }) => error,
                 found => return Ok(found),
             };
-            // Nobody answered: nobody would answer a second request.
+            // No server was reached: a second request would fail in the same way.
             let told = classify(&place, "look for", &error);
             if matches!(told, StoreError::Unreachable { .. } | StoreError::Certificate { .. }) {
                 return Err(told);
             }
-            // An answer to `HEAD` has no body: what is wrong is told by one to `GET`.
+            // An answer to `HEAD` has no body: only the answer to `GET` names the reason.
             let first = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
             match self.store.get_opts(&path, first).await {
                 Err(told) if !matches!(told, Error::NotFound { .. }) => Ok(Err(told)),
@@ -141,10 +142,10 @@ impl Bucket {
         found_or_none(&place, "look for", found.map(Object::from))
     }
 
-    /// A whole object; `None` where there is none.
+    /// A whole object of up to 256 MiB; `None` where there is none.
     ///
     /// # Errors
-    /// As the server says.
+    /// [`StoreError::TooLarge`]; the variant that names why the request failed after all retries.
     pub fn read(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         Ok(self.read_version(key)?.map(|(bytes, _)| bytes))
     }
@@ -152,7 +153,7 @@ impl Bucket {
     /// A whole object with its version; `None` where there is none.
     ///
     /// # Errors
-    /// As the server says.
+    /// As [`Bucket::read`].
     pub fn read_version(&self, key: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
         let place = self.place(key);
         let path = key_of(&place)?;
@@ -163,30 +164,30 @@ impl Bucket {
         }
     }
 
-    /// Begins to read a range of an object, of the version with this tag if there is one.
+    /// Begins to read a byte range of an object; with a tag, only of the version that has this tag.
     ///
     /// # Errors
-    /// A key that no object can have.
+    /// [`StoreError::Url`] for a key that no object can have. What the server answers comes from [`Fetch::wait`].
     pub fn fetch(&self, key: &str, range: Range<u64>, tag: Option<&str>) -> Result<Fetch, StoreError> {
         let place = self.place(key);
         let path = key_of(&place)?;
         Ok(Fetch::begin(Arc::clone(&self.store), place, path, range, tag.map(str::to_owned)))
     }
 
-    /// Begins to read a whole object of unknown size, which may have so many bytes.
+    /// Begins to read a whole object of unknown size; one of more than `bytes_max` bytes is [`StoreError::TooLarge`].
     ///
     /// # Errors
-    /// A key that no object can have.
+    /// As [`Bucket::fetch`].
     pub fn fetch_all(&self, key: &str, bytes_max: u64) -> Result<Fetch, StoreError> {
         let place = self.place(key);
         let path = key_of(&place)?;
         Ok(Fetch::begin_all(Arc::clone(&self.store), place, path, bytes_max))
     }
 
-    /// Writes a small object, whatever is there.
+    /// Writes a small object by one request, replacing what is there.
     ///
     /// # Errors
-    /// As the server says.
+    /// [`StoreError::Unsupported`] for a web server; the variant that names why the request failed after all retries.
     pub fn put(&self, key: &str, bytes: Bytes) -> Result<Version, StoreError> {
         let place = self.place(key);
         self.put_with(&place, bytes, PutMode::Overwrite)
@@ -197,7 +198,7 @@ impl Bucket {
     /// Writes a small object if there is none of that name: `None` where there is one.
     ///
     /// # Errors
-    /// [`StoreError::Unsupported`] where the store has no conditional writes; as the server says.
+    /// [`StoreError::Unsupported`] where the store has no conditional writes; otherwise as [`Bucket::put`].
     pub fn create(&self, key: &str, bytes: Bytes) -> Result<Option<Version>, StoreError> {
         self.put_if(key, bytes, PutMode::Create)
     }
@@ -205,7 +206,7 @@ impl Bucket {
     /// Writes a small object if it is still of this version: `None` where it is not.
     ///
     /// # Errors
-    /// As for [`Bucket::create`].
+    /// As [`Bucket::create`].
     pub fn replace(&self, key: &str, bytes: Bytes, version: &Version) -> Result<Option<Version>, StoreError> {
         self.put_if(key, bytes, PutMode::Update(version.0.clone()))
     }
@@ -238,10 +239,10 @@ impl Bucket {
         Ok(wait_through(self.store.put_opts(&path, PutPayload::from_bytes(bytes), options)))
     }
 
-    /// Removes objects; those that are not there are removed already.
+    /// Removes objects, one after the other; a missing one counts as removed.
     ///
     /// # Errors
-    /// As the server says of the first that stays.
+    /// Why the first one that could not be removed was not; those after it are not tried.
     pub fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         for key in keys {
             let place = self.place(key);
@@ -255,8 +256,8 @@ impl Bucket {
     }
 }
 
-/// Leaves out the empty objects by which consoles, and SeaweedFS, keep folders: `prefix/` itself, and `folder/` where something
-/// lies below it. The library takes the slash off their names.
+/// Leaves out the empty objects by which web consoles, and SeaweedFS, mark folders: `prefix/` itself, and `folder/` where something
+/// lies below it. `object_store` strips the slash from their names.
 fn drop_folder_markers(found: &mut Vec<Object>, prefix: &str) {
     let mut folders: HashSet<String> = HashSet::from([prefix.to_owned()]);
     for object in found.iter() {
@@ -293,7 +294,8 @@ fn found_or_none<T>(
     }
 }
 
-/// The key as the library has it. What is typed behind `https://` is a URL's path, elsewhere the key itself.
+/// The key as `object_store` wants it. Behind `https://` a user types a URL's path, which may be percent-encoded, elsewhere the key
+/// itself.
 pub(crate) fn key_of(place: &Place) -> Result<Key, StoreError> {
     let parsed = match place.scheme() {
         Scheme::Http => Key::from_url_path(place.key()),

@@ -12,17 +12,19 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Retries of one request, and how long they may take together.
+/// Retries of one request.
 pub const RETRIES_MAX: usize = 10;
+/// How long the retries of one request may take together.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
-/// A connection that takes longer is not made; one that is silent for longer is given up and made again.
+/// How long a connection may take to be made, and how long it may be silent before it is given up and made again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Where virtual machines of AWS find their credentials, and how long they may take to answer the first time.
+/// The address at which virtual machines of AWS find their credentials (EC2 instance metadata service), and how long it may take to
+/// accept a connection.
 const METADATA_SERVER: ([u8; 4], u16) = ([169, 254, 169, 254], 80);
 const METADATA_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -44,7 +46,7 @@ pub(crate) struct Client {
     pub(crate) s3: Option<AmazonS3>,
 }
 
-/// Connects to the bucket of a place. Nothing is asked of the server yet.
+/// Makes the client of a place's bucket. No request is made yet.
 pub(crate) fn connect(place: &Place) -> Result<Client, StoreError> {
     let plain = |store: Arc<dyn ObjectStore>| Client { store, s3: None };
     let refused = |error: object_store::Error| classify(place, "connect to", &error);
@@ -78,8 +80,8 @@ pub(crate) fn connect(place: &Place) -> Result<Client, StoreError> {
 }
 
 fn options(place: &Place) -> ClientOptions {
-    // A whole request may take as long as it needs while bytes come.
-    // HTTPS_PROXY and its like are heeded by the HTTP library.
+    // No timeout for a whole request: it may take as long as it needs while bytes arrive.
+    // HTTPS_PROXY and similar variables are read by the HTTP library.
     ClientOptions::new()
         .with_timeout_disabled()
         .with_read_timeout(SILENCE_MAX)
@@ -106,7 +108,8 @@ fn retries() -> RetryConfig {
     }
 }
 
-/// Says at once that there are no credentials, where the client would ask a server for them that does not exist, for minutes.
+/// Fails at once where there are no credentials: outside of AWS the client would try for minutes to get them from a metadata server
+/// that does not exist.
 fn check_credentials(place: &Place) -> Result<(), StoreError> {
     if S3_CREDENTIALS.iter().any(|name| std::env::var_os(name).is_some()) {
         return Ok(());

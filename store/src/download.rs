@@ -6,10 +6,10 @@ use crate::fetch::Fetch;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// Bytes of one range. Large enough that latency and the price of requests do not count.
+/// Bytes of one range: large enough that neither latency nor the price per request matters.
 pub const RANGE_BYTES: u64 = 8 << 20;
 
-/// Ranges that are read or wait ahead of the one that is consumed: a stream holds at most `READ_AHEAD + 1` ranges, 40 MiB.
+/// Ranges that are being read or wait, ahead of the one that is consumed: a stream holds at most `READ_AHEAD + 1` ranges, 40 MiB.
 pub const READ_AHEAD: usize = 4;
 
 /// The bytes of an object in order.
@@ -28,7 +28,7 @@ impl Bucket {
 }
 
 impl Download<'_> {
-    /// The next bytes; `None` at the end.
+    /// The next range, of [`RANGE_BYTES`] except for the last; `None` at the end.
     ///
     /// # Errors
     /// As [`Fetch::wait`].

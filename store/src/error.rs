@@ -1,4 +1,4 @@
-//! What can be wrong with an object store, one variant for each remedy.
+//! What can go wrong with an object store: one variant for each remedy.
 
 use crate::place::{Place, Scheme};
 use std::io;
@@ -53,14 +53,16 @@ pub enum StoreError {
     #[error("{place} was replaced while it was read: run the command again")]
     Changed { place: Place },
 
-    #[error("{place}: {expected} bytes were asked for, {actual} came; the server does not serve ranges as it should")]
+    #[error(
+        "{place}: {expected} bytes were requested, {actual} arrived; the server does not serve byte ranges correctly"
+    )]
     Length { place: Place, expected: u64, actual: u64 },
 
-    #[error("{place} has {bytes} bytes, more than the {bytes_max} that are read of such an object")]
+    #[error("{place} has {bytes} bytes, more than the limit of {bytes_max} for such an object")]
     TooLarge { place: Place, bytes: u64, bytes_max: u64 },
 
     #[error(
-        "cannot {action} {place}: {detail}; what is finished is kept: run the command again when the server is well"
+        "cannot {action} {place}: {detail}; what is finished is kept: run the command again when the server is available"
     )]
     Failed { place: Place, action: &'static str, detail: String },
 
@@ -100,7 +102,7 @@ impl From<StoreError> for io::Error {
     }
 }
 
-/// Where an endpoint of one's own is named.
+/// The setting that names the endpoint of a self-hosted store.
 fn endpoint_variable(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => "AWS_ENDPOINT_URL, with AWS_ALLOW_HTTP=true for http",
@@ -110,7 +112,7 @@ fn endpoint_variable(scheme: Scheme) -> &'static str {
     }
 }
 
-/// Where credentials are named.
+/// The settings that hold credentials.
 fn credential_variables(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => {
@@ -122,7 +124,7 @@ fn credential_variables(scheme: Scheme) -> &'static str {
     }
 }
 
-/// Longest part of a server's answer that is repeated, in characters.
+/// Longest part of a server's answer that an error quotes, in characters.
 const DETAIL_CHARS: usize = 240;
 
 /// Codes of the stores, by what they mean.

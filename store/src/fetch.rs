@@ -1,4 +1,4 @@
-//! Reads of ranges, many at a time, tried again when an answer is torn.
+//! Reads of ranges, many at a time, repeated when a response body ends early.
 
 use crate::error::{StoreError, classify};
 use crate::place::Place;
@@ -13,17 +13,17 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Reads in flight in this process. With 100 ms of latency that is at most 1280 images/s of objects of their own; with 64, readers of
-/// shards were faster (docs/benchmarks/2026-11-30-object-stores.md).
+/// Reads in flight in this process. With a latency of 100 ms that bounds images that are objects of their own to 1280 per
+/// second; with 64, readers of shards were faster (docs/benchmarks/2026-11-30-object-stores.md).
 pub const IN_FLIGHT_MAX: usize = 128;
 
 static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(IN_FLIGHT_MAX));
 
-/// A body that ends early is asked for again this often, with pauses that double, beside the retries of requests.
+/// How often a body that ended early is requested again, with pauses that double; the retries of requests come on top.
 const TORN_RETRIES_MAX: u32 = 5;
 const TORN_PAUSE: Duration = Duration::from_millis(100);
 
-/// A range that is being read. Dropped, it is not read any further.
+/// A range that is being read. Dropping it cancels the read.
 #[derive(Debug)]
 pub struct Fetch(JoinHandle<Result<Bytes, StoreError>>);
 
@@ -51,23 +51,25 @@ impl Fetch {
     /// Waits for the bytes: exactly those of the range.
     ///
     /// # Errors
-    /// As the server says, after the retries; [`StoreError::Changed`]; [`StoreError::Cancelled`].
+    /// [`StoreError::Changed`] where the object no longer has the tag; [`StoreError::Length`]; [`StoreError::TooLarge`];
+    /// [`StoreError::Cancelled`]; the variant that names why the request failed after all retries.
     pub fn wait(mut self) -> Result<Bytes, StoreError> {
         let read = wait(async { (&mut self.0).await.unwrap_or(Err(StoreError::Cancelled)) });
         read.inspect_err(note_outage)
     }
 }
 
-/// The first read of this process that failed for a reason that lies not in the object.
+/// The first failure of a read in this process that was not the object's own.
 static OUTAGE: Mutex<Option<String>> = Mutex::new(None);
 
-/// Why reads fail in this process, if one did for a reason that does not lie in the object: a network that is down, a server that
-/// answers 503 to every retry, an object that was replaced. What was read since then may lack something that is there.
+/// Why a read of this process failed although nothing is wrong with the object: the network was down, the server answered 503
+/// to every retry, the object was replaced meanwhile. `None` if that never happened. After it, a missing object may exist all
+/// the same.
 pub fn outage() -> Option<String> {
     OUTAGE.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Forgets what [`outage`] tells, before a new attempt.
+/// Forgets the failure that [`outage`] returns, before a new attempt.
 pub fn forget_outage() {
     *OUTAGE.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
@@ -120,7 +122,7 @@ async fn read(
     let failed = |error: object_store::Error| classify(place, "read", &error);
     let mut torn = 0;
     loop {
-        // Requests that fail as such were tried again by the library.
+        // `object_store` repeats failed requests, but not bodies that end early.
         let answer = store.get_opts(path, options.clone()).await.map_err(failed)?;
         let meta = answer.meta.clone();
         if answer.range.end - answer.range.start > bytes_max {
@@ -140,10 +142,10 @@ async fn read(
     }
 }
 
-/// Largest object that is read as one without being asked for with a limit, in bytes: manifests and the like.
+/// Largest object that is read whole where the caller names no limit, in bytes: manifests, job files, leases.
 const SMALL_BYTES_MAX: u64 = 256 << 20;
 
-/// Asks again while answers are torn or, where the library does not look after that, the server is busy.
+/// Repeats a request whose error `is_torn`: the body ended early or, for requests without retries of their own, the server is busy.
 pub(crate) async fn again<T, E>(ask: impl AsyncFn() -> Result<T, E>, is_torn: impl Fn(&E) -> bool) -> Result<T, E> {
     let mut torn = 0;
     loop {
@@ -157,7 +159,7 @@ pub(crate) async fn again<T, E>(ask: impl AsyncFn() -> Result<T, E>, is_torn: im
     }
 }
 
-/// Whether a listing ended early: its requests are tried again by the library, its bodies are not.
+/// Whether a listing's body ended early: `object_store` repeats its requests, but not these.
 pub(crate) fn is_torn(error: &object_store::Error) -> bool {
     error.to_string().contains("response body")
 }
@@ -166,7 +168,7 @@ async fn pause(torn: u32) {
     tokio::time::sleep(TORN_PAUSE * 2u32.pow(torn) + jitter()).await;
 }
 
-/// Up to [`TORN_PAUSE`], so that those that were torn together do not come again together.
+/// Up to [`TORN_PAUSE`], so that reads that failed together are not repeated together.
 fn jitter() -> Duration {
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     TORN_PAUSE.mul_f64(f64::from(nanos % 1000) / 1000.0)

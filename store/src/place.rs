@@ -7,7 +7,7 @@ use std::path::Path;
 /// Kinds of object stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// Amazon S3 and what speaks its protocol.
+    /// Amazon S3 and stores with its protocol.
     S3,
     /// Google Cloud Storage.
     Gs,
@@ -31,7 +31,7 @@ pub struct Place {
 const SCHEMES: [(&str, Scheme); 5] =
     [("s3", Scheme::S3), ("gs", Scheme::Gs), ("az", Scheme::Az), ("https", Scheme::Http), ("http", Scheme::Http)];
 
-/// Whether a path as it was typed names an object store, known or not.
+/// Whether a path as a user typed it is a URL, of a known scheme or not.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().and_then(|text| text.split_once("://")).is_some_and(|(scheme, _)| {
         !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+')
@@ -42,7 +42,7 @@ impl Place {
     /// The place that a path names; `None` for a local path.
     ///
     /// # Errors
-    /// [`StoreError::Url`] for a scheme that is not known, or a URL without a bucket.
+    /// [`StoreError::Url`] for an unknown scheme, a URL without a bucket, or a query after `https://`.
     pub fn parse(path: &Path) -> Result<Option<Place>, StoreError> {
         if !is_remote(path) {
             return Ok(None);
@@ -92,9 +92,14 @@ impl Place {
         Place { key: key.trim_matches('/').to_owned(), ..self.clone() }
     }
 
+    /// What the keys of the objects below this one begin with: the key and a `/`; empty for the root of a bucket.
+    pub fn prefix(&self) -> String {
+        if self.key.is_empty() { String::new() } else { format!("{}/", self.key) }
+    }
+
     /// `name` below this prefix.
     pub fn join(&self, name: &str) -> Place {
-        if self.key.is_empty() { self.with_key(name) } else { self.with_key(&format!("{}/{name}", self.key)) }
+        self.with_key(&(self.prefix() + name))
     }
 
     /// The key's folder; empty for the bucket itself.

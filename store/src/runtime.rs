@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads that serve sockets. What takes time is waiting; copying ten gigabits a second takes two.
+/// Threads that serve sockets. They mostly wait; copying ten gigabits per second needs two.
 const THREADS: usize = 2;
 
-/// How often who waits looks whether the program is to stop.
+/// How often a waiting thread checks whether the program is to stop.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
 
 static CANCEL: OnceLock<&'static AtomicBool> = OnceLock::new();
 
-/// Names the flag of this process that ends reads: once it is true, they return [`StoreError::Cancelled`]. What is being
-/// written goes on. The first call counts.
+/// Sets the flag of this process that ends reads: once it is true, they return [`StoreError::Cancelled`]. Writes are finished.
+/// Later calls have no effect.
 pub fn cancel_with(flag: &'static AtomicBool) {
     let _ = CANCEL.set(flag);
 }

@@ -1,4 +1,4 @@
-//! Requests and bytes, counted where they pass: retries included.
+//! Counts of requests and bytes, retries included.
 
 use crate::error::is_about_certificate;
 use async_trait::async_trait;
@@ -12,14 +12,14 @@ static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static FETCHED_BYTES: AtomicU64 = AtomicU64::new(0);
 static SENT_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// What this process has asked of object stores so far.
+/// Requests that this process made to object stores so far, and the bytes that they moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests, retries included.
     pub requests: u64,
-    /// Bytes of objects that came.
+    /// Bytes of objects that were read.
     pub fetched_bytes: u64,
-    /// Bytes of objects that were sent.
+    /// Bytes of objects that were written.
     pub sent_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Files to objects: one request for a small one, a multipart upload for the others, which appears when it is whole.
+//! Files to objects: one request for a small file, a multipart upload for a larger one, whose object appears when it is complete.
 
 use crate::bucket::{Bucket, key_of};
 use crate::error::{StoreError, classify};
@@ -19,20 +19,21 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-/// Bytes of one part; smaller files are written by one request. S3 asks for 5 MiB at least and takes 10,000 parts.
+/// Bytes of one part; smaller files are written by one request. S3 demands at least 5 MiB for all parts but the last.
 pub const PART_BYTES: u64 = 8 << 20;
 
 /// Parts that are sent at once: what an upload holds in memory.
 const PARTS_IN_FLIGHT: usize = 4;
 
-/// S3 takes so many parts; files beyond `PART_BYTES` times that get larger ones.
+/// Most parts of one upload to S3; files of more than `PART_BYTES` times that get larger parts.
 const PARTS_MAX: u64 = 10_000;
 
 impl Bucket {
-    /// Writes a file as an object, whatever is there. The object appears when it is whole.
+    /// Writes a file as an object, replacing what is there. The object appears when it is complete.
     ///
     /// # Errors
-    /// The file cannot be read; as the server says, after the retries. An upload that fails is aborted.
+    /// [`StoreError::Io`] when the file cannot be read; the variant that names why a request failed after all retries. An
+    /// upload that fails is aborted.
     pub fn upload(&self, file: &Path, key: &str) -> Result<(), StoreError> {
         let mut source = File::open(file).map_err(StoreError::io("open", file))?;
         let bytes = source.metadata().map_err(StoreError::io("read the size of", file))?.len();
@@ -48,22 +49,22 @@ impl Bucket {
         let sent = send_parts(&mut *upload, &mut source, part_bytes, file, &place);
         let done = sent.and_then(|()| match wait_through(upload.complete()) {
             Ok(_) => Ok(()),
-            // The answer to a first try may have been lost, and the upload be over.
+            // The answer to an earlier attempt may have been lost although the upload was completed.
             Err(_) if self.head(key)?.is_some_and(|object| object.bytes == bytes) => Ok(()),
             Err(error) => Err(failed(error)),
         });
         if done.is_err() {
-            // Its parts would be paid for until somebody removes them.
+            // Parts of an abandoned upload are stored, and charged for, until somebody removes them.
             let _ = wait_through(upload.abort());
         }
         done
     }
 
-    /// Aborts multipart uploads below a prefix that were begun and not finished, of S3. Returns how many there were. The other
-    /// stores drop what is unfinished by themselves, Azure after a week; for Google a rule of the bucket does it.
+    /// Aborts the unfinished multipart uploads below a prefix of an S3 bucket, and returns how many there were. Other stores
+    /// need no such call: Azure drops unfinished uploads after a week, for Google a lifecycle rule of the bucket does.
     ///
     /// # Errors
-    /// As the server says.
+    /// The variant that names why a request failed after all retries.
     pub fn abort_uploads(&self, prefix: &str) -> Result<usize, StoreError> {
         let Some(s3) = &self.s3 else { return Ok(0) };
         let place = self.place(prefix);
@@ -112,10 +113,11 @@ fn send_parts(
     }
 }
 
-/// How long the URL of a listing is good.
+/// How long the signed URL of a listing is valid.
 const LISTING_VALID: Duration = Duration::from_secs(300);
 
-/// Keys and ids of unfinished uploads, the first thousand of them: the library has no call for it, but it signs one.
+/// Keys and ids of unfinished uploads, the first thousand of them. `object_store` has no call for `ListMultipartUploads`, but
+/// it signs the URL of one.
 async fn list_uploads(s3: &AmazonS3, place: &Place) -> Result<Vec<(String, String)>, Refused> {
     let options = SignedUrlOptions::default().with_query([("uploads", ""), ("prefix", place.key())]);
     let url = s3.signed_url_opts(Method::GET, &Key::default(), LISTING_VALID, &options).await;
@@ -138,7 +140,7 @@ async fn list_uploads(s3: &AmazonS3, place: &Place) -> Result<Vec<(String, Strin
 
 const LIST: &str = "list the uploads of";
 
-/// Why there is no listing, and the status if there was an answer.
+/// Why a listing failed, and the HTTP status if there was an answer.
 struct Refused {
     error: StoreError,
     status: Option<StatusCode>,

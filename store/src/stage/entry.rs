@@ -24,7 +24,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The lock of who reads; others may read as well.
+    /// The lock of a reader; others may read at the same time.
     pub(super) fn read(root: &Path, id: &str) -> Result<Entry, StoreError> {
         Entry::locked(root.join(format!("{id}.lock")), File::try_lock_shared)
     }
@@ -34,7 +34,7 @@ impl Entry {
         Entry::locked(root.join(format!("{id}.lock")), File::try_lock)
     }
 
-    /// The lock of who removes a set; `None` while it is in use.
+    /// The lock for removing a set; `None` while it is in use.
     pub(super) fn try_write(path: &Path) -> Option<Entry> {
         let file = OpenOptions::new().write(true).open(path).ok()?;
         file.try_lock().ok()?;
@@ -47,14 +47,14 @@ impl Entry {
             let file = options.create(true).truncate(false).read(true).write(true).open(&path);
             let file = file.map_err(StoreError::io("open", &path))?;
             wait_for(&file, &path, lock)?;
-            // Its last holder may have removed it: then this one guards nothing.
+            // The last holder may have removed the file: a lock on a removed file excludes nobody.
             if is_at(&file, &path) {
                 return Ok(Entry { file, path });
             }
         }
     }
 
-    /// Notes that the set is used now, and what it is.
+    /// Writes the set's URL into the lock file, whose modification time says when the set was last used.
     pub(super) fn touch(&self, place: &Place) -> Result<(), StoreError> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(0))
@@ -121,7 +121,7 @@ pub(super) fn fetch_all(
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let fetched = fetch(folder, bucket, file, &tell);
             if fetched.is_err() {
-                // The others end with what they have begun.
+                // The other threads finish their file and take no further one.
                 next.store(files.len(), Ordering::Relaxed);
             }
             fetched?;

@@ -6,8 +6,8 @@
 //! <stage-dir>/.room        held while room is made
 //! ```
 //!
-//! The id is a hash of the URL and of the versions of all objects: what was published again is another set. A set that nobody
-//! reads goes when room is needed, the one that was used longest ago first.
+//! The id is a hash of the URL and of the versions of all objects, so a set that was published again has another id. Sets that
+//! nobody reads are removed when space is needed, the least recently used one first.
 
 mod entry;
 mod room;
@@ -30,18 +30,18 @@ struct Settings {
     limit_bytes: Option<u64>,
 }
 
-/// Says where objects are staged, and what they may take together there, in bytes [default: `tokengrid/stage` below the
-/// user's cache folder; what is free there but for a tenth].
+/// Sets the folder in which objects are staged, and how many bytes they may take there together [default: `tokengrid/stage` below
+/// the user's cache folder; nine tenths of the free space].
 pub fn stage_in(folder: Option<PathBuf>, limit_bytes: Option<u64>) {
     *SETTINGS.lock().unwrap_or_else(PoisonError::into_inner) = Settings { folder, limit_bytes };
 }
 
-/// Called while objects are staged: what, bytes so far, bytes in all.
+/// Called while objects are staged: the set, bytes fetched so far, bytes to fetch in all.
 pub type Progress = fn(&Place, u64, u64);
 
 static PROGRESS: OnceLock<Progress> = OnceLock::new();
 
-/// Names who hears of staging in this process. The first call counts.
+/// Sets the function that reports staging in this process. Later calls have no effect.
 pub fn on_stage(progress: Progress) {
     let _ = PROGRESS.set(progress);
 }
@@ -66,11 +66,11 @@ pub struct StageFile {
     pub object: Object,
     /// Its name in the folder: relative, without `..`.
     pub name: String,
-    /// The checksum that it must have, 64 hex digits, where that is known.
+    /// The BLAKE3 hash that its contents must have, 64 hex digits; `None` where it is not known.
     pub blake3: Option<String>,
 }
 
-/// A set of objects as local files. They stay while this lives.
+/// A set of objects as local files, which are not removed while this value exists.
 #[derive(Debug)]
 pub struct Staged {
     folder: PathBuf,
@@ -84,11 +84,11 @@ impl Staged {
     }
 }
 
-/// Fetches what is not there yet of `files`, the set that `place` names, and keeps it from being removed. Checksums are
-/// verified as the bytes pass.
+/// Fetches those of `files`, the set that `place` names, that are not staged yet, and keeps all of them from being removed.
+/// Checksums are verified while the bytes arrive.
 ///
 /// # Errors
-/// As the server says; [`StoreError::Checksum`]; [`StoreError::StageFull`]; [`StoreError::Io`].
+/// [`StoreError::Checksum`]; [`StoreError::StageFull`]; [`StoreError::Io`]; as [`Fetch::wait`](crate::Fetch::wait).
 pub fn stage(place: &Place, bucket: &Bucket, files: &[StageFile]) -> Result<Staged, StoreError> {
     let root = stage_folder();
     std::fs::create_dir_all(&root).map_err(StoreError::io("create", &root))?;
@@ -128,7 +128,7 @@ fn id_of(place: &Place, files: &[StageFile]) -> String {
         add(&file.name);
         add(key);
         add(&bytes.to_string());
-        // A tag says all; without one the time has to do.
+        // A tag identifies the version; without one the modification time has to.
         add(&tag.clone().unwrap_or_else(|| modified_secs.to_string()));
         add(file.blake3.as_deref().unwrap_or_default());
     }

@@ -1,4 +1,4 @@
-//! Room for staged files: sets that nobody reads go, the one that was used longest ago first.
+//! Space for staged files: sets that nobody reads are removed, the least recently used one first.
 
 use super::entry::Entry;
 use super::{settings, stage_folder};
@@ -8,10 +8,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Of what is free, this share stays free unless a limit is named.
+/// One in this many of the free bytes stays free, unless the user sets a limit.
 const KEPT_FREE_SHARE: u64 = 10;
 
-/// Bytes that may be staged beside what is in use: a larger set is read by ranges, where that is possible.
+/// Bytes that staged files may take together. A source whose containers are larger is read by ranges instead.
 pub fn stage_room() -> u64 {
     let root = stage_folder();
     let used: u64 = sets(&root).iter().map(|set| set.bytes).sum();
@@ -84,7 +84,7 @@ fn bytes_below(folder: &Path) -> u64 {
     entries.map(bytes).sum()
 }
 
-/// Free bytes of the file system that a folder, or the first above it that exists, lies on.
+/// Free bytes of the file system of a folder or, while that does not exist, of its nearest existing ancestor.
 fn free_bytes(folder: &Path) -> u64 {
     use std::os::unix::ffi::OsStrExt;
     let existing = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
