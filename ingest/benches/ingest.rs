@@ -1,5 +1,5 @@
 //! How fast the pixels come: the resampler's kernels, JPEG decoding, whole files to views, and images out of Parquet, on the
-//! bundled photographs. What can be switched off is measured beside what is left without it.
+//! bundled photographs. What can be switched off is measured with and without it.
 //!
 //! `cargo bench -p tokengrid-ingest`, or a part of it: `cargo bench -p tokengrid-ingest -- photographs`
 

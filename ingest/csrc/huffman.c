@@ -1,7 +1,7 @@
-/* A decoder of sequential Huffman scans that are sound, in the place of libjpeg's own.
+/* A decoder of intact sequential Huffman scans, in the place of libjpeg's own.
  *
- * Half of the time of decoding a photograph goes into this step. Here one look into a table gives run, value and length of
- * most coefficients at once. It decodes sound data only: at the first sign of anything else (a code that is not in the
+ * Half of the time of decoding a photograph goes into this step. Here one table lookup gives run, value and length of
+ * most coefficients at once. It decodes intact data only: at the first sign of anything else (a code that is not in the
  * table, a marker or the end of the data before the last MCU, a restart marker that is not where it belongs, bytes between
  * the last MCU and the EOI marker) it gives up with TG_UNSOUND, and the caller decodes the file again, with libjpeg alone.
  * What damaged data decodes to, which warnings it causes and whether it is accepted is therefore never decided here.

@@ -1,4 +1,4 @@
-/* A small door between Rust and libjpeg.
+/* The interface between Rust and libjpeg.
  *
  * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into `guarded`, through which
  * every call that can fail goes, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
@@ -6,7 +6,7 @@
  * ever jumped over: libjpeg is given no callback outside this file.
  *
  * Input is one block of memory. The source manager suspends when it runs out, as Pillow's does, so that a file that ends
- * too early is told from a broken one, and nothing is made up in its place.
+ * too early is distinguished from a broken one, and no pixels are made up in its place.
  */
 #include "jpeg_shim.h"
 
@@ -168,7 +168,7 @@ int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, tg_jpe
  * sample, and one sample on each side is mixed in. */
 enum { MARGIN = 8 };
 
-/* Narrower pictures are not worth the trouble, and libjpeg upsamples very narrow ones by other rules. */
+/* In narrower pictures a window saves little, and libjpeg upsamples very narrow ones by other rules. */
 enum { LEAST_CROPPED_WIDTH = 64 };
 
 /* Whether libjpeg's cropping and skipping give the same samples as decoding all of the picture: with one scan and, should
@@ -280,5 +280,5 @@ const char *tg_jpeg_message(const tg_jpeg *self) { return self->message; }
 /* Declared in a header that libjpeg keeps to itself. Without SIMD code the library has a stub of it that returns 0. */
 EXTERN(int) jsimd_can_idct_islow(void);
 
-/* What libjpeg asks itself before it takes the SIMD inverse DCT. */
+/* libjpeg's own condition for its SIMD inverse DCT. */
 int tg_jpeg_simd(void) { return jsimd_can_idct_islow() != 0; }

@@ -47,7 +47,7 @@ typedef struct {
   tg_code ac[NUM_HUFF_TBLS];
   const tg_code *block_dc[D_MAX_BLOCKS_IN_MCU]; /* of the blocks of an MCU */
   const tg_code *block_ac[D_MAX_BLOCKS_IN_MCU];
-  JBLOCK unused; /* takes coefficients that nobody wants */
+  JBLOCK unused; /* takes coefficients that are not wanted */
 } tg_huffman;
 
 typedef struct {
@@ -71,7 +71,7 @@ void tg_fail(tg_jpeg *self, int status);
 int tg_huffman_takes(const tg_jpeg *self);
 /* Puts itself in the place of libjpeg's entropy decoder, before any MCU was decoded. */
 void tg_huffman_install(tg_jpeg *self);
-/* Decodes what is left of the scan, for its soundness only. */
+/* Decodes the rest of the scan, only to learn whether it is intact. */
 void tg_huffman_drain(tg_jpeg *self);
 
 #endif

@@ -49,7 +49,7 @@ fn baseline_files(source: &Source) -> Result<Vec<Vec<u8>>, Box<dyn std::error::E
     if files.is_empty() { Err("no JPEG file of one scan".into()) } else { Ok(files) }
 }
 
-/// Start-of-scan markers. Entropy-coded data has a zero behind every 0xFF, so that none occurs in it.
+/// Start-of-scan markers. Entropy-coded data has a zero after every 0xFF, so that none occurs in it.
 fn num_scans(file: &[u8]) -> usize {
     file.windows(2).filter(|pair| *pair == [0xFF, 0xDA]).count()
 }

@@ -9,9 +9,9 @@ use crate::resample::{Plane, Region, Resampler, source_region, target_size};
 pub struct View {
     /// Number of the view, from 0.
     pub view: u32,
-    /// Columns of the resized, unmirrored image to the left of the crop.
+    /// Columns of the resized, unmirrored image to the left of the crop, in pixels.
     pub crop_x: i32,
-    /// Rows of the resized image above the crop.
+    /// Rows of the resized image above the crop, in pixels.
     pub crop_y: i32,
     /// Whether the crop is mirrored left to right after it was cut out.
     pub flip: bool,
@@ -30,7 +30,7 @@ pub enum ViewError {
         width: u32,
         /// Rows of the image.
         height: u32,
-        /// The shorter side asked for.
+        /// The shorter side asked for, in pixels.
         shorter: u32,
     },
     /// The pixels do not match the size.
@@ -51,7 +51,7 @@ pub enum ViewError {
     },
 }
 
-/// A crop's place.
+/// Where a crop lies in the resized image: columns to its left and rows above it, in pixels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     pub x: u32,
@@ -63,7 +63,8 @@ pub(crate) struct Place {
 /// orientation is not applied: pixels do not have one.
 ///
 /// # Errors
-/// [`ViewError`] for an image whose resized side would not be addressable, an inconsistent image, or an impossible recipe.
+/// [`ViewError::TooLong`] for an image whose longer side would exceed 2^31 - 1 pixels after resizing,
+/// [`ViewError::Inconsistent`] for pixels that do not match their size, [`ViewError::Recipe`] for an invalid recipe.
 pub fn views_of(image: &RgbImage, key: &str, recipe: &Recipe) -> Result<Vec<View>, ViewError> {
     let (width, height) = (image.width, image.height);
     if width as usize * height as usize * 3 != image.pixels.len() || image.pixels.is_empty() {

@@ -44,7 +44,7 @@ pub enum IngestError {
         what: &'static str,
     },
     /// Every image is named by the exclude list.
-    #[error("{path}: nothing is left of it ({excluded} excluded); shorten the exclude list", path = .path.display(), excluded = count(*.excluded, "image"))]
+    #[error("{path}: all its images are excluded ({excluded}); shorten the exclude list", path = .path.display(), excluded = count(*.excluded, "image"))]
     AllExcluded {
         /// The folder or list.
         path: PathBuf,

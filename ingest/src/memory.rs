@@ -1,7 +1,7 @@
 //! One budget of memory for all threads that decode: a picture claims what decoding it takes, and waits for others to end.
 //!
 //! Claims are served in the order in which they are made, so that a huge picture is not kept waiting forever by small ones.
-//! A thread holds one claim at most and waits for nothing else while it holds it: that is why nobody waits in a circle.
+//! A thread holds one claim at most and waits for nothing else while it holds it: so there is no deadlock.
 //! Where finished pictures keep their claims until a consumer takes them in order, they are claimed in that order ([`Turns`]).
 
 use std::collections::BTreeSet;
@@ -26,7 +26,8 @@ static NUM_PROCESSES: AtomicU64 = AtomicU64::new(1);
 
 static BUDGET: Budget = Budget::new();
 
-/// What a thread may keep from one picture to the next, outside the budget: so many bytes, or this share of the budget.
+/// What a thread may keep from one picture to the next, outside the budget: the smaller of this number of bytes
+/// and this share (1 / 64) of the budget.
 const MAX_KEPT_BYTES: u64 = 64 << 20;
 const KEPT_SHARE: u64 = 64;
 
@@ -86,8 +87,8 @@ static RESERVED_BYTES: AtomicU64 = AtomicU64::new(0);
 /// Of the budget, reads ahead of the decoders may hold this share.
 const AHEAD_SHARE: u64 = 8;
 
-/// A part of the budget that pictures leave free while this lives. It is taken without waiting: whoever reads ahead is who serves
-/// those that decode. A picture that needs more than is left is decoded alone, as one is that needs the whole budget.
+/// A part of the budget that pictures leave free while this lives. It is taken without waiting: the thread that reads ahead
+/// serves those that decode. A picture that needs more than is left is decoded alone, as one is that needs the whole budget.
 #[derive(Debug)]
 pub(crate) struct Reserve {
     bytes: u64,
@@ -222,7 +223,7 @@ impl Claim {
 }
 
 /// An order in which claims are made, whichever thread is first to know how much it needs. The claims may then be held until
-/// somebody takes the pictures in the same order: of those that wait for memory, the first one waits for none behind it.
+/// a consumer takes the pictures in the same order: of those that wait for memory, the first one waits for none after it.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     passed: Mutex<Passed>,
@@ -233,7 +234,7 @@ pub(crate) struct Turns {
 struct Passed {
     /// Number whose turn it is.
     next: u64,
-    /// Numbers behind it that have given up their turns.
+    /// Numbers after it whose turns were dropped.
     ahead: BTreeSet<u64>,
 }
 

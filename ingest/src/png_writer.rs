@@ -3,9 +3,9 @@
 /// How a file is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PngSize {
-    /// As `png` does it: small.
+    /// Smaller: the default compression of the `png` crate.
     Small,
-    /// Larger, and sooner done.
+    /// Larger, and written faster.
     Fast,
 }
 
@@ -13,7 +13,8 @@ pub enum PngSize {
 /// both Latin-1.
 ///
 /// # Errors
-/// No pixels, other sizes than the pixels have, or text that is not Latin-1.
+/// [`png::EncodingError::Format`] for a side of 0 or text that is not Latin-1, [`png::EncodingError::Parameter`] when
+/// `pixels` are not `height * width * 3` bytes.
 pub fn write_png(
     pixels: &[u8],
     [width, height]: [u32; 2],

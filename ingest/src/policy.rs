@@ -25,7 +25,7 @@ pub struct BadPolicy {
     pub on_bad: OnBad,
     /// Share of bad images, of all images of the source, beyond which the job stops, 0 to 1.
     pub max_fraction: f64,
-    /// So many are allowed whatever their share.
+    /// Number of bad images that is allowed whatever their share.
     pub always_allowed: usize,
 }
 
@@ -98,7 +98,7 @@ impl BadCounter {
         BadCounter { policy, total, seen: 0, bad: 0 }
     }
 
-    /// Goes on from a count of earlier calls: bad images stay bad.
+    /// Continues from a count of earlier runs: bad images stay bad.
     pub fn resume(self, bad: usize) -> BadCounter {
         BadCounter { bad, ..self }
     }
@@ -111,7 +111,7 @@ impl BadCounter {
     /// Takes note of a bad image.
     ///
     /// # Errors
-    /// [`TooBad`] when the policy says that the job must not go on.
+    /// [`TooBad`] at the first bad image under [`OnBad::Fail`], else when there are more than the policy allows.
     pub fn bad(&mut self, key: &str, bad: &Bad) -> Result<(), Box<TooBad>> {
         self.seen += 1;
         self.bad += 1;

@@ -23,7 +23,7 @@ impl Factor {
     /// 1.
     pub const ONE: Factor = Factor { thousandths: 1000 };
 
-    /// The factor of so many thousandths, 1000 to 10000; `None` outside.
+    /// `thousandths / 1000`, for 1000 to 10000; `None` outside.
     pub fn from_thousandths(thousandths: u32) -> Option<Factor> {
         (1000..=10_000).contains(&thousandths).then_some(Factor { thousandths })
     }
@@ -69,7 +69,7 @@ pub enum Views {
     Center,
     /// Two views: the centre, and the same pixels mirrored.
     CenterFlip,
-    /// So many views, at least one: resize, then crops at places drawn uniformly by (seed, key, view).
+    /// This number of views, at least one: resize, then crops at places drawn uniformly by (seed, key, view).
     RandomCrop(u32),
     /// Ten views, torchvision's `TenCrop`: four corners and the centre, then the same of the mirrored image, of an image
     /// whose shorter side is `factor` times the view's.

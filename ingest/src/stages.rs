@@ -13,7 +13,7 @@ pub struct StageCounters {
     resize_ns: AtomicU64,
     encode_ns: AtomicU64,
     write_ns: AtomicU64,
-    /// Time by which every step of a stage is drawn out: by [`Stage`].
+    /// Delay that is added to every step of a stage, by [`Stage`]: for tests.
     #[cfg(test)]
     delay_ns: [AtomicU64; Stage::ALL.len()],
     blocked_ns: AtomicU64,
@@ -44,22 +44,22 @@ pub struct StageTimes {
     pub images: u64,
     /// Of these, images without views.
     pub bad: u64,
-    /// Bytes read.
+    /// Bytes read from the source.
     pub bytes: u64,
 }
 
 /// [`StageTimes`] of the five stages in seconds, for reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct StageSeconds {
-    /// Bytes from the source.
+    /// Reading bytes from the source.
     pub read: f64,
-    /// Bytes to RGB.
+    /// Decoding bytes to RGB.
     pub decode: f64,
-    /// RGB to views.
+    /// Resizing and cropping RGB to views.
     pub resize: f64,
-    /// Views to what the consumer makes of them.
+    /// Encoding: what the consumer makes of the views.
     pub encode: f64,
-    /// That to disk.
+    /// Writing the results.
     pub write: f64,
 }
 
@@ -113,8 +113,8 @@ impl StageCounters {
         }
     }
 
-    /// Runs `work` on the account of `stage`. Reading, decoding and resizing are accounted for by the stream itself; what
-    /// comes after it ([`Stage::Encode`], [`Stage::Write`]) by whoever does it.
+    /// Runs `work` and adds its time to `stage`. The stream itself counts reading, decoding and resizing; its consumer counts
+    /// what comes after it ([`Stage::Encode`], [`Stage::Write`]).
     pub fn timed<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();

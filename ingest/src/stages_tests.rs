@@ -1,4 +1,4 @@
-//! Streams whose stages are drawn out.
+//! Streams whose stages are delayed.
 
 use super::*;
 use crate::{BatchStream, Recipe, Source, SourceOptions, StreamConfig, Views};

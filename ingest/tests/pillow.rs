@@ -66,7 +66,7 @@ impl Cases {
         Cases { child, output }
     }
 
-    /// A block behind its length; `None` at the end.
+    /// A block after its length; `None` at the end.
     fn block(&mut self) -> Option<Vec<u8>> {
         let mut length = [0; 4];
         match self.output.read_exact(&mut length) {

@@ -156,7 +156,7 @@ fn every_view_is_the_crop_that_it_says_it_is() {
 
 #[test]
 fn crops_of_a_resized_image_are_cut_from_one_and_the_same_image() {
-    // Many crops share one resized rectangle, few are resized each by itself: the pixels must not tell.
+    // Many crops share one resized rectangle, few are resized each by itself: the pixels must be the same.
     let image = image(90, 61);
     let many = views(&image, "k", "random-crop:40", 20, 5);
     let few = views(&image, "k", "random-crop:1", 20, 5);

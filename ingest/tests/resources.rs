@@ -21,7 +21,7 @@ fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
     [&[0xFF, marker], &(data.len() as u16 + 2).to_be_bytes()[..], data].concat()
 }
 
-/// A progressive JPEG file of a few hundred bytes: so many scans without data, which libjpeg takes for zeros. The first
+/// A progressive JPEG file of a few hundred bytes: `num_scans` scans without data, which libjpeg takes for zeros. The first
 /// component has `sampling` x `sampling` samples for one of the others.
 fn progressive(width: u16, height: u16, sampling: u8, num_scans: usize) -> Vec<u8> {
     let sampling = sampling << 4 | sampling;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::fs;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 
-/// `a.jpg` to `e.jpg`, each of 700 bytes of its own letter: 1,536 bytes a member.
+/// `a.jpg` to `e.jpg`, each of 700 bytes of its own letter: 1,536 bytes per member.
 fn letters() -> Vec<Vec<u8>> {
     (b'a'..=b'e').map(|letter| member(&format!("{}.jpg", letter as char), &[letter; 700])).collect()
 }
@@ -90,7 +90,7 @@ fn a_lost_sector_is_noticed_and_two_archives_in_a_row_are_read() {
     let two = [archive(&letters()[..2]), vec![0; 9 * 512], archive(&letters()[2..])].concat();
     assert_eq!(read_tar(&two), ("abcde".to_owned(), vec![]));
     let junk = [archive(&letters()), vec![7; 3000]].concat();
-    assert_eq!(read_tar(&junk), ("abcde".to_owned(), vec![]), "junk behind the end is nobody's");
+    assert_eq!(read_tar(&junk), ("abcde".to_owned(), vec![]), "junk after the end is ignored");
 }
 
 #[test]

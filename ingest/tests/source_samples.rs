@@ -1,4 +1,4 @@
-//! WebDataset: which members are a sample, whatever their names, and what is refused because it cannot be told.
+//! WebDataset: which members are a sample, whatever their names, and what is refused because it is unclear.
 
 mod containers;
 

@@ -1,4 +1,4 @@
-//! The stream as its consumer sees it: everything, in order, in bounded memory, whatever the threads; and it ends when told.
+//! The stream as its consumer sees it: everything, in order, in bounded memory, whatever the threads; and it ends when dropped.
 
 mod support;
 

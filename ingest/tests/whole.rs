@@ -1,4 +1,4 @@
-//! Whole pictures: within the memory budget, in order, refused from the header where there is no use for them; odd shapes.
+//! Whole pictures: within the memory budget, in order, refused from the header when they are not wanted; odd shapes.
 
 mod support;
 
@@ -120,7 +120,7 @@ fn sizes_without_a_use_are_bad_images_and_the_others_go_on() {
 
 #[test]
 fn a_size_without_a_use_is_refused_before_the_pixels() {
-    // Of the largest size there is, and without any data behind the header.
+    // Of the largest size there is, and without any data after the header.
     let bmp_info = [40u32, 1, 100_000_000, 24 << 16 | 1, 0, 0, 0, 0, 0, 0].map(u32::to_le_bytes).concat();
     let bmp = [&b"BM"[..], &[0; 8], &54u32.to_le_bytes(), &bmp_info].concat();
     let gif = [&b"GIF89a"[..], &[1, 0, 0xFF, 0xFF, 0, 0, 0], &[0x2C, 0, 0, 0, 0, 1, 0, 0xFF, 0xFF, 0, 8]].concat();

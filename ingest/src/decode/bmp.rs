@@ -1,4 +1,4 @@
-//! BMP: headers of 12 to 124 bytes, 1 to 32 bits a pixel, bit fields in the layouts that Pillow knows, run lengths.
+//! BMP: headers of 12 to 124 bytes, 1 to 32 bits per pixel, bit fields in the layouts that Pillow knows, run lengths.
 //!
 //! Warnings count what Pillow passes over: a file shorter than its header says, and a palette cut off by the file's end.
 
@@ -93,7 +93,7 @@ impl Header {
             Header { size, width: word(4)?, height, top_down, bits, compression, colors, entry_bytes: 4 }
         };
         if !matches!(header.bits, 1 | 4 | 8 | 16 | 24 | 32) {
-            return Err(unsupported(format!("{} bits a pixel", header.bits)));
+            return Err(unsupported(format!("{} bits per pixel", header.bits)));
         }
         if header.colors == 0 {
             header.colors = 1 << header.bits;
@@ -141,7 +141,7 @@ impl Header {
             (RAW, 24) => Ok(Coding::Bytes { step: 3, order: [2, 1, 0] }),
             (RAW, 32) => Ok(Coding::Bytes { step: 4, order: [2, 1, 0] }),
             (BITFIELDS, _) => self.bit_fields(bytes),
-            (other, bits) => Err(unsupported(format!("compression {other} with {bits} bits a pixel"))),
+            (other, bits) => Err(unsupported(format!("compression {other} with {bits} bits per pixel"))),
         }
     }
 
@@ -159,7 +159,7 @@ impl Header {
             }
             return Ok(Coding::Indexed { bits, palette: Box::new(Palette::from_bgr(entries, self.entry_bytes)) });
         }
-        // Pillow then reads one byte a pixel or, with up to two colours, one bit, whatever the header says.
+        // Pillow then reads one byte per pixel or, with up to two colours, one bit, whatever the header says.
         if self.colors > 2 {
             return Ok(Coding::Indexed { bits: 8, palette: Box::new(Palette::gray()) });
         }
@@ -182,7 +182,7 @@ impl Header {
     }
 
     fn bit_fields(&self, bytes: &[u8]) -> Result<Coding, DecodeError> {
-        // The masks stand 40 bytes into the header, or behind it: the same place.
+        // The masks stand 40 bytes into the header, or after it: the same place.
         let first = FILE_HEADER_BYTES + 40;
         let mask = |i: usize| u32_le(bytes, first + 4 * i).ok_or_else(|| truncated("the bit masks are incomplete"));
         let rgb = [mask(0)?, mask(1)?, mask(2)?];
@@ -196,7 +196,7 @@ impl Header {
             (24, [0xFF_0000, 0xFF00, 0xFF], _) => Ok(Coding::Bytes { step: 3, order: [2, 1, 0] }),
             (16, [0xF800, 0x7E0, 0x1F], _) => Ok(Coding::Rgb565),
             (16, [0x7C00, 0x3E0, 0x1F], _) => Ok(Coding::Rgb555),
-            _ => Err(unsupported(format!("bit fields {rgb:x?} with {} bits a pixel", self.bits))),
+            _ => Err(unsupported(format!("bit fields {rgb:x?} with {} bits per pixel", self.bits))),
         }
     }
 }
@@ -252,8 +252,8 @@ fn six(v: u16) -> u8 {
     ((v & 63) * 255 / 63) as u8
 }
 
-/// Expands run lengths to one byte a pixel, with Pillow's tolerances. `offset` is the data's place in the file: absolute
-/// runs are aligned to even places of the file.
+/// Expands run lengths to one byte per pixel, with Pillow's tolerances. `offset` is the byte offset of the data in the file:
+/// absolute runs are aligned to even offsets.
 fn run_lengths(
     data: &[u8],
     width: usize,

@@ -57,7 +57,7 @@ pub enum DecodeError {
         /// The limit, in pixels.
         limit: u64,
     },
-    /// A size that is of no use to whoever asked for the picture.
+    /// A size that the caller of [`decode_rgb_if`](crate::decode_rgb_if) refused.
     #[error("{reason}")]
     NoUse {
         /// Why.

@@ -4,10 +4,10 @@ use super::{DecodeError, Limits};
 use crate::memory::{self, Claim, Turn};
 use crate::resample::Region;
 
-/// Tells what is needed of a picture of so many columns and rows: a rectangle, or all of it (`None`); or why it is of no use.
+/// What is needed of a picture of the given columns and rows: a rectangle, or all of it (`None`); the error says why it is refused.
 pub(crate) type Needed<'a> = &'a mut dyn FnMut(u32, u32) -> Result<Option<Region>, String>;
 
-/// Lets a picture in: its size, whether it is of use, and the memory that decoding it takes.
+/// Checks a picture before it is decoded: its size, whether the caller wants it, and the memory that decoding takes.
 pub(super) struct Gate<'a> {
     pub(super) limits: &'a Limits,
     needed: Needed<'a>,
@@ -20,7 +20,7 @@ pub(super) struct Gate<'a> {
     turn: Option<Turn>,
 }
 
-/// What was let in.
+/// A picture that passed.
 pub(super) struct Admitted {
     /// Bytes of the whole picture as RGB.
     pub(super) rgb_bytes: usize,

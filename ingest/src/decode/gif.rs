@@ -143,7 +143,7 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Decodes onto a canvas of colour indices. Also tells whether the image data ends as it should.
+    /// Decodes onto a canvas of colour indices. The flag: whether the image data ends as it should.
     fn indices(&self, canvas_width: u32, canvas_height: u32) -> Result<(Vec<u8>, bool), DecodeError> {
         let stride = canvas_width as usize;
         let mut canvas = zeroed(stride * canvas_height as usize)?;
@@ -185,7 +185,7 @@ fn ends_well(blocks: &[u8]) -> bool {
 /// Reads one extension; a graphic control extension may name the transparent index.
 ///
 /// Pillow reads a block, then blocks until there is none. A comment is done when its first block is missing. Of another
-/// extension without any block the next ones are still read, from behind the terminator, and so they are behind a NETSCAPE
+/// extension without any block the next ones are still read, from after the terminator, and so they are after a NETSCAPE
 /// extension that ends before its loop count.
 fn skip_extension(reader: &mut Reader<'_>, transparent: &mut Option<u8>) -> Result<(), DecodeError> {
     const GRAPHIC_CONTROL: u8 = 249;
@@ -222,7 +222,7 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Goes on by one pixel; false when the frame is full.
+    /// Advances by one pixel; false when the frame is full.
     fn advance(&mut self, width: u32, height: u32) -> bool {
         self.x += 1;
         if self.x < width {

@@ -12,7 +12,7 @@ pub(super) fn count_scans(bytes: &[u8], mut at: usize) -> u32 {
     while let Some(marker) = next_marker(bytes, &mut at) {
         match marker {
             END_OF_IMAGE => break,
-            // Zeros behind an FF in the data, restart markers, and what libjpeg passes over.
+            // Zeros after an FF in the data, restart markers, and what libjpeg passes over.
             0..=0xBF | 0xD0..=0xD8 => {}
             _ => {
                 scans += u32::from(marker == START_OF_SCAN);
@@ -24,12 +24,12 @@ pub(super) fn count_scans(bytes: &[u8], mut at: usize) -> u32 {
     scans
 }
 
-/// Whether an end marker stands behind `at`. Without one libjpeg waits for more data after the last scan, whatever is in it.
+/// Whether an end marker stands after `at`. Without one libjpeg waits for more data after the last scan, whatever is in it.
 pub(super) fn has_end(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..).is_some_and(|data| data.windows(2).any(|pair| pair == [0xFF, END_OF_IMAGE]))
 }
 
-/// The byte behind the next FF that is not an FF; `at` goes behind it.
+/// The byte after the next FF that is not an FF; `at` moves past it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     let rest = bytes.get(*at..)?;
     *at += rest.iter().position(|byte| *byte == 0xFF)?;

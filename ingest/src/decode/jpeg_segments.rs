@@ -50,7 +50,7 @@ impl<'a> Segments<'a> {
         Ok(data)
     }
 
-    /// Goes behind the next marker; whatever lies before it is skipped.
+    /// Moves past the next marker; whatever lies before it is skipped.
     fn next_marker(&mut self) -> Result<u8, DecodeError> {
         let end = || truncated("the data ends inside the header");
         loop {

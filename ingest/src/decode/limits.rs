@@ -8,10 +8,10 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// Scans of one JPEG file that are still decoded. Real progressive files have about ten; each costs a pass over the picture.
 const MAX_JPEG_SCANS: u32 = 500;
 
-/// So many scans are decoded of a JPEG file with [`MAX_PIXELS`]; of smaller pictures more, in proportion.
+/// The most scans of a JPEG file with [`MAX_PIXELS`] that are decoded; of smaller pictures more, in proportion.
 const MAX_SCANS_OF_THE_LARGEST: u64 = 16;
 
-/// Memory that decoding one file may take: below a gibibyte, with the rest of the process.
+/// Memory that decoding one file may take, in bytes: with the rest of the process below a gibibyte.
 const MAX_DECODE_BYTES: u64 = 960 << 20;
 
 /// Which entropy decoder takes JPEG files. Pixels, warnings and verdicts are the same.

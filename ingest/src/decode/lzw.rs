@@ -10,7 +10,7 @@ pub(super) enum Step {
     String,
     /// The end code, or no more complete sub-blocks.
     End,
-    /// A code that cannot be.
+    /// A code that the table does not have.
     Broken,
 }
 

@@ -48,42 +48,42 @@ pub(crate) use window::{Picture, decode_window_into};
 /// A decoded picture: 8-bit RGB, row-major, `height * width * 3` bytes without padding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RgbImage {
-    /// Columns.
+    /// Columns, in pixels.
     pub width: u32,
-    /// Rows.
+    /// Rows, in pixels.
     pub height: u32,
     /// `[height, width, 3]`, 0 to 255.
     pub pixels: Vec<u8>,
-    /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for a sound file.
+    /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for an intact file.
     ///
     /// JPEG: the library's warnings (corrupt entropy-coded data, bytes before a marker), a missing end marker. PNG: a wrong
     /// or missing checksum of image data, too few rows, a file that does not end with IEND. GIF: stray bytes between blocks,
     /// a frame that sticks out of the canvas, image data without its end. BMP: a file or palette shorter than the header
-    /// says. libwebp has none: it takes a WebP file for sound or for bad.
+    /// says. libwebp has none: it either accepts or rejects a WebP file.
     pub warnings: u32,
 }
 
-/// Decodes a JPEG, PNG, GIF (first frame), WebP (first frame) or BMP file to RGB.
+/// Decodes a JPEG, PNG, GIF (first frame), WebP (first frame) or BMP file to RGB. Waits for its share of the [memory
+/// budget](crate::memory_budget), and gives it back with the picture.
 ///
 /// # Errors
-/// [`DecodeError`], one line in words, for everything that Pillow rejects, for a picture beyond `limits`, and for formats
-/// that are not in the list. A panic of a decoder is an error too.
-///
-/// Waits for its share of the [memory budget](crate::memory_budget), and gives it back with the picture.
+/// [`DecodeError`], one line in words, for everything that Pillow rejects, for a picture beyond `limits`
+/// ([`DecodeError::TooManyPixels`], [`DecodeError::TooMuchMemory`], [`DecodeError::OverBudget`]), and for other formats
+/// ([`DecodeError::Unrecognised`]). A panic of a decoder is [`DecodeError::Internal`].
 pub fn decode_rgb(bytes: &[u8], limits: &Limits) -> Result<RgbImage, DecodeError> {
     decode_rgb_if(bytes, limits, &mut |_, _| Ok(()))
 }
 
-/// [`decode_rgb`] of a picture that `accept` has a use for: it is asked with the columns and rows that the header tells, before
-/// pixels are decoded, and says why if it has none.
+/// [`decode_rgb`] of a picture that `accept` wants: it gets the columns and rows of the header before pixels are decoded, and
+/// says why if it refuses them.
 ///
 /// # Errors
 /// [`DecodeError::NoUse`] with the reason of `accept`; as [`decode_rgb`].
 pub fn decode_rgb_if(bytes: &[u8], limits: &Limits, accept: Accept<'_>) -> Result<RgbImage, DecodeError> {
-    decode_whole(bytes, limits, accept, Place::default()).map(|(image, _)| image)
+    decode_whole(bytes, limits, accept, Reservation::default()).map(|(image, _)| image)
 }
 
-/// Columns and rows of the picture in a file, as its header tells them. Nothing is decoded: the rest may be damaged.
+/// Columns and rows of the picture in a file, as its header has them. Nothing is decoded: the rest may be damaged.
 ///
 /// # Errors
 /// As [`decode_rgb`], for what is wrong before the pixels.
@@ -93,7 +93,7 @@ pub fn picture_size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), DecodeE
         size = Some((width, height));
         Err(String::new())
     };
-    let refused = decode_whole(bytes, limits, &mut note, Place::default());
+    let refused = decode_whole(bytes, limits, &mut note, Reservation::default());
     match (size, refused) {
         (Some(size), _) => Ok(size),
         (None, Err(error)) => Err(error),
@@ -101,12 +101,12 @@ pub fn picture_size(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), DecodeE
     }
 }
 
-/// Is asked about a picture's columns and rows; the error says why there is no use for it.
+/// Accepts a picture by its columns and rows, or says why it is not wanted.
 pub type Accept<'a> = &'a mut dyn FnMut(u32, u32) -> Result<(), String>;
 
 /// A picture's memory: claimed already, or when its turn comes.
 #[derive(Debug, Default)]
-pub(crate) struct Place {
+pub(crate) struct Reservation {
     pub claim: Option<Claim>,
     pub turn: Option<Turn>,
 }
@@ -116,12 +116,12 @@ pub(crate) fn decode_whole(
     bytes: &[u8],
     limits: &Limits,
     accept: Accept<'_>,
-    place: Place,
+    reservation: Reservation,
 ) -> Result<(RgbImage, Option<Claim>), DecodeError> {
     let decode = || {
         let mut image = RgbImage::default();
         let mut all = |width, height| accept(width, height).map(|()| None);
-        let mut gate = Gate::new(limits, &mut all, 0, place.claim).in_turn(place.turn);
+        let mut gate = Gate::new(limits, &mut all, 0, reservation.claim).in_turn(reservation.turn);
         decode_rgb_into(bytes, &mut gate, &mut image).map(|()| (image, gate.claim))
     };
     catch_unwind(AssertUnwindSafe(decode))
@@ -179,7 +179,7 @@ fn zero(pixels: &mut Vec<u8>, bytes: usize) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// A zeroed buffer straight from the system, which hands out such memory untouched.
+/// A zeroed buffer from the system allocator, which returns fresh zero pages without writing to them.
 fn zeroed(bytes: usize) -> Result<Vec<u8>, DecodeError> {
     // `vec![0; n]` is the allocation that stays lazy, but it aborts when memory is short: ask first.
     Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| DecodeError::OutOfMemory { bytes })?;

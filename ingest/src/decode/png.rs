@@ -83,9 +83,9 @@ struct ImageData<'a> {
     header: Header,
     /// Other frames follow the picture, and Pillow stops reading at the next one's head.
     animated: bool,
-    /// Of the current chunk's name and the data handed out so far.
+    /// Of the current chunk's name and the data returned so far.
     crc: Crc,
-    /// Bytes of the current chunk that have not been handed out.
+    /// Bytes of the current chunk that have not been returned yet.
     left: usize,
     warnings: u32,
 }
@@ -141,7 +141,7 @@ impl<'a> ImageData<'a> {
         Ok(if block.is_empty() { None } else { Some(block) })
     }
 
-    /// Goes behind the current chunk's CRC, and warns if it is wrong or missing.
+    /// Moves past the current chunk's CRC, and warns if it is wrong or missing.
     fn leave(&mut self) {
         let sound = self.chunks.stored_crc() == Some(self.crc.sum());
         self.warnings += u32::from(!sound);

@@ -44,7 +44,7 @@ impl<'a> Chunks<'a> {
         Ok(Head { kind, start: self.at, length: length as usize })
     }
 
-    /// The chunk's data, after its CRC has been checked; stands behind it.
+    /// The chunk's data, after its CRC has been checked; then moves past it.
     pub(super) fn checked_data(&mut self, chunk: &Head) -> Result<&'a [u8], DecodeError> {
         let data = self.data(chunk)?;
         let stored = u32_be(self.bytes, self.at).ok_or_else(|| truncated("the data ends inside a checksum"))?;
@@ -67,7 +67,7 @@ impl<'a> Chunks<'a> {
         Ok(data)
     }
 
-    /// Up to `count` bytes from here; stands behind them.
+    /// Up to `count` bytes from here; then moves past them.
     pub(super) fn take(&mut self, count: usize) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
         let taken = &rest[..count.min(rest.len())];

@@ -128,10 +128,10 @@ const ADAM7: [Pass; 7] = [
     Pass { x0: 0, y0: 1, dx: 1, dy: 2 },
 ];
 
-/// Inflated bytes are taken in blocks of at least so many, where not row by row.
+/// The least size of the blocks in which inflated bytes are taken, where it is not row by row.
 const STAGE_BYTES: usize = 1 << 16;
 
-/// So many bytes at the end of a picture are taken row by row.
+/// The end of a picture that is taken row by row, in bytes.
 const LAST_BYTES: u64 = 1 << 15;
 
 /// Takes the inflated bytes and writes RGB row by row.
@@ -301,7 +301,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Rows that the stream did not bring have the colour of zero, as in Pillow.
+    /// Rows that are missing from the stream have the colour of zero, as in Pillow.
     pub(super) fn finish(self, rgb_bytes: usize) {
         let missing = (rgb_bytes - self.pixels.len()) / 3;
         self.pixels.extend(std::iter::repeat_n(self.layout.untouched(&self.palette), missing).flatten());

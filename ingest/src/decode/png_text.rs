@@ -63,7 +63,7 @@ impl Text {
     }
 }
 
-/// The text of an iTXt chunk, from what stands behind its key. `None` where Pillow passes the chunk over.
+/// The text of an iTXt chunk, from what stands after its key. `None` where Pillow passes the chunk over.
 fn international(rest: &[u8]) -> Option<Inflated> {
     let (&[compressed, method], rest) = rest.split_first_chunk()?;
     let (_language, rest) = split_at_zero(rest)?;

@@ -15,13 +15,13 @@ pub(crate) struct Picture {
     pub top: u32,
     /// Columns and rows of the whole picture.
     pub whole: (u32, u32),
-    /// The part of the memory budget that decoding it takes; to be dropped when the pixels are no longer used. What is here
-    /// before decoding is enough for any picture.
+    /// The part of the memory budget that decoding it takes; to be dropped when the pixels are no longer used. A claim that
+    /// is set before decoding is taken to be enough for any picture.
     pub claim: Option<Claim>,
 }
 
 /// [`decode_rgb_into`], of which only a part is wanted. There may be more around it. The pixels, and whether the file is
-/// accepted, are the same as for the whole picture; but one that is of no use is refused as soon as its size is known.
+/// accepted, are the same as for the whole picture; but one that the caller refuses ends as soon as its size is known.
 ///
 /// The caller makes `num_copies` further pictures of the same size from it.
 pub(crate) fn decode_window_into(

@@ -10,8 +10,8 @@ pub(crate) const ROWS: usize = 4;
 /// Bytes of a step of the vertical kernel.
 const STEP_BYTES: usize = 32;
 
-/// [`scalar::horizontal`] for four rows. `rows` begin and end with the first and last pixel that `coefficients` read, as
-/// `packed` was told; every row of `out` takes `coefficients.len()` pixels.
+/// [`scalar::horizontal`] for four rows. `rows` begin and end with the first and last pixel that `coefficients` read, for
+/// which `packed` was made; every row of `out` takes `coefficients.len()` pixels.
 ///
 /// # Safety
 /// The processor must have AVX2.

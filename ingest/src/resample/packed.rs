@@ -91,7 +91,7 @@ impl Down {
     /// Pairs and number of taps of output `o`: rows of a source of `source_bytes` bytes, `stride` bytes apart.
     ///
     /// # Panics
-    /// If so many rows of `out_bytes` bytes do not fit in the source: what the kernels read rests on that.
+    /// If these rows of `out_bytes` bytes do not fit in the source: the kernels read them unchecked.
     pub(super) fn checked(
         &self,
         o: usize,

@@ -8,8 +8,8 @@ use std::arch::x86_64::*;
 /// Bytes of a step of the vertical kernel.
 const STEP_BYTES: usize = 16;
 
-/// [`scalar::horizontal`] for a row that begins and ends with the first and last pixel that `coefficients` read, as
-/// `packed` was told; `out` takes `coefficients.len()` pixels.
+/// [`scalar::horizontal`] for a row that begins and ends with the first and last pixel that `coefficients` read, for
+/// which `packed` was made; `out` takes `coefficients.len()` pixels.
 ///
 /// # Safety
 /// The processor must have SSE4.1.

@@ -1,4 +1,4 @@
-//! What is at a path: told from what it is, from how a file begins, and last from its name.
+//! What is at a path: found out from its kind, from how a file begins, and last from its name.
 
 use super::cancel::Cancel;
 use super::files::SourceFile;
@@ -176,7 +176,7 @@ pub(super) fn open_files(
     }
 }
 
-/// Drops Parquet files without images beside tars, which say something about the images in the tars: img2dataset writes
+/// Drops Parquet files without images beside tars, which describe the images in the tars: img2dataset writes
 /// `00000.parquet` beside `00000.tar`. Returns how many there were.
 fn drop_tables(paths: &mut Vec<SourceFile>, kinds: &mut Vec<Container>) -> usize {
     if !kinds.contains(&Container::Tar) {

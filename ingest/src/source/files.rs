@@ -113,7 +113,7 @@ impl FileSet {
         self.with(number, |blob| blob.read_exact_at(into, at))
     }
 
-    /// Begins to read a range, where that is of use.
+    /// Begins to read a range of an object; `None` for a local file, where reading ahead gains nothing.
     pub(super) fn fetch(&self, number: u32, range: Range<u64>) -> Option<Fetch> {
         match &self.files[number as usize].1 {
             Some(Blob::Object(bucket, object)) => bucket.fetch(&object.key, range, object.tag.as_deref()).ok(),
@@ -127,7 +127,7 @@ impl FileSet {
     }
 }
 
-/// Opens a file for reading, unless it is a pipe or the like: opening those may wait forever.
+/// Opens a file for reading, unless it is a pipe or a device: opening those may block forever.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     check_regular(path)?;
     File::open(path)

@@ -15,7 +15,7 @@ pub(super) fn is_wnid(name: &str) -> bool {
 }
 
 /// The key of an image for which a container carries a path of its own: the name that the image has in the class folders of
-/// ImageNet, where it can be told from the file name, else the path without what leads out of its folder.
+/// ImageNet, where it follows from the file name, else the path without what leads out of its folder.
 ///
 /// | file name | key |
 /// |---|---|

@@ -28,7 +28,7 @@ impl KeyTable {
         &self.text[start..self.ends[index]]
     }
 
-    /// Adds the keys of `other`, which have no odd paths, behind these.
+    /// Adds the keys of `other`, which have no odd paths, after these.
     pub(super) fn append(&mut self, other: &KeyTable) {
         let start = self.text.len();
         self.text.push_str(&other.text);
@@ -70,12 +70,17 @@ pub(super) fn key_part(name: &OsStr) -> (String, bool) {
     (part, odd)
 }
 
+/// A file's name as it appears in the keys of its damaged positions.
+pub(super) fn file_key(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| key_part(name).0)
+}
+
 /// What the name of a member of a container says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum MemberName {
     /// A part begins with a dot or is a system's (`__MACOSX`); folders pass such files over, too.
     Hidden,
-    /// No part is left: `./` and the like.
+    /// No part is left: as in `./`.
     Empty,
     /// The name as a key.
     Key(String),

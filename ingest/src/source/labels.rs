@@ -14,7 +14,7 @@ use std::path::Path;
 /// Class indices are below this: beyond any data set, and small enough for a table of all classes.
 const MAX_LISTED_CLASSES: usize = 1 << 20;
 
-/// Replaces the labels of all images by what the file says, -1 where it says nothing.
+/// Replaces the labels of all images by those of the file, -1 for images that it does not name.
 pub(super) fn apply(path: &Path, contents: &mut Contents) -> Result<(), IngestError> {
     let problem = |problem: String| IngestError::Labels { path: path.to_owned(), problem };
     let text = fs::read(path).map_err(|source| IngestError::Unreadable { path: path.to_owned(), source })?;
@@ -188,8 +188,8 @@ impl LabelFile {
     }
 }
 
-/// Key and class of a line: what is before and behind the last tab, or the last white space; in a CSV file, the part before
-/// the comma and the first word behind it.
+/// Key and class of a line: what is before and after the last tab, or the last white space; in a CSV file, the part before
+/// the comma and the first word after it.
 fn split(line: &str, is_csv: bool) -> Option<(&str, &str)> {
     if is_csv {
         let (key, rest) = line.split_once(',')?;
@@ -221,7 +221,7 @@ fn check_folders(
     }
 }
 
-/// Names of class folders by the index that the file gives their images: one index a folder, one folder an index.
+/// Names of class folders by the index that the file gives their images: one index per folder, one folder per index.
 fn classes_by_index(
     table: &Table,
     values: &[Option<&Value>],

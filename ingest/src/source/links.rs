@@ -39,7 +39,7 @@ impl Links {
         take
     }
 
-    /// Whether a folder behind a link is met for the first time.
+    /// Whether a folder behind a link is reached for the first time.
     pub(super) fn take(&mut self, folder: &Path) -> bool {
         folder.metadata().is_ok_and(|metadata| self.taken.insert((metadata.dev(), metadata.ino())))
     }

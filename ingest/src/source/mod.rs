@@ -153,7 +153,7 @@ impl Source {
     /// # Errors
     /// Those of [`Source::open`], and [`IngestError::Cancelled`].
     pub fn open_until(path: &Path, options: &SourceOptions, cancel: &AtomicBool) -> Result<Source, IngestError> {
-        // Labels are matched to all images: what is left out, is left out afterwards.
+        // Labels are matched to all images; exclusions apply afterwards.
         let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
         let listed = if options.labels.is_some() { &all } else { options };
         tokengrid_store::forget_outage();
@@ -274,8 +274,8 @@ impl Source {
         }
     }
 
-    /// Begins to read an image for a [`Source::read`] to come; the bytes that it will take, as far as they are known. `None`
-    /// where that is of no use.
+    /// Begins to read an image for a later [`Source::read`]. Returns the bytes that it will take, as far as they are known;
+    /// `None` where nothing is read ahead.
     pub(crate) fn fetch_ahead(&self, index: usize) -> Option<Option<u64>> {
         if index >= self.len() || self.contents.table.broken(index).is_some() {
             return None;
@@ -343,7 +343,7 @@ impl Source {
 
     /// Folders that belong to the source whether they lie below the root or not: links lead there, or a list names images in
     /// them.
-    pub fn linked_folders(&self) -> BTreeSet<PathBuf> {
+    fn linked_folders(&self) -> BTreeSet<PathBuf> {
         let mut folders: BTreeSet<PathBuf> = self.contents.linked.iter().cloned().collect();
         if self.kind() == "file list" && !self.is_remote() {
             let mut last = PathBuf::new();
@@ -357,8 +357,8 @@ impl Source {
         folders
     }
 
-    /// The [linked folder](Source::linked_folders) in which `path`, which need not exist, lies. What is written there would
-    /// belong to the source the next time.
+    /// The folder in which `path` lies (which need not exist) and that belongs to the source by a link or a file list. What is
+    /// written there would belong to the source the next time.
     pub fn linked_folder_around(&self, path: &Path) -> Option<PathBuf> {
         self.linked_folders().into_iter().find(|folder| lies_in(path, folder))
     }

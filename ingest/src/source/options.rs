@@ -1,13 +1,13 @@
-//! What is left out of a source, what replaces its labels, and which of its columns count.
+//! Options of a source: images to exclude, labels that replace its own, and the columns to read.
 
 use std::path::PathBuf;
 
-/// What is left out of a source, and what replaces its labels.
+/// How a source is read: images to exclude, labels that replace its own, columns.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceOptions {
     /// Images to skip, by key or by file name. Class indices do not change by it.
     pub exclude: Vec<String>,
-    /// Take only so many images, the first ones in order.
+    /// Take at most this number of images, the first ones in order.
     pub limit: Option<usize>,
     /// A file whose labels replace those of the source; an image that it does not name gets -1. One of:
     ///
@@ -19,7 +19,7 @@ pub struct SourceOptions {
     /// The index of a wnid is its rank among all wnids of the file, in byte order. Class folders must agree with the file.
     pub labels: Option<PathBuf>,
     /// The column of the pictures of a Parquet file, or the ending of the picture of a WebDataset sample (`left.jpg`), where
-    /// the usual names do not tell.
+    /// it has none of the usual names.
     pub image_column: Option<String>,
     /// The column of the labels of a Parquet file, or the field of the `.json` or the ending of the label of a WebDataset
     /// sample; `none` for no labels.

@@ -1,4 +1,4 @@
-//! What is left out of a source: images that options name, and those beyond a limit.
+//! Images that are excluded from a source: those that options name, and those beyond a limit.
 
 use super::keys::file_name;
 use super::table::Table;

@@ -49,8 +49,8 @@ pub(super) fn split_of_file(name: &str) -> Option<&'static str> {
         .map(|(word, _)| word)
 }
 
-/// What a folder's name says beyond doubt: no second word follows, as in `train2017`, `train.X1` and `val_64x64`, but not in
-/// `train station`.
+/// The split that a folder's name certainly means: no second word follows, as in `train2017`, `train.X1` and `val_64x64`, but
+/// not in `train station`.
 fn certain(folder: &ClassFolder) -> Option<Split> {
     let mut words = words(&folder.name);
     let found = words.next().and_then(split).filter(|_| folder.name.starts_with(char::is_alphabetic));
@@ -70,7 +70,7 @@ pub(super) fn is_possible(name: &str) -> bool {
 
 /// Names of the folders that are parts of a data set, if these folders are not classes:
 ///
-/// - two parts are there by names that are beyond doubt (`train` and `val`), whatever lies beside them; or
+/// - two parts are there by unambiguous names (`train` and `val`), whatever lies beside them; or
 /// - two names differ only in the word for the part (`seg_train` and `seg_test`), whatever lies beside them; or
 /// - all folders that hold images have the name of a part, and two parts are there or the images are in folders of them; or
 /// - the only folder that holds images has parts in it (`images/train` and `images/val`).

@@ -47,7 +47,7 @@ impl Table {
         self.push(key, -1, place);
     }
 
-    /// Adds the rows of another table of images in containers behind these.
+    /// Adds the rows of another table of images in containers after these.
     pub(super) fn append(&mut self, other: Table) {
         if self.len() == 0 {
             *self = other;

@@ -26,7 +26,7 @@ pub(super) enum Tree {
 }
 
 pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> Result<Tree, IngestError> {
-    let top = Place { folder: root.to_owned(), key: String::new(), odd: None, depth: 0, behind_link: false };
+    let top = Folder { path: root.to_owned(), key: String::new(), odd: None, depth: 0, behind_link: false };
     let mut walk = Walk::new(root, options, cancel);
     let entries = walk.list(&top)?;
     let (mut classes, mut empty) = (Vec::new(), Vec::new());
@@ -127,8 +127,8 @@ fn classify(entry: &fs::DirEntry) -> Option<Entry> {
 }
 
 /// A folder on the way down.
-struct Place {
-    folder: PathBuf,
+struct Folder {
+    path: PathBuf,
     /// Key of the folder, with a `/` at its end unless it is the root.
     key: String,
     /// The folder's path relative to the root, where that is not its key.
@@ -138,10 +138,10 @@ struct Place {
     behind_link: bool,
 }
 
-impl Place {
-    fn enter(&self, entry: &Entry) -> Place {
-        Place {
-            folder: entry.path.clone(),
+impl Folder {
+    fn enter(&self, entry: &Entry) -> Folder {
+        Folder {
+            path: entry.path.clone(),
             key: format!("{}{}/", self.key, entry.part),
             odd: self.odd_path(entry),
             depth: self.depth + 1,
@@ -185,49 +185,49 @@ impl<'a> Walk<'a> {
     }
 
     /// What a folder holds. Its folders are taken before any of them is walked: what lies highest counts.
-    fn list(&mut self, place: &Place) -> Result<Vec<Entry>, IngestError> {
-        let mut entries = list(&place.folder, self.cancel)?;
+    fn list(&mut self, folder: &Folder) -> Result<Vec<Entry>, IngestError> {
+        let mut entries = list(&folder.path, self.cancel)?;
         entries.retain(|entry| match (entry.is_folder, entry.is_link) {
             (false, _) => true,
-            (true, true) => self.links.take_link(&entry.path, &place.folder),
-            (true, false) => !place.behind_link || self.links.take(&entry.path),
+            (true, true) => self.links.take_link(&entry.path, &folder.path),
+            (true, false) => !folder.behind_link || self.links.take(&entry.path),
         });
         Ok(entries)
     }
 
-    fn folder(&mut self, place: &Place, label: i32) -> Result<(), IngestError> {
-        if place.depth > MAX_DEPTH {
+    fn folder(&mut self, folder: &Folder, label: i32) -> Result<(), IngestError> {
+        if folder.depth > MAX_DEPTH {
             self.collector.ignored += 1;
             return Ok(());
         }
-        for entry in &self.list(place)? {
+        for entry in &self.list(folder)? {
             if self.collector.is_full() {
                 return Ok(());
             }
             if entry.is_folder {
-                self.folder(&place.enter(entry), label)?;
+                self.folder(&folder.enter(entry), label)?;
             } else {
-                self.file(place, entry, label);
+                self.file(folder, entry, label);
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, place: &Place, entry: &Entry, label: i32) {
+    fn file(&mut self, folder: &Folder, entry: &Entry, label: i32) {
         if is_image_name(&entry.path) {
-            let key = format!("{}{}", place.key, entry.part);
+            let key = format!("{}{}", folder.key, entry.part);
             if let Some((_, path)) = key.split_once('/') {
                 self.class.add_image(path);
             }
-            self.collector.add(&key, place.odd_path(entry), label);
+            self.collector.add(&key, folder.odd_path(entry), label);
             return;
         }
         self.collector.ignored += 1;
         if is_container_name(&entry.path) {
-            if place.depth == 0 {
+            if folder.depth == 0 {
                 self.containers.push(entry.path.clone());
             } else {
-                self.below.get_or_insert_with(|| place.folder.clone());
+                self.below.get_or_insert_with(|| folder.path.clone());
             }
         }
     }

@@ -13,7 +13,7 @@ const IMAGES_MAX: usize = 128;
 const BYTES_MAX: u64 = 64 << 20;
 const UNKNOWN_BYTES: u64 = 1 << 20;
 
-/// The order, as it is; on its way the images of a remote source are asked for.
+/// Passes the order on unchanged, and begins to read the images of a remote source on the way.
 pub(super) fn read_ahead(
     source: &Arc<Source>,
     order: impl Iterator<Item = usize> + Send + 'static,

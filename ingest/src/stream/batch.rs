@@ -35,15 +35,15 @@ pub struct BatchSlot {
     pub image: usize,
     /// Number of the view, from 0; the image is complete with `Recipe::num_views` - 1.
     pub view: u32,
-    /// Columns of the resized, unmirrored image to the left of the crop.
+    /// Columns of the resized, unmirrored image to the left of the crop, in pixels.
     pub crop_x: i32,
-    /// Rows of the resized image above the crop.
+    /// Rows of the resized image above the crop, in pixels.
     pub crop_y: i32,
     /// Whether the crop is mirrored left to right after it was cut out.
     pub flip: bool,
 }
 
-/// So many views side by side. Dropping it gives its memory back to the stream, for a later batch.
+/// Views one after the other in memory. Dropping the batch gives its memory back to the stream, for a later one.
 pub struct ViewBatch {
     parts: Parts,
     slabs: Arc<Slabs>,
@@ -108,7 +108,7 @@ impl BatchStream {
         config: StreamConfig,
     ) -> BatchStream {
         let batch_views = batch_views.max(1);
-        // A size of 0 is impossible; every image says so. Its batches have a byte a view.
+        // A recipe of size 0 makes every image fail; this only keeps its batches from being empty.
         let view_bytes = (recipe.size as usize * recipe.size as usize * 3).max(1);
         let views = recipe.num_views().max(1) as usize;
         let kept = config.in_flight.max(1).saturating_mul(views) / batch_views + 2;
@@ -158,7 +158,7 @@ impl BatchStream {
         end
     }
 
-    /// The last batch: the slots that nobody took are black.
+    /// The last batch: unused slots are black.
     fn pad(&self, parts: &mut Parts) {
         let mut rest = self.slabs.rest();
         rest.fill(0);

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A file of more bytes claims memory before it is read: for itself, and for any picture that may be in it. Others claim when
-/// the size of the picture is known, and nobody waits for memory with more than this.
+/// the size of the picture is known, so that no thread that waits for memory holds more than this.
 pub(super) const LARGE_FILE_BYTES: u64 = 16 << 20;
 
 /// The views of an image file, decoded only as far as they need it: what a stream does with each of its images.
@@ -70,11 +70,11 @@ impl Loader {
         let mut stage = Stage::Read;
         let outcome = catch_unwind(AssertUnwindSafe(|| self.try_load(index, &mut stage, cut)));
         let outcome = outcome.unwrap_or_else(|panic| {
-            // Whatever the panic left half-done goes.
+            // The panic may have left them in any state.
             self.buffers = Buffers::default();
             Err(internal_error(stage, &*panic))
         });
-        self.buffers.settle();
+        self.buffers.shrink();
         self.counters.add_image(outcome.is_ok());
         let warnings = if outcome.is_ok() { self.buffers.picture.image.warnings } else { 0 };
         Loaded { warnings, outcome }
@@ -118,8 +118,9 @@ impl Loader {
 }
 
 impl Buffers {
-    /// After an image: one huge image must not make every worker huge for good, and its share of the budget is free again.
-    fn settle(&mut self) {
+    /// After an image: gives large buffers back, so that one huge image does not enlarge every worker for good, and its share of
+    /// the budget.
+    fn shrink(&mut self) {
         let kept_bytes = kept_bytes() as usize;
         for buffer in [&mut self.file, &mut self.picture.image.pixels, &mut self.spare] {
             if buffer.capacity() > kept_bytes {

@@ -44,19 +44,19 @@ pub struct ImageViews {
 /// How a stream works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamConfig {
-    /// Worker threads; 0 stands for one a processor core.
+    /// Worker threads; 0 stands for one per processor core.
     pub threads: usize,
     /// Images that may be claimed by workers or wait for the consumer at any moment; at least 1.
     ///
-    /// Memory is bounded by `in_flight` x the views of an image ([`BatchStream`]: by so many views in whole batches, and two
-    /// batches), plus for each worker one file, one decoded image and the resampler's buffers.
+    /// Memory is bounded by `in_flight` x the views of an image ([`BatchStream`]: rounded up to whole batches, and two
+    /// further batches), plus for each worker one file, one decoded image and the resampler's buffers.
     pub in_flight: usize,
     /// What one file may cost.
     pub limits: Limits,
 }
 
 impl Default for StreamConfig {
-    /// A thread a core, four images per thread.
+    /// One thread per core, four images in flight per thread.
     fn default() -> Self {
         let threads = available_threads();
         StreamConfig { threads, in_flight: 4 * threads, limits: Limits::default() }

@@ -2,7 +2,7 @@
 //!
 //! There is one lock and no channel. A worker claims the next position of the order only while fewer than `in_flight`
 //! claimed ones are undelivered, so at most that many results exist at any moment, finished or being worked on. The position
-//! that the consumer waits for was claimed before all later ones, so a full house always contains it: nothing can deadlock.
+//! that the consumer waits for was claimed before all later ones, so it is always among the claimed ones: nothing can deadlock.
 
 use crate::stages::StageCounters;
 use std::any::Any;

@@ -1,11 +1,11 @@
-//! Memory for batches: one slab each, handed out view by view, put together again without a copy, and used again.
+//! Memory for batches: one slab each, lent view by view, joined again without a copy, and reused.
 
 use super::batch::{BatchImage, BatchSlot};
 use crate::crop::Place;
 use bytes::BytesMut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One view's part of a slab, on its way from claim to batch.
+/// One view's part of a slab, from its claim to the finished batch.
 #[derive(Debug)]
 pub(super) struct ViewBuffer {
     pub pixels: BytesMut,
@@ -32,7 +32,7 @@ pub(super) struct Slabs {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is left of the slab that is being handed out.
+    /// The part of the current slab that is not lent yet.
     current: BytesMut,
     /// Slabs that came back.
     free: Vec<BytesMut>,
@@ -72,7 +72,7 @@ impl Slabs {
         })
     }
 
-    /// What is left of the current slab.
+    /// Bytes of the current slab that are not lent yet.
     pub(super) fn rest(&self) -> BytesMut {
         std::mem::take(&mut self.lock().current)
     }

@@ -4,7 +4,7 @@ use super::ahead::read_ahead;
 use super::loader::LARGE_FILE_BYTES;
 use super::ordered::{Claims, Ordered, Work};
 use super::{StreamConfig, internal_error};
-use crate::decode::{Limits, Place, RgbImage, decode_whole};
+use crate::decode::{Limits, Reservation, RgbImage, decode_whole};
 use crate::error::{Bad, Stage};
 use crate::memory::{Claim, Turn, Turns};
 use crate::source::Source;
@@ -23,7 +23,7 @@ pub struct WholeImage {
     pub outcome: Result<RgbImage, Bad>,
 }
 
-/// Whether there is a use for a picture of so many columns and rows; the error says why not.
+/// Whether a picture of the given columns and rows is wanted; the error says why not.
 pub type AcceptSize = Arc<dyn Fn(u32, u32) -> Result<(), String> + Send + Sync>;
 
 /// The whole pictures of a source, in the order given. Those that are being decoded and those that wait for the consumer share the
@@ -97,15 +97,15 @@ impl Work for WholeWorker {
 impl WholeWorker {
     fn load(&mut self, index: usize, turn: Turn) -> Result<(RgbImage, Option<Claim>), Bad> {
         let WholeWorker { source, accept, limits, file } = self;
-        let mut place = Place { claim: None, turn: Some(turn) };
+        let mut reservation = Reservation { claim: None, turn: Some(turn) };
         let mut before = |bytes: u64| {
             if bytes > LARGE_FILE_BYTES {
-                place.claim = place.turn.take().map(|turn| turn.claim(bytes + limits.max_decode_bytes));
+                reservation.claim = reservation.turn.take().map(|turn| turn.claim(bytes + limits.max_decode_bytes));
             }
         };
         source.read_after(index, file, &mut before).map_err(|e| Bad::new(Stage::Read, &e))?;
         let mut ask = |width, height| accept(width, height);
-        let decoded = decode_whole(file, limits, &mut ask, place);
+        let decoded = decode_whole(file, limits, &mut ask, reservation);
         let (image, mut claim) = decoded.map_err(|error| Bad::new(Stage::Decode, &error))?;
         if let Some(claim) = &mut claim {
             claim.shrink(image.pixels.len() as u64);

@@ -35,7 +35,7 @@ pub(crate) fn images() -> Vec<Image> {
     let names = ["tiny_17x13.JPEG", "tall_33x900.JPEG", "wide_2000x40.JPEG", "optimized_tables.JPEG", "one_pixel.png"];
     let mut images = Vec::new();
     for (label, class) in CLASSES.iter().enumerate() {
-        // The same picture in every class, told apart by what follows its end.
+        // The same picture in every class, which differ in what follows its end.
         for (number, name) in [10026, 10027, 2, 3, 400].into_iter().zip(names) {
             let mut bytes = fs::read(fixtures.join(name)).expect("fixture");
             bytes.extend_from_slice(class.as_bytes());

@@ -33,7 +33,7 @@ fn without(name: &str, marker: u8) -> Vec<u8> {
     bytes
 }
 
-/// The seed with bytes put behind its first two.
+/// The seed with bytes put after its first two.
 fn with_start(name: &str, start: &[u8]) -> Vec<u8> {
     let bytes = seed(name);
     [&bytes[..2], start, &bytes[2..]].concat()

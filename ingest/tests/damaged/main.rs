@@ -132,7 +132,7 @@ fn child_that_decodes() {
     println!("peak_kb={}", peak.trim().trim_end_matches(" kB"));
 }
 
-/// Writes the corpus for `scripts/pillow/damaged_corpus.py`, if told where.
+/// Writes the corpus for `scripts/pillow/damaged_corpus.py`, if a folder is given.
 #[test]
 fn write_the_corpus() {
     let Some(folder) = std::env::var_os("TOKENGRID_DAMAGED_OUT") else { return };

@@ -22,7 +22,7 @@ pub(crate) fn expectations() -> Vec<(String, Value)> {
     images.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect()
 }
 
-/// Parts of a picture that are told apart, from the top to the bottom.
+/// Parts of a picture of different colours, from the top to the bottom.
 const BANDS: usize = 8;
 
 /// What the reference makes of an input: 8-bit RGB, known by checksums of its pixels.

@@ -24,7 +24,7 @@ pub(super) struct PageCache {
     pages: Mutex<VecDeque<(PageId, Arc<Slot>)>>,
 }
 
-/// A page, or a place for it: whoever comes first fills it while others wait.
+/// A page, or a slot for it: the first thread fills it while others wait.
 #[derive(Debug)]
 pub(super) struct Slot {
     bytes: usize,
@@ -32,7 +32,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// The page's images, decoded by `decode` if nobody has done it yet.
+    /// The page's images, decoded by `decode` on first use.
     pub(super) fn images(&self, decode: impl FnOnce() -> Images) -> &Images {
         self.images.get_or_init(decode)
     }

@@ -53,7 +53,7 @@ fn safely<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         .unwrap_or_else(|panic| Err(format!("the decoder gave up: {}", panic_text(&*panic))))
 }
 
-/// The images of one data page, `None` where a row has none, and where they lie if that is of use.
+/// The images of one data page, `None` where a row has none, and where they lie if they can be read alone.
 pub(super) fn page_images(
     file: &Blob,
     column: &ColumnDescPtr,

@@ -184,7 +184,7 @@ fn label_column(schema: &SchemaDescriptor, wanted: Wanted<'_>) -> Result<Option<
         return Ok(Some(number));
     }
     Err(refused(format!(
-        "the labels in column {} are no class indices or names; choose another column with --label-column, or none with \
+        "the labels in column {} are neither class indices nor names; choose another column with --label-column, or none with \
          --label-column none",
         describe(&column)
     )))

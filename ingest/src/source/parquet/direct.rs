@@ -98,7 +98,7 @@ fn length_prefix(mut number: usize) -> Vec<u8> {
     bytes
 }
 
-/// Where the blocks of a snappy stream begin, and at last where it ends. `None` when elements reach over blocks, which the
+/// Where the blocks of a snappy stream begin, and last where the stream ends. `None` when elements reach over blocks, which the
 /// format allows.
 fn snappy_blocks(stream: &[u8]) -> Option<Box<[u32]>> {
     let mut at = 1 + stream.iter().take(5).position(|byte| byte & 0x80 == 0)?;

@@ -60,7 +60,7 @@ impl Footer {
     pub(super) fn read(file: &Blob, wanted: Wanted<'_>) -> Result<Footer, FooterError> {
         // As in columns: a panic is damage that the reader did not expect.
         catch_unwind(AssertUnwindSafe(|| Footer::try_read(file, wanted)))
-            .unwrap_or_else(|_| Err(FooterError::Damaged { reason: "the footer makes no sense".to_owned() }))
+            .unwrap_or_else(|_| Err(FooterError::Damaged { reason: "the footer cannot be interpreted".to_owned() }))
     }
 
     fn try_read(file: &Blob, wanted: Wanted<'_>) -> Result<Footer, FooterError> {

@@ -10,7 +10,7 @@ use crate::source::cancel::Cancel;
 use crate::source::classes::{class_folders, classes_by_label, doubts, label_by_folder};
 use crate::source::files::SourceFile;
 use crate::source::imagenet::key_of_path;
-use crate::source::keys::key_part;
+use crate::source::keys::{file_key, key_part};
 use crate::source::label_names::LabelNames;
 use crate::source::options::Columns as Wanted;
 use crate::source::table::{Place, Table};
@@ -19,7 +19,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use std::path::{Path, PathBuf};
 use tokengrid_store::Blob;
 
-/// Paths of a row group may take so many bytes, and a single one so many. Longer ones are as good as none.
+/// Longest paths that are used, in bytes: of a row group together, and a single one. Longer ones count as missing.
 const MAX_PATHS_BYTES: usize = 64 << 20;
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -127,7 +127,7 @@ impl Index {
                     // It may hold pictures.
                     self.has_pictures = true;
                     let last = first_row + rows.max(1) - 1;
-                    let key = format!("{}@{first_row}-{last}", name_of(path));
+                    let key = format!("{}@{first_row}-{last}", file_key(path));
                     self.table.push_broken(&key, Place { file: number, length: 0, at: first_row }, reason);
                 }
             }
@@ -162,7 +162,7 @@ impl Index {
     fn break_file(&mut self, path: &Path, file: u32, reason: String) {
         self.has_pictures = true;
         self.groups.push(Vec::new());
-        self.table.push_broken(&name_of(path), Place { file, ..Place::default() }, reason);
+        self.table.push_broken(&file_key(path), Place { file, ..Place::default() }, reason);
     }
 
     /// Adds the rows of a group, the first of which is at `first`.
@@ -245,10 +245,6 @@ fn is_empty(file: &Blob, image: &Column) -> bool {
             images.is_ok_and(|images| images.iter().all(Option::is_none))
         }
     }
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |name| key_part(name).0)
 }
 
 fn read_paths(file: &Blob, column: &Column) -> Result<Vec<Option<String>>, String> {

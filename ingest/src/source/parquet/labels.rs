@@ -10,7 +10,7 @@ use parquet::data_type::{
 use parquet::schema::types::ColumnDescriptor;
 use tokengrid_store::Blob;
 
-/// Text labels of a row group may take so many bytes.
+/// The most that the text labels of a row group may take, in bytes.
 const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// Labels of rows.

@@ -99,7 +99,7 @@ impl Pages {
     }
 }
 
-/// The header at `at` and the offset behind its page. `None` for a kind of page that is to be passed over.
+/// The header at `at` and the offset after its page. `None` for a kind of page that is to be passed over.
 fn read_header(file: &Blob, at: u64, end: u64) -> Result<(Option<PageSpan>, u64), String> {
     for window in HEADER_WINDOWS {
         let mut bytes = vec![0; window.min((end - at) as usize)];

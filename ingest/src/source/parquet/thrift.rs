@@ -14,7 +14,7 @@ const TRUE: u8 = 1;
 const FALSE: u8 = 2;
 const STRUCT: u8 = 12;
 
-/// A field that was met: its number and its type.
+/// A field that was read: its number and its type.
 #[derive(Clone, Copy)]
 pub(super) struct Field {
     pub(super) id: i16,
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// Hands every field of a structure to `visit`, which reads or skips it.
+    /// Passes every field of a structure to `visit`, which reads or skips it.
     pub(super) fn fields(&mut self, mut visit: impl FnMut(&mut Self, Field) -> Option<()>) -> Option<()> {
         let mut id = 0i16;
         loop {

@@ -57,7 +57,8 @@ pub(in crate::source) fn open_list(
         table.push(&key, line.label, Row { file: 0, at: images.len() as u64, length: 0 });
         images.push(match Place::parse(Path::new(&line.target))? {
             Some(place) => {
-                let bucket = buckets.number_of(&place)?;
+                let refuse = |problem| IngestError::ListLine { path: list.to_owned(), line: line.number, problem };
+                let bucket = buckets.number_of(&place, refuse)?;
                 Where::Object { bucket, key: place.key().into(), bytes: None }
             }
             None => Where::File(PathBuf::from(&line.target)),
@@ -139,14 +140,14 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn number_of(&mut self, place: &Place) -> Result<u16, IngestError> {
+    /// The number of the bucket of `place`; `refuse` makes the error for one bucket too many.
+    fn number_of(&mut self, place: &Place, refuse: impl Fn(String) -> IngestError) -> Result<u16, IngestError> {
         if let Some(number) = self.numbers.get(place.root()) {
             return Ok(*number);
         }
         let number = u16::try_from(self.buckets.len()).unwrap_or(u16::MAX);
         if number == u16::MAX {
-            let problem = format!("names more than {number} buckets or hosts");
-            return Err(IngestError::Labels { path: place.root().into(), problem });
+            return Err(refuse(format!("names more than {number} buckets or hosts with those before")));
         }
         self.buckets.push(Bucket::of(place)?);
         self.numbers.insert(place.root().to_owned(), number);
@@ -171,5 +172,15 @@ mod tests {
         assert_eq!(keys("/l", &["gs://b/a.jpg", "s3://b/a.jpg"]).len(), 2);
         assert_eq!(keys("s3://b/d", &["a.jpg", "s3://c/a.jpg"]), ["a.jpg", "a.jpg~2"]);
         assert!(has_urls(b"a.jpg\n https://h/b.jpg 1\n") && !has_urls(b"a.jpg\nb:/c//d.jpg\n"));
+    }
+
+    #[test]
+    fn the_line_of_one_bucket_too_many_is_named() {
+        let place = |url: &str| Place::parse(Path::new(url)).unwrap().unwrap();
+        let bucket = Bucket::of(&place("https://known.test/a.jpg")).unwrap();
+        let mut full = Buckets { buckets: vec![bucket; usize::from(u16::MAX)], ..Buckets::default() };
+        let refuse = |problem| IngestError::ListLine { path: "list.txt".into(), line: 7, problem };
+        let error = full.number_of(&place("https://another.test/b.jpg"), refuse).unwrap_err().to_string();
+        assert!(error.starts_with("list.txt line 7: names more than 65535 buckets"), "{error}");
     }
 }

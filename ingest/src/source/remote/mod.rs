@@ -50,7 +50,7 @@ pub(super) fn open(url: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> R
     }
     let objects = listed(&place, &bucket)?;
     cancel.check()?;
-    let prefix = prefix_of(&place);
+    let prefix = place.prefix();
     match tree::open(url, &bucket, &prefix, objects, options)? {
         tree::Tree::Images(contents) => Ok(*contents),
         tree::Tree::Containers(objects) => {
@@ -58,11 +58,6 @@ pub(super) fn open(url: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> R
             open_containers(url, found, true, options, cancel)
         }
     }
-}
-
-/// The key's part in front of the names below it.
-fn prefix_of(place: &Place) -> String {
-    if place.key().is_empty() { String::new() } else { format!("{}/", place.key()) }
 }
 
 /// What lies below a prefix; not there is an error.

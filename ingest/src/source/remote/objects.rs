@@ -29,7 +29,7 @@ impl Objects {
         Objects { buckets, images }
     }
 
-    /// Begins to read an image, where that is of use, and the bytes that it will take, if they are known.
+    /// Begins to read an image; returns the bytes that it will take, if they are known. `None` for a local or too large file.
     pub(in crate::source) fn fetch(&self, number: u64) -> Option<(Fetch, Option<u64>)> {
         let Where::Object { bucket, key, bytes } = &self.images[number as usize] else { return None };
         let bucket = &self.buckets[usize::from(*bucket)];

@@ -43,7 +43,7 @@ impl Header<'_> {
     /// The member's name, from the header alone.
     pub(super) fn name(&self) -> Vec<u8> {
         let name = until_nul(&self.0[..100]);
-        // GNU's old format has the same magic with other bytes behind it, and times where the prefix would be.
+        // GNU's old format has the same magic with other bytes after it, and times where the prefix would be.
         let prefix = if &self.0[257..263] == b"ustar\0" { until_nul(&self.0[345..500]) } else { b"" };
         if prefix.is_empty() { name.to_vec() } else { [prefix, b"/", name].concat() }
     }

@@ -13,6 +13,12 @@ pub(super) struct Member<'a> {
     pub(super) row: Option<usize>,
 }
 
+impl Member<'_> {
+    pub(super) fn is_picture(&self) -> bool {
+        self.row.is_some()
+    }
+}
+
 /// The name up to the first dot of its last part.
 pub(super) fn base(key: &str) -> &str {
     let name = file_name(key);
@@ -32,7 +38,12 @@ pub(super) fn ending<'a>(key: &'a str, stem: &str) -> &'a str {
 
 pub(super) fn is_label_file(member: &Member<'_>) -> bool {
     let ending = ending(member.key, stem(member.key));
-    member.row.is_none() && (ending.eq_ignore_ascii_case("cls") || ending.eq_ignore_ascii_case("json"))
+    !member.is_picture() && (ending.eq_ignore_ascii_case("cls") || ending.eq_ignore_ascii_case("json"))
+}
+
+/// Whether these have a label file, but no picture.
+pub(super) fn are_labels_only(members: &[Member<'_>]) -> bool {
+    !members.iter().any(Member::is_picture) && members.iter().any(is_label_file)
 }
 
 pub(super) fn runs<'a>(members: &[Member<'a>]) -> Vec<Vec<Member<'a>>> {
@@ -69,11 +80,10 @@ pub(super) fn join_runs(runs: Vec<Vec<Member<'_>>>) -> Result<Vec<Vec<Member<'_>
             continue;
         }
         check_neighbours(&numbers, &joined)?;
-        let is_lost = |run: &Vec<Member<'_>>| run.iter().all(|m| m.row.is_none()) && run.iter().any(is_label_file);
-        let lost = numbers.iter().filter_map(|number| joined[*number].as_ref()).find(|run| is_lost(run));
-        if let (Some(lost), Some(picture)) = (lost, all.iter().find(|member| member.row.is_some())) {
+        let lost = numbers.iter().filter_map(|number| joined[*number].as_ref()).find(|run| are_labels_only(run));
+        if let (Some(lost), Some(picture)) = (lost, all.iter().find(|member| member.is_picture())) {
             return Err(format!(
-                "'{}' and '{}' come more than once, and not next to each other: it cannot be told which belong together; write \
+                "'{}' and '{}' come more than once, and not next to each other: which of them belong together is unclear; write \
                  the members of each sample one after the other, or give each sample a name of its own",
                 picture.key, lost[0].key
             ));
@@ -82,16 +92,16 @@ pub(super) fn join_runs(runs: Vec<Vec<Member<'_>>>) -> Result<Vec<Vec<Member<'_>
     Ok(joined.into_iter().flatten().collect())
 }
 
-/// Refuses a picture that comes twice in front of one label: it cannot be told whose the label is. `numbers` are those of the
+/// Refuses a picture that comes twice in front of one label: which one the label belongs to is unclear. `numbers` are those of the
 /// runs of one name.
 fn check_neighbours(numbers: &[usize], runs: &[Option<Vec<Member<'_>>>]) -> Result<(), String> {
     for pair in numbers.windows(2).filter(|pair| pair[0] + 1 == pair[1]) {
         let (Some(first), Some(second)) = (&runs[pair[0]], &runs[pair[1]]) else { continue };
         let label = second.iter().find(|member| is_label_file(member));
-        let repeated = first.iter().find(|m| m.row.is_some() && second.iter().any(|other| other.key == m.key));
+        let repeated = first.iter().find(|m| m.is_picture() && second.iter().any(|other| other.key == m.key));
         if let (Some(picture), Some(label), false) = (repeated, label, first.iter().any(is_label_file)) {
             return Err(format!(
-                "'{}' comes more than once before '{}': it cannot be told which of them the label belongs to; give each sample a \
+                "'{}' comes more than once before '{}': which of them the label belongs to is unclear; give each sample a \
                  name of its own",
                 picture.key, label.key
             ));

@@ -13,13 +13,13 @@
 //! What stays ambiguous is an error that names the members. In a tar without any other member beside a picture, images are
 //! images, whatever their names have in common, unless all stems come with the same set of endings.
 
-use super::runs::{Member, are_regular, base, ending, is_label_file, join_runs, runs, stem};
+use super::runs::{Member, are_labels_only, are_regular, base, ending, is_label_file, join_runs, runs, stem};
 use crate::source::IMAGE_EXTENSIONS;
 use crate::source::keys::file_name;
 use crate::source::table::Place;
 use std::collections::{BTreeMap, HashMap};
 
-/// A picture, and what says something about it.
+/// A picture, and the members that describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
     pub(super) row: usize,
@@ -37,7 +37,7 @@ pub(super) struct Samples {
     pub(super) ignored: usize,
 }
 
-/// What the user asked for: endings of members behind the stem, such as `left.jpg` and `cls`.
+/// What the user asked for: endings of members after the stem, such as `left.jpg` and `cls`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Endings<'a> {
     pub(super) image: Option<&'a str>,
@@ -47,13 +47,13 @@ pub(super) struct Endings<'a> {
 /// Sorts the members of a tar into samples; `None` where it holds images only. An error names what is ambiguous.
 pub(super) fn group(mut members: Vec<Member<'_>>, endings: Endings<'_>) -> Result<Option<Samples>, String> {
     members.sort_by_key(|member| member.place.at);
-    let is_alone = |member: &Member<'_>| member.row.is_some() && !file_name(stem(member.key)).contains('.');
+    let is_alone = |member: &Member<'_>| member.is_picture() && !file_name(stem(member.key)).contains('.');
     let are_apart = members.windows(2).all(|pair| base(pair[0].key) != base(pair[1].key));
     if endings.image.is_none() && are_apart && members.iter().all(is_alone) {
         return Ok(None);
     }
     let runs = join_runs(runs(&members))?;
-    let has_samples = runs.iter().any(|run| run.iter().any(|m| m.row.is_some()) && run.iter().any(|m| m.row.is_none()));
+    let has_samples = runs.iter().any(|run| is_whole(run));
     let is_regular = !has_samples && are_regular(&runs);
     if !has_samples && !is_regular && endings.image.is_none() {
         return Ok(None);
@@ -74,6 +74,11 @@ struct Unit<'a> {
     members: Vec<Member<'a>>,
 }
 
+/// Whether these are a picture and a member that describes it.
+fn is_whole(members: &[Member<'_>]) -> bool {
+    members.iter().any(Member::is_picture) && !members.iter().all(Member::is_picture)
+}
+
 /// Splits a run into samples.
 fn units<'a>(run: &[Member<'a>], is_regular: bool) -> Result<Vec<Unit<'a>>, String> {
     let mut by_stem: BTreeMap<&str, Vec<Member<'a>>> = BTreeMap::new();
@@ -87,10 +92,8 @@ fn units<'a>(run: &[Member<'a>], is_regular: bool) -> Result<Vec<Unit<'a>>, Stri
     Ok(by_stem.into_iter().map(|(stem, members)| Unit { stem, members }).collect())
 }
 
-/// Gives members that are no sample by themselves to the one that they belong to.
+/// Gives members that are not a sample by themselves to the one that they belong to.
 fn attach<'a>(by_stem: BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<BTreeMap<&'a str, Vec<Member<'a>>>, String> {
-    let is_whole =
-        |members: &[Member<'_>]| members.iter().any(|m| m.row.is_some()) && members.iter().any(|m| m.row.is_none());
     let mut owners: HashMap<&str, &str> = HashMap::new();
     // Shorter stems come first, so that an owner's owner is known.
     for (stem, members) in &by_stem {
@@ -108,12 +111,11 @@ fn attach<'a>(by_stem: BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<BTreeMap<&'
 
 /// Gives label files without a picture to the one picture without anything else that has the longest stem in common.
 fn attach_labels<'a>(by_stem: &mut BTreeMap<&'a str, Vec<Member<'a>>>) -> Result<(), String> {
-    let is_picture = |members: &[Member<'_>]| members.iter().all(|member| member.row.is_some());
-    let is_label =
-        |members: &[Member<'_>]| members.iter().all(|member| member.row.is_none()) && members.iter().any(is_label_file);
-    let labels: Vec<&'a str> = by_stem.iter().filter(|(_, members)| is_label(members)).map(|(stem, _)| *stem).collect();
+    let are_pictures = |members: &[Member<'_>]| members.iter().all(Member::is_picture);
+    let labels = by_stem.iter().filter(|(_, members)| are_labels_only(members));
+    let labels: Vec<&'a str> = labels.map(|(stem, _)| *stem).collect();
     let mut pictures: HashMap<&'a str, Vec<&'a str>> = HashMap::new();
-    for stem in by_stem.iter().filter(|(_, members)| is_picture(members)).map(|(stem, _)| *stem) {
+    for stem in by_stem.iter().filter(|(_, members)| are_pictures(members)).map(|(stem, _)| *stem) {
         prefixes(stem).for_each(|prefix| pictures.entry(prefix).or_default().push(stem));
     }
     for stem in labels {
@@ -146,7 +148,7 @@ fn prefixes(stem: &str) -> impl Iterator<Item = &str> {
 
 impl Unit<'_> {
     fn add_to(&self, samples: &mut Samples, endings: Endings<'_>) -> Result<(), String> {
-        let others = || self.members.iter().filter(|member| member.row.is_none());
+        let others = || self.members.iter().filter(|member| !member.is_picture());
         let Some(picture) = self.picture(endings.image)? else {
             samples.spare.extend(self.members.iter().filter_map(|member| member.row));
             samples.ignored += self.members.len();
@@ -176,7 +178,7 @@ impl Unit<'_> {
 
     /// The picture of the sample, if it has one.
     fn picture(&self, wanted: Option<&str>) -> Result<Option<&Member<'_>>, String> {
-        let pictures = || self.members.iter().filter(|member| member.row.is_some());
+        let pictures = || self.members.iter().filter(|member| member.is_picture());
         if let Some(wanted) = wanted {
             return Ok(pictures().find(|member| self.ends_in(member.key, wanted)));
         }
@@ -205,7 +207,7 @@ impl Unit<'_> {
             .members
             .iter()
             .filter(|member| {
-                member.row.is_none() && ending(member.key, stem(member.key)).eq_ignore_ascii_case(ending_wanted)
+                !member.is_picture() && ending(member.key, stem(member.key)).eq_ignore_ascii_case(ending_wanted)
             })
             .collect();
         let of = |wanted: &str| files.iter().find(|member| stem(member.key) == wanted).copied();

@@ -16,16 +16,16 @@ const REMOTE_WINDOW_BYTES_MAX: usize = 1 << 20;
 const NEAR_BYTES: u64 = 32 << 10;
 /// Bytes read at once in the search for the next header.
 const SEARCH_WINDOW_BYTES: usize = 256 << 10;
-/// How far the next header is looked for behind damage, in bytes.
+/// How far the next header is looked for after damage, in bytes.
 const MAX_SEARCH_BYTES: u64 = 1 << 30;
-/// Zeros that are looked through for more members behind the end of an archive, in bytes. Archives are padded to 10 KiB,
+/// Zeros that are searched for more members after the end of an archive, in bytes. Archives are padded to 10 KiB,
 /// seldom to more; a lost block of a disk is 4 KiB.
 const MAX_ZEROS_BYTES: u64 = 1 << 20;
 /// Largest long name or set of pax records, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// Largest label file of an object that is kept as the walk meets it, and how much is kept of one file, in bytes. It costs no
-/// request: the next header lies behind it.
+/// request: the next header lies after it.
 const MAX_HELD_BYTES: u64 = NEAR_BYTES;
 const MAX_ALL_HELD_BYTES: u64 = 64 << 20;
 
@@ -36,7 +36,7 @@ const MAX_NAME_BYTES: usize = 4096;
 pub(super) enum Entry<'a> {
     /// A file with its data. Those of a label file of an object are held, as long as it is small.
     File { name: &'a [u8], at: u64, length: u64, held: Option<Box<[u8]>> },
-    /// A file whose data would go on behind the end of the archive: `available` bytes are there.
+    /// A file whose data would go on after the end of the archive: `available` bytes are there.
     Overrun { name: &'a [u8], header: u64, at: u64, length: u64, available: u64 },
     /// A folder.
     Folder { name: &'a [u8] },
@@ -44,21 +44,21 @@ pub(super) enum Entry<'a> {
     HardLink { name: &'a [u8], target: &'a [u8], header: u64 },
     /// A symbolic link, a device, a sparse file or something unheard of.
     Other { name: &'a [u8] },
-    /// A place that is not a header. The walk goes on behind it if it can.
+    /// A place that is not a header. The walk continues after it if it can.
     Broken { at: u64, reason: String },
 }
 
-/// Whether what is called so says something of an image.
+/// Whether a member of this name describes an image.
 pub(super) type IsLabelFile<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
-/// What is reported of entries. For a file, it may say where to continue, instead of behind it: further on, or at [`END`].
+/// What is reported of entries. For a file, it may say where to continue, instead of after it: further on, or at [`END`].
 pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 
-/// Where nothing is left.
+/// Continues nowhere: the walk ends.
 pub(super) const END: u64 = u64::MAX;
 
 /// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
-/// It ends early when it is cancelled, and what was met is then of no use.
+/// It ends early when it is cancelled, and what was found is then incomplete.
 pub(super) fn scan(
     file: &Blob,
     region: Range<u64>,
@@ -186,7 +186,7 @@ impl Walk<'_> {
             b'5' => self.emit(Entry::Folder { name: &name }),
             _ => self.emit(Entry::Other { name: &name }),
         };
-        // What is left of the last block may be missing at the end: no overflow, as the data lie within the file.
+        // The padding of the last block may be missing at the end: no overflow, as the data lie within the file.
         elsewhere.or(Some(data + size.next_multiple_of(BLOCK)))
     }
 
@@ -291,7 +291,7 @@ impl Window<'_> {
         self.remote_window
     }
 
-    /// Data of a member of an object, read with the header behind them.
+    /// Data of a member of an object, read with the header after them.
     fn data(&mut self, at: u64, length: usize) -> Option<&[u8]> {
         let held = self.start..self.start + self.bytes.len() as u64;
         if at < held.start || at + length as u64 > held.end {
@@ -313,7 +313,7 @@ impl Window<'_> {
         (read == length).then_some(bytes)
     }
 
-    /// The next block at or behind `from` that is a header beyond doubt. Members lie at multiples of the block size, so
+    /// The next block at or after `from` that is certainly a header. Members lie at multiples of the block size, so
     /// only these are looked at.
     fn find_header(&mut self, from: u64) -> Option<u64> {
         let last = from.saturating_add(MAX_SEARCH_BYTES).min(self.end);
@@ -332,7 +332,7 @@ impl Window<'_> {
     /// The next block that is not all zeros, if it is near.
     fn skip_zeros(&mut self, from: u64) -> Option<u64> {
         let last = from.saturating_add(MAX_ZEROS_BYTES).min(self.end);
-        // What follows is padding, as a rule a few blocks: of an object it comes at once.
+        // What follows is padding, usually a few blocks: of an object it comes at once.
         let window = if self.file.is_remote() { SEARCH_WINDOW_BYTES } else { WINDOW_BYTES };
         let mut at = from;
         while at < last {

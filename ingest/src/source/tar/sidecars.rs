@@ -87,7 +87,7 @@ impl Sidecars {
         }
     }
 
-    /// Joins the images of a tar with its sidecars. Returns the number of members that are no picture of a sample and say
+    /// Joins the images of a tar with its sidecars. Returns the number of members that are not a picture of a sample and say
     /// nothing of one; an error says what is ambiguous, or no label.
     pub(super) fn join(
         &mut self,
