@@ -1,4 +1,4 @@
-//! Stopping: long reads of this crate end when the program says so.
+//! Cancellation: long reads of this crate end when the program is to stop.
 
 use crate::error::CacheError;
 use std::sync::OnceLock;

@@ -2,7 +2,7 @@
 //!
 //! A tokenizer turns an image into a grid of small integers (18 bits each for a codebook of 2^18 entries). This crate
 //! keeps millions of such grids in plain Parquet files that any Parquet reader opens, and reads them through a memory
-//! map with no work but the unpacking of bits. It knows nothing of tensors, models or images.
+//! map with no work but the unpacking of bits. It does not depend on tensors, models or images.
 //!
 //! # On disk
 //!
@@ -124,7 +124,7 @@ pub use format::identity::{SourceInfo, TokenizerInfo};
 pub use format::job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, VIEWS_MAX};
 pub use format::manifest::{ByteRange, GroupEntry, Manifest, QuarantineEntry, ShardEntry};
 pub use format::margins::{MARGIN_EDGES, Margins};
-pub use format::names::{MANIFEST_FILE, QUARANTINE_FILE};
+pub use format::names::MANIFEST_FILE;
 pub use format::pack::{TOKEN_BITS_MAX, pack, packed_bytes};
 pub use format::quarantine::{QuarantineReader, QuarantineRecord};
 pub use format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, RowMeta};

@@ -13,7 +13,7 @@ pub struct Header {
     pub descr: String,
     /// Whether the first index runs fastest.
     pub fortran_order: bool,
-    /// Sizes.
+    /// Size of each axis, in elements.
     pub shape: Vec<usize>,
     /// Bytes of the file before the elements.
     pub bytes: usize,
@@ -31,7 +31,7 @@ pub struct Dtype {
 }
 
 impl Header {
-    /// Reads a header, and no byte behind it.
+    /// Reads a header, and no byte after it.
     ///
     /// # Errors
     /// What is wrong with it, as a sentence about the array.
@@ -82,7 +82,7 @@ impl Header {
     /// Writes the header of an array in C order, version 1.0, padded so that its elements are aligned to 64 bytes.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Those of writing to `out`.
     pub fn write(out: &mut impl Write, descr: &str, shape: &[usize]) -> io::Result<()> {
         let sides: String = shape.iter().map(|side| format!("{side}, ")).collect();
         let sides = if shape.len() == 1 { sides.trim_end() } else { sides.trim_end_matches(", ") };

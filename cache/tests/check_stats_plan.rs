@@ -1,4 +1,4 @@
-//! Is a cache right, does it fit, what is in it, what will it come to?
+//! Is a cache right, does it fit, what is in it, how large will it be?
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;

@@ -80,7 +80,7 @@ fn every_mix_up_of_files_is_found() {
     run(&other, &job, OpenMode::Resume).unwrap();
     let shards: Vec<_> = names(&dir).into_iter().filter(|name| name.ends_with(".parquet")).collect();
     let manifest = fs::read_to_string(dir.join("manifest.json")).unwrap();
-    // Digits of the manifest behind the format version; every one of them counts.
+    // Digits of the manifest after the format version; every one of them counts.
     let digits: Vec<usize> =
         manifest.char_indices().filter(|(i, c)| *i > 70 && c.is_ascii_digit()).map(|(i, _)| i).collect();
     for trial in 0..1000u64 {

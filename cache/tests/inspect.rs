@@ -317,7 +317,7 @@ fn a_diff_of_caches_in_other_orders_does_not_take_the_square_of_their_rows() {
     assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
 }
 
-/// A server goes on when a shard is cut, and knows of it.
+/// A server goes on when a shard is cut, and reports it.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_lost_page_reads_as_zeros_where_that_was_asked_for() {

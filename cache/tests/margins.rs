@@ -7,7 +7,7 @@ use common::*;
 use std::fs;
 use tokengrid_cache::{CacheWriter, JobSpec, Manifest, Margins, OpenMode, inspect};
 
-/// Counts that tell the image.
+/// Counts that differ from image to image.
 fn margins_of(image: usize) -> Margins {
     Margins { counts: std::array::from_fn(|bin| (image * (bin + 1)) as u64) }
 }

@@ -36,8 +36,8 @@ impl Default for LoaderBench {
     }
 }
 
-/// What [`LoaderBench::run`] measured, on one thread. Rates are per second on a core: where the kernel tells (Linux),
-/// time in which another process had it does not count.
+/// What [`LoaderBench::run`] measured, on one thread. Rates are per second of one core: on Linux,
+/// time in which another process had the core does not count.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LoaderFigures {
@@ -46,9 +46,9 @@ pub struct LoaderFigures {
     pub grids_per_second: f64,
     /// Every timing, in order.
     pub grids_per_second_all: Vec<f64>,
-    /// The median timing by the clock on the wall.
+    /// The median in grids per second of elapsed (wall-clock) time.
     pub grids_per_second_wall: f64,
-    /// The shuffle alone: rows chosen a second.
+    /// The shuffle alone: rows chosen per second.
     pub rows_chosen_per_second: f64,
     /// The unpacking alone, from the processor's first-level cache: grids per second.
     pub unpack_grids_per_second: f64,

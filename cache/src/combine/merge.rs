@@ -25,7 +25,10 @@ const MERGE_ROWS: usize = 16_384;
 ///
 /// # Errors
 /// [`CacheError::CachesDiffer`] naming the field in which an input differs from the first one;
-/// [`CacheError::DuplicateKey`]; [`CacheError::InputsDiffer`] when `out` was begun with other rows; the variant that names the damage of an input; as [`CacheWriter`](crate::CacheWriter).
+/// [`CacheError::DuplicateKey`]; [`CacheError::NothingToMerge`] without inputs; [`CacheError::InputsDiffer`] when `out` was
+/// begun with other rows; as [`TokenCache::open`](crate::TokenCache::open) and
+/// [`TokenCache::meta`](crate::TokenCache::meta) for an input; as
+/// [`CacheWriter::open`](crate::CacheWriter::open) and [`CacheWriter::push_image`](crate::CacheWriter::push_image) for `out`.
 ///
 /// ```
 /// # use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, MergeInput, OpenMode, Row, TokenCache, merge};

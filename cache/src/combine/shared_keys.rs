@@ -4,7 +4,7 @@ use crate::combine::input::{Input, Piece};
 use crate::error::CacheError;
 use crate::format::split::split_of;
 
-/// Hashes of keys that are held at a time: 64 MiB. More keys are looked through in several passes.
+/// Hashes of keys that are held at a time: 64 MiB. More keys take several passes.
 const HASHES_MAX: usize = 4 << 20;
 
 /// Refuses inputs that share a key within a split: a row of theirs would be there twice.
@@ -12,7 +12,7 @@ const HASHES_MAX: usize = 4 << 20;
 /// 16 bytes of a hash stand for a key: two keys of 2^40 share one with a probability of 2^-49.
 ///
 /// # Errors
-/// [`CacheError::DuplicateKey`]; the keys are damaged.
+/// [`CacheError::DuplicateKey`]; as [`TokenCache::meta`] where keys are damaged.
 pub(crate) fn refuse_duplicates(inputs: &[Input]) -> Result<(), CacheError> {
     let images: usize = inputs.iter().map(Input::num_encoded).sum();
     if inputs.len() < 2 {

@@ -27,8 +27,8 @@ pub struct Selection {
 /// they are, keys and crops too; the rows of images in quarantine are not there to be taken.
 ///
 /// # Errors
-/// [`CacheError::Selection`] naming the class, view or split that the cache does not have; as [`TokenCache::open`] and
-/// [`CacheWriter`].
+/// [`CacheError::Selection`] naming the class, view or split that the cache does not have; as [`TokenCache::open`],
+/// [`CacheWriter::open`] and [`CacheWriter::push_image`].
 ///
 /// ```
 /// use tokengrid_cache::{OpenMode, Selection, TokenCache, subset, write_synthetic_cache};
@@ -62,7 +62,7 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
     writer.finish()
 }
 
-/// The images that are taken. They are told from the others by their labels, which are in memory, and not listed.
+/// The images that are taken. Membership is decided by their labels, which are in memory, instead of a list of images.
 struct Taken<'a> {
     cache: &'a TokenCache,
     /// No image outside is taken.

@@ -16,7 +16,8 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`CacheError::ExportTarget`], [`CacheError::ExportIntoCache`], [`CacheError::ExportInUse`];
-/// [`CacheError::Io`], [`CacheError::DiskFull`]; the variant that names the damage of the cache.
+/// [`CacheError::Io`], [`CacheError::DiskFull`]; as [`TokenCache::meta`]
+/// where the cache is damaged.
 ///
 /// ```
 /// use tokengrid_cache::{ImportOptions, OpenMode, TokenCache, export_npy, import_npy, write_synthetic_cache};

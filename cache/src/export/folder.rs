@@ -26,7 +26,7 @@ const FILES: [&str; 4] = [NPY_FILES[0], NPY_FILES[1], NPY_FILES[2], PARQUET_FILE
 
 const RECORD_FILE: &str = ".tokengrid-export.json";
 
-/// A temporary name, so that what a killed export leaves is in nobody's way.
+/// A temporary name, so that what a killed export leaves does not block the next one.
 const LOCK_FILE: &str = ".tokengrid-export-lock.tmp";
 
 const RECORD_BYTES_MAX: u64 = 1 << 16;

@@ -36,7 +36,7 @@ impl AtomicFile {
     /// Starts a file that is to become `target`, whose folder exists.
     ///
     /// # Errors
-    /// `target` names no file; the folder cannot be written to.
+    /// Kind `InvalidInput` when `target` names no file; else what the system says of a folder that cannot be written to.
     pub fn create(target: &Path) -> io::Result<AtomicFile> {
         let no_name = || io::Error::new(io::ErrorKind::InvalidInput, "the path does not name a file");
         let name = target.file_name().ok_or_else(no_name)?;
@@ -51,10 +51,10 @@ impl AtomicFile {
         Err(io::Error::other(format!("{WRITERS_MAX} processes are writing it at this moment")))
     }
 
-    /// Where the file lies until it is published, with all that was written to it: for a look at it as a whole.
+    /// Where the file lies until it is published, with all that was written to it: to check it as a whole.
     ///
     /// # Errors
-    /// The disk is full.
+    /// What the system says when buffered bytes cannot be written, such as that the disk is full.
     pub fn unpublished(&mut self) -> io::Result<&Path> {
         self.file.flush()?;
         Ok(&self.temporary)
@@ -110,7 +110,7 @@ impl Seek for AtomicFile {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if !self.is_published {
-            // What is left of it is of no use, and may be what fills the disk. The next attempt takes over what stays.
+            // An unpublished file may be what fills the disk. If it stays, the next attempt empties it and uses it again.
             let _ = fs::remove_file(&self.temporary);
         }
     }

@@ -43,7 +43,7 @@ impl Lock {
             let file = options.create(true).truncate(false).write(true).open(path).map_err(io_error("create", path))?;
             lock(&file)?;
             // The holder before us may have removed the file (its job is finished): then this lock guards a file that
-            // nobody else will find, and the next one must be taken.
+            // no other process will find, and the next one must be taken.
             if is_same_file(&file, path) {
                 return Ok(Lock { file });
             }

@@ -5,6 +5,14 @@ pub(crate) fn blake3_hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
+/// The first 64 bits of the BLAKE3 of `text`, as a little-endian integer: stands for a key where all keys would not fit in
+/// memory.
+pub(crate) fn short_hash(text: &str) -> u64 {
+    let hash = blake3::hash(text.as_bytes());
+    let (words, _) = hash.as_bytes().as_chunks::<8>();
+    u64::from_le_bytes(words[0])
+}
+
 /// The hash of a multiset of rows: the sum of the row hashes as 256-bit little-endian integers, modulo 2^256.
 ///
 /// A sum does not depend on the order of its terms, so the hash is the same however rows are spread over shards, ranks

@@ -2,6 +2,7 @@
 
 use crate::format::hash::blake3_hex;
 use crate::format::split::Split;
+use crate::format::text::shown;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -111,9 +112,8 @@ fn difference(path: &str, there: &Value, here: &Value) -> Option<(String, String
 }
 
 fn shorten(value: &Value) -> String {
-    let text = match value {
+    match value {
         Value::Array(items) => format!("a list of {}", items.len()),
-        other => other.to_string(),
-    };
-    if text.chars().count() <= 100 { text } else { text.chars().take(97).chain("...".chars()).collect() }
+        other => shown(&other.to_string()),
+    }
 }

@@ -36,7 +36,7 @@ pub(crate) fn no_manifest(dir: &Path) -> CacheError {
     CacheError::Unfinished { path: dir.into(), done: expected - left.len(), expected, advice: advice(&left, expected) }
 }
 
-/// How an unfinished job is finished: a rank that nobody runs again stays unfinished for ever.
+/// How an unfinished job is finished: a rank that is never run again stays unfinished for ever.
 fn advice(left: &[u32], expected: usize) -> String {
     const LISTED: usize = 8;
     if expected <= 1 {

@@ -73,7 +73,7 @@ pub struct ShardEntry {
     pub rows: usize,
     /// Source images that the shard covers (encoded or quarantined): `[start, end]`, end excluded.
     pub images: [usize; 2],
-    /// Size of the file.
+    /// Size of the file, in bytes.
     pub bytes: u64,
     /// BLAKE3 of the file.
     pub blake3: String,
@@ -83,12 +83,12 @@ pub struct ShardEntry {
     /// shard. A shard whose footer is lost is made again with just these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_columns: Vec<String>,
-    /// Counts of |h| over the shard's bits; empty where whoever made the tokens did not say.
+    /// Counts of |h| over the shard's bits; empty where the tokenizer did not count them.
     #[serde(default, skip_serializing_if = "Margins::is_empty")]
     pub margins: Margins,
     /// Row groups in file order; with `footer` they cover the file without gap.
     pub row_groups: Vec<GroupEntry>,
-    /// Page index and Parquet footer: everything behind the last row group.
+    /// Page index and Parquet footer: everything after the last row group.
     pub footer: ByteRange,
 }
 
@@ -107,7 +107,7 @@ pub struct GroupEntry {
 /// A checked range of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteRange {
-    /// First byte.
+    /// First byte, from the start of the file.
     pub offset: u64,
     /// Length in bytes.
     pub bytes: u64,
@@ -120,7 +120,7 @@ pub struct ByteRange {
 pub struct QuarantineEntry {
     /// Inputs in quarantine: lines of the file.
     pub images: usize,
-    /// Size of the file.
+    /// Size of the file, in bytes.
     pub bytes: u64,
     /// BLAKE3 of the file.
     pub blake3: String,
@@ -234,7 +234,7 @@ impl JobSpec {
     /// The job of a finished cache, as a single rank with the usual layout.
     ///
     /// # Errors
-    /// [`CacheError::InvalidGrid`] for a manifest that was made by hand.
+    /// [`CacheError::InvalidGrid`] for a grid out of range, which no program of this crate writes.
     pub fn of(manifest: &Manifest) -> Result<JobSpec, CacheError> {
         JobSpec::from_identity(manifest.identity())
     }

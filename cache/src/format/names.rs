@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 pub const MANIFEST_FILE: &str = "manifest.json";
 
 /// Name of the list of quarantined inputs in a cache's folder.
-pub const QUARANTINE_FILE: &str = "quarantine.jsonl";
+pub(crate) const QUARANTINE_FILE: &str = "quarantine.jsonl";
 
 /// Marks an unfinished job and says which; removed when the manifest is there.
 const JOB_FILE: &str = ".job.json";
@@ -76,7 +76,7 @@ pub(crate) fn parse_name(name: &str) -> Option<Name> {
     } else {
         Name::Temp(Some(number(name.strip_prefix(".tmp-")?)?))
     };
-    // `+1`, `1` for `00001` and the like are not names that we write.
+    // `+1`, or `1` for `00001`, are not names that we write.
     (found.to_text() == name).then_some(found)
 }
 

@@ -41,12 +41,12 @@ pub(crate) fn quarantine_list(records: &[QuarantineRecord]) -> String {
 
 /// Reads the list of a cache one record at a time, however long it is.
 ///
-/// Only the end of the list tells whether it is the one that the manifest vouches for: an error may follow records that
+/// Whether the list is the one that the manifest vouches for is only known at its end: an error may follow records that
 /// were fine. After an error there is no further item.
 ///
 /// # Errors
 /// Items are [`CacheError::Import`] when the list is not the manifest's; [`CacheError::ManifestSyntax`] and
-/// [`CacheError::QuarantineOrder`] when it is, and cannot be one; [`CacheError::Io`]; [`CacheError::Cancelled`].
+/// [`CacheError::QuarantineOrder`] when it is, but is not a valid list; [`CacheError::Io`]; [`CacheError::Cancelled`].
 #[derive(Debug)]
 pub struct QuarantineReader {
     path: PathBuf,

@@ -13,7 +13,7 @@ pub const CLASS_INDEX_MAX: i32 = 1 << 20;
 pub struct Row<'a> {
     /// The grid, raster order: `num_tokens` values below 2^bits.
     pub tokens: &'a [u32],
-    /// Class index, or -1 when it is unknown.
+    /// Class index, 0 to [`CLASS_INDEX_MAX`], or -1 when it is unknown.
     pub label: i32,
     /// The source's own name of the image: 1 ..= [`KEY_BYTES_MAX`] bytes, `/` as separator.
     pub key: &'a str,
@@ -32,7 +32,7 @@ pub struct Row<'a> {
 pub struct RowMeta {
     /// The source's own name of the image.
     pub key: String,
-    /// Class index, -1 when unknown.
+    /// Class index, 0 to [`CLASS_INDEX_MAX`], or -1 when it is unknown.
     pub label: i32,
     /// Which view of the image, from 0.
     pub view: u32,

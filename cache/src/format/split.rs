@@ -11,7 +11,7 @@ pub struct Split {
     pub images: [usize; 2],
 }
 
-/// The name of the split that an image of the source belongs to; empty in a cache without splits.
+/// The name of the split that the image of number `image` in the source belongs to; empty in a cache without splits.
 pub(crate) fn split_of(splits: &[Split], image: usize) -> &str {
     let contains = |split: &&Split| (split.images[0]..split.images[1]).contains(&image);
     splits.iter().find(contains).map_or("", |split| &split.name)

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when
-/// `out` was begun with other rows; as [`CacheWriter`](crate::CacheWriter).
+/// `out` was begun with other rows; as [`CacheWriter::open`](crate::CacheWriter::open) and
+/// [`CacheWriter::push_image`](crate::CacheWriter::push_image).
 pub fn import_npy(
     tokens: &Path,
     labels: Option<&Path>,
@@ -49,7 +50,7 @@ pub fn import_npy(
     importer.writer.finish()
 }
 
-/// Imports folders of one `.npy` a sample, as LlamaGen's extraction writes them: `codes/<i>.npy` of `[1, views, H * W]`
+/// Imports folders of one `.npy` per sample, as LlamaGen's extraction writes them: `codes/<i>.npy` of `[1, views, H * W]`
 /// and `labels/<i>.npy` of one value. Samples come in the order of their numbers; `<i>` is the key.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ impl Importer {
         Self::of(path, job_of(path, images, bits, options)?, out, mode)
     }
 
-    /// The job as it was begun: arrays are told apart by what they hold, which is compared, and not by where they lie.
+    /// The job as it was begun: arrays are identified by their contents, which are compared, and not by their location.
     fn as_begun(mut job: JobSpec, out: &Path) -> JobSpec {
         if let Some(found) = identity_there(out).filter(|found| found.source.kind == IMPORT) {
             job.source.location = found.source.location;

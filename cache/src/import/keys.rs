@@ -1,7 +1,8 @@
-//! Keys of rows or of images from a text file, a line each, read as they are needed.
+//! Keys of rows or of images from a text file, one per line, read as they are needed.
 
 use crate::cancel;
 use crate::error::{CacheError, io_error};
+use crate::format::hash::short_hash;
 use crate::format::row::KEY_BYTES_MAX;
 use crate::import::error::import_error;
 use std::fs::File;
@@ -25,9 +26,7 @@ impl Keys {
         let mut hashes = Vec::new();
         let mut lines = Lines::open(path)?;
         while let Some(key) = lines.next()? {
-            let hash = blake3::hash(key.as_bytes());
-            let (words, _) = hash.as_bytes().as_chunks::<8>();
-            hashes.push((u64::from_le_bytes(words[0]), hashes.len() as u64));
+            hashes.push((short_hash(&key), hashes.len() as u64));
             cancel::check()?;
         }
         let (found, rows) = (hashes.len(), images * views);

@@ -89,11 +89,11 @@ fn read_metadata(file: &File) -> ParquetResult<ParquetMetaData> {
     };
     let mut groups = metadata.take_row_groups();
     for group in groups.iter_mut().filter(|group| !group.columns().iter().all(has_place)) {
-        let mended = |column: &ColumnChunkMetaData| match has_place(column) {
+        let repaired = |column: &ColumnChunkMetaData| match has_place(column) {
             true => Ok(column.clone()),
             false => column.clone().into_builder().set_dictionary_page_offset(None).build(),
         };
-        let columns = group.columns().iter().map(mended).collect::<ParquetResult<_>>()?;
+        let columns = group.columns().iter().map(repaired).collect::<ParquetResult<_>>()?;
         *group = group.clone().into_builder().set_column_metadata(columns).build()?;
     }
     Ok(metadata.set_row_groups(groups).build())

@@ -17,8 +17,8 @@ const BLOCK_ROWS: usize = 1 << 20;
 /// Memory: 24 MiB, and 9 bytes per image of the second cache (25 where the caches are in different orders).
 ///
 /// # Errors
-/// A column of one of them is damaged, or its file cannot be read; [`CacheError::Cancelled`]. Token bytes are compared as
-/// they are.
+/// As [`TokenCache::meta`], for a column of one of them; [`CacheError::Cancelled`]. Token bytes are compared as they are,
+/// whatever their checksum.
 pub fn diff(
     caches: [&TokenCache; 2],
     listed_max: usize,

@@ -45,7 +45,7 @@ pub struct CacheDiff {
 pub struct RowDiff {
     /// Key of the image.
     pub key: String,
-    /// View.
+    /// View, as rows number it.
     pub view: u32,
     /// The row in each cache.
     pub rows: [usize; 2],

@@ -15,7 +15,7 @@ impl Ones {
     /// `counts[code]` is how often each of 2^bits codes occurs.
     pub(super) fn of(counts: &[u64]) -> Ones {
         let bits = counts.len().trailing_zeros() as usize;
-        // For every mask, in how many tokens all its bits are 1: one sweep a bit over the table.
+        // For every mask, in how many tokens all its bits are 1: one sweep over the table per bit.
         let mut supersets = counts.to_vec();
         for bit in 0..bits {
             for pair in supersets.chunks_exact_mut(2 << bit) {
@@ -53,7 +53,7 @@ impl Ones {
 /// Counts below this one are collected in a table.
 const SMALL_COUNTS: usize = 1024;
 
-/// Tables that are filled in turn: an increment need not wait for the one before, which as a rule is of the same small count.
+/// Tables that are filled in turn: an increment need not wait for the one before, which usually is of the same small count.
 const TABLES: usize = 4;
 
 /// How many counts are not 0, and the entropy, in bits, of the distribution that they describe. The sum goes over equal

@@ -18,7 +18,7 @@ pub struct RowFilter {
     pub label: Option<i32>,
     /// View, as rows number it.
     pub view: Option<u32>,
-    /// Shard, by its place in the manifest.
+    /// Shard, by its position in the manifest, from 0.
     pub shard: Option<usize>,
     /// Text that is part of the key.
     pub key: Option<String>,
@@ -55,7 +55,7 @@ impl FoundRows {
         self.len() == 0
     }
 
-    /// The row at a place in the list, in constant time; `None` behind the last one.
+    /// The row at a place in the list, in constant time; `None` after the last one.
     pub fn get(&self, place: usize) -> Option<usize> {
         if place >= self.len() {
             return None;
@@ -72,7 +72,8 @@ impl FoundRows {
 /// Finds the rows that `filter` lets through. Labels are in memory; a filter by key reads every key, on all cores.
 ///
 /// # Errors
-/// [`CacheError::Cancelled`]; the keys are damaged. A view, shard or class that the cache does not have finds nothing.
+/// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys are damaged. A view, shard or class that the cache does not
+/// have finds nothing.
 pub fn find_rows(
     cache: &TokenCache,
     index: &ClassIndex,

@@ -36,7 +36,7 @@ pub struct CacheInfo {
     /// Hash over the set of rows.
     pub content_hash: String,
     /// Counts of |h| over the bits, in the bins of [`MARGIN_EDGES`](crate::MARGIN_EDGES): how many another device could have
-    /// rounded the other way. Empty where whoever made the tokens did not say.
+    /// rounded the other way. Empty where the tokenizer did not count them.
     pub margins: Margins,
     /// Who made the tokens.
     pub tokenizer: TokenizerInfo,
@@ -76,7 +76,7 @@ pub struct ShardInfo {
     pub rows: usize,
     /// Row groups.
     pub row_groups: usize,
-    /// Size of the file.
+    /// Size of the file, in bytes.
     pub bytes: u64,
     /// BLAKE3 of the file.
     pub blake3: String,

@@ -45,7 +45,7 @@ impl Inspection {
     /// million images on).
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`]; the file cannot be read; the keys are damaged. Damaged tokens are counted as they are:
+    /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys are damaged. Damaged tokens are counted as they are:
     /// [`crate::verify()`] finds them.
     pub fn of(
         cache: &TokenCache,
@@ -77,7 +77,7 @@ impl Inspection {
     }
 }
 
-/// Everything that the counts alone tell.
+/// Everything that follows from the counts alone.
 fn figures_of(cache: &TokenCache, index: &ClassIndex, passed: &Passed) -> CacheStats {
     let (rows, views) = (cache.num_rows(), cache.num_views());
     let tokens = rows as u64 * cache.grid().num_tokens() as u64;

@@ -1,6 +1,7 @@
 //! Images of one cache that have the keys of another's.
 
 use crate::error::CacheError;
+use crate::format::hash::short_hash;
 use crate::read::cache::TokenCache;
 
 /// Finds the image of the second cache with a given key. As a rule it has the same number as in the first; only where it
@@ -55,10 +56,4 @@ impl Matches {
             Ok(())
         })
     }
-}
-
-fn short_hash(key: &str) -> u64 {
-    let hash = blake3::hash(key.as_bytes());
-    let (words, _) = hash.as_bytes().as_chunks::<8>();
-    u64::from_le_bytes(words[0])
 }

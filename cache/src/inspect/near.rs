@@ -35,14 +35,14 @@ const PROPOSALS_MAX: usize = 250_000;
 /// Pairs that are listed; all of them are counted.
 pub(super) const LISTED_PAIRS: usize = 10_000;
 
-/// Two images whose first views have the same token at half of all places or more.
+/// Two images whose first views have the same token at half of all positions or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NearPair {
-    /// First view of the earlier image.
+    /// Row of the first view of the earlier image.
     pub first: usize,
-    /// First view of the later image.
+    /// Row of the first view of the later image.
     pub row: usize,
-    /// Places with the same token.
+    /// Positions of the grid with the same token.
     pub equal_tokens: usize,
     /// Bits of the grid that are equal.
     pub equal_bits: usize,

@@ -178,8 +178,8 @@ impl Shared<'_> {
     }
 }
 
-/// A hash that is good at telling grids apart, and no protection against somebody who makes grids that collide: they would be
-/// reported as duplicates. Sixteen bytes at a time are multiplied and folded, as wyhash does.
+/// A fast hash of a grid that is not cryptographic: grids made to collide would be reported as duplicates. Sixteen bytes at a
+/// time are multiplied and folded, as wyhash does.
 fn grid_hash(packed: &[u8]) -> u64 {
     const KEY: u64 = 0x9E37_79B9_7F4A_7C15;
     let step = |hash: u64, block: [u8; 16]| {

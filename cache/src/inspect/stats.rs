@@ -59,7 +59,7 @@ pub struct ClassRows {
     /// Codes that occur in them.
     pub distinct_codes: u64,
     /// Entropy of the codes in these rows, in bits per token: of the distribution as counted, so at most the logarithm of the
-    /// number of tokens. Small classes look poorer than they are.
+    /// number of tokens. The estimate is biased low for small classes.
     pub code_entropy_bits: f64,
 }
 

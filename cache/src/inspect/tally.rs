@@ -18,11 +18,11 @@ pub(super) struct Tally {
     pub(super) counts: Vec<u64>,
     /// Where each code occurs first; [`NOWHERE`] where it does not.
     pub(super) first: Vec<u64>,
-    /// A bit for each code that has a first place. Far smaller than the places, and as a rule all that is looked at.
+    /// A bit for each code that has a first place. Far smaller than the places, and usually all that is looked at.
     pub(super) seen: Vec<u64>,
-    /// Rows below this one were counted, and perhaps none behind it.
+    /// Rows below this one were counted, and perhaps none after it.
     pub(super) next_row: usize,
-    /// Whether the rows of the part lie behind all rows before it, so that what was seen keeps its first place.
+    /// Whether the rows of the part lie after all rows before it, so that what was seen keeps its first place.
     pub(super) is_ascending: bool,
     pub(super) part: PartCounts,
 }

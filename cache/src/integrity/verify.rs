@@ -100,7 +100,7 @@ pub fn verify_with_threads(
         bytes += read;
         progress(bytes, total);
     };
-    // The quarantine list comes last, behind the shards.
+    // The quarantine list comes last, after the shards.
     let files = manifest.shards.len() + 1;
     let problems = parallel::map(threads, files, &mut count, |index, progress| match manifest.shards.get(index) {
         Some(entry) => verify_shard(dir, &manifest, entry, progress),
@@ -250,13 +250,13 @@ fn hash_prefix(file: &mut File, bytes: u64, progress: &dyn Fn(u64)) -> std::io::
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A failed read, or the stop that was asked for in the midst of it.
+/// A failed read, or a cancellation during it.
 fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> CacheError {
     let failed = io_error("read", path);
     move |error| cancel::check().err().unwrap_or_else(|| failed(error))
 }
 
-/// Hands on the next `bytes` bytes of a file (fewer when it is shorter), some at a time.
+/// Passes on the next `bytes` bytes of a file (fewer when it is shorter), some at a time.
 fn read_chunks(file: &mut File, bytes: u64, take: &mut dyn FnMut(&[u8])) -> std::io::Result<()> {
     let mut buffer = vec![0; CHUNK_BYTES.min(bytes as usize).max(1)];
     let mut rest = file.take(bytes);

@@ -38,7 +38,7 @@ pub struct TokenCache {
     pub(super) labels: Vec<i32>,
     pub(super) groups: RowIndex,
     pub(super) shards: Vec<(Shard, Arc<Bytes>)>,
-    /// Shards whose files are open, the one that was opened last behind the others.
+    /// Shards whose files are open, the one that was opened last after the others.
     pub(super) open_files: Mutex<VecDeque<usize>>,
 }
 
@@ -58,7 +58,8 @@ impl TokenCache {
     ///
     /// # Errors
     /// [`CacheError::NotACache`], [`CacheError::Unfinished`], [`CacheError::NewerVersion`],
-    /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`], or the variant that names the damage.
+    /// [`CacheError::MissingShard`], [`CacheError::ForeignShard`]; for damage the variant that names it: of the manifest from
+    /// [`CacheError::ManifestSyntax`] on, of a shard from [`CacheError::ShardSize`] to [`CacheError::PageHeader`].
     pub fn open_with(dir: &Path, access: Access) -> Result<TokenCache, CacheError> {
         let local = LocalFolder::of(dir)?;
         let manifest = Manifest::read(local.path())?;
@@ -96,7 +97,7 @@ impl TokenCache {
     }
 
     /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
-    /// the cache was opened may be wrong. `None` as long as all is well.
+    /// the cache was opened may be wrong. `None` as long as there is none.
     pub fn lost_shard(&self) -> Option<&Path> {
         self.lost_shards().next()
     }
@@ -156,7 +157,7 @@ impl TokenCache {
     }
 
     /// The images of a shard, by its place in the manifest; none where there is no such shard.
-    pub fn shard_images(&self, shard: usize) -> Range<usize> {
+    pub(crate) fn shard_images(&self, shard: usize) -> Range<usize> {
         let images = |shards: &[crate::format::manifest::ShardEntry]| {
             shards.iter().map(|shard| shard.rows).sum::<usize>() / self.num_views().max(1)
         };

@@ -16,7 +16,8 @@ impl TokenCache {
     /// Key, label, view and crop of a row, from the Parquet columns of its row group.
     ///
     /// # Errors
-    /// [`CacheError::RowOutOfRange`]; or the columns are damaged.
+    /// [`CacheError::RowOutOfRange`]; [`CacheError::ColumnChecksum`], [`CacheError::ColumnDecode`] or [`CacheError::ColumnValue`]
+    /// for a damaged column; [`CacheError::Replaced`] and [`CacheError::Io`] when the file cannot be read.
     pub fn meta(&self, row: usize) -> Result<RowMeta, CacheError> {
         let mut metas = self.metas(row..row.saturating_add(1))?;
         metas.pop().ok_or(CacheError::RowOutOfRange { row, num_rows: self.num_rows() })
@@ -45,7 +46,7 @@ impl TokenCache {
         Ok(metas)
     }
 
-    /// The crops of consecutive rows: what [`TokenCache::metas`] tells of them, without keys.
+    /// The crops of consecutive rows: those of [`TokenCache::metas`], without reading keys.
     pub(crate) fn crops(&self, rows: Range<usize>) -> Result<Vec<Crop>, CacheError> {
         let mut crops = Vec::with_capacity(rows.len());
         let mut next = rows.start;
@@ -70,7 +71,7 @@ impl TokenCache {
     /// column on the way: how caches are copied.
     ///
     /// # Errors
-    /// [`CacheError::RowOutOfRange`]; the variant that names the damage; or what `visit` returns.
+    /// As [`TokenCache::meta`]; or what `visit` returns.
     pub fn visit_images(
         &self,
         images: Range<usize>,
@@ -138,7 +139,7 @@ impl TokenCache {
     /// [`TokenCache::content_hash`] unless the manifest lies.
     ///
     /// # Errors
-    /// The variant that names the damage.
+    /// As [`TokenCache::meta`].
     pub fn recompute_content_hash(&self) -> Result<String, CacheError> {
         let sums = parallel::map(num_threads(), self.shards.len(), &mut |_| {}, |index, _| {
             let (shard, bytes) = &self.shards[index];

@@ -90,7 +90,7 @@ impl TokenCache {
     /// so that rows that are read once do not stay in this program's memory as mapped pages do.
     ///
     /// # Errors
-    /// [`CacheError::RowOutOfRange`]; the file cannot be read.
+    /// [`CacheError::RowOutOfRange`]; [`CacheError::Replaced`] and [`CacheError::Io`] when the file cannot be read.
     pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
         if rows.end > self.num_rows() {
             return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });

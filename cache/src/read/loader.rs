@@ -146,12 +146,12 @@ impl Loader {
         self.position as f64 / self.images.len() as f64
     }
 
-    /// Samples that all processes together consume a batch: `batch_size * world_size`.
+    /// Samples of one batch over all processes: `batch_size * world_size`.
     pub fn global_batch_size(&self) -> u64 {
         self.config.batch_size as u64 * self.config.world_size as u64
     }
 
-    /// Takes this process's slice of the next global batch and moves on behind the whole of it.
+    /// Takes this process's slice of the next global batch and moves past the whole of it.
     pub fn next_batch(&mut self, batch: &mut Batch) {
         self.next_rows(&mut batch.rows);
         let cache = &*self.cache;

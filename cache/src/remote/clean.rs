@@ -1,4 +1,4 @@
-//! What is left in a bucket of jobs that were killed: files beside a finished cache, unfinished jobs, unfinished uploads.
+//! Leftovers of killed jobs in a bucket: files beside a finished cache, unfinished jobs, unfinished uploads.
 
 use super::lease::is_held;
 use super::staged::read_manifest;
@@ -13,24 +13,24 @@ use tokengrid_store::{Bucket, Place};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Cleaned {
-    /// Objects.
+    /// Objects that were removed.
     pub objects: usize,
-    /// Their bytes.
+    /// Size of these objects together, in bytes.
     pub bytes: u64,
-    /// Uploads that were begun and not finished.
+    /// Unfinished multipart uploads that were aborted.
     pub uploads: usize,
 }
 
 /// Removes what no reader of the cache at `url` needs: leftovers beside a finished cache, and uploads that were not finished. An
-/// unfinished job stays, unless `unfinished` says that nobody will go on with it.
+/// unfinished job stays, unless `unfinished` says that it will not be continued.
 ///
 /// # Errors
-/// [`CacheError::Leased`] while somebody writes there; [`CacheError::NotACache`] where there is neither a cache nor a job;
+/// [`CacheError::Leased`] while another process writes there; [`CacheError::NotACache`] where there is neither a cache nor a job;
 /// [`CacheError::Store`].
 pub fn clean_bucket(url: &Path, unfinished: bool) -> Result<Cleaned, CacheError> {
     let Some(place) = Place::parse(url)? else { return Err(CacheError::NotACache { path: url.to_owned() }) };
     let bucket = Bucket::of(&place)?;
-    let prefix = if place.key().is_empty() { String::new() } else { format!("{}/", place.key()) };
+    let prefix = place.prefix();
     let objects = bucket.list(place.key())?;
     let named = |key: &str| parse_name(key.strip_prefix(&prefix).unwrap_or(key));
     let ours: Vec<_> = objects.iter().filter_map(|object| Some((named(&object.key)?, object))).collect();

@@ -55,7 +55,7 @@ impl Holder {
     }
 }
 
-/// Empty where the system does not tell.
+/// Names the boot and the process namespace of this machine (Linux); empty elsewhere.
 fn machine() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
@@ -173,7 +173,7 @@ fn acquire(bucket: &Bucket, key: &str, own: &Holder) -> Result<Version, CacheErr
         let place = bucket.place(key);
         let is_expired =
             seen.as_ref().is_some_and(|(known, since)| *known == version && since.elapsed() > EXPIRES_AFTER);
-        // The answer to a first try may have been lost; what is not a lease was written by nobody who holds one.
+        // The answer to a first try may have been lost; an object that is not a lease was not written by a holder.
         let is_free = holder.as_ref().is_none_or(|holder| holder.is_dead() || holder.is_this_process());
         if is_free || is_expired {
             if let Some(version) = bucket.replace(key, own.text().into(), &version)? {
@@ -199,7 +199,7 @@ pub(super) fn is_known_dead(bucket: &Bucket, key: &str) -> bool {
     serde_json::from_slice(&text).is_ok_and(|holder: Holder| holder.is_dead())
 }
 
-/// Whether somebody alive holds the lease at `key`.
+/// Whether a process that is still alive holds the lease at `key`.
 pub(super) fn is_held(bucket: &Bucket, key: &str) -> Result<bool, CacheError> {
     let since = Instant::now();
     let Some((text, version)) = bucket.read_version(key)? else { return Ok(false) };

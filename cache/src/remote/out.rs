@@ -1,9 +1,9 @@
 //! A cache that is written into a bucket: the writer works in a folder of this machine, and what is finished there is uploaded.
 //!
-//! The bucket is what counts. It holds the same files as a local folder: the job file, parts, shards, done-markers, at last the
+//! The bucket is authoritative. It holds the same files as a local folder: the job file, parts, shards, done-markers, last the
 //! manifest; and a lease for each rank. A writer that starts takes the rank's lease, makes its folder equal to the bucket, and
 //! goes on from there, on whichever machine: what was finished and not uploaded is done again. Objects appear whole. The manifest
-//! is written last, if there is none: of two publishers one wins.
+//! is written last, if there is none: of two publishers only one succeeds.
 
 use super::lease::{Lease, is_held, is_known_dead};
 use crate::error::{CacheError, io_error};
@@ -20,8 +20,8 @@ use tokengrid_store::{Bucket, Object, Place, StoreError, stage_folder};
 
 static SINGLE_WRITER: AtomicBool = AtomicBool::new(false);
 
-/// Says that nobody but this process writes to the places that it writes to: stores without conditional writes are then
-/// allowed, where two publishers could not be kept apart.
+/// States that no other process writes where this one does: stores without conditional writes are then allowed, on which
+/// one of two publishers could overwrite the other.
 pub fn allow_single_writer() {
     SINGLE_WRITER.store(true, Ordering::Relaxed);
 }
@@ -88,9 +88,9 @@ impl Remote {
     }
 
     /// Files of ours in the bucket, and the name of one that is not.
-    fn list(&self) -> Result<Found, CacheError> {
-        let mut found = Found::default();
-        let prefix = if self.place.key().is_empty() { String::new() } else { format!("{}/", self.place.key()) };
+    fn list(&self) -> Result<Listing, CacheError> {
+        let mut found = Listing::default();
+        let prefix = self.place.prefix();
         for object in self.bucket.list(self.place.key())? {
             let name = object.key.strip_prefix(&prefix).unwrap_or(&object.key);
             match parse_name(name) {
@@ -101,7 +101,7 @@ impl Remote {
         Ok(found)
     }
 
-    fn refuse_foreign(&self, found: &Found) -> Result<(), CacheError> {
+    fn refuse_foreign(&self, found: &Listing) -> Result<(), CacheError> {
         let is_job = found.has(Name::Manifest) || found.has(Name::Job);
         match &found.foreign {
             Some(name) if !is_job => Err(CacheError::FolderNotEmpty { path: self.url(), found: name.clone() }),
@@ -111,7 +111,7 @@ impl Remote {
 
     /// Removes what `--overwrite` replaces. Another rank of the same call may have begun already: then only this rank's part of
     /// it. Else all of it, the manifest first and the job file last: killed in between, the same call goes on.
-    fn remove_replaced(&self, found: &Found, job: &JobSpec) -> Result<(), CacheError> {
+    fn remove_replaced(&self, found: &Listing, job: &JobSpec) -> Result<(), CacheError> {
         if !found.has(Name::Manifest) && self.is_begun(job)? {
             let own = found.ours.iter().map(|(name, _)| *name).filter(|name| name.is_work_of(self.rank));
             return self.remove(&own.collect::<Vec<_>>());
@@ -138,7 +138,7 @@ impl Remote {
     }
 
     /// Removes this rank's files from the bucket and from the listing.
-    fn remove_work(&self, found: &mut Found) -> Result<(), CacheError> {
+    fn remove_work(&self, found: &mut Listing) -> Result<(), CacheError> {
         let own: Vec<Name> =
             found.ours.iter().map(|(name, _)| *name).filter(|name| name.is_work_of(self.rank)).collect();
         found.ours.retain(|(name, _)| !own.contains(name));
@@ -160,7 +160,7 @@ impl Remote {
     }
 
     /// Makes the working folder equal to what the bucket holds of the job and of this rank.
-    fn pull(&self, found: &Found) -> Result<(), CacheError> {
+    fn pull(&self, found: &Listing) -> Result<(), CacheError> {
         let is_wanted = |name: &Name| name.is_work_of(self.rank) || *name == Name::Job;
         let wanted: Vec<&(Name, Object)> = found.ours.iter().filter(|(name, _)| is_wanted(name)).collect();
         for text in list_names(&self.folder)? {
@@ -168,7 +168,7 @@ impl Remote {
             let is_same = |(other, object): &&(Name, Object)| {
                 *other == name && fs::metadata(self.local(name)).is_ok_and(|file| file.len() == object.bytes)
             };
-            // Names of shards and parts say nothing of their contents; those are checked before they are gone on from.
+            // Names of shards and parts do not identify their contents, which are checked before the job continues from them.
             let is_kept = matches!(name, Name::Shard(..) | Name::Part(..)) && wanted.iter().any(is_same);
             if !is_kept && !matches!(name, Name::FolderLock | Name::RankLock(_)) {
                 remove_if_present(&self.local(name))?;
@@ -291,12 +291,12 @@ pub(crate) enum Begin {
 }
 
 #[derive(Default)]
-struct Found {
+struct Listing {
     ours: Vec<(Name, Object)>,
     foreign: Option<String>,
 }
 
-impl Found {
+impl Listing {
     fn has(&self, wanted: Name) -> bool {
         self.ours.iter().any(|(name, _)| *name == wanted)
     }

@@ -20,7 +20,7 @@ impl LocalFolder {
         LocalFolder::fetch(dir, true)
     }
 
-    /// The same without comparing: for [`crate::verify()`], which looks at every byte anyway, and tells all that is damaged.
+    /// The same without comparing: for [`crate::verify()`], which reads every byte anyway, and reports all that is damaged.
     pub(crate) fn unchecked(dir: &Path) -> Result<LocalFolder, CacheError> {
         LocalFolder::fetch(dir, false)
     }

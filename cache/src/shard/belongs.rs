@@ -24,7 +24,7 @@ impl Shard {
     /// # Errors
     /// [`CacheError::ForeignShard`] naming the field.
     pub(crate) fn check_entry(&self, entry: &ShardEntry) -> Result<(), CacheError> {
-        let told: Vec<_> = entry.row_groups.iter().map(|g| (g.rows, g.images, g.range.offset)).collect();
+        let listed: Vec<_> = entry.row_groups.iter().map(|g| (g.rows, g.images, g.range.offset)).collect();
         let starts = self.groups.iter().map(|layout| layout.range.start);
         let found: Vec<_> = self.footer.row_groups.iter().zip(starts).map(|(g, s)| (g.rows, g.images, s)).collect();
         // Not the other way: a version that did not know the column may have made the manifest again.
@@ -36,7 +36,7 @@ impl Shard {
             ("images", format!("{:?}", entry.images), format!("{:?}", self.footer.images)),
             ("content_sum", entry.content_sum.clone(), self.footer.content.to_hex()),
             ("margins", format!("{:?}", entry.margins.counts), format!("{:?}", self.footer.margins.counts)),
-            ("row_groups", format!("{told:?}"), format!("{found:?}")),
+            ("row_groups", format!("{listed:?}"), format!("{found:?}")),
             ("footer.offset", entry.footer.offset.to_string(), self.footer_offset().to_string()),
         ])
     }

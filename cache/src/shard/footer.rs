@@ -7,6 +7,7 @@ use crate::format::identity::JobIdentity;
 use crate::format::margins::Margins;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::schema::{FORMAT_VERSION, keys};
+use crate::format::text::shown;
 use parquet::file::metadata::{FileMetaData, KeyValue};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -183,8 +184,7 @@ impl<'a> Entries<'a> {
     fn invalid(&self, key: &'static str, expected: &str) -> CacheError {
         let actual = match self.find(key) {
             None => "missing".to_owned(),
-            Some(text) if text.chars().count() > 100 => text.chars().take(97).chain("...".chars()).collect(),
-            Some(text) => format!("{text:?}"),
+            Some(text) => format!("{:?}", shown(text)),
         };
         CacheError::ShardMetadata { path: self.path.into(), key, expected: expected.to_owned(), actual }
     }

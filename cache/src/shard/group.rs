@@ -13,7 +13,7 @@ use crate::format::text::shown;
 use parquet::data_type::ByteArray;
 use std::ops::Range;
 
-/// Rows of whole, consecutive images on their way to (or from) a row group.
+/// Rows of whole, consecutive images: to be written as a row group, or read from one.
 #[derive(Debug, Default)]
 pub(crate) struct RowGroup {
     /// Images that this group covers, encoded or quarantined.
@@ -30,7 +30,7 @@ pub(crate) struct RowGroup {
     pub(crate) crop_y: Vec<i32>,
     pub(crate) flips: Vec<bool>,
     pub(crate) content: ContentSum,
-    /// Of the group's bits, as far as the writer was told.
+    /// Counts of |h| of the group's images, as far as [`crate::CacheWriter::count_margins`] got them.
     pub(crate) margins: Margins,
     key_bytes: usize,
 }
@@ -48,7 +48,7 @@ impl RowGroup {
         self.images.is_empty()
     }
 
-    /// An upper bound of the group's size in the file. Front coding can at worst add two small integers a key.
+    /// An upper bound of the group's size in the file. Front coding can at worst add two small integers per key.
     pub(crate) fn bytes_max(&self) -> usize {
         self.tokens.len() + self.key_bytes + 64 * self.rows()
     }

@@ -1,8 +1,8 @@
 //! Mapped shards, and what happens when a page of one is lost.
 //!
 //! Another program may truncate a file that is mapped, and a disk may fail to deliver a page. The next read of the lost
-//! part is then a `SIGBUS`, of which nobody would know where it came from. All maps are therefore listed, so that a signal
-//! handler can tell which shard it was.
+//! part is then a `SIGBUS`, which does not say where it came from. All maps are therefore listed, so that a signal
+//! handler can name the shard.
 
 use bytes::Bytes;
 use std::path::Path;
@@ -76,7 +76,7 @@ mod imp {
     use std::sync::{Mutex, Once, PoisonError};
 
     /// One entry of the list of maps. Entries are never freed, so that the handler can walk the list at any moment; one
-    /// whose map is gone (`end` is 0) is used again for the same file.
+    /// whose map was dropped (`end` is 0) is used again for the same file.
     struct Entry {
         start: AtomicUsize,
         end: AtomicUsize,
@@ -91,7 +91,7 @@ mod imp {
     static LOST_ANY: AtomicBool = AtomicBool::new(false);
     static READS_ZEROS: AtomicBool = AtomicBool::new(false);
     static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
-    /// What was installed before: Rust's own handler, as a rule.
+    /// What was installed before, usually Rust's own handler.
     static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
 
     fn entries() -> impl Iterator<Item = &'static Entry> {

@@ -134,8 +134,8 @@ impl Shard {
             rows.push(grid, &meta.row(&tokens));
         }
         rows.images.end = end;
-        let settled = |image: usize| (start..end).contains(&image);
-        rows.quarantined = self.footer.quarantined.iter().filter(|q| settled(q.index)).cloned().collect();
+        let is_of_group = |image: usize| (start..end).contains(&image);
+        rows.quarantined = self.footer.quarantined.iter().filter(|q| is_of_group(q.index)).cloned().collect();
         Ok(rows)
     }
 

@@ -82,7 +82,7 @@ unsafe fn split_groups<const B: usize>(packed: &[u8], low_bits: u32, pre: &mut [
     }
 }
 
-/// The tokens of the group at `group`, one a lane.
+/// The tokens of the group at `group`, one per lane.
 ///
 /// # Safety
 /// The 16 bytes at each of [`Halves::LOADS`] from `group` on may be read.

@@ -11,7 +11,7 @@ pub(super) struct Halves<const B: usize>;
 
 impl<const B: usize> Halves<B> {
     /// Where each half's 16 bytes begin, counted from the group's first byte. The second load of wide tokens ends where
-    /// the group does, so nothing behind it is touched.
+    /// the group does, so nothing after it is touched.
     pub(super) const LOADS: [usize; 2] = [0, if B >= 16 { B - 16 } else { B / 2 }];
 
     /// Bytes that the two loads touch from the group's first byte on.

@@ -30,7 +30,7 @@ impl Kernels {
     }
 }
 
-/// One [`Kernels`] a width, 1 to 24, of three functions that are generic over it.
+/// One [`Kernels`] per width, 1 to 24, of three functions that are generic over it.
 macro_rules! kernel_table {
     ($narrow:ident, $wide:ident, $split:ident) => {
         kernel_table!(@ $narrow, $wide, $split, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24)

@@ -38,7 +38,7 @@ pub fn unpack_i64(packed: &[u8], bits: u32, out: &mut [i64]) {
 /// Unpacks a row into the two sub-tokens of an asymmetrically factorized codebook:
 /// `pre = token % 2^low_bits` and `post = token / 2^low_bits`.
 ///
-/// `pre` and `post` have one element a token; otherwise shapes as [`unpack`].
+/// `pre` and `post` have one element per token; otherwise shapes as [`unpack`].
 ///
 /// # Panics
 /// When `low_bits` exceeds `bits`, `pre` and `post` differ in length, or as [`unpack`].

@@ -53,7 +53,7 @@ fn vector_tokens<const B: usize>(packed: &[u8], num_tokens: usize) -> usize {
     8 * Halves::<B>::safe_groups(packed.len(), num_tokens / 8)
 }
 
-/// The four tokens of a half of a group, one a lane.
+/// The four tokens of a half of a group, one per lane.
 #[inline(always)]
 fn four<const B: usize>(packed: &[u8], group: usize, half: usize) -> uint32x4_t {
     let start = group * B + Halves::<B>::LOADS[half];

@@ -36,7 +36,7 @@ fn check(kernels: Kernels, packed: &[u8], low_bits: u32, expected: &[u32]) {
 }
 
 /// Every width with every length up to six groups: where a row ends decides how far the last loads may reach. The row's
-/// bytes are a whole allocation, so that a checker of memory (Miri, ASan) sees any read behind them.
+/// bytes are a whole allocation, so that a checker of memory (Miri, ASan) sees any read after them.
 #[test]
 fn every_width_and_every_end_of_a_row() {
     for bits in 1..=TOKEN_BITS_MAX {

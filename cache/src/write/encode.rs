@@ -58,7 +58,7 @@ impl ShardSpec<'_> {
         Ok(entry)
     }
 
-    /// Writes the file's bytes; returns the hash of those behind the last row group.
+    /// Writes the file's bytes; returns the hash of those after the last row group.
     fn encode(&self, file: &mut TempFile, groups: &[RowGroup]) -> Result<String, CacheError> {
         let path = file.path().to_owned();
         let failed = |source| CacheError::encode(&path, source);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use std::fs;
 use std::path::Path;
 
-/// Locks that a writer holds: nobody else writes for its rank.
+/// Locks that a writer holds: no other process writes for its rank.
 pub(super) struct Claim {
     pub(super) rank_lock: Option<Lock>,
     /// The manifest, when the cache is finished.
@@ -190,7 +190,7 @@ fn clear(dir: &Path, job: &JobSpec) -> Result<(), CacheError> {
         return Ok(());
     }
     // Killed half way, this must leave neither a manifest without its shards nor a job that seems to be begun: until
-    // all is gone, the folder is that of a job which no process can have.
+    // all is removed, the folder is that of a job which no process can have.
     write_job(dir, &JobSpec { world_size: CLEARING, ..job.clone() })?;
     remove_if_present(&Name::Manifest.path(dir))?;
     remove_all(&|name| !matches!(name, Name::Job | Name::FolderLock | Name::RankLock(_)))?;

@@ -26,7 +26,7 @@ pub struct JobPlan {
     pub bytes: u64,
     /// Bytes on disk at the worst moment: while a shard is written, its parts are still there.
     pub peak_bytes: u64,
-    /// Memory that one rank's writer needs.
+    /// Memory that one rank's writer needs, in bytes.
     pub memory_bytes: u64,
 }
 
@@ -84,7 +84,7 @@ impl JobPlan {
     }
 }
 
-/// The mean length of the keys, and of the rest of each behind the prefix that it shares with the one before.
+/// The mean length of the keys, and of the rest of each after the prefix that it shares with the one before.
 fn key_lengths<'a>(keys: impl IntoIterator<Item = &'a str>) -> (f64, f64) {
     let (mut count, mut length, mut changing) = (0usize, 0, 0);
     let mut previous: &[u8] = &[];

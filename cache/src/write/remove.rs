@@ -38,7 +38,7 @@ pub fn remove_cache(dir: &Path, rest: &Path) -> Result<(), CacheError> {
     dir.parent().map_or(Ok(()), sync_dir)
 }
 
-/// `name` in `folder`, or, where there is such a file, with a number behind it.
+/// `name` in `folder`, or, where there is such a file, with a number after it.
 fn free_name(folder: &Path, name: &str) -> PathBuf {
     let numbered = (1..).map(|number| folder.join(format!("{name}.{number}")));
     let mut names = std::iter::once(folder.join(name)).chain(numbered);

@@ -57,7 +57,7 @@ impl CacheWriter {
         Ok(())
     }
 
-    /// Takes over the part that begins where durable rows end. A damaged one is as good as none.
+    /// Takes over the part that begins where durable rows end. A damaged one counts as missing.
     fn adopt_part(&mut self, ours: &[Name]) -> bool {
         let name = Name::Part(self.job.rank, self.durable);
         if !ours.contains(&name) {

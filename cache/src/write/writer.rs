@@ -156,7 +156,7 @@ impl CacheWriter {
         content
     }
 
-    /// Gives up a job of one process. If nothing of it is durable, what was made for it goes: its folder, too, unless it was
+    /// Abandons a job of one process. If nothing of it is durable, what was made for it goes: its folder, too, unless it was
     /// there before.
     pub(crate) fn withdraw(mut self) {
         let is_empty = self.durable == self.images.start && self.shards.is_empty() && self.pending.is_empty();
@@ -175,7 +175,8 @@ impl CacheWriter {
     /// After an error nothing was added, and the same call may be tried again.
     ///
     /// # Errors
-    /// [`CacheError::ImageOrder`], [`CacheError::InvalidRow`]; or writing the row group before failed.
+    /// [`CacheError::ImageOrder`], [`CacheError::InvalidRow`]; as [`CacheWriter::checkpoint`] where the row group before is
+    /// written.
     pub fn push_image(&mut self, index: usize, rows: &[Row<'_>]) -> Result<(), CacheError> {
         self.check_order(index)?;
         check_rows(&self.job, index, rows)?;
@@ -184,7 +185,7 @@ impl CacheWriter {
         for row in rows {
             self.current.push(self.job.grid, row);
         }
-        self.settle(index);
+        self.advance_past(index);
         Ok(())
     }
 
@@ -196,20 +197,22 @@ impl CacheWriter {
     /// Records that image `index` has no rows, where it failed and why. Same order as [`CacheWriter::push_image`].
     ///
     /// # Errors
-    /// [`CacheError::ImageOrder`]; or writing the row group before failed.
+    /// [`CacheError::ImageOrder`]; as [`CacheWriter::checkpoint`] where the row group before is written.
     pub fn quarantine(&mut self, index: usize, key: &str, stage: &str, reason: &str) -> Result<(), CacheError> {
         self.check_order(index)?;
         self.make_room(index, 0, 0)?;
         let (key, stage, reason) = (key.to_owned(), stage.to_owned(), reason.to_owned());
         self.current.quarantined.push(QuarantineRecord { index, key, stage, reason });
-        self.settle(index);
+        self.advance_past(index);
         Ok(())
     }
 
     /// Publishes what was pushed so far as a finished shard, however small: for an orderly stop (Ctrl-C).
     ///
     /// # Errors
-    /// Writing the shard failed. What was pushed is kept, and the call may be tried again.
+    /// [`CacheError::Io`], [`CacheError::DiskFull`], [`CacheError::ReadOnly`] and [`CacheError::Encode`] when the shard cannot be
+    /// written; for a bucket [`CacheError::LeaseLost`] and [`CacheError::Store`]. What was pushed is kept, and the call may be
+    /// tried again.
     pub fn checkpoint(&mut self) -> Result<(), CacheError> {
         self.seal(false)?;
         self.write_shard()
@@ -219,7 +222,7 @@ impl CacheWriter {
     /// cache.
     ///
     /// # Errors
-    /// [`CacheError::IncompleteRank`] when images are missing; or a file could not be written.
+    /// [`CacheError::IncompleteRank`] when images are missing; otherwise as [`CacheWriter::checkpoint`].
     pub fn finish(mut self) -> Result<Finished, CacheError> {
         if let Some(manifest) = &self.manifest {
             let finished = Finished::published(manifest);
@@ -243,7 +246,7 @@ impl CacheWriter {
         Err(CacheError::ImageOrder { expected: self.next, actual: index })
     }
 
-    fn settle(&mut self, index: usize) {
+    fn advance_past(&mut self, index: usize) {
         self.next = index + 1;
         self.current.images.end = self.next;
     }

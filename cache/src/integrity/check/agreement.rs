@@ -6,11 +6,11 @@
 use crate::format::grid::GridSpec;
 use crate::integrity::check::report::Disagreement;
 
-/// So much more of the bits must agree before a way of reading is believed. Unrelated grids agree in about half of their
-/// bits, and over a few rows no two ways of reading them differ by more than a percent or two.
+/// By what share of the bits one way of reading must agree better before it is believed. Unrelated grids agree in about half of
+/// their bits, and over a few rows no two ways of reading them differ by more than a percent or two.
 const CLEARLY_MORE: f64 = 0.04;
 
-/// Moves by up to so many tokens are tried in each direction.
+/// The largest shift that is tried in each direction, in tokens.
 const REACH: i32 = 4;
 
 /// A way of reading cached grids.

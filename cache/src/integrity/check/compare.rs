@@ -25,7 +25,7 @@ pub type EncodeSample<'a> =
 ///
 /// # Errors
 /// [`CacheError::Encoder`] with what `encode` returned; [`CacheError::NotEncoded`] when it returned too few images;
-/// reading the cache failed. Disagreement is not an error: it is in the report.
+/// as [`TokenCache::meta`]. Disagreement is not an error: it is in the report.
 ///
 /// ```
 /// use tokengrid_cache::{CheckedImage, CheckedView, TokenCache, check, write_synthetic_cache};
@@ -100,7 +100,7 @@ fn source_numbers(cache: &TokenCache, images: &[usize]) -> Result<Vec<usize>, Ca
         }
         numbers.push(image + skipped);
     }
-    // Only its end tells whether the list is the cache's.
+    // Whether the list is the cache's is only known at its end.
     records.try_for_each(|record| record.map(drop))?;
     Ok(numbers)
 }

@@ -7,12 +7,12 @@ use serde::Serialize;
 pub struct CheckedView {
     /// The grid, raster order.
     pub tokens: Vec<u32>,
-    /// For every token the bits that may differ: those whose value lay within the stated margin of 0 before its sign
+    /// For every token a mask of the bits that may differ: those whose value lay within the stated margin of 0 before its sign
     /// was taken. Empty when none may.
     pub uncertain: Vec<u32>,
-    /// Left edge of the crop, in pixels.
+    /// Left edge of the crop in the resized image, in pixels.
     pub crop_x: i32,
-    /// Top edge of the crop, in pixels.
+    /// Top edge of the crop in the resized image, in pixels.
     pub crop_y: i32,
     /// Whether the crop was mirrored.
     pub flip: bool,

@@ -34,7 +34,7 @@ pub(super) fn usable_manifest(dir: &Path, job: Option<&JobSpec>) -> Result<(Mani
     Ok((manifest, rebuilt))
 }
 
-/// Every shard must be there and intact: without a manifest nobody can say what a missing one was.
+/// Every shard must be there and intact: without a manifest, what a missing one held is unknown.
 fn rebuild(dir: &Path, job: Option<&JobSpec>) -> Result<Manifest, CacheError> {
     let path = dir.join(MANIFEST_FILE);
     let refuse = |what: String| CacheError::NoManifest { path: path.clone(), what };

@@ -24,7 +24,8 @@ use std::path::Path;
 /// # Errors
 /// [`CacheError::RepairDiffers`] when the rows are not those that were written, naming the row and the column;
 /// [`CacheError::NoManifest`] when the manifest is damaged and cannot be made again; [`CacheError::Encoder`] with what
-/// `encode` returned; [`CacheError::JobDiffers`] when `job` is not the cache's; reading or writing failed.
+/// `encode` returned; [`CacheError::JobDiffers`] when `job` is not the cache's; [`CacheError::Io`],
+/// [`CacheError::DiskFull`] and [`CacheError::ReadOnly`] when a file cannot be read or written.
 ///
 /// ```
 /// use tokengrid_cache::{Encoded, Row, TokenCache, repair, verify, write_synthetic_cache};
