@@ -27,7 +27,7 @@ const main = document.getElementById("page");
 const help = document.getElementById("help");
 let current = null;
 
-/** The parts of the address behind the server's root. */
+/** The parts of the address after the server's root. */
 const parts = () => location.pathname.slice(root.length).split("/").filter(Boolean);
 const entryOf = ([first]) => PAGES.find((entry) => entry.path === first) ?? PAGES[0];
 

@@ -30,7 +30,7 @@ export const count = (number) => Number(number).toLocaleString("en-US");
 /** `1 row`, `2 rows`. */
 export const counts = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
 
-/** A share as per cent, with so many digits that small ones are not 0. */
+/** A share as per cent, with enough digits that small ones are not 0. */
 export function percent(share, digits = 2) {
   const value = 100 * share;
   return `${value !== 0 && Math.abs(value) < 10 ** -digits ? value.toPrecision(1) : value.toFixed(digits)} %`;

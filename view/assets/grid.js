@@ -28,7 +28,7 @@ export async function show(context) {
   try {
     state.total = (await part(state, 0)).total;
   } catch (error) {
-    // A filter that makes no sense can be mended where it was typed.
+    // An invalid filter can be corrected where it was typed.
     if (context.signal.aborted) throw error;
     say(state, error.message);
   }

@@ -1,8 +1,9 @@
 //! Work that goes on while requests are answered: opening the cache, counting, verifying.
 
+use crate::lock::lock;
 use crate::reply::panic_text;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ struct Inner<T> {
 /// How far it is.
 #[derive(Debug)]
 pub(crate) enum State<T> {
-    /// Nobody asked for it yet.
+    /// Not asked for yet.
     Idle,
     /// Being made: so much is done, of so much.
     Running {
@@ -57,7 +58,7 @@ impl<T> Default for Background<T> {
 
 impl<T> Inner<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     fn set(&self, state: State<T>) {
@@ -73,7 +74,7 @@ impl<T: Send + Sync + 'static> Background<T> {
     }
 
     /// Begins to make it on a thread of its own, unless that is going on. `again`: also where it is done already.
-    /// `make` tells its progress by (done, total).
+    /// `make` reports its progress as (done, total).
     pub(crate) fn start(
         &self,
         again: bool,
@@ -98,20 +99,20 @@ impl<T: Send + Sync + 'static> Background<T> {
                 .unwrap_or_else(|payload| Err(panic_text(payload.as_ref())));
             inner.set(made.map_or_else(State::Failed, |value| State::Done(Arc::new(value))));
         };
-        *self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(std::thread::spawn(work));
+        *lock(&self.worker) = Some(std::thread::spawn(work));
     }
 
     /// The value, waiting for it no longer than `patience`.
     pub(crate) fn wait(&self, patience: Duration) -> State<T> {
         let is_running = |state: &mut State<T>| matches!(state, State::Running { .. });
         let waited = self.inner.changed.wait_timeout_while(self.inner.state(), patience, is_running);
-        let (state, _) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.clone()
     }
 
     /// Waits for the end of the work, if there is any.
     pub(crate) fn join(&self) {
-        let worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let worker = lock(&self.worker).take();
         if let Some(worker) = worker {
             let _ = worker.join();
         }

@@ -3,7 +3,7 @@
 //! A list as a file may be far larger than a page. Its parts are made one at a time, each when the one before was sent: a slow
 //! client costs one part of memory, and no thread.
 
-use crate::files::FilePlace;
+use crate::files::FileSlot;
 use crate::reply::Refusal;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
@@ -22,8 +22,8 @@ pub(crate) enum Sent {
     Whole(Full<Bytes>),
     Parts {
         parts: PartByPart,
-        /// Among the files that are on their way, until this is dropped.
-        _place: FilePlace,
+        /// Counts the file as being sent until this is dropped.
+        _slot: FileSlot,
     },
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum PartByPart {
     Ended,
 }
 
-/// Why an answer breaks off: its beginning was sent already, so that nothing else tells the client.
+/// Why an answer breaks off: its beginning was sent already, so that no status can say so.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off: {0}")]
 pub(crate) struct BrokenOff(String);

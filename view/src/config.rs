@@ -31,7 +31,7 @@ pub struct Decoder {
 pub struct ViewConfig {
     /// The cache's folder.
     pub dir: PathBuf,
-    /// The address to listen at: `127.0.0.1` lets nobody in but this machine.
+    /// The address to listen at: `127.0.0.1` accepts connections from this machine only.
     pub host: String,
     /// The port; 0 takes any that is free.
     pub port: u16,

@@ -1,9 +1,10 @@
-//! Open connections: a bound on them that nobody can use up.
+//! Open connections: a bound on them that no client can exhaust.
 //!
-//! A browser keeps half a dozen open without saying anything, and a client that means harm keeps hundreds, or sends its request
+//! A browser keeps half a dozen open without saying anything, and a hostile client keeps hundreds, or sends its request
 //! one byte at a time. So a connection that waits for its client gives way to a new one when there are too many, the one that
 //! waited longest first; one whose request is being worked on does not.
 
+use crate::lock::lock;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +21,7 @@ pub(crate) const CONNECTIONS_MAX: usize = 256;
 /// How long a client may neither send a request nor take its answer.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Stands for a connection whose request is being worked on.
+/// In place of a time: a request of the connection is being worked on.
 const BUSY: u64 = u64::MAX;
 
 /// All connections that are open.
@@ -53,7 +54,7 @@ impl Connections {
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.open)
     }
 
     /// Takes a new connection in, and closes another one for it where there are too many; `None` when all are being worked on.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use tokengrid_cache::CacheError;
 
-/// An error that ends the program; what goes wrong with a single request is answered to whoever asked.
+/// An error that ends the program; a failure of a single request is answered to its client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // The texts are the documentation; fields are named after what they hold.

@@ -1,9 +1,10 @@
-//! Long lists on their way as files: a bound on them that nobody can use up.
+//! Long lists that are sent as files: a bound on them that no client can exhaust.
 //!
 //! Each holds a part of its list in memory for as long as its client takes to read it. When there are too many, one whose client
 //! has stopped reading gives way to a new one, the one that stalled first.
 
 use crate::connections::Connection;
+use crate::lock::lock;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ pub(crate) struct Files {
     open: Mutex<Vec<Arc<Connection>>>,
 }
 
-/// A file's place among the others; free when this is dropped.
+/// The slot of a file that is sent; free when this is dropped.
 #[derive(Debug)]
-pub(crate) struct FilePlace {
+pub(crate) struct FileSlot {
     connection: Arc<Connection>,
     files: Arc<Files>,
 }
@@ -30,11 +31,11 @@ impl Files {
     }
 
     fn open(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.open)
     }
 
-    /// A place for the file that `connection` sends; `None` when there are too many, and all are being read.
-    pub(crate) fn admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<FilePlace> {
+    /// A slot for the file that `connection` sends; `None` when there are too many, and all are being read.
+    pub(crate) fn admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Option<FileSlot> {
         let mut open = self.open();
         if open.len() >= self.max {
             let waits = open.iter().enumerate().filter_map(|(at, other)| Some((at, other.waited()?)));
@@ -42,11 +43,11 @@ impl Files {
             open.swap_remove(longest).close();
         }
         open.push(Arc::clone(connection));
-        Some(FilePlace { connection: Arc::clone(connection), files: Arc::clone(self) })
+        Some(FileSlot { connection: Arc::clone(connection), files: Arc::clone(self) })
     }
 }
 
-impl Drop for FilePlace {
+impl Drop for FileSlot {
     fn drop(&mut self) {
         // A connection sends one answer at a time.
         self.files.open().retain(|other| !Arc::ptr_eq(other, &self.connection));

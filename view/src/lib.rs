@@ -1,15 +1,15 @@
 //! The inspector: a token cache in a browser, served by the program itself.
 //!
-//! A small HTTP server for one cache, on the loopback interface unless told otherwise. It answers in JSON and PNG; the page
-//! that shows them is part of the program. Nothing is fetched from elsewhere. It knows no tensors: whoever starts it brings
+//! A small HTTP server for one cache, on the loopback interface unless another is chosen. It answers in JSON and PNG; the page
+//! that shows them is part of the program. Nothing is fetched from elsewhere. It knows no tensors: its caller passes
 //! a [`Decode`] if tokens are to become pictures.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | `server` | sockets, HTTP, how many are served at a time |
 //! | `names` | who may ask: the defence against other sites' pages |
-//! | `connections` | a bound on open connections that nobody can use up |
-//! | `files` | a bound on lists that are on their way as files |
+//! | `connections` | a bound on open connections that no client can exhaust |
+//! | `files` | a bound on lists that are sent as files |
 //! | `query` | paths and parameters, checked |
 //! | `api` | what is answered, one module per page |
 //! | `reply`, `body`, `csv`, `text` | answers, and what strangers' texts become in them |
@@ -40,6 +40,7 @@ mod connections;
 mod csv;
 mod error;
 mod files;
+mod lock;
 mod log;
 mod names;
 mod pictures;

@@ -23,7 +23,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// The lines to say at `now` of a message, which was first met in an answer to a request for `path`.
+    /// The lines to print at `now` for a message that occurred in an answer to a request for `path`.
     pub(crate) fn lines(&mut self, text: &str, path: &str, now: Instant) -> Vec<String> {
         if self.remembered.iter().any(|known| known == text) {
             return Vec::new();

@@ -34,7 +34,7 @@ impl OwnNames {
     }
 
     /// Whether a request that changes something comes from the server's own page, or from no page at all. Browsers name the
-    /// page's origin in every such request; programs that are no browsers need not.
+    /// page's origin in every such request; programs that are not browsers need not.
     pub(crate) fn is_own_page(&self, headers: &HeaderMap, authority: &str) -> bool {
         if is_from_another_site(headers) {
             return false;

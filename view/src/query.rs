@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-/// Longest path and query that are looked at.
+/// Longest path and query that are accepted, in bytes.
 const TARGET_BYTES_MAX: usize = 4096;
 
-/// A request that makes no sense; the text says why.
+/// A request that is not valid; the text says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadRequest(pub String);
 
@@ -79,7 +79,7 @@ impl Query {
 pub(crate) struct Page {
     /// The first item.
     pub offset: usize,
-    /// How many, at most.
+    /// The most items of a page.
     pub limit: usize,
 }
 

@@ -37,7 +37,7 @@ pub(crate) type Answer = Result<Reply, Refusal>;
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// The request makes no sense.
+    /// The request is not valid.
     Bad(String),
     /// There is no such thing.
     Missing(String),
@@ -76,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// Whether whoever runs the server should know: not what a client did wrong.
+    /// Whether it is a fault of the server, for its log, and not of the client.
     pub(crate) fn is_of_server(&self) -> bool {
         matches!(self, Refusal::Unavailable(_) | Refusal::Internal(_))
     }

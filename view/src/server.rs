@@ -70,7 +70,9 @@ impl Server {
     /// Reads the manifest and takes the port.
     ///
     /// # Errors
-    /// The folder is no cache; the port or the address cannot be had; the prefix is no path.
+    /// [`ViewError::Prefix`] when the prefix is not a path; [`ViewError::PortTaken`], [`ViewError::PortForbidden`],
+    /// [`ViewError::NoSuchHost`] and [`ViewError::Serve`] when the port or the address cannot be used; [`ViewError::Cache`] when
+    /// the folder has no usable cache.
     pub fn bind(config: ViewConfig) -> Result<Server, ViewError> {
         let host = config.host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = config.port;
@@ -188,7 +190,7 @@ async fn serve(stream: TcpStream, admitted: Admitted, service: Arc<Service>) {
     }
 }
 
-/// Tells the work on a request that nobody waits for it: the client has gone, and this was dropped.
+/// Ends the work on a request when it is dropped: the client has gone.
 struct Unwanted(Arc<AtomicBool>);
 
 impl Drop for Unwanted {
@@ -208,7 +210,7 @@ impl Service {
         let unwanted = Unwanted(Arc::default());
         let flag = Arc::clone(&unwanted.0);
         // Whoever waits here holds no thread, and leaves the queue with its connection. A lane is never closed.
-        let _place = match Lane::of(&path, uri.query().unwrap_or("")) {
+        let _slot = match Lane::of(&path, uri.query().unwrap_or("")) {
             Lane::Quick => None,
             Lane::Rows => self.rows.acquire().await.ok(),
             Lane::Search => self.searches.acquire().await.ok(),
@@ -221,7 +223,7 @@ impl Service {
         reply.unwrap_or_else(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; please report this"))
     }
 
-    /// The part of a path behind the prefix, where it has that; `None` for the prefix alone.
+    /// The part of a path after the prefix, where it has that; `None` for the prefix alone.
     fn path<'a>(&self, path: &'a str) -> Option<&'a str> {
         match path.strip_prefix(self.prefix.as_str()) {
             Some("") if !self.prefix.is_empty() => None,
@@ -270,7 +272,7 @@ fn response(reply: Reply, files: &Arc<Files>, connection: &Arc<Connection>) -> R
     let body = match reply.body {
         Content::Whole(bytes) => Sent::Whole(Full::new(bytes)),
         Content::Parts(parts) => match files.admit(connection) {
-            Some(place) => Sent::Parts { parts: PartByPart::Waiting(parts), _place: place },
+            Some(slot) => Sent::Parts { parts: PartByPart::Waiting(parts), _slot: slot },
             None => return response(Refusal::Busy.reply(), files, connection),
         },
     };

@@ -1,6 +1,7 @@
 //! The cache's files while they are mapped: where rows lie in them, whether they are still as long as they were, and which
 //! row groups are known to be damaged.
 
+use crate::lock::lock;
 use crate::reply::{Refusal, with_causes};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use tokengrid_cache::{Manifest, TokenCache, VerifyReport};
 
 /// A shard by its place in the manifest, and a row group of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Place {
+pub(crate) struct GroupPosition {
     pub(crate) shard: usize,
     pub(crate) row_group: usize,
 }
@@ -20,10 +21,10 @@ pub(crate) struct Place {
 pub(crate) struct Shards {
     /// Of each shard: file name, bytes.
     files: Vec<(String, u64)>,
-    /// Of each row group, in row order: the row behind its last one.
-    groups: Vec<(usize, Place)>,
+    /// Of each row group, in row order: the row after its last one.
+    groups: Vec<(usize, GroupPosition)>,
     /// What the checks of row groups found: nothing, or what is wrong.
-    checked: Mutex<BTreeMap<Place, Option<String>>>,
+    checked: Mutex<BTreeMap<GroupPosition, Option<String>>>,
 }
 
 impl Shards {
@@ -34,7 +35,7 @@ impl Shards {
         for (shard, entry) in manifest.shards.iter().enumerate() {
             for (row_group, group) in entry.row_groups.iter().enumerate() {
                 end += group.rows;
-                groups.push((end, Place { shard, row_group }));
+                groups.push((end, GroupPosition { shard, row_group }));
             }
         }
         Shards { files, groups, checked: Mutex::default() }
@@ -44,7 +45,7 @@ impl Shards {
     ///
     /// # Panics
     /// When the cache has no such row.
-    pub(crate) fn place(&self, row: usize) -> Place {
+    pub(crate) fn place(&self, row: usize) -> GroupPosition {
         self.groups[self.groups.partition_point(|(end, _)| *end <= row)].1
     }
 
@@ -64,7 +65,7 @@ impl Shards {
                 Err(error) => format!("cannot be looked at ({error})"),
             };
             let text = format!(
-                "{} {actual}: it was changed after `view` had opened it; `tokengrid cache verify` tells what is damaged, \
+                "{} {actual}: it was changed after `view` had opened it; `tokengrid cache verify` names what is damaged, \
                  `tokengrid cache repair` encodes it again; then start `view` again",
                 path.display()
             );
@@ -89,7 +90,7 @@ impl Shards {
         let is_among = |lost: &&Path| files.iter().any(|(file, _)| lost.ends_with(file));
         match cache.lost_shards().find(is_among) {
             Some(lost) => Err(Refusal::Unavailable(format!(
-                "{} was cut while `view` had it open; start `view` again when it is whole: `tokengrid cache verify` tells",
+                "{} was cut while `view` had it open; start `view` again when `tokengrid cache verify` finds it whole",
                 lost.display()
             ))),
             None => Ok(()),
@@ -107,21 +108,22 @@ impl Shards {
         self.check_lengths(cache, self.place(*first).shard..self.place(*last).shard + 1)
     }
 
-    /// What is wrong with a row group, as far as `health`, the last check of everything, or a check of the group itself has
-    /// told.
-    pub(crate) fn known_damage(&self, place: Place, health: Option<&VerifyReport>) -> Option<String> {
+    /// What is wrong with a row group, as far as `health`, the last check of everything, or a check of the group itself
+    /// found it.
+    pub(crate) fn known_damage(&self, group: GroupPosition, health: Option<&VerifyReport>) -> Option<String> {
         let is_here = |problem: &&tokengrid_cache::Problem| {
-            problem.shard == self.file(place.shard) && problem.row_group.is_none_or(|group| group == place.row_group)
+            problem.shard == self.file(group.shard)
+                && problem.row_group.is_none_or(|row_group| row_group == group.row_group)
         };
         let reported = health.and_then(|report| report.problems.iter().find(is_here));
-        let checked = || self.checked().get(&place).cloned().flatten();
+        let checked = || self.checked().get(&group).cloned().flatten();
         reported.map(|problem| problem.what.clone()).or_else(checked)
     }
 
     /// What is wrong with the row group of a row: compares the checksums of all its columns, once.
     pub(crate) fn damage(&self, cache: &TokenCache, row: usize) -> Option<String> {
-        let place = self.place(row);
-        if let Some(known) = self.checked().get(&place) {
+        let group = self.place(row);
+        if let Some(known) = self.checked().get(&group) {
             return known.clone();
         }
         let image = row / cache.num_views();
@@ -131,11 +133,11 @@ impl Shards {
             return Some(lost.text().to_owned());
         }
         let damage = checked.err().map(|error| with_causes(&error));
-        self.checked().insert(place, damage.clone());
+        self.checked().insert(group, damage.clone());
         damage
     }
 
-    fn checked(&self) -> MutexGuard<'_, BTreeMap<Place, Option<String>>> {
-        self.checked.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    fn checked(&self) -> MutexGuard<'_, BTreeMap<GroupPosition, Option<String>>> {
+        lock(&self.checked)
     }
 }

@@ -3,6 +3,7 @@
 use crate::background::{Background, State};
 use crate::config::ViewConfig;
 use crate::error::ViewError;
+use crate::lock::lock;
 use crate::log::Log;
 use crate::pictures::{Decoding, SourceImages};
 use crate::reply::{Refusal, with_causes};
@@ -11,7 +12,7 @@ use crate::shards::Shards;
 use crate::text::printable;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokengrid_cache::{
     CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
@@ -32,8 +33,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) manifest: Manifest,
     pub(crate) info: CacheInfo,
-    /// Differs where pictures may differ: of the cache, of the weights that decode it, and with every start, since nobody
-    /// knows what the decoder ran on before, which shards were repaired since, and what happened to the source.
+    /// Differs where pictures may differ: of the cache, of the weights that decode it, and with every start, since the
+    /// decoder may have run on another device before, shards may have been repaired, and the source may have changed.
     pub(crate) id: String,
     pub(crate) tokenizer: Option<String>,
     pub(crate) shards: Shards,
@@ -162,13 +163,13 @@ impl Shared {
         Ok(())
     }
 
-    /// The counts; where they are not there yet, says so.
+    /// The counts; refused with the reason while there are none.
     pub(crate) fn counted(&self) -> Result<Arc<Inspected>, Refusal> {
         let not_yet = |text: &str| Err(Refusal::NotYet(text.to_owned()));
         match self.inspection.state() {
             State::Done(inspected) => Ok(inspected),
             State::Failed(why) => Err(Refusal::Unavailable(why)),
-            State::Running { .. } => not_yet("the rows are being counted: GET /api/statistics tells how far that is"),
+            State::Running { .. } => not_yet("the rows are being counted: GET /api/statistics has the progress"),
             State::Idle => not_yet("the rows were not counted yet: POST /api/statistics begins to"),
         }
     }
@@ -285,8 +286,4 @@ impl Inspected {
         by_use.sort_by_key(|code| std::cmp::Reverse(counts[*code as usize]));
         Inspected { inspection, by_use }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

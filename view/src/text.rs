@@ -1,6 +1,6 @@
-//! Texts of strangers: keys, class names, reasons. They end up in pages, tables and terminals.
+//! Untrusted texts: keys, class names, reasons. They end up in pages, tables and terminals.
 
-/// Bytes of a text that are shown, or handed on. The cache's own keys are no longer; a file made to do harm may have one of
+/// Bytes of a text that are shown or passed on. The cache's own keys are no longer; a malicious file may have one of
 /// 100 MB.
 pub(crate) const SHOWN_BYTES_MAX: usize = 4096;
 

@@ -42,7 +42,7 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
-    /// The lane of a request; `path` begins behind the prefix.
+    /// The lane of a request; `path` begins after the prefix.
     pub(crate) fn of(path: &str, query: &str) -> Lane {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let is_by_key = query.split('&').any(|pair| pair.starts_with("key="));

@@ -2,6 +2,7 @@
 
 use super::Picture;
 use super::recent::Recent;
+use crate::lock::lock;
 use crate::reply::{Refusal, panic_text};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +33,7 @@ pub(crate) struct Decoding {
 struct Job {
     row: usize,
     tokens: Vec<u32>,
-    /// Set when nobody waits for the picture any more.
+    /// Set when no client waits for the picture any more.
     is_unwanted: Arc<AtomicBool>,
     answer: SyncSender<Result<Arc<Picture>, Refusal>>,
 }
@@ -102,10 +103,6 @@ fn work(mut decoder: Box<dyn Decode>, jobs: &Receiver<Job>, recent: &Mutex<Recen
 fn decoded(decoder: &mut dyn Decode, tokens: &[u32]) -> Result<Arc<Picture>, Refusal> {
     let picture = catch_unwind(AssertUnwindSafe(|| decoder.decode(tokens)));
     picture.map(Arc::new).map_err(|payload| Refusal::Internal(panic_text(payload.as_ref())))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]

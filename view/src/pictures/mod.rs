@@ -13,15 +13,15 @@ use tokengrid_ingest::{PngSize, write_png};
 /// An RGB picture, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
-    /// Pixels across.
+    /// Columns, in pixels.
     pub width: usize,
-    /// Pixels down.
+    /// Rows, in pixels.
     pub height: usize,
-    /// `height * width * 3` bytes.
+    /// `[height, width, 3]`, RGB, 0 to 255.
     pub rgb: Vec<u8>,
 }
 
-/// Differences are shown this many times as large, or nobody would see them. The page says so, too.
+/// Differences are shown this many times as large, or they would be invisible. The page has the same number.
 const DIFFERENCE_GAIN: u32 = 4;
 
 impl Picture {
@@ -31,21 +31,21 @@ impl Picture {
     /// When the picture has no pixels.
     pub fn to_png(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        // Pictures go over the loopback interface as a rule: speed counts more than size.
+        // Pictures usually go over the loopback interface: speed counts more than size.
         let written = write_png(&self.rgb, [self.width as u32, self.height as u32], PngSize::Fast, &[], &mut bytes);
         written.expect("a picture that is not empty fits into memory");
         bytes
     }
 
     /// How much two pictures of one size differ, value by value, four times as much; `None` for two sizes.
-    pub fn difference(&self, other: &Picture) -> Option<Picture> {
+    pub(crate) fn difference(&self, other: &Picture) -> Option<Picture> {
         let gained = |(a, b): (&u8, &u8)| (u32::from(a.abs_diff(*b)) * DIFFERENCE_GAIN).min(255) as u8;
         let rgb = || self.rgb.iter().zip(&other.rgb).map(gained).collect();
         self.fits(other).then(|| Picture { rgb: rgb(), ..*self })
     }
 
     /// Peak signal-to-noise ratio of two pictures of one size, in dB; `None` for two sizes, infinite for equal pictures.
-    pub fn psnr(&self, other: &Picture) -> Option<f64> {
+    pub(crate) fn psnr(&self, other: &Picture) -> Option<f64> {
         self.fits(other).then(|| tokengrid_ingest::psnr(&self.rgb, &other.rgb))
     }
 
@@ -54,14 +54,14 @@ impl Picture {
     }
 
     /// The part that begins at (left, top), cut at the picture's edges.
-    pub fn part(&self, (left, top): (usize, usize), (width, height): (usize, usize)) -> Picture {
+    pub(crate) fn part(&self, (left, top): (usize, usize), (width, height): (usize, usize)) -> Picture {
         let (right, bottom) = ((left + width).min(self.width), (top + height).min(self.height));
         let row = |y: usize| &self.rgb[(y * self.width + left) * 3..(y * self.width + right) * 3];
         Picture { width: right - left, height: bottom - top, rgb: (top..bottom).flat_map(row).copied().collect() }
     }
 
     /// The mean of pictures of one size; `None` of none.
-    pub fn mean(pictures: &[std::sync::Arc<Picture>]) -> Option<Picture> {
+    pub(crate) fn mean(pictures: &[std::sync::Arc<Picture>]) -> Option<Picture> {
         let first = pictures.first()?;
         let mean = |i: usize| {
             let sum: usize = pictures.iter().map(|picture| usize::from(picture.rgb[i])).sum();

@@ -25,13 +25,13 @@ struct Part {
     /// For each of the source's labels, the cache's, where the cache has all of the source's classes: merged caches have united
     /// class lists.
     labels: Option<Vec<i32>>,
-    /// Key to place; made when a row is not where it was when the cache was made.
+    /// Index of each key; made when a row is not where it was when the cache was made.
     by_key: OnceLock<HashMap<String, usize>>,
 }
 
 /// An image of one of the sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct ImagePosition {
     part: usize,
     index: usize,
 }
@@ -60,18 +60,18 @@ impl Parts {
         self.parts.iter().map(|part| part.source.describe()).collect::<Vec<_>>().join("; ")
     }
 
-    /// Where an image of the cache is: at its number as a rule, else where its key is, in a source of its split.
-    pub(super) fn place(&self, key: &str, image: usize) -> Result<Place, Refusal> {
+    /// Where an image of the cache is: usually at its number, else where its key is, in a source of its split.
+    pub(super) fn find(&self, key: &str, image: usize) -> Result<ImagePosition, Refusal> {
         let number = number(&self.skipped, image);
         let split = split_of(&self.splits, number);
-        let is_it = |place: &Place| {
-            let part = &self.parts[place.part];
-            part.split == split && part.source.key(place.index) == key
+        let is_it = |position: &ImagePosition| {
+            let part = &self.parts[position.part];
+            part.split == split && part.source.key(position.index) == key
         };
         let by_number = self.at(number).filter(is_it);
         let by_key = || {
             let mut of_split = self.parts.iter().enumerate().filter(|(_, part)| part.split == split);
-            of_split.find_map(|(at, part)| Some(Place { part: at, index: part.find(key)? }))
+            of_split.find_map(|(at, part)| Some(ImagePosition { part: at, index: part.find(key)? }))
         };
         let which = if split.is_empty() { String::new() } else { format!(" of the split {}", printable(split, 64)) };
         by_number
@@ -80,11 +80,11 @@ impl Parts {
     }
 
     /// The image of a number, counted through all sources.
-    fn at(&self, number: usize) -> Option<Place> {
+    fn at(&self, number: usize) -> Option<ImagePosition> {
         let mut start = 0;
         for (part, Part { source, .. }) in self.parts.iter().enumerate() {
             if number < start + source.len() {
-                return Some(Place { part, index: number - start });
+                return Some(ImagePosition { part, index: number - start });
             }
             start += source.len();
         }
@@ -95,14 +95,14 @@ impl Parts {
     ///
     /// # Errors
     /// As [`Source::read`].
-    pub(super) fn read(&self, place: Place, into: &mut Vec<u8>) -> std::io::Result<()> {
-        self.parts[place.part].source.read(place.index, into)
+    pub(super) fn read(&self, position: ImagePosition, into: &mut Vec<u8>) -> std::io::Result<()> {
+        self.parts[position.part].source.read(position.index, into)
     }
 
     /// The label of an image.
-    pub(super) fn label(&self, place: Place) -> i32 {
-        let Part { source, labels, .. } = &self.parts[place.part];
-        let label = source.label(place.index);
+    pub(super) fn label(&self, position: ImagePosition) -> i32 {
+        let Part { source, labels, .. } = &self.parts[position.part];
+        let label = source.label(position.index);
         let known = usize::try_from(label).ok().and_then(|label| labels.as_ref()?.get(label).copied());
         known.unwrap_or(label)
     }
@@ -120,7 +120,7 @@ fn number(skipped: &[usize], image: usize) -> usize {
     let (mut low, mut high) = (0, skipped.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        // So many images with rows are before the skipped one.
+        // The difference is the number of images with rows before the skipped one.
         if skipped[middle] - middle <= image {
             low = middle + 1;
         } else {

@@ -1,7 +1,7 @@
 //! The source's images as the cache saw them.
 
 use super::Picture;
-use super::parts::{Parts, Place};
+use super::parts::{ImagePosition, Parts};
 use crate::config::NamedSource;
 use crate::reply::{Refusal, with_causes};
 use crate::text::printable;
@@ -38,10 +38,10 @@ pub(crate) struct Origin {
 }
 
 impl SourceImages {
-    /// Goes with a cache in the folder `dir`; the recipe comes from its manifest.
+    /// The source of a cache in the folder `dir`; the recipe comes from its manifest.
     ///
     /// # Errors
-    /// A recipe that `tokenize` did not write: nobody knows how the images were cut.
+    /// A recipe that `tokenize` did not write: how the images were cut is unknown.
     pub(crate) fn new(sources: Vec<NamedSource>, manifest: &Manifest, dir: &Path) -> Result<SourceImages, String> {
         let recipe = Recipe::from_json(&manifest.recipe.to_string()).map_err(|error| match error {
             RecipeError::RemovedResize { .. } => error.to_string(),
@@ -55,13 +55,13 @@ impl SourceImages {
         self.parts.len()
     }
 
-    /// Looks for some of the cache's images, and says so where the source does not have them: somebody may have named another
+    /// Looks for some of the cache's images, and says so where the source does not have them: the user may have named another
     /// source than the one that the cache was made of.
     pub(crate) fn compare_keys(&self, cache: &TokenCache) {
         let step = cache.num_images().div_ceil(COMPARED_IMAGES).max(1);
         let images: Vec<usize> = (0..cache.num_images()).step_by(step).collect();
         let key = |image: &usize| cache.meta(image * cache.num_views()).ok().map(|meta| meta.key);
-        let is_missing = |image: &&usize| key(image).is_some_and(|key| self.parts.place(&key, **image).is_err());
+        let is_missing = |image: &&usize| key(image).is_some_and(|key| self.parts.find(&key, **image).is_err());
         let missing: Vec<usize> = images.iter().filter(is_missing).copied().collect();
         let Some(first) = missing.first().and_then(key) else { return };
         let (here, of) = (printable(&self.parts.describe(), 300), images.len());
@@ -81,12 +81,12 @@ impl SourceImages {
         self.doubt.get().map(String::as_str)
     }
 
-    fn read(&self, meta: &RowMeta, image: usize) -> Result<(Place, Vec<u8>), Refusal> {
-        let place = self.parts.place(&meta.key, image)?;
+    fn read(&self, meta: &RowMeta, image: usize) -> Result<(ImagePosition, Vec<u8>), Refusal> {
+        let position = self.parts.find(&meta.key, image)?;
         let mut bytes = Vec::new();
-        let read = self.parts.read(place, &mut bytes);
+        let read = self.parts.read(position, &mut bytes);
         read.map_err(|error| Refusal::Unavailable(format!("{} cannot be read: {error}", meta.key)))?;
-        Ok((place, bytes))
+        Ok((position, bytes))
     }
 
     /// The pixels that a row's tokens were made of.
@@ -136,10 +136,10 @@ impl SourceImages {
     /// # Errors
     /// As [`SourceImages::view`].
     pub(crate) fn origin(&self, meta: &RowMeta, image: usize) -> Result<Origin, Refusal> {
-        let (place, bytes) = self.read(meta, image)?;
+        let (position, bytes) = self.read(meta, image)?;
         let size = picture_size(&bytes, &Limits::default()).ok();
         let resized = size.and_then(|(width, height)| self.resized_size(width, height));
-        Ok(Origin { label: self.parts.label(place), resized })
+        Ok(Origin { label: self.parts.label(position), resized })
     }
 
     /// Pixels of a side of a view.

@@ -147,7 +147,7 @@ impl Browser {
             // The server works meanwhile.
             std::thread::sleep(Duration::from_millis(1));
         }
-        panic!("the page does not come to rest");
+        panic!("the page goes on changing");
     }
 
     /// The value of an expression, as text.
