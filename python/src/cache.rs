@@ -75,7 +75,7 @@ impl Cache {
         self.inner.manifest().classes.clone()
     }
 
-    /// Name, first image and the image behind the last one of each split.
+    /// Name, first image and the image after the last one of each split.
     #[getter]
     fn splits(&self) -> Vec<(String, usize, usize)> {
         let splits = self.inner.splits().into_iter();
@@ -97,7 +97,7 @@ impl Cache {
         PyArray1::from_iter(py, labels)
     }
 
-    /// What there is to know of rows `start..stop` but their tokens.
+    /// Everything about rows `start..stop` but their tokens.
     fn metas(&self, py: Python<'_>, start: usize, stop: usize) -> PyResult<Vec<Meta>> {
         let metas = interrupt::run(py, || self.inner.metas(start..stop))?;
         Ok(metas

@@ -15,7 +15,7 @@ const SIGNAL_POLL: Duration = Duration::from_millis(50);
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Tells the libraries which flag ends long work.
+/// Sets the flag by which the libraries end long work.
 pub(crate) fn install() {
     tokengrid_cache::cancel_with(&STOP);
     tokengrid_store::cancel_with(&STOP);

@@ -8,7 +8,7 @@
 //! | read rows | `cache`, `rows` |
 //! | take batches in shuffled order | `loader` |
 //! | write a cache | `writer`, `job` |
-//! | tell what went wrong | `errors` |
+//! | report what went wrong | `errors` |
 //! | stop long work at Ctrl-C | `interrupt` |
 
 mod cache;

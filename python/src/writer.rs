@@ -115,7 +115,7 @@ impl Writer {
         Ok((finished.published, finished.rows, finished.images, finished.quarantined, finished.content_hash))
     }
 
-    /// Lets go of the folder. What is durable stays.
+    /// Closes the writer and unlocks the folder. What is durable stays.
     fn close(&self, py: Python<'_>) {
         py.detach(|| drop(self.lock().take()));
     }

@@ -1,4 +1,4 @@
-"""Arguments that make no sense: each is refused by name, and nothing is written for it."""
+"""Invalid arguments: each is refused by name, and nothing is written for it."""
 
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ import pytest
 import tokengrid
 from conftest import make_cache
 
-#: Writes 200 images and is killed behind image `stop`.
+#: Writes 200 images and is killed after image `stop`.
 SCRIPT = """
 import os, signal, sys
 import numpy as np, tokengrid

@@ -19,9 +19,9 @@ from ._whole import whole
 
 __all__ = ["Keys", "Problem", "Row", "TokenCache", "VerifyReport", "stage_in"]
 
-#: Rows whose keys are decoded at a time when all of them are gone through.
+#: Rows whose keys are decoded at a time by an iteration over all of them.
 _KEYS_AT_A_TIME = 16_384
-#: Rows that are unpacked at a time when all of them are gone through.
+#: Rows that are unpacked at a time by an iteration over all of them.
 _ROWS_AT_A_TIME = 256
 
 #: What opened maps are shared by, so that a cache that is unpickled where it is open already is not opened twice.
@@ -355,7 +355,7 @@ class TokenCache:
     # ---- life ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Lets go of the files; arrays of :meth:`packed` keep theirs. Reading a closed cache is an error."""
+        """Closes the files; arrays of :meth:`packed` keep theirs. Reading a closed cache is an error."""
         self._shared = None
 
     def __enter__(self) -> TokenCache:

@@ -20,7 +20,7 @@ __all__ = ["Batch", "Loader"]
 class Batch(NamedTuple):
     """One batch of one process."""
 
-    tokens: Any  #: ``[batch_size, H * W]``, raster order; int64 unless the loader was told otherwise
+    tokens: Any  #: ``[batch_size, H * W]``, raster order; int64 unless the loader has another ``dtype``
     labels: Any  #: ``int64 [batch_size]``: class indices, -1 when unknown
     rows: Any  #: ``int64 [batch_size]``: the row of the cache of each sample
 

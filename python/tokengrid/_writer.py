@@ -18,7 +18,7 @@ __all__ = ["CacheWriter", "Finished"]
 
 
 class Finished(NamedTuple):
-    """What a writer's end came to."""
+    """What :meth:`CacheWriter.finish` did."""
 
     published: bool  #: if not, other ranks are still at work, and the last one publishes the cache
     rows: int  #: of the cache when it is published, else of this rank
@@ -31,7 +31,7 @@ class CacheWriter:
     """Writes a cache that survives being killed at any moment.
 
     Images are numbered ``0 .. images``. Those of this rank (:attr:`images`) are added in order, from :attr:`next_image` on:
-    after a kill the same script goes on behind what is durable, at most one row group (16,384 rows) is done twice, and the cache
+    after a kill the same script goes on after what is durable, at most one row group (16,384 rows) is done twice, and the cache
     has the content hash of a job that was never killed.
 
     ============================  ================================================================================
@@ -203,7 +203,7 @@ class CacheWriter:
         return self._finished
 
     def close(self) -> None:
-        """Lets go of the folder without publishing. What is durable stays for the next run."""
+        """Unlocks the folder without publishing. What is durable stays for the next run."""
         self._core.close()
 
     def __enter__(self) -> CacheWriter:

@@ -108,7 +108,7 @@ class TokenStream(IterableDataset[TokenBatch]):
     workers, so it is not to be wrapped in a distributed sampler or sharded again.
 
     With any number of workers the ``DataLoader`` yields the same batches in the same order. ``num_batches`` ends an iteration after
-    so many; the next one goes on where it ended. (Workers that are started anew for each iteration know only what the main
+    that number; the next one goes on where it ended. (Workers that are started anew for each iteration know only what the main
     process knows: use ``persistent_workers=True``, or call :meth:`set_epoch` before each.)
 
     **Resume.** Without workers :meth:`state_dict` says where the stream stands. With workers, which run ahead, say how many
