@@ -1,7 +1,7 @@
 //! Keyed permutations of 0..len without memory: a Feistel network with cycle walking.
 
 /// Rounds of the network. Four make a strong pseudo-random permutation of a good round function (Luby and Rackoff 1988);
-/// on domains of a few bits a round has little to work with, and more of them cost nothing there. Both even.
+/// on domains of a few bits a round mixes little, and more rounds cost nothing there. Both numbers are even.
 const ROUNDS: usize = 4;
 
 const ROUNDS_SMALL: usize = 8;

@@ -29,6 +29,7 @@ const RECORD_FILE: &str = ".tokengrid-export.json";
 /// A temporary name, so that what a killed export leaves does not block the next one.
 const LOCK_FILE: &str = ".tokengrid-export-lock.tmp";
 
+/// Size up to which the record is read, in bytes: far more than its few hashes take.
 const RECORD_BYTES_MAX: u64 = 1 << 16;
 
 const MADE_BY: &str = "tokengrid";

@@ -14,18 +14,19 @@ use crate::unpack::unpack;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Places of a grid that make a band.
+/// Positions of a grid that make a band.
 const BAND_PLACES: usize = 3;
 
 /// Bands of a grid, where memory and the grid allow them.
 const BANDS_MAX: usize = 16;
 
-/// Memory for the bands of all images; more images get fewer bands, but not fewer than [`BANDS_MIN`].
+/// Memory for the bands of all images, in bytes; more images get fewer bands, but not fewer than [`BANDS_MIN`].
 const SKETCH_BYTES: usize = 128 << 20;
 
+/// With these a pair of images with half of their tokens equal is found with a probability of 41 %: `1 - (1 - 0.5^3)^4`.
 const BANDS_MIN: usize = 4;
 
-/// Images with the same band that are all compared with each other. In a larger crowd (blank corners, white backgrounds)
+/// Images with the same band that are all compared with each other. In a larger group (blank corners, white backgrounds)
 /// each is compared with the first one and with the two before it.
 const CROWD: usize = 32;
 

@@ -19,8 +19,8 @@ pub(crate) const DATA_PAGE: i32 = 0;
 /// `Encoding::PLAIN`.
 pub(crate) const PLAIN: i32 = 0;
 
+/// Types of fields in the compact protocol of Thrift.
 const TYPE_I32: u8 = 5;
-
 const TYPE_STRUCT: u8 = 12;
 
 impl DataPageHeader {

@@ -8,6 +8,7 @@ use super::palette::Palette;
 use super::{DecodeError, Format, RgbImage, reserve};
 
 const FILE_HEADER_BYTES: usize = 14;
+// Values of `biCompression`.
 const RAW: u32 = 0;
 const RLE8: u32 = 1;
 const RLE4: u32 = 2;

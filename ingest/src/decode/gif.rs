@@ -13,6 +13,7 @@ use super::lzw::{Lzw, Step};
 use super::palette::Palette;
 use super::{DecodeError, Format, RgbImage, reserve, zeroed};
 
+/// Signature and logical screen descriptor (GIF89a, sections 17 and 18).
 const HEADER_BYTES: usize = 13;
 const MAX_CODE_BITS: u8 = 12;
 
@@ -188,6 +189,7 @@ fn ends_well(blocks: &[u8]) -> bool {
 /// extension without any block the next ones are still read, from after the terminator, and so they are after a NETSCAPE
 /// extension that ends before its loop count.
 fn skip_extension(reader: &mut Reader<'_>, transparent: &mut Option<u8>) -> Result<(), DecodeError> {
+    // Labels: GIF89a, sections 23, 24 and 26.
     const GRAPHIC_CONTROL: u8 = 249;
     const COMMENT: u8 = 254;
     const APPLICATION: u8 = 255;

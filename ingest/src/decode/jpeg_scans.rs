@@ -3,6 +3,7 @@
 //! A file of several scans is decoded into coefficients of the whole picture first. Whether it has too many scans, and whether
 //! it can have an end, is known without that from its markers.
 
+// Codes of markers: ITU-T T.81, table B.1.
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
 

@@ -4,6 +4,7 @@
 
 use super::{DecodeError, Format};
 
+// Codes of markers: ITU-T T.81, table B.1.
 const START_OF_SCAN: u8 = 0xDA;
 const QUANTIZATION_TABLES: u8 = 0xDB;
 

@@ -2,9 +2,8 @@
 
 use super::{Exif, Metadata, Xmp};
 use crate::decode::bytes::u32_be;
+use crate::decode::png_chunks::SIGNATURE_BYTES;
 use crate::decode::png_text::Text;
-
-const SIGNATURE_BYTES: usize = 8;
 
 /// How ImageMagick's texts name Exif data.
 const RAW_PROFILE: &[u8] = b"Raw profile type exif";

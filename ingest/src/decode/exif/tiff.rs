@@ -2,6 +2,7 @@
 
 use crate::decode::bytes;
 
+/// Number of the tag (Exif 2.32, section 4.6.4; 0x0112).
 const ORIENTATION: u16 = 274;
 const HEADER_BYTES: usize = 8;
 const ENTRY_BYTES: usize = 12;
