@@ -26,7 +26,7 @@ const SKETCH_BYTES: usize = 128 << 20;
 /// With these a pair of images with half of their tokens equal is found with a probability of 41 %: `1 - (1 - 0.5^3)^4`.
 const BANDS_MIN: usize = 4;
 
-/// Images with the same band that are all compared with each other. In a larger group (blank corners, white backgrounds)
+/// Images with the same band that are all compared with each other. In a larger crowd (blank corners, white backgrounds)
 /// each is compared with the first one and with the two before it.
 const CROWD: usize = 32;
 
