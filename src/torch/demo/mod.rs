@@ -127,13 +127,13 @@ impl Demo<'_> {
     fn sample(&self) -> anyhow::Result<()> {
         self.heading(
             "5/5  Sample three pictures of every class, without guidance and with it, from the model that is built in: it was \
-             trained an hour, on crops of these photographs",
+             trained on crops of these photographs",
         );
         for (name, guidance) in [("samples", "1,1"), ("samples-guided", "1.3,1.1")] {
             let folder = self.path(name);
             let words = format!(
-                "sample --checkpoint tiny --tokenizer tiny --num-per-class 3 --batch-size 18 --seed 1 --temperature 0.75 \
-                 --top-p 0.85 --cfg-scale {guidance} --out"
+                "sample --checkpoint tiny --tokenizer tiny --num-per-class 3 --batch-size 18 --seed 1 --temperature 0.5 \
+                 --cfg-scale {guidance} --out"
             );
             self.step(words.split(' ').map(OsString::from).chain([folder.clone().into()]))?;
             self.copy(&folder.join("grid.png"), &format!("{name}.png"))?;
