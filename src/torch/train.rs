@@ -253,9 +253,9 @@ fn tokenizer(
     processes.use_device(runtime.device)?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
     let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
-    let (photos, excluded) = trainer.num_photos();
+    let (images, excluded) = trainer.num_images();
     let steps = (trainer.resumed_at(), trainer.steps());
-    print_start(out, &format!("{}, {excluded} excluded", counted(photos, "photograph")), &runtime, steps, global);
+    print_start(out, &format!("{}, {excluded} excluded", counted(images, "image")), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
     signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
@@ -271,8 +271,8 @@ fn tokenizer(
         return Ok(());
     }
     if global.json {
-        return print_json(&json!({ "step": summary.step, "photos": summary.photos, "weights": summary.weights }));
+        return print_json(&json!({ "step": summary.step, "photos": summary.images, "weights": summary.weights }));
     }
-    println!("step {}, {}: {}", summary.step, counted(summary.photos, "photograph"), summary.weights.display());
+    println!("step {}, {}: {}", summary.step, counted(summary.images, "image"), summary.weights.display());
     Ok(())
 }

@@ -392,12 +392,12 @@ fn what_is_not_finite_is_never_published() {
 fn excluded_photographs_are_not_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = run_config(1);
-    let all = open(config.clone(), &folder.path().join("all")).num_photos();
+    let all = open(config.clone(), &folder.path().join("all")).num_images();
     let photos = PathBuf::from(&config.data.train);
     let class = std::fs::read_dir(&photos).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
     let photo = std::fs::read_dir(class.unwrap()).unwrap().next().unwrap().unwrap().file_name();
     config.data.exclude = vec![photo.into_string().unwrap()];
-    let fewer = open(config, &folder.path().join("fewer")).num_photos();
+    let fewer = open(config, &folder.path().join("fewer")).num_images();
     assert_eq!((fewer.0 + 1, fewer.1), (all.0, 1));
 }
 

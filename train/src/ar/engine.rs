@@ -23,7 +23,7 @@ use tokengrid_model::ar::ArModel;
 use tokengrid_model::guard::guarded;
 use tokengrid_model::{Params, Runtime};
 
-/// Model and optimizer.
+/// Model and optimizer of a run.
 #[derive(Debug)]
 pub struct Engine {
     /// The model, over the weights that the optimizer updates.
@@ -32,34 +32,34 @@ pub struct Engine {
     pub optimizer: AdamW,
     /// The moving average of the weights, where `train.ema_decay` asks for it.
     pub(super) ema: Option<Ema>,
-    /// How losses are scaled: a power of two in fp16, else not at all.
+    /// Loss scaling, in fp16 only.
     pub scale: LossScale,
     pub(super) config: ArConfig,
     pub(super) runtime: Runtime,
-    /// What products are computed in.
+    /// Element type of matrix products.
     pub(super) kind: Kind,
     path: Path,
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
     buckets: Rc<Buckets>,
-    /// Samples of a step, where they do not follow from the configuration and the number of processes.
+    /// Samples per step, where they do not follow from the configuration and the number of processes.
     global_batch: Option<usize>,
 }
 
-/// What stands for one step in everything random: the same name, the same dropout.
+/// Identifies a step to everything random in it: equal names give equal dropout.
 #[derive(Debug, Clone, Copy)]
 pub struct StepName {
     /// Seed of the run.
     pub seed: i64,
-    /// Steps before this one.
+    /// Optimizer steps before this one.
     pub step: u64,
 }
 
 impl Engine {
-    /// Moves `params` to the runtime's device.
+    /// An engine over copies of `params` on the runtime's device.
     ///
     /// # Errors
-    /// None today; the signature leaves room for devices that can fail.
+    /// The device has no memory for weights, gradients and moments, or fails.
     pub fn new(config: &ArConfig, params: &Params, runtime: &Runtime) -> Result<Engine, TrainError> {
         Self::sharded(config, params, runtime, Shard::WHOLE)
     }
@@ -67,8 +67,12 @@ impl Engine {
     /// As [`Engine::new`], with a part of the optimizer's moments.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Engine::new`].
     pub fn sharded(config: &ArConfig, params: &Params, runtime: &Runtime, shard: Shard) -> Result<Engine, TrainError> {
+        Ok(guarded(|| Engine::build(config, params, runtime, shard))?)
+    }
+
+    fn build(config: &ArConfig, params: &Params, runtime: &Runtime, shard: Shard) -> Engine {
         let train = &config.train;
         let adamw = AdamWConfig {
             betas: train.betas,
@@ -86,10 +90,10 @@ impl Engine {
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
         let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
         let (config, runtime, global_batch) = (config.clone(), *runtime, None);
-        Ok(Engine { model, optimizer, ema, scale, config, runtime, kind, path, gradients, buckets, global_batch })
+        Engine { model, optimizer, ema, scale, config, runtime, kind, path, gradients, buckets, global_batch }
     }
 
-    /// Takes so many samples in each step, of all processes together, from now on.
+    /// Sets the samples per step, of all processes together.
     pub(crate) fn set_global_batch(&mut self, samples: usize) {
         self.global_batch = Some(samples);
     }
@@ -106,7 +110,7 @@ impl Engine {
     /// the values may still be being computed.
     ///
     /// # Errors
-    /// The tensor library fails, out of memory for one; another process is gone.
+    /// libtorch fails, for example out of memory; another process is gone.
     pub fn step(
         &mut self,
         next_batch: &mut dyn FnMut(u64) -> HostBatch,
@@ -127,8 +131,8 @@ impl Engine {
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }
 
-    /// Gradients and losses of a step, summed over all processes; the losses. An overflow in one process is one in the sum: all
-    /// of them leave the step out.
+    /// Sums gradients and losses of a step over all processes; returns the losses, f32 `[2]`. An overflow in one process is one
+    /// in the sum, so all of them skip the update.
     fn sum(
         &mut self,
         sharing: &Sharing,
@@ -157,7 +161,7 @@ impl Engine {
         Ok(losses)
     }
 
-    /// As [`Engine::sum`], added up block by block in the order of the stream: the same bits for any number of processes.
+    /// As [`Engine::sum`], adding block by block in the order of the stream: the same bits for any number of processes.
     fn sum_in_order(
         &mut self,
         sharing: &Sharing,
@@ -178,7 +182,9 @@ impl Engine {
             let dealt = sharing.num_dealt(round) as i64;
             for (sum, range) in sums.iter_mut().zip(buckets.ranges()).chain([(&mut losses, &own)]) {
                 let gathered = processes.all_gather(range)?;
-                (0..dealt).for_each(|rank| drop(sum.g_add_(&gathered.get(rank))));
+                for rank in 0..dealt {
+                    let _ = sum.g_add_(&gathered.get(rank));
+                }
             }
         }
         for (sum, range) in sums.iter().zip(buckets.ranges()) {
@@ -187,7 +193,7 @@ impl Engine {
         Ok(losses)
     }
 
-    /// Clips the gradients and steps, unless one of them overflowed in fp16; their norm before clipping, `[]`.
+    /// Clips the gradients and updates the weights, unless a gradient overflowed in fp16. Returns the norm before clipping, `[]`.
     fn update(&mut self, lr: f64, processes: &dyn ProcessGroup) -> Result<Tensor, TrainError> {
         if self.scale.dynamic {
             self.gradients.scale(1.0 / self.scale.factor);
@@ -199,7 +205,7 @@ impl Engine {
         } else if self.runtime.route.runs_ahead {
             (self.gradients.clip_async(limit), 1.0)
         } else {
-            // The update scales them as it reads them.
+            // The update scales the gradients as it reads them.
             let norm = self.gradients.norm();
             (Tensor::from(norm), clip_factor(norm, limit))
         };

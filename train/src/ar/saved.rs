@@ -1,4 +1,4 @@
-//! What a checkpoint holds beside the weights, and how all processes get it: moments, and averages of the weights.
+//! Moments and averages of the weights: reading them from a checkpoint, and sharing them with all processes.
 
 use super::config::OPTIMIZER;
 use super::engine::Engine;

@@ -8,7 +8,7 @@ use tokengrid_model::kernels::matrix::numbers;
 use tokengrid_model::kernels::threads::{Pieces, for_rows};
 use tokengrid_model::multiversion;
 
-/// Numbers per task.
+/// Values per task.
 const TASK: usize = 1 << 14;
 
 multiversion! {

@@ -2,10 +2,10 @@
 
 use crate::TrainError;
 
-/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
+/// From this number on, SLURM's step ids stand for special steps: the batch script, the interactive shell and their like.
 const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 
-/// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below those that systems hand out by themselves.
+/// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below the ephemeral ports of common systems.
 const FIRST_PORT: u64 = 20_000;
 const PORTS: u64 = 10_000;
 

@@ -32,7 +32,7 @@ impl Verdict {
 }
 
 impl Verdict {
-    /// The process that no message reaches any more.
+    /// The process that cannot be reached any more.
     pub(super) fn lost(&self) -> Option<usize> {
         match self {
             Verdict::Gone { rank, .. } | Verdict::Silent { rank, .. } => Some(*rank),

@@ -1,4 +1,4 @@
-//! The losses of the discriminator's game, on patch logits `[B, 1, h, w]`.
+//! Adversarial losses on patch logits `[B, 1, h, w]`. Source: the reference's `VQLPIPSWithDiscriminator`.
 
 use std::str::FromStr;
 use tch::{Kind, Tensor};
@@ -42,7 +42,7 @@ impl FromStr for DiscLoss {
     }
 }
 
-/// The generator's term: it wants the mean logit of every reconstruction to be high (non-saturating form).
+/// The generator's term, non-saturating: low where the mean logit of every reconstruction is high. A scalar.
 pub(super) fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
     (-image_logits(fake_b1hw)).softplus().mean(Kind::Float)
 }
@@ -56,13 +56,14 @@ fn image_logits(logits_b1hw: &Tensor) -> Tensor {
 /// Source: Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data".
 #[derive(Debug)]
 pub struct LeCam {
-    /// Running mean of the logits of photographs, a scalar; starts at 0.
+    /// Running mean of the logits of real images, a scalar; starts at 0.
     pub real: Tensor,
-    /// Running mean of the logits of reconstructions.
+    /// Running mean of the logits of reconstructions, a scalar; starts at 0.
     pub fake: Tensor,
 }
 
 impl LeCam {
+    /// Decay of both averages, as in the reference.
     const DECAY: f64 = 0.999;
 
     /// Averages of 0 on `device`.

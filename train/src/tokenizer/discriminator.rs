@@ -1,4 +1,5 @@
-//! The PatchGAN discriminator: convolutions that give one logit for every patch of an image.
+//! The PatchGAN discriminator (Isola et al., arXiv 1611.07004; the reference's `NLayerDiscriminator`): convolutions that give
+//! one logit for every patch of an image.
 //!
 //! `main.0` is a 4x4 convolution that halves the size, with LeakyReLU; then `num_layers - 1` more with BatchNorm, each
 //! halving; one that keeps the size; and one to a single channel. Every layer has padding 1, so the last two lose a pixel.
@@ -7,11 +8,13 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::Params;
 
-/// What the reference's checkpoints call it.
+/// Prefix of its tensors in the reference's checkpoints.
 pub(super) const PREFIX: &str = "loss.discriminator.main.";
 
 const KERNEL: i64 = 4;
+/// Slope of LeakyReLU below 0.
 const SLOPE: f64 = 0.2;
+/// PyTorch's defaults for BatchNorm.
 const NORM_EPS: f64 = 1e-5;
 const NORM_MOMENTUM: f64 = 0.1;
 
@@ -20,7 +23,7 @@ const NORM_MOMENTUM: f64 = 0.1;
 pub struct PatchGan {
     /// Channels of the first layer; later ones have up to 8 times as many.
     pub ndf: i64,
-    /// Halvings.
+    /// Convolutions with stride 2.
     pub num_layers: i64,
 }
 
@@ -120,7 +123,7 @@ impl PatchGan {
         logits.to_kind(Kind::Float)
     }
 
-    /// The names that running statistics have in the reference's files, with the number of batches that they saw.
+    /// BatchNorm's batch counters under the names of the reference's checkpoints, all with the value `batches`.
     pub fn num_batches_tracked(self, batches: i64) -> BTreeMap<String, Tensor> {
         let norms = self.layers().into_iter().filter(|layer| layer.has_norm);
         norms.map(|layer| (format!("{PREFIX}{}.num_batches_tracked", layer.index + 1), Tensor::from(batches))).collect()

@@ -35,7 +35,7 @@ impl Path {
     }
 }
 
-/// Steps for micro-batches of the sizes that occur: usually one, and the rest where shares are uneven.
+/// One fused step per size of micro-batch that occurs: usually one, and a second where shares are uneven.
 #[derive(Debug)]
 pub(super) struct FusedSteps {
     steps: Vec<FusedStep>,
@@ -56,7 +56,7 @@ impl FusedSteps {
     }
 }
 
-/// Which way a configuration asks for.
+/// The method that a configuration selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::ar) enum Method {
     Fused,
@@ -65,7 +65,7 @@ pub(in crate::ar) enum Method {
 }
 
 impl Method {
-    /// With products in `compute`.
+    /// The method for matrix products in `compute`.
     pub(in crate::ar) fn of(train: &TrainSection, route: Route, compute: Kind) -> Method {
         if train.recompute {
             Method::Recompute
@@ -83,8 +83,8 @@ impl Engine {
         if self.scale.dynamic { self.scale.factor } else { 1.0 }
     }
 
-    /// Adds the gradients of one block, with the weight that it has in the step; its two losses, with the same weight.
-    /// `reached`: see [`FusedStep::run_in_stages`]; the other ways have all gradients at the end only.
+    /// Adds the gradients of one block, weighted by its share of the step's samples. Returns its two losses in nats with the
+    /// same weight, f32 `[2]`. `reached`: see [`FusedStep::run_in_stages`]; the other methods complete all gradients at the end.
     pub(super) fn micro_step(
         &mut self,
         batch: &HostBatch,
@@ -96,7 +96,7 @@ impl Engine {
         let samples = block.samples.len();
         let weight = samples as f64 / sharing.global_batch() as f64;
         let scale = self.loss_factor() * weight;
-        // By the block's place in the step, whichever process has it.
+        // A function of the block's index in the step, not of the process that computes it.
         let draw = &[name.seed as u64, 11, name.step, block.index as u64, 0];
         let seed = CounterRng::new(draw).next_u64() as i64;
         let losses = match &mut self.path {
@@ -121,9 +121,8 @@ impl Engine {
     }
 }
 
-/// Kind of matrix products for a runtime, and whether losses are scaled for it. A CPU computes in fp32 whatever was asked
-/// for; losses are scaled there all the same, which powers of two do exactly, so that a run in fp16 goes the way that it
-/// will go on a GPU.
+/// Element type of matrix products for a runtime, and its loss scaling. The CPU computes in fp32 whatever was asked for.
+/// With `fp16` losses are scaled there all the same, exactly, by powers of two: the run takes the same path as on a GPU.
 pub(super) fn compute(runtime: &Runtime) -> (Kind, LossScale) {
     let precision = runtime.precision;
     let scale = if precision == Precision::Fp16 { LossScale::DYNAMIC } else { LossScale::OFF };

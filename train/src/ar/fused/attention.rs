@@ -1,7 +1,7 @@
 //! Causal attention with rotary positions, and back: a task for each head of each sequence.
 //!
 //! A task gathers its head into memory of its own, rotated, and goes through the queries in strips of as many as the
-//! registers hold; a strip looks at the keys up to its last query. Backward computes the probabilities again from the
+//! registers hold; a strip reads the keys up to its last query. Backward computes the probabilities again from the
 //! logarithms of their denominators.
 //!
 //! Of one head: queries, keys and values `[T, hd]`, scores and probabilities `[T, T]`.

@@ -70,7 +70,7 @@ impl FusedStep {
         }
     }
 
-    /// Mean cross entropies of both sub-tokens, nats; adds their gradients times `scale`. Dropout is a function of `name`;
+    /// Mean cross entropies of both sub-tokens, in nats per token; adds their gradients times `scale`. Dropout is a function of `name`;
     /// `None` turns it off.
     ///
     /// # Panics
@@ -83,7 +83,7 @@ impl FusedStep {
     /// [`stage_of`] gives to it are complete.
     ///
     /// # Panics
-    /// As there.
+    /// As [`FusedStep::run`].
     pub(crate) fn run_in_stages(
         &mut self,
         batch: &HostBatch,
@@ -264,7 +264,7 @@ impl Dropout<'_> {
     }
 }
 
-/// Replaces logits by the gradient of their mean cross entropy times `scale` a row; the mean.
+/// Replaces logits `[P, V]` by the gradient of `scale` times the sum of the rows' cross entropies; returns their mean, in nats.
 fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f64 {
     let (rows, columns) = (logits_pv.rows, logits_pv.columns);
     let mut losses = vec![0f32; rows];
