@@ -11,7 +11,7 @@
 //! | `autograd` | factorised, gradient by autograd |
 //! | `literal` | the softmax over all 2^18 corners, as the formula is written; only when asked for |
 //!
-//! Each measurement runs in a process of its own: peak memory is per process.
+//! Each measurement runs in a separate process: peak memory is per process.
 
 use std::process::Command;
 use std::time::Instant;

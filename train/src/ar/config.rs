@@ -22,8 +22,8 @@ section! {
         global_batch: Option<usize> = None,
         /// Type in which gradients are exchanged between processes: `fp32` or `bf16`.
         reduce_dtype: String = "fp32".into(),
-        /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the cost
-        /// of smaller micro-batches and more traffic.
+        /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the
+        /// cost of smaller micro-batches and more traffic.
         deterministic_reduce: bool = false,
         /// Each process keeps its part of the optimizer's moments, instead of all of them: less memory, the same numbers.
         shard_optimizer: bool = false,

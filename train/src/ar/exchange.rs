@@ -45,7 +45,8 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it for the exchange.
+    /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it for the
+    /// exchange.
     pub(super) fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
         Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
     }

@@ -15,7 +15,8 @@ impl Trainer {
         self.engine.scale.dynamic && self.engine.scale.is_exhausted()
     }
 
-    /// Refuses losses or a gradient norm that are not finite. In fp16 they may be, as long as a smaller loss scale is left to try.
+    /// Refuses losses or a gradient norm that are not finite. In fp16 they may be, as long as a smaller loss scale is left to
+    /// try.
     pub(super) fn check_finite(&self, losses: &Tensor) -> Result<(), TrainError> {
         let finite = losses.isfinite().all().int64_value(&[]) == 1;
         if finite || (self.engine.scale.dynamic && !self.overflows()) {

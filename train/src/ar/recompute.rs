@@ -7,7 +7,7 @@ use tch::Tensor;
 use tokengrid_model::ar::{ArModel, Losses};
 
 /// Losses of one batch, `[pre [B, N], post [B, N], class [B]]`, whose gradients times `scale` are added to `sums`. Dropout is
-/// drawn from `seed`: each part of the model draws from a seed of its own, so that it draws the same when it is computed again.
+/// drawn from `seed`: each part of the model draws from its own seed, so that it draws the same when it is computed again.
 ///
 /// # Errors
 /// libtorch fails, for example out of memory.

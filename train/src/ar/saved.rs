@@ -20,7 +20,7 @@ pub(crate) struct Saved {
 }
 
 impl Engine {
-    /// Takes the parameters of the first process, and what it has read beside them, if it goes on from a checkpoint.
+    /// Takes the parameters of the first process, and what it has read beside them, if it continues from a checkpoint.
     ///
     /// # Errors
     /// Another process is gone.

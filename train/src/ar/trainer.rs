@@ -119,7 +119,7 @@ impl Trainer {
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
         processes.note_steps(state.step);
-        // A run may go on in another precision.
+        // A run may be continued in another precision.
         if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
             engine.scale = scale;
         }
@@ -259,7 +259,7 @@ impl Trainer {
         let last = step == self.schedule.total;
         // A loss scale that cannot shrink further ends the run, and that step is logged.
         let logged = step.is_multiple_of(train.log_every) || last || self.overflows();
-        // All processes learn after the same step that one of them was told to stop.
+        // All processes learn after the same step that one of them was asked to stop.
         let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
             log: logged || stop || self.is_fid_due(last),

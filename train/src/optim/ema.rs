@@ -32,7 +32,7 @@ impl Ema {
         for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
             let own = optimizer.shard.own(flat);
             if optimizer.has_own_kernels {
-                // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
+                // SAFETY: the average is a separate tensor, and nothing computes with the parameters while they are borrowed
                 // from their optimizer.
                 unsafe { update::average(rest as f32, &own, average) };
             } else {

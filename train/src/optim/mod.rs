@@ -91,7 +91,7 @@ impl AdamW {
     }
 
     /// Chooses our kernels or libtorch's operations for the updates, as the route says; the default is that of the device.
-    pub fn compute_by(&mut self, route: Route) {
+    pub(crate) fn compute_by(&mut self, route: Route) {
         self.has_own_kernels = route.own_kernels;
     }
 
@@ -210,7 +210,7 @@ impl AdamW {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
                 let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
                 let Group { exp_avg, exp_avg_sq, .. } = group;
-                // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
+                // SAFETY: each is a separate tensor. Leaves share the parameters' memory, but no one computes with them
                 // while their optimizer steps: `&mut self` is the one who owns that memory.
                 unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;

@@ -1,6 +1,6 @@
-//! The optimizer's moments, shared among the processes of a run (ZeRO stage 1, Rajbhandari et al., arXiv 1910.02054): each keeps those of its part of every buffer,
-//! updates that part of the parameters, and takes the other parts from the others. The moving average of the parameters is
-//! shared in the same way.
+//! The optimizer's moments, shared among the processes of a run (ZeRO stage 1, Rajbhandari et al., arXiv 1910.02054): each keeps
+//! those of its part of every buffer, updates that part of the parameters, and takes the other parts from the others. The moving
+//! average of the parameters is shared in the same way.
 
 use super::AdamW;
 use crate::TrainError;

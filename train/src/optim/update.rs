@@ -52,7 +52,7 @@ const TASK: usize = 1 << 14;
 /// the CPU.
 ///
 /// # Safety
-/// The three tensors that are written have memory of their own, which nothing else reads or writes meanwhile; and nothing
+/// The three tensors that are written have their own memory, which nothing else reads or writes meanwhile; and nothing
 /// writes the gradient's.
 pub(super) unsafe fn update(constants: &Update<f32>, grad: &Tensor, [flat, exp_avg, exp_avg_sq]: [&mut Tensor; 3]) {
     // SAFETY: the caller's promise.
@@ -81,7 +81,7 @@ multiversion! {
 /// does not promise that.
 ///
 /// # Safety
-/// The average has memory of its own, which nothing else reads or writes meanwhile; and nothing writes the parameters'.
+/// The average has its own memory, which nothing else reads or writes meanwhile; and nothing writes the parameters'.
 pub(super) unsafe fn average(rest: f32, flat: &Tensor, average: &mut Tensor) {
     // SAFETY: the caller's promise.
     let (flat, average) = unsafe { (numbers(flat), Pieces::of(numbers_mut(average))) };

@@ -69,8 +69,8 @@ fn slurm(text: &dyn Fn(&str) -> Option<String>) -> Option<(String, u16)> {
     Some((host, u16::try_from(port).ok()?))
 }
 
-/// The first of `gpu[07-09,12]-ib,login1`, which is `gpu07-ib`: each group of brackets stands for its first number, up to the first
-/// comma outside of them.
+/// The first of `gpu[07-09,12]-ib,login1`, which is `gpu07-ib`: each group of brackets stands for its first number, up to the
+/// first comma outside of them.
 fn first_host(list: &str) -> Option<String> {
     let (mut host, mut rest) = (String::new(), list);
     while let Some(at) = rest.find(['[', ',']) {

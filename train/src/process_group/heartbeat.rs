@@ -1,9 +1,9 @@
 //! Signs of life, and the verdict on who failed.
 //!
-//! A thread with a connection of its own to the store writes a sign of life twice a second: a count of its rounds, the exchanges
-//! that were started, the steps that were done. Rank 0 reads those of all others, the others read that of rank 0. When an exchange
-//! fails, the process reports a suspicion, and a shorter silence counts as a failure. The process that finds a failure writes
-//! the verdict, which all poll in every round.
+//! A thread with its own connection to the store writes a heartbeat twice a second: a count of its rounds, the exchanges
+//! that were started, the steps that were done. Rank 0 reads those of all others, the others read that of rank 0. When an
+//! exchange fails, the process reports a suspicion, and a shorter silence counts as a failure. The process that finds a failure
+//! writes the verdict, which all poll in every round.
 
 use super::doorkeeper::Doorkeeper;
 use super::endpoint::Holder;

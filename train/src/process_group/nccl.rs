@@ -69,7 +69,8 @@ impl Choice {
     }
 }
 
-/// Connects the GPUs of all processes by an exchange of one number. It blocks until they are there: for a thread of its own.
+/// Connects the GPUs of all processes by an exchange of one number. It blocks until they are there: call it from a separate
+/// thread.
 ///
 /// # Errors
 /// libtorch's message, and what to do.

@@ -42,7 +42,7 @@ impl Store {
         Self::start(timeout + ANSWER, move || RawStore::connect(&host, port, serve, timeout).map(|(store, _)| store))
     }
 
-    /// Another connection to the same store, with a thread of its own.
+    /// Another connection to the same store, with its own thread.
     pub(super) fn another(&self) -> Result<Store, StoreError> {
         let raw = self.another_raw()?;
         Self::start(ANSWER, move || Ok(raw))

@@ -28,8 +28,8 @@ pub(crate) trait Judge {
     fn inquire_late(&self, time: Duration) -> Verdict;
 }
 
-/// Waits for `work`, for at most `timeout`. If it does not end well, `abort` ends it in this process: an exchange that waits for a
-/// process that is gone never ends by itself, and on a GPU everything that was started after it waits as well.
+/// Waits for `work`, for at most `timeout`. If it does not end well, `abort` ends it in this process: an exchange that waits for
+/// a process that is gone never ends by itself, and on a GPU everything that was started after it waits as well.
 ///
 /// # Errors
 /// The verdict on the processes that did not take part.

@@ -51,7 +51,7 @@ pub(crate) struct Keep {
 
 /// A published checkpoint.
 #[derive(Debug, Clone)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// Its folder.
     pub path: PathBuf,
     /// What `state.json` in it says.

@@ -86,7 +86,7 @@ mod tests {
         let take = || {
             barrier.wait();
             let lock = RunLock::take(folder.path());
-            barrier.wait(); // nobody lets go before everybody has tried
+            barrier.wait(); // no thread releases the lock before all have tried
             lock.is_ok()
         };
         for _ in 0..20 {

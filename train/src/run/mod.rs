@@ -26,9 +26,10 @@ use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
 pub use best::Best;
 pub(crate) use best::Criterion;
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Keep;
 pub(crate) use checkpoint::write_atomically;
-pub use checkpoint::{Checkpoint, State, save_safetensors};
+pub use checkpoint::{State, save_safetensors};
 pub use logger::Loggers;
 pub(crate) use metrics::Metrics;
 pub use metrics::read_metrics;
@@ -46,7 +47,7 @@ pub(crate) struct RunFolder {
     config_toml: String,
     /// The configuration that was in the folder.
     before: Option<String>,
-    /// Files that a checkpoint must have to go on from.
+    /// Files that a checkpoint must have to continue from.
     needed: Vec<&'static str>,
     _lock: Option<lock::RunLock>,
 }
@@ -143,7 +144,7 @@ impl RunFolder {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn configuration<C: Config>(folder: &Path) -> Result<Option<C>, TrainError> {
+pub(crate) fn configuration<C: Config>(folder: &Path) -> Result<Option<C>, TrainError> {
     Ok(read_record(folder)?.and_then(|text| recorded::<C>(&text)?.try_into().ok()))
 }
 

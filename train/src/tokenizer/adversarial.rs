@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 
 /// What the discriminator minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiscLoss {
+pub(crate) enum DiscLoss {
     /// `(mean relu(1 - real) + mean relu(1 + fake)) / 2`: the reference's.
     Hinge,
     /// Cross entropy of every patch.
@@ -16,7 +16,7 @@ pub enum DiscLoss {
 
 impl DiscLoss {
     /// The loss, a scalar, of the discriminator's logits `[B, 1, h, w]` of real and generated images.
-    pub fn of(self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
+    pub(crate) fn of(self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         let mean = |t: Tensor| t.mean(Kind::Float);
         let sum = match self {
             DiscLoss::Hinge => mean((-real_b1hw + 1.0).relu()) + mean((fake_b1hw + 1.0).relu()),
@@ -55,7 +55,7 @@ fn image_logits(logits_b1hw: &Tensor) -> Tensor {
 /// LeCAM: keeps the discriminator's logits near the running average of the other side's.
 /// Source: Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data".
 #[derive(Debug)]
-pub struct LeCam {
+pub(crate) struct LeCam {
     /// Running mean of the logits of real images, a scalar; starts at 0.
     pub real: Tensor,
     /// Running mean of the logits of reconstructions, a scalar; starts at 0.
@@ -67,13 +67,13 @@ impl LeCam {
     const DECAY: f64 = 0.999;
 
     /// Averages of 0 on `device`.
-    pub fn new(device: tch::Device) -> LeCam {
+    pub(crate) fn new(device: tch::Device) -> LeCam {
         let zero = || Tensor::zeros([1i64; 0], (Kind::Float, device));
         LeCam { real: zero(), fake: zero() }
     }
 
     /// Updates the averages by logits `[B, 1, h, w]` of real and generated images, then returns the regulariser, a scalar.
-    pub fn update(&mut self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
+    pub(crate) fn update(&mut self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         tch::no_grad(|| {
             for (average, logits) in [(&mut self.real, real_b1hw), (&mut self.fake, fake_b1hw)] {
                 let _ = average.lerp_(&logits.mean(Kind::Float), 1.0 - LeCam::DECAY);

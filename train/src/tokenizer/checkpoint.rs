@@ -8,10 +8,11 @@
 //! learner.safetensors                   LeCAM's averages, loss scale, how steps are counted
 //! ```
 
+use super::TokenizerConfig;
 use super::adversarial::LeCam;
 use super::discriminator::{PREFIX, PatchGan};
+use super::init::initial_params;
 use super::learner::{Adversary, InitialWeights, Learner, TrainedNet};
-use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
 use crate::run::save_safetensors;
 use std::path::Path;
@@ -61,7 +62,7 @@ impl InitialWeights {
 }
 
 fn fresh_discriminator(net: PatchGan, seed: i64) -> (Params, Params) {
-    // A seed of its own, so that the tokenizer's initial weights do not depend on there being a discriminator.
+    // A separate seed, so that the tokenizer's initial weights do not depend on there being a discriminator.
     let seed = CounterRng::new(&[seed as u64, 21]).next_u64() as i64;
     (net.initial_params(seed), net.initial_running(tch::Device::Cpu))
 }

@@ -5,7 +5,8 @@
 //! have seen, whatever the number of threads or processes. Global batch g is crops `[g * B * W, (g + 1) * B * W)`, for W
 //! processes of batch size B, and process r takes the r-th slice of B.
 //!
-//! Images are read one by one, in the order of the stream. A broken one is replaced by the next sound one of the source, and counted.
+//! Images are read one by one, in the order of the stream. A broken one is replaced by the next sound one of the source, and
+//! counted.
 
 use super::crop::{CropConfig, Cutter};
 use crate::TrainError;
@@ -155,7 +156,7 @@ impl ImageSet {
 
 /// Batches of crops, made ahead of time by several threads. Dropping it stops them.
 ///
-/// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into a queue of its own, and batches are taken from the
+/// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into its own queue, and batches are taken from the
 /// queues in turn: the order is fixed, and so is the memory.
 #[derive(Debug)]
 pub(super) struct Crops {

@@ -59,7 +59,7 @@ impl PatchGan {
     }
 
     /// Name and shape of every parameter.
-    pub fn tensors(self) -> Vec<(String, Vec<i64>)> {
+    pub(crate) fn tensors(self) -> Vec<(String, Vec<i64>)> {
         let mut list = vec![];
         for layer in self.layers() {
             let (input, output) = layer.channels;
@@ -75,7 +75,7 @@ impl PatchGan {
     }
 
     /// Fresh parameters: convolutions N(0, 0.02) with PyTorch's default biases, norm weights N(1, 0.02), norm biases 0.
-    pub fn initial_params(self, seed: i64) -> Params {
+    pub(crate) fn initial_params(self, seed: i64) -> Params {
         tch::manual_seed(seed);
         let mut fan_in = 1;
         let init = |(name, shape): (String, Vec<i64>)| {
@@ -117,14 +117,14 @@ impl PatchGan {
     /// Patch logits `[B, 1, h, w]` (f32) of images `[B, 3, H, W]`, always in training mode: every norm uses the batch's own
     /// statistics and moves the running ones in `running`, which only checkpoints are for. The convolutions compute in
     /// the kind of `params`.
-    pub fn forward(self, images_bchw: &Tensor, params: &Params, running: &Params) -> Tensor {
+    pub(crate) fn forward(self, images_bchw: &Tensor, params: &Params, running: &Params) -> Tensor {
         let start = images_bchw.to_kind(params.get(&format!("{PREFIX}0.weight")).kind());
         let logits = self.layers().into_iter().fold(start, |x, layer| layer.forward(&x, params, running));
         logits.to_kind(Kind::Float)
     }
 
     /// BatchNorm's batch counters under the names of the reference's checkpoints, all with the value `batches`.
-    pub fn num_batches_tracked(self, batches: i64) -> BTreeMap<String, Tensor> {
+    pub(crate) fn num_batches_tracked(self, batches: i64) -> BTreeMap<String, Tensor> {
         let norms = self.layers().into_iter().filter(|layer| layer.has_norm);
         norms.map(|layer| (format!("{PREFIX}{}.num_batches_tracked", layer.index + 1), Tensor::from(batches))).collect()
     }

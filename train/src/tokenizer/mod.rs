@@ -31,13 +31,10 @@ mod trainer;
 mod validation;
 mod validation_set;
 
-pub use adversarial::{DiscLoss, LeCam};
 pub use config::{LossSection, ModelSection, TokenizerConfig, TokenizerDataSection, TokenizerTrainSection};
 pub use discriminator::PatchGan;
-pub use init::initial_params;
 pub use learner::{InitialWeights, Learner, Losses};
 pub use losses::{EntropyLoss, entropy_loss};
 pub use report::TokenizerReport;
 pub use start::facts;
 pub use trainer::{TokenizerSummary, TokenizerTrainer};
-pub use validation::Perceptual;

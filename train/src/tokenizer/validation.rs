@@ -13,7 +13,7 @@ use tokengrid_model::{Picture, Tokenizer, pixels};
 const COLUMNS: usize = 8;
 
 /// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number per image: `[B]`.
-pub type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
+pub(super) type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
 
 /// How to validate.
 #[derive(Clone, Copy)]

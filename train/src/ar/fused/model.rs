@@ -40,8 +40,8 @@ impl FusedStep {
     /// [`ModelConfig::tensors`], contiguous fp32 on the CPU; the step adds to the latter.
     ///
     /// # Safety
-    /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, nobody else writes to the values, or reads or
-    /// writes the gradients, but for those that `FusedStep::run_in_stages` has called complete.
+    /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, no other code writes to the values, or reads
+    /// or writes the gradients, but for those that `FusedStep::run_in_stages` has called complete.
     pub unsafe fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
         // SAFETY: the caller's promise; below, each parameter is taken once.
         let weights = unsafe { Weights::new(values, grads) };
@@ -70,8 +70,8 @@ impl FusedStep {
         }
     }
 
-    /// Mean cross entropies of both sub-tokens, in nats per token; adds their gradients times `scale`. Dropout is a function of `name`;
-    /// `None` turns it off.
+    /// Mean cross entropies of both sub-tokens, in nats per token; adds their gradients times `scale`. Dropout is a function of
+    /// `name`; `None` turns it off.
     ///
     /// # Panics
     /// When the batch has another size.
