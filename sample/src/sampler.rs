@@ -4,7 +4,7 @@
 //! on the batch or process that it is sampled in. A token is drawn by inverting the cumulative distribution at one
 //! uniform number.
 //!
-//! On the CPU tokens are drawn on the host, from a [`Decoder`]'s logits; on a GPU by tensor operations on the device.
+//! On the CPU tokens are drawn on the host, from a `Decoder`'s logits; on a GPU by tensor operations on the device.
 //!
 //! Shape suffixes: `b` batch (images), `c` sequences (2b with guidance, conditional half first), `n` positions.
 
