@@ -1,4 +1,4 @@
-# `make` shows what there is. Every target does the set-up that it needs; a set-up that is done takes under a second.
+# `make` lists the targets. Every target does the set-up that it needs; a completed set-up takes under a second.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,16 +6,16 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 .PHONY: help setup build wheel install demo test lint doc edges clean
 
-# rustup puts cargo there, but only new shells know it.
+# rustup installs cargo there, but only new shells have it on their PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= python3
 PREFIX ?= /usr/local
 SHARE = $(DESTDIR)$(PREFIX)/share
 SETUP := $(PYTHON) scripts/setup/libtorch.py
-# CI builds what Cargo.lock says, and nothing newer.
+# CI builds exactly the versions in Cargo.lock.
 LOCKED := $(if $(CI),--locked)
 
-# RUSTFLAGS in the environment replaces the flags of .cargo/config.toml, and with them the way to libtorch.
+# RUSTFLAGS in the environment replaces the flags of .cargo/config.toml, and with them the path of libtorch.
 ifdef RUSTFLAGS
 CARGO = RUSTFLAGS="$(RUSTFLAGS) $$($(SETUP) --rustflags)" cargo
 else

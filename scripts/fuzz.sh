@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs one libFuzzer target and keeps what it learnt:
+# Runs one libFuzzer target and saves its corpus:
 #
 #     scripts/fuzz.sh CRATE TARGET SECONDS        scripts/fuzz.sh ingest png 180
 #
@@ -59,7 +59,7 @@ limits=(-max_len="$max_len" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="$fu
     grep -vE '^#[0-9]+[[:space:]]+(NEW|REDUCE|pulse|RELOAD)|NEW_FUNC' | tail -40
 
 "$program" "$work/minimal" "$work/found" -max_len="$max_len" -merge=1 -set_cover_merge=1 2>/dev/null
-# Smallest first, as many as fit.
+# The smallest files first, up to the size limit.
 total=0
 while read -r size path; do
     total=$((total + size))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Packs a golden file for tests/fixtures/golden: FILE.gz, and FILE.packed.json, which says what else was done than to compress it.
+"""Packs a golden file for tests/fixtures/golden: FILE.gz, and FILE.packed.json, which records all steps besides the compression.
 
 In a .safetensors file bytes of pictures (tensors of type U8) become differences from what the three neighbours foretell, and floats
 are laid out by byte place (all first bytes, all second bytes, ...), where that is smaller.
@@ -54,7 +54,7 @@ def formula(name, shape):
 
 
 class Skeleton(pickle.Unpickler):
-    """Reads the pickle of a checkpoint; classes are stand-ins, and nothing of it is called."""
+    """Reads the pickle of a checkpoint; classes are placeholders, and nothing in it is called."""
 
     def find_class(self, module, name):
         if name == "_rebuild_tensor_v2":
@@ -70,7 +70,7 @@ class Skeleton(pickle.Unpickler):
 
 
 def members(path):
-    """The state_dict, and where the bytes of each storage begin."""
+    """The state_dict, and the offset of each storage's bytes."""
     with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         starts = {}
@@ -83,7 +83,7 @@ def members(path):
 
 
 def strip(path, salts):
-    """The bytes without weights of the formula, and the table of these: where, which, shape."""
+    """The bytes without weights of the formula, and the table of these: offset, name, shape."""
     whole = path.read_bytes()
     state, starts = members(path)
     dotted = {name.replace(".", ""): name for name in state}
@@ -106,7 +106,7 @@ def packed_size(bytes):
 
 
 def residuals(part, width):
-    """Bytes of rows of `width` as differences from left + above - above left, which smooth pictures hardly differ from."""
+    """Bytes of rows of `width` as differences from left + above - above left, which are small for smooth pictures."""
     out = bytearray(part)
     for i in range(len(part)):
         left, above, both = i % width > 0, i >= width, i % width > 0 and i >= width
@@ -116,7 +116,7 @@ def residuals(part, width):
 
 
 def rearranged(path):
-    """The file as it compresses better: where pictures are differences, and where numbers are by byte place."""
+    """The file in a form that compresses better: pictures as differences, numbers split by byte position."""
     bytes, differences, planes = bytearray(path.read_bytes()), [], []
     (header,) = struct.unpack("<Q", bytes[:8])
     for tensor in json.loads(bytes[8 : 8 + header]).values():

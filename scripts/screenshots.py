@@ -32,7 +32,7 @@ PAGES = (
 )
 
 
-# Files that are there twice, so that there are duplicates to see.
+# Duplicate files, so that the page of duplicates is not empty.
 COPIES = (
     ("data/photos/n02123045/n02123045_11.JPEG", "data/photos/n02123045/n02123045_2.JPEG"),
     ("data/photos/n04099429/n04099429_11.JPEG", "data/photos/n09818022/n09818022_4.JPEG"),
@@ -62,7 +62,7 @@ def serve(program, folder):
 
 
 def warm_up(address):
-    """Counts the rows before anybody looks: a picture of a wait tells nothing."""
+    """Computes the statistics before the screenshots, which would otherwise show a progress page."""
     statistics = f"{address}/api/statistics"
     urllib.request.urlopen(statistics, data=b"").close()
     while json.load(urllib.request.urlopen(statistics))["state"] == "running":
@@ -71,7 +71,7 @@ def warm_up(address):
 
 def shoot(browser, url, path, profile, height, more):
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={WIDTH},{height}"]
-    # Virtual time goes on only when nothing is under way, so pictures are complete.
+    # Virtual time advances only when no request is pending, so pages are complete.
     command += [f"--user-data-dir={profile}", "--virtual-time-budget=20000", f"--screenshot={path}", *more, url]
     subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes docs/src/surface.md: what each library gives to others, from the pages that rustdoc has written to target/doc.
+"""Writes docs/src/surface.md: the public items of each library, from the pages that rustdoc has written to target/doc.
 
     make doc                           # checks it
-    python3 scripts/surface.py         # renews it, after `make doc` or `cargo doc`
+    python3 scripts/surface.py         # updates it, after `make doc` or `cargo doc`
 """
 
 import argparse
@@ -19,9 +19,9 @@ CRATES = ["store", "ingest", "cache", "model", "tokenize", "train", "sample", "e
 KINDS = {"fn": "function", "constant": "constant", "static": "static", "type": "type", "macro": "macro"}
 INTRODUCTION = """# Public items
 
-What the libraries give to others: every public type, function and constant by module, with the first sentence of its documentation.
-Methods, fields, shapes, units, errors and sources are in `target/doc/index.html` after `make doc`. What no other crate, no test
-and no user of a library needs is `pub(crate)`, which the lint `unreachable_pub` keeps so.
+The public interface of the libraries: every public type, function and constant by module, with the first sentence of its documentation.
+Methods, fields, shapes, units, errors and sources are in `target/doc/index.html` after `make doc`. Items that no other crate, no test
+and no user of a library needs are `pub(crate)`, as the lint `unreachable_pub` checks.
 
 This page is made by `scripts/surface.py`; `make doc` fails where it is out of date.
 """
@@ -98,7 +98,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is out of date")
     if parser.parse_args().check:
         if BOOK.read_text(encoding="utf-8") != surface():
-            sys.exit("docs/src/surface.md is out of date: renew it with `python3 scripts/surface.py`")
+            sys.exit("docs/src/surface.md is out of date: update it with `python3 scripts/surface.py`")
     else:
         BOOK.write_text(surface(), encoding="utf-8")
 

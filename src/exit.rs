@@ -1,4 +1,4 @@
-//! Exit codes: 0 done, 1 the work failed or a check did not hold, 2 wrong usage, 130 / 143 stopped by a signal.
+//! Exit codes: 0 success, 1 the work or a check failed, 2 wrong usage, 130 / 143 stopped by a signal.
 
 use crate::output::{self, StdoutFailed};
 use crate::{panics, signals, torch};
@@ -7,17 +7,17 @@ use std::any::Any;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A check that did not hold; the findings were printed already.
+/// A failed check, whose findings were printed already.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct CheckFailed(pub String);
 
-/// Something typed that makes no sense.
+/// Invalid arguments.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Usage(pub String);
 
-/// Runs a command, reports how it failed if it did, and gives the exit code. A panic that nobody else caught ends here.
+/// Runs a command, prints its error if it fails, and returns the exit code. Uncaught panics end here.
 pub(crate) fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
     let ended = match catch_unwind(AssertUnwindSafe(command)) {
         Ok(Ok(())) => return 0,
@@ -30,24 +30,24 @@ pub(crate) fn code_of(command: impl FnOnce() -> anyhow::Result<()>) -> u8 {
     ended.code
 }
 
-/// Ends the process. libtorch's and OpenMP's threads may be at work: destructors of C++ statics, which an ordinary exit
-/// runs, would pull their data from under them, and the process would end by a signal instead of with its code.
+/// Ends the process without running destructors of C++ statics, as an ordinary exit would: threads of libtorch and OpenMP
+/// may still use their data, and the process would be killed by a signal instead of returning its code.
 pub(crate) fn leave(code: u8) -> ! {
-    // What was printed is on its way already, but for the rest of a line.
+    // All but an incomplete last line was flushed already.
     let _ = std::io::stdout().flush();
     leave_at_once(code)
 }
 
-/// Ends the process without waiting for anybody, not even for who is printing.
+/// Ends the process at once, without waiting for the lock of stdout.
 pub(crate) fn leave_at_once(code: u8) -> ! {
     // SAFETY: `_exit` ends the process; it runs no code of this program and takes no lock.
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// How a command ended.
+/// The outcome of a command.
 struct Ended {
     code: u8,
-    /// What failed, if anything did.
+    /// The error, if it failed.
     message: Option<String>,
 }
 
@@ -55,12 +55,12 @@ struct Ended {
 fn ended_by_error(error: &Error) -> Ended {
     if is_cancelled(error) {
         eprintln!("tokengrid: {error}");
-        // Who stops a command asks for no answer.
+        // A stopped command owes no JSON object.
         return Ended { code: signals::exit_code(), message: None };
     }
     let causes: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
     let mut message = one_line(causes);
-    // Errors of the cache say it themselves.
+    // Errors of the cache contain the advice already.
     if let Some((_, advice)) = advice(error).filter(|(mark, _)| !message.contains(mark)) {
         message = format!("{message}; {advice}");
     }
@@ -71,7 +71,7 @@ fn ended_by_error(error: &Error) -> Ended {
 /// The hook has printed a panic's line already.
 fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
     match payload.downcast::<StdoutFailed>() {
-        // The reader of a pipe has gone: that is its right. Whatever else keeps the answer from being written is not.
+        // A closed pipe is not an error of this program; any other failure to write the answer is.
         Ok(failed) if failed.0.kind() == std::io::ErrorKind::BrokenPipe => Ended { code: 0, message: None },
         Ok(failed) => {
             eprintln!("tokengrid: cannot write the answer to stdout: {}", failed.0);
@@ -84,7 +84,7 @@ fn ended_by_panic(payload: Box<dyn Any + Send>) -> Ended {
     }
 }
 
-/// What to do about a file that could not be written, and the words by which a message is known that says so already.
+/// Advice about a file that could not be written, and the words that mark a message that has it already.
 fn advice(error: &Error) -> Option<(&'static str, &'static str)> {
     use std::io::ErrorKind;
     match error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>())?.kind() {
@@ -103,7 +103,7 @@ fn advice(error: &Error) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Joins an error with its causes; a wrapper that repeats its cause's text, alone or with more words, says it once.
+/// Joins an error with its causes; text of a cause that its wrapper repeats appears once.
 fn one_line(mut causes: Vec<String>) -> String {
     causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
     causes.join(": ").replace('\n', " ")

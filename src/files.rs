@@ -1,27 +1,27 @@
-//! Small dealings with files.
+//! Output files: checks beforehand, and atomic writes.
 
 use anyhow::Context;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Writes a file that appears whole or not at all, and is on the disk then.
+/// Writes a file atomically and durably.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     tokengrid_cache::write_atomically(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What a file says that this program made: pictures in the text chunk `Software`, reports in their first field, `made_by`.
+/// Mark of the files that this program makes: in pictures the text chunk `Software`, in reports the first field, `made_by`.
 pub(crate) const MADE_BY: &str = "tokengrid";
-/// These marks are near the beginning.
+/// Bytes at the start of a file that contain the mark.
 const MARK_WITHIN_BYTES: u64 = 1024;
 
-/// Whether a file is a picture that this program made.
+/// Whether a file is a picture made by this program.
 pub(crate) fn is_own_png(path: &Path) -> io::Result<bool> {
     let start = start_of(path)?;
     Ok(start.starts_with(b"\x89PNG") && contains(&start, &format!("tEXtSoftware\0{MADE_BY}")))
 }
 
-/// Whether a file is a report that this program made.
+/// Whether a file is a report made by this program.
 pub(crate) fn is_own_json(path: &Path) -> io::Result<bool> {
     let start = start_of(path)?;
     Ok(start.starts_with(b"{") && contains(&start, &format!("\"made_by\": \"{MADE_BY}\"")))
@@ -37,8 +37,8 @@ fn contains(bytes: &[u8], mark: &str) -> bool {
     bytes.windows(mark.len()).any(|window| window == mark.as_bytes())
 }
 
-/// Whether a file can be written to `path` later, before the work for it begins: its folder is there, and nothing would be
-/// replaced but an empty file or one that this program made, as `is_own` finds.
+/// Checks before the work begins that a file can be written to `path` later: its folder exists, and only an empty file or
+/// one made by this program (`is_own`) would be replaced.
 pub(crate) fn check_target(path: &Path, is_own: fn(&Path) -> io::Result<bool>) -> anyhow::Result<()> {
     let Some(found) = existing_target(path)? else { return Ok(()) };
     let is_replaceable =
@@ -51,8 +51,8 @@ pub(crate) fn check_target(path: &Path, is_own: fn(&Path) -> io::Result<bool>) -
     Ok(())
 }
 
-/// The file that a later write to `path` would replace, if there is one. The folder must be there and take new files, and
-/// what is there must be a plain file: a rename over `/dev/null` would replace the device.
+/// The file that a later write to `path` would replace, if any. The folder must exist and be writable, and an existing
+/// `path` must be a regular file: a rename over `/dev/null` would replace the device.
 pub(crate) fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Metadata>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     anyhow::ensure!(folder.is_dir(), "cannot write {}: there is no folder {}", path.display(), folder.display());
@@ -69,13 +69,13 @@ pub(crate) fn existing_target(path: &Path) -> anyhow::Result<Option<std::fs::Met
     Ok(found)
 }
 
-/// Whether new files can be made in a folder. Permissions, read-only disks and full disks are found by trying.
+/// Checks by making a temporary file that a folder is writable: finds missing permissions, read-only and full disks.
 pub(crate) fn check_takes_files(folder: &Path) -> io::Result<()> {
-    // Dropped unpublished, it leaves nothing.
+    // The temporary file is removed when it is dropped.
     tokengrid_cache::AtomicFile::create(&folder.join("probe")).map(drop)
 }
 
-/// A report as it is written to a file: the object, and who made it.
+/// A report as written to a file: the object, with the mark in front.
 #[derive(serde::Serialize)]
 struct Report<'a, T> {
     made_by: &'static str,
@@ -83,7 +83,7 @@ struct Report<'a, T> {
     value: &'a T,
 }
 
-/// Writes a report, an object.
+/// Writes a report, which must be a JSON object.
 pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
     write_whole(path, &serde_json::to_vec_pretty(&Report { made_by: MADE_BY, value })?)
 }

@@ -1,24 +1,24 @@
-//! The libtorch of an installed PyTorch, for programs that came with the Python package.
+//! The libtorch of an installed PyTorch, for programs installed with the Python package.
 //!
-//! Built from source, the other program knows where libtorch lies. The one in a wheel cannot know: it takes the libtorch of the
-//! PyTorch that is installed beside the package, of the one version that it was built against.
+//! `tokengrid-torch` built from source has the path of libtorch. The one in a wheel uses the libtorch of the PyTorch that is
+//! installed beside the package, which must be the version that it was built against.
 
 use anyhow::{Context, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The version of PyTorch: major and minor number. Others have another binary interface.
+/// Required version of PyTorch, major and minor number: others have another binary interface.
 const VERSION: &str = "2.11";
 
-/// Prints the folder of PyTorch, or nothing.
+/// Python code that prints the folder of PyTorch, or nothing.
 const ASK: &str =
     "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
 
-/// The folder of libtorch's libraries for a program that a Python package brought; `None` for any other.
+/// The folder of libtorch's libraries for a program of a Python package; `None` for any other.
 ///
 /// # Errors
-/// PyTorch is not installed, or in another version.
+/// PyTorch is not installed, or has another version.
 pub(super) fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(packages) = packages_of(program) else { return Ok(None) };
     let beside = packages.join("torch");
@@ -41,7 +41,7 @@ pub(super) fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(torch.join("lib")))
 }
 
-/// What to do where the package with the other program is not installed.
+/// The error if the package with `tokengrid-torch` is not installed.
 pub(super) fn missing(program: &Path) -> anyhow::Error {
     anyhow::anyhow!(
         "{} is missing: this command needs it, and it comes with the package tokengrid-torch: pip install 'tokengrid[torch]'",
@@ -59,8 +59,8 @@ pub(super) fn search_path(libraries: &Path) -> OsString {
     path
 }
 
-/// The folder of Python packages that this program was installed with: it has the package `tokengrid`, and lies where pip, uv or
-/// conda puts it, seen from the folder of programs.
+/// The folder of Python packages that this program was installed with: it contains the package `tokengrid`, at the place
+/// relative to the folder of programs where pip, uv or conda puts it.
 fn packages_of(program: &Path) -> Option<PathBuf> {
     let prefix = program.parent()?.parent()?;
     let mut folders: Vec<PathBuf> = ["lib", "lib64"].iter().flat_map(|lib| pythons_in(&prefix.join(lib))).collect();
@@ -83,7 +83,8 @@ fn is_torch(folder: &Path) -> bool {
     folder.join("version.py").exists()
 }
 
-/// Where Python finds PyTorch if it does not lie beside the package: a folder of the user's, or of the system below an environment.
+/// The folder of PyTorch according to Python, if it is not beside the package: for example the user's packages, or the
+/// system's below an environment.
 fn ask_python(program: &Path) -> Option<PathBuf> {
     let beside = program.with_file_name("python3");
     let python = if beside.exists() { beside } else { "python3".into() };
@@ -92,7 +93,7 @@ fn ask_python(program: &Path) -> Option<PathBuf> {
     is_torch(&folder).then_some(folder)
 }
 
-/// `2.11.0+cpu`.
+/// Version of PyTorch, such as `2.11.0+cpu`.
 fn version_of(torch: &Path) -> anyhow::Result<String> {
     let file = torch.join("version.py");
     let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

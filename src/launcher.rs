@@ -1,14 +1,15 @@
-//! What started this process, as the environment says: `torchrun`, a step of SLURM, or nobody that tells.
+//! The launcher of this process according to the environment: `torchrun`, a step of SLURM, or none.
 
-/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
+/// SLURM's reserved step ids start here: the batch script, the interactive shell and similar (`SLURM_BATCH_SCRIPT` and others
+/// of slurm.h).
 const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 
-/// How many processes of this job run on this machine, at least 1; `None` where no launcher says so.
+/// Number of processes of this job on this machine, at least 1; `None` if no launcher reports it.
 pub(crate) fn local_world_size() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_world_size()
 }
 
-/// Where ranks come from: the names of the rank and of the world size.
+/// Names of the variables of rank and world size.
 pub(crate) type Names = (&'static str, &'static str);
 
 const TORCHRUN: Names = ("RANK", "WORLD_SIZE");
@@ -24,12 +25,12 @@ impl<'a> Launched<'a> {
         Launched { variable }
     }
 
-    /// A variable; one that is empty counts as unset, as shells leave it.
+    /// A variable; an empty one counts as unset.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
         (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
-    /// The launcher that counts.
+    /// The launcher whose variables apply.
     pub(crate) fn launcher(&self) -> Option<Names> {
         let is_set = |name| self.text(name).is_some();
         if is_set(TORCHRUN.0) || is_set(TORCHRUN.1) {
@@ -38,8 +39,8 @@ impl<'a> Launched<'a> {
         (self.is_slurm_step() && is_set(SLURM.0)).then_some(SLURM)
     }
 
-    /// Whether `srun` started this process. The variables of an allocation (`salloc`, a batch script) speak of tasks that
-    /// nobody started: whoever believed them would do a part of the work, and nobody the rest.
+    /// Whether `srun` started this process. An allocation (`salloc`, a batch script) sets the same variables without starting
+    /// the tasks: a process that used them would do its part of the work, and no other process the rest.
     pub(crate) fn is_slurm_step(&self) -> bool {
         let step = self.text("SLURM_STEP_ID").and_then(|step| step.parse::<u32>().ok());
         step.is_some_and(|step| step < FIRST_SPECIAL_STEP)

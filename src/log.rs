@@ -1,4 +1,5 @@
-//! The log on stderr. Lines of a job whose log is kept carry the time; those of one of several processes carry its rank.
+//! The log on stderr. Lines start with the time if stderr is not a terminal or with `-v`, and with the rank if there are
+//! several processes.
 
 use crate::args::Global;
 use crate::output::Log;
@@ -15,10 +16,10 @@ use tracing_subscriber::fmt::{FmtContext, format::DefaultFields};
 use tracing_subscriber::registry::LookupSpan;
 
 static WITH_TIME: AtomicBool = AtomicBool::new(false);
-/// Which of several processes writes this log: rank and world size, once they are known.
+/// Rank and world size of this process, once they are known.
 pub(crate) static RANK: OnceLock<(u32, u32)> = OnceLock::new();
 
-/// A library that logs as an error what ends up in an error of ours.
+/// Filter for a library that logs errors which this program reports itself.
 const SAID_BY_US: &str = "rustls_platform_verifier=off";
 
 /// Starts the log on stderr: warnings, with `-v` more, with `--quiet` errors only.
@@ -33,7 +34,7 @@ pub(crate) fn init(global: &Global) {
     WITH_TIME.store(global.verbose > 0 || !std::io::stderr().is_terminal(), Ordering::Relaxed);
     let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SAID_BY_US}")));
     tracing_subscriber::fmt()
-        // Said on stderr, which is what could not be written.
+        // This is about stderr itself, so it cannot be reported.
         .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(|| Log)
@@ -43,7 +44,7 @@ pub(crate) fn init(global: &Global) {
         .init();
 }
 
-/// The first line of a long job whose log is kept: which program, and how it was called.
+/// Prints the first line of a long job's log: program version and arguments.
 pub(crate) fn heading(global: &Global) {
     if global.quiet || std::io::stderr().is_terminal() {
         return;
@@ -57,13 +58,13 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 static STAGING: Mutex<Option<Instant>> = Mutex::new(None);
 const STAGING_EVERY: Duration = Duration::from_secs(5);
 
-/// Tells that objects are being fetched into the stage folder: a line every few seconds.
+/// Reports progress of fetching objects into the stage folder: a line every few seconds.
 pub(crate) fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
     if QUIET.load(Ordering::Relaxed) {
         return;
     }
     let mut last = STAGING.lock().unwrap_or_else(PoisonError::into_inner);
-    // What takes no time needs no line.
+    // A short transfer needs no line.
     let since = *last.get_or_insert_with(Instant::now);
     if since.elapsed() >= STAGING_EVERY {
         *last = Some(Instant::now());
@@ -72,7 +73,7 @@ pub(crate) fn staging(place: &tokengrid_store::Place, done: u64, total: u64) {
     }
 }
 
-/// What a line of the log starts with: `2026-11-29T20:50:01Z rank 1 of 4: `, or less.
+/// Prefix of a log line: `2026-11-29T20:50:01Z rank 1 of 4: `, or parts of it.
 pub(crate) fn stamp() -> String {
     let time = if WITH_TIME.load(Ordering::Relaxed) { format!("{} ", now()) } else { String::new() };
     match RANK.get() {
@@ -89,7 +90,7 @@ fn now() -> String {
     format!("{}Z", seconds.trim_end_matches('Z'))
 }
 
-/// `STAMP LEVEL message field=value`.
+/// Formats events as `STAMP LEVEL message field=value`.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line

@@ -1,10 +1,10 @@
-//! `tokengrid`: images to token grids, once; autoregressive image models from the cache.
+//! `tokengrid`: encodes images into token caches once, and trains autoregressive image models from them.
 //!
-//! This package is the command line only: what was typed ([`args`]) is checked and handed to the libraries by one module a
-//! command ([`commands`]). Answers go to stdout, progress and logs to stderr. What needs libtorch is in `tokengrid-torch`
-//! (`tokengrid_torch.rs`), which this program becomes when such a command was typed.
+//! This package is only the command line: one module per command ([`commands`]) checks the arguments ([`args`]) and calls the
+//! libraries. Results go to stdout, progress and logs to stderr. Commands that need libtorch are in `tokengrid-torch`
+//! (`tokengrid_torch.rs`), which this program executes in its place for such a command.
 
-// First, since its macros take the place of the standard ones in every module that follows.
+// First, since its macros replace the standard ones in every module that follows.
 #[macro_use]
 mod output;
 

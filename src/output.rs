@@ -1,38 +1,38 @@
-//! The only way to stdout and stderr. Answers go to stdout, everything else to stderr.
+//! The only way to write to stdout and stderr. Results go to stdout, everything else to stderr.
 //!
 //! The macros here replace the standard ones of the same names in this package. They differ in three ways: control
-//! characters, which keys of images and names of tensors may hold, are made visible instead of reaching the terminal; what
-//! stderr does not take is dropped, since a job must not end because its log cannot be written; and what stdout does not
-//! take unwinds to `main` with [`StdoutFailed`].
+//! characters, which keys of images and names of tensors may hold, are escaped instead of reaching the terminal; failures to
+//! write to stderr are ignored, since a job must not end because its log cannot be written; and a failure to write to stdout
+//! unwinds to `main` with [`StdoutFailed`].
 
 use crate::printable;
 use std::fmt::Arguments;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A line on stdout.
+/// Prints a line on stdout.
 macro_rules! println {
     ($($format:tt)*) => { $crate::output::answer(format_args!($($format)*), "\n") };
 }
 
-/// Text on stdout.
+/// Prints text on stdout.
 macro_rules! print {
     ($($format:tt)*) => { $crate::output::answer(format_args!($($format)*), "") };
 }
 
-/// A line on stderr.
+/// Prints a line on stderr.
 macro_rules! eprintln {
     ($($format:tt)*) => { $crate::output::say(format_args!($($format)*)) };
 }
 
-/// Why stdout took no more. It travels to `main` as the payload of an unwinding that is not a panic.
+/// Why writing to stdout failed: payload of the unwinding to `main`, which is not a panic.
 #[derive(Debug)]
 pub(crate) struct StdoutFailed(pub std::io::Error);
 
-/// Whether an answer in JSON is still to come.
+/// Whether a JSON object is promised and not yet printed.
 static EXPECTED: AtomicBool = AtomicBool::new(false);
 
-/// Says whether `--json` was typed.
+/// Records whether `--json` was given.
 pub(crate) fn expect_json(is_expected: bool) {
     EXPECTED.store(is_expected, Ordering::Relaxed);
 }
@@ -45,31 +45,31 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// With `--json`: prints the one object of a command that failed, unless it has printed its findings.
+/// With `--json`: prints the object of a failed command, unless the command has printed its own.
 pub(crate) fn print_failure(error: &str, exit_code: u8) {
     if !EXPECTED.swap(false, Ordering::Relaxed) {
         return;
     }
     let object = serde_json::json!({ "error": error, "exit_code": exit_code });
-    // The exit code tells of the failure even when nobody reads this.
+    // If this fails, the exit code still reports the failure.
     let _ = writeln!(std::io::stdout(), "{}", printable::json(&format!("{object:#}")));
 }
 
-/// Prints text whose control characters are meant for the terminal: pictures.
+/// Prints text without escaping control characters: pictures in the terminal.
 pub(crate) fn print_raw(text: &str) {
     write_or_unwind(text);
 }
 
-/// What `println!` and `print!` do.
+/// Implementation of `println!` and `print!`.
 pub(crate) fn answer(text: Arguments, end: &str) {
     let text = text.to_string();
     write_or_unwind(&format!("{}{end}", printable::lines(&text)));
 }
 
-/// What `eprintln!` does.
+/// Implementation of `eprintln!`.
 pub(crate) fn say(text: Arguments) {
     let text = text.to_string();
-    // One write a line: lines of several threads and processes do not mix.
+    // One write per line: lines of several threads and processes do not mix.
     let _ = std::io::stderr().write_all(format!("{}\n", printable::lines(&text)).as_bytes());
 }
 
@@ -81,7 +81,7 @@ fn write_or_unwind(text: &str) {
     }
 }
 
-/// A writer for logs: like `eprintln!`, for text that is formatted already.
+/// A writer for logs: as `eprintln!`, for formatted text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Log;
 

@@ -1,14 +1,14 @@
-//! What a panic does. It is a defect of ours or of a library, or memory that ran out inside libtorch.
+//! Reporting of panics. A panic is a defect of this program or a library, or a lack of memory inside libtorch.
 //!
-//! The hook prints one line and nothing else: it runs before unwinding, so ending the process in it would take the panic
-//! from whoever catches it (the decoders' threads, the inspector's requests). What nobody catches arrives in `main`.
+//! The hook only prints one line. It must not end the process, since it runs before unwinding and some threads catch panics
+//! (the decoders' threads, the inspector's requests). Uncaught panics arrive in `main`.
 
 use std::any::Any;
 use std::collections::HashSet;
 use std::panic::PanicHookInfo;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-/// Lines that are printed at most: a damaged file may panic a decoder once a row.
+/// Most lines that are printed: a damaged file may make a decoder panic once per row.
 const MAX_PLACES: usize = 100;
 
 #[derive(Default)]
@@ -19,17 +19,17 @@ struct Seen {
 
 static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
 
-/// From now on a panic is one line, without a backtrace.
+/// Installs the hook that prints a panic as one line, without a backtrace.
 pub(crate) fn install() {
     std::panic::set_hook(Box::new(report));
 }
 
-/// The line of the panic that came last.
+/// The line of the last panic.
 pub(crate) fn last_message() -> Option<String> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
 }
 
-/// The first line of what a panic carries.
+/// The first line of a panic's message.
 pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
     text.unwrap_or("unknown").lines().next().unwrap_or_default().to_string()
@@ -46,14 +46,14 @@ fn report(info: &PanicHookInfo) {
     if is_new(place, &message) {
         eprintln!("tokengrid: {message}");
     }
-    // These would end the process by a signal next.
+    // After these, the runtime would abort the process with a signal.
     let cannot_unwind = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
     if cannot_unwind.contains(&text.as_str()) {
         crate::exit::leave_at_once(1);
     }
 }
 
-/// Whether the place is named for the first time.
+/// Whether this source location panics for the first time.
 fn is_new(place: String, message: &str) -> bool {
     let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
     seen.last = Some(message.to_owned());
@@ -72,7 +72,7 @@ mod tests {
         panic!("injected into a callback");
     }
 
-    /// Does nothing among the other tests. In a process of its own it stands for `main`, with a command that panics.
+    /// Does nothing among the other tests. In a separate process it replaces `main`, with a command that panics.
     #[test]
     fn scene() {
         let Ok(scene) = std::env::var(SCENE) else { return };

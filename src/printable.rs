@@ -1,26 +1,26 @@
-//! Text that may be shown on a terminal, whatever it came from.
+//! Escapes text from any origin so that it is safe to show on a terminal.
 
 use std::borrow::Cow;
 
-/// Control characters, which start escape sequences, and characters that only change how others look: directions, joiners,
-/// separators of lines, marks of byte order.
+/// Control characters, which start escape sequences, and invisible characters that change how others are shown: direction
+/// marks, joiners, line separators, byte order marks.
 fn is_unsafe(c: char) -> bool {
     let is_invisible =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     c.is_control() || is_invisible
 }
 
-/// A name or another text of one line out of a file: line breaks and tabs are spelt out too.
+/// Escapes a text of one line, such as a name in a file: line breaks and tabs too.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
     replaced(text, is_unsafe, |c| c.escape_default().to_string())
 }
 
-/// Text of several lines; what is unsafe becomes `\u{1b}`.
+/// Escapes a text of several lines; an unsafe character becomes, for example, `\u{1b}`.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| is_unsafe(c) && !matches!(c, '\n' | '\t'), |c| format!("\\u{{{:x}}}", u32::from(c)))
 }
 
-/// A JSON text; what is unsafe stands inside strings only, and becomes JSON's own escape.
+/// Escapes JSON; unsafe characters occur only inside strings and become JSON escapes.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     replaced(text, |c| is_unsafe(c) && c != '\n', |c| format!("\\u{:04x}", u32::from(c)))
 }

@@ -1,4 +1,4 @@
-// What `tokengrid` and `tokengrid-torch` share: everything but the module `torch` and what only that one uses.
+// Shared by `tokengrid` and `tokengrid-torch`: everything except the module `torch` and what only that one uses.
 
 mod args;
 mod commands;
@@ -15,7 +15,7 @@ mod threads;
 use clap::FromArgMatches;
 
 fn main() {
-    // What comes now waits for the handler, which may be that of the program that this one becomes.
+    // Signals are held until the handler is installed, which may happen in the program that replaces this one.
     signals::hold();
     panics::install();
     let typed = args::command().try_get_matches().and_then(|words| args::Cli::from_arg_matches(&words));
@@ -57,7 +57,7 @@ fn run(mut cli: args::Cli) -> u8 {
     exit::code_of(|| commands::run(cli))
 }
 
-/// Prints what is wrong with the line that was typed, or the help that was asked for.
+/// Prints the error in the arguments, or the requested help.
 fn refuse(refusal: &clap::Error) -> u8 {
     let _ = refusal.print();
     let code = refusal.exit_code() as u8;

@@ -1,13 +1,13 @@
-//! Which of several processes this one is: typed, or as its launcher says.
+//! Rank and world size of this process, from the command line or the launcher's environment.
 
 use crate::exit::Usage;
 use crate::launcher::{Launched, SLURM};
 use crate::log;
 
-/// This process and how many there are: typed, else as `torchrun` or a step of SLURM set them, else the only one.
+/// Rank and world size: from the command line, else from the variables of `torchrun` or a SLURM step, else 0 of 1.
 ///
 /// # Errors
-/// A variable that is not a number, one of the two without the other, or a rank that is not below the world size.
+/// A variable is not a number, only one of the two is given, or the rank is not below the world size.
 pub(crate) fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Result<(u32, u32)> {
     let variable = |name: &str| std::env::var(name).ok();
     let launched = Launched::from(&variable);
@@ -18,12 +18,12 @@ pub(crate) fn ranks(rank: Option<u32>, world_size: Option<u32>) -> anyhow::Resul
              `srun tokengrid ...` starts {tasks}"
         );
     }
-    // Only the first call counts: a process keeps its rank.
+    // The first call sets it; the rank of a process does not change.
     let _ = log::RANK.set((rank, world_size));
     Ok((rank, world_size))
 }
 
-/// This process's number on its machine, as far as the launcher says.
+/// Local rank of this process on its machine, if the launcher sets it.
 pub(crate) fn local_rank() -> Option<usize> {
     Launched::from(&|name| std::env::var(name).ok()).local_rank()
 }
@@ -37,7 +37,7 @@ impl Launched<'_> {
         }
     }
 
-    /// Tasks of an allocation of SLURM that is not a step, if there are several.
+    /// Number of tasks of a SLURM allocation that is not a step, if above 1.
     fn tasks_outside_steps(&self) -> Option<u32> {
         let tasks = self.text("SLURM_NTASKS").and_then(|tasks| tasks.parse().ok());
         tasks.filter(|&tasks| tasks > 1 && !self.is_slurm_step())
@@ -49,7 +49,7 @@ impl Launched<'_> {
             Some((rank, world_size)) => (self.number(rank)?, self.number(world_size)?),
             None => (None, None),
         };
-        // Who says that there is one process is not asked which one it is.
+        // A world size of 1 needs no rank.
         let is_alone = world_size == Some(1);
         let rank = if is_alone { rank.or(Some(0)) } else { rank.or(launched_rank) };
         let world_size = world_size.or(launched_size);

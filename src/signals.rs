@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the current unit of work is finished or dropped, everything stays resumable. A second signal ends at once.
+//! Ctrl-C and SIGTERM: the current unit of work is finished or dropped, the work stays resumable. A second signal ends the
+//! process at once.
 
 use crate::exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 static CANCEL: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-/// The first signal that came; the others are counted by the thread that listens.
+/// The first received signal; the listening thread counts the others.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 static SEEN: AtomicBool = AtomicBool::new(false);
 static KEEPS_ITS_WORK: AtomicBool = AtomicBool::new(false);
@@ -14,16 +15,16 @@ static KEEPS_ITS_WORK: AtomicBool = AtomicBool::new(false);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
-/// How long a command that keeps no work may take to notice a signal.
-/// Less than the two seconds that it has: a busy machine takes some of them.
+/// Time for a command that saves no work to notice a signal. Below the two seconds that the documentation promises, since a
+/// busy machine takes some of them.
 const GRACE: Duration = Duration::from_millis(1000);
 
-/// A command without an error type of its own was stopped.
+/// The error of a stopped command without its own error type.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 pub(crate) struct Stopped;
 
-/// Signals wait from now on, also while this process becomes another program, until [`install`].
+/// Blocks the signals until [`install`], also across the execution of another program.
 #[cfg(unix)]
 pub(crate) fn hold() {
     mask(libc::SIG_BLOCK);
@@ -35,7 +36,7 @@ pub fn hold() {}
 #[cfg(unix)]
 fn mask(how: i32) {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the first call makes the set, the others are given it; the old mask is not asked for.
+    // SAFETY: the first call initializes the set that the others use; a null pointer for the old mask is allowed.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), SIGINT);
@@ -44,7 +45,7 @@ fn mask(how: i32) {
     }
 }
 
-/// Starts to listen, and lets through what came since [`hold`]: [`cancelled`] knows of that when this returns.
+/// Starts to listen and unblocks the signals since [`hold`]: [`cancelled`] includes them when this returns.
 pub(crate) fn install() {
     for signal in [SIGINT, SIGTERM] {
         let _ = signal_hook::flag::register_usize(signal, SIGNAL.clone(), signal as usize);
@@ -57,7 +58,7 @@ pub(crate) fn install() {
     fail_beyond_file_limits();
 }
 
-/// Writing beyond `ulimit -f` is an error with a message, instead of a signal that ends the process without one.
+/// Makes writing beyond `ulimit -f` an error with a message, instead of a signal that ends the process without one.
 #[cfg(unix)]
 fn fail_beyond_file_limits() {
     // SAFETY: no handler is installed; the signal is ignored from now on.
@@ -80,16 +81,16 @@ fn listen() {
             }
         }
     };
-    // Without the thread a signal does what it does to any program.
+    // Without the thread a signal has its default action.
     let _ = std::thread::Builder::new().name("signals".into()).spawn(listen);
 }
 
-/// What a signal does.
+/// Reaction to a signal.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// The command looks at the flag, and ends when what it keeps is kept.
+    /// The command polls the flag, and ends when its work is saved.
     Wait,
-    /// The command may look at the flag; if it has not ended by then, it is ended.
+    /// The command may poll the flag; after the time limit the process is ended.
     EndAfter(Duration),
     EndAtOnce,
 }
@@ -102,9 +103,9 @@ fn answer(is_second: bool, keeps_its_work: bool) -> Answer {
     }
 }
 
-/// From now on the command is waited for, however long it takes to finish and keep the current work: a step and its
-/// checkpoint, a batch and its shard. Every other command ends within two seconds, in the middle of what it does if it
-/// must: what it writes appears under its final name when it is whole, as after a kill.
+/// From now on a signal waits for the command to finish and save its current work, however long that takes: a step and its
+/// checkpoint, a batch and its shard. Every other command ends within two seconds, wherever it is: files are written
+/// atomically, so the state is that after a kill.
 pub(crate) fn keep_work() {
     KEEPS_ITS_WORK.store(true, Ordering::SeqCst);
 }
@@ -115,17 +116,17 @@ fn end_after(grace: Duration, code: u8) {
     exit::leave_at_once(code);
 }
 
-/// The flag that long work looks at.
+/// The flag that long work polls.
 pub(crate) fn flag() -> &'static AtomicBool {
     &CANCEL
 }
 
-/// Whether a signal came.
+/// Whether a signal was received.
 pub(crate) fn cancelled() -> bool {
     CANCEL.load(Ordering::SeqCst)
 }
 
-/// 130 after Ctrl-C, 143 after SIGTERM, which may have been another process's of the same run.
+/// 130 after Ctrl-C, 143 after SIGTERM; the signal may have reached another process of the run.
 pub(crate) fn exit_code() -> u8 {
     match SIGNAL.load(Ordering::SeqCst) {
         0 => 128 + SIGTERM as u8,

@@ -1,4 +1,4 @@
-//! What people see while a command works: progress on stderr, and how numbers are shown.
+//! Progress on stderr, and formatting of numbers for display.
 
 use crate::args::Global;
 pub(crate) use crate::output::print_json;
@@ -7,15 +7,15 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// Between two plain progress lines, where stderr is not a terminal.
+/// Interval of progress lines if stderr is not a terminal.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
-/// A number of things, of which there may be one.
+/// A count with its noun, in the plural unless the count is 1.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-/// Progress of something countable: a bar on a terminal, else a line every few seconds.
+/// A progress bar on a terminal, else a progress line every few seconds.
 pub(crate) struct Meter {
     bar: ProgressBar,
     what: &'static str,
@@ -26,7 +26,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// `what` is counted, in the plural.
+    /// `what`: the noun of the counted things, in the plural.
     pub(crate) fn new(global: &Global, what: &'static str) -> Meter {
         let terminal = std::io::stderr().is_terminal();
         let target = if global.quiet || !terminal {
@@ -47,7 +47,7 @@ impl Meter {
         Meter { bar, what, plain, started: Instant::now(), last: Instant::now(), first_done: None }
     }
 
-    /// Begins where an earlier call of the same job ended: `done` of `total`. Rates count from here.
+    /// Starts at `done` of `total`, where an earlier call of the same job ended. Rates are measured from here.
     pub(crate) fn start(&mut self, done: u64, total: u64) {
         self.bar.set_length(total);
         self.begin_at(done);
@@ -63,7 +63,7 @@ impl Meter {
         done
     }
 
-    /// `done` of `total`, with a few more words.
+    /// Reports `done` of `total`, followed by `words`.
     pub(crate) fn update(&mut self, done: u64, total: u64, words: &str) {
         let first = self.first_done.unwrap_or_else(|| self.begin_at(done));
         self.bar.set_length(total);
@@ -79,8 +79,7 @@ impl Meter {
     }
 }
 
-/// How fast it went since `first`, and how long it will take. Nothing where nothing was seen to be done: the first report may
-/// come when all is.
+/// Rate since `first` and remaining time. Empty if no progress was observed: the first report may come when all is done.
 fn speed(done: u64, total: u64, first: u64, elapsed: Duration) -> String {
     if done <= first {
         return String::new();
@@ -97,7 +96,7 @@ impl Drop for Meter {
     }
 }
 
-/// A speed for people: three digits at least where there are three, also below one per second.
+/// A rate with three significant digits, per minute if it is low.
 fn rate(per_sec: f64) -> String {
     match per_sec {
         r if r >= 99.95 => format!("{r:.0}/s"),
@@ -107,7 +106,7 @@ fn rate(per_sec: f64) -> String {
     }
 }
 
-/// A duration for people.
+/// A duration in seconds, with a suitable unit.
 pub(crate) fn seconds(secs: f64) -> String {
     match secs {
         s if s < 9.95 => format!("{s:.1} s"),
@@ -117,7 +116,7 @@ pub(crate) fn seconds(secs: f64) -> String {
     }
 }
 
-/// A number of bytes for people.
+/// A number of bytes, with a binary unit.
 pub(crate) fn bytes(count: u64) -> String {
     let units = ["B", "KB", "MB", "GB", "TB"];
     let mut value = count as f64;

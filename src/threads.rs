@@ -1,16 +1,16 @@
-//! How many threads a command uses.
+//! Number of threads of a command.
 
 use crate::launcher;
 use std::thread::available_parallelism;
 
-/// More threads than this many a core only wait for each other: a job of a second takes half a minute on 512.
+/// Most threads per core. More only wait for each other: a job of one second took half a minute with 512 threads.
 const MAX_PER_CORE: usize = 4;
 
-/// So many are allowed on any machine: tests and timings ask for a few more than a small machine has.
+/// Always allowed: tests and benchmarks use a few more threads than a small machine has cores.
 const MAX_ANYWHERE: usize = 16;
 
-/// The number that was typed, within reason. Without one: the cores that this process may use, shared with the other
-/// processes of the job on this machine; `None` leaves it to `OMP_NUM_THREADS`, where the user or a launcher set it.
+/// `--threads`, limited to [`MAX_PER_CORE`] threads per core. By default the cores that this process may use, divided among
+/// the job's processes on this machine; `None` if `OMP_NUM_THREADS` is set, which then applies.
 pub(crate) fn choose(typed: Option<u16>) -> Option<u16> {
     let cores = available_parallelism().map_or(1, |cores| cores.get());
     let Some(typed) = typed else {
@@ -28,7 +28,7 @@ fn most(cores: usize) -> u16 {
     u16::try_from((MAX_PER_CORE * cores).max(MAX_ANYWHERE)).unwrap_or(u16::MAX)
 }
 
-/// One process's cores. A launcher that gave each process cores of its own has shared them out already.
+/// Cores of one process. A launcher that binds each process to its own cores has divided them already.
 fn share(cores: usize, online: usize, processes: usize) -> u16 {
     let own = if cores < online { cores } else { cores / processes };
     u16::try_from(own.max(1)).unwrap_or(u16::MAX)
@@ -36,7 +36,7 @@ fn share(cores: usize, online: usize, processes: usize) -> u16 {
 
 /// Cores of the machine, whether this process may use them or not.
 fn online() -> usize {
-    // SAFETY: `sysconf` only looks up a number.
+    // SAFETY: `sysconf` only returns a number.
     let cores = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
     usize::try_from(cores).unwrap_or(1)
 }

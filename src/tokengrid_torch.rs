@@ -1,6 +1,6 @@
 //! `tokengrid-torch`: the same program with the commands that compute with libtorch. `tokengrid` starts it.
 
-// First, since its macros take the place of the standard ones in every module that follows.
+// First, since its macros replace the standard ones in every module that follows.
 #[macro_use]
 mod output;
 

@@ -1,7 +1,7 @@
-//! The commands that compute with libtorch are in a program of their own, `tokengrid-torch`, which lies beside this one.
+//! Stand-in for the module `torch`: the commands that compute with libtorch are in `tokengrid-torch`, beside this program.
 //!
-//! Loading libtorch takes longer than most commands that do without it. So this program is not linked to it, and becomes the
-//! other one where it is needed: the same process, the same arguments, the same signals and exit codes.
+//! Loading libtorch takes longer than most commands that do not need it. So this program is not linked to it, and executes
+//! the other one in its place where needed: in the same process, with the same arguments, signals and exit codes.
 
 use crate::args::{BenchCommand, Command, Global, MadeOfArgs, ShowArgs};
 use std::error::Error;
@@ -16,16 +16,16 @@ pub(crate) const IS_HERE: bool = false;
 
 const PROGRAM: &str = "tokengrid-torch";
 
-/// Becomes the other program. Returns only when that fails.
+/// Replaces this process by the other program. Returns only if that fails.
 pub(crate) fn hand_over() -> anyhow::Error {
     crate::signals::hold();
-    // One that came before has been told to this program's thread.
+    // A signal that came before was received by this program's thread.
     if crate::signals::cancelled() {
         return crate::signals::Stopped.into();
     }
     let own = match std::env::current_exe() {
         Ok(own) => own,
-        Err(error) => return anyhow::Error::from(error).context("cannot tell where this program lies"),
+        Err(error) => return anyhow::Error::from(error).context("cannot find the path of this program"),
     };
     let program = own.with_file_name(PROGRAM);
     let libraries = match installed_torch::libraries_for(&own) {
@@ -84,15 +84,15 @@ pub(crate) fn show_picture(_: &TokenCache, _: &[u32], _: &ShowArgs, _: &Global) 
     Err(hand_over())
 }
 
-/// Nothing needs to be said at the start.
+/// There is nothing to report at the start.
 pub(crate) fn begin() {}
 
-/// No panic here comes from libtorch.
+/// No panic of this program comes from libtorch.
 pub(crate) fn is_expected_panic(_: &str) -> bool {
     false
 }
 
-/// No error here comes from the other program's libraries.
+/// No error of this program comes from the other one's libraries.
 pub(crate) fn is_cancelled(_: &(dyn Error + 'static)) -> bool {
     false
 }

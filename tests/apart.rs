@@ -1,4 +1,4 @@
-//! No output goes where its source would find it the next time, whatever links and lists are on the way.
+//! No output is written where its source would find it in the next run, through links and lists too.
 #![cfg(all(unix, feature = "torch"))] // links
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 

@@ -31,7 +31,7 @@ fn world() -> Option<(World, String, String)> {
     Some((world, source, local))
 }
 
-/// What two runs say, without what differs from run to run.
+/// The outputs of two runs, without what differs from run to run.
 #[track_caller]
 fn assert_same(mut remote: Value, mut local: Value, apart_from: &[&str]) {
     for name in apart_from {

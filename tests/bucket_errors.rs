@@ -1,4 +1,4 @@
-//! What is wrong with a bucket is said in one line, at once.
+//! Errors of a bucket are reported in one line, at once.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -16,7 +16,7 @@ fn refusal(status: &str, code: &str, more: &str) -> Answer {
     Answer::new(status, "Content-Type: application/xml\r\n", body.as_bytes())
 }
 
-/// A server that says the same to everybody.
+/// A server that gives the same answer to every request.
 fn server(answer: Answer) -> Proxy {
     Proxy::serve(|_, _| Fate::Pass, move |_| answer.clone())
 }
@@ -102,7 +102,7 @@ fn without_credentials_nothing_is_asked_for_minutes() {
     let output =
         command.args(["ingest", "s3://data/train/", "--quiet"]).timeout(Duration::from_secs(300)).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    // A machine in a cloud may have credentials of its own, which do not reach this bucket.
+    // A machine in a cloud may have its own credentials, which do not reach this bucket.
     assert!(!output.status.success() && stderr.contains("s3://data/train"), "{stderr}");
 }
 

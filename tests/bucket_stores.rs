@@ -63,7 +63,7 @@ fn the_second_publisher_is_told(world: World) {
     assert_eq!(world.server.get("late/manifest.json").unwrap(), other, "what was published stays");
 }
 
-/// Takes the condition off a write, as a store does that does not know it.
+/// Removes the condition of a write, as a store without conditional writes.
 fn without_conditions(_: usize, request: &Request) -> Fate {
     if request.header("if-none-match").is_some() { Fate::Unconditional } else { Fate::Pass }
 }
@@ -95,7 +95,7 @@ fn what_is_wrong_is_said_in_one_line(kind: Kind) {
     let said = world.fails_by(world.command(address, "stage"), &["ingest", &elsewhere]);
     assert!(said.contains("there is no bucket 'nowhere'"), "{said}");
     let mut command = world.command(address, "stage");
-    // Another key than the server's: it looks at the signature.
+    // Another key than the server's: it checks the signature.
     command.env("AWS_SECRET_ACCESS_KEY", "wrong").env("AZURE_STORAGE_ACCOUNT_KEY", "d3Jvbmc=");
     let said = world.fails_by(command, &["ingest", &url]);
     // Azurite says of such a signature what Azure says of a request that a rule of its network forbids.

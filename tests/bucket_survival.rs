@@ -61,7 +61,7 @@ fn kills_at_random_moments_change_nothing() {
         let out = format!("s3://bucket/cache-{caches}");
         caches += 1;
         for round in 0.. {
-            // Each start on a machine of its own, which knows nothing of what the others did.
+            // Each start on its own machine, which knows nothing of what the others did.
             let stage = |rank: usize| format!("stage-{caches}-{round}-{rank}");
             let mut ranks = [0, 1].map(|rank| start(&world, &proxy, rank, &stage(rank), &out));
             if kills >= kills_wanted || round > 3 {
@@ -92,7 +92,7 @@ fn an_outage_stops_the_job_and_puts_no_image_into_quarantine() {
     let source = photos(world.folder.path(), 3, 4);
     let expected = local_hash(&source, &world.path("local"));
     world.server.put_folder(&source, "photos");
-    // From the sixth image on the server is busy for good.
+    // From the sixth image on the server always answers that it is busy.
     let images = AtomicUsize::new(0);
     let proxy = Proxy::start(world.server.address(), move |_, request| {
         let is_image = request.method() == "GET" && request.path().contains("/photos/n");

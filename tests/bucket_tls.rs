@@ -1,4 +1,4 @@
-//! Sources on a web server with TLS, whose certificate is one of an authority of its own.
+//! Sources on a web server with TLS, with a certificate of a private authority.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,4 @@
-//! Writers of one place in a bucket are kept apart, and readers of one cache share what they fetch.
+//! Only one writer at a time may write a cache in a bucket, and readers of a cache share fetched files.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -35,7 +35,7 @@ fn of_two_publishers_the_first_one_wins_and_the_other_says_so() {
     assert_eq!(world.server.get("cache/manifest.json").unwrap(), other, "what was published stays");
 }
 
-/// Takes the condition off a write, as a store does that does not know it.
+/// Removes the condition of a write, as a store without conditional writes.
 fn without_conditions(_: usize, request: &Request) -> Fate {
     if request.header("if-none-match").is_some() { Fate::Unconditional } else { Fate::Pass }
 }
@@ -80,7 +80,7 @@ fn a_lease_that_is_renewed_is_respected_and_one_that_is_not_is_taken_over() {
     assert!(said.contains("process 7 on elsewhere, which is alive"), "{said}");
     is_over.store(true, Ordering::SeqCst);
     holder.join().unwrap();
-    // Nobody renews it any more: after a while it is free.
+    // The lease is no longer renewed: it expires after a while.
     let made = world.json(&arguments);
     assert_eq!(made["content_hash"], local_hash(&source, &world.path("local")).as_str());
     assert!(world.server.keys("cache/").iter().all(|key| !key.contains("/.")));

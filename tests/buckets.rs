@@ -1,4 +1,4 @@
-//! From bucket to bucket: what a local job makes, against a real S3 server.
+//! Jobs from bucket to bucket give the same cache as a local job, against a real S3 server.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -82,12 +82,12 @@ fn a_part_of_tars_is_read_by_ranges_and_ranks_share_the_work() {
     assert_eq!((&few["ok"], few["bytes_fetched"].as_u64().unwrap() < whole / 2), (&1.into(), true), "{few}");
     let fewer = world.json(&["ingest", "s3://bucket/wds/000.tar", "--stage-size", "1K"]);
     assert_eq!((&fewer["ok"], &fewer["bad"]), (&4.into(), &serde_json::json!([])));
-    // One look for the object, and one for what it is; one request for each image, and one for the headers behind it, with which label
-    // files come; one for the first header, and two where many label files lie side by side.
+    // One look for the object, and one for what it is; one request for each image, and one for the headers behind it, with which
+    // label files come; one for the first header, and two where many label files lie side by side.
     assert!(fewer["requests"].as_u64().unwrap() <= 2 + 2 * 4 + 3, "{fewer}");
     for rank in ["0", "1"] {
         let ranks = ["--rank", rank, "--world-size", "2"];
-        // A machine of its own for each: no folder in common.
+        // A separate machine for each: no shared folder.
         let command = world.command(world.server.address(), &format!("machine-{rank}"));
         let made = world.json_by(command, &[&tokenize(url, "s3://bucket/cache")[..], &ranks].concat());
         assert_eq!(made["published"], rank == "1", "the last one publishes");
@@ -158,7 +158,7 @@ fn a_job_goes_on_where_another_machine_stopped_in_spite_of_faults() {
     let source = photos(world.folder.path(), 3, 5);
     let expected = local_hash(&source, &world.path("local"));
     world.server.put_folder(&source, "photos");
-    // Of the requests some fail, some are answered and the answer is lost, some are torn.
+    // Some requests fail, some answers are lost, some are cut short.
     let proxy = Proxy::start(world.server.address(), |number, request| match number % 11 {
         2 => Fate::Answer(tokengrid_test_support::buckets::Answer::status_only("503 Slow Down")),
         5 => Fate::Answer(tokengrid_test_support::buckets::Answer::status_only("500 Internal Server Error")),
@@ -200,7 +200,7 @@ fn of_two_jobs_one_publishes_and_the_other_says_so() {
     let made = world.json(&[&tokenize(text(&other), "s3://bucket/cache")[..], &["--overwrite"]].concat());
     assert_eq!(made["content_hash"], expected.as_str());
     assert_eq!(world.json(&["cache", "verify", "s3://bucket/cache"])["ok"], true);
-    // What is not ours is not written among.
+    // Nothing is written into a folder with foreign files.
     world.server.put("foreign/file", b"x");
     let said = world.fails_by(world.command(address, "stage"), &tokenize(text(&one), "s3://bucket/foreign"));
     assert!(said.contains("not empty") && said.contains("file"), "{said}");

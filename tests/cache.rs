@@ -1,4 +1,4 @@
-//! The cache commands on real caches: what is said of them, and damage while they are read.
+//! The cache commands on real caches: their output, and damage while they are read.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

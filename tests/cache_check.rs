@@ -13,7 +13,7 @@ use tokengrid_cache::{CacheWriter, JobSpec, OpenMode, Row, RowMeta, TokenCache};
 use tokengrid_model::{Params, Variant, tiny};
 use tokengrid_train::run::save_safetensors;
 
-/// A copy of the cache `from` whose job and rows `spoil` may change. Signed and whole: `verify` finds nothing.
+/// A copy of the cache `from` whose job and rows `spoil` may change. Checksums are valid: `verify` finds nothing.
 fn spoiled(from: &Path, out: &Path, job: impl Fn(&mut JobSpec), spoil: impl Fn(usize, &mut RowMeta, &mut Vec<u32>)) {
     let cache = TokenCache::open(from).unwrap();
     let mut spec = JobSpec::of(cache.manifest()).unwrap();
@@ -82,7 +82,7 @@ fn check_passes_a_good_cache_and_says_what_is_wrong_with_others() {
     spoiled(&good, &bad("labels"), |_| {}, |_, meta, _| meta.label = (meta.label + 1) % 3);
     assert!(kinds(&bad("labels"), "tiny").contains("label"));
 
-    // What a cache gets whose images were mirrored by mistake: the tokens of the flipped views, called unflipped.
+    // Images mirrored by mistake: the tokens of the flipped views, recorded as unflipped.
     let flipped = bad("flipped");
     tokenize(&source, &flipped, &["--views", "center+flip"]);
     let mirror = TokenCache::open(&flipped).unwrap();
@@ -102,7 +102,7 @@ fn check_passes_a_good_cache_and_says_what_is_wrong_with_others() {
     let (_, report) = check(&good, &source, text(&other));
     assert!(report["difference"].as_str().unwrap().contains("tokenizer"), "the fingerprint is named, too: {report}");
 
-    // A resampler that is no longer there: whether its pixels are right cannot be told.
+    // A resampler that was removed: its pixels cannot be checked.
     spoiled(&good, &bad("resize"), |job| job.recipe["resize"] = "fast-bilinear".into(), |_, _, _| {});
     let removed = bad("resize");
     let fixed = ["cache", "check", text(&removed), "--source", text(&source), "--tokenizer", "tiny"];

@@ -55,7 +55,7 @@ fn what_a_cache_lacks_is_added_in_its_place() {
         assert!(!beside(ending).exists(), "{ending}");
     }
 
-    // Somebody's own folder of such a name is no business of ours, nor is a hidden file in it.
+    // A foreign folder of such a name is not touched, nor is a hidden file in it.
     tokenize(&source, &beside("before"), &["--views", "random-crop:1"]);
     std::fs::write(beside("before").join(".mine"), "mine").unwrap();
     let backup = sorted(&beside("before"));
@@ -100,7 +100,7 @@ fn what_a_cache_lacks_is_added_in_its_place() {
     let fixed = ["tokenize", text(&source), "--tokenizer", "tiny", "--size", "64", "--out", text(&cache), "--add"];
     let message = fails(&[&fixed[..], &["--views", "random-crop:3"]].concat(), 2);
     assert!(message.contains("has 5 views"), "{message}");
-    // Views of another kind do not go on from these, and nothing is encoded before that is known.
+    // Views of another kind cannot be added to these, which is found before anything is encoded.
     let message = fails(&[&fixed[..], &["--views", "center+flip"]].concat(), 2);
     assert!(message.contains("not the first of"), "{message}");
     assert!(!beside("adding").exists());

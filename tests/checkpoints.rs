@@ -1,5 +1,5 @@
-//! Checkpoints that are copied away from their run, come from other programs, or are spoilt: what they do not tell is asked for
-//! and never guessed, and what they must not do they do not.
+//! Checkpoints that are copied away from their run, come from other programs, or are damaged: settings that they do not record
+//! are requested and never guessed, and hostile files are refused.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -28,7 +28,7 @@ fn npy(path: &Path, shape: &str, values: impl Iterator<Item = i32>) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// A cache of grids of `side` x `side` tokens that mean nothing.
+/// A cache of grids of `side` x `side` arbitrary tokens.
 fn cache(folder: &Path, side: i64) -> PathBuf {
     let (tokens, labels, out) = (folder.join("t.npy"), folder.join("l.npy"), folder.join(format!("cache-{side}")));
     let count = (6 * side * side) as i32;
@@ -55,7 +55,7 @@ fn save(path: &Path, params: &Params) {
     save_safetensors(path, params.iter(), Default::default()).unwrap();
 }
 
-/// A file of a model's tensors and nothing else.
+/// A file of a model's tensors without metadata.
 fn bare(folder: &Path) -> PathBuf {
     let path = folder.join("bare.safetensors");
     save(&path, &initial_params(&model(), 5));
@@ -118,7 +118,7 @@ fn a_run_s_file_is_the_same_model_wherever_it_lies() {
     json(&sample(&run, &b, &["--classes", "1"]));
     let tokens = |out: &Path| std::fs::read(out.join("tokens/0001/00000.npy")).unwrap();
     assert_eq!(tokens(&a), tokens(&b));
-    // What it was trained on goes along, too.
+    // The fingerprint of its training cache is copied, too.
     let said = |file: &Path| Weights::open(file).unwrap().fact("tokengrid.tokenizer").map(str::to_string);
     assert_eq!(said(&converted), said(&copy));
     let contradictions = [
@@ -156,7 +156,7 @@ fn a_bare_file_is_asked_about_and_never_guessed() {
 
     let message = fails(&["eval", "ar", "--checkpoint", text(&bare), "--cache", text(&cache_4)], 2);
     assert!(message.contains("give --n-head N"), "{message}");
-    // The cache tells the grid.
+    // The grid is that of the cache.
     assert!(loss(&bare, &cache_4, &["--n-head", "2"]) > 0.0 && loss(&bare, &cache_6, &["--n-head", "2"]) > 0.0);
 }
 
@@ -235,7 +235,7 @@ fn the_published_sizes_need_no_flags() {
         assert_eq!(told["ar"]["model"]["n_head"], n_head, "{name}");
         assert_eq!(told["ar"]["model"]["block_size"], 256, "{name}");
         assert_eq!(told["problems"], object!([]), "{name}");
-        // The same sizes with other classes are somebody's own model.
+        // The same sizes with other classes are not the published model.
         let other = ModelConfig { class_num: 100, ..model };
         let own: Vec<_> =
             other.tensors().into_iter().map(|(name, shape)| (format!("transformer.{name}"), shape)).collect();

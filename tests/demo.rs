@@ -44,6 +44,6 @@ fn a_demo_goes_from_photographs_to_pictures_and_replaces_an_earlier_one() {
     // SAFETY: a signal to a child that was started here and has not been waited for.
     assert_eq!(unsafe { libc::kill(demo.id() as i32, libc::SIGTERM) }, 0);
     assert_eq!(demo.wait().unwrap().code(), Some(143));
-    // Nobody holds the other end of stdout any more.
+    // No process holds the other end of stdout any more.
     assert!(lines.all(|line| line.is_ok()));
 }

@@ -1,5 +1,5 @@
-//! A GPU's way through every stage, on tensors of the CPU: whole batches, libtorch's operations, work ahead of results. What only
-//! a GPU can show is its own arithmetic.
+//! The GPU's route through every stage, on tensors of the CPU: whole batches, libtorch's operations, work queued ahead of
+//! results. Only a GPU's arithmetic is not covered.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use training::{arguments, cache, rows, strs};
 
-/// Runs a command on a GPU's way; what it prints with `--json`.
+/// Runs a command on the GPU's route; returns its `--json` output.
 #[track_caller]
 fn on_device(arguments: &[&str]) -> Value {
     let output = tokengrid().env("TOKENGRID_ROUTE", "device").args(arguments).arg("--json").output().unwrap();
@@ -42,7 +42,7 @@ fn losses(cache: &Path, out: PathBuf, precision: &str, is_on_device: bool) -> Ve
     let precision = format!("precision={precision}");
     let settings = ["max_steps=12", "log_every=1", "grad_accum=2", "ema_decay=0.9", &precision];
     let arguments = arguments(cache, &out, &settings);
-    // The two ways draw another dropout.
+    // The two routes draw dropout differently.
     let without = ["token_drop", "resid_dropout", "ffn_dropout"].map(|key| format!("model.{key}=0"));
     let without = without.iter().flat_map(|setting| ["--set", setting]);
     let arguments: Vec<&str> = strs(&arguments).into_iter().chain(without).collect();

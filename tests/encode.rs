@@ -1,4 +1,4 @@
-//! What the encoder tells about its own certainty: histogram of |h|, drift, and its speed.
+//! The encoder's statistics: histogram of |h|, drift, and speed.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

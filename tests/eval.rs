@@ -1,4 +1,4 @@
-//! Evaluation as a user runs it, with small or formula-made weights in place of the published ones.
+//! The evaluation commands, with small or synthetic weights in place of the published ones.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -84,7 +84,7 @@ fn the_fid_of_a_run_is_that_of_its_samples_in_any_number_of_processes() {
     assert_eq!(judged["images"], 18);
     let (logged, judged) = (alone[1].unwrap(), number(&judged, "fid"));
     assert!((logged / judged - 1.0).abs() < 1e-3, "{logged} {judged}");
-    // What is missing is told at the start.
+    // Missing options are reported at the start.
     let other = dir.join("other");
     let without = |flag: &str| {
         let words = train(&other, &[]);
@@ -244,7 +244,7 @@ fn samples_are_compared_as_folder_npz_and_saved_statistics_alike() {
     assert!(number(&alike, "inception_score") >= 1.0);
 
     let limited = samples(&[pictures, text(&stats), "--limit", "3"]);
-    // Made-up weights: a feature's range is small, and so is every distance.
+    // Synthetic weights: a feature's range is small, and so is every distance.
     assert!(number(&limited, "fid") > 1e-4 && number(&limited, "sfid") > 1e-2, "{limited}");
     assert!(limited["reference_images"].is_null(), "statistics do not say of how many");
     // As the ADM suite's reference files are: statistics of all pictures, and some of the pictures.

@@ -1,4 +1,4 @@
-//! Evaluation in several real processes: the figures of one, to the bit, and one answer.
+//! Evaluation in several real processes gives the results of one, to the bit, and prints one report.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,4 @@
-//! Disks that fill up while something is written: what is said, what stays, and how it goes on.
+//! Disks that fill up while something is written: the message, the remaining files, and how to continue.
 #![cfg(all(target_os = "linux", feature = "torch"))] // tmpfs
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 

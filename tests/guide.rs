@@ -1,7 +1,7 @@
-//! Every command of the README and the book runs as it stands, in a folder laid out like a checkout.
+//! Every command of the README and the book runs as written, in a folder laid out like a checkout.
 //!
-//! What is small here: the bundled photographs (two of each class), the steps of a training run (2), and the time that the
-//! inspector is left running. What is skipped is listed with the reason, and a reason that no command needs is an error.
+//! To be fast, the bundled photographs are reduced to two per class, training runs to 2 steps, and the inspector is ended early.
+//! Skipped commands are listed with the reason, and a reason that no command needs is an error.
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::Command;
 use training::{arguments, made_up_cache, strs};
 
-/// Words by which a command is known that cannot run here, and why.
+/// Texts that mark commands which cannot run here, with the reason.
 const SKIPPED: &[(&str, &str)] = &[
     ("make ", "builds this program"),
     ("cargo ", "builds this program"),
@@ -157,7 +157,7 @@ fn every_command_of_the_book_runs_as_it_stands() {
     assert!(unused.is_empty(), "no command is skipped for {unused:?}");
 }
 
-/// What stands for the package `wandb`, which is not installed: it takes steps as the real one does, in their order.
+/// A replacement of the package `wandb`, which is not installed: like the real one it accepts steps only in order.
 const WANDB: &str = r#"
 import json
 

@@ -1,4 +1,4 @@
-//! The commands that look at caches: what they find, and that pictures and tables come out.
+//! The commands that inspect caches: their findings, plots and tables.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,4 @@
-//! What `--memory` bounds, what its default is, and pictures that no memory holds.
+//! The limit of `--memory`, its default, and pictures that are too large for any memory.
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 

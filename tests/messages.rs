@@ -1,4 +1,4 @@
-//! What people read when something is wrong: one clear line, the right exit code, nothing half-written.
+//! Error messages: one clear line, the right exit code, no incomplete files.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;

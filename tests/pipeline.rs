@@ -1,4 +1,4 @@
-//! The main job as a user runs it: images, cache, training, samples.
+//! The whole pipeline: images, cache, training, samples.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

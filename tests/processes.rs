@@ -1,4 +1,4 @@
-//! `train ar` in several real processes: how they find each other, what they compute, what is left when one of them fails.
+//! `train ar` in several real processes: connection, results, and failures of a process.
 //!
 //! Deadlines are far above what a busy machine needs; no test measures a time.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
@@ -358,7 +358,7 @@ fn torchrun_starts_a_run_and_restarts_it_from_its_checkpoint() {
     assert_eq!(steps, (1..=1500).map(f64::from).collect::<Vec<_>>(), "each step is there once");
 }
 
-/// Two hosts with a cable between them, as network namespaces.
+/// Two connected hosts, as network namespaces.
 struct Hosts(String);
 
 impl Hosts {

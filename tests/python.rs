@@ -1,4 +1,4 @@
-//! The Python package: made as `make wheel` makes it, installed in an environment of its own, and tested there (python/tests).
+//! The Python package: made as by `make wheel`, installed in a separate environment, and tested there (python/tests).
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use tokengrid_cache::{Batch, Loader, LoaderConfig, TokenCache, write_synthetic_cache};
 use tokengrid_test_support::buckets::{Kind, ObjectServer};
 
-/// What the tests of the package import beside numpy.
+/// Packages that the tests import besides numpy.
 const PACKAGES: &[&str] = &["pytest", "pyarrow", "polars", "duckdb", "datasets"];
 
-/// Runs a command; what it said where it failed.
+/// Runs a command; returns its stderr if it fails.
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
@@ -41,7 +41,7 @@ fn wheels(out: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(common::sorted(out).into_iter().filter(|path| path.extension().is_some_and(|end| end == "whl")).collect())
 }
 
-/// An environment with the package, its friends, and PyTorch where there is one.
+/// An environment with the package, those of its tests, and PyTorch if available.
 fn environment(wheels: &[PathBuf], torch: Option<&Path>) -> Result<PathBuf, String> {
     let folder = target().join("python-env");
     if !folder.join("bin/python").exists() {

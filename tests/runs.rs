@@ -1,4 +1,4 @@
-//! The folder of a training run: what lies in it, kills, locks, divergence, and where the next start goes on.
+//! The folder of a training run: its files, kills, locks, divergence, and where the next start continues.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -34,7 +34,7 @@ fn a_run_has_event_files_and_pictures_of_the_weights_of_the_moment() {
     let count = |tag: &[u8]| bytes.windows(tag.len()).filter(|window| *window == tag).count();
     assert_eq!((count(b"train/grad_norm"), count(b"data_wait_fraction"), count(b"\x89PNG")), (6, 6, 2));
 
-    // Pictures are looked at; they must not change what is trained.
+    // Pictures must not affect the training.
     let plain = folder.path().join("plain");
     let settings = ["max_steps=6", "checkpoint_every=6"];
     json(&strs(&self::arguments(&cache, &plain, &settings)));
@@ -49,7 +49,7 @@ fn a_run_has_event_files_and_pictures_of_the_weights_of_the_moment() {
     assert!(!run.join("samples").exists());
 }
 
-/// Rows without what depends on the machine's mood.
+/// Rows without values that depend on the machine's load.
 fn untimed(run: &Path) -> Vec<serde_json::Value> {
     let mut rows = rows(run);
     for row in &mut rows {

@@ -1,4 +1,4 @@
-//! What `sample` writes beside its images: arrays in one file, caches, what they may replace, what is refused beforehand.
+//! The outputs of `sample` besides its images: arrays, caches, which files they may replace, and checks beforehand.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -195,7 +195,7 @@ fn outputs_that_would_replace_each_other_are_refused() {
             assert!(refused(&["--tokens", text(&target), "--overwrite"]).contains("of its own"), "{name}");
         }
     }
-    // Beside them there is room.
+    // Other names in the folder are allowed.
     json(&[&sample(&model, &["--out", text(&out)])[..], &["--npz", text(&out.join("all.npz"))]].concat());
 }
 
@@ -204,7 +204,7 @@ fn outputs_that_would_replace_each_other_are_refused() {
 fn a_folder_that_takes_no_files_is_noticed_before_the_first_image() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (model(folder.path()), folder.path().join("out"));
-    // Nobody makes files there, not even root.
+    // No user can make files there, not even root.
     for target in [["--npz", "/proc/all.npz"], ["--tokens", "/proc/all.npy"], ["--cache-out", "/proc/cache"]] {
         let message = fails(&[&sample(&model, &["--out", text(&out)])[..], &target].concat(), 1);
         assert!(message.contains("cannot write") && message.contains("/proc/"), "{message}");

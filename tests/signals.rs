@@ -1,4 +1,4 @@
-//! Signals from the first moment on: every command ends by itself with its exit code, and nothing half-written has its name.
+//! Signals from the start of the process on: every command ends with its exit code, and no incomplete file has its final name.
 //!
 //! No test measures time. A command has a minute to end, where it promises two seconds: how it keeps that promise is tested
 //! beside its timer.
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use stopped::{Started, program};
 
-/// So many images that no machine is through with them before the signal.
+/// Number of images that no machine finishes before the signal.
 const MANY: usize = 20_000;
 
 /// A `.npy` file of float32 that says nothing.
@@ -56,7 +56,7 @@ fn cache(folder: &Path) -> PathBuf {
     out
 }
 
-/// Arguments of a training run that ends in no foreseeable time.
+/// Arguments of a training run that does not end during the test.
 fn endless_run<'a>(cache: &'a Path, run: &'a Path, steps: &'a str) -> Vec<&'a str> {
     let fixed = ["train", "ar", "--cache", text(cache), "--out", text(run), "--threads", "1", "--device", "cpu"];
     let settings = ["model.preset=tiny", "model.dim=32", "model.n_head=2", "model.spatial_n_layer=2"];

@@ -1,4 +1,4 @@
-//! The examples of docs/src/sql.md, run as they stand there, over a real cache.
+//! The examples of docs/src/sql.md, run as written, over a real cache.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,5 @@
-//! `tokengrid` without `tokengrid-torch`: what works alone, what says that it needs the other program, and how they meet.
+//! `tokengrid` without `tokengrid-torch`: which commands work, which report that they need the other program, and how it is
+//! found.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -7,7 +8,7 @@ use common::*;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A copy of `tokengrid` in a folder of its own.
+/// A copy of `tokengrid` in its own folder.
 fn alone(folder: &Path) -> PathBuf {
     let program = folder.join("tokengrid");
     std::fs::copy(assert_cmd::cargo::cargo_bin("tokengrid"), &program).unwrap();
@@ -88,7 +89,7 @@ fn other_commands_name_the_program_that_is_missing() {
         assert!(said.contains("tokengrid-torch is missing") && said.contains("make install"), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
-    // A mistake is told before anything is looked for.
+    // Wrong arguments are reported before the other program is searched.
     assert_eq!(run(&program, &["weights", "inform", "tiny"]).status.code(), Some(2));
 }
 

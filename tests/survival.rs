@@ -1,4 +1,4 @@
-//! What happens to the real job when it is killed, when the disk is full, when the folder cannot be written.
+//! `tokenize` when it is killed, when the disk is full, and when the folder cannot be written.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

@@ -1,4 +1,4 @@
-//! Training as a user meets it: configurations, what is refused, what is learnt, and where weights come from and go to.
+//! The training commands: configurations, refusals, convergence, and weights to start from.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -51,7 +51,7 @@ fn a_dry_run_tells_what_gpus_would_need_that_are_not_there() {
     let cache = made_up_cache(folder.path(), 12, 16, 18, 3);
     let told = plan(&["--cache", text(&cache), "--set", "train.epochs=10", "--set", "train.batch_size=4"]);
     assert_eq!((&told["images"], &told["steps"]), (&12.into(), &30.into()), "10 x 12 / 4: {told}");
-    // Averages are a copy in memory, and samples on the way need room of their own.
+    // Averages are a copy in memory, and samples during the run need more memory.
     let more = plan(&["--set", "train.ema_decay=0.9", "--set", "train.sample_every=5"]);
     assert!(bytes(&more) >= bytes(&alone) + alone["parameters"].as_u64().unwrap() * 4);
     let message = fails(&["train", "ar", "--dry-run", "--device", "cudaX", "--out", text(&run)], 2);
@@ -65,7 +65,7 @@ fn a_yaml_file_of_the_reference_is_converted_and_says_what_it_leaves_out() {
     let (config, notes) = printed(&["train", "ar", "--config", text(&yaml), "--print-config"]);
     assert!(config.contains("dim = 128") && config.contains("warmup_epochs = 3"), "{config}");
     assert!(notes.contains("reference_ar.yaml, not honoured: trainer.precision = 16-mixed: "), "{notes}");
-    // What has its place elsewhere is one line, unless all is asked for.
+    // Settings that are given elsewhere are one line, or a list with `-v`.
     assert!(notes.contains(" settings are given elsewhere") && !notes.contains("trainer.devices = 4"), "{notes}");
     let (_, all) = printed(&["train", "ar", "--config", text(&yaml), "--print-config", "-v"]);
     assert!(all.contains("reference_ar.yaml, given elsewhere: trainer.devices = 4: "), "{all}");

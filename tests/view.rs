@@ -1,4 +1,4 @@
-//! The inspector as a browser meets it: the real program on a free port, asked over HTTP.
+//! The inspector as seen by a browser: the real program on a free port, requested over HTTP.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

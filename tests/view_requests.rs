@@ -8,7 +8,7 @@ mod viewer;
 
 use viewer::{Viewer, made_cache};
 
-/// What no page asks for, but somebody might: every answer is a message, none is an error of the server, none hangs.
+/// Unusual requests: every answer is a message, none is an error of the server, none hangs.
 #[test]
 fn requests_that_make_no_sense() {
     let temp = tempfile::tempdir().unwrap();

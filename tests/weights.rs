@@ -1,5 +1,4 @@
-//! Checkpoints as a user deals with them: what is in one, copies under other names, wrong kinds of file; and
-//! reconstructions.
+//! The commands about checkpoints: contents, copies under other names, wrong kinds of file; and reconstructions.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 

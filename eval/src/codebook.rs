@@ -1,4 +1,4 @@
-//! How often codes and bits of the codebook are used.
+//! Statistics of codes and bits of the codebook.
 
 use serde::Serialize;
 
@@ -9,16 +9,16 @@ pub(crate) struct CodeCounter {
     bits: u32,
 }
 
-/// Use of the codebook over some tokens.
+/// Use of the codebook by some tokens.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CodebookUse {
     /// Tokens that were counted.
     pub tokens: u64,
-    /// Codes that there are: 2^bits.
+    /// Number of codes: 2^bits.
     pub codebook_size: usize,
-    /// Codes that occur.
+    /// Number of codes that occur.
     pub distinct_codes: usize,
-    /// `distinct_codes / codebook_size`.
+    /// `distinct_codes / codebook_size`, 0 to 1.
     pub codebook_utilization: f64,
     /// For every bit of a token, from the least significant one: the fraction of tokens in which it is 1.
     pub bit_balance: Vec<f64>,
@@ -27,7 +27,7 @@ pub struct CodebookUse {
 }
 
 impl CodeCounter {
-    /// For tokens of so many bits.
+    /// A counter for tokens of `bits` bits.
     pub(crate) fn new(bits: u32) -> CodeCounter {
         CodeCounter { counts: vec![0; 1 << bits], bits }
     }
@@ -37,7 +37,7 @@ impl CodeCounter {
         tokens.iter().for_each(|&token| self.counts[token as usize] += 1);
     }
 
-    /// What was counted.
+    /// The statistics so far.
     pub(crate) fn finish(&self) -> CodebookUse {
         let tokens: u64 = self.counts.iter().sum();
         let distinct_codes = self.counts.iter().filter(|&&count| count > 0).count();

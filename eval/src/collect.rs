@@ -1,4 +1,4 @@
-//! Pictures through the Inception network, into the sums that the figures need.
+//! Pictures through the Inception network, into the sums that the metrics need.
 
 use crate::EvalError;
 use crate::inception::{Inception, POOL3, Protocol, SPATIAL};
@@ -10,28 +10,28 @@ use tch::Tensor;
 use tokengrid_model::ModelError;
 use tokengrid_model::Picture;
 
-/// What is wanted besides mean and covariance of pool3.
+/// Metrics that are wanted besides mean and covariance of pool3.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
     /// Mean and covariance of the spatial features, for sFID.
     pub spatial: bool,
-    /// An inception score over so many splits.
+    /// The inception score, over this number of splits.
     pub splits: Option<usize>,
-    /// The pool3 features themselves, for precision and recall: 8 KB per picture.
+    /// The pool3 features themselves, for precision and recall: 8 KiB per picture.
     pub features: bool,
 }
 
-/// The network, as it reads pictures.
+/// The network with its preprocessing and the selection of its outputs.
 pub struct Reader<'a> {
     /// The network.
     pub inception: &'a Inception,
-    /// How pictures are made its input.
+    /// Preprocessing of the pictures.
     pub protocol: Protocol,
-    /// What is kept.
+    /// Which outputs are kept.
     pub wanted: Figures,
 }
 
-/// What the network says of one picture, as far as it is wanted.
+/// Features of one picture, as far as they are wanted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pool3: Vec<f32>,
@@ -40,7 +40,7 @@ pub struct Row {
 }
 
 impl Reader<'_> {
-    /// Reads pictures of one size.
+    /// Computes the features of pictures of one size.
     ///
     /// # Errors
     /// The device fails.
@@ -68,18 +68,18 @@ impl Measure for Reader<'_> {
     }
 }
 
-/// What is known of the pictures.
+/// Sums over the pictures so far.
 pub struct Collected {
-    /// Of pool3.
+    /// Moments of the pool3 features.
     pub pool3: Moments,
-    /// Of the spatial features, if wanted.
+    /// Moments of the spatial features, if wanted.
     pub spatial: Option<Moments>,
     scorer: Option<Scorer>,
     features: Option<Vec<f32>>,
 }
 
 impl Collected {
-    /// Of no picture yet.
+    /// Empty sums.
     pub fn new(wanted: Figures) -> Collected {
         Collected {
             pool3: Moments::new(POOL3),

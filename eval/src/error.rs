@@ -1,4 +1,4 @@
-//! What can go wrong while evaluating.
+//! Errors of evaluations.
 
 use std::path::PathBuf;
 
@@ -48,14 +48,14 @@ pub enum EvalError {
         /// The flag that names them.
         flag: &'static str,
     },
-    /// Too few vectors or pictures for a figure.
+    /// Too few vectors or pictures for a metric.
     #[error("{count} is too few for {what}: at least {needed} are needed")]
     TooFew {
         /// How many there are.
         count: u64,
-        /// How many it takes.
+        /// How many are needed.
         needed: u64,
-        /// The figure.
+        /// The metric.
         what: &'static str,
     },
     /// Feature vectors of different lengths.

@@ -1,4 +1,4 @@
-//! The best and the worst of many: a look at where a tokenizer fails.
+//! The best and the worst reconstructions, to see where a tokenizer fails.
 
 use crate::EvalError;
 use crate::peers::{Peers, gather};
@@ -7,20 +7,20 @@ use tokengrid_model::Picture;
 
 /// An image with its reconstruction.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Pair {
-    /// Its place in the source: of equal ones, the first counts.
+pub(crate) struct Pair {
+    /// Index in the source: of pairs with equal PSNR, the first is kept.
     pub index: usize,
     /// Name in the source.
     pub key: String,
     /// Peak signal-to-noise ratio in dB.
     pub psnr: f64,
-    /// What went in.
+    /// The image.
     pub original: Picture,
-    /// What came back.
+    /// Its reconstruction.
     pub reconstruction: Picture,
 }
 
-/// So many pairs at either end of the scale; memory does not grow beyond them.
+/// The pairs with the lowest and the highest PSNR, a fixed number of each.
 #[derive(Debug)]
 pub struct Extremes {
     kept: usize,
@@ -32,17 +32,17 @@ pub struct Extremes {
 
 impl Extremes {
     /// Keeps `kept` pairs at either end.
-    pub fn new(kept: usize) -> Extremes {
+    pub(crate) fn new(kept: usize) -> Extremes {
         Extremes { kept, worst: vec![], best: vec![] }
     }
 
-    /// Takes a pair.
-    pub fn push(&mut self, pair: &Pair) {
+    /// Adds a pair.
+    pub(crate) fn push(&mut self, pair: &Pair) {
         keep(&mut self.worst, self.kept, pair, |a, b| a < b);
         keep(&mut self.best, self.kept, pair, |a, b| a > b);
     }
 
-    /// Those of all processes together, in each of them.
+    /// The extremes over all processes, the same in each of them.
     ///
     /// # Errors
     /// Another process is gone.
@@ -72,12 +72,12 @@ impl Extremes {
         })
     }
 
-    /// Names and PSNR of the worst, the very worst first.
+    /// Names and PSNR in dB of the worst pairs, the lowest first.
     pub fn worst(&self) -> impl Iterator<Item = (&str, f64)> {
         self.worst.iter().map(|pair| (pair.key.as_str(), pair.psnr))
     }
 
-    /// Names and PSNR of the best, the very best first.
+    /// Names and PSNR in dB of the best pairs, the highest first.
     pub fn best(&self) -> impl Iterator<Item = (&str, f64)> {
         self.best.iter().map(|pair| (pair.key.as_str(), pair.psnr))
     }

@@ -1,4 +1,4 @@
-//! The Frechet distance of two Gaussians.
+//! The Frechet distance of two Gaussians (Dowson and Landau 1982), as FID uses it (Heusel et al., arXiv 1706.08500).
 //!
 //! `|m1 - m2|^2 + tr C1 + tr C2 - 2 tr sqrt(C1 C2)`, where the last trace is the sum of the roots of the eigenvalues of
 //! `C1^1/2 C2 C1^1/2`: symmetric, so that no complex number and no diagonal offset is needed, also where fewer vectors than
@@ -9,10 +9,10 @@ use crate::Gaussian;
 use tch::{Kind, Tensor};
 use tokengrid_model::ModelError;
 
-/// The squared Frechet distance, which is what is called FID. Not below 0.
+/// The squared Frechet distance: FID, where the Gaussians are of pool3 features. Not below 0.
 ///
 /// # Errors
-/// Vectors of different lengths; the eigenvalue routine fails.
+/// The vectors have different lengths, or the eigenvalue routine fails.
 pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64, EvalError> {
     if a.dims() != b.dims() {
         return Err(EvalError::Dims { a: a.dims(), b: b.dims() });

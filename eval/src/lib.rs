@@ -1,15 +1,15 @@
-//! Evaluation: how near pictures are to others, one by one and as a set.
+//! Evaluation of pictures against others, pair by pair and as sets.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | [`reconstruct`] | one image through the tokenizer and back |
 //! | [`reconstruction`] | a tokenizer over a data set: rFID, PSNR, SSIM, LPIPS, use of the codebook |
 //! | [`samples`] | a set of pictures against another: FID, sFID, inception score, precision and recall |
-//! | [`collect`] | pictures through the network, into the sums that those figures need |
+//! | [`collect`] | pictures through the network, into the sums that those metrics need |
 //! | `peers` | the processes that share an evaluation |
-//! | `measure`, `wire` | every picture measured once, by one of them; figures on their way |
+//! | `measure`, `wire` | every picture is measured once, by one of them; how results are exchanged |
 //! | [`extremes`] | the best and the worst reconstructions |
-//! | [`progress`] | counts, progress, and the wish to stop |
+//! | [`progress`] | progress and cancellation |
 //! | `pass_memory` | whether a whole picture fits through the tokenizer |
 //! | [`pictures`] | the pictures themselves: any source, or an `.npz` file; streamed |
 //! | [`inception`] | the network: pictures to pool3 features, logits and spatial features |
@@ -19,7 +19,7 @@
 //! | [`manifold`] | precision and recall |
 //! | [`ssim`] | structural similarity |
 //! | [`perceptual`] | LPIPS over many pairs; the nets are in the crate `model` |
-//! | [`codebook`] | how often codes and bits are used |
+//! | [`codebook`] | use of codes and bits |
 //! | [`statistics`] | `.npz` files of statistics, as pytorch-fid and the ADM suite save them |
 
 pub mod codebook;
@@ -43,7 +43,7 @@ pub mod score;
 pub mod ssim;
 pub mod statistics;
 
-/// Bytes of pictures that wait for a call, at most, whatever the size of a batch: large pictures would fill the memory.
+/// Largest number of bytes of pictures in a batch, whatever its size: large pictures would fill the memory.
 const BATCH_BYTES_MAX: usize = 256 << 20;
 
 pub use error::EvalError;

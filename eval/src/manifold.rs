@@ -1,4 +1,4 @@
-//! Improved precision and recall (Kynkaanniemi et al. 2019), as the ADM suite computes them.
+//! Improved precision and recall (Kynkaanniemi et al., arXiv 1904.06991), as the ADM suite computes them.
 //!
 //! Around every feature vector of a set lies a ball that reaches to its third nearest neighbour in the set. Precision is the
 //! share of generated pictures that lie in a ball of the reference; recall is the share of the reference that lies in a
@@ -7,26 +7,26 @@
 use crate::EvalError;
 use tch::{Kind, Tensor};
 
-/// Neighbours that a ball reaches to.
+/// A ball reaches to the neighbour of this rank.
 pub(crate) const NEIGHBOURS: usize = 3;
 
 /// Rows whose distances to all others are held at a time.
 const BLOCK_ROWS: i64 = 1024;
 
-/// Shares from 0 to 1.
+/// Precision and recall, 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PrecisionRecall {
-    /// Generated pictures that look like the reference.
+    /// Share of generated pictures within the reference's manifold.
     pub precision: f64,
-    /// Reference pictures that the generator could have made.
+    /// Share of reference pictures within the generated manifold.
     pub recall: f64,
 }
 
 /// Precision and recall of `generated` f32 `[N, D]` against `reference` f32 `[M, D]`.
 ///
 /// # Errors
-/// A set of fewer than four pictures; vectors of different lengths.
-pub fn precision_recall(generated: &Tensor, reference: &Tensor) -> Result<PrecisionRecall, EvalError> {
+/// A set has fewer than four pictures, or the vectors have different lengths.
+pub(crate) fn precision_recall(generated: &Tensor, reference: &Tensor) -> Result<PrecisionRecall, EvalError> {
     let _no_grad = tch::no_grad_guard();
     for set in [generated, reference] {
         let count = set.size()[0] as u64;

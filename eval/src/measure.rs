@@ -1,4 +1,4 @@
-//! Every picture of a set, measured once, by the process that it is dealt to; the figures in the order of the set.
+//! Measures every picture of a set once, in the process that it is dealt to; results come in the order of the set.
 
 use crate::BATCH_BYTES_MAX;
 use crate::EvalError;
@@ -21,19 +21,19 @@ pub(crate) struct Numbered {
     pub picture: Picture,
 }
 
-/// Says something about pictures.
+/// A measurement of pictures.
 pub(crate) trait Measure {
-    /// What it says of one.
+    /// The result for one picture.
     type Figures: Serialize + DeserializeOwned;
 
-    /// The figures of pictures of one size, in their order.
+    /// The results for pictures of one size, in their order.
     ///
     /// # Errors
     /// The device fails.
     fn measure(&mut self, pictures: Vec<Numbered>) -> Result<Vec<Self::Figures>, EvalError>;
 }
 
-/// How a set is gone through.
+/// A pass over a set.
 pub(crate) struct Survey<'a> {
     pub pictures: &'a Pictures,
     /// Sizes that are used.
@@ -41,16 +41,16 @@ pub(crate) struct Survey<'a> {
     pub policy: BadPolicy,
     /// Pictures of one size that are measured together, at most.
     pub batch_size: usize,
-    /// Who shares the work.
+    /// The processes that share the work.
     pub peers: &'a dyn Peers,
 }
 
-/// What became of a picture.
+/// The result for a picture, or name and reason of a bad one.
 type Fate<F> = Result<F, (String, Bad)>;
 
 impl Survey<'_> {
-    /// Measures every picture that can be used, and hands its figures to `add` in the order of the set: at rank 0. The
-    /// others are returned, in all processes.
+    /// Measures every picture that can be used, and passes its result to `add` in the order of the set, at rank 0. Returns
+    /// the bad ones, in all processes.
     ///
     /// # Errors
     /// More bad images than the policy allows; what `measure` and `add` return; [`EvalError::Stopped`], in all processes;
@@ -71,10 +71,9 @@ impl Survey<'_> {
             own.take(index, item)?;
             seen += 1;
             if self.peers.world_size() == 1 {
-                // Nobody is waited for.
                 own.fates.drain(..).try_for_each(|fate| tally.count(fate, true))?;
             }
-            // The others are as far, more or less.
+            // The other processes are about as far.
             let done = (seen * self.peers.world_size()).min(total);
             (watch.progress)(&Progress { done, total, bad: tally.counter.bad_count() });
             let stop = watch.cancel.load(Ordering::Relaxed);
@@ -91,13 +90,13 @@ impl Survey<'_> {
     }
 }
 
-/// What this process measures.
+/// The state of this process's pass.
 struct Own<'a, M: Measure> {
     survey: &'a Survey<'a>,
     measure: &'a mut M,
     /// Pictures of one size that wait to be measured.
     batch: Vec<Numbered>,
-    /// What is known of this round's pictures.
+    /// Results of this round's pictures.
     fates: Vec<Fate<M::Figures>>,
     round: usize,
 }
@@ -160,7 +159,7 @@ fn exchange<F: Serialize + DeserializeOwned>(
     Ok((stops, gathered.into_iter().flat_map(|(_, fates)| fates).collect()))
 }
 
-/// What is added up.
+/// Counts and results over all processes.
 struct Tally<'a, F> {
     counter: BadCounter,
     bad: Vec<BadImage>,

@@ -12,7 +12,7 @@ use tokengrid_model::ModelError;
 /// Rows of a block.
 const BLOCK_ROWS: usize = 256;
 
-/// What is known of the rows so far.
+/// Mean and scatter of the vectors so far.
 #[derive(Debug)]
 pub struct Moments {
     dims: usize,
@@ -35,7 +35,7 @@ pub struct Gaussian {
 }
 
 impl Moments {
-    /// Of vectors of `dims` values.
+    /// Empty moments of vectors of `dims` values.
     pub fn new(dims: usize) -> Moments {
         let size = dims as i64;
         let options = (Kind::Double, Device::Cpu);
@@ -43,12 +43,12 @@ impl Moments {
         Moments { dims, count: 0, mean, scatter, pending: Vec::with_capacity(BLOCK_ROWS * dims) }
     }
 
-    /// Values of a vector.
+    /// Length of a vector.
     pub fn dims(&self) -> usize {
         self.dims
     }
 
-    /// Vectors so far.
+    /// Number of vectors so far.
     pub fn count(&self) -> u64 {
         self.count + (self.pending.len() / self.dims.max(1)) as u64
     }
@@ -67,7 +67,7 @@ impl Moments {
         assert!(self.pending.len().is_multiple_of(self.dims.max(1)), "whole vectors");
     }
 
-    /// Adds all that `other` has seen, as if its vectors had followed; for what several processes or threads counted.
+    /// Adds the vectors of `other`, as if they had been pushed after these.
     ///
     /// # Panics
     /// When the vectors differ in length.
@@ -78,8 +78,8 @@ impl Moments {
         self.join(other.count, &other.mean, &other.scatter);
     }
 
-    /// Makes these the moments of the vectors of all processes, given what replaces a tensor by its sum over them. The same in all
-    /// processes where the sum is.
+    /// Replaces these moments by those of the vectors of all processes. `sum` replaces a tensor by its sum over the processes;
+    /// the result is the same in all of them if that sum is.
     ///
     /// # Errors
     /// Those of `sum`.
@@ -145,8 +145,10 @@ impl Gaussian {
         self.mean.size()[0] as usize
     }
 
+    /// Checks that mean and covariance are finite.
+    ///
     /// # Errors
-    /// Values that are not finite.
+    /// [`EvalError::NotFinite`]; the device fails.
     pub fn check_finite(&self) -> Result<(), EvalError> {
         let is_finite = |values: &Tensor| -> Result<bool, ModelError> {
             let all = values.f_isfinite().and_then(|finite| finite.f_all()).map_err(ModelError::torch("checking"))?;
@@ -190,7 +192,7 @@ mod tests {
         Vec::try_from(&tensor.contiguous().view([-1])).unwrap()
     }
 
-    /// Threads in the place of processes: a tensor is replaced by the sum of those that all have brought.
+    /// Threads in place of processes: a tensor is replaced by the sum of those that all have brought.
     fn sum_among(threads: &Barrier, brought: &Mutex<Vec<Tensor>>, tensor: &Tensor) {
         brought.lock().unwrap().push(tensor.copy());
         threads.wait();

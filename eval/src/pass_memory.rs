@@ -1,10 +1,10 @@
-//! Whether a whole picture fits through the tokenizer, before it is decoded.
+//! Checks that a whole picture fits through the tokenizer before it is decoded.
 
 use tch::{Device, Kind};
 use tokengrid_model::Tokenizer;
 use tokengrid_sample::memory::available_bytes;
 
-/// What pictures take on their way through a tokenizer.
+/// Memory of a picture in the tokenizer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PassMemory {
     /// Sides grow to multiples of this.
@@ -15,7 +15,7 @@ pub(crate) struct PassMemory {
 }
 
 impl PassMemory {
-    /// Of a tokenizer on `device`.
+    /// For a tokenizer on `device`.
     pub(crate) fn new(tokenizer: &Tokenizer, device: Device) -> PassMemory {
         let element_bytes = if tokenizer.decoder.kind() == Kind::Float { 4 } else { 2 };
         let architecture = &tokenizer.architecture;
@@ -26,7 +26,7 @@ impl PassMemory {
     /// Checks a size, in pixels, against what the machine has available. What a GPU has is not known beforehand.
     ///
     /// # Errors
-    /// One line with what is needed, what is there, and what to do.
+    /// One line: what is needed, what is available, what to do.
     pub(crate) fn check(&self, width: u32, height: u32) -> Result<(), String> {
         match (self.device, available_bytes()) {
             (Device::Cpu, Some(available)) => self.check_against(width, height, available),

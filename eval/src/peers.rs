@@ -1,7 +1,7 @@
 //! The processes that share an evaluation.
 //!
-//! Pictures are dealt to them in blocks; each measures its own. After each round of blocks everybody has the figures of all, and
-//! rank 0 adds them up picture by picture in the order of the set, as one process would: its sums do not depend on
+//! Pictures are dealt to them in blocks; each measures its own. After each round of blocks all processes have the results of all,
+//! and rank 0 adds them up picture by picture in the order of the set, as one process would: its sums do not depend on
 //! how many processes there are.
 
 use crate::EvalError;
@@ -13,7 +13,7 @@ pub trait Peers {
     /// This process, counted from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Number of processes.
     fn world_size(&self) -> usize;
 
     /// The bytes of all processes, in the order of the ranks.
@@ -48,16 +48,16 @@ impl Peers for Alone {
 
 /// The values of all processes, in the order of the ranks.
 pub(crate) fn gather<T: Serialize + DeserializeOwned>(peers: &dyn Peers, own: &T) -> Result<Vec<T>, EvalError> {
-    // Exact to the bit, infinities too. Only processes of the same program meet, so what arrives can be read.
+    // Exact to the bit, infinities too. Only processes of the same program exchange, so the formats agree.
     let failed = |error: postcard::Error| EvalError::Peers(format!("figures cannot be exchanged: {error}").into());
     let gathered = peers.all_gather(&postcard::to_stdvec(own).map_err(failed)?)?;
     gathered.iter().map(|bytes| postcard::from_bytes(bytes).map_err(failed)).collect()
 }
 
-/// Pictures of a block at most: rounds are short beside an evaluation, and figures of a round are held by all.
+/// Largest number of pictures of a block: a round is short compared with an evaluation, and all hold its results.
 const BLOCK_MAX: usize = 32;
 
-/// Which pictures are whose.
+/// How pictures are dealt to the processes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deal {
     rank: usize,
@@ -67,7 +67,7 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
-    /// Of `total` pictures, which go through a network in batches of `batch_size`: batches end where blocks do.
+    /// A deal of `total` pictures, which go through a network in batches of `batch_size`: batches end where blocks do.
     pub(crate) fn new(peers: &dyn Peers, total: usize, batch_size: usize) -> Deal {
         let (rank, world_size) = (peers.rank(), peers.world_size());
         let whole_batches = BLOCK_MAX.next_multiple_of(batch_size.max(1));

@@ -1,21 +1,21 @@
-//! LPIPS of many pairs: the mean over images.
+//! LPIPS over many pairs: the mean over images.
 
 use crate::EvalError;
 use tch::{Device, Tensor};
 use tokengrid_model::ModelError;
 use tokengrid_model::perceptual::{Backbone, Lpips};
 
-/// A perceptual distance that is wanted.
+/// A perceptual distance to compute.
 #[derive(Clone, Copy)]
 pub struct Net<'a> {
-    /// Which it is.
+    /// The net's architecture.
     pub backbone: Backbone,
     /// The net, on its device.
     pub lpips: &'a Lpips,
 }
 
 impl Net<'_> {
-    /// The distances of images and what became of them, f32 `[B, 3, H, W]` in [-1, 1]; none where a side is too short.
+    /// The distances of images and their reconstructions, f32 `[B, 3, H, W]` in [-1, 1]; none where a side is too short.
     pub(super) fn distances(&self, a_bchw: &Tensor, b_bchw: &Tensor) -> Result<Vec<Option<f64>>, EvalError> {
         let _no_grad = tch::no_grad_guard();
         let (images, _, height, width) = a_bchw.size4().map_err(ModelError::torch("looking at images"))?;
@@ -46,7 +46,7 @@ impl<'a> LpipsSum<'a> {
         self.net.backbone
     }
 
-    /// Takes the distance of a pair, or `None` where the net is too large for it.
+    /// Adds the distance of a pair; `None` where the pair is too small for the net.
     pub(crate) fn add(&mut self, distance: Option<f64>) {
         self.images += 1;
         self.too_small += usize::from(distance.is_none());

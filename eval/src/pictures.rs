@@ -12,12 +12,12 @@ use tokengrid_sample::arrays::{ArrayError, Element, Npz};
 /// The array of pictures in an `.npz` file: bytes `[N, H, W, 3]`.
 pub(crate) const NPZ_PICTURES: &str = "arr_0";
 
-/// What is cut out of the images of a source.
+/// Which part of a source's images is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// All of it, in its own size.
+    /// The whole image at its original size.
     Whole,
-    /// The centre, resized as the reference does: so many pixels a side.
+    /// The reference's centre crop, with this side in pixels.
     Center(u32),
 }
 
@@ -27,39 +27,39 @@ pub enum Pictures {
     Source {
         /// The images.
         source: Arc<Source>,
-        /// What is taken of each.
+        /// Which part of each is used.
         cut: Cut,
-        /// Decoding threads; 0: one a core.
+        /// Decoding threads; 0: one per core.
         threads: usize,
-        /// What one file may cost.
+        /// Limits on memory and time for one file.
         limits: Limits,
     },
     /// An array of pictures of one size.
     Npz {
         /// The file.
         path: PathBuf,
-        /// How many are taken of it, from the first.
+        /// Number of pictures that are used, from the first on.
         count: usize,
     },
 }
 
 /// A picture, or why there is none.
 #[derive(Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// Name in the source, or number in the array.
     pub key: String,
     /// The picture.
     pub outcome: Result<Picture, Bad>,
 }
 
-/// What is done with every picture; an error ends the stream.
-pub type Each<'a> = &'a mut dyn FnMut(Item) -> Result<(), EvalError>;
+/// Called with every picture; an error ends the stream.
+pub(crate) type Each<'a> = &'a mut dyn FnMut(Item) -> Result<(), EvalError>;
 
 impl Pictures {
     /// The pictures of an `.npz` file, at most `limit` of them.
     ///
     /// # Errors
-    /// Unreadable, or without bytes `[N, H, W, 3]` called `arr_0`.
+    /// The file is unreadable, or has no array `arr_0` of bytes `[N, H, W, 3]`.
     pub(crate) fn of_npz(path: &Path, limit: Option<usize>) -> Result<Pictures, EvalError> {
         let mut npz = Npz::open(path)?;
         if !npz.has(NPZ_PICTURES) {
@@ -82,7 +82,7 @@ impl Pictures {
         Ok(Pictures::Npz { path: path.into(), count })
     }
 
-    /// Pictures, bad ones included.
+    /// Number of pictures, bad ones included.
     #[allow(clippy::len_without_is_empty, reason = "an empty set is found out by counting the good ones")]
     pub fn len(&self) -> usize {
         match self {
@@ -91,7 +91,7 @@ impl Pictures {
         }
     }
 
-    /// What these pictures are, for a comparison with what another process has.
+    /// A description, to be compared with those of other processes.
     pub fn describe(&self) -> String {
         match self {
             Pictures::Source { source, cut, .. } => {
@@ -108,7 +108,7 @@ impl Pictures {
     ///
     /// # Errors
     /// What `each` returns; an array that ends too early.
-    pub fn each(
+    pub(crate) fn each(
         &self,
         order: impl Iterator<Item = usize> + Send + 'static,
         accept: AcceptSize,

@@ -1,4 +1,4 @@
-//! What the two evaluations share while pictures come in: counts, progress, and the wish to stop.
+//! Progress and cancellation of an evaluation.
 
 use serde::Serialize;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,7 @@ pub struct BadImage {
     pub reason: String,
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     /// Pictures so far, bad ones included.
@@ -23,7 +23,7 @@ pub struct Progress {
     pub bad: usize,
 }
 
-/// The outside of an evaluation.
+/// How the caller follows an evaluation.
 pub struct Watch<'a> {
     /// Set when the user wants to stop.
     pub cancel: &'a AtomicBool,

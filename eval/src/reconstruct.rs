@@ -11,31 +11,32 @@ use tokengrid_model::{ModelError, Picture, Runtime, Tokenizer};
 /// Which pixels of an image go through the tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// The shorter side resized to so many pixels, then the centre's square, as the reference does.
+    /// The reference's centre crop: the shorter side resized to this many pixels, then a square of that side.
     Square(u32),
     /// All of them as they are, with a margin that [`pass`] adds and cuts off.
     Original,
 }
 
-/// An image beside what its tokens say.
+/// An image with its tokens and reconstruction.
 #[derive(Debug)]
 pub struct Reconstruction {
     /// The image, without margin.
     pub original: Picture,
-    /// What came back.
+    /// The reconstruction, of the same size.
     pub reconstruction: Picture,
     /// Rows and columns of tokens.
     pub grid: [usize; 2],
-    /// Tokens, raster order.
+    /// Tokens, in raster order.
     pub tokens: Vec<i64>,
-    /// Peak signal-to-noise ratio in dB, between [`tokengrid_model::tokenizer::Pass::originals`] and [`tokengrid_model::tokenizer::Pass::reconstructions`]; infinite for equal ones.
+    /// Peak signal-to-noise ratio in dB, between [`tokengrid_model::tokenizer::Pass::originals`] and
+    /// [`tokengrid_model::tokenizer::Pass::reconstructions`]; infinite for equal ones.
     pub psnr: f64,
 }
 
 /// Reads an image file and takes it through the tokenizer.
 ///
 /// # Errors
-/// The file cannot be read or decoded; a size that does not fit the tokenizer.
+/// The file cannot be read or decoded, or the size does not fit the tokenizer.
 pub fn reconstruct(
     path: &Path,
     extent: Extent,

@@ -1,9 +1,9 @@
-//! A tokenizer over a data set: images to tokens and back, and how much is lost.
+//! Evaluation of a tokenizer on a data set: images to tokens and back.
 //!
 //! Images are decoded by threads while the model works; pictures of one size go through it in batches. Nothing is kept but
 //! sums, and a few pairs at either end of the scale.
 //!
-//! The figures are those of the reference: Inception and LPIPS see floats, the tokenizer's input and its clamped output; PSNR
+//! The metrics are those of the reference: Inception and LPIPS see floats, the tokenizer's input and its clamped output; PSNR
 //! and SSIM see both truncated to 8 bits. Shape suffixes: `b` batch, `c` channels, `h w` pixels or grid.
 
 use crate::EvalError;
@@ -31,7 +31,7 @@ use tokengrid_model::perceptual::Backbone;
 use tokengrid_model::tokenizer::{Pass, pass};
 use tokengrid_model::{Picture, Runtime, Tokenizer};
 
-/// Codes of more bits would need more than 2 GB of counters.
+/// Codes of more bits would need more than 2 GiB of counters.
 const COUNTED_BITS_MAX: u32 = 28;
 
 /// Everything that the evaluation needs.
@@ -42,11 +42,11 @@ pub struct ReconstructionJob<'a> {
     pub tokenizer: &'a Tokenizer,
     /// Device and precision.
     pub runtime: Runtime,
-    /// Pictures of one size per call; on the CPU every picture is a call of its own.
+    /// Pictures of one size per call; on the CPU every picture is a separate call.
     pub batch_size: usize,
-    /// For rFID.
+    /// The network for rFID, if it is wanted.
     pub inception: Option<&'a Inception>,
-    /// Perceptual distances that are wanted.
+    /// Perceptual distances to compute.
     pub lpips: Vec<Net<'a>>,
     /// What to do with broken images.
     pub bad_policy: BadPolicy,
@@ -54,14 +54,14 @@ pub struct ReconstructionJob<'a> {
     pub kept_pairs: usize,
 }
 
-/// The figures. Those that could not be computed are `None`; [`ReconstructionReport::absent`] says why.
+/// The metrics. Those that could not be computed are `None`; [`ReconstructionReport::absent`] says why.
 #[derive(Debug, Serialize)]
 pub struct ReconstructionReport {
     /// Images that were measured.
     pub images: usize,
-    /// Frechet distance of the reconstructions' features to the images'.
+    /// Frechet distance between the pool3 features of reconstructions and images.
     pub rfid: Option<f64>,
-    /// Peak signal-to-noise ratio in dB: of each image, then the mean.
+    /// Mean over images of the peak signal-to-noise ratio, in dB.
     pub psnr: Option<f64>,
     /// Structural similarity, up to 1; the mean over images.
     pub ssim: Option<f64>,
@@ -74,9 +74,9 @@ pub struct ReconstructionReport {
     pub codebook: CodebookUse,
     /// Images that were not measured.
     pub bad: Vec<BadImage>,
-    /// Seconds from the first image to the last figure.
+    /// Seconds from the first image to the last metric.
     pub seconds: f64,
-    /// Figures that are not there, and why.
+    /// Metrics that could not be computed, and why.
     #[serde(skip)]
     pub absent: Vec<(&'static str, String)>,
     /// The pairs at either end of the scale.
@@ -85,10 +85,10 @@ pub struct ReconstructionReport {
 }
 
 impl ReconstructionJob<'_> {
-    /// Runs the evaluation; the figures, at rank 0 of `peers`.
+    /// Runs the evaluation. Returns the metrics at rank 0 of `peers`, `None` elsewhere.
     ///
     /// # Errors
-    /// Too many bad images, no good one, a device that fails, [`EvalError::Stopped`]; another process is gone.
+    /// Too many images are bad, or none is good; the device fails; [`EvalError::Stopped`]; another process is gone.
     pub fn run(&self, peers: &dyn Peers, watch: &mut Watch) -> Result<Option<ReconstructionReport>, EvalError> {
         let started = Instant::now();
         let mut sums = Sums::new(self)?;
@@ -114,7 +114,7 @@ impl ReconstructionJob<'_> {
     }
 }
 
-/// What is known of one image.
+/// Measurements of one image.
 #[derive(Serialize, Deserialize)]
 struct Figures {
     psnr: f64,
@@ -181,7 +181,7 @@ impl Passes<'_> {
     }
 }
 
-/// Everything that is added up over the images.
+/// Sums over the images.
 struct Sums<'a> {
     images: usize,
     psnr: f64,

@@ -1,4 +1,4 @@
-//! A set of pictures, or saved statistics, against another.
+//! Comparison of a set of pictures, or saved statistics, with another.
 
 use crate::EvalError;
 use crate::collect::{Collected, Figures, Reader};
@@ -20,13 +20,13 @@ use tokengrid_sample::arrays::{ArrayError, Npz};
 /// How the pictures of a side are read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOptions {
-    /// What is taken of the images of a source; arrays are taken as they are.
+    /// Which part of a source's images is used; arrays are used as they are.
     pub cut: Cut,
-    /// At most so many pictures.
+    /// Largest number of pictures.
     pub limit: Option<usize>,
-    /// Decoding threads; 0: one a core.
+    /// Decoding threads; 0: one per core.
     pub threads: usize,
-    /// What one file may cost.
+    /// Limits on memory and time for one file.
     pub limits: Limits,
 }
 
@@ -40,7 +40,7 @@ impl Side {
     /// Opens a source of images, or an `.npz` file with pictures (`arr_0`), statistics (`mu`, `sigma`), or both.
     ///
     /// # Errors
-    /// Unreadable, or neither.
+    /// The path is unreadable, or holds neither pictures nor statistics.
     pub fn open(path: &Path, options: &ReadOptions) -> Result<Side, EvalError> {
         let is_npz = path.is_file() && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"));
         if !is_npz {
@@ -59,7 +59,7 @@ impl Side {
         Ok(Side { pictures, saved })
     }
 
-    /// What it is, for a comparison with what another process has.
+    /// A description, to be compared with those of other processes.
     pub fn describe(&self) -> String {
         let pictures = self.pictures.as_ref().map_or("no pictures".into(), Pictures::describe);
         format!("{pictures}, {} statistics", if self.saved.is_some() { "with" } else { "without" })
@@ -70,7 +70,7 @@ impl Side {
 pub struct SamplesJob<'a> {
     /// The network.
     pub inception: &'a Inception,
-    /// Whose figures are wanted.
+    /// The suite whose protocol is followed.
     pub protocol: Protocol,
     /// Pictures of one size per call.
     pub batch_size: usize,
@@ -80,11 +80,11 @@ pub struct SamplesJob<'a> {
     pub precision_recall: bool,
     /// What to do with broken images.
     pub bad_policy: BadPolicy,
-    /// Who shares the work: rank 0 knows the figures.
+    /// The processes that share the work; rank 0 gets the results.
     pub peers: &'a dyn Peers,
 }
 
-/// What is known of a side.
+/// Measurements of a side.
 pub struct Measured {
     /// Statistics of pool3; `None` for fewer than two pictures.
     pub pool3: Option<Gaussian>,
@@ -99,25 +99,24 @@ pub struct Measured {
     features: Option<tch::Tensor>,
 }
 
-/// The figures of one side against the other.
+/// Metrics of one side against the other.
 #[derive(Debug, Default)]
 pub struct Compared {
     /// Frechet distance of pool3 features.
     pub fid: Option<f64>,
     /// Frechet distance of spatial features.
     pub sfid: Option<f64>,
-    /// Shares within each other's manifold.
+    /// Precision and recall.
     pub manifold: Option<PrecisionRecall>,
-    /// Figures that are not there, and why.
+    /// Metrics that could not be computed, and why.
     pub absent: Vec<(&'static str, String)>,
 }
 
 impl SamplesJob<'_> {
-    /// Takes a side's pictures through the network, where what is saved does not say all that is needed: a score is only
-    /// wanted of the side that is evaluated.
+    /// Measures a side's pictures where its saved statistics do not suffice. A score is wanted of the evaluated side only.
     ///
     /// # Errors
-    /// Too many bad images, a device that fails, [`EvalError::Stopped`].
+    /// Too many images are bad; the device fails; [`EvalError::Stopped`]; another process is gone.
     pub fn measure(&self, side: Side, want_score: bool, watch: &mut Watch) -> Result<Measured, EvalError> {
         let Side { pictures, saved } = side;
         let needed = saved.is_none() || want_score || self.precision_recall;
@@ -155,10 +154,10 @@ impl SamplesJob<'_> {
         Ok((collected, bad))
     }
 
-    /// The figures of `generated` against `reference`.
+    /// The metrics of `generated` against `reference`.
     ///
     /// # Errors
-    /// Statistics of another network.
+    /// The statistics are of different networks, or an eigenvalue routine fails.
     pub fn compare(&self, generated: &Measured, reference: &Measured) -> Result<Compared, EvalError> {
         let mut compared = Compared::default();
         match (&generated.pool3, &reference.pool3) {

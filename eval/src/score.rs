@@ -1,4 +1,5 @@
-//! The inception score: how sure the classifier is of each picture, and how different the pictures are.
+//! The inception score (Salimans et al., arXiv 1606.03498): how confident the classifier is of each picture, and how different
+//! the pictures are.
 //!
 //! `exp` of the mean over pictures of `KL(p(y|x) || p(y))`, with p(y) the mean over the same pictures. It equals the
 //! entropy of the mean less the mean of the entropies, so that only sums are kept.
@@ -6,7 +7,7 @@
 use crate::inception::CLASSES;
 use serde::Serialize;
 
-/// Pictures of a split where nobody says how many splits there are: ten for 50,000, as the ADM suite has it.
+/// Pictures per split by default: ten splits of 50,000 pictures, as in the ADM suite.
 const SPLIT_IMAGES: usize = 5000;
 
 /// Sums over the pictures of each split.
@@ -28,30 +29,30 @@ struct Split {
     negentropy: f64,
 }
 
-/// The score of every split, as it is reported.
+/// The score over the splits, a number from 1 to the number of classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Score {
     /// Mean over the splits.
     pub mean: f64,
-    /// Standard deviation over the splits (of them all, with S in the denominator).
+    /// Standard deviation over the splits, with S in the denominator.
     pub std: f64,
     /// Splits that hold pictures.
     pub splits: usize,
 }
 
-/// The number of splits for so many pictures.
+/// The default number of splits for `images` pictures.
 pub(crate) fn usual_splits(images: usize) -> usize {
     ((images + SPLIT_IMAGES / 2) / SPLIT_IMAGES).max(1)
 }
 
 impl Scorer {
-    /// For so many splits, at least one.
+    /// A scorer with `splits` splits, at least one.
     pub(crate) fn new(splits: usize) -> Scorer {
         let empty = Split { images: 0, probabilities: vec![0.0; CLASSES], negentropy: 0.0 };
         Scorer { splits: vec![empty; splits.max(1)], images: 0 }
     }
 
-    /// Takes the logits of one picture.
+    /// Adds the logits of one picture.
     pub(crate) fn push(&mut self, logits: &[f32]) {
         let split = self.images % self.splits.len();
         self.splits[split].push(logits);

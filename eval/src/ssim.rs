@@ -1,4 +1,4 @@
-//! Structural similarity of 8-bit pictures, as scikit-image computes it by default.
+//! Structural similarity (Wang et al. 2004) of 8-bit pictures, as scikit-image computes it by default.
 //!
 //! A 7x7 uniform window, sample covariances, K1 = 0.01, K2 = 0.03, windows that lie wholly inside the picture, mean over
 //! windows and channels. The sums over a window are integers and are moved along by adding and subtracting columns, so they
@@ -77,7 +77,7 @@ pub fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> Option<f64> {
         if y + 1 < WINDOW {
             continue;
         }
-        total += along(&columns);
+        total += sum_over_windows(&columns);
         let (row_a, row_b) = row(y + 1 - WINDOW);
         for (column, (&x, &y)) in columns.iter_mut().zip(row_a.iter().zip(row_b)) {
             column.subtract(Sums::of(x, y));
@@ -88,7 +88,7 @@ pub fn ssim(a: &[u8], b: &[u8], width: usize, height: usize) -> Option<f64> {
 }
 
 /// Sum of the index over all windows of a row.
-fn along(columns: &[Sums]) -> f64 {
+fn sum_over_windows(columns: &[Sums]) -> f64 {
     let mut windows = [Sums::default(); CHANNELS];
     let mut total = 0.0;
     for (x, pixel) in columns.chunks_exact(CHANNELS).enumerate() {

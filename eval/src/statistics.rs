@@ -12,13 +12,13 @@ use tokengrid_sample::arrays::{ArrayError, ArrayReader, Dtype, NamedArray, Npz, 
 /// Rows that are read at a time.
 const ROWS: usize = 256;
 
-/// Longer vectors would need more than 2 GB for a covariance.
+/// Longer vectors would need more than 2 GiB for a covariance.
 const DIMS_MAX: usize = 16_384;
 
 /// Mean and covariance of the rows of a matrix `[N, D]` in a `.npy` file.
 ///
 /// # Errors
-/// Unreadable, no matrix of floats, too few rows, values that are not finite.
+/// The file is unreadable or no matrix of floats, has too few rows, or values that are not finite.
 pub fn of_features(path: &Path) -> Result<Gaussian, EvalError> {
     let mut array = ArrayReader::open(path)?;
     let [rows, dims] = *array.shape.as_slice() else {
@@ -53,7 +53,7 @@ impl Saved {
     /// Reads the statistics of an `.npz` file; `None` when it has none.
     ///
     /// # Errors
-    /// Half of a pair, wrong shapes, values that are not finite.
+    /// Only one array of a pair is there, a shape is wrong, or values are not finite.
     pub fn read(npz: &mut Npz) -> Result<Option<Saved>, EvalError> {
         let Some(pool3) = read_pair(npz, "mu", "sigma")? else { return Ok(None) };
         Ok(Some(Saved { pool3, spatial: read_pair(npz, "mu_s", "sigma_s")? }))

@@ -1,5 +1,5 @@
-//! `eval reconstruction` against the reference's figures: what its networks see, what is truncated, and how pictures of any
-//! size are padded.
+//! `eval reconstruction` against the reference's results: inputs of the networks, truncation to 8 bits, and padding of pictures
+//! of any size.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;

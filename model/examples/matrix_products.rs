@@ -1,8 +1,8 @@
 //! Products of matrices: ours beside libtorch's, in turns. `cargo run --release --example matrix_products -p tokengrid-model`
 //!
 //! The shapes are those of a training step at width 384 with batches of 8 x 256 tokens: layers forward, backward to their
-//! input, and backward to their weights. Figures are medians in GFLOP a second. The first is what multiplications in registers
-//! alone reach, without any memory: the most that a product could.
+//! input, and backward to their weights. Figures are medians in GFLOP/s. The first is the rate of multiplications in registers
+//! alone, without memory: the upper bound of any product.
 
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -81,7 +81,7 @@ impl Kernel for Sums<'_> {
     }
 }
 
-/// GFLOP a second of so many threads.
+/// GFLOP/s of `threads` threads.
 fn registers_alone(threads: usize) -> f64 {
     let level = Level::detect().unwrap_or(Level::Portable);
     let start = Instant::now();

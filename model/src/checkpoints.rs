@@ -1,4 +1,4 @@
-//! Which checkpoint of a run counts: the newest that is whole, whatever a link says. Knows names and files only.
+//! The newest intact checkpoint of a run, whatever its links say. Knows names and files only.
 
 use crate::Weights;
 use std::io;
@@ -21,7 +21,7 @@ pub fn newest_checkpoint(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-/// A look for the newest whole checkpoint.
+/// The result of a search for the newest intact checkpoint.
 #[derive(Debug)]
 pub struct Search {
     /// Its folder.
@@ -46,7 +46,7 @@ impl Search {
         Ok(Search { found: None, damaged })
     }
 
-    /// Says which ones are passed over.
+    /// Warns about the damaged ones that are passed over.
     pub fn tell(&self) {
         let Some(found) = &self.found else { return };
         for (path, what) in &self.damaged {
@@ -65,7 +65,7 @@ pub fn published(folder: &Path) -> io::Result<Vec<PathBuf>> {
         other => other?,
     };
     let paths = entries.flatten().map(|entry| entry.path());
-    // A folder without a state is the rest of one that was removed, with somebody else's files in it.
+    // A folder without a state is the rest of one that was removed, with another program's files in it.
     let mut paths: Vec<PathBuf> =
         paths.filter(|path| step_of(path).is_some() && path.join("state.json").is_file()).collect();
     paths.sort_by_key(|path| step_of(path));

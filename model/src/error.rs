@@ -1,4 +1,4 @@
-//! What can go wrong while reading weights, or choosing where to compute.
+//! Errors of reading weights, choosing a device, and computing.
 
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ pub enum ModelError {
         path: PathBuf,
         /// What it is.
         found: String,
-        /// What makes a file of it that is read.
+        /// How to convert it.
         advice: &'static str,
     },
     /// A checkpoint without named tensors.
@@ -78,7 +78,7 @@ pub enum ModelError {
         /// The number that is out of range.
         what: String,
     },
-    /// Weights that a training has spoilt.
+    /// Weights with values that are not finite, as a diverged training leaves them.
     #[error(
         "{}: {count} of {numel} values of tensor `{name}` are not finite; nothing that is computed with such weights means anything: \
          take an earlier checkpoint",
@@ -94,7 +94,7 @@ pub enum ModelError {
         /// All its values.
         numel: i64,
     },
-    /// Tensors of a type that no weights have.
+    /// Tensors of an element type that is not supported.
     #[error("{} holds tensors of type {kind}, which cannot be read; save it again as float32", path.display())]
     UnsupportedType {
         /// The file.

@@ -1,4 +1,4 @@
-//! The letters of charts and captions.
+//! The font of charts and captions.
 
-/// DejaVu Sans, reduced to ASCII, as a TrueType file: there are letters on machines without fonts, too.
+/// DejaVu Sans, reduced to ASCII, as a TrueType file, for machines without fonts.
 pub static FONT: &[u8] = include_bytes!("../assets/DejaVuSans-ascii.ttf");

@@ -1,7 +1,7 @@
 //! Failures of libtorch as errors, where its functions panic.
 //!
-//! Most of its functions have a form that returns an error and one that panics. Networks are written in the second, which can be
-//! read; whoever calls one where memory may run out or a device may fail does so in here.
+//! Most of its functions have a form that returns an error and one that panics. Networks use the second, for
+//! readability; a call where memory may run out or a device may fail is wrapped in [`guarded`].
 
 use crate::ModelError;
 use std::any::Any;
@@ -30,7 +30,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, ModelError> {
     })
 }
 
-/// Whether a panic of this thread with this text becomes an error: whoever reports panics need not.
+/// Whether a panic of this thread with this text becomes an error of [`guarded`], so that a panic hook should not report it.
 pub fn is_expected(text: &str) -> bool {
     DEPTH.get() > 0 && text.contains(MARK)
 }

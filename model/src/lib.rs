@@ -3,7 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`weights`] | checkpoints: `.ckpt` pickles read without executing them, `.safetensors`, raw or EMA variant |
-//! | [`checkpoints`] | which checkpoint of a run counts |
+//! | [`checkpoints`] | the newest intact checkpoint of a run |
 //! | [`runtime`] | device, precision and thread settings shared by everything that computes |
 //! | [`tokenizer`] | encoder and decoder, the architecture inferred from tensor shapes; pictures through both |
 //! | [`lfq`] | lookup-free quantization: signs, tokens, codes |
@@ -13,7 +13,7 @@
 //! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`kernels`] | kernels on the CPU: SIMD, products of matrices, threads |
 //! | [`guard`] | failures of libtorch as errors |
-//! | [`transfer`] | copies to a device and back that nobody waits for |
+//! | [`transfer`] | asynchronous copies to a device and back |
 //! | [`rng`] | counter-based random numbers |
 //! | [`picture`] | PNG files and grids of pictures |
 //!

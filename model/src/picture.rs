@@ -11,7 +11,7 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Space between the pictures of a grid, and its colour.
+/// Space between the pictures of a grid, in pixels, and its grey value.
 const GAP: usize = 4;
 const BACKGROUND: u8 = 255;
 

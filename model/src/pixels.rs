@@ -8,12 +8,8 @@ use crate::transfer::upload;
 use std::sync::LazyLock;
 use tch::{Device, Kind, Tensor};
 
-static TABLE: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|v| (v as f64 / 127.5 - 1.0) as f32));
-
 /// The model's input value for every byte.
-pub fn table() -> &'static [f32; 256] {
-    &TABLE
-}
+static TABLE: LazyLock<[f32; 256]> = LazyLock::new(|| std::array::from_fn(|v| (v as f64 / 127.5 - 1.0) as f32));
 
 /// Images `[B, H, W, 3]` of bytes (row-major, `batch * height * width * 3` of them) to f32 `[B, 3, H, W]` in
 /// [-1, 1] on the runtime's device, row-major.

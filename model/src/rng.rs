@@ -40,16 +40,7 @@ impl CounterRng {
     }
 }
 
-/// A 64-bit hash of bytes, for telling things apart (not against an adversary).
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.chunks(8).fold(mix(bytes.len() as u64), |hash, chunk| {
-        let mut word = [0u8; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        mix(hash.rotate_left(7) ^ u64::from_le_bytes(word))
-    })
-}
-
-/// The splitmix64 finaliser.
+/// The finaliser of splitmix64 (Steele, Lea and Flood 2014).
 fn mix(z: u64) -> u64 {
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

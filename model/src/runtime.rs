@@ -50,28 +50,28 @@ impl FromStr for Precision {
     }
 }
 
-/// What is done in another way on a GPU than on the CPU. Values, so that either way can be gone with tensors of the CPU: tests go
-/// the GPU's.
+/// What differs between a GPU and the CPU. Chosen once, instead of asking for the device everywhere, so that tests can take the
+/// GPU's route with tensors on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// A call of a network takes a whole batch. Else every image is a call of its own, so that its result depends on nothing
+    /// A call of a network takes a whole batch. Else every image is a separate call, so that its result depends on nothing
     /// else: libraries choose their algorithms by the size of a batch, and their roundings differ.
     pub whole_batches: bool,
-    /// Kernels of our own compute what is in fp32; training is in fp32. Else libtorch does, in the precision asked for.
+    /// Our own kernels compute what is in fp32; training is in fp32. Else libtorch does, in the precision asked for.
     pub own_kernels: bool,
-    /// The device is given work ahead and nobody waits for it in between: tokens are drawn where the logits are, results are
-    /// fetched a batch late, the gradients' norm stays there.
+    /// Work is queued on the device without waiting for it in between: tokens are drawn on the device, results are fetched a
+    /// batch late, the gradients' norm stays on the device.
     pub runs_ahead: bool,
 }
 
 impl Route {
-    /// The CPU's.
+    /// The route of the CPU.
     pub const HOST: Route = Route { whole_batches: false, own_kernels: true, runs_ahead: false };
 
-    /// A GPU's.
+    /// The route of a GPU.
     pub const DEVICE: Route = Route { whole_batches: true, own_kernels: false, runs_ahead: true };
 
-    /// That of a device.
+    /// The route of a device.
     pub const fn of(device: Device) -> Route {
         match device {
             Device::Cpu => Route::HOST,
@@ -79,7 +79,8 @@ impl Route {
         }
     }
 
-    /// That of a device, or the one that the variable `TOKENGRID_ROUTE` names, `host` or `device`: for tests of whole programs.
+    /// The route of a device, or the one that the environment variable `TOKENGRID_ROUTE` names, `host` or `device`: for tests of
+    /// whole programs.
     fn chosen(device: Device) -> Route {
         match std::env::var("TOKENGRID_ROUTE").as_deref() {
             Ok("host") => Route::HOST,
@@ -94,9 +95,9 @@ impl Route {
 pub struct Runtime {
     /// Where tensors live.
     pub device: Device,
-    /// How they are computed with.
+    /// Number format of activations and weights.
     pub precision: Precision,
-    /// In which way.
+    /// What differs between devices.
     pub route: Route,
 }
 
@@ -104,13 +105,13 @@ impl Runtime {
     /// fp32 on the CPU: the exact mode.
     pub const EXACT: Runtime = Runtime::new(Device::Cpu, Precision::Fp32);
 
-    /// A device that is known to be there, and its own route.
+    /// A runtime on a device that is known to exist, with the device's own route.
     pub const fn new(device: Device, precision: Precision) -> Runtime {
         Runtime { device, precision, route: Route::of(device) }
     }
 
     /// Chooses a device: `cpu`, `cuda`, `cuda:N`, or by itself (a CUDA device when there is one) for `None`.
-    /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one a core.
+    /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one per core.
     ///
     /// # Errors
     /// An unknown device name, or a CUDA device that is not there.
@@ -124,7 +125,7 @@ impl Runtime {
                 match cuda::ready() {
                     Ok(()) => Device::Cuda(0),
                     Err(reason) => {
-                        // Of a machine without a driver nobody expects otherwise.
+                        // Without a driver no GPU is expected: no warning.
                         if cuda::has_driver() {
                             tracing::warn!("computing on the CPU: {reason}");
                         }
@@ -231,7 +232,7 @@ pub(crate) mod cuda {
         *FOUND.get_or_init(|| !unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) }.is_null())
     }
 
-    /// A place in a device's work that one can wait for.
+    /// A CUDA event: a point in a device's work that the host can wait for.
     #[derive(Debug)]
     pub(crate) struct Event(*mut c_void);
 
@@ -257,7 +258,7 @@ pub(crate) mod cuda {
             }
         }
 
-        /// Stands behind all that the device was given until now.
+        /// Records the event behind all work that is queued so far.
         pub(crate) fn record(&self) {
             type Record = unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32;
             // SAFETY: as in `new`; the event is alive. The default stream is the one that libtorch works in.
@@ -267,7 +268,7 @@ pub(crate) mod cuda {
             assert_eq!(status, 0, "cudaEventRecord");
         }
 
-        /// Waits until the device is there.
+        /// Waits until the device has reached the event.
         pub(crate) fn wait(&self) {
             // SAFETY: as in `new`; the event is alive.
             let status = unsafe { function::<Call>(c"cudaEventSynchronize").map(|wait| wait(self.0)).unwrap_or(-1) };
@@ -277,7 +278,7 @@ pub(crate) mod cuda {
 
     impl Drop for Event {
         fn drop(&mut self) {
-            // SAFETY: as in `new`; nobody else has the event.
+            // SAFETY: as in `new`; nothing else refers to the event.
             let _ = unsafe { function::<Call>(c"cudaEventDestroy").map(|destroy| destroy(self.0)) };
         }
     }

@@ -32,7 +32,7 @@ pub(crate) fn open_ar(name: &Path) -> Result<Weights, ModelError> {
 /// Weights inside the program, in 8 bits.
 struct Shipped {
     stored: &'static [u8],
-    /// In fp32, from the first time on that they are asked for.
+    /// In fp32, from the first use on.
     expanded: OnceLock<Vec<u8>>,
 }
 
@@ -41,7 +41,7 @@ impl Shipped {
         Shipped { stored, expanded: OnceLock::new() }
     }
 
-    /// These, if `name` names them and no file of the user's.
+    /// These weights, if `name` is `tiny` and no file of the user has that name.
     fn open(&'static self, name: &Path) -> Result<Weights, ModelError> {
         if name.as_os_str() != NAME || name.exists() {
             return Weights::open(name);

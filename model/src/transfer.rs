@@ -1,8 +1,8 @@
-//! Copies between host and device that nobody waits for until their values are needed.
+//! Asynchronous copies between host and device.
 //!
-//! A copy from ordinary memory makes the host wait for all that the device was given before. From pinned memory it takes its
-//! turn among the device's work instead; libtorch keeps the memory until then. Results come back the same way, with an event
-//! behind them: who needs them waits for the event, and not for the work that the device was given after it.
+//! A copy from pageable memory makes the host wait for all work queued on the device. From pinned memory it is queued instead;
+//! libtorch keeps the memory until it is done. Results come back the same way, followed by an event: the reader waits for the
+//! event, and not for work that was queued after it.
 
 use crate::runtime::cuda;
 use tch::{Device, Tensor};
@@ -23,7 +23,7 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// Asks for `tensors`, all of one device.
+    /// Starts to copy `tensors`, all of one device, to the host.
     pub fn begin(tensors: &[&Tensor]) -> Fetch {
         let device = tensors.first().map_or(Device::Cpu, |tensor| tensor.device());
         let event = match device {
@@ -38,7 +38,7 @@ impl Fetch {
         Fetch { tensors, event }
     }
 
-    /// Waits until all are there: row-major tensors of the host, in the order in which they were asked for.
+    /// Waits for all copies: row-major tensors on the host, in the order of [`Fetch::begin`].
     pub fn wait(self) -> Vec<Tensor> {
         self.event.iter().for_each(cuda::Event::wait);
         self.tensors

@@ -1,4 +1,4 @@
-//! Decoding with kernels of our own against teacher forcing of the model by libtorch.
+//! Decoding with our own kernels against teacher forcing of the model by libtorch.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -33,7 +33,7 @@ fn token(model: &ArModel, c: usize, t: usize) -> [u32; 2] {
 fn decoded(model: &ArModel, first: usize, sequences: usize) -> Vec<[Vec<f32>; 2]> {
     let mut decoder = model.host_decoder().unwrap();
     let class = |c: usize| (c as i64 + 2) % (model.config.class_num + 1);
-    // A batch before it leaves nothing behind.
+    // An earlier batch does not affect the result.
     decoder.start(&[0, 0]);
     decoder.pre_logits();
     decoder.start(&(first..first + sequences).map(class).collect::<Vec<_>>());

@@ -61,7 +61,7 @@ fn formula_params(json: &serde_json::Value) -> Params {
     shapes(&json["tensors"]).into_iter().map(tensor).collect()
 }
 
-/// Golden weights in libtorch's operations, and as inference computes them.
+/// Golden weights with libtorch's operations, and as inference uses them.
 fn formula_tokenizers(name: &str) -> [Tokenizer; 2] {
     let json = golden_json(&format!("{name}.json"));
     let params = formula_params(&json);

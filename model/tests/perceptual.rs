@@ -1,4 +1,4 @@
-//! LPIPS against numbers of the published implementation, and the files that it is read from.
+//! LPIPS against numbers of the published implementation, and its weight files.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What the fuzz targets of `fuzz/` start from, replayed and changed at random on any toolchain.
+//! The corpora of the fuzz targets of `fuzz/`, replayed and mutated at random on any toolchain.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use tokengrid_model::weights::fuzzing;
 type Target = fn(&[u8]);
 type Corpus = Vec<(String, Vec<u8>)>;
 
-/// What fuzzing has kept for a target.
+/// The corpus of a target.
 fn kept(target: &str) -> Corpus {
     tokengrid_test_support::corpus(env!("CARGO_MANIFEST_DIR"), target)
 }
@@ -51,7 +51,7 @@ fn below(random: &mut u64, limit: usize) -> usize {
     ((z ^ (z >> 31)) % limit.max(1) as u64) as usize
 }
 
-/// Changes a few bytes, cuts some out, doubles some, or brings in some of another file.
+/// Changes, removes or repeats a few bytes, or inserts some of another file.
 fn mutate(bytes: &[u8], other: &[u8], random: &mut u64) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for _ in 0..1 + below(random, 6) {

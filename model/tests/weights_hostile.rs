@@ -152,7 +152,7 @@ fn no_file_of_the_corpus_is_without_an_expectation() {
     assert_eq!(files, expected);
 }
 
-/// Peak of resident memory in bytes, where the system tells it.
+/// Peak of resident memory in bytes, if the system reports it.
 fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

@@ -1,4 +1,4 @@
-//! Words on pictures.
+//! Captions of pictures.
 
 use plotters::prelude::*;
 use std::sync::Once;
@@ -6,7 +6,7 @@ use tokengrid_model::{FONT, Picture};
 
 const FAMILY: &str = "tokengrid";
 
-/// Height of the strip that the words stand on, and of the letters, in pixels.
+/// Height of the caption's strip and of its letters, in pixels.
 const STRIP: usize = 18;
 const LETTERS: i32 = 12;
 
@@ -19,14 +19,14 @@ pub(crate) fn captioned(picture: &Picture, text: &str) -> Picture {
     Picture::new(picture.width, height, rgb)
 }
 
-/// Draws `text` on the strip. A strip without it is still a picture, so a failure is none of the caller's.
+/// Draws `text` on the strip. A failure is only logged: the picture is valid without its caption.
 fn write(strip: &mut [u8], width: usize, text: &str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, FONT);
     });
     let area = BitMapBackend::with_buffer(strip, (width as u32, STRIP as u32)).into_drawing_area();
-    // A letter is at least a pixel wide: what comes after would not be seen, and shaping megabytes of it takes minutes.
+    // A letter is at least a pixel wide, so the rest would not be visible, and shaping megabytes of text takes minutes.
     let text: String = text.chars().take(width).collect();
     let style = (FAMILY, LETTERS).into_font().color(&BLACK);
     if let Err(error) = area.draw(&Text::new(text.clone(), (2, 3), style)).and_then(|()| area.present()) {

@@ -1,4 +1,4 @@
-//! One token of a batch of sequences, whoever computes it.
+//! The interface between sampler and model: one token of a batch of sequences at a time.
 //!
 //! The sampler knows classes, logits and tokens; a [`Decoder`] knows the model. The loop over a batch is
 //!
@@ -18,15 +18,15 @@ use tokengrid_model::Runtime;
 use tokengrid_model::ar::{ArModel, HostDecoder, ModelConfig};
 use tokengrid_model::transfer::upload;
 
-/// A model that is asked for one token at a time.
-pub trait Decoder {
+/// A model that computes one token of every sequence at a time.
+pub(crate) trait Decoder {
     /// Shape of the model.
     fn config(&self) -> &ModelConfig;
 
     /// Begins a batch of sequences with these classes (`class_num`: none), at position 0.
     ///
     /// # Errors
-    /// No memory for so many sequences.
+    /// There is no memory for so many sequences.
     fn start(&mut self, class_c: &[i64]) -> Result<(), SampleError>;
 
     /// Logits `[C, 2^6]` of the low bits at this position, row-major.
@@ -41,21 +41,21 @@ pub trait Decoder {
     /// The computation fails.
     fn post_logits(&mut self, pre_c: &[u32]) -> Result<&[f32], SampleError>;
 
-    /// Takes this position's token of every sequence and goes on to the next position. Not called after the last one.
+    /// Takes this position's token of every sequence and advances to the next position. Not called after the last one.
     fn accept(&mut self, pre_c: &[u32], post_c: &[u32]);
 }
 
-/// On the CPU, batches are filled up to a multiple of so many sequences: libtorch multiplies fewer rows another way, with
-/// other roundings, and an image would depend on the size of its batch.
+/// On the CPU, batches are padded to a multiple of this many sequences: libtorch multiplies fewer rows by another algorithm,
+/// with other roundings, and an image would depend on the size of its batch.
 const CPU_MULTIPLE: usize = 8;
 
 /// [`ArModel`] by libtorch, on any device and in any precision.
-pub struct TorchDecoder<'a> {
+pub(crate) struct TorchDecoder<'a> {
     model: &'a ArModel,
     runtime: Runtime,
     /// Keys and values of every spatial block; taken once and used again for batches of the same size.
     caches: Vec<(Tensor, Tensor)>,
-    /// Sequences asked for, and with those that fill up the batch.
+    /// Sequences asked for, and with padding.
     sequences: i64,
     filled: i64,
     position: i64,
@@ -69,7 +69,7 @@ pub struct TorchDecoder<'a> {
 
 impl<'a> TorchDecoder<'a> {
     /// A decoder over `model`, whose parameters lie on the runtime's device.
-    pub fn new(model: &'a ArModel, runtime: Runtime) -> TorchDecoder<'a> {
+    pub(crate) fn new(model: &'a ArModel, runtime: Runtime) -> TorchDecoder<'a> {
         let none = Tensor::new();
         TorchDecoder {
             model,
@@ -103,7 +103,7 @@ impl<'a> TorchDecoder<'a> {
         self.position += 1;
     }
 
-    /// Tokens or classes of the whole batch; those that fill it up are 0, and what becomes of them is dropped.
+    /// Tokens or classes of the padded batch; padding is 0, and its results are dropped.
     fn fill(&self, c: &Tensor) -> Tensor {
         c.constant_pad_nd([0, self.filled - self.sequences])
     }
@@ -131,7 +131,7 @@ impl Decoder for TorchDecoder<'_> {
         let multiple = if self.runtime.route.whole_batches { 1 } else { CPU_MULTIPLE };
         let filled = class_c.len().next_multiple_of(multiple) as i64;
         if filled != self.filled {
-            // First out with the old ones: both may not fit.
+            // The old ones are freed first: both may not fit.
             self.caches.clear();
             self.caches = self.model.empty_caches(filled);
             self.filled = filled;
@@ -160,7 +160,7 @@ impl Decoder for TorchDecoder<'_> {
     }
 }
 
-/// On the CPU in fp32: kernels of our own.
+/// On the CPU in fp32: our own kernels.
 impl Decoder for HostDecoder {
     fn config(&self) -> &ModelConfig {
         self.config()

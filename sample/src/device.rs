@@ -1,4 +1,4 @@
-//! Batches whose tokens are drawn where the logits are, by tensor operations: a GPU never waits for the host.
+//! Batches whose tokens are drawn on the device, by tensor operations: a GPU never waits for the host.
 //!
 //! Shape suffixes: `b` batch (images), `c` sequences, `n` positions, `p` the two parts of a token, `v` vocabulary.
 
@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 /// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` f64 `[B, N, 2]` on the device.
 ///
 /// # Errors
-/// Logits that are not finite. They are looked for at every position, and found at the end: nobody waits for the device in
-/// between.
+/// Logits are not finite. Every position is checked on the device, and the result is read at the end only: reading it earlier
+/// would wait for the device.
 pub(crate) fn sample(
     decoder: &mut TorchDecoder,
     config: &SamplerConfig,

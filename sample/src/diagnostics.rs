@@ -1,17 +1,17 @@
-//! What tokens were drawn from, as pictures and numbers: for people who tune temperature, filters and guidance.
+//! Maps and numbers of the distributions that tokens were drawn from, for tuning temperature, filters and guidance.
 //!
-//! Beside the image lie six maps, a cell per token. Above: low bits; below: high bits. From left to right: entropy from 0 to
-//! that of a uniform distribution, probability of the tokens that the filters leave, probability of the token that was
-//! drawn, both from 0 to 1. Dark is little, bright is much.
+//! Beside the image are six maps with one cell per token. Above: low bits; below: high bits. From left to right: entropy from 0
+//! to that of a uniform distribution, probability of the tokens that the filters leave, probability of the token that was
+//! drawn, both from 0 to 1. Dark is low, bright is high.
 
 use crate::captions::captioned;
 use crate::draw::DrawStats;
 use tokengrid_model::Picture;
 
-/// Least width of a map, in pixels: its words need room.
+/// Least width of a map, in pixels: its caption needs room.
 const LEAST_WIDTH: usize = 160;
 
-/// Colours from little to much, evenly spaced; between them in a straight line. Brightness alone tells them apart, too.
+/// Colours from low to high, evenly spaced and linearly interpolated. Their brightness rises, for printing in grey.
 const COLOURS: [[u8; 3]; 5] = [[20, 11, 52], [100, 26, 128], [202, 62, 114], [253, 149, 98], [252, 253, 191]];
 
 /// The maps and the numbers (JSON) of one image, whose tokens had `stats_n`, in raster order.

@@ -1,4 +1,4 @@
-//! A row of logits in, a token out, on the host: guidance and temperature in one pass, filters, and the inverse of the
+//! From a row of logits to a token, on the host: guidance and temperature in one pass, filters, and the inverse of the
 //! cumulative distribution at one uniform number. No tensor operations.
 //!
 //! Shape suffix: `v` vocabulary.
@@ -10,14 +10,14 @@ const COLDEST: f64 = 1e-5;
 
 /// How a sub-token is drawn at one position.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Guidance scale at this position.
     pub cfg_scale: f64,
     /// Logits are divided by it; 0 takes the most likely token.
     pub temperature: f64,
-    /// Most likely tokens that stay; 0: all.
+    /// Number of most likely tokens that may be drawn; 0: all.
     pub top_k: i64,
-    /// Probability mass that stays; 1: all.
+    /// Probability mass of the most likely tokens that may be drawn, 0 to 1; 1: all.
     pub top_p: f64,
 }
 
@@ -28,19 +28,19 @@ impl Rule {
     }
 }
 
-/// What a token was drawn from. All of it is about the distribution after guidance and temperature (1 where the
-/// temperature is 0), before filters.
+/// Statistics of the distribution that a token was drawn from: after guidance and temperature (1 where the temperature is 0),
+/// before filters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
-pub struct DrawStats {
+pub(crate) struct DrawStats {
     /// Entropy in nats.
     pub entropy: f64,
-    /// Probability of all tokens that the filters leave.
+    /// Probability of all tokens that the filters leave, 0 to 1.
     pub kept: f64,
-    /// Probability of the token that was drawn.
+    /// Probability of the token that was drawn, 0 to 1.
     pub chosen: f64,
 }
 
-/// Draws from rows; its memory is used again for every row.
+/// Draws from rows of logits; its memory is reused from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct RowDraw {
     logits_v: Vec<f32>,
@@ -55,7 +55,7 @@ impl RowDraw {
         Some(self.pick(max, rule, uniform))
     }
 
-    /// [`RowDraw::draw`], and what the token was drawn from.
+    /// [`RowDraw::draw`], with the statistics of the distribution.
     pub(crate) fn draw_with_stats(
         &mut self,
         cond_v: &[f32],
@@ -77,7 +77,7 @@ impl RowDraw {
         Some((token, DrawStats { entropy, kept, chosen }))
     }
 
-    /// The token out of guided logits, whose largest is `max`.
+    /// The token from the guided logits, whose largest is `max`.
     fn pick(&mut self, max: f32, rule: &Rule, uniform: f64) -> u32 {
         if rule.is_greedy() {
             return self.logits_v.iter().position(|&logit| logit == max).map_or(0, |token| token as u32);
@@ -87,7 +87,7 @@ impl RowDraw {
         self.invert(max, uniform)
     }
 
-    /// Guided logits over the temperature; the largest of them, if they are numbers.
+    /// Computes guided logits, divided by the temperature. Returns the largest; `None` when they are no distribution.
     fn guide(&mut self, cond_v: &[f32], uncond_v: Option<&[f32]>, rule: &Rule) -> Option<f32> {
         let scale = rule.cfg_scale as f32;
         let temperature = if rule.is_greedy() { 1.0 } else { rule.temperature as f32 };

@@ -1,4 +1,4 @@
-//! What can go wrong while sampling.
+//! Errors of sampling.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub enum SampleError {
         /// Number of classes.
         class_num: i64,
     },
-    /// A setting that makes no sense.
+    /// A setting that is out of range.
     #[error("`{value}` is no {what}; expected {expected}")]
     Setting {
         /// Which setting.
@@ -32,14 +32,14 @@ pub enum SampleError {
     Memory {
         /// Images of the batch.
         images: usize,
-        /// What they take.
+        /// Memory that they take.
         needed_bytes: u64,
-        /// What is there.
+        /// Memory that is free.
         free_bytes: u64,
         /// Images that would fit.
         fits: u64,
     },
-    /// A model that computes nonsense.
+    /// Logits that are not finite.
     #[error(
         "the model's logits at position {position} are not finite (NaN or infinite): the checkpoint is damaged, or \
          --precision fp16 is too narrow for it (try bf16 or fp32)"
@@ -65,7 +65,7 @@ pub enum SampleError {
         /// The first difference.
         field: String,
     },
-    /// An image in the place of one of ours.
+    /// A foreign image in place of one of this run.
     #[error(
         "{} is an image of other settings, or one that was not made by `sample`; choose another --out, or add --overwrite to \
          replace it",

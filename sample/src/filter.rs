@@ -1,6 +1,6 @@
-//! Which tokens may be drawn, on a row of logits: top-k, then top-p. What is dropped becomes minus infinity.
+//! Filters of a row of logits: top-k, then top-p. Dropped logits become minus infinity.
 
-/// Memory that filters use again for every row.
+/// Memory that filters reuse from row to row.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     values: Vec<f32>,
@@ -23,7 +23,7 @@ pub(crate) fn top_k(logits_v: &mut [f32], k: usize, scratch: &mut Scratch) {
 /// Keeps the most likely tokens until their probability exceeds `p`; 1 is off. The first token beyond stays: what counts is
 /// the probability before a token. `max` is the largest logit.
 ///
-/// Only as much of the row is sorted as is kept, nearly: a distribution's mass lies in few tokens.
+/// Little more of the row is sorted than is kept: a distribution's mass lies in few tokens.
 pub(crate) fn top_p(logits_v: &mut [f32], p: f64, max: f32, scratch: &mut Scratch) {
     const FIRST_SORTED: usize = 64;
     if p >= 1.0 {

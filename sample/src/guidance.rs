@@ -1,7 +1,7 @@
-//! Classifier-free guidance: how far logits are pushed away from those without a class.
+//! Classifier-free guidance (Ho and Salimans, arXiv 2207.12598): scales, and the sequences that they need.
 //!
-//! A scale s gives `uncond + s * (cond - uncond)`: 1 is the class alone, 0 no class at all, more than 1 exaggerates the
-//! class. Low and high bits have a scale each, and each is applied for itself.
+//! A scale s gives `uncond + s * (cond - uncond)`: 1 is the class alone, 0 no class, more than 1 amplifies the
+//! class. Low and high bits have separate scales.
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub enum GuidanceMode {
 }
 
 impl GuidanceMode {
-    /// What `scale` takes.
+    /// The mode that `scale` (low bits, high bits) needs.
     pub fn of(scale: [f64; 2], schedule: Schedule) -> GuidanceMode {
         match scale {
             [1.0, 1.0] => GuidanceMode::Cond,
@@ -53,12 +53,13 @@ impl GuidanceMode {
         }
     }
 
-    /// Sequences an image.
+    /// Sequences per image.
     pub fn count(self) -> usize {
         if self == GuidanceMode::Both { 2 } else { 1 }
     }
 
-    /// Classes of the sequences of a batch of images with the classes `[B]`: `[B]`, or `[2 B]` for both; `none` stands for no class.
+    /// Classes of the sequences of a batch of images with the classes `[B]`: `[B]`, or `[2 B]` for both; `none` stands for no
+    /// class.
     pub fn classes(self, class_b: &[i64], none: i64) -> Vec<i64> {
         let uncond = class_b.iter().map(|_| none);
         match self {

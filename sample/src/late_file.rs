@@ -1,7 +1,7 @@
-//! A file that tells its first failure at the end.
+//! A file that reports its first failure at the end.
 //!
-//! `ZipWriter` closes its archive when it is dropped, and prints what fails then to stderr. To it, this file never fails: what
-//! happened is told to whoever holds the [`Failure`].
+//! `ZipWriter` closes its archive when it is dropped, and prints what fails then to stderr. To it, this file never fails: the
+//! failure goes to the holder of the [`Failure`].
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokengrid_cache::AtomicFile;
 pub(crate) struct Failure(Arc<Mutex<Option<io::Error>>>);
 
 impl Failure {
-    /// The failure, if there was one; it is told once.
+    /// Returns the failure, if there was one; once.
     ///
     /// # Errors
     /// The failure.
@@ -47,7 +47,7 @@ impl LateFile {
         self.failure.check().map(|()| self.file)
     }
 
-    /// Does something unless it is too late, and keeps the failure.
+    /// Calls `act` unless an earlier call failed, and keeps its failure.
     fn attempt(&mut self, act: impl FnOnce(&mut AtomicFile) -> io::Result<()>) {
         if self.has_failed {
             return;

@@ -1,24 +1,24 @@
-//! Sampling from the autoregressive model, and pictures of what comes out.
+//! Sampling from the autoregressive model: tokens, pictures, arrays.
 //!
 //! | module | what it is for |
 //! |---|---|
 //! | [`sampler`] | classes in, token grids out: key-value cache, guidance, sampling |
-//! | [`decoder`] | one token of a batch: the model as the sampler sees it |
-//! | [`guidance`] | with and without a class, and how strongly |
-//! | [`draw`], `filter` | a row of logits in, a token out: temperature, top-k, top-p, inverse distribution |
-//! | `host`, `device` | the loop over positions; tokens drawn on the host, or where the logits are |
+//! | `decoder` | one token of a batch: the model as the sampler sees it |
+//! | [`guidance`] | classifier-free guidance: which sequences it needs, its scale over the positions |
+//! | `draw`, `filter` | from a row of logits to a token: temperature, top-k, top-p, inverse distribution |
+//! | `host`, `device` | the loop over positions; tokens drawn on the host, or on the device |
 //! | [`presets`] | settings of the published results |
 //! | [`memory`] | whether a batch fits |
-//! | `diagnostics`, `captions` | what tokens were drawn from, as pictures; words on pictures |
+//! | `diagnostics`, `captions` | maps of the distributions that tokens were drawn from; captions of pictures |
 //! | [`job`] | many images: batches, pictures, tokens and arrays on disk, resumable |
 //! | [`arrays`] | `.npy` and `.npz` files |
 
 pub mod arrays;
 mod captions;
-pub mod decoder;
+mod decoder;
 mod device;
 mod diagnostics;
-pub mod draw;
+mod draw;
 pub mod error;
 mod filter;
 pub mod guidance;
@@ -30,7 +30,6 @@ pub mod presets;
 pub mod sampler;
 
 pub use arrays::ArrayError;
-pub use decoder::{Decoder, TorchDecoder};
 pub use error::SampleError;
 pub use guidance::Schedule;
 pub use job::{Outputs, SampleJob, SampleOutcome};

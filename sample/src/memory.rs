@@ -1,4 +1,4 @@
-//! Whether a batch fits, before it is begun.
+//! Checks that a batch fits into memory before it starts.
 
 use crate::SampleError;
 use tch::{Device, Kind, Tensor};
@@ -50,7 +50,7 @@ fn refuse_above(free: Option<u64>, images: usize, image_bytes: u64) -> Result<()
     }
 }
 
-/// What the system says is available without swapping; `None` where it does not say.
+/// Bytes that are available without swapping, as the system reports; `None` where it does not.
 pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

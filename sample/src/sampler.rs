@@ -1,10 +1,10 @@
 //! One batch of images, position by position.
 //!
-//! Every image has random numbers of its own: a pure function of (seed, class, index), so what it becomes does not depend
+//! Every image has its own random numbers: a pure function of (seed, class, index), so an image does not depend
 //! on the batch or process that it is sampled in. A token is drawn by inverting the cumulative distribution at one
 //! uniform number.
 //!
-//! On the CPU tokens are drawn on the host, from a [`Decoder`]'s logits; on a GPU where the logits are.
+//! On the CPU tokens are drawn on the host, from a `Decoder`'s logits; on a GPU by tensor operations on the device.
 //!
 //! Shape suffixes: `b` batch (images), `c` sequences (2b with guidance, conditional half first), `n` positions.
 
@@ -19,7 +19,7 @@ use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::{Runtime, guard::guarded, transfer::upload};
 
-/// How to sample; two values where low and high bits may differ.
+/// Sampling settings; pairs hold the values for low and high bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SamplerConfig {
     /// Guidance scale: logits = uncond + scale * (cond - uncond). 1: the class alone; 0: no class.
@@ -27,13 +27,13 @@ pub struct SamplerConfig {
     /// How the guidance scale grows over the positions.
     #[serde(default)]
     pub cfg_schedule: Schedule,
-    /// Logits are divided by it.
+    /// Logits are divided by it; 0 takes the most likely token.
     pub temperature: [f64; 2],
-    /// Most likely tokens that stay; 0: all.
+    /// Number of most likely tokens that may be drawn; 0: all.
     pub top_k: [i64; 2],
-    /// Probability mass that stays; 1: all.
+    /// Probability mass of the most likely tokens that may be drawn, 0 to 1; 1: all.
     pub top_p: [f64; 2],
-    /// Names the random numbers.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -55,7 +55,7 @@ impl SamplerConfig {
     /// Checks the ranges.
     ///
     /// # Errors
-    /// The first setting that makes no sense for a model with these vocabularies.
+    /// The first setting that is out of range for a model with these vocabularies.
     pub fn validate(&self, vocab: [i64; 2]) -> Result<(), SampleError> {
         let refuse = |what, value: String, expected: &str| {
             Err(SampleError::Setting { what, value, expected: expected.to_string() })
@@ -79,7 +79,7 @@ impl SamplerConfig {
     }
 
     /// How sub-token `part` is drawn at `position` of `positions`.
-    pub fn rule(&self, part: usize, position: i64, positions: i64) -> Rule {
+    pub(crate) fn rule(&self, part: usize, position: i64, positions: i64) -> Rule {
         Rule {
             cfg_scale: self.cfg_schedule.at(self.cfg_scale[part], position, positions),
             temperature: self.temperature[part],
@@ -104,7 +104,7 @@ pub struct Sampler<'a> {
     source: Source<'a>,
 }
 
-/// Where logits come from, and so where tokens are drawn.
+/// Source of the logits, which decides where tokens are drawn.
 enum Source<'a> {
     Host(Box<dyn Decoder + 'a>),
     Device(TorchDecoder<'a>, Device),
@@ -131,7 +131,7 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// Settings out of range.
-    pub fn over(decoder: Box<dyn Decoder + 'a>, config: SamplerConfig) -> Result<Sampler<'a>, SampleError> {
+    pub(crate) fn over(decoder: Box<dyn Decoder + 'a>, config: SamplerConfig) -> Result<Sampler<'a>, SampleError> {
         config.validate(decoder.config().vocab())?;
         Ok(Sampler { config, source: Source::Host(decoder) })
     }
@@ -196,7 +196,7 @@ impl<'a> Sampler<'a> {
     }
 }
 
-/// Uniform numbers `[B, N, 2]`, each image's own.
+/// Uniform numbers `[B, N, 2]`, a function of each image's class and index.
 fn uniform(seed: u64, wanted: &[SampleRequest], n: i64) -> Vec<f64> {
     let numbers = wanted.iter().flat_map(|image| {
         let mut rng = CounterRng::new(&[seed, 21, image.class as u64, image.index]);

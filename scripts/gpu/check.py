@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a GPU makes of every stage: results against the exact mode, rates, memory that runs out. One JSON file and one table.
+"""Checks every stage on a GPU: results against the exact mode, rates, out-of-memory handling. Writes one JSON file and one table.
 
     python3 scripts/gpu/check.py OUT [--program tokengrid] [--device cuda] [--minutes 9] [--small]
 
@@ -30,7 +30,7 @@ class Check:
         self.out.mkdir(parents=True, exist_ok=True)
 
     def ask(self, *arguments, device=None):
-        """Runs the program; what it answers as JSON."""
+        """Runs the program; returns its JSON output."""
         command = [self.args.program, *map(str, arguments), "--device", device or self.args.device, "--json", "--quiet"]
         left = min(self.limit, self.ends - time.monotonic())
         done = subprocess.run(command, capture_output=True, text=True, timeout=max(left, 1))
@@ -39,7 +39,7 @@ class Check:
         return json.loads(done.stdout)
 
     def step(self, name, limit, work):
-        """Does `work`, which returns a dictionary, within `limit` seconds a command; writes all results so far."""
+        """Does `work`, which returns a dictionary, within `limit` seconds per command; writes all results so far."""
         self.limit, started = limit, time.monotonic()
         if started >= self.ends:
             result, problem = None, "no time was left"
@@ -83,7 +83,7 @@ def tokens(check, precision, small):
 
 
 def losses(check, precision, steps):
-    """Losses of a short training, and how far they are from the exact mode's."""
+    """Losses of a short training, and their difference from the exact mode's."""
     def run(name, device, precision):
         out = check.out / f"run-{name}"
         settings = ["model.preset=tiny", "model.token_drop=0", "model.resid_dropout=0", "model.ffn_dropout=0",
@@ -140,7 +140,7 @@ def sample(check, preset, precision, batch):
 
 
 def out_of_memory(check):
-    """A batch that fits nowhere is encoded all the same, in smaller calls."""
+    """A batch that does not fit into memory is encoded in smaller calls."""
     out = check.out / "tokens-large"
     made = check.ask("tokenize", PHOTOS, "--tokenizer", "tiny", "--size", 512, "--views", "random-crop:32", "--batch-size", 4096,
                      "--out", out, "--overwrite")
@@ -153,7 +153,7 @@ def main():
     parser.add_argument("--program", default="tokengrid")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--small", action="store_true", help="the smallest of everything, to rehearse")
+    parser.add_argument("--small", action="store_true", help="smallest sizes, for a test run")
     args = parser.parse_args()
     check, small = Check(args), args.small
 

@@ -1,4 +1,4 @@
-"""What the comparisons with other programs share: an environment of their own, rounds that take turns, a record."""
+"""Shared by the comparisons with other programs: a separate environment, alternating rounds, a record."""
 
 import argparse
 import json
@@ -13,18 +13,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(description, **defaults):
-    """The flags that every comparison has; the caller adds its own. `defaults` replace theirs."""
+    """The flags of every comparison; the caller adds its own. `defaults` replace their default values."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=5, help="times that everything is measured (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of measurements (default 5)")
     parser.add_argument("--env", type=Path, default=ROOT / "target/peers-env", help="virtual environment to make or use")
-    parser.add_argument("--program", type=Path, default=ROOT / "target/release/tokengrid", help="our program")
-    parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/tokengrid", help="the tokengrid program")
+    parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     parser.set_defaults(**defaults)
     return parser
 
 
 def model_arguments(parser, **more):
-    """The sizes of an autoregressive model, and other flags that take a whole number."""
+    """The sizes of an autoregressive model, and other integer flags."""
     sizes = {"dim": 384, "heads": 6, "spatial": 6, "factorized": 2, "batch": 8, "threads": 2}
     for flag, default in {**sizes, **more}.items():
         parser.add_argument(f"--{flag}", type=int, default=default)
@@ -37,7 +37,7 @@ def model_settings(args):
 
 
 def report_of(command):
-    """What our program prints as JSON."""
+    """The JSON output of tokengrid."""
     return json.loads(subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout)
 
 
@@ -60,7 +60,7 @@ def inside(environment, packages):
 
 
 class Rounds:
-    """Times several contestants in turns: each round starts with another one, so that none is always first."""
+    """Measures several programs alternately: each round starts with another one, so that none is always first."""
 
     def __init__(self, contestants, rounds):
         self.contestants = contestants
@@ -68,7 +68,7 @@ class Rounds:
         self.figures = {name: [] for name in contestants}
 
     def run(self):
-        """Each contestant is a function that does its work and returns units a second of processor time."""
+        """Each contestant is a function that does its work and returns units per second of processor time."""
         names = list(self.contestants)
         for number in range(self.rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:

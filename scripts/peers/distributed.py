@@ -69,7 +69,7 @@ def started(command, rank, world_size, port, cores):
 
 
 def together(command, world_size, cores):
-    """What rank 0 prints, and what all say, once all have ended."""
+    """The stdout of rank 0 and the stderr of all, after all have ended."""
     port = free_port()
     processes = [started(command, rank, world_size, port, cores) for rank in range(world_size)]
     said = [process.communicate() for process in processes]
@@ -80,7 +80,7 @@ def together(command, world_size, cores):
 
 
 def ours(args, cache, world_size, waits):
-    """`train ar` in so many processes on the same cores; tokens per second."""
+    """`train ar` in several processes on the same cores; tokens per second."""
     settings = [word for rate in RATES for word in ("--set", f"model.{rate}={args.dropout}")]
     # A share for each process: the global batch is the same.
     train = {"batch_size": args.batch // world_size, "max_steps": args.steps + SKIPPED, "log_every": 1, "val_every": 0}
@@ -100,7 +100,7 @@ def ours(args, cache, world_size, waits):
 
 
 def torchrun(args, work):
-    """This script's `work` in processes of one thread each, under torchrun; what rank 0 prints."""
+    """This script's `work` in processes of one thread each, under torchrun; returns the output of rank 0."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", args.threads, "--master-addr", "127.0.0.1"]
     command += ["--master-port", free_port(), __file__, *sys.argv[1:], "--work", work]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}

@@ -64,7 +64,7 @@ def without_download(make):
 
 
 def picture_sets(folder, count):
-    """Random crops of the bundled photographs, and other ones in weaker colours: PNG, so that every decoder agrees."""
+    """Random crops of the bundled photographs, and others in weaker colours: PNG, so that all decoders agree."""
     import random
 
     from PIL import Image, ImageEnhance
@@ -101,7 +101,7 @@ def of_pytorch_fid(folder, weights):
 def of_torch_fidelity(folder, weights):
     from torch_fidelity import calculate_metrics
 
-    # Its precision and recall are of another network unless told otherwise.
+    # By default its precision and recall use another network.
     network = {"feature_extractor": "inception-v3-compat", "feature_layer_prc": "2048"}
     figures = calculate_metrics(
         input1=str(folder / "a"), input2=str(folder / "b"), cuda=False, fid=True, isc=True, prc=True, isc_splits=1,
@@ -124,7 +124,7 @@ def ours(program, folder, weights, protocol):
 
 def main():
     parser = arguments(__doc__)
-    parser.add_argument("--pictures", type=int, default=300, help="pictures a set (default 300)")
+    parser.add_argument("--pictures", type=int, default=300, help="pictures per set (default 300)")
     typed = parser.parse_args()
     inside(typed.env, PACKAGES)
     rows, worst = [], 0.0

@@ -101,7 +101,7 @@ PEERS = {
 
 
 def ours(program, source, flags=()):
-    """One round: `bench ingest` on one thread, (images per processor second, that of pure decoding).
+    """One round: `bench ingest` on one thread, (images per processor second, that of decoding alone).
 
     A contestant in Python keeps its memory from round to round. Ours is a new process each time: the median of three
     passes is what it does once it is warm.
@@ -112,7 +112,7 @@ def ours(program, source, flags=()):
 
 
 def drift(program, source, files, view):
-    """Share of values that differ from ours, and by how much at most."""
+    """Share of values that differ from tokengrid's, and the largest difference."""
     import numpy
     from PIL import Image
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common import Rounds, arguments, inside, per_cpu_second, record
 
-# In this order: the later ones can live with what the earlier ones want.
+# In this order: the later packages accept the versions that the earlier ones require.
 PACKAGES = {
     "streaming": "mosaicml-streaming",
     "numpy": "numpy",
@@ -38,7 +38,7 @@ def shuffled(count):
 
 
 def memmap(folder, tokens, labels):
-    """Unpacked 32-bit tokens in one file: what nanoGPT's users would write."""
+    """Unpacked 32-bit tokens in one file: as in nanoGPT."""
     import numpy
 
     tokens.astype(numpy.uint32).tofile(folder / "tokens.bin")
@@ -97,7 +97,7 @@ def hugging_face(folder, tokens, labels):
 
 
 def batches_of(samples):
-    """Full batches out of single samples."""
+    """Full batches from single samples."""
     import numpy
 
     grids, labels = [], []
@@ -148,7 +148,7 @@ PEERS = {
 
 
 def run_through(epoch):
-    """All batches of an epoch; their number, and a sum that every contestant must agree on as far as it is whole."""
+    """Reads all batches of an epoch; returns their number."""
     batches = 0
     for tokens, labels in epoch():
         assert tokens.shape == (BATCH, TOKENS) and tokens.dtype == "int64" and len(labels) == BATCH

@@ -34,7 +34,7 @@ PHOTOS = ROOT / "data/photos"
 SIZE = 256
 WORKERS = 2
 SHARDS = 16
-# Runs of a peer that may fail and are made again.
+# Number of retries of a failed run of a peer.
 FAILURES_MAX = 5
 PACKAGES = {
     "torchvision": "torchvision==0.26.0 torch==2.11.0",
@@ -175,7 +175,7 @@ def upload(port, folder, prefix):
 
 
 class Decode:
-    """What users of these libraries do with an image, in the worker."""
+    """Typical processing of an image by users of these libraries, in the worker."""
 
     def __init__(self):
         from torchvision import transforms
@@ -255,7 +255,7 @@ class Contest:
             command = [sys.executable, __file__, "--read", kind, "--port", str(port), "--local", str(local)]
             result = subprocess.run(command, stdout=subprocess.PIPE, check=False)
             if result.returncode != 0 and self.failures.setdefault(kind, 0) < FAILURES_MAX:
-                # MDS sometimes reads a shard that is not whole yet. That counts in nobody's favour.
+                # MDS sometimes reads an incomplete shard. Such a run is repeated.
                 self.failures[kind] += 1
                 shutil.rmtree(local, ignore_errors=True)
                 return run()
@@ -267,7 +267,7 @@ class Contest:
         return run
 
     def ours(self, words, source, port):
-        """Runs our program on a source; images a second of the whole process."""
+        """Runs our program on a source; images per second of the whole process."""
 
         def run():
             stage = self.folder / "stage"

@@ -171,7 +171,7 @@ def run_through(epoch):
 
 
 def own_memory():
-    """Memory of this process that is no file's, in MB."""
+    """Anonymous memory of this process in MB."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 

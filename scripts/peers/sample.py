@@ -124,7 +124,7 @@ def main():
     parser = arguments(__doc__.splitlines()[0], rounds=3)
     model_arguments(parser)
     parser.add_argument("--scale", type=float, default=2.0, help="guidance scale (default 2.0)")
-    parser.add_argument("--lean", action="store_true", help="also a sampler in PyTorch without the waste")
+    parser.add_argument("--lean", action="store_true", help="also a sampler in PyTorch without the reference's redundant work")
     args = parser.parse_args()
     inside(args.env, PACKAGES)
     found = {}

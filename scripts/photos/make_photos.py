@@ -88,7 +88,7 @@ CLASSES = [
     ]),
 ]
 
-# Shown to no training run: to judge reconstructions.
+# Not in any training set: for judging reconstructions.
 UNSEEN = [
     (BUDGIE, f"{WALLPAPERS}/roman-colosseum.jpg", "colosseum.jpg", (0.0, 0.0, 0.80, 1.0)),
     (BUDGIE, f"{WALLPAPERS}/canyon-wren.jpg", "wren.jpg", (0.10, 0.10, 0.85, 1.0)),

@@ -57,7 +57,7 @@ def _debian_mirror():
 
 
 def _apt_env(work, suite):
-    """An apt of its own for one Debian suite; the system's apt is left alone."""
+    """A separate apt configuration for one Debian suite; the system's apt is not changed."""
     root = os.path.join(work, "apt", suite)
     conf = os.path.join(root, "apt.conf")
     if not os.path.exists(conf):

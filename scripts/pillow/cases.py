@@ -1,4 +1,4 @@
-"""Random image files and what Pillow makes of each, written to stdout one after the other.
+"""Random image files and Pillow's result for each, written to stdout one after the other.
 
     python scripts/pillow/cases.py --seed 1 --count 2000 [--damage] [--kind png]
 

@@ -1,4 +1,4 @@
-"""Writes ingest/tests/fixtures/exif: small files that ask to be turned, and how Pillow's ImageOps.exif_transpose turns them.
+"""Writes ingest/tests/fixtures/exif: small files with orientations, and the transposition of each by Pillow's ImageOps.exif_transpose.
 
     python scripts/pillow/exif_fixtures.py ingest/tests/fixtures/exif
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes ingest/tests/fixtures/preprocess/outputs.txt: what the reference makes of the pictures in `in`.
+"""Writes ingest/tests/fixtures/preprocess/outputs.txt: the reference's results for the pictures in `in`.
 
     python scripts/pillow/outputs.py [NAME.SIZE[.resized] ...]
 

@@ -1,4 +1,4 @@
-"""What the reference path makes of an image file: Pillow's pixels, and torchvision's Resize and CenterCrop on them.
+"""The reference path for an image file: Pillow's pixels, and torchvision's Resize and CenterCrop on them.
 
 torchvision itself is not needed: both are one Pillow call and a rule for a size or an offset.
 """
@@ -19,7 +19,7 @@ def decode(data):
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.convert("RGB")
-    except Exception:  # Pillow raises whatever its plugins stumble over
+    except Exception:  # Pillow's plugins raise various exceptions
         return None
 
 

@@ -1,4 +1,4 @@
-"""Writes .cargo/config.toml: where libtorch is, for cargo and for the programs that it builds."""
+"""Writes .cargo/config.toml: the paths of libtorch, for cargo and for the programs that it builds."""
 
 import json
 import os

@@ -25,7 +25,7 @@ ALLOWED = {
     "tokengrid-python": {"tokengrid-cache", "tokengrid-store"},
     "tokengrid-view": {"tokengrid-ingest", "tokengrid-cache"},
 }
-# All tracked files together, weights and pictures included. Who clones the repository takes them all.
+# Limit in bytes of all tracked files, weights and pictures included: every clone downloads them.
 TREE_BYTES_MAX = 20_000_000
 WITHOUT_LIBTORCH = (
     ["--package", "tokengrid-store"],
@@ -69,7 +69,7 @@ def crate_edges(packages):
 
 
 def included_files(source, crate):
-    """The files that a source takes in."""
+    """The files that a source includes."""
     for match in INCLUDED.finditer(source.read_text(encoding="utf-8")):
         if match["of_crate"]:
             yield (crate / match["path"].lstrip("/")).resolve()
@@ -124,7 +124,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as drawn; store, ingest, cache, view, python and --no-default-features do without libtorch; tracked files below 20 MB")
+        print("edges: as documented; store, ingest, cache, view, python and --no-default-features do without libtorch; tracked files below 20 MB")
     return 1 if found else 0
 
 

@@ -30,7 +30,7 @@ class Libtorch:
 
 
 def from_environment(environment):
-    """The LIBTORCH of the environment, None if it is not set. One that cannot be used is an error."""
+    """The LIBTORCH of the environment, None if it is not set. An unusable one is an error."""
     if not environment.get("LIBTORCH"):
         return None
     root = os.path.abspath(os.path.expanduser(environment["LIBTORCH"]))
@@ -84,7 +84,7 @@ def usable(root, include_root, lib_root, origin):
 
 
 def version_of(root, include_root):
-    """From `build-version` (libtorch), version.py (PyTorch) or the headers; None if none of them tells."""
+    """From `build-version` (libtorch), version.py (PyTorch) or the headers; None if none of them has it."""
     text = read(os.path.join(root, "build-version"))
     if text:
         return text.strip()

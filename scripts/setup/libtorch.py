@@ -69,7 +69,7 @@ def provide_wrapper(cache, repository, libtorch, compiler):
 
 
 def explain(error, cache):
-    """An OSError in words that help."""
+    """An OSError with advice."""
     elsewhere = "TOKENGRID_LIBTORCH_DIR=/path make setup"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"no space left in {cache}. Make room, or name another folder: {elsewhere}. It continues where it stopped"

@@ -1,4 +1,4 @@
-"""What this machine is and has: platform, compilers, assembler, GPU driver."""
+"""Properties of this machine: platform, compilers, assembler, GPU driver."""
 
 import ctypes
 import os

@@ -1,10 +1,10 @@
-"""What setup tells the user: one-line messages and clear failures. Everything goes to stderr."""
+"""Messages of setup to the user: progress lines and errors. Everything goes to stderr."""
 
 import sys
 
 
 class SetupError(Exception):
-    """Setup cannot go on. The text says what is wrong and what to do; it is all the user sees."""
+    """Setup failed. The text has the cause and advice; nothing else is printed."""
 
 
 def say(text):

@@ -1,4 +1,4 @@
-"""Our own libtorch in the cache folder: wheels that pip downloads and checks, unpacked once.
+"""A separate copy of libtorch in the cache folder: wheels that pip downloads and checks, unpacked once.
 
 The wheels are not installed: Python never sees them. libtorch-cpu.txt and libtorch-cuda.txt pin them by SHA-256.
 """
@@ -62,7 +62,7 @@ def variant_folder(cache, variant):
 
 
 def is_complete(folder):
-    """The folder gets its name when everything is in it."""
+    """The folder is renamed to its final name when it is complete."""
     return os.path.exists(os.path.join(folder, "torch", "build-version"))
 
 
@@ -79,7 +79,7 @@ def provide(cache, variant):
 
 @contextlib.contextmanager
 def lock(cache):
-    """One setup at a time; the system drops the lock when its holder ends, however that happens."""
+    """One setup at a time; the system releases the lock when its holder ends, in any way."""
     os.makedirs(cache, exist_ok=True)
     with open(os.path.join(cache, ".lock"), "w", encoding="ascii") as file:
         try:

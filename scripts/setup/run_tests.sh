@@ -16,7 +16,7 @@ list_skipped() {
     fi
 }
 
-# Tests that found out while they ran that they cannot be made here, with their reasons; they write them to this file.
+# File to which tests that cannot run here write their reasons.
 export TOKENGRID_SKIPPED=$PWD/target/skipped-tests.txt
 list_skipped_here() {
     if [ -s "$TOKENGRID_SKIPPED" ]; then
@@ -35,7 +35,7 @@ add_up() {
               failed ? "FAILED" : "ok", passed, failed, ignored, programs }'
 }
 
-# Some tests have pyarrow read our caches, or compare images with Pillow: a Python of their own, made once below target/.
+# Some tests read caches with pyarrow, or compare images with Pillow: in a separate Python environment, made once in target/.
 python_for_tests() {
     local environment=target/pyarrow-env
     if ! "$environment/bin/python" -c 'import numpy, pyarrow' 2>/dev/null; then

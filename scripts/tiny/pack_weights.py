@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-# Fractions of a row's largest magnitude that are tried as the largest number that 8 bits hold.
+# Candidates for the scale of a row: fractions of its largest magnitude that map to the largest 8-bit integer.
 CLIPS = np.linspace(0.5, 1.0, 26)
 
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Which stage.
+    /// The stage to measure.
     #[command(subcommand)]
     pub command: BenchCommand,
 }
@@ -15,17 +15,17 @@ pub(crate) struct BenchArgs {
 /// `bench ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Images per second from a source to views: on one thread, on all, and beside pure decoding.
+    /// Images per second from a source to views: on one thread, on all, and compared with decoding alone.
     Ingest(BenchIngestArgs),
-    /// Images per second through the tokenizer's encoder, beside libtorch's own operations.
+    /// Images per second through the tokenizer's encoder, compared with libtorch's own operations.
     Encode(BenchEncodeArgs),
     /// Token grids per second from a cache, in shuffled order, on one thread.
     Loader(BenchLoaderArgs),
     /// Time of a training step: fused and by autograd, from the cache and with images encoded in every step.
     Train(Box<BenchTrainArgs>),
-    /// Milliseconds in which several processes sum gradients, started as `train ar` is started.
+    /// Milliseconds for several processes to sum gradients; started as `train ar` is started.
     Exchange(BenchExchangeArgs),
-    /// Images per second out of an autoregressive model, at several batch sizes.
+    /// Images per second sampled from an autoregressive model, at several batch sizes.
     Sample(Box<BenchSampleArgs>),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct BenchIngestArgs {
     /// Source and recipe.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Times that everything is measured; the median is what counts.
+    /// Number of measurements; the median is reported.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 }
@@ -61,7 +61,7 @@ pub(crate) struct BenchEncodeArgs {
     /// Views per call.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
-    /// Times that everything is measured; the median is what counts.
+    /// Number of measurements; the median is reported.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 }
@@ -71,16 +71,16 @@ pub(crate) struct BenchEncodeArgs {
 pub(crate) struct BenchLoaderArgs {
     /// The cache [default: random grids in a temporary folder].
     pub dir: Option<PathBuf>,
-    /// How it is read.
+    /// How its files are read.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// Without DIR: so many grids.
+    /// Without DIR: number of random grids.
     #[arg(long, default_value_t = 200_000, value_name = "N")]
     pub rows: usize,
-    /// Grids a round.
+    /// Grids per round.
     #[arg(long, default_value_t = 2_000_000, value_name = "N")]
     pub samples: usize,
-    /// Times that everything is measured; the median is what counts.
+    /// Number of measurements; the median is reported.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 }
@@ -94,7 +94,7 @@ pub(crate) struct BenchTrainArgs {
     /// The token cache [default: synthetic tokens].
     #[arg(long, value_name = "DIR")]
     pub cache: Option<String>,
-    /// The images that the cache was made of: also trains on them, encoding them again in every step.
+    /// The images that the cache was made from: also measures training that encodes them in every step.
     #[arg(long, value_name = "SOURCE", requires = "cache", requires = "tokenizer")]
     pub source: Option<PathBuf>,
     /// The tokenizer that the cache was made with.
@@ -109,7 +109,7 @@ pub(crate) struct BenchTrainArgs {
     /// Keep the configuration's dropout, as in training.
     #[arg(long, conflicts_with = "autograd")]
     pub dropout: bool,
-    /// Steps that are measured, after one that warms up.
+    /// Measured steps, after one warm-up step.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10000))]
     pub steps: u32,
 }
@@ -117,16 +117,16 @@ pub(crate) struct BenchTrainArgs {
 /// `bench exchange`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchExchangeArgs {
-    /// Numbers that are summed, as floats of 4 bytes.
+    /// Count of float32 values to sum.
     #[arg(long, default_value_t = 17_700_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     pub numbers: u64,
-    /// Bytes of a bucket; all of them are under way at the same time. The default is that of `train ar`.
+    /// Bytes per bucket; all buckets are exchanged concurrently. The default is that of `train ar`.
     #[arg(long, default_value_t = 25 << 20, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(4..))]
     pub bucket_bytes: u64,
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Times that it is measured, after one that warms up; the median is what counts.
+    /// Number of measurements, after one warm-up; the median is reported.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     /// The processes that exchange.
@@ -143,17 +143,17 @@ pub(crate) struct BenchSampleArgs {
     /// A trained model, as for `sample`.
     #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// What the checkpoint does not tell.
+    /// Model settings that the checkpoint does not record.
     #[command(flatten)]
     pub model: ArModelArgs,
     /// fp32, tf32, bf16 or fp16.
     #[arg(long, default_value = "fp32")]
     pub precision: String,
-    /// Images per batch; several sizes take turns.
+    /// Images per batch; several sizes are measured in turn.
     #[arg(long, default_value = "8", value_name = "N,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,
-    /// Guidance for low and high bits; 1 is off, and half the work.
+    /// Guidance scale for low and high bits; 1 turns guidance off and halves the work.
     #[arg(long, default_value = "2,2", value_name = "A,B")]
     pub cfg_scale: String,
     /// Most likely tokens to choose from, for low and high bits; 0 is all.
@@ -162,7 +162,7 @@ pub(crate) struct BenchSampleArgs {
     /// Probability mass to choose from, for low and high bits; 1 is all.
     #[arg(long, default_value = "1,1", value_name = "A,B")]
     pub top_p: String,
-    /// Times that everything is measured, after one that warms up; the median is what counts.
+    /// Number of measurements, after one warm-up; the median is reported.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
 }

@@ -14,7 +14,7 @@ pub(crate) struct CacheArgs {
 /// `cache ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheCommand {
-    /// What is in a cache: rows, sizes, tokenizer, recipe, shards.
+    /// Summarize a cache: rows, sizes, tokenizer, recipe, shards.
     Info {
         /// The cache's folder or URL.
         dir: PathBuf,
@@ -24,50 +24,50 @@ pub(crate) enum CacheCommand {
         /// The cache's folder or URL.
         dir: PathBuf,
     },
-    /// One row: label, key, view, crop, tokens; with a tokenizer also its picture.
+    /// Print one row: label, key, view, crop, tokens; with a tokenizer also its picture.
     Show(ShowArgs),
-    /// The first rows.
+    /// Print the first rows.
     Head {
         /// The cache's folder or URL.
         dir: PathBuf,
-        /// How many.
+        /// Number of rows.
         #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
         rows: usize,
     },
-    /// Rows of a class, of a part of a key, of a view.
+    /// List the rows of a class, of a view, or whose key contains a text.
     Find(FindArgs),
-    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder.
+    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Computed once and stored in the cache's folder.
     Stats {
         /// The cache's folder or URL.
         dir: PathBuf,
-        /// Draw code use, bit balance and class sizes to a picture.
+        /// Plot code use, bit balance and class sizes to this file.
         #[arg(long, value_name = "FILE.png")]
         plot: Option<PathBuf>,
     },
-    /// Rows and token entropy of every class.
+    /// Rows and token entropy (in bits) of every class.
     Classes {
         /// The cache's folder or URL.
         dir: PathBuf,
-        /// What comes first: `label`, the largest class (`rows`), or the poorest one (`entropy`).
+        /// Sort by class index (`label`), largest class first (`rows`), or lowest entropy first (`entropy`).
         #[arg(long, default_value = "label", value_name = "ORDER")]
         sort: ClassOrder,
-        /// Draw class sizes and entropies to a picture.
+        /// Plot class sizes and entropies to this file.
         #[arg(long, value_name = "FILE.png")]
         plot: Option<PathBuf>,
     },
-    /// Two caches row by row: keys, labels, crops, and how many bits agree. Exit status 1 when they differ.
+    /// Compare two caches row by row: keys, labels, crops, and how many bits agree. Exit status 1 when they differ.
     Diff {
-        /// One cache's folder.
+        /// Folder of the first cache.
         a: PathBuf,
-        /// The other's.
+        /// Folder of the second cache.
         b: PathBuf,
-        /// Rows that are listed, of those that differ.
+        /// At most this many differing rows are listed.
         #[arg(long, default_value_t = 10, value_name = "N")]
         limit: usize,
     },
-    /// A cache out of token arrays.
+    /// Make a cache from token arrays.
     Import(ImportArgs),
-    /// Tokens and labels for other programs.
+    /// Write tokens and labels for other programs.
     Export {
         /// The cache's folder or URL.
         dir: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         overwrite: bool,
     },
-    /// One cache out of several: parts of a data set, splits (train=DIR), or more views of the same images.
+    /// Merge several caches: parts of a data set, splits (train=DIR), or more views of the same images.
     Merge {
         /// The new cache's folder.
         out: PathBuf,
@@ -92,13 +92,14 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         overwrite: bool,
     },
-    /// A smaller cache: some classes, some views, one split, the first images.
+    /// Make a smaller cache: some classes, some views, one split, the first images.
     Subset(SubsetArgs),
-    /// Remove what killed jobs left in a bucket: files beside a finished cache, uploads that were begun. An unfinished job stays.
+    /// Remove what killed jobs left in a bucket: stray files beside a finished cache and incomplete uploads. Unfinished jobs
+    /// stay.
     Clean {
         /// The cache's URL.
         url: PathBuf,
-        /// Remove an unfinished job, too: nobody will go on with it.
+        /// Also remove an unfinished job; it can then not be continued.
         #[arg(long)]
         unfinished: bool,
     },
@@ -106,7 +107,7 @@ pub(crate) enum CacheCommand {
     Repair {
         /// The cache's folder.
         dir: PathBuf,
-        /// What the cache was made of.
+        /// The source of the cache.
         #[command(flatten)]
         made_of: MadeOfArgs,
     },
@@ -114,13 +115,13 @@ pub(crate) enum CacheCommand {
     Check {
         /// The cache's folder or URL.
         dir: PathBuf,
-        /// What the cache was made of.
+        /// The source of the cache.
         #[command(flatten)]
         made_of: MadeOfArgs,
-        /// Images that are compared.
+        /// Number of images to compare.
         #[arg(long, default_value_t = 64, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         sample: u32,
-        /// Chooses them.
+        /// Seed of their choice.
         #[arg(long, default_value_t = 0, value_name = "S")]
         seed: u64,
     },
@@ -174,10 +175,10 @@ pub(crate) struct FindArgs {
     /// Text that is part of the key.
     #[arg(long, value_name = "TEXT")]
     pub key: Option<String>,
-    /// View.
+    /// View, counted from 0.
     #[arg(long, value_name = "N")]
     pub view: Option<u32>,
-    /// Rows that are listed, of those that are found.
+    /// At most this many of the matching rows are listed.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub limit: usize,
 }
@@ -248,29 +249,29 @@ pub(crate) struct SubsetArgs {
     pub overwrite: bool,
 }
 
-/// What a cache was made of: its size, views and seed are in the cache.
+/// The source of a cache; its size, views and seed are recorded in the cache.
 #[derive(Debug, Args)]
 pub(crate) struct MadeOfArgs {
-    /// The images that the cache was made of. For a cache with splits one for each: train=DIR; for a merged one those of all
-    /// parts, in their order.
+    /// The images that the cache was made from. For a cache with splits one source per split: train=DIR; for a merged cache
+    /// those of all parts, in order.
     #[arg(long, value_name = "[SPLIT=]SOURCE", required = true)]
     pub source: Vec<PathBuf>,
-    /// The labels that were given with it.
+    /// Its --labels, if given.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// The column of pictures that was given with it.
+    /// Its --image-column, if given.
     #[arg(long, value_name = "NAME")]
     pub image_column: Option<String>,
-    /// The column of labels that was given with it.
+    /// Its --label-column, if given.
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
-    /// The preset that was given with it.
+    /// Its --preset, if given.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<super::PresetArg>,
-    /// The names that were left out.
+    /// The excluded names, if any.
     #[arg(long, value_name = "NAME")]
     pub exclude: Vec<String>,
-    /// The limit that was given with it.
+    /// Its --limit, if given.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Tokenizer.
@@ -286,7 +287,7 @@ pub(crate) struct MadeOfArgs {
 pub(crate) enum ExportFormat {
     /// Arrays.
     Npy,
-    /// Parquet that any data set library reads.
+    /// Parquet, readable by any data set library.
     ParquetList,
 }
 
@@ -304,16 +305,16 @@ fn view_range(text: &str) -> Result<std::ops::Range<u32>, String> {
 /// How a cache's files are read.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct AccessArgs {
-    /// Read the whole cache into the page cache at once: for one that fits in memory.
+    /// Read the whole cache into the page cache at once, if it fits in memory.
     #[arg(long)]
     pub preload: bool,
-    /// Copy the files into memory instead of mapping them: for files that something may truncate while they are read.
+    /// Copy the files into memory instead of mapping them, if something may truncate them while they are read.
     #[arg(long, conflicts_with = "preload")]
     pub no_mmap: bool,
 }
 
 impl AccessArgs {
-    /// What the library calls it.
+    /// The library's value of these options.
     pub(crate) fn access(self) -> tokengrid_cache::Access {
         match self {
             AccessArgs { no_mmap: true, .. } => tokengrid_cache::Access::Copy,

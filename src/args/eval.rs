@@ -16,9 +16,9 @@ pub(crate) struct EvalArgs {
 /// `eval ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
-    /// How much a tokenizer loses: rFID, PSNR, SSIM, LPIPS, use of the codebook.
+    /// Reconstruction quality of a tokenizer: rFID, PSNR, SSIM, LPIPS, use of the codebook.
     Reconstruction(EvalReconstructionArgs),
-    /// How good generated pictures are: FID, sFID, inception score, precision and recall.
+    /// Quality of generated pictures: FID, sFID, inception score, precision and recall.
     Samples(EvalSamplesArgs),
     /// The FID of two matrices of features.
     Features {
@@ -36,7 +36,7 @@ pub(crate) enum EvalCommand {
 /// `--size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SizeArg {
-    /// As the picture is.
+    /// The size of each picture.
     Original,
     /// Side of a square in pixels.
     Pixels(u32),
@@ -51,7 +51,7 @@ fn size(text: &str) -> Result<SizeArg, String> {
         .ok_or_else(|| format!("expected `original` or a number of pixels from 1 to {SIZE_MAX}"))
 }
 
-/// Which of several processes this one is.
+/// The rank of this process among several.
 #[derive(Debug, Args)]
 pub(crate) struct AmongArgs {
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
@@ -91,7 +91,7 @@ pub(crate) struct EvalReconstructionArgs {
     /// both.
     #[arg(long, value_name = "FILE")]
     pub lpips_alex: Option<PathBuf>,
-    /// Images per call of the model on a GPU. On the CPU, and with --size original, every image is a call of its own.
+    /// Images per call of the model on a GPU. On the CPU, and with --size original, every image is a separate call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Parquet: the column of pictures. WebDataset: the ending of a sample's picture.
@@ -109,10 +109,10 @@ pub(crate) struct EvalReconstructionArgs {
     /// Bad images.
     #[command(flatten)]
     pub bad: BadArgs,
-    /// Folder for a look at the worst and the best: original left, reconstruction right.
+    /// Folder for the worst and the best reconstructions: original left, reconstruction right.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Worst and best pictures to write with --out.
+    /// With --out: number of worst pictures to write, and of best ones.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub pairs: u32,
     /// The processes that share the work.
@@ -123,9 +123,9 @@ pub(crate) struct EvalReconstructionArgs {
 /// `--protocol`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProtocolArg {
-    /// As the pytorch-fid program.
+    /// That of the pytorch-fid program.
     PytorchFid,
-    /// As the ADM evaluation suite and torch-fidelity.
+    /// That of the ADM evaluation suite and torch-fidelity.
     Adm,
 }
 
@@ -135,7 +135,7 @@ pub(crate) struct EvalSamplesArgs {
     /// Generated pictures: a folder or any other source; an .npz file with bytes `arr_0` [N, H, W, 3]; or statistics, an .npz
     /// file with `mu` and `sigma`.
     pub a: PathBuf,
-    /// What they are compared with, in any of these forms.
+    /// The reference pictures or statistics, in any of these forms.
     pub b: Option<PathBuf>,
     /// The published pt_inception-2015-12-05-6726825d.pth.
     #[arg(long, value_name = "FILE")]
@@ -143,7 +143,7 @@ pub(crate) struct EvalSamplesArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// How pictures are resized and scaled for the network. Compare only figures and statistics of one protocol.
+    /// How pictures are resized and scaled for the network. Only results and statistics of the same protocol are comparable.
     #[arg(long, default_value = "pytorch-fid", value_name = "NAME")]
     pub protocol: ProtocolArg,
     /// `original`, or the side of a square that is cut out of every image of a source, as `tokenize` does it.
@@ -158,7 +158,7 @@ pub(crate) struct EvalSamplesArgs {
     /// Write the statistics of A (`mu`, `sigma`, `mu_s`, `sigma_s`) to this .npz file.
     #[arg(long, value_name = "FILE.npz")]
     pub save_stats: Option<PathBuf>,
-    /// Images per call of the network on a GPU. On the CPU every image is a call of its own.
+    /// Images per call of the network on a GPU. On the CPU every image is a separate call.
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
     /// Only the first N pictures of either side.

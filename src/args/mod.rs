@@ -1,4 +1,4 @@
-//! What can be typed. Everything here is what the user sees in `--help`.
+//! The command line. Documentation comments here are the texts of `--help`.
 
 mod bench;
 mod cache;
@@ -41,7 +41,7 @@ pub(crate) struct Cli {
     pub command: Command,
 }
 
-/// What is parsed: [`Cli`], with URLs refused where they are of no use.
+/// The parser of [`Cli`], which refuses URLs where they are not supported.
 pub(crate) fn command() -> clap::Command {
     urls::refuse_elsewhere(Cli::command(), "")
 }
@@ -52,7 +52,7 @@ pub(crate) struct Global {
     /// Print exactly one JSON object on stdout.
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress, no warnings.
+    /// Print no progress and no warnings.
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// More log lines on stderr (twice: everything).
@@ -61,15 +61,15 @@ pub(crate) struct Global {
     /// CPU threads to use, at most four per core [default: one per core, shared among the processes of a job].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Memory for images that are being decoded, all threads together, as in 512M or 4G; an image that alone needs more is
-    /// bad [default: an eighth of what the process may use, shared by a job's processes on one machine].
+    /// Memory for images being decoded, over all threads, as in 512M or 4G; an image that needs more is bad [default: an
+    /// eighth of the process's limit, shared by a job's processes on one machine].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub memory: Option<u64>,
-    /// Folder in which files of object stores are kept while they are read, and for the next time [default: tokengrid/stage in
-    /// the user's cache folder].
+    /// Folder for local copies of files from object stores, kept for later runs [default: tokengrid/stage in the user's cache
+    /// folder].
     #[arg(long, global = true, value_name = "DIR", env = "TOKENGRID_STAGE_DIR", hide_env = true)]
     pub stage_dir: Option<std::path::PathBuf>,
-    /// What that folder may hold, as in 500G; what was used longest ago goes [default: what is free, but for a tenth].
+    /// Size limit of that folder, as in 500G; the least recently used files are removed [default: 90% of the free space].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub stage_size: Option<u64>,
 }
@@ -96,27 +96,27 @@ fn memory_size(text: &str) -> Result<u64, String> {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The whole pipeline on photographs that the program carries: from image files to sampled pictures.
+    /// The whole pipeline on built-in photographs: from image files to sampled pictures.
     Demo(DemoArgs),
-    /// Decode and resize a whole data set: a check-up, or PNGs of what the tokenizer would see.
+    /// Decode and resize a whole data set, to check it or to write PNGs of the tokenizer's input.
     Ingest(IngestArgs),
-    /// Look at a token cache, and check it.
+    /// Inspect, check and convert token caches.
     Cache(CacheArgs),
-    /// Look at a token cache in a browser.
+    /// Browse a token cache in a web browser.
     View(ViewArgs),
     /// Measure the speed of one stage on this machine.
     Bench(BenchArgs),
-    /// The main job: images in, token cache out.
+    /// Encode images into a token cache.
     Tokenize(TokenizeArgs),
-    /// Take images through a tokenizer and back, side by side.
+    /// Encode and decode images, and write originals and reconstructions side by side.
     Reconstruct(ReconstructArgs),
-    /// Look into checkpoint files, and convert them.
+    /// Inspect and convert checkpoint files.
     Weights(WeightsArgs),
     /// Train a tokenizer or an autoregressive model.
     Train(TrainArgs),
     /// Sample images from a trained autoregressive model.
     Sample(Box<SampleArgs>),
-    /// Measure how good a model is.
+    /// Measure the quality of a model.
     Eval(EvalArgs),
     /// Print completions for a shell: `tokengrid completions bash > ~/.local/share/bash-completion/completions/tokengrid`.
     Completions {

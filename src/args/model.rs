@@ -1,10 +1,10 @@
-//! What every command with a model takes, and the commands about weights.
+//! Arguments of every command with a model, and of the `weights` commands.
 
 use super::cache::grid;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// Where to compute.
+/// Device and precision.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// cpu, cuda or cuda:N [default: cuda when there is one].
@@ -15,7 +15,7 @@ pub(crate) struct DeviceArgs {
     pub precision: String,
 }
 
-/// Which tokenizer.
+/// The tokenizer.
 #[derive(Debug, Args)]
 pub(crate) struct TokenizerArgs {
     /// Tokenizer weights: .ckpt / .pt / .pth, .safetensors, or `tiny`, which is built in.
@@ -26,13 +26,14 @@ pub(crate) struct TokenizerArgs {
     pub variant: String,
 }
 
-/// What no tensor of an autoregressive model tells. Files of this program's runs and the published ones need neither.
+/// Settings that the tensors of an autoregressive model do not determine. Files of this program's runs record them, and
+/// those of the published models are known.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ArModelArgs {
-    /// Attention heads of the model, where its file does not say.
+    /// Attention heads of the model, if its file does not record it.
     #[arg(long, value_name = "N")]
     pub n_head: Option<i64>,
-    /// Height and width of the model's grid, in tokens, where its file does not say: 16x16.
+    /// Height and width of the model's grid, in tokens, if its file does not record it: 16x16.
     #[arg(long, value_name = "HxW", value_parser = grid)]
     pub grid: Option<(u32, u32)>,
 }
@@ -52,13 +53,13 @@ pub(crate) enum WeightsCommand {
     Info {
         /// A checkpoint, a run's folder, or `tiny`.
         file: PathBuf,
-        /// What the file does not tell.
+        /// Model settings that the file does not record.
         #[command(flatten)]
         model: ArModelArgs,
     },
     /// Copy tensors to a safetensors file. Nothing in a pickle is executed.
     ///
-    /// Without --variant and --to, all tensors under the names that they have.
+    /// Without --variant and --to, all tensors are copied under their own names.
     Convert(ConvertArgs),
 }
 
@@ -78,7 +79,7 @@ pub(crate) struct ConvertArgs {
     /// With --to reference: the tokenizer to put in as `first_stage_model.*`.
     #[arg(long, value_name = "WEIGHTS")]
     pub tokenizer: Option<PathBuf>,
-    /// What the file does not tell.
+    /// Model settings that the file does not record.
     #[command(flatten)]
     pub model: ArModelArgs,
     /// Store floating-point tensors in half precision.
@@ -86,7 +87,7 @@ pub(crate) struct ConvertArgs {
     pub half: bool,
 }
 
-/// Whose tensor names.
+/// Naming scheme of tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum NamesArg {
     /// `transformer.*`, and the tokenizer as `first_stage_model.*`.

@@ -18,11 +18,11 @@ pub(crate) enum SamplePresetArg {
 /// `--cfg-schedule`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScheduleArg {
-    /// The full value everywhere.
+    /// The full value at every token.
     Constant,
-    /// In equal steps.
+    /// In equal steps from 1 to the full value.
     Linear,
-    /// Half a cosine: slow at both ends.
+    /// Along half a cosine period: slow at both ends.
     Cosine,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct SampleArgs {
     /// Images per class.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub num_per_class: u32,
-    /// Guidance and temperature of the published results of this model; what is typed beside it wins.
+    /// Guidance and temperature of the published results of this model; explicit options override them.
     #[arg(long, value_name = "B|L|XL", ignore_case = true)]
     pub preset: Option<SamplePresetArg>,
     /// Classifier-free guidance for low and high bits: 1 is the class alone, 0 no class [default: 1,1].
@@ -67,13 +67,13 @@ pub(crate) struct SampleArgs {
     /// Probability mass to choose from, for low and high bits; 1 is all [default: 1,1].
     #[arg(long, value_name = "A,B")]
     pub top_p: Option<String>,
-    /// An image depends on the seed, its class and its number, not on the batch.
+    /// Random seed. An image depends on the seed, its class and its number, not on the batch.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// Images per batch.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
-    /// What the checkpoint does not tell.
+    /// Model settings that the checkpoint does not record.
     #[command(flatten)]
     pub model: ArModelArgs,
     /// Folder for pictures, tokens and the grid. Running the same command again continues.
@@ -89,11 +89,11 @@ pub(crate) struct SampleArgs {
     /// Also make a token cache of all tokens: a folder, as `tokenize` makes it.
     #[arg(long, value_name = "DIR")]
     pub cache_out: Option<PathBuf>,
-    /// Names of the classes for the grid, a line each [default: those of the cache that the run was trained on, if it is
-    /// still there].
+    /// Class names for the grid, one per line [default: those of the cache that the run was trained on, if it still exists].
     #[arg(long, value_name = "FILE")]
     pub class_names: Option<PathBuf>,
-    /// Also write what every token was drawn from: entropy and probabilities as a picture and as JSON beside each image.
+    /// Also write the distributions that tokens were drawn from: entropy and probabilities, as a picture and as JSON beside
+    /// each image.
     #[arg(long)]
     pub diagnostics: bool,
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].

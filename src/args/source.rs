@@ -1,10 +1,10 @@
-//! Where images come from, what is cut out of them, and what happens to the bad ones: shared by all that reads images.
+//! Image source, crop recipe and policy for bad images: shared by all commands that read images.
 
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use tokengrid_ingest::{RecipeError, Resize};
 
-/// Where images come from and what is cut out of them.
+/// Image source and crop recipe.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// Images: class folders, a flat folder, a list (.txt), ILSVRC2012_img_train.tar or _val.tar, WebDataset shards
@@ -19,10 +19,10 @@ pub(crate) struct SourceArgs {
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
-    /// `exact`: Pillow's bilinear, to the bit. There is no other one.
+    /// `exact`: Pillow's bilinear filter, bit for bit. The only choice.
     #[arg(long, default_value = "exact", value_name = "KERNEL", value_parser = resize, hide = true)]
     pub resize: Resize,
-    /// `ignore` takes pixels as they are stored, as the reference does; `apply` turns them as the camera meant.
+    /// `ignore` takes pixels as stored, as the reference does; `apply` rotates and mirrors them as their EXIF tag says.
     #[arg(long, default_value = "ignore", value_name = "POLICY")]
     pub exif_orientation: OrientationArg,
     /// Class labels from a file instead of the source's own: `key label` lines, LOC_val_solution.csv, or one wnid per line.
@@ -45,7 +45,7 @@ pub(crate) struct SourceArgs {
     /// Only the first N images.
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
-    /// An image of more pixels is bad.
+    /// An image with more pixels than this is bad.
     #[arg(long, default_value_t = tokengrid_ingest::MAX_PIXELS, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
 }
@@ -55,7 +55,7 @@ pub(crate) struct SourceArgs {
 pub(crate) enum OrientationArg {
     /// As stored.
     Ignore,
-    /// As meant.
+    /// As the EXIF tag says.
     Apply,
 }
 
@@ -66,7 +66,7 @@ pub(crate) enum PresetArg {
     OpenMagvit2,
 }
 
-/// What happens to images that cannot be decoded.
+/// Policy for images that cannot be decoded.
 #[derive(Debug, Args)]
 pub(crate) struct BadArgs {
     /// Images that cannot be decoded: `quarantine` records them and continues, `fail` stops at the first.
@@ -81,9 +81,9 @@ pub(crate) struct BadArgs {
 /// `--on-bad`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OnBadArg {
-    /// Set aside.
+    /// Record and continue.
     Quarantine,
-    /// Stop.
+    /// Stop at the first.
     Fail,
 }
 

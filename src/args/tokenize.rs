@@ -20,16 +20,17 @@ pub(crate) struct TokenizeArgs {
     /// on any machine.
     #[arg(long, value_name = "DIR|URL")]
     pub out: PathBuf,
-    /// With a URL: nobody else writes there. Allows stores without conditional writes, where two writers are not kept apart.
+    /// With a URL: no other process writes there. Allows stores without conditional writes, where two writers would not be
+    /// detected.
     #[arg(long)]
     pub single_writer: bool,
     /// Views per encoder call.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch_size: u32,
-    /// Encode the views from this one on: what a cache of fewer views lacks, for `cache merge`.
+    /// Encode only the views from this one on, to add them by `cache merge` to a cache that lacks them.
     #[arg(long, default_value_t = 0, value_name = "VIEW")]
     pub first_view: u32,
-    /// Rows between two points from which a killed job continues.
+    /// Rows between two checkpoints; a killed job continues from the last one.
     #[arg(long, default_value_t = 16_384, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rows_per_group: u32,
     /// This process, counted from 0 [default: RANK, then SLURM_PROCID, then 0].
@@ -44,8 +45,8 @@ pub(crate) struct TokenizeArgs {
     /// Write the report (the object that --json prints) to this file.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Add what the cache in --out lacks: more views of its images, or, with --split, another split. It is encoded beside the
-    /// cache and merged with it; the new cache then takes the old one's place.
+    /// Add to the cache in --out more views of its images or, with --split, another split. They are encoded beside the cache
+    /// and merged with it; the merged cache then replaces the old one.
     #[arg(long, conflicts_with_all = ["overwrite", "first_view"])]
     pub add: bool,
     /// The split that the images belong to: train, val, ...
@@ -54,7 +55,7 @@ pub(crate) struct TokenizeArgs {
     /// Start again where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,
-    /// Say what would be done: rows, bytes, files, free disk.
+    /// Only print the plan: rows, bytes, files, free disk space.
     #[arg(long)]
     pub dry_run: bool,
 }

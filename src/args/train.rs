@@ -12,17 +12,17 @@ pub(crate) struct TrainArgs {
     pub command: TrainCommand,
 }
 
-/// Where a run's settings come from.
+/// Sources of a run's settings.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// A TOML file; see the documentation for its keys. A YAML file of the reference is converted, and what is not honoured is
-    /// listed.
+    /// A TOML file; see the documentation for its keys. A YAML file of the reference is converted, and keys that
+    /// have no equivalent are listed.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Override one key, for example train.max_steps=100 or model.preset=tiny; may be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the resolved configuration as TOML, and do nothing else; with a name, that of this preset.
+    /// Only print the resolved configuration as TOML; with a name, that of this preset.
     #[arg(long, value_name = "PRESET", num_args = 0..=1)]
     pub print_config: Option<Option<String>>,
     /// Start again where there is a run already.
@@ -62,10 +62,11 @@ pub(crate) struct TrainArArgs {
     /// Which copy of the tokenizer's weights: raw, or ema.
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
-    /// The Inception weights that FID is defined by, for `train.fid_every`.
+    /// The Inception weights of FID, for `train.fid_every`.
     #[arg(long, value_name = "FILE")]
     pub inception: Option<PathBuf>,
-    /// Say what the run would take, and train nothing. With --device cuda and --world-size, of GPUs that need not be there.
+    /// Only print the memory, disk space and steps of the run. With --device cuda and --world-size, for GPUs that need not be
+    /// present.
     #[arg(long)]
     pub dry_run: bool,
     /// The run's folder. Running the same command again continues from its latest checkpoint.
@@ -82,9 +83,9 @@ pub(crate) struct TrainArArgs {
 /// `train ...`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrainCommand {
-    /// Train the autoregressive model straight from a token cache.
+    /// Train the autoregressive model from a token cache.
     Ar(TrainArArgs),
-    /// Train a tokenizer on photographs.
+    /// Train a tokenizer on images.
     Tokenizer {
         /// Configuration.
         #[command(flatten)]
@@ -116,14 +117,14 @@ pub(crate) enum TrainCommand {
         /// Folders of runs.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
-        /// Which value of metrics.jsonl.
+        /// The value of metrics.jsonl to plot.
         #[arg(long, default_value = "train/loss")]
         key: String,
-        /// How smooth the curve is that is drawn: the weight of a value in that of its neighbour, 0 (the values themselves) to
-        /// 0.999.
+        /// Smoothing of the curve by locally weighted linear regression: weight of a value relative to that of its neighbour,
+        /// from 0 (no smoothing) to 0.999.
         #[arg(long, default_value_t = 0.9, value_name = "WEIGHT", value_parser = weight)]
         smooth: f64,
-        /// The picture.
+        /// The plot to write.
         #[arg(long, value_name = "FILE.png")]
         out: PathBuf,
     },

@@ -1,4 +1,4 @@
-//! Which paths may be URLs: sources, caches that are read, and what `tokenize` writes. All others are refused as they are typed.
+//! Paths that may be URLs: sources, caches that are read, and the output of `tokenize`. The parser refuses all others.
 
 use clap::{Arg, Command};
 use std::any::TypeId;

@@ -17,29 +17,30 @@ pub(crate) struct ViewArgs {
     /// Device.
     #[command(flatten)]
     pub device: super::DeviceArgs,
-    /// The images that the cache was made of, to show beside their tokens. For a cache with splits one for each: train=DIR;
-    /// for a merged one those of all parts, in their order.
+    /// The images that the cache was made from, to show beside their tokens. For a cache with splits one source per split:
+    /// train=DIR; for a merged cache those of all parts, in order.
     #[arg(long, value_name = "[SPLIT=]SOURCE")]
     pub source: Vec<PathBuf>,
-    /// The labels that were given with it.
+    /// Its --labels, if given.
     #[arg(long, value_name = "FILE", requires = "source")]
     pub labels: Option<PathBuf>,
-    /// The column of pictures that was given with it.
+    /// Its --image-column, if given.
     #[arg(long, value_name = "NAME", requires = "source")]
     pub image_column: Option<String>,
-    /// The column of labels that was given with it.
+    /// Its --label-column, if given.
     #[arg(long, value_name = "NAME", requires = "source")]
     pub label_column: Option<String>,
     /// The port; 0 takes any that is free.
     #[arg(long, default_value_t = 8080, value_name = "N")]
     pub port: u16,
-    /// The address to listen at. The default lets nobody in but this machine; anybody who reaches another one sees the cache.
+    /// The address to listen on. The default accepts only connections from this machine; through another one, everybody who
+    /// can reach it sees the cache.
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub host: String,
-    /// The path below which a reverse proxy shows the page, where it passes that path on. Others need none.
+    /// The path prefix of the page, for a reverse proxy that does not strip it.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "PATH")]
     pub prefix: String,
-    /// A further name to answer under, such as a reverse proxy's; any number of times.
+    /// Another accepted host name, such as a reverse proxy's; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
 }

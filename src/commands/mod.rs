@@ -1,4 +1,4 @@
-//! The commands that need no libtorch, one module each, and who runs the others.
+//! The commands that need no libtorch, one module each, and the dispatch of all commands.
 
 pub(crate) mod bench;
 pub(crate) mod cache;
@@ -9,7 +9,7 @@ pub(crate) mod view;
 use crate::args::{Cli, Command};
 use crate::{launcher, torch};
 
-/// Runs what was typed.
+/// Runs the parsed command.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     tokengrid_ingest::share_memory_budget(launcher::local_world_size().unwrap_or(1));
@@ -27,7 +27,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Whether a command computes with libtorch. Everything else does without loading it.
+/// Whether a command computes with libtorch. All others run without loading it.
 pub(crate) fn needs_torch(command: &Command) -> bool {
     match command {
         Command::Ingest(_) | Command::Completions { .. } | Command::Manuals { .. } => false,
@@ -43,9 +43,8 @@ pub(crate) fn is_job(command: &Command) -> bool {
     matches!(command, Command::Ingest(_) | Command::Tokenize(_) | Command::Train(_) | Command::Sample(_))
 }
 
-/// Whether a command that is stopped finishes a piece of work and keeps it, however long that takes. Training does so from its
-/// first step on: before that there is nothing to keep. A check-up and a dry run keep nothing. A demo waits for the command
-/// that it runs, whatever that is.
+/// Whether a stopped command finishes and saves its current unit of work, however long that takes. Training does so only
+/// from its first step on, when there is something to save. A demo waits for the command that it runs.
 pub(crate) fn keeps_work(command: &Command) -> bool {
     match command {
         Command::Ingest(args) => args.out.is_some(),

@@ -26,12 +26,12 @@ pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) ->
         threads: global.threads.map(usize::from),
         ..ViewConfig::new(args.dir.clone())
     };
-    // One request ends with an error, the others are answered: the server asks before it uses what it read.
+    // A file that shrinks makes one request fail; the server checks before it uses data that it read.
     tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::Zeros);
     let server = Server::bind(config)?;
     let address = server.address();
     if !address.ip().is_loopback() {
-        tracing::warn!("{address} is not a loopback address: whoever reaches it sees the cache");
+        tracing::warn!("{address} is not a loopback address: everybody who can reach it sees the cache");
     }
     if global.json {
         print_json(&json!({ "address": format!("http://{address}"), "url": server.url() }))?;
@@ -39,11 +39,12 @@ pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) ->
         println!("{}  (Ctrl-C ends it)", server.url());
     }
     server.run(signals::flag());
-    // Nothing is left to go on with.
+    // The server returns only when it was stopped.
     Err(anyhow::Error::from(Stopped).context("the inspector has stopped"))
 }
 
-/// How the sources are opened: in the background, since a large one takes a while. One that does not exist is refused at once.
+/// Returns the function that opens the sources; the server calls it in the background, since a large source takes a while.
+/// A path that does not exist is refused at once.
 fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
     if args.source.is_empty() {
         return Ok(None);
@@ -57,7 +58,7 @@ fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
         labels: args.labels.clone(),
         image_column: args.image_column.clone(),
         label_column: args.label_column.clone(),
-        // Those that are looked at.
+        // Only the images that are shown are read.
         is_shared: true,
         ..SourceOptions::default()
     };

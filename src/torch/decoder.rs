@@ -1,4 +1,4 @@
-//! Tokens of a cache to pictures.
+//! Decodes tokens of a cache to pictures.
 
 use super::model;
 use crate::args::{DeviceArgs, Global, TokenizerArgs};
@@ -9,7 +9,7 @@ use tokengrid_model::tokenizer::decode;
 use tokengrid_model::{Picture, Runtime, Tokenizer};
 use tokengrid_tokenize::job::fingerprint_of_all;
 
-/// A tokenizer that fits a cache.
+/// A tokenizer with the bits and grid of a cache.
 pub(super) struct TokenDecoder {
     tokenizer: Tokenizer,
     runtime: Runtime,
@@ -19,8 +19,8 @@ pub(super) struct TokenDecoder {
 }
 
 impl TokenDecoder {
-    /// Opens the tokenizer for the cache's grids. One that made other tokens than the cache's is a warning: its pictures may
-    /// be nonsense, which is worth seeing, too. One of another number of bits is refused.
+    /// Opens the tokenizer for the cache's grids. A tokenizer with another fingerprint than the cache's is a warning, since its
+    /// pictures may still be of interest. One with another number of bits is an error.
     pub(super) fn open(
         manifest: &Manifest,
         weights: &TokenizerArgs,
@@ -47,13 +47,12 @@ impl TokenDecoder {
         Ok(TokenDecoder { tokenizer, runtime, fingerprint: fingerprint_of_all(&params), height, width })
     }
 
-    /// Identifies everything that pictures depend on: all weights, the decoder's among them, where a cache's own fingerprint
-    /// is of the encoder.
+    /// Identifies everything that pictures depend on: all weights, the decoder's too; a cache's fingerprint is of the encoder.
     pub(super) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The picture of a grid, in raster order.
+    /// The picture of a grid, whose tokens are in raster order.
     pub(super) fn picture(&self, tokens: &[u32]) -> Picture {
         let tokens: Vec<i64> = tokens.iter().map(|token| i64::from(*token)).collect();
         let tokens_bhw = Tensor::from_slice(&tokens).view([1, self.height, self.width]).to_kind(Kind::Int64);

@@ -1,8 +1,8 @@
-//! Room on disks.
+//! Free space on disks.
 
 use std::path::Path;
 
-/// Free bytes of the file system that `path` (or the folder above it that exists) lies on.
+/// Free bytes of the file system of `path`, or of its nearest existing parent.
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
     let absolute = std::path::absolute(path).ok()?;

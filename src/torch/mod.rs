@@ -38,18 +38,18 @@ use tokengrid_train::TrainError;
 /// Whether this program is the one with libtorch.
 pub(crate) const IS_HERE: bool = true;
 
-/// What has to be said at the start.
+/// Warnings to print at the start.
 pub(crate) fn begin() {
     #[cfg(target_os = "linux")]
     working_folder::warn_if_deleted();
 }
 
-/// This program has libtorch: nobody takes over.
+/// Stand-in for the function of `without_torch.rs`: this program has libtorch and is never replaced.
 pub(crate) fn hand_over() -> anyhow::Error {
     anyhow::anyhow!("this is the program with libtorch")
 }
 
-/// Runs a command of those that need libtorch as a whole.
+/// Runs one of the commands that always need libtorch.
 pub(crate) fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(args, global),
@@ -64,7 +64,7 @@ pub(crate) fn run(command: &Command, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// `bench` of the stages that need libtorch.
+/// Runs `bench` for the stages that need libtorch.
 pub(crate) fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<()> {
     match command {
         BenchCommand::Encode(args) => bench::encode::run(args, global),
@@ -75,14 +75,14 @@ pub(crate) fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<(
     }
 }
 
-/// `cache show --image`: a row as a picture.
+/// Runs `cache show --image`: prints a row as a picture.
 pub(crate) fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let tokenizer = args.tokenizer.as_ref().expect("the parser asks for a tokenizer where a picture is wanted");
     let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
     cache::picture::print(cache, tokens, &weights, &args.device, global)
 }
 
-/// Whether a panic with this text becomes an error of its own: of libtorch, where that is expected.
+/// Whether a panic with this text is an expected error of libtorch, which is caught and reported as an error.
 pub(crate) fn is_expected_panic(text: &str) -> bool {
     tokengrid_model::guard::is_expected(text)
 }
@@ -95,14 +95,14 @@ pub(crate) fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
         || matches!(cause.downcast_ref(), Some(EvalError::Stopped))
 }
 
-/// Whether an error is about what was typed.
+/// Whether an error is about the arguments.
 pub(crate) fn is_usage(cause: &(dyn Error + 'static)) -> bool {
     model_error(cause).is_some_and(ModelError::is_usage)
         || matches!(cause.downcast_ref(), Some(TrainError::Config { .. }))
         || matches!(cause.downcast_ref(), Some(SampleError::Setting { .. } | SampleError::Class { .. }))
 }
 
-/// The model's error in an error, which may be that of a crate above it.
+/// The model's error in an error, possibly wrapped in that of a crate above it.
 fn model_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a ModelError> {
     if let Some(TokenizeError::Model(error)) = cause.downcast_ref() {
         return Some(error);

@@ -1,4 +1,4 @@
-//! What several commands need: tokenizers and models by name.
+//! Loads tokenizers and models for several commands.
 
 use crate::args::{ArModelArgs, DeviceArgs, Global, TokenizerArgs};
 use crate::exit::Usage;
@@ -11,20 +11,20 @@ use tokengrid_model::checkpoints::EMA;
 use tokengrid_model::{Architecture, Params, Precision, Route, Runtime, Tokenizer, Variant, Weights, tiny};
 use tokengrid_tokenize::job::fingerprint;
 
-/// Device and precision as typed.
+/// Device and precision from the command line.
 pub(super) fn runtime(device: &DeviceArgs, global: &Global) -> anyhow::Result<Runtime> {
     let precision: Precision = device.precision.parse()?;
     let device = process_group::device(device.device.as_deref());
     Ok(Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?)
 }
 
-/// A tokenizer and its identity, as caches record it.
+/// A tokenizer and its identity, as recorded in caches.
 pub(super) fn tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<(Tokenizer, TokenizerInfo)> {
     let (tokenizer, info, _) = tokenizer_and_params(args, runtime)?;
     Ok((tokenizer, info))
 }
 
-/// As [`tokenizer`], and the weights as they were read.
+/// As [`tokenizer`], with the weights as read.
 pub(super) fn tokenizer_and_params(
     args: &TokenizerArgs,
     runtime: &Runtime,
@@ -46,7 +46,7 @@ pub(super) fn tokenizer_and_params(
     Ok((if runtime.route.own_kernels { tokenizer.for_inference() } else { tokenizer }, info, params))
 }
 
-/// The same tokenizer in the exact mode, fp32 on the CPU, if `runtime` is another one: to compare tokens with.
+/// The same tokenizer in exact mode, fp32 on the CPU, as a reference for tokens; `None` if `runtime` is that mode.
 pub(crate) fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow::Result<Option<Mutex<Tokenizer>>> {
     if (runtime.precision, runtime.route) == (Precision::Fp32, Route::HOST) {
         return Ok(None);
@@ -54,12 +54,12 @@ pub(crate) fn exact_tokenizer(args: &TokenizerArgs, runtime: &Runtime) -> anyhow
     Ok(Some(Mutex::new(tokenizer(args, &Runtime::EXACT)?.0)))
 }
 
-/// What was typed about a model.
+/// Model settings from the command line.
 pub(super) fn known(args: &ArModelArgs) -> Known {
     Known { n_head: args.n_head, grid: args.grid }
 }
 
-/// A trained model on its device, and what it was read from; without a `variant`, the averaged weights where a run keeps them.
+/// A trained model on its device, and its weights as read; without a `variant`, the averaged weights if the run has them.
 pub(super) fn ar_model(
     path: &Path,
     variant: Option<&str>,
@@ -72,7 +72,7 @@ pub(super) fn ar_model(
     Ok((on_device(&weights, runtime), weights))
 }
 
-/// As [`ar_model`]; where nothing tells its grid, it is that of `cache`.
+/// As [`ar_model`]; a grid that is not recorded is that of `cache`.
 pub(super) fn ar_model_for(
     cache: &Path,
     path: &Path,
@@ -91,15 +91,15 @@ pub(super) fn ar_model_for(
     Ok((on_device(&weights, runtime), weights))
 }
 
-/// The file that `path` and `variant` stand for.
+/// The file of the weights `variant` of `path`.
 fn ar_file(path: &Path, variant: Option<&str>) -> anyhow::Result<Weights> {
     Ok(ArWeights::file_of(path, variant.map(str::parse::<Variant>).transpose()?)?)
 }
 
-/// Says on stderr that the averaged weights were taken, where nobody typed it.
-pub(super) fn tell_averages(weights: &ArWeights, variant: Option<&str>, global: &Global) {
+/// Prints on stderr that the averaged weights are used, if `--model-variant` was not given.
+pub(super) fn note_averages(weights: &ArWeights, variant: Option<&str>, global: &Global) {
     if variant.is_none() && weights.path.ends_with(EMA) && !global.quiet {
-        eprintln!("the averaged weights, {}; `--model-variant raw` takes the others", weights.path.display());
+        eprintln!("using the averaged weights, {}; `--model-variant raw` selects the others", weights.path.display());
     }
 }
 
@@ -107,7 +107,7 @@ fn on_device(weights: &ArWeights, runtime: &Runtime) -> ArModel {
     ArModel::for_inference(&weights.config, &weights.params, runtime)
 }
 
-/// Two numbers, `a,b`, or one that stands for both.
+/// Parses two numbers, `a,b`, or one for both.
 pub(super) fn pair<T: std::str::FromStr + Copy>(flag: &str, text: &str) -> anyhow::Result<[T; 2]> {
     let numbers: Result<Vec<T>, _> = text.split(',').map(|part| part.trim().parse::<T>()).collect();
     match numbers.as_deref() {

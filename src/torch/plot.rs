@@ -23,7 +23,7 @@ pub(super) fn run(runs: &[PathBuf], key: &str, smooth: f64, out: &Path, global: 
     Ok(())
 }
 
-/// What the legend calls the runs: the names of their folders, or, where two are called the same, the paths as typed.
+/// Names of the runs in the legend: their folders' names, or the paths as given if two names are equal.
 fn names(runs: &[PathBuf]) -> Vec<String> {
     let short = |run: &PathBuf| run.file_name().map_or(run.display().to_string(), |n| n.to_string_lossy().into_owned());
     let all: Vec<String> = runs.iter().map(short).collect();

@@ -1,11 +1,11 @@
-//! What commands that run in several processes share.
+//! Process groups for the commands that run in several processes.
 
 use crate::args::Global;
 use crate::ranks::local_rank;
 use std::time::Duration;
 use tokengrid_train::process_group::{Endpoint, Fact, GlooProcessGroup, Join, OneProcess, ProcessGroup};
 
-/// The other processes of the run, met at the place that the environment names; `facts` must be the same in all of them.
+/// Connects to the other processes of the run at the address in the environment; `facts` must be equal in all of them.
 pub(super) fn join(
     (rank, world_size): (u32, u32),
     facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>,
@@ -22,22 +22,23 @@ pub(super) fn join(
     Ok(Box::new(GlooProcessGroup::join(&Join { rank, world_size, endpoint, facts, timeout })?))
 }
 
-/// The device of this process: where a launcher has started several on a machine, each has a GPU of its own.
+/// The device of this process: if a launcher started several on a machine, each has its own GPU.
 pub(super) fn device(typed: Option<&str>) -> Option<String> {
     device_of(typed, local_rank(), tokengrid_model::num_gpus)
 }
 
-/// `num_gpus` tells how many this process sees. It loads libtorch's CUDA library, so it is only asked where that matters.
+/// `num_gpus` returns the number of GPUs that this process sees. It loads libtorch's CUDA library, so it is called only if
+/// the number matters.
 fn device_of(typed: Option<&str>, local_rank: Option<usize>, num_gpus: impl Fn() -> usize) -> Option<String> {
     let is_open = typed.is_none_or(|device| device == "cuda");
     match local_rank {
-        // With one GPU to see, the launcher has chosen it.
+        // If only one GPU is visible, the launcher has chosen it.
         Some(local) if is_open && num_gpus() > 1 => Some(format!("cuda:{local}")),
         _ => typed.map(str::to_owned),
     }
 }
 
-/// One process of a run speaks for all.
+/// Whether this process prints for the run: rank 0 does.
 pub(super) fn speaker(global: &Global, is_first: bool) -> Global {
     let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size } = *global;
     let stage_dir = stage_dir.clone();

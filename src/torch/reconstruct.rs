@@ -1,4 +1,4 @@
-//! `tokengrid reconstruct`: images through a tokenizer and back.
+//! `tokengrid reconstruct`: encodes and decodes images with a tokenizer.
 
 use super::model;
 use crate::args::{Global, ReconstructArgs, SIZE_MAX};
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use tokengrid_eval::reconstruct::{Extent, Reconstruction, check_extent, reconstruct};
 use tokengrid_model::Picture;
 
-/// Originals and reconstructions side by side, four pairs per row at most.
-const PAIRS_A_ROW: usize = 4;
-/// All pairs on one picture.
+/// Most pairs of original and reconstruction per row of the sheet.
+const PAIRS_PER_ROW: usize = 4;
+/// Name of the picture with all pairs.
 const SHEET: &str = "reconstructions.png";
 
 /// Runs the command.
@@ -64,19 +64,19 @@ fn extent(size: &str) -> anyhow::Result<Extent> {
     if size == "original" {
         return Ok(Extent::Original);
     }
-    // Larger squares would be made of nothing but interpolation, and fill the memory.
+    // Larger squares would be mostly interpolated, and need too much memory.
     let pixels = size.parse().ok().filter(|pixels| (1..=SIZE_MAX).contains(pixels));
     let refuse = || Usage(format!("--size {size}: expected a number of pixels from 1 to {SIZE_MAX}, or `original`"));
     Ok(Extent::Square(pixels.ok_or_else(refuse)?))
 }
 
-/// An image, and the picture that it becomes.
+/// An image and its output picture.
 struct Job {
     image: PathBuf,
     picture: PathBuf,
 }
 
-/// Numbered: images of different folders may share a name.
+/// Output names have a number, since images of different folders may share a name.
 fn jobs(images: &[PathBuf], out: &Path) -> Vec<Job> {
     let job = |(number, image): (usize, &PathBuf)| {
         let name = image.file_stem().map_or("image".into(), |stem| stem.to_string_lossy().into_owned());
@@ -85,7 +85,7 @@ fn jobs(images: &[PathBuf], out: &Path) -> Vec<Job> {
     images.iter().enumerate().map(job).collect()
 }
 
-/// Folders replaced by the image files in them, by name.
+/// Replaces folders by the image files in them, sorted by name.
 fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
     let is_image = |path: &PathBuf| {
@@ -107,7 +107,7 @@ fn images(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(images)
 }
 
-/// Refuses an output folder whose images are inputs: the pictures would be inputs, too, the next time.
+/// Refuses an output folder whose images are inputs: the pictures would be inputs of the next run.
 fn check_apart(arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     let Ok(out_real) = out.canonicalize() else { return Ok(()) };
     match arguments.iter().any(|folder| folder.is_dir() && folder.canonicalize().is_ok_and(|real| real == out_real)) {
@@ -116,7 +116,7 @@ fn check_apart(arguments: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Nothing is replaced unless `--overwrite` says so, and an input never.
+/// Refuses to replace files without `--overwrite`, and to replace an input at all.
 fn check_targets(jobs: &[Job], args: &ReconstructArgs) -> anyhow::Result<()> {
     let sheet = args.out.join(SHEET);
     let targets: Vec<&Path> = jobs.iter().map(|job| job.picture.as_path()).chain([sheet.as_path()]).collect();
@@ -135,7 +135,7 @@ fn check_targets(jobs: &[Job], args: &ReconstructArgs) -> anyhow::Result<()> {
 
 fn entry(image: &Path, picture: &Path, result: &Reconstruction) -> Value {
     let size = [result.original.height, result.original.width];
-    // Equal pictures have an infinite one, which JSON has no number for.
+    // Equal pictures have an infinite PSNR, which JSON cannot represent.
     let psnr = Some(result.psnr).filter(|psnr| psnr.is_finite());
     json!({
         "image": image, "picture": picture, "psnr": psnr, "size": size, "grid": result.grid,
@@ -143,12 +143,12 @@ fn entry(image: &Path, picture: &Path, result: &Reconstruction) -> Value {
     })
 }
 
-/// All pairs on one picture, where they are of one size.
+/// Writes all pairs on one picture, if they have the same size.
 fn sheet(pairs: &[Picture], extent: Extent, out: &Path) -> anyhow::Result<Option<PathBuf>> {
     if pairs.is_empty() || extent == Extent::Original {
         return Ok(None);
     }
     let path = out.join(SHEET);
-    files::write_whole(&path, &Picture::grid(pairs, 2 * PAIRS_A_ROW).to_png())?;
+    files::write_whole(&path, &Picture::grid(pairs, 2 * PAIRS_PER_ROW).to_png())?;
     Ok(Some(path))
 }

@@ -38,7 +38,7 @@ pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     }
     let runtime = model::runtime(&args.device, global)?;
     let (ar, weights) = model::ar_model(&args.checkpoint, args.model_variant.as_deref(), &args.model, &runtime)?;
-    model::tell_averages(&weights, args.model_variant.as_deref(), global);
+    model::note_averages(&weights, args.model_variant.as_deref(), global);
     config.validate(ar.config.vocab())?;
     let classes = classes(&args.classes, ar.config.class_num)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
@@ -73,7 +73,7 @@ pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Samples, and makes the cache once all tokens are there.
+/// Samples, and makes the cache once all tokens exist.
 fn sample(
     job: &SampleJob,
     args: &SampleArgs,
@@ -105,7 +105,7 @@ fn print(outcome: &SampleOutcome, job: &SampleJob) {
     }
 }
 
-/// The settings: typed, else of the preset, else off.
+/// Sampling settings: from the command line, else of the preset, else off.
 fn settings(args: &SampleArgs) -> anyhow::Result<SamplerConfig> {
     let base = args.preset.and_then(|typed| preset(preset_name(typed))).unwrap_or_default();
     Ok(SamplerConfig {
@@ -130,7 +130,7 @@ fn preset_name(typed: SamplePresetArg) -> &'static str {
     }
 }
 
-/// Names of classes by index: of the file, else those that the checkpoint has, else of the cache that its run was trained on.
+/// Class names by index: of the file, else of the checkpoint, else of the cache that its run was trained on.
 fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Vec<String>> {
     if let Some(path) = file {
         return read_names(path);
@@ -138,16 +138,16 @@ fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Ve
     if !checkpoint.classes.is_empty() {
         return Ok(checkpoint.classes.clone());
     }
-    // Names are a nicety: a cache that has moved is not an error.
+    // Names are optional: a cache that has moved is not an error.
     Ok(training_cache(&checkpoint.path)
         .and_then(|cache| TokenCache::open(&cache).ok())
         .map(|cache| cache.manifest().classes.clone())
         .unwrap_or_default())
 }
 
-/// Names longer than that are not names.
+/// Longest class name in bytes.
 const CLASS_NAME_BYTES_MAX: usize = 4096;
-/// A file of the longest names for more classes than any data set has.
+/// Largest file of class names in bytes: the longest names, for more classes than any data set has.
 const CLASS_NAMES_BYTES_MAX: u64 = 64 << 20;
 
 /// One name per line.
@@ -190,9 +190,10 @@ fn classes(text: &str, class_num: i64) -> anyhow::Result<Vec<i64>> {
         classes.map_err(|_| Usage(format!("--classes {text}: expected `all` or class indices such as 207,88")))?;
     if let Some(twice) = classes.iter().enumerate().find_map(|(i, class)| classes[..i].contains(class).then_some(class))
     {
-        return Err(
-            Usage(format!("--classes {text}: class {twice} stands there twice; --num-per-class makes more")).into()
-        );
+        return Err(Usage(format!(
+            "--classes {text}: class {twice} is listed twice; --num-per-class gives more images per class"
+        ))
+        .into());
     }
     Ok(classes)
 }

@@ -12,7 +12,9 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use tokengrid_model::{Precision, Runtime};
-use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Sharing, Trainer, complete_from_cache, facts};
+use tokengrid_train::ar::{
+    ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Sharing, StepReport, Trainer, complete_from_cache, facts,
+};
 use tokengrid_train::config::{Config, Resolved, Typed, Value, resolve_listing, to_toml};
 use tokengrid_train::tokenizer::{self, TokenizerConfig, TokenizerTrainer};
 
@@ -30,7 +32,7 @@ pub(super) fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()>
             flags.extend(args.grad_accum.as_deref().map(|typed| ("train.grad_accum", grad_accum(typed))));
             let run = Some(&*args.out).filter(|_| args.config.print_config.is_none() && !args.config.overwrite);
             match resolved_ar(&args.config, flags, run, global)? {
-                Some((config, _)) if args.dry_run => training_plan::tell(&config, args, global),
+                Some((config, _)) if args.dry_run => training_plan::print(&config, args, global),
                 Some((config, global_batch)) => ar(&config, global_batch, args, global),
                 None => Ok(()),
             }
@@ -48,17 +50,17 @@ pub(super) fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()>
     }
 }
 
-/// A number, or a word.
+/// A TOML value: a number if the text is one, else a string.
 fn grad_accum(typed: &str) -> Value {
     typed.parse::<i64>().map_or_else(|_| typed.into(), Value::from)
 }
 
-/// The flags that were typed, as keys with values.
+/// The given flags as configuration keys and values.
 pub(super) fn texts<'a>(flags: &[(&'a str, &Option<String>)]) -> Vec<(&'a str, Value)> {
     flags.iter().filter_map(|(key, value)| Some((*key, Value::from(value.as_deref()?)))).collect()
 }
 
-/// File, `--set` and flags, resolved; `None` when they were to be printed only.
+/// Resolves file, `--set` and flags; `None` if the configuration was only printed.
 pub(super) fn resolved<C: Config>(
     args: &ConfigArgs,
     flags: Vec<(&str, Value)>,
@@ -68,8 +70,8 @@ pub(super) fn resolved<C: Config>(
     unless_printed(resolved.config, args, global)
 }
 
-/// As [`resolved`]; what was not typed and depends on the cache is the cache's, or that of the run in the folder `run`. Beside
-/// it, the samples of a step that a file of the reference asks for.
+/// As [`resolved`]; keys that depend on the cache and were not given are those of the cache, or of the run in the folder `run`.
+/// Also returns the samples per step of a configuration file of the reference.
 pub(super) fn resolved_ar(
     args: &ConfigArgs,
     flags: Vec<(&str, Value)>,
@@ -79,7 +81,7 @@ pub(super) fn resolved_ar(
     let mut resolved = resolve::<ArConfig>(args, flags, global)?;
     let train = &mut resolved.config.train;
     if train.grad_accum == GradAccum::Auto {
-        // That of the reference's file is more to the point than that of its presets.
+        // The value of the given file takes precedence over that of the reference's presets.
         train.global_batch = train.global_batch.or(resolved.global_batch).or(Some(REFERENCE_GLOBAL_BATCH));
     }
     for line in complete_from_cache(&mut resolved, run)? {
@@ -129,7 +131,7 @@ fn unless_printed<C: Config>(config: C, args: &ConfigArgs, global: &Global) -> a
     Ok(None)
 }
 
-/// The first lines of a run's log: what computes it, with which settings, and where it goes on.
+/// Prints the first lines of a run's log: device, settings and first step.
 fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u64), global: &Global) {
     if global.quiet {
         return;
@@ -147,16 +149,7 @@ fn print_start(out: &Path, what: &str, runtime: &Runtime, (from, steps): (u64, u
 }
 
 fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
-    if config.train.sample_every > 0 && args.tokenizer.is_none() {
-        let text =
-            "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
-        return Err(Usage(text.into()).into());
-    }
-    if config.train.fid_every > 0 && (args.tokenizer.is_none() || args.inception.is_none()) {
-        let text = "train.fid_every samples pictures and compares their features: give --tokenizer, the cache's, and \
-                    --inception, the Inception weights of FID, or set it to 0";
-        return Err(Usage(text.into()).into());
-    }
+    check_weights_for_pictures(config, args)?;
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
     let mut processes = join((rank, world_size), || Ok(facts(config)?), config.train.timeout_secs)?;
     let is_first = processes.is_first();
@@ -167,34 +160,18 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
     processes.use_device(runtime.device)?;
     let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;
-    if let Some(tokenizer) = args.tokenizer.clone().filter(|_| config.train.sample_every > 0 && is_first) {
-        let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
-        let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), &runtime)?;
-        trainer.sample_with(sample);
-    }
-    if let (Some(tokenizer), Some(inception), true) = (&args.tokenizer, &args.inception, config.train.fid_every > 0) {
-        let tokenizer = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-        trainer.fid_with(training_fid::fid(&tokenizer, inception, config, trainer.tokenizer_fingerprint(), &runtime)?);
-    }
+    make_pictures(&mut trainer, config, args, &runtime, is_first)?;
     let params = trainer.num_params();
     let steps = (trainer.resumed_at(), trainer.steps());
     print_start(&args.out, &format!("{params} parameters"), &runtime, steps, global);
-    tell_global_batch(config, global_batch, &trainer.sharing(), global);
+    print_global_batch(config, global_batch, &trainer.sharing(), global);
     let mut meter = Meter::new(global, "steps");
     let started = Instant::now();
     let mut rates = vec![];
     signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
         rates.push(report.tokens_per_second);
-        let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
-        let val = report.val_loss_ema.map_or(val.clone(), |loss| format!("{val} (averages {loss:.4})"));
-        let fid = report.fid.map_or(String::new(), |fid| format!(", FID {fid:.2}"));
-        let mfu = report.mfu.map_or(String::new(), |mfu| format!(", MFU {:.1} %", 100.0 * mfu));
-        let words = format!(
-            "loss {:.4}{val}{fid}, {:.0} tokens/s{mfu}, epoch {:.2}",
-            report.loss, report.tokens_per_second, report.epoch
-        );
-        meter.update(report.step, report.steps, &words);
+        meter.update(report.step, report.steps, &progress_text(report));
     })?;
     drop(meter);
     if !is_first {
@@ -220,8 +197,53 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
     Ok(())
 }
 
-/// Says how many samples a step takes where that was left to the program, or is not what a file of the reference asks for.
-fn tell_global_batch(config: &ArConfig, of_file: Option<usize>, sharing: &Sharing, global: &Global) {
+/// Refuses a configuration that makes pictures without the weights that they need.
+fn check_weights_for_pictures(config: &ArConfig, args: &TrainArArgs) -> Result<(), Usage> {
+    if config.train.sample_every > 0 && args.tokenizer.is_none() {
+        let text =
+            "train.sample_every makes pictures, which needs the cache's tokenizer: give --tokenizer, or set it to 0";
+        return Err(Usage(text.into()));
+    }
+    if config.train.fid_every > 0 && (args.tokenizer.is_none() || args.inception.is_none()) {
+        let text = "train.fid_every samples pictures and compares their features: give --tokenizer, the cache's, and \
+                    --inception, the Inception weights of FID, or set it to 0";
+        return Err(Usage(text.into()));
+    }
+    Ok(())
+}
+
+/// Lets the trainer make the pictures of `train.sample_every` (in the first process) and the FID of `train.fid_every`.
+fn make_pictures(
+    trainer: &mut Trainer,
+    config: &ArConfig,
+    args: &TrainArArgs,
+    runtime: &Runtime,
+    is_first: bool,
+) -> anyhow::Result<()> {
+    let Some(tokenizer) = args.tokenizer.clone() else { return Ok(()) };
+    let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
+    if config.train.sample_every > 0 && is_first {
+        let sample = training_samples::sampler(&tokenizer, config, trainer.tokenizer_fingerprint(), runtime)?;
+        trainer.sample_with(sample);
+    }
+    if let Some(inception) = args.inception.as_ref().filter(|_| config.train.fid_every > 0) {
+        let fid = training_fid::fid(&tokenizer, inception, config, trainer.tokenizer_fingerprint(), runtime)?;
+        trainer.fid_with(fid);
+    }
+    Ok(())
+}
+
+fn progress_text(report: &StepReport) -> String {
+    let val = report.val_loss.map_or(String::new(), |loss| format!(", val {loss:.4}"));
+    let averages = report.val_loss_ema.map_or(String::new(), |loss| format!(" (averages {loss:.4})"));
+    let fid = report.fid.map_or(String::new(), |fid| format!(", FID {fid:.2}"));
+    let mfu = report.mfu.map_or(String::new(), |mfu| format!(", MFU {:.1} %", 100.0 * mfu));
+    let (loss, rate, epoch) = (report.loss, report.tokens_per_second, report.epoch);
+    format!("loss {loss:.4}{val}{averages}{fid}, {rate:.0} tokens/s{mfu}, epoch {epoch:.2}")
+}
+
+/// Prints the samples per step if the program chose them, or if they differ from those of the reference's file.
+fn print_global_batch(config: &ArConfig, of_file: Option<usize>, sharing: &Sharing, global: &Global) {
     if global.quiet {
         return;
     }
@@ -253,9 +275,9 @@ fn tokenizer(
     processes.use_device(runtime.device)?;
     training_memory::refuse_impossible_tokenizer(&config, &runtime)?;
     let trainer = TokenizerTrainer::open_among(config, out, runtime, args.overwrite, processes)?;
-    let (photos, excluded) = trainer.num_photos();
+    let (images, excluded) = trainer.num_images();
     let steps = (trainer.resumed_at(), trainer.steps());
-    print_start(out, &format!("{}, {excluded} excluded", counted(photos, "photograph")), &runtime, steps, global);
+    print_start(out, &format!("{}, {excluded} excluded", counted(images, "image")), &runtime, steps, global);
     let mut meter = Meter::new(global, "steps");
     signals::keep_work();
     let summary = trainer.run(signals::flag(), &mut |report| {
@@ -271,8 +293,8 @@ fn tokenizer(
         return Ok(());
     }
     if global.json {
-        return print_json(&json!({ "step": summary.step, "photos": summary.photos, "weights": summary.weights }));
+        return print_json(&json!({ "step": summary.step, "photos": summary.images, "weights": summary.weights }));
     }
-    println!("step {}, {}: {}", summary.step, counted(summary.photos, "photograph"), summary.weights.display());
+    println!("step {}, {}: {}", summary.step, counted(summary.images, "image"), summary.weights.display());
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! The FID of what a training run samples from itself while it goes.
+//! The FID of images that are sampled during a training run.
 //!
-//! Sample i is of class i mod the number of classes, always with the same random numbers. The processes share the batches of
-//! samples, and add up what the features of each are described by: count, mean and scatter.
+//! Sample i has class i mod the number of classes, always with the same random numbers. The processes divide the batches of
+//! samples among them and add up the statistics of their features: count, mean and scatter matrix.
 
 use super::training_samples::tokenizer;
 use crate::args::TokenizerArgs;
@@ -21,10 +21,10 @@ use tokengrid_sample::{Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, FidFn, HookError};
 use tokengrid_train::process_group::ProcessGroup;
 
-/// Samples of a batch.
+/// Samples per batch.
 pub(super) const BATCH: usize = 16;
 
-/// What stays the same over the run.
+/// State that is constant over the run.
 struct FidJob {
     tokenizer: Tokenizer,
     inception: Inception,
@@ -34,10 +34,10 @@ struct FidJob {
     runtime: Runtime,
 }
 
-/// What [`tokengrid_train::ar::Trainer::fid_with`] takes.
+/// The function for [`tokengrid_train::ar::Trainer::fid_with`].
 ///
 /// # Errors
-/// Weights or statistics that are not there or of another network; another tokenizer than that of the cache, whose fingerprint is
+/// Weights or statistics are missing or of another network; the tokenizer is not that of the cache, whose fingerprint is
 /// `trained_on`.
 pub(super) fn fid(
     args: &TokenizerArgs,
@@ -84,7 +84,7 @@ impl FidJob {
         let mut collected = Collected::new(figures);
         let batches: Vec<&[SampleRequest]> = wanted.chunks(BATCH).collect();
         for round in batches.chunks(processes.world_size()) {
-            // All of them stop in the same round: each waits for the sums of all.
+            // All processes stop in the same round, since each waits for the sums of all.
             if processes.any(signals::cancelled())? {
                 return Ok(None);
             }
@@ -102,7 +102,7 @@ impl FidJob {
     }
 }
 
-/// Sample `i` of all.
+/// Sample number `i`.
 fn wanted(i: u64, class_num: i64) -> SampleRequest {
     let classes = class_num.max(1) as u64;
     SampleRequest { class: (i % classes) as i64, index: i / classes }

@@ -1,4 +1,4 @@
-//! What a training run will take, told before it starts, beside what the machine has.
+//! Estimates the memory of a training run before it starts, and compares it with that of the machine.
 
 use super::training_fid::BATCH;
 use crate::args::Global;
@@ -10,14 +10,13 @@ use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, estimate_among, largest_batch};
 use tokengrid_train::tokenizer::TokenizerConfig;
 
-/// Prints what a run of `config` takes, and warns where that is more than the machine has left. The bytes of this process at
-/// its peak; on a GPU, those there.
+/// Prints the peak bytes of a run of `config` (of this process, or on the GPU), and warns if the machine has less available.
 ///
 /// # Errors
-/// The run takes more than the whole machine has.
+/// The run takes more memory than the whole machine has.
 pub(super) fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, global: &Global) -> anyhow::Result<u64> {
     let estimate = with_samples(estimate_among(config, runtime, world_size), config, runtime);
-    // tch does not tell what a GPU has left.
+    // tch has no function for the free memory of a GPU.
     let on_cpu = runtime.device == Device::Cpu;
     let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };
     let own = if on_cpu { kibibytes("/proc/self/status", "VmRSS:").unwrap_or_default() } else { 0 };
@@ -34,7 +33,7 @@ pub(super) fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, g
     Ok(estimate.total_bytes() + own)
 }
 
-/// An estimate that knows of the samples that a run makes on its way: while no step runs, and neither does a checkpoint.
+/// The estimate including the samples that a run makes: they are made neither during a step nor during a checkpoint.
 pub(super) fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     let (model, train) = (&config.model, &config.train);
     if train.sample_every == 0 && train.fid_every == 0 {
@@ -53,20 +52,20 @@ pub(super) fn with_samples(mut estimate: MemoryEstimate, config: &ArConfig, runt
     estimate
 }
 
-/// Refuses what a tokenizer's training cannot have: the activations of the finest level alone are too much.
+/// Refuses a tokenizer's training for which the activations of the finest level alone are too large.
 ///
 /// # Errors
-/// They take more than the whole machine has.
+/// They take more memory than the whole machine has.
 pub(super) fn refuse_impossible_tokenizer(config: &TokenizerConfig, runtime: &Runtime) -> anyhow::Result<()> {
     let Some(machine) = machine_bytes().filter(|_| runtime.device == Device::Cpu) else { return Ok(()) };
     let needed = config.train.activation_bytes_min(&config.model);
     refuse_impossible("train.batch_size", needed, machine, || "lower `train.batch_size` or `train.image_size`".into())
 }
 
-/// Inception's weights, which stay for the whole run.
+/// Bytes of Inception's weights, which are kept for the whole run.
 const INCEPTION_BYTES: u64 = 96_000_000;
 
-/// Estimates are right within a third.
+/// Refuses only clear excess, since estimates are accurate within a third.
 fn refuse_impossible(key: &str, needed: u64, machine: u64, advice: impl Fn() -> String) -> anyhow::Result<()> {
     if needed as f64 <= 1.34 * machine as f64 {
         return Ok(());
@@ -75,12 +74,12 @@ fn refuse_impossible(key: &str, needed: u64, machine: u64, advice: impl Fn() -> 
     Err(TrainError::Config { place: key.into(), what }.into())
 }
 
-/// Memory and swap space of the machine; `None` where the system does not tell.
+/// Bytes of memory and swap space of the machine; `None` if the system does not report it.
 fn machine_bytes() -> Option<u64> {
     Some(kibibytes("/proc/meminfo", "MemTotal:")? + kibibytes("/proc/meminfo", "SwapTotal:").unwrap_or_default())
 }
 
-/// The largest that this process ever was; `None` where the system does not tell.
+/// Peak resident memory of this process in bytes; `None` if the system does not report it.
 pub(super) fn peak_bytes() -> Option<u64> {
     kibibytes("/proc/self/status", "VmHWM:")
 }
@@ -101,7 +100,7 @@ pub(super) fn line(estimate: &MemoryEstimate, config: &ArConfig) -> String {
     )
 }
 
-/// Which settings make the run fit.
+/// Settings with which the run fits.
 fn advice(config: &ArConfig, runtime: &Runtime, available: u64) -> String {
     let train = &config.train;
     let mut ways = vec![];
@@ -125,7 +124,7 @@ fn advice(config: &ArConfig, runtime: &Runtime, available: u64) -> String {
     if ways.is_empty() { "no batch size fits; take a smaller model".into() } else { ways.join("; ") }
 }
 
-/// A size that the system tells in kibibytes, in bytes.
+/// Bytes of a value that the system reports in kibibytes.
 fn kibibytes(file: &str, key: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;

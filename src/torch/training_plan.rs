@@ -1,4 +1,4 @@
-//! `train ar --dry-run`: what a run would take, on a device and in processes that need not be there.
+//! `train ar --dry-run`: memory, disk space and steps of a run, for a device and processes that need not exist.
 
 use super::training_memory;
 use crate::args::{Global, TrainArArgs};
@@ -10,9 +10,9 @@ use tokengrid_model::runtime::cuda_index;
 use tokengrid_model::{Precision, Runtime};
 use tokengrid_train::ar::{ArConfig, Plan};
 
-/// Prints it; nothing is read but the cache's manifest and labels, nothing is written.
-pub(super) fn tell(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
-    // All processes are alike here.
+/// Prints the plan; reads only the cache's manifest and labels, and writes nothing.
+pub(super) fn print(config: &ArConfig, args: &TrainArArgs, global: &Global) -> anyhow::Result<()> {
+    // All processes have the same plan.
     let (_, world_size) = ranks(args.rank.or(Some(0)), args.world_size)?;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = match args.config.device.as_deref() {

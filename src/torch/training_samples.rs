@@ -1,4 +1,4 @@
-//! Pictures that a training run samples from itself while it goes.
+//! Pictures that are sampled during a training run.
 
 use super::model;
 use crate::args::TokenizerArgs;
@@ -10,20 +10,20 @@ use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{SampleError, Sampler, SamplerConfig};
 use tokengrid_train::ar::{ArConfig, SampleFn};
 
-/// Classes in a picture, spread evenly over all of them: a row each, ...
+/// Classes (rows) of a picture, spread evenly over all classes.
 const CLASSES: i64 = 4;
 
-/// ... of so many images.
-const IMAGES_A_CLASS: u64 = 4;
+/// Images per row.
+const IMAGES_PER_CLASS: u64 = 4;
 
-/// Near the published settings, so that the pictures say something about what the model will be used for.
+/// Settings close to the published ones, so that the pictures show the quality of normal use.
 const CFG_SCALE: [f64; 2] = [2.0, 2.0];
 
-/// What [`tokengrid_train::ar::Trainer::sample_with`] takes. The images' random numbers are the same every time, so that
-/// pictures of different steps can be compared.
+/// The function for [`tokengrid_train::ar::Trainer::sample_with`]. The images' random numbers are the same every time, so
+/// that pictures of different steps can be compared.
 ///
 /// # Errors
-/// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
+/// The tokenizer is not that of the cache, whose fingerprint is `trained_on`.
 pub(super) fn sampler(
     args: &TokenizerArgs,
     config: &ArConfig,
@@ -40,7 +40,7 @@ pub(super) fn sampler(
 /// The tokenizer of the cache.
 ///
 /// # Errors
-/// Another tokenizer than that of the cache, whose fingerprint is `trained_on`.
+/// The tokenizer is not that of the cache, whose fingerprint is `trained_on`.
 pub(super) fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtime) -> anyhow::Result<Tokenizer> {
     let (tokenizer, info) = model::tokenizer(args, runtime)?;
     if info.fingerprint != trained_on {
@@ -54,7 +54,7 @@ pub(super) fn tokenizer(args: &TokenizerArgs, trained_on: &str, runtime: &Runtim
 fn wanted(class_num: i64) -> Vec<SampleRequest> {
     let rows = CLASSES.min(class_num);
     let classes = (0..rows).map(|row| row * class_num / rows);
-    classes.flat_map(|class| (0..IMAGES_A_CLASS).map(move |index| SampleRequest { class, index })).collect()
+    classes.flat_map(|class| (0..IMAGES_PER_CLASS).map(move |index| SampleRequest { class, index })).collect()
 }
 
 fn picture(
@@ -68,6 +68,6 @@ fn picture(
     let side = model.config.side();
     Ok(Picture::grid(
         &decode(tokenizer, &tokens_tensor(&tokens, side, runtime.device), *runtime),
-        IMAGES_A_CLASS as usize,
+        IMAGES_PER_CLASS as usize,
     ))
 }

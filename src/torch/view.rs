@@ -5,7 +5,7 @@ use crate::args::{Global, TokenizerArgs, ViewArgs};
 use crate::commands::view;
 use tokengrid_view::{Decode, Decoder};
 
-/// Runs the command: until Ctrl-C.
+/// Runs the command until Ctrl-C.
 pub(super) fn run(args: &ViewArgs, global: &Global) -> anyhow::Result<()> {
     view::run(args, decoder(args, global)?, global)
 }

@@ -1,4 +1,4 @@
-//! Caches of the bundled photographs, and what `cache check` says of them.
+//! Caches of the bundled photographs, and the results of `cache check`.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use super::common::{json, text, tokengrid};

@@ -1,10 +1,10 @@
-//! File systems of a test's own.
+//! Private file systems for tests.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Runs a shell script as root of a user namespace of its own, where it may mount. `None`, with the reason noted, where the system
+/// Runs a shell script as root of a separate user namespace, where it may mount. `None`, with the reason noted, where the system
 /// does not allow that.
 pub(crate) fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
     let unshare = |script: &str, arguments: &[&str]| {
@@ -26,10 +26,10 @@ pub(crate) fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// Set in a test that runs again in a namespace of its own: where its small disk is mounted.
+/// Set in a test that runs again in its own namespace: where its small disk is mounted.
 const DISK: &str = "TOKENGRID_TEST_DISK";
 
-/// Runs `test` of this program again in a namespace of its own with a small disk: there, `Some` small disk, on which the test goes
+/// Runs `test` of this program again in its own namespace with a small disk: there, `Some` small disk, on which the test goes
 /// on; here, `None`.
 pub(crate) fn small_disk(test: &str) -> Option<SmallDisk> {
     if let Some(disk) = std::env::var_os(DISK) {
@@ -52,7 +52,7 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Gives the disk so much room, which must be enough for what is there.
+    /// Sets the size of the disk, which must hold the existing files.
     pub(crate) fn resize(&self, size: &str) {
         let options = format!("remount,size={size}");
         let status = Command::new("mount").args(["-o", &options]).arg(&self.path).status().unwrap();

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Until when something must have happened, on whatever machine.
+/// Timeout of everything, generous enough for any machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A port that is free now.
@@ -53,9 +53,9 @@ pub(crate) fn start(arguments: &[String], world_size: usize) -> Vec<Child> {
 pub(crate) struct Ended {
     /// Its exit code.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Its stdout.
     pub stdout: String,
-    /// What it said.
+    /// Its stderr.
     pub stderr: String,
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn end(mut child: Child) -> Ended {
     Ended { code: status.code(), stdout, stderr }
 }
 
-/// What `look` finds in the end; `None` when it finds nothing for long.
+/// Polls `look` until it returns a value; `None` after the timeout.
 pub(crate) fn wait_until<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let started = Instant::now();
     loop {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// However busy the machine is, what takes longer hangs.
+/// Timeout after which a program counts as hanging, on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, outside of any launcher.
@@ -36,7 +36,7 @@ impl Started {
         Started { child: command.spawn().unwrap(), stderr, _folder: folder }
     }
 
-    /// Runs until the thread that listens to signals is there: at most, the arguments were read before.
+    /// Runs until the thread that listens to signals exists: before that, at most the arguments are parsed.
     pub(crate) fn listening(arguments: &[&str]) -> Started {
         let started = Started::new(arguments);
         let tasks = PathBuf::from(format!("/proc/{}/task", started.child.id()));
@@ -66,7 +66,7 @@ impl Started {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
-    /// Sends the signal; how the command ends, and what it has said.
+    /// Sends the signal; returns how the command ends, and its stderr.
     pub(crate) fn stop(mut self, signal: i32) -> (ExitStatus, String) {
         if self.child.try_wait().unwrap().is_none() {
             // SAFETY: a signal to a child that was started here and has not been waited for.

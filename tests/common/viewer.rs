@@ -1,4 +1,4 @@
-//! The inspector, started and asked over HTTP, and small caches to show in it.
+//! Starts the inspector and sends HTTP requests to it; small caches for it.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use super::common::text;
@@ -21,7 +21,7 @@ pub(crate) struct Viewer {
 
 impl Viewer {
     pub(crate) fn start(cache: &Path, more: &[&str]) -> Viewer {
-        // Nothing of this test is kept in anybody's own folders.
+        // The test must not write to the user's folders.
         Viewer::start_with(cache, more, &[("XDG_CACHE_HOME", text(&cache.join(".user-cache")).to_owned())])
     }
 
@@ -115,7 +115,7 @@ impl Drop for Viewer {
     }
 }
 
-/// Ends a viewer as Ctrl-C does; its exit code, and all that it said in the terminal.
+/// Ends a viewer as Ctrl-C does; returns its exit code and its stderr.
 #[cfg(unix)]
 pub(crate) fn stopped(mut viewer: Viewer) -> (Option<i32>, String) {
     let id = viewer.child.id().to_string();

@@ -1,8 +1,8 @@
 //! Unpacks `tests/fixtures/golden/*.gz` into the build folder.
 //!
-//! Checkpoints are kept without their weights, which the formula makes, numbers byte place by byte place, and pictures
-//! as differences from what their neighbours foretell: `<name>.packed.json` says where. `scripts/pack_golden.py` makes both files.
-//! The CRC-32 of the whole file shows that it is the one that was packed.
+//! Checkpoints are kept without their weights, which the formula makes, numbers split by byte position, and pictures
+//! as differences from the prediction by their neighbours: `<name>.packed.json` lists these. `scripts/pack_golden.py` makes both
+//! files. The CRC-32 of the whole file shows that it is the one that was packed.
 
 #[path = "src/formula.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the library uses all of it, and exports it")]
@@ -63,8 +63,8 @@ fn numbers<const N: usize>(entry: &serde_json::Value) -> [usize; N] {
     std::array::from_fn(|i| entry[i].as_u64().expect("an offset or a length") as usize)
 }
 
-/// Makes bytes of the differences that a table `{"differences": [[offset, length, bytes of a row], ...]}` names: from left + above -
-/// above left, where what lies outside is 0.
+/// Makes bytes of the differences that a table `{"differences": [[offset, length, bytes of a row], ...]}` names: from left +
+/// above - above left, where what lies outside is 0.
 fn add_up(bytes: &mut [u8], table: &serde_json::Value) {
     for entry in table["differences"].as_array().expect("differences") {
         let [offset, length, row] = numbers(entry);

@@ -1,4 +1,4 @@
-//! What can go wrong while tokenizing.
+//! Errors of tokenizing.
 
 use tokengrid_model::ModelError;
 

@@ -11,7 +11,7 @@
 //! | `autograd` | factorised, gradient by autograd |
 //! | `literal` | the softmax over all 2^18 corners, as the formula is written; only when asked for |
 //!
-//! Every measurement is a process of its own, so that its peak memory is.
+//! Each measurement runs in a separate process: peak memory is per process.
 
 use std::process::Command;
 use std::time::Instant;
@@ -95,7 +95,7 @@ fn literal(h_bzhw: &Tensor) -> Tensor {
     sample + (&mean_c * (&mean_c + LOG_EPS).log()).sum(Kind::Float)
 }
 
-/// Largest resident size of this process so far; 0 where the system does not tell.
+/// Largest resident size of this process so far, in MiB; 0 where the system does not report it.
 fn peak_mebibytes() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

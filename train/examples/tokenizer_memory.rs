@@ -36,7 +36,7 @@ fn main() {
     println!("{side} pixels, batch {batch}, {precision}: {before:.0} MiB before the step, {peak:.0} MiB at its peak");
 }
 
-/// A size of this process; 0 where the system does not tell.
+/// A size of this process in MiB; 0 where the system does not report it.
 fn mebibytes(key: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));

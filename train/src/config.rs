@@ -31,7 +31,7 @@ pub trait Config: Serialize + DeserializeOwned {
     /// The files of the reference that it can be made from.
     fn reference() -> &'static Reference;
 
-    /// Names of the files in a checkpoint that a run needs to go on from it.
+    /// Names of the files that a checkpoint must have for a run to continue from it.
     fn resumes_from(&self) -> Vec<&'static str>;
 
     /// Checks what types cannot express.
@@ -65,13 +65,13 @@ pub(crate) fn check_betas(betas: [f64; 2]) -> Result<(), (&'static str, String)>
 pub struct Resolved<C> {
     /// The configuration.
     pub config: C,
-    /// What was typed, and what the preset says; all else has its default.
+    /// What was typed, and the preset's values; all other keys have their defaults.
     typed: Table,
     /// What a YAML file of the reference asks for that is not honoured, one line each.
     pub not_honoured: Vec<String>,
-    /// What in such a file has its place elsewhere (in flags, in the launcher, in the run's folder), one line each.
+    /// Settings of such a file that are made elsewhere here (flags, launcher, run folder), one line each.
     pub elsewhere: Vec<String>,
-    /// Samples of a step on all devices that such a file asks for.
+    /// Samples per step on all devices together that such a file asks for.
     pub global_batch: Option<usize>,
 }
 
@@ -83,10 +83,10 @@ impl<C> Resolved<C> {
     }
 }
 
-/// [`resolve_listing`] for files that are known to be TOML.
+/// As [`resolve_listing`], without the lists of settings that were not taken from a YAML file of the reference.
 ///
 /// # Errors
-/// As there.
+/// As [`resolve_listing`].
 pub fn resolve<C: Config>(typed: &Typed) -> Result<C, TrainError> {
     Ok(resolve_listing(typed)?.config)
 }
@@ -143,7 +143,7 @@ fn knows<C: Config>(key: &str) -> bool {
     C::sections().iter().any(|(name, keys)| *name == section && keys.contains(&key))
 }
 
-/// A TOML value, or a string where it is none: `--set data.cache=some/dir` needs no quotes.
+/// A TOML value, or a string where the text is no TOML: `--set data.cache=some/dir` needs no quotes.
 fn parse_value(text: &str) -> Value {
     let table = format!("v = {text}").parse::<Table>().ok();
     table.and_then(|mut table| table.remove("v")).unwrap_or_else(|| Value::String(text.to_string()))
@@ -184,7 +184,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> 
     }
 }
 
-/// The preset's values below those that were typed.
+/// Fills in the preset's values where nothing was typed.
 fn apply_preset<C: Config>(mut table: Table, place: &str) -> Result<Table, TrainError> {
     let model = table.get_mut("model").and_then(Value::as_table_mut);
     let Some(name) = model.and_then(|model| model.remove("preset")) else { return Ok(table) };
@@ -210,8 +210,8 @@ pub fn to_toml<C: Config>(config: &C) -> Result<String, TrainError> {
     toml::to_string_pretty(config).map_err(|e| config_error("configuration", e.to_string()))
 }
 
-/// A configuration that [`to_toml`] has written, maybe an earlier version: with today's keys, those that it lacks at their
-/// defaults. `None` for anything else.
+/// A configuration written by [`to_toml`] of this or an earlier version; keys that it lacks have their defaults. `None` for
+/// anything else.
 pub(crate) fn recorded<C: Config>(text: &str) -> Option<Table> {
     let table: Table = text.parse().ok()?;
     let is_complete = C::sections().iter().all(|(section, _)| table.contains_key(*section));

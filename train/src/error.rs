@@ -1,4 +1,4 @@
-//! What can go wrong while training.
+//! Errors of training.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A configuration file or `--set` that makes no sense.
+    /// A configuration file, flag or `--set` with an invalid value.
     #[error("{place}: {what}")]
     Config {
         /// File and key.
@@ -89,7 +89,7 @@ pub enum TrainError {
         step: u64,
         /// What the loss would be scaled with next.
         factor: f64,
-        /// The loss.
+        /// The loss, in nats per token.
         loss: f64,
         /// The last checkpoint, if there is one yet.
         last: Option<PathBuf>,
@@ -106,7 +106,7 @@ pub enum TrainError {
         /// Which ones, and what to do.
         what: String,
     },
-    /// More images of a source are broken than a run puts up with.
+    /// More images of a source are broken than a run tolerates.
     #[error(
         "{place}: {bad} of {total} images are bad (the last one: `{key}`: {reason}); this is hardly the data set that was \
          meant: `tokengrid ingest {place}` lists every bad image"
@@ -173,7 +173,7 @@ impl TrainError {
         move |source| TrainError::Io { action, path, source }
     }
 
-    /// Wraps what went wrong with a file of a run's checkpoint, which others may lie before.
+    /// Wraps an error in a file of a run's checkpoint and names the way back to an earlier one.
     pub fn damaged(checkpoint: &Path) -> impl FnOnce(TrainError) -> TrainError {
         let path = checkpoint.into();
         move |error| {

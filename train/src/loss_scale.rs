@@ -1,29 +1,29 @@
 //! Loss scaling for fp16: gradients below its smallest number would vanish, so the loss is multiplied before they are
-//! computed and they are divided afterwards. The factor finds itself: it grows while all is well and is halved, and the
-//! step skipped, when a gradient overflows.
+//! computed and they are divided afterwards. The factor adapts: it grows while gradients are finite; when one overflows, it is
+//! halved and the step skipped. (Micikevicius et al., "Mixed Precision Training", arXiv 1710.03740.)
 
 use serde::{Deserialize, Serialize};
 
 /// The factor and its history.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
-    /// What the loss is multiplied with.
+    /// The loss is multiplied by this before the backward pass; a power of two.
     pub factor: f64,
-    /// Steps since the factor last changed.
+    /// Steps without overflow since the factor last changed.
     pub good_steps: u64,
-    /// Optimizer steps that were left out so far.
+    /// Optimizer steps that were skipped so far.
     pub skipped_steps: u64,
     /// Whether losses are scaled at all, and gradients checked.
     pub dynamic: bool,
 }
 
 impl LossScale {
-    /// The first factor.
+    /// The first factor, as in PyTorch's `GradScaler`.
     pub(crate) const INITIAL: f64 = 65536.0;
-    /// Steps without overflow after which the factor is doubled.
+    /// Steps without overflow after which the factor is doubled, as in PyTorch's `GradScaler`.
     pub(crate) const GROWTH_STEPS: u64 = 2000;
 
-    /// It grows no further: no gradient of use is so small, and JSON gives every power of two up to it back to the bit.
+    /// Upper limit of the factor: smaller gradients do not matter, and every power of two up to it survives JSON to the bit.
     pub const MAX: f64 = (1u64 << 40) as f64;
 
     /// No scaling.
@@ -33,7 +33,7 @@ impl LossScale {
     pub const DYNAMIC: LossScale =
         LossScale { factor: LossScale::INITIAL, good_steps: 0, skipped_steps: 0, dynamic: true };
 
-    /// Takes note of a step whose gradients were all finite (`true`) or not.
+    /// Records a step whose gradients were all finite (`true`) or not, and adapts the factor.
     pub fn update(&mut self, finite: bool) {
         if !finite {
             self.factor /= 2.0;
@@ -48,7 +48,7 @@ impl LossScale {
         }
     }
 
-    /// Whether the factor fell so far that overflow cannot be its fault.
+    /// Whether the factor cannot be the cause of an overflow: it is below 1, or there is no scaling.
     pub(crate) fn is_exhausted(&self) -> bool {
         !self.dynamic || self.factor < 1.0
     }

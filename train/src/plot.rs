@@ -15,7 +15,7 @@ const FAMILY: &str = "sans-serif";
 pub struct Curve {
     /// What it is called in the legend.
     pub name: String,
-    /// (step, value).
+    /// (step, value), in the order of the steps.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -35,9 +35,9 @@ pub fn curve(metrics: &Path, key: &str, name: &str) -> Result<Curve, TrainError>
 }
 
 impl Curve {
-    /// The curve without its noise: at every point the value there of the straight line that fits the values best (least
-    /// squares), where one that lies `n` points away counts `weight^n` as much; 0 (nothing changes) to below 1. Unlike a mean
-    /// of the past it neither lags behind a falling curve nor leaves a straight line, at the ends either.
+    /// The smoothed curve: locally weighted linear regression. At every point, the value of the least-squares line in which a
+    /// point `n` places away has the weight `weight^n`; `weight` from 0 (no smoothing) to below 1. Unlike a moving average it
+    /// neither lags behind a falling curve nor bends a straight line, at the ends either.
     pub(crate) fn smoothed(&self, weight: f64) -> Curve {
         let values: Vec<f64> = self.points.iter().map(|point| point.1).collect();
         let before = Moments::of(values.iter().copied(), weight);
@@ -65,7 +65,7 @@ impl Moments {
     fn of(values: impl Iterator<Item = f64>, weight: f64) -> Vec<Moments> {
         let next = |sums: &mut Moments, value: f64| {
             let Moments { one, d, dd, y, dy } = *sums;
-            // One step on, every distance is one less.
+            // From one point to the next, every distance falls by one.
             *sums = Moments {
                 one: weight * one + 1.0,
                 d: weight * (d - one),
@@ -103,7 +103,7 @@ pub struct Style<'a> {
     pub title: &'a str,
     /// The vertical axis, with its unit.
     pub label: &'a str,
-    /// Weight of `Curve::smoothed`; above 0 the values themselves are drawn faintly behind.
+    /// Weight of the smoothing, 0 (none) to below 1; above 0 the values themselves are drawn faintly behind the curve.
     pub smooth: f64,
 }
 
@@ -129,7 +129,7 @@ fn range(values: impl Iterator<Item = f64>) -> Range<f64> {
     low - margin..high + margin
 }
 
-/// The values without the highest and lowest hundredth: a single leap must not flatten everything else.
+/// The values without the highest and lowest hundredth: a single spike must not flatten everything else.
 fn without_extremes(curve: &Curve) -> impl Iterator<Item = f64> {
     let mut values: Vec<f64> = curve.points.iter().map(|point| point.1).collect();
     values.sort_by(f64::total_cmp);
@@ -164,7 +164,7 @@ fn draw(behind: &[Curve], curves: &[Curve], style: &Style, path: &Path) -> Resul
             .draw()?;
         for (i, curve) in behind.iter().enumerate() {
             let faint = COLORS[i % COLORS.len()].mix(0.25);
-            // A leap ends at the frame.
+            // A spike is cut off at the frame.
             let points = curve.points.iter().map(|point| (point.0, point.1.clamp(y.start, y.end)));
             chart.draw_series(LineSeries::new(points, faint))?;
         }

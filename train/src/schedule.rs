@@ -3,7 +3,7 @@
 /// The reference's AR schedule: linear warm-up, a short plateau, linear decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct WarmupLinear {
-    /// Highest learning rate.
+    /// Highest learning rate, on the plateau.
     pub peak_lr: f64,
     /// Iterations of warm-up.
     pub warmup: u64,
@@ -23,6 +23,7 @@ impl WarmupLinear {
         }
         let span = self.total.saturating_sub(1 + self.warmup).max(1);
         let passed = ((it - self.warmup) as f64 / span as f64).min(1.0);
+        // Share of the steps after the warm-up, as in the reference.
         const PLATEAU: f64 = 0.05;
         if passed < PLATEAU {
             self.peak_lr
@@ -32,7 +33,7 @@ impl WarmupLinear {
     }
 }
 
-/// Says that a run goes on with another length, on which its learning rate depends.
+/// Warns that a run continues with another length, on which its learning rate depends.
 pub(crate) fn tell_other_length(before: u64, now: u64) {
     tracing::warn!(
         "the run now ends at step {now} instead of {before}: from here on the learning rate follows the schedule of the new \

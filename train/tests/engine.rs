@@ -1,4 +1,4 @@
-//! The ways to compute a step agree: written out, autograd, recomputed activations, two processes.
+//! All computations of a step agree: fused, autograd, recomputed activations, two processes.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use tch::{Kind, Tensor};

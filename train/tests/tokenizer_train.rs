@@ -1,4 +1,4 @@
-//! Stage I training against numbers of the reference itself, and what a run leaves behind.
+//! Stage I training against numbers of the reference itself, and the files of a run.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::collections::HashMap;
@@ -168,8 +168,8 @@ fn before_disc_start_the_discriminator_neither_learns_nor_counts() {
     assert_eq!((values["train/disc_factor"], values["train/g_loss"], values["train/disc_loss"]), (0.0, 0.0, 0.0));
     assert!(values["train/non_saturated_d_loss"] > 0.0);
     assert!(weight.equal(golden_start(false).get("loss.discriminator.main.0.weight")));
-    // The second batch: the discriminator learns, since its loss comes after the generator's step; the generator does not hear
-    // of it yet.
+    // The second batch: the discriminator learns, since its loss comes after the generator's step; the generator's adversarial
+    // term is not used yet.
     let (values, weight) = first();
     assert_eq!((values["train/disc_factor"], values["train/g_loss"]), (0.0, 0.0));
     assert!(values["train/disc_loss"] > 0.0);
@@ -345,7 +345,7 @@ fn checkpoints(out: &Path) -> Vec<String> {
 
 #[test]
 fn what_is_not_finite_is_never_published() {
-    // Nothing but the last step is logged: checkpoints look for themselves.
+    // Only the last step is logged: checkpoints make their own check.
     let folder = tempfile::tempdir().unwrap();
     let quiet = |steps: u64| {
         let mut config = run_config(steps);
@@ -363,7 +363,7 @@ fn what_is_not_finite_is_never_published() {
         let finite = |name: &str| weights.tensor(name).unwrap().isfinite().all().int64_value(&[]) == 1;
         assert!(weights.names().all(finite), "{name}");
     }
-    // A discriminator whose weights are not finite, beside a generator that does not hear of it.
+    // A discriminator whose weights are not finite, which does not affect the generator.
     let out = folder.path().join("adversary");
     let mut config = quiet(1);
     config.loss.disc_start = 100;
@@ -392,12 +392,12 @@ fn what_is_not_finite_is_never_published() {
 fn excluded_photographs_are_not_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = run_config(1);
-    let all = open(config.clone(), &folder.path().join("all")).num_photos();
+    let all = open(config.clone(), &folder.path().join("all")).num_images();
     let photos = PathBuf::from(&config.data.train);
     let class = std::fs::read_dir(&photos).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
     let photo = std::fs::read_dir(class.unwrap()).unwrap().next().unwrap().unwrap().file_name();
     config.data.exclude = vec![photo.into_string().unwrap()];
-    let fewer = open(config, &folder.path().join("fewer")).num_photos();
+    let fewer = open(config, &folder.path().join("fewer")).num_images();
     assert_eq!((fewer.0 + 1, fewer.1), (all.0, 1));
 }
 

@@ -15,7 +15,7 @@ use tokengrid_train::ar::{ArConfig, GradAccum, REFERENCE_GLOBAL_BATCH, Summary, 
 use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 use tokengrid_train::run::{State, save_safetensors};
 
-/// Two processes, each in a thread; the second is told to stop if `cancel`.
+/// Two processes, each in a thread; with `cancel` the second is stopped.
 fn train_in_two(config: &ArConfig, out: &Path, cancel: bool) -> Vec<Result<Summary, TrainError>> {
     std::thread::scope(|scope| {
         let threads = ThreadProcessGroup::group(2).into_iter().map(|processes| {
@@ -69,7 +69,7 @@ fn two_processes_stop_together_and_go_on_to_the_bit() {
     let (whole, parts) = (dir.join("whole"), dir.join("parts"));
     let mut config = config(dir, 12);
     train_in_two(&config, &whole, false).into_iter().for_each(|end| drop(end.unwrap()));
-    // Only the second is told to stop; they agree on it in the step that they are in, be it logged otherwise or not.
+    // Only the second is stopped; both agree on it in the current step, whether it is a logged one or not.
     config.train.log_every = 6;
     let ends = train_in_two(&config, &parts, true);
     assert!(ends.iter().all(|end| matches!(end, Err(TrainError::Cancelled))), "{ends:?}");
@@ -136,7 +136,7 @@ fn a_scaled_loss_trains_the_same_in_fp16() {
     }
 }
 
-/// Changes what the latest checkpoint says about loss scaling.
+/// Changes the loss scaling in the latest checkpoint.
 fn set_factor(run: &Path, factor: f64) -> State {
     let file = run.join("checkpoints/latest/state.json");
     let mut state: State = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();

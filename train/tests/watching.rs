@@ -1,4 +1,4 @@
-//! What a run tells of itself, and what it keeps by it: the best checkpoint, utilisation, loggers, the FID.
+//! Metrics of a run, and what depends on them: the best checkpoint, utilisation, loggers, the FID.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 #[path = "common/small_run.rs"]
@@ -50,7 +50,7 @@ fn the_best_checkpoint_stays_over_stops_and_any_number_of_processes() {
         assert_eq!((best.step, best.value, &*best.metric), (step, loss as f32, "val/loss"));
         assert!(std::fs::read_dir(run.join("checkpoints")).unwrap().count() <= 4, "both links and two checkpoints");
     }
-    // A run that no longer asks keeps what it has.
+    // Without the setting, a continued run keeps its best checkpoint.
     (config.train.max_steps, config.train.save_best) = (Some(22), None);
     train(&config, &run).unwrap();
     assert_eq!(linked(&run), Path::new(&format!("step-{:08}", best_of(&run).1)));
@@ -90,8 +90,8 @@ fn a_known_peak_gives_the_utilisation_and_no_logger_leaves_the_lines_only() {
     assert!(has_events(&plain) && !has_events(&run));
 }
 
-/// Trains with a hook in the place of the FID, which draws random numbers and is best at its second call. The steps that were
-/// reported, with its value.
+/// Trains with a hook in place of the FID, which draws random numbers and is best at its second call. Returns the reported steps
+/// with its values.
 fn train_with_fid(processes: Box<dyn ProcessGroup>, config: &ArConfig, run: &Path) -> Vec<(u64, Option<f64>)> {
     let runtime = Runtime::EXACT;
     let mut trainer = Trainer::open(config.clone(), run, runtime, processes, false).unwrap();

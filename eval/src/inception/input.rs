@@ -7,8 +7,8 @@ use tokengrid_model::transfer::upload;
 /// Side of the input.
 const SIDE: i64 = 299;
 
-/// Which suite's figures are wanted. They share the weights and differ in how pictures are resized and scaled, and in the
-/// logits of the inception score, so figures of one should not be compared with statistics or figures of the other.
+/// The suite whose protocol is followed. Both use the same weights and differ in how pictures are resized and scaled, and in
+/// the logits of the inception score, so metrics of one are not comparable with metrics or statistics of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {

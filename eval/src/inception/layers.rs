@@ -4,6 +4,7 @@ use super::layout::{BlockLayout, Branch as BranchLayout, Layer, Pool};
 use tch::{Device, Kind, TchError, Tensor};
 use tokengrid_model::Params;
 
+/// Epsilon of every BatchNorm of the network.
 const NORM_EPS: f64 = 1e-3;
 
 /// Branches whose outputs are concatenated.

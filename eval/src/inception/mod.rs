@@ -16,15 +16,15 @@ use tch::{Device, Kind, Tensor};
 use tokengrid_model::Runtime;
 use tokengrid_model::{ModelError, Params, Weights};
 
-/// Values of a pool3 feature vector: what FID compares.
+/// Length of a pool3 feature vector, which FID compares.
 pub const POOL3: usize = 2048;
-/// Classes of the logits.
-pub const CLASSES: usize = 1008;
-/// Values of a spatial feature vector: what sFID compares. 7 channels of a 17 x 17 map.
+/// Number of classes of the logits.
+pub(crate) const CLASSES: usize = 1008;
+/// Length of a spatial feature vector, which sFID compares: 7 channels of a 17 x 17 map.
 pub const SPATIAL: usize = 17 * 17 * SPATIAL_CHANNELS as usize;
 const SPATIAL_CHANNELS: i64 = 7;
 
-/// What the file is called where it is published.
+/// Published name of the file with the weights.
 pub const FILE_NAME: &str = "pt_inception-2015-12-05-6726825d.pth";
 
 /// The network with its weights, on a device.
@@ -36,7 +36,7 @@ pub struct Inception {
     runtime: Runtime,
 }
 
-/// What the network says of some pictures, f32 on the CPU.
+/// Features of some pictures, f32 on the CPU.
 #[derive(Debug)]
 pub struct Features {
     /// `[B, 2048]`.
@@ -51,7 +51,7 @@ impl Inception {
     /// Reads the published weights.
     ///
     /// # Errors
-    /// No file (the message says where it is published), or another one than the published.
+    /// The file does not exist (the message says where it is published), or is not the published one.
     pub fn open(path: &Path, runtime: Runtime) -> Result<Inception, EvalError> {
         if !path.exists() {
             return Err(EvalError::NoWeights {
@@ -74,7 +74,7 @@ impl Inception {
     /// Builds the network over tensors of the published names; `path` is only named in messages.
     ///
     /// # Errors
-    /// A missing, misshapen or unexplained tensor.
+    /// A tensor is missing, has another shape, or does not belong to the network.
     pub fn from_params(params: &Params, path: &Path, runtime: Runtime) -> Result<Inception, EvalError> {
         let layout = layout::blocks();
         params.check(&layout::tensors(&layout), path, "the Inception weights of FID")?;
@@ -85,7 +85,7 @@ impl Inception {
 
     /// Features of RGB pictures of one size, bytes `[B, height, width, 3]`.
     ///
-    /// On the CPU every picture is a call of its own, so that its features depend on nothing else in the batch.
+    /// On the CPU every picture is a separate call, so that its features depend on nothing else in the batch.
     ///
     /// # Errors
     /// [`ModelError::Torch`] when the device fails.
@@ -105,7 +105,7 @@ impl Inception {
     }
 
     /// Features of images that are floats, f32 `[B, 3, H, W]` in [-1, 1] on the network's device, by the protocol of
-    /// pytorch-fid. On the CPU every image is a call of its own.
+    /// pytorch-fid. On the CPU every image is a separate call.
     ///
     /// # Errors
     /// [`ModelError::Torch`] when the device fails.

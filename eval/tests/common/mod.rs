@@ -23,12 +23,12 @@ pub(crate) fn inception_params(json: &serde_json::Value) -> Params {
 }
 
 pub(crate) fn inception(json: &serde_json::Value) -> Inception {
-    // On a busy machine threads wait for each other longer than they work.
+    // On a loaded machine several threads would mostly wait for each other.
     tch::set_num_threads(1);
     Inception::from_params(&inception_params(json), "the golden network".as_ref(), Runtime::EXACT).unwrap()
 }
 
-/// LPIPS as the protocol's golden has it: published taps, and all else, the input's scaling included, by the formula.
+/// LPIPS as the protocol's golden has it: published taps, and everything else, including the input's scaling, by the formula.
 pub(crate) fn lpips(backbone: Backbone) -> Lpips {
     let name = backbone.name();
     let taps = Weights::open(&golden(&format!("lpips_{name}_lin.safetensors"))).unwrap();

@@ -6,6 +6,7 @@ use super::rope::rotate;
 use super::weights::Scope;
 use tch::{Kind, Tensor};
 
+/// Epsilon of RMSNorm, as in the reference's `GPT`.
 const NORM_EPS: f64 = 1e-5;
 
 /// Root-mean-square norm over the last dimension, statistics in fp32; the result has the kind `compute`.

@@ -31,7 +31,7 @@ section! {
     }
 }
 
-/// The presets, for messages.
+/// Names of the presets, for messages.
 pub const PRESETS: &str = "`B`, `L`, `XL` and `tiny`";
 
 /// The sections of a training's configuration.
@@ -50,7 +50,7 @@ pub fn preset(name: &str) -> Option<&'static str> {
 }
 
 impl ModelConfig {
-    /// Side of the grid.
+    /// Side of the grid, in tokens.
     pub fn side(&self) -> i64 {
         (self.block_size as f64).sqrt().round() as i64
     }

@@ -1,7 +1,7 @@
 //! Decoding: one position of each sequence of a batch at a time, with keys and values of the earlier ones.
 //!
-//! Weights are packed once, and every product reads them in order; a batch of a few sequences takes the time that memory
-//! needs to deliver the weights. A sequence's logits depend on that sequence alone, to the bit, whatever the batch and the
+//! Weights are packed once, and every product reads them in order; for a batch of a few sequences the time is bound by the
+//! memory bandwidth of the weights. A sequence's logits depend on that sequence alone, to the bit, whatever the batch and the
 //! number of threads.
 //!
 //! Shape suffixes: `c` sequences of a batch, `d` width, `v` vocabulary.
@@ -18,7 +18,7 @@ use crate::kernels::simd::{Kernel, Level, Simd};
 use crate::kernels::threads::{Pieces, for_each};
 use crate::kernels::tile::{PANEL, Strip};
 
-/// The model as a sampler needs it.
+/// The model as a sampler uses it, one token at a time.
 ///
 /// ```text
 /// start(classes)
@@ -44,7 +44,7 @@ pub struct HostDecoder {
     logits_cv: Vec<f32>,
 }
 
-/// What lies between the steps of a layer.
+/// Intermediate values of a layer.
 #[derive(Debug)]
 struct Scratch {
     n_cd: Rows,
@@ -57,7 +57,7 @@ struct Scratch {
 
 impl HostDecoder {
     /// A decoder over `values`, which holds a tensor for each of [`ModelConfig::tensors`], contiguous fp32 on the CPU. All are
-    /// copied: what becomes of `values` later does not matter.
+    /// copied: later changes of `values` have no effect.
     pub fn new(config: &ModelConfig, values: &Params) -> HostDecoder {
         let weights = Values::new(values);
         let (d, f, heads) = (config.dim as usize, config.ffn_dim() as usize, config.n_head as usize);
@@ -130,7 +130,7 @@ impl HostDecoder {
         self.logits(1)
     }
 
-    /// Takes this position's token of every sequence, low and high bits `[C]` each, and goes on to the next position.
+    /// Takes this position's token of every sequence, low and high bits `[C]` each, and advances to the next position.
     pub fn accept(&mut self, pre_c: &[u32], post_c: &[u32]) {
         for ((x, &pre), &post) in self.x_cd.iter_mut().zip(pre_c).zip(post_c) {
             x.copy_from_slice(self.pre_emb.row(pre as usize));
@@ -190,7 +190,7 @@ impl FfnLayer {
         let b = Pieces::of(b);
         for_each(count, &|row| {
             let at = row * stride;
-            // SAFETY: a task has a row of its own.
+            // SAFETY: a task has its own row.
             gate_in_place(&a[at..at + width], unsafe { b.piece(at, width) });
         });
         self.w2.add(b_cf, x_cd);
@@ -243,8 +243,8 @@ impl SpatialLayer {
         }
     }
 
-    /// Takes memory where a batch is larger than all before it. What is left in it is never read: a position's keys and values
-    /// are written before they count.
+    /// Allocates caches where a batch is larger than all before it. Old contents are never read: a position's keys and values are
+    /// written before they are used.
     fn make_room(&mut self, sequences: usize) {
         let hd = self.wo.outer() / self.heads;
         let positions = self.positions;
@@ -275,7 +275,7 @@ impl SpatialLayer {
         for_each(sequences * heads, &|task| {
             let (sequence, column) = (task / heads, task % heads * hd);
             let part = |part: usize| &qkv.row(sequence)[part * d + column..][..hd];
-            // SAFETY: a task has a head of its own.
+            // SAFETY: a task has its own head.
             let (cache, y) = unsafe { (&mut caches.piece(task, 1)[0], y.piece(sequence * stride + column, hd)) };
             let mut rotated = [part(0), part(1)].map(<[f32]>::to_vec);
             let (cos, sin) = rotation.of(position);

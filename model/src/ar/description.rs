@@ -1,9 +1,9 @@
 //! What a checkpoint says about its autoregressive model, and what it leaves open.
 //!
-//! Shapes tell widths, layers, bits and classes. The number of heads and the grid are in no tensor, and another number makes
-//! another model of the same weights. They come, in this order, from the metadata of the file itself, from the `config.toml` of
-//! the run beside it, from whoever asks ([`Known`]), and from the sizes of the reference's published models. Where none of them
-//! tells, the answer is an error that asks; nothing is guessed.
+//! Shapes determine widths, layers, bits and classes. They do not determine the number of heads and the grid, and another
+//! number makes another model of the same weights. They come, in this order, from the metadata of the file itself, from the
+//! `config.toml` of the run beside it, from the caller ([`Known`]), and from the sizes of the reference's published models. Where
+//! none of them has the number, the error asks for it; nothing is guessed.
 
 use super::config::{ModelConfig, preset};
 use super::metadata;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// What whoever opens a checkpoint knows about its model.
+/// What the caller knows about a checkpoint's model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Known {
     /// Attention heads.
@@ -29,7 +29,7 @@ impl From<Option<i64>> for Known {
     }
 }
 
-/// The two numbers that no tensor tells.
+/// The two numbers that shapes do not determine.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Untold {
     pub n_head: Option<i64>,
@@ -38,17 +38,17 @@ pub(super) struct Untold {
 }
 
 impl Untold {
-    /// These, and what they leave open from `other`.
+    /// These numbers, completed by those of `other`.
     fn or(self, other: Untold) -> Untold {
         Untold { n_head: self.n_head.or(other.n_head), block_size: self.block_size.or(other.block_size) }
     }
 }
 
-/// A model as far as it is known.
+/// What is known about the model of a checkpoint.
 #[derive(Debug, Clone)]
 pub struct Description {
     path: PathBuf,
-    /// All hyper-parameters; heads and grid mean nothing here.
+    /// All hyper-parameters; the values of heads and grid are not valid.
     model: ModelConfig,
     recorded: Untold,
     known: Untold,
@@ -57,7 +57,7 @@ pub struct Description {
     pub tokenizer: Option<String>,
     /// Names of the classes by index, where they were recorded.
     pub classes: Vec<String>,
-    /// Why the `config.toml` beside the file is not taken for its own.
+    /// Why the `config.toml` beside the file is not used.
     other_config: Option<String>,
 }
 
@@ -86,7 +86,7 @@ impl Description {
                 .map(str::to_string)
                 .or_else(|| tokenizer_beside(path))
                 .filter(|recorded| is_fingerprint(recorded)),
-            // Names are a nicety: what is no list of them is not an error.
+            // Names are optional: metadata that are no list of names are ignored.
             classes: weights
                 .fact(metadata::CLASSES_KEY)
                 .and_then(|json| serde_json::from_str(json).ok())
@@ -119,7 +119,7 @@ impl Description {
         }
     }
 
-    /// Takes the configuration beside the file, if there is one and it is that of this model.
+    /// Uses the configuration beside the file, if there is one and it describes this model.
     fn read_config_beside(&mut self) {
         let Some(file) = self.path.parent().map(|parent| parent.join("config.toml")) else { return };
         if !file.is_file() {
@@ -139,7 +139,7 @@ impl Description {
         }
     }
 
-    /// Adds what the caller knows; what is recorded stays.
+    /// Adds what the caller knows; recorded values take precedence.
     ///
     /// # Errors
     /// Heads that do not divide the model, a grid that is not square.
@@ -159,7 +159,7 @@ impl Description {
     /// As [`Description::with`], for what was typed, which must not contradict what is recorded.
     ///
     /// # Errors
-    /// As there, and a contradiction.
+    /// As [`Description::with`]; or a value contradicts what is recorded.
     pub fn with_typed(self, known: Known) -> Result<Description, ModelError> {
         let recorded = self.recorded;
         let description = self.with(known)?;
@@ -194,7 +194,7 @@ impl Description {
     /// The complete model.
     ///
     /// # Errors
-    /// What is not known is asked for; or what is known makes no model.
+    /// Heads or grid are not known (the error asks for them), or what is known makes no model.
     pub fn config(&self) -> Result<ModelConfig, ModelError> {
         match self.untold() {
             Untold { n_head: Some(n_head), block_size: Some(block_size) } => self.check(n_head, block_size),
@@ -202,15 +202,15 @@ impl Description {
         }
     }
 
-    /// Demands the number of heads.
+    /// Checks that the number of heads is known.
     ///
     /// # Errors
-    /// It is not known.
+    /// It is not; the error asks for it.
     pub fn require_heads(&self) -> Result<(), ModelError> {
         if self.n_head().is_some() { Ok(()) } else { Err(self.ask(true, false)) }
     }
 
-    /// What is not known, as a request for it; `None` where all is known.
+    /// The request for what is not known; `None` where everything is.
     pub fn open_question(&self) -> Option<String> {
         let Untold { n_head, block_size } = self.untold();
         (n_head.is_none() || block_size.is_none()).then(|| self.question(n_head.is_none(), block_size.is_none()))
@@ -251,7 +251,7 @@ impl Description {
         metadata::to_json(&self.model, Untold { n_head, block_size })
     }
 
-    /// What the shapes tell, and the rates; heads and grid mean nothing here.
+    /// The hyper-parameters that shapes determine, and the dropout rates; the values of heads and grid are not valid.
     pub fn model(&self) -> &ModelConfig {
         &self.model
     }
@@ -261,7 +261,7 @@ impl Description {
         self.model.tensors()
     }
 
-    /// Metadata for a safetensors file of this model: what its shapes do not say goes along, as far as it is known, so that no
+    /// Metadata for a safetensors file of this model: it records what shapes do not determine, as far as it is known, so that no
     /// `config.toml` is needed beside the file.
     pub fn metadata(&self) -> HashMap<String, String> {
         let mut metadata = metadata::of_json(&self.to_json(), self.tokenizer.as_deref());
@@ -272,7 +272,7 @@ impl Description {
     }
 }
 
-/// How a model differs from another in what shapes tell.
+/// How a model differs from another in what shapes determine.
 fn difference(said: &ModelConfig, actual: &ModelConfig) -> Option<String> {
     let of_shapes = |model: &ModelConfig| {
         let [low, high] = model.factorized_bits;
@@ -293,14 +293,14 @@ fn published(model: &ModelConfig) -> Untold {
     known.map(|known| Untold { n_head: Some(known.n_head), block_size: Some(known.block_size) }).unwrap_or_default()
 }
 
-/// What the state of the run says that a file lies in.
+/// The tokenizer's fingerprint in the state of the run that a file lies in.
 fn tokenizer_beside(file: &Path) -> Option<String> {
     let state = std::fs::read_to_string(file.parent()?.join("state.json")).ok()?;
     let state: Value = serde_json::from_str(&state).ok()?;
     Some(state.get("tokenizer")?.as_str()?.to_string())
 }
 
-/// Caches that were imported have a word in its place: nobody knows whose tokens they are.
+/// Imported caches have a word instead: their tokenizer is not known.
 fn is_fingerprint(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

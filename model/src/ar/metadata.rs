@@ -6,7 +6,7 @@ use crate::weights::pt_metadata;
 use serde_json::Value;
 use std::collections::HashMap;
 
-/// The model's hyper-parameters in the metadata of a safetensors file, as JSON. Heads and grid are null where nobody knew.
+/// The model's hyper-parameters in the metadata of a safetensors file, as JSON. Heads and grid are null where unknown.
 pub(super) const MODEL_KEY: &str = "tokengrid.model";
 /// In the same place, the fingerprint of the tokenizer whose tokens the model was trained on.
 pub(super) const TOKENIZER_KEY: &str = "tokengrid.tokenizer";

@@ -1,4 +1,4 @@
-//! The autoregressive model: class and earlier tokens in, the next token's two parts out.
+//! The autoregressive model: from the class and earlier tokens to the two parts of the next token.
 //!
 //! | module | what it is for |
 //! |---|---|

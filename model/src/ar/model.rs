@@ -69,8 +69,8 @@ impl ArModel {
         }
     }
 
-    /// The model for sampling and evaluation: matrices in the runtime's precision, embeddings and norms in fp32, and so the residual
-    /// stream, as while it was trained.
+    /// The model for sampling and evaluation: matrices in the runtime's precision, embeddings and norms in fp32, and so the
+    /// residual stream, as while it was trained.
     pub fn for_inference(config: &ModelConfig, params: &Params, runtime: &Runtime) -> ArModel {
         let kind = runtime.precision.kind();
         let is_wide = |name: &str| name.contains("_emb.") || name.contains("norm.");
@@ -81,7 +81,7 @@ impl ArModel {
         ArModel::new(config, &params.iter().map(place).collect(), runtime.device, kind)
     }
 
-    /// A decoder with kernels of our own, where the model is one for the CPU in fp32. It has the weights of this moment.
+    /// A decoder with our own kernels, where the model is on the CPU in fp32. It copies the current weights.
     pub fn host_decoder(&self) -> Option<HostDecoder> {
         let fits =
             |tensor: &Tensor| (tensor.device(), tensor.kind()) == (Device::Cpu, Kind::Float) && tensor.is_contiguous();

@@ -129,10 +129,10 @@ pub struct ArWeights {
 
 impl ArWeights {
     /// Opens a run's folder, one of its checkpoints, or a file: `.safetensors`, or the reference's `.ckpt`
-    /// (`transformer.*`). `known` counts where the file does not tell, see [`Description`].
+    /// (`transformer.*`). `known` completes what the file does not record, see [`Description`].
     ///
     /// # Errors
-    /// Missing, broken or misfitting files, weights that are not finite, a number of heads or a grid that nobody knows.
+    /// The file is missing, damaged or not a model's; weights are not finite; heads or grid are not known.
     pub fn open(path: &Path, known: impl Into<Known>) -> Result<ArWeights, ModelError> {
         let weights = ArWeights::file(path)?;
         let description = Description::of(&weights)?.with(known.into())?;
@@ -147,8 +147,8 @@ impl ArWeights {
         ArWeights::file_of(path, Some(Variant::Raw))
     }
 
-    /// As [`ArWeights::file`], of a run or checkpoint whose averaged weights may be wanted; without a `variant`, they are where
-    /// the checkpoint has them. A file is taken as it is.
+    /// As [`ArWeights::file`], with a choice between the weights and their averages, for a run or checkpoint; without a
+    /// `variant`, the averages where the checkpoint has them. A single file is opened as it is.
     ///
     /// # Errors
     /// Missing or broken files; averages that are not there.

@@ -6,11 +6,12 @@
 
 use crate::kernels::math::{exp, max, multiversion, sigmoid, sum2};
 
-/// What is added to a mean of squares before its root is taken.
-pub const NORM_EPS: f32 = 1e-5;
+/// Added to the mean of squares before its root is taken, as in the reference's RMSNorm.
+const NORM_EPS: f32 = 1e-5;
 
 multiversion! {
-    /// Root-mean-square norm of a vector `[D]`: `y = x * inv * weight`; returns `inv`, the reciprocal of the root of the mean of squares.
+    /// Root-mean-square norm of a vector `[D]`: `y = x * inv * weight`; returns `inv`, the reciprocal of the root of the mean of
+    /// squares.
     pub fn rms_norm(x: &[f32], weight: &[f32], y: &mut [f32]) -> f32 {
         let inv = 1.0 / (sum2(x, x, |a, b| a * b) / x.len() as f32 + NORM_EPS).sqrt();
         for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
@@ -42,9 +43,9 @@ multiversion! {
             }
             lanes += sum2(&product[..x.len()], x, |a, b| a * b);
         }
-        let along = lanes * inv * inv * inv / x.len() as f32;
+        let projection = lanes * inv * inv * inv / x.len() as f32;
         for (((dx, &dy), &w), &x) in dx.iter_mut().zip(dy).zip(weight).zip(x) {
-            *dx += dy * w * inv - x * along;
+            *dx += dy * w * inv - x * projection;
         }
     }
 }
@@ -195,7 +196,7 @@ multiversion! {
     }
 }
 
-/// Replaces the first `len` scores by their softmax after scaling, and the others by 0; the logarithm of the denominator.
+/// Replaces the first `len` scores by their softmax after scaling, and the others by 0; returns the logarithm of the denominator.
 #[inline(always)]
 pub fn softmax(scores: &mut [f32], len: usize, scale: f32) -> f32 {
     let (seen, masked) = scores.split_at_mut(len);

@@ -77,7 +77,7 @@ fn pack_panels(b: &Factor, slice: Slice, panels: &mut [f32]) {
     let size = slice.depth * PANEL;
     let pieces = Pieces::of(panels);
     for_each(b.shape().1.div_ceil(PANEL), &|panel| {
-        // SAFETY: a task has a panel of its own.
+        // SAFETY: a task has its own panel.
         pack_panel(b, slice, panel * PANEL, unsafe { pieces.piece(panel * size, size) });
     });
 }
@@ -92,7 +92,7 @@ fn add_slice(level: Level, a: &Factor, slice: Slice, panels: &[f32], c: &Pieces<
     for_each(m.div_ceil(rows_a_task), &|task| {
         let first = task * rows_a_task;
         let rows = rows_a_task.min(m - first);
-        // SAFETY: a task has rows of its own.
+        // SAFETY: a task has its own rows.
         let c = unsafe { c.piece(first * n, rows * n) };
         let mut strips = STRIPS_OF_A.take();
         strips.resize(rows.div_ceil(rows_of(level)) * STRIP, 0.0);

@@ -1,4 +1,4 @@
-//! Linear layers whose weights stay as they are, packed once: few rows at a time, at the speed of memory.
+//! Linear layers with constant weights, packed once: for few rows at a time, bound by memory bandwidth.
 
 use super::panels::{Factor, Panels};
 use super::tile::PANEL;

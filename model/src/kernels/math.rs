@@ -73,7 +73,7 @@ pub fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// The largest of some numbers; not for NaN.
 #[inline(always)]
-pub fn max(values: &[f32]) -> f32 {
+pub(crate) fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for chunk in values.chunks(LANES) {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 /// Rows per task of a kernel: enough work to be worth a hand-over, few enough to balance.
 pub const ROWS: usize = 32;
 
-/// A matrix `[rows, columns]` with memory of its own, or a range of rows of one.
+/// A matrix `[rows, columns]` with its own memory, or a range of rows of one.
 #[derive(Debug)]
 pub struct Matrix {
     tensor: Tensor,
@@ -20,7 +20,7 @@ pub struct Matrix {
     pub columns: usize,
 }
 
-// SAFETY: a shared handle only reads, and who made it has promised that nothing writes meanwhile ([`Matrix::over`]); writing
+// SAFETY: a shared handle only reads, and its maker has promised that nothing writes meanwhile ([`Matrix::over`]); writing
 // takes `&mut`.
 unsafe impl Sync for Matrix {}
 
@@ -28,7 +28,7 @@ impl Matrix {
     /// A matrix of zeros, `[rows, columns]`.
     pub fn new(rows: usize, columns: usize) -> Matrix {
         let tensor = Tensor::zeros([rows as i64, columns as i64], (Kind::Float, Device::Cpu));
-        // SAFETY: nobody else has the tensor.
+        // SAFETY: no other code has the tensor.
         unsafe { Matrix::over(tensor) }
     }
 
@@ -39,7 +39,7 @@ impl Matrix {
     pub(crate) fn copy_of(tensor: &Tensor) -> Matrix {
         let copy = tensor.detach().contiguous().copy();
         let copy = if copy.dim() == 1 { copy.view([1, -1]) } else { copy };
-        // SAFETY: nobody else has the copy.
+        // SAFETY: no other code has the copy.
         unsafe { Matrix::over(copy) }
     }
 
@@ -47,7 +47,8 @@ impl Matrix {
     ///
     /// # Safety
     /// As long as the matrix lives, its memory belongs to it as a vector's does: while it is read, nothing writes, and while it
-    /// is written, nothing else reads or writes, be it through the tensor, others that share its memory, or another matrix.
+    /// is written, nothing else reads or writes, neither through the tensor, nor through others that share its memory, nor
+    /// through another matrix.
     ///
     /// # Panics
     /// When the tensor is not a contiguous fp32 matrix on the CPU.
@@ -67,7 +68,7 @@ impl Matrix {
         Part { matrix: unsafe { Matrix::over(tensor) }, _whole: PhantomData }
     }
 
-    /// Rows `from .. from + rows` as a matrix of its own, to be written.
+    /// Rows `from .. from + rows` as a separate matrix, to be written.
     ///
     /// # Safety
     /// As long as the part lives, these rows of this matrix are neither read nor written but through it.
@@ -174,7 +175,7 @@ fn check_layout(tensor: &Tensor) {
     assert_eq!((tensor.kind(), tensor.device(), tensor.is_contiguous()), (Kind::Float, Device::Cpu, true));
 }
 
-/// The numbers of a tensor of any shape, in C order.
+/// The values of a tensor of any shape, row-major.
 ///
 /// # Safety
 /// Nothing writes to the tensor's memory as long as they are borrowed.
@@ -187,7 +188,7 @@ pub unsafe fn numbers(tensor: &Tensor) -> &[f32] {
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// The numbers of a tensor of any shape, in C order, to be written.
+/// The values of a tensor of any shape, row-major, to be written.
 ///
 /// # Safety
 /// Nothing else reads or writes the tensor's memory, which other tensors may share, as long as they are borrowed.

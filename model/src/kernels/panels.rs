@@ -41,7 +41,7 @@ pub(crate) struct Slice {
     pub depth: usize,
 }
 
-/// A small factor `b [K, N]`, packed whole, for tasks that multiply strips of their own.
+/// A small factor `b [K, N]`, packed whole, for tasks that multiply their own strips.
 #[derive(Debug, Default)]
 pub struct Panels {
     values: Vec<f32>,

@@ -78,7 +78,7 @@ impl Level {
         return cfg!(target_arch = "aarch64").then_some(Level::Portable);
     }
 
-    /// The best that this processor has, be it slow: what kernels without an alternative run with.
+    /// The best that this processor has, even if it is slow: what kernels without an alternative run with.
     pub fn best() -> Level {
         static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| Level::all()[0])
@@ -138,8 +138,8 @@ const LN2_LOW: f32 = (std::f64::consts::LN_2 - 355.0 / 512.0) as f32;
 /// 1 / 7!, 1 / 6!, ... 1 / 2!: on |r| <= ln 2 / 2 the series is off by less than 6e-9.
 const SERIES: [f32; 6] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5];
 
-/// `e^x` for -87 <= x <= 88, and for others the value at the nearer end. Not [`super::math::exp`], which rounds differently: tokens
-/// depend on this one.
+/// `e^x` for -87 <= x <= 88, and for others the value at the nearer end. Not [`super::math::exp`], which rounds differently:
+/// tokens depend on this one.
 #[inline(always)]
 fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     // e^x = 2^n * e^r with n the integer next to x / ln 2.

@@ -3,7 +3,7 @@
 //! A step alternates between libtorch's matrix products and the kernels of this folder every few milliseconds. libtorch's
 //! OpenMP threads wait actively for a while after each product; a second pool beside them would fight for the same cores.
 //! So the kernels run on the same team, through the entry point that compilers use for `#pragma omp parallel`. Where the
-//! OpenMP library is another one, threads of our own take its place.
+//! OpenMP library is another one, our own threads take its place.
 
 use std::any::Any;
 use std::ffi::c_void;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 pub enum Backbone {
     /// VGG16: what the reference trains with.
     Vgg16,
-    /// AlexNet: a second opinion in evaluations.
+    /// AlexNet: the default of LPIPS, for evaluations.
     AlexNet,
 }
 
@@ -63,7 +63,7 @@ impl Backbone {
         }
     }
 
-    /// The smallest side of an image, in pixels, that leaves something to compare at every tap.
+    /// The smallest side of an image, in pixels, that leaves at least one position at every tap.
     pub fn min_side(self) -> i64 {
         match self {
             Backbone::Vgg16 => 16,

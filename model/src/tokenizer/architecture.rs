@@ -1,4 +1,4 @@
-//! The four numbers that describe a tokenizer, read off the names and shapes of its tensors.
+//! The four hyper-parameters of a tokenizer, inferred from the names and shapes of its tensors.
 
 use crate::ModelError;
 use crate::weights::Params;
@@ -12,7 +12,7 @@ pub struct Architecture {
     pub ch: i64,
     /// Channel multiplier of every resolution level, finest first.
     pub ch_mult: Vec<i64>,
-    /// Residual blocks a level.
+    /// Residual blocks per level.
     pub num_res_blocks: i64,
     /// Bits per token: log2 of the codebook size.
     pub z_channels: i64,
@@ -60,7 +60,7 @@ impl Architecture {
         self.channels_of((level + 1).min(self.ch_mult.len() - 1))
     }
 
-    /// Reads the hyper-parameters off `params` and checks every tensor of encoder and decoder against them.
+    /// Infers the hyper-parameters from `params` and checks every tensor of encoder and decoder against them.
     ///
     /// # Errors
     /// A missing, misshapen or unexplained tensor; `path` is only named in the message.

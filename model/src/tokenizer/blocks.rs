@@ -92,7 +92,7 @@ impl NormSwish {
     }
 }
 
-/// GroupNorm without parameters of its own.
+/// GroupNorm without its own parameters.
 pub(super) fn plain_norm(x_bchw: &Tensor) -> Tensor {
     x_bchw.group_norm::<Tensor>(GROUPS, None, None, EPS, true)
 }

@@ -1,5 +1,5 @@
-//! Weights without a download: a full-size network to measure with. What it computes means nothing, but values and speed
-//! are those of a real one.
+//! Synthetic weights: a full-size network to measure with. Its results mean nothing, but ranges of values and speed are those
+//! of a trained one.
 
 use super::Architecture;
 use crate::weights::Params;
@@ -18,12 +18,13 @@ pub fn formula_params(architecture: &Architecture, salt: &str) -> Params {
     architecture.tensors().into_iter().map(tensor).collect()
 }
 
-/// Bytes `[count, side, side, 3]` for `count` views of `side` x `side` pixels: noise, which every encoder call takes the same time for as for pictures.
+/// Bytes `[count, side, side, 3]`: noise for `count` views of `side` x `side` pixels. The encoder takes the same time for it as
+/// for images.
 pub fn formula_pixels(name: &str, count: usize, side: usize) -> Vec<u8> {
     stream(name).take(count * side * side * 3).map(|v| ((v + 1.0) * 128.0) as u8).collect()
 }
 
-/// A random number in [-1, 1), made fit for a tensor.
+/// Scales a random number in [-1, 1) for a tensor.
 fn value(v: f64, name: &str, shape: &[i64]) -> f64 {
     match shape {
         [_] if name.ends_with("weight") => 1.0 + 0.1 * v,

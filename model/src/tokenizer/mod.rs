@@ -1,4 +1,4 @@
-//! The tokenizer network: what its parameters are called, and how they are applied.
+//! The tokenizer network: names of its parameters, encoder and decoder.
 
 mod architecture;
 mod blocks;
@@ -48,7 +48,7 @@ impl Tokenizer {
         }
     }
 
-    /// The same network, as fast as it can be without gradients: fp32 on the CPU is computed by kernels of our own, where the
+    /// The same network, as fast as it can be without gradients: fp32 on the CPU is computed by our own kernels, where the
     /// processor suits them. They copy the weights when they are first used, and do not see changes after that.
     pub fn for_inference(self) -> Tokenizer {
         match crate::kernels::simd::Level::detect() {

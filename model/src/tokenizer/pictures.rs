@@ -78,10 +78,10 @@ pub fn tokens_tensor(tokens: &[u32], side: i64, device: Device) -> Tensor {
     Tensor::from_slice(&tokens).view([-1, side, side]).to_device(device)
 }
 
-/// Pictures that a device decodes at a time: enough to be busy, and no more memory for larger batches.
+/// Pictures that a device decodes at a time: enough to use it fully, and a bound on memory.
 const DEVICE_CHUNK: i64 = 16;
 
-/// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one: it costs nothing there, and a picture is then the
+/// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one, which is as fast there, so that a picture is the
 /// same to the bit whatever else is in the batch.
 pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor, runtime: Runtime) -> Vec<Picture> {
     let _no_grad = tch::no_grad_guard();

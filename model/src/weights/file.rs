@@ -46,7 +46,7 @@ impl Weights {
             return Err(ModelError::NotACheckpoint { path: path.into(), found });
         }
         // SAFETY: the map is read-only and private to this process; as with every mapped file, the promise needed from
-        // the user is that nobody truncates the checkpoint while it is being read (publish by rename, as we do).
+        // the user is that nothing truncates the checkpoint while it is being read (publish by rename, as we do).
         let map = unsafe { Mmap::map(&file) }.map_err(read("mapping the weights"))?;
         let weights = Weights::index(path.into(), Data::Mapped(map))?;
         weights.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
@@ -97,7 +97,7 @@ impl Weights {
         self.index.format
     }
 
-    /// What the file says about itself under `key`: an entry of a safetensors file's metadata, or a plain value at the top
+    /// The text of `key` in the file's metadata: an entry of a safetensors file's metadata, or a plain value at the top
     /// of a training checkpoint (`epoch`, `global_step`, ...).
     pub fn fact(&self, key: &str) -> Option<&str> {
         self.index.facts.get(key).map(String::as_str)
@@ -108,7 +108,7 @@ impl Weights {
         self.index.facts.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
 
-    /// Where the weights were in a file that other programs made, and what was done to their names. [`Weights::open`] logs it.
+    /// How the weights of another program's file were found and renamed, for messages. [`Weights::open`] logs them.
     pub fn notes(&self) -> &[String] {
         &self.index.notes
     }
@@ -121,7 +121,7 @@ impl Weights {
     /// Copies one tensor out of the map, as it is stored (kind and shape), to the CPU.
     ///
     /// # Errors
-    /// No such tensor, or the tensor library refuses it.
+    /// No such tensor, or libtorch fails.
     pub fn tensor(&self, name: &str) -> Result<Tensor, ModelError> {
         let entry = self.index.entries.get(name).ok_or_else(|| ModelError::MissingTensor {
             path: self.path.clone(),
@@ -145,7 +145,7 @@ impl Weights {
         self.tensor(name)
     }
 
-    /// Looks for values that are infinite or NaN, at the speed of memory. Tensors that are not here have none.
+    /// Checks that no value is infinite or NaN. A tensor that does not exist passes.
     ///
     /// # Errors
     /// [`ModelError::NotFinite`].

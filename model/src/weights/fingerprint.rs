@@ -1,4 +1,4 @@
-//! What tells weights apart.
+//! Fingerprints of weights.
 
 use tch::{Device, Kind, Tensor};
 

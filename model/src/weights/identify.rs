@@ -1,4 +1,4 @@
-//! What a file is that is not a checkpoint, for people who picked or downloaded the wrong one.
+//! Descriptions of files that are not checkpoints, for error messages.
 
 use super::zip_directory::Member;
 

@@ -1,4 +1,4 @@
-//! What the readers of the three formats hand over: tensors by name, and what else a file says about itself.
+//! The common result of the readers of the three formats: tensors by name, and metadata.
 
 use super::naming;
 use crate::ModelError;
@@ -16,7 +16,7 @@ pub struct Entry {
     pub shape: Vec<i64>,
     /// Strides in elements; row-major where the file does not say.
     pub strides: Vec<i64>,
-    /// The bytes of the elements, from the tensor's first one on.
+    /// Byte range of the elements within the file, from the tensor's first one on.
     pub bytes: Range<usize>,
 }
 
@@ -39,7 +39,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// A few words for people.
+    /// Name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Format::TorchZip => "PyTorch zip",
@@ -58,7 +58,7 @@ pub(super) struct Index {
     pub facts: BTreeMap<String, String>,
     /// Tensors outside the state dictionary, such as those of optimizers.
     pub num_other_tensors: usize,
-    /// What was done to find the tensors, or to their names, for people.
+    /// How the tensors were found and renamed, for messages.
     pub notes: Vec<String>,
     /// What a file without named tensors holds instead, in parentheses, or nothing.
     pub no_tensors: &'static str,

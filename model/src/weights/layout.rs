@@ -38,7 +38,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// A few words for people.
+    /// Name for messages.
     pub fn name(self) -> &'static str {
         match self {
             Part::Tokenizer => "tokenizer",

@@ -1,5 +1,5 @@
 //! Names as other training programs leave them: with a common prefix (`model.`), with the segments that wrappers of PyTorch
-//! modules put in (`module.`, `_orig_mod.`), and averaged weights as a second set under a name of their own.
+//! modules put in (`module.`, `_orig_mod.`), and averaged weights as a second set under their own name.
 //!
 //! Names are changed only where that makes a model of tensors that would be none, and never so that two become one.
 
@@ -54,7 +54,7 @@ struct Prefixes {
     averages: Option<String>,
 }
 
-/// New names by old ones, as far as they change, and what was done, for people.
+/// New names by old ones, as far as they change, and notes for messages.
 pub(super) fn renamed<'a>(names: impl Iterator<Item = &'a str>) -> (BTreeMap<String, String>, Vec<String>) {
     let names: Vec<&str> = names.collect();
     let unwrapped: Vec<String> = names.iter().map(|name| without_wrappers(name)).collect();

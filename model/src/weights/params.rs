@@ -170,7 +170,7 @@ impl Weights {
     /// The parameters below `prefix`, without it.
     ///
     /// # Errors
-    /// A damaged tensor, or values that are not finite.
+    /// A tensor is damaged, or has values that are not finite.
     pub fn params_below(&self, prefix: &str) -> Result<Params, ModelError> {
         let below = self.names().filter_map(|name| Some((name, name.strip_prefix(prefix)?.to_string())));
         below.map(|(stored, name)| Ok((name, self.parameter(stored)?))).collect()

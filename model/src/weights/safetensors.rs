@@ -107,7 +107,7 @@ fn dtype_of(kind: Kind) -> Option<Dtype> {
     })
 }
 
-/// The mark by which other readers of safetensors know tensors in PyTorch's layout.
+/// Metadata by which other readers of safetensors recognise tensors in PyTorch's layout.
 pub fn pt_metadata() -> HashMap<String, String> {
     HashMap::from([("format".to_string(), "pt".to_string())])
 }

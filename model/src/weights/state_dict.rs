@@ -89,7 +89,7 @@ fn state_of<'a>(pickle: &'a Pickle, root: &'a Value) -> State<'a> {
         }
         state.weights = weights;
         state.averages = state.averages.or(averages.filter(|(other, _)| *other != key));
-        // Where the reference has them nobody needs to be told.
+        // Where the reference has them no note is needed.
         if key != "state_dict" {
             state.notes.push(format!("the weights are what it holds under `{key}`"));
         }

@@ -1,4 +1,4 @@
-//! The zip container of `torch.save`: `<name>/data.pkl` and one stored, uncompressed member a storage.
+//! The zip container of `torch.save`: `<name>/data.pkl` and one stored, uncompressed member per storage.
 
 use super::index::{Format, Index};
 use super::zip_directory::{self, Member};

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(crate) use write::npy;
 pub use write::{Dtype, NamedArray, NpzImages, write_npy, write_npz};
 
-/// What can go wrong with a NumPy file.
+/// Errors of reading and writing NumPy files.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArrayError {

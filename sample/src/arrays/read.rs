@@ -35,7 +35,7 @@ pub struct ArrayReader<R> {
     input: R,
     /// Element type.
     pub element: Element,
-    /// Sizes; the product fits.
+    /// Shape; the size in bytes does not overflow.
     pub shape: Vec<usize>,
     buffer: Vec<u8>,
 }
@@ -44,7 +44,7 @@ impl ArrayReader<BufReader<File>> {
     /// Opens a `.npy` file.
     ///
     /// # Errors
-    /// Unreadable, or no array of bytes or floats in C order.
+    /// The file is unreadable, or holds no array of bytes or floats in C order.
     pub fn open(path: &Path) -> Result<Self, ArrayError> {
         let file = File::open(path).map_err(ArrayError::io("open", path))?;
         ArrayReader::new(path, "", BufReader::with_capacity(1 << 20, file))
@@ -104,7 +104,7 @@ impl Npz {
     /// Opens the file and reads its directory.
     ///
     /// # Errors
-    /// Unreadable, or no zip file.
+    /// The file is unreadable, or no zip archive.
     pub fn open(path: &Path) -> Result<Npz, ArrayError> {
         let file = File::open(path).map_err(ArrayError::io("open", path))?;
         let archive = ZipArchive::new(BufReader::with_capacity(1 << 20, file));
@@ -131,7 +131,7 @@ impl Npz {
     /// Opens an array.
     ///
     /// # Errors
-    /// No such array, or none of bytes or floats in C order.
+    /// There is no such array, or it is not one of bytes or floats in C order.
     pub fn array(&mut self, name: &str) -> Result<ArrayReader<ZipFile<'_, BufReader<File>>>, ArrayError> {
         let path = self.path.clone();
         let refuse = |e| ArrayError::Content { path: path.clone(), what: format!("array `{name}`: {e}") };

@@ -1,4 +1,4 @@
-//! NumPy's file formats, written: `.npy`, and `.npz` with uncompressed members.
+//! Writes NumPy's file formats: `.npy`, and `.npz` with uncompressed members.
 
 use super::ArrayError;
 use crate::late_file::{Failure, LateFile};
@@ -129,7 +129,7 @@ impl NpzImages {
         self.close()?.publish().map_err(ArrayError::io("write", path))
     }
 
-    /// The whole file, which has yet to get its name.
+    /// Completes the file without publishing it under its name.
     ///
     /// # Errors
     /// The disk is full.

@@ -1,4 +1,4 @@
-//! The folder of a run: where an image's files are, and what the images were made with.
+//! The folder of a run: paths of an image's files, and the record of the run's settings.
 
 use super::record::{self, Found};
 use super::{Outputs, SampleJob};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{AtomicFile, write_atomically};
 
-/// `sample.json`: what a folder's images were made with, and which they are.
+/// `sample.json`: the settings of a folder's images, and which images there are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Recorded {
     /// [`settings_of`] the run.
@@ -109,7 +109,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Makes the folder this run's: removes images of other settings with `overwrite`, and records the settings.
+    /// Claims the folder for this run: removes images of other settings with `overwrite`, and records the settings.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -197,7 +197,7 @@ pub(crate) fn settings_of(job: &SampleJob) -> String {
     blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
 }
 
-/// What makes the images of one run others than those of another, with both values where they are short.
+/// The first difference between the settings of two runs, with both values where they are short.
 fn differing(was: &Recorded, job: &SampleJob, settings: &str) -> Option<String> {
     if was.model != job.model_fingerprint {
         return Some("the checkpoint or the tokenizer differs".into());

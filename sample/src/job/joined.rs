@@ -1,4 +1,4 @@
-//! What is made of all images once they are there: the grid, one array of pictures, one of tokens.
+//! The joined files of a complete run: the grid, one array of pictures, one of tokens.
 //!
 //! Images are read back one by one, so a run of any size takes the memory of one. Each is checked once more: another
 //! process may have written to the folder meanwhile.
@@ -18,7 +18,7 @@ use tokengrid_model::Picture;
 /// Pictures in the grid at most.
 const GRID_MAX: usize = 100;
 
-/// What the key of [`npz_order`] is for, so that it is not that of anything else with the same seed.
+/// Purpose of the key of [`npz_order`], which keeps it apart from other keys of the same seed.
 const NPZ_ORDER: u64 = 0x6e70_7a5f_6f72_6465;
 
 /// Which of `images` images (counted class by class) comes at each place of the `.npz` file.

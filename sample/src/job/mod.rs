@@ -1,12 +1,12 @@
 //! Many images: batches through the sampler, pictures and tokens to disk.
 //!
 //! Images are numbered class-major: image i of the run is index `i % per_class` of class `classes[i / per_class]`. Each
-//! image is a file of its own that appears whole and says which settings it is of (`record.rs`); a run that was stopped samples
+//! image is a separate file that appears whole and says which settings it is of (`record.rs`); a run that was stopped samples
 //! only the images that are missing, and counts none of another run.
 //!
-//! Several processes share a run through its folder: rank r of W samples every W-th image, beginning with image r. Whoever
-//! sees at its end that no image is missing makes the joined files. Two that end in the same moment both do, with the same
-//! bytes.
+//! Several processes share a run through its folder: rank r of W samples every W-th image, beginning with image r. The
+//! process that finds no image missing at its end makes the joined files. Two that end at the same moment both do, with the
+//! same bytes.
 
 mod folder;
 mod joined;
@@ -31,7 +31,7 @@ use tokengrid_model::tokenizer::{decode, tokens_tensor};
 use tokengrid_model::weights::tensors_fingerprint;
 use tokengrid_model::{Params, Picture, Runtime, Tokenizer};
 
-/// Images of a run at most: a list of them is held in memory.
+/// Largest number of images of a run: a list of them is held in memory.
 pub(crate) const IMAGES_MAX: usize = 1 << 24;
 
 /// Everything that a run needs.
@@ -58,7 +58,7 @@ pub struct SampleJob<'a> {
     pub preset: Option<String>,
     /// Names of classes by index, as far as they are known.
     pub class_names: Vec<String>,
-    /// Also write what every token was drawn from.
+    /// Also write maps and numbers of the distributions that tokens were drawn from.
     pub diagnostics: bool,
     /// This process among `world_size`.
     pub rank: u32,
@@ -101,7 +101,8 @@ impl SampleJob<'_> {
     /// called with the images of this rank that are done, and all of them.
     ///
     /// # Errors
-    /// Model and tokenizer that do not fit, settings out of range, no memory, another run's folder, a full disk.
+    /// Model and tokenizer do not fit together; settings are out of range; memory does not suffice; the folder holds another run;
+    /// the disk is full; [`SampleError::Cancelled`].
     pub fn run(
         &self,
         outputs: &Outputs,
@@ -143,7 +144,7 @@ impl SampleJob<'_> {
         })
     }
 
-    /// A hash by which this run is known: of its settings, and of which images it makes.
+    /// A hash of the run's settings and of the list of its images.
     pub fn identity(&self) -> String {
         let all = serde_json::json!([settings_of(self), self.classes, self.per_class]);
         blake3::hash(all.to_string().as_bytes()).to_hex().to_string()
@@ -185,7 +186,7 @@ impl SampleJob<'_> {
         self.classes.iter().flat_map(|&class| (0..per_class).map(move |index| SampleRequest { class, index })).collect()
     }
 
-    /// Those of `images` that have to be made. A foreign image in the place of one is refused, or counts as missing and is
+    /// Those of `images` that have to be made. A foreign image in place of one is refused, or counts as missing and is
     /// replaced.
     fn missing(&self, folder: &Images, images: &[SampleRequest]) -> Result<Vec<SampleRequest>, SampleError> {
         let (diagnostics, overwrite) = (self.diagnostics, self.overwrite);
@@ -238,9 +239,9 @@ fn write_pair(
     write_atomically(path, &picture.to_png_with(&[(record::KEYWORD, &text)])).map_err(SampleError::io("write", path))
 }
 
-/// What tells models apart: a BLAKE3 hash of the names, shapes and fp32 values of `params`, then the number of heads and the
-/// tokens per image, which no tensor tells. It does not depend on threads, on the device, or on how equal values are stored.
-/// A folder of samples records it, together with the tokenizer's fingerprint, as what its images were made with.
+/// Fingerprint of a model: a BLAKE3 hash of the names, shapes and fp32 values of `params`, then the number of heads and the
+/// tokens per image, which shapes do not determine. It does not depend on threads, on the device, or on how equal values are
+/// stored. A folder of samples records it, together with the tokenizer's fingerprint, as what its images were made with.
 pub fn model_fingerprint(config: &ModelConfig, params: &Params) -> String {
     format!("{} n_head={} block_size={}", tensors_fingerprint(params.iter()), config.n_head, config.block_size)
 }

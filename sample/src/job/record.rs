@@ -1,4 +1,4 @@
-//! What a picture says of itself: the settings that it was made with, and the file that belongs to it.
+//! The record inside a picture: the settings that it was made with, and the hash of the file that belongs to it.
 //!
 //! A folder may hold pictures of a run that was stopped, of one with other settings, of one that a power cut damaged. So
 //! every picture carries a record in a text chunk, and counts only where the record names the settings of the run, the

@@ -1,9 +1,9 @@
-//! Wall and processor time of a piece of work, and the figures of several rounds of it.
+//! Wall and processor time of a piece of work, and rates over several rounds.
 
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// How long something took.
+/// A measured duration.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Took {
     pub wall: Duration,
@@ -20,7 +20,7 @@ pub(crate) fn time<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Resul
 
 fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call fills the struct that it is given.
+    // SAFETY: the pointer is to a live struct, which the call fills.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
@@ -30,14 +30,14 @@ fn cpu_time() -> Duration {
 pub(crate) struct Rate {
     /// Median of the rounds, per second of wall time.
     pub per_second: f64,
-    /// Median of the rounds, per second of processor time: on a busy machine the steadier figure.
+    /// Median of the rounds, per second of processor time: less affected by other load on the machine.
     pub per_cpu_second: f64,
     /// Every round, per second of wall time.
     pub rounds: Vec<f64>,
 }
 
 impl Rate {
-    /// `count` units a round.
+    /// The rate of rounds that each process `count` units.
     pub(crate) fn of(count: u64, rounds: &[Took]) -> Rate {
         let per = |time: Duration| count as f64 / time.as_secs_f64().max(1e-9);
         let walls: Vec<f64> = rounds.iter().map(|took| per(took.wall)).collect();

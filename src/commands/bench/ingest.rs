@@ -1,7 +1,7 @@
 //! `tokengrid bench ingest`: from files to views.
 //!
-//! Rounds take turns: pure decoding on one thread, everything on one thread, everything on all threads. Files are read once
-//! before, so that they come from memory.
+//! Each round measures decoding alone on one thread, everything on one thread and everything on all threads. Files are read
+//! once before, so that the page cache has them.
 
 use super::clock::{Rate, Took, time};
 use super::machine::{Machine, machine};
@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use tokengrid_ingest::{BatchStream, Limits, Recipe, Source, StageTimes, StreamConfig, decode_rgb};
 
-/// Views per batch: as an encoder would take them.
+/// Views per batch: a typical size of an encoder call.
 const BATCH_VIEWS: usize = 64;
 
 #[derive(Debug, Serialize)]
@@ -27,7 +27,7 @@ struct Figures {
     megabytes: f64,
     threads: usize,
     unit: &'static str,
-    /// Whole files to RGB, nothing else, on one thread.
+    /// Decoding of files to RGB alone, on one thread.
     decode_only: Rate,
     /// Files to views on one thread.
     one_thread: Rate,
@@ -37,7 +37,7 @@ struct Figures {
     of_pure_decoding: f64,
     /// `all_threads` over `one_thread`, by wall time.
     scaling: f64,
-    /// Shares of the stages' time on one thread.
+    /// Share of each stage in the time of one thread.
     shares: Shares,
 }
 
@@ -146,7 +146,7 @@ fn print(figures: &Figures) -> anyhow::Result<()> {
     line("decoding only, 1 thread", decode_only);
     line("everything, 1 thread", one_thread);
     line(&format!("everything, {threads} threads"), all_threads);
-    println!("{:.2} of pure decoding; {:.2} x on {threads} threads", figures.of_pure_decoding, figures.scaling);
+    println!("{:.2} of decoding alone; {:.2} x on {threads} threads", figures.of_pure_decoding, figures.scaling);
     let Shares { read, decode, resize } = figures.shares;
     println!("read {:.0} %, decode {:.0} %, resize {:.0} % of the work", 100.0 * read, 100.0 * decode, 100.0 * resize);
     Ok(())

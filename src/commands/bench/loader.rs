@@ -20,7 +20,7 @@ struct Figures {
 /// Runs the command.
 pub(super) fn run(args: &BenchLoaderArgs, global: &Global) -> anyhow::Result<()> {
     let machine = machine();
-    // Dropped, and with it removed, at the end.
+    // The folder is removed when this is dropped.
     let made = args.dir.is_none().then(|| tempfile::tempdir().context("cannot make a temporary folder")).transpose()?;
     let dir = match (&args.dir, &made) {
         (Some(dir), _) => dir.clone(),

@@ -1,4 +1,4 @@
-//! What a figure was measured on.
+//! The machine of a measurement.
 
 use serde::Serialize;
 
@@ -9,13 +9,13 @@ pub(crate) struct Machine {
     pub cores: usize,
     pub memory_gib: f64,
     pub system: String,
-    /// Runnable processes over the last minute, when the measurement began: much above 0 on an idle machine's figure
-    /// means that it was not idle.
+    /// Runnable processes over the last minute, when the measurement began: well
+    /// above 0, other processes may have slowed it.
     pub load: f64,
     pub version: &'static str,
 }
 
-/// This machine. What the system does not tell is `unknown` or 0.
+/// This machine. Values that the system does not report are `unknown` or 0.
 pub(crate) fn machine() -> Machine {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {

@@ -1,4 +1,4 @@
-//! `tokengrid bench ...`: how fast a stage is on this machine, in a form that can be kept and compared.
+//! `tokengrid bench ...`: speed of one stage on this machine, reported with the machine so that results can be compared.
 
 pub(crate) mod clock;
 mod ingest;

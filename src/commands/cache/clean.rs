@@ -1,4 +1,4 @@
-//! What killed jobs left in a bucket: `cache clean`.
+//! `cache clean`: removes what killed jobs left in a bucket.
 
 use crate::args::Global;
 use crate::exit::Usage;

@@ -1,4 +1,4 @@
-//! Caches from and to other programs' files: `cache import`, `cache export`.
+//! `cache import` and `cache export`: caches from and to other programs' files.
 
 use super::made::{check_apart, mode, report};
 use crate::terminal::counted;
@@ -11,7 +11,7 @@ use tokengrid_cache::{
     ImportOptions, TokenCache, TokenizerInfo, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet,
 };
 
-/// Tokens from elsewhere: nobody here knows who made them.
+/// Tokenizer name of imported tokens, whose tokenizer is unknown.
 const UNKNOWN_TOKENIZER: &str = "imported";
 
 pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! What the manifest says: `cache info`.
+//! `cache info`: the contents of the manifest.
 
 use crate::terminal::counted;
 use crate::args::Global;

@@ -1,4 +1,4 @@
-//! Looking at all rows of a cache: `cache stats`, `classes`, `diff`.
+//! Commands over all rows of a cache: `cache stats`, `classes`, `diff`.
 
 use super::plot;
 use super::table::{Table, shortened_apart};
@@ -12,14 +12,14 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheDiff, CacheStats, ClassRows, Inspection, TokenCache};
 
-/// Where inspections are kept of caches in folders that cannot be written to: the user's cache folder.
+/// Folder for the inspections of caches in read-only folders: the user's cache folder.
 pub(crate) fn inspection_folder() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(caches.join("tokengrid/inspect"))
 }
 
-/// The statistics of a cache: those that are kept, or new ones.
+/// The statistics of a cache: stored ones if they are up to date, else computed.
 fn inspection(dir: &Path, global: &Global) -> anyhow::Result<Inspection> {
     let cache = TokenCache::open(dir)?;
     let mut meter = Meter::new(global, "rows");
@@ -145,7 +145,7 @@ pub(super) fn diff(a: &Path, b: &Path, limit: usize, global: &Global) -> anyhow:
 
 fn print_diff(found: &CacheDiff) {
     for (field, a, b) in &found.manifests {
-        // A list of 1000 class names is not a line for people.
+        // A list of 1000 class names would not be readable.
         let [a, b] = shortened_apart(&a.to_string(), &b.to_string(), 80);
         println!("{field}: {a} | {b}");
     }

@@ -1,4 +1,4 @@
-//! What commands have in common that make a cache or files out of one.
+//! Shared by the commands that make a cache, or files from a cache.
 
 use crate::terminal::counted;
 use crate::args::Global;
@@ -8,7 +8,7 @@ use serde_json::json;
 use std::path::Path;
 use tokengrid_cache::{Finished, OpenMode};
 
-/// Refuses an output folder that is one of the inputs, whatever the path looks like.
+/// Refuses an output folder that is one of the inputs, compared by file identity, not by path.
 pub(super) fn check_apart(out: &Path, inputs: &[&Path]) -> anyhow::Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     let Some(out_real) = real(out) else { return Ok(()) };

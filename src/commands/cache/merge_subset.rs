@@ -1,4 +1,4 @@
-//! Caches out of caches: `cache merge`, `cache subset`.
+//! `cache merge` and `cache subset`: caches made from caches.
 
 use super::made::{check_apart, mode, report};
 use crate::args::{Global, SubsetArgs};
@@ -7,7 +7,7 @@ use std::path::Path;
 use tokengrid_cache::{MergeInput, Selection};
 
 pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) -> anyhow::Result<()> {
-    // A folder may have an equals sign in its name: what exists is a folder.
+    // A folder's name may contain an equals sign: an existing path is taken as a path.
     let input = |text: &String| match text.split_once('=') {
         Some((split, dir)) if !Path::new(text).exists() && !split.is_empty() => {
             MergeInput { split: Some(split.to_string()), ..MergeInput::new(dir) }

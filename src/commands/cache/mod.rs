@@ -1,4 +1,4 @@
-//! `tokengrid cache ...`: one function a command.
+//! `tokengrid cache ...`: one function per command.
 
 mod clean;
 mod import_export;

@@ -1,4 +1,4 @@
-//! The pictures of `cache stats --plot` and `cache classes --plot`.
+//! The plots of `cache stats --plot` and `cache classes --plot`.
 
 use crate::files::write_whole;
 use plotters::coord::Shift;
@@ -7,7 +7,7 @@ use std::path::Path;
 use tokengrid_cache::{CacheStats, ClassRows};
 use tokengrid_ingest::{PngSize, write_png};
 
-/// DejaVu Sans, reduced to ASCII, so that there are letters on machines without fonts, too.
+/// DejaVu Sans, reduced to ASCII: plots have text on machines without fonts, too.
 static FONT: &[u8] = include_bytes!("../../../model/assets/DejaVuSans-ascii.ttf");
 
 const SIZE: (u32, u32) = (960, 900);
@@ -17,18 +17,18 @@ type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 type DrawError = Box<dyn std::error::Error>;
 
-/// Draws how often codes are used, how balanced the bits are, and how large the classes are, one below the other.
+/// Draws code use, bit balance and class sizes, one below the other.
 pub(super) fn stats(stats: &CacheStats, path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_stats(stats, rgb))
 }
 
-/// Draws how many rows the classes have, and their entropies, in the order given.
+/// Draws the classes' numbers of rows and entropies, in the given order.
 pub(super) fn classes(classes: &[ClassRows], path: &Path) -> anyhow::Result<()> {
     save(path, &|rgb| draw_classes(classes, rgb))
 }
 
 fn save(path: &Path, draw: &dyn Fn(&mut [u8]) -> Result<(), DrawError>) -> anyhow::Result<()> {
-    // Registering it twice is not an error that matters.
+    // It fails only if the font is registered already.
     let _ = plotters::style::register_font("sans-serif", FontStyle::Normal, FONT);
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     draw(&mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;
@@ -54,7 +54,7 @@ fn draw_stats(stats: &CacheStats, rgb: &mut [u8]) -> Result<(), DrawError> {
     let root = BitMapBackend::with_buffer(rgb, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let panels = root.split_evenly((3, 1));
-    let used = format!("{} of {} codes are used; how many how often", stats.distinct_codes, stats.codebook_size);
+    let used = format!("{} of {} codes are used; number of codes by occurrences", stats.distinct_codes, stats.codebook_size);
     let codes: Vec<f64> = stats.code_histogram.iter().skip(1).map(|count| *count as f64).collect();
     bars(&panels[0], &used, "tokens of a code", &codes, None, &occurrences)?;
     let dead = match stats.dead_bits.len() {
@@ -79,7 +79,7 @@ fn number(bar: usize) -> String {
     bar.to_string()
 }
 
-/// The first bar counts codes that occur once; every further one reaches twice as far.
+/// Range of occurrences of a bar: 1, 2-3, 4-7, ...: each bar is twice as wide as the one before.
 fn occurrences(bar: usize) -> String {
     match 1u64 << bar.min(62) {
         1 => "1".into(),
@@ -87,7 +87,7 @@ fn occurrences(bar: usize) -> String {
     }
 }
 
-/// One bar a value.
+/// A bar chart with one bar per value.
 fn bars(
     area: &Area,
     title: &str,

@@ -1,4 +1,4 @@
-//! Looking at single rows of a cache: `cache show`, `head`, `find`.
+//! Commands about single rows of a cache: `cache show`, `head`, `find`.
 
 use super::table::Table;
 use crate::terminal::counted;
@@ -72,7 +72,7 @@ impl Splits<'_> {
     }
 }
 
-/// One row for scripts, without its tokens.
+/// A row as JSON, without its tokens.
 fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Value {
     json!({
         "index": row, "key": meta.key, "label": meta.label, "class": class_name(cache, meta.label), "view": meta.view,
@@ -80,7 +80,7 @@ fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Val
     })
 }
 
-/// Rows whose columns are read, and which are printed, at a time.
+/// Rows that are read and printed at a time.
 const BLOCK_ROWS: usize = 4096;
 
 pub(crate) fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
@@ -114,7 +114,7 @@ pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Inputs without rows whose keys have the text that was looked for.
+/// Quarantined inputs, which have no rows, whose keys contain the searched text.
 #[derive(Default)]
 struct Quarantined {
     count: usize,
@@ -123,7 +123,7 @@ struct Quarantined {
 }
 
 impl Quarantined {
-    /// A search by key only: nothing else is known of them. A list that cannot be read keeps nobody from finding rows.
+    /// Searches by key only: nothing else is known of these inputs. An unreadable list is a warning: rows are still found.
     fn find(cache: &TokenCache, text: Option<&str>) -> Quarantined {
         let Some(text) = text else { return Quarantined::default() };
         Self::read(cache, text).unwrap_or_else(|error| {
@@ -162,14 +162,14 @@ impl Quarantined {
     }
 }
 
-/// What to do about an image that could not be decoded.
+/// Advice about an image that could not be decoded.
 pub(crate) const QUARANTINE_ADVICE: &str = "to have rows of such an image, mend or replace it in the source; then tokenize the source \
 anew, or the image alone and add it with `cache merge`";
 
-/// What is done with each block of rows: their indices and what a cache says of them.
+/// Function of a block of rows: their indices and metadata.
 type EachBlock<'a> = dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()> + 'a;
 
-/// Calls `each` with what is known of rows in ascending order, some at a time; neighbours are read together.
+/// Calls `each` with blocks of rows in ascending order; adjacent rows are read together.
 fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each: &mut EachBlock) -> anyhow::Result<()> {
     loop {
         let block: Vec<usize> = rows.by_ref().take(BLOCK_ROWS).collect();
@@ -187,9 +187,9 @@ fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each:
     }
 }
 
-/// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never in memory as a whole.
+/// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never held in memory as a whole.
 fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first: &str) -> anyhow::Result<()> {
-    // Nothing is printed before the first rows are read: what is damaged is an error, not half an object.
+    // Nothing is printed before the first rows are read: a damaged cache is an error, not half an object.
     let splits = Splits::of(cache);
     let mut before = format!("{{\n{first}  \"rows\": [");
     visit_blocks(cache, rows, &mut |block| {
@@ -226,7 +226,7 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
     let (mut tokens, mut packed) = (vec![0; cache.grid().num_tokens()], Vec::new());
     let row_bytes = cache.grid().row_bytes();
     visit_blocks(cache, rows, &mut |block| {
-        // Read, not mapped: the pages of rows that are printed once need not stay.
+        // Read, not mapped: rows are printed once, so their pages need not stay in memory.
         let mut grids = Vec::with_capacity(block.len() * row_bytes);
         for run in block.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
             cache.read_packed(run[0].0..run[0].0 + run.len(), &mut packed)?;
@@ -250,7 +250,7 @@ fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::
     Ok(())
 }
 
-/// Whether the row is also shown as a picture.
+/// Whether the command also shows the row as a picture.
 pub(crate) fn needs_torch(args: &ShowArgs) -> bool {
     args.image.is_some()
 }

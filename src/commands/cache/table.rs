@@ -1,23 +1,23 @@
-//! Tables that fit the terminal.
+//! Text tables that fit the terminal.
 
-/// Columns of a table that is not printed to a terminal: nothing is cut there.
+/// Width in characters of a table that is not printed to a terminal: nothing is cut.
 const UNBOUNDED: usize = usize::MAX;
 
-/// Between two columns.
+/// Separator of columns.
 const GAP: &str = "  ";
 
 /// Rows of text under a heading.
 pub(crate) struct Table {
     heading: Vec<&'static str>,
-    /// Whether a column holds numbers, which stand to the right.
+    /// Whether each column holds numbers, which are right-aligned.
     is_number: Vec<bool>,
     rows: Vec<Vec<String>>,
-    /// Of the columns, once a part was printed.
+    /// Widths of the columns, once a part was printed.
     widths: Vec<usize>,
 }
 
 impl Table {
-    /// A heading; names that begin with `#` are of columns of numbers.
+    /// An empty table; a heading that begins with `#` is of a column of numbers.
     pub(crate) fn new(heading: &[&'static str]) -> Table {
         Table {
             is_number: heading.iter().map(|name| name.starts_with('#')).collect(),
@@ -27,25 +27,25 @@ impl Table {
         }
     }
 
-    /// One more row.
+    /// Adds a row.
     pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
-    /// Prints it, as wide as the terminal: what does not fit is taken from the widest column, in the middle of its texts.
+    /// Prints the table, at most as wide as the terminal: the widest column is shortened, in the middle of its texts.
     pub(crate) fn print(&self) {
         self.lines(terminal_columns()).iter().for_each(|line| println!("{line}"));
     }
 
-    /// Prints the rows so far and forgets them, so that any number of rows can be printed. The first ones decide how wide the
-    /// columns are; where a later text is longer, its line is.
+    /// Prints the rows so far and removes them, so that any number of rows can be printed. The first rows set the widths of
+    /// the columns; a longer text later makes its line longer.
     pub(crate) fn print_part(&mut self) {
         let heading = self.widths.is_empty();
         if heading {
             self.widths = self.fitting_widths(terminal_columns());
             println!("{}", self.line(&self.heading_texts(), &self.widths));
         }
-        // Where nothing has to fit, nothing is cut.
+        // Without a terminal nothing is cut.
         let cut = terminal_columns() != UNBOUNDED;
         for row in std::mem::take(&mut self.rows) {
             let width = |(column, text): (usize, &String)| {
@@ -109,7 +109,7 @@ pub(crate) fn shortened_apart(a: &str, b: &str, width: usize) -> [String; 2] {
 
 /// `text` in at most `width` characters: the beginning and the end of it.
 fn shortened(text: &str, width: usize) -> String {
-    // A key may hold anything; a table stays a table.
+    // A key may hold any characters, line breaks too.
     let characters: Vec<char> = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if characters.len() <= width {
         return characters.into_iter().collect();
@@ -119,7 +119,7 @@ fn shortened(text: &str, width: usize) -> String {
     left.chain(&['…']).chain(&characters[characters.len() - end..]).collect()
 }
 
-/// Columns of the terminal on stdout; what goes elsewhere is not bounded.
+/// Width in characters of the terminal on stdout, if it is one.
 pub(crate) fn terminal_columns() -> usize {
     terminal_size::terminal_size_of(std::io::stdout()).map_or(UNBOUNDED, |(width, _)| usize::from(width.0).max(20))
 }

@@ -1,4 +1,4 @@
-//! Is every byte what was written: `cache verify`.
+//! `cache verify`: checks every checksum and count.
 
 use crate::terminal::counted;
 use crate::args::Global;

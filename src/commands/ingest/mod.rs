@@ -23,7 +23,8 @@ use tokengrid_ingest::{
     SourceOptions, StreamConfig, ViewStream,
 };
 
-/// Source and recipe as typed, checked. `is_shared`: other processes, on other machines perhaps, read the rest of it.
+/// Checks source and recipe from the command line. `is_shared`: other processes, perhaps on other machines, read parts of
+/// the same source.
 pub(crate) fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<Source>, Recipe)> {
     let recipe = recipe(args)?;
     if args.preset == Some(PresetArg::OpenMagvit2) && recipe.orientation != Orientation::default() {
@@ -47,7 +48,7 @@ pub(crate) fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<So
     Ok((Arc::new(source), recipe))
 }
 
-/// Names that are left out: those typed, and those of the preset.
+/// Excluded names: those of `--exclude` and of the preset.
 pub(crate) fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
     let of_preset = preset.map(|PresetArg::OpenMagvit2| OPEN_MAGVIT2_EXCLUDE.map(String::from));
     typed.iter().cloned().chain(of_preset.into_iter().flatten()).collect()
@@ -64,12 +65,12 @@ fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {
     Ok(recipe)
 }
 
-/// What one file may cost, as typed.
+/// Limits of one file, from the command line.
 pub(crate) fn limits(args: &SourceArgs) -> Limits {
     Limits { max_pixels: args.max_pixels, ..Limits::default() }
 }
 
-/// What to do with bad images, as typed; `unless_typed` is the policy without `--max-bad-fraction`.
+/// Policy for bad images, from the command line; `unless_typed` is the policy without `--max-bad-fraction`.
 pub(crate) fn bad_policy(args: &BadArgs, unless_typed: BadPolicy) -> BadPolicy {
     let on_bad = match args.on_bad {
         OnBadArg::Quarantine => OnBad::Quarantine,
@@ -118,7 +119,7 @@ pub(crate) fn run(args: &IngestArgs, global: &Global) -> anyhow::Result<()> {
     if global.json { print_json(&report) } else { report.print(args.out.as_deref()) }
 }
 
-/// What goes on while images come out of the stream.
+/// State while images are processed.
 struct Work<'a> {
     counter: BadCounter,
     report: &'a mut Report,

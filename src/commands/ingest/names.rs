@@ -1,13 +1,13 @@
-//! Names of PNG files, by the keys of images.
+//! Names of PNG files from the keys of images.
 
 /// Longest name of a file and longest path below the output folder, in bytes: Linux allows 255 and 4,096.
 const MAX_NAME_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 2048;
 
-/// The file of a view, relative to the output folder: `<key>.<view>.png`. Folders in the key become folders. The key's plain
-/// components only: whatever a source calls its images, files stay below the output folder.
+/// The file of a view, relative to the output folder: `<key>.<view>.png`. Folders in the key become folders. Only
+/// the key's normal components count, so that files stay below the output folder whatever the keys are.
 ///
-/// A part that is too long for a file system is cut, and a hash of it stands for the rest; a key that is too long in all is its
+/// A component that is too long for a file system is cut and its hash appended; a key whose path is too long becomes its
 /// hash.
 pub(super) fn file_of(key: &str, view: u32) -> String {
     let ending = format!(".{view}.png");

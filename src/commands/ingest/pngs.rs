@@ -1,4 +1,4 @@
-//! Views as PNG files: encoded and written by several threads, each file appearing whole or not at all.
+//! Views as PNG files: encoded by several threads, each file written atomically.
 
 use super::names;
 use crate::exit::CheckFailed;
@@ -11,17 +11,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokengrid_cache::{is_system_name, is_temporary_name};
 use tokengrid_ingest::{ImageViews, PngSize, Recipe, Stage, StageCounters, View, write_png};
 
-/// Says which recipe a folder's PNGs were made with. Hidden, so that the folder is a source like any other.
+/// Name of the file that records the recipe of a folder's PNGs. Hidden, so that the folder can be a source.
 const RECIPE_FILE: &str = ".tokengrid-ingest.json";
 
-/// Images that may wait for a thread.
+/// Capacity in images of the queue to the encoding threads.
 const QUEUE: usize = 16;
 
 /// A folder of `<key>.<view>.png`.
 pub(super) struct PngFolder {
     out: PathBuf,
     recipe: Recipe,
-    /// Nothing counts as made already.
+    /// Whether existing files are ignored and written again.
     anew: bool,
     failed: AtomicBool,
 }
@@ -30,7 +30,7 @@ impl PngFolder {
     /// Opens or makes a folder for PNGs of `recipe`.
     ///
     /// # Errors
-    /// The folder holds something else and `overwrite` is off, or cannot be written.
+    /// The folder holds other files and `overwrite` is off, or cannot be written.
     pub(super) fn open(out: &Path, recipe: &Recipe, overwrite: bool) -> anyhow::Result<PngFolder> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let folder =
@@ -41,7 +41,7 @@ impl PngFolder {
             remove_temporary(out).with_context(|| format!("cannot clean up {}", out.display()))?;
         }
         if overwrite && is_ours {
-            // Until all is made, what lies here is a mixture, and must not be taken for either.
+            // Until all files are made, the folder is a mixture of two recipes and must not count as either.
             write_whole(&folder.note(), format!("unfinished {recipe}").as_bytes())?;
             return Ok(folder);
         }
@@ -79,16 +79,16 @@ impl PngFolder {
         write_whole(&self.note(), self.recipe.to_json().as_bytes())
     }
 
-    /// Whether all views of an image are there. They are written in order, so the last one tells.
+    /// Whether all views of an image exist. They are written in order, so checking the last one is enough.
     pub(super) fn has(&self, key: &str) -> bool {
         !self.anew && is_whole_png(&self.path(key, self.recipe.num_views() - 1))
     }
 
-    /// Runs `produce`, which hands images to the function it is given, and returns when all of them are written. The time
-    /// is put on the account of `stages`.
+    /// Runs `produce`, which passes images to the function that it receives, and returns when all of them are written. The
+    /// time is added to `stages`.
     ///
     /// # Errors
-    /// The first of: a file that cannot be written, what `produce` returns.
+    /// The error of the first file that cannot be written, else that of `produce`.
     pub(super) fn write_all(
         &self,
         stages: &StageCounters,
@@ -105,7 +105,7 @@ impl PngFolder {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
             });
-            // Why writing failed explains why nothing more could be handed over.
+            // The reason why writing failed is more useful than that of `produce`, which follows from it.
             written.collect::<Vec<_>>().into_iter().collect::<anyhow::Result<()>>()?;
             produced
         })?;
@@ -124,7 +124,7 @@ impl PngFolder {
         let mut png = Vec::new();
         let mut result = Ok(());
         while let Some(image) = next() {
-            // After a failure, what is queued is only taken, so that nobody waits for room.
+            // After a failure the queue is only drained, so that senders do not block.
             if result.is_ok() {
                 let mut views = image.outcome.iter().flatten();
                 result = views.try_for_each(|view| self.save(&image.key, view, &mut png, stages));
@@ -154,12 +154,12 @@ impl PngFolder {
     }
 }
 
-/// Whether a note names a recipe: what was written before a crash of the system may be empty, or zeros.
+/// Whether the text names a recipe: after a crash of the system the file may be empty or zeros.
 fn is_note(text: &str) -> bool {
     text.starts_with("unfinished ") || serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 
-/// The first thing in a folder that is neither a system's nor what a start that was killed left there.
+/// The first entry of a folder that is neither a system file nor left by a killed start.
 fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
     let entries = || -> std::io::Result<Vec<String>> {
         let names = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -170,13 +170,13 @@ fn foreign_entry(folder: &Path) -> anyhow::Result<Option<String>> {
     Ok(names.into_iter().filter(is_foreign).min())
 }
 
-/// Removes what a process that was killed was writing.
+/// Removes the temporary files of killed processes.
 fn remove_temporary(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let (kind, name) = (entry.file_type()?, entry.file_name());
         let name = name.to_string_lossy();
-        // Links are not followed: what they lead to is not ours. A system's folder may not be readable.
+        // Links are not followed: their targets belong to others. A system folder may not be readable.
         if kind.is_dir() && !is_system_name(&name) {
             remove_temporary(&entry.path())?;
         } else if kind.is_file() && is_temporary_name(&name) {

@@ -1,4 +1,4 @@
-//! What `ingest` found.
+//! The report of `ingest`.
 
 use crate::terminal::{bytes, counted, seconds};
 use serde::Serialize;
@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 use tokengrid_ingest::{ImageViews, Recipe, Source, StageSeconds, StageTimes};
 
-/// What `--json` prints and `--report` writes.
+/// The object that `--json` prints and `--report` writes.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Images that were to be worked on: ok + bad.
+    /// Images to process: ok + bad.
     pub images: usize,
     /// Images whose views were made, by this call or (with --out) an earlier one.
     ok: usize,
@@ -21,9 +21,9 @@ pub(super) struct Report {
     ignored: usize,
     /// Images without a class.
     unlabelled: usize,
-    /// What may not be as it was meant, in words.
+    /// Warnings about the source.
     notes: Vec<String>,
-    /// Decoded, although the decoder complained about damage.
+    /// Images that were decoded with decoder warnings.
     warned: Vec<WarnedImage>,
     views: usize,
     /// Images that an earlier call had finished.
@@ -33,12 +33,12 @@ pub(super) struct Report {
     seconds: f64,
     images_per_second: f64,
     bytes_read: u64,
-    /// Requests to object stores, retries included, and the bytes that came.
+    /// Requests to object stores, retries included, and the received bytes.
     requests: u64,
     bytes_fetched: u64,
     /// Seconds of work in each stage, summed over threads.
     stage_seconds: StageSeconds,
-    /// The stage that took most of them, and its share.
+    /// The stage with the most seconds, and its share.
     slowest_stage: Option<String>,
     slowest_stage_share: Option<f64>,
     #[serde(skip)]

@@ -1,18 +1,18 @@
-//! What a cache was made of, as it is typed: one source, one for each split (`train=DIR`), or those of all parts in order.
+//! The sources of a cache, from the command line: one, one per split (`train=DIR`), or those of all parts in order.
 
 use crate::exit::Usage;
 use std::path::PathBuf;
 use tokengrid_cache::Split;
 
-/// The sources in the order of the cache's images, with the splits that they are of.
+/// The sources in the order of the cache's images, each with its split.
 ///
 /// # Errors
-/// A split that the cache does not have, or one of the cache's for which there is no source.
+/// A source names a split that the cache does not have, or a split of the cache has no source.
 pub(crate) fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let names = || splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut named = Vec::new();
     for path in typed {
-        // A path may have an equals sign in its name: what exists is a source.
+        // A path may contain an equals sign: an existing path is taken as a path.
         let parts = path.to_str().filter(|_| !path.exists()).and_then(|text| text.split_once('='));
         match parts {
             Some((name, rest)) if splits.iter().any(|split| split.name == name) => {
@@ -37,7 +37,7 @@ pub(crate) fn named_sources(splits: &[Split], typed: &[PathBuf]) -> anyhow::Resu
     if let Some(split) = splits.iter().find(|split| named.iter().all(|(name, _)| *name != split.name)) {
         return Err(Usage(format!("the cache has a split {0}, too: give --source {0}=SOURCE", split.name)).into());
     }
-    // Stable: several sources of a split stay in the order in which they were typed.
+    // Stable: several sources of one split keep their order.
     named.sort_by_key(|(name, _)| place(name));
     Ok(named)
 }

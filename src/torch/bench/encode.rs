@@ -1,6 +1,6 @@
-//! `tokengrid bench encode`: views per second through the encoder, beside the same network in libtorch's own operations.
+//! `tokengrid bench encode`: views per second of the encoder, and of the same network in libtorch's own operations.
 //!
-//! The two take turns, so that a busy machine is busy for both.
+//! The two are measured alternately, so that other load affects both.
 
 use crate::args::{BenchEncodeArgs, Global};
 use crate::commands::bench::clock::{Rate, Took, median, time};
@@ -13,7 +13,7 @@ use tokengrid_model::tokenizer::{formula_params, formula_pixels};
 use tokengrid_model::{Architecture, Params, Runtime, Tokenizer, Variant, tiny};
 use tokengrid_tokenize::{Tokens, ViewEncoder};
 
-/// Salt of the weights that stand in for published ones.
+/// Salt of the synthetic weights and pixels.
 const SALT: &str = "v1:bench:";
 
 #[derive(Debug, Serialize)]
@@ -28,17 +28,17 @@ struct Figures {
     unit: &'static str,
     images_per_second: f64,
     seconds_per_image: f64,
-    /// Our encoder, bytes to tokens.
+    /// This program's encoder, from bytes to tokens.
     encoder: Rate,
-    /// The same with libtorch's operations alone.
+    /// The same with libtorch's operations only.
     libtorch: Rate,
     /// `encoder` over `libtorch` by wall time: the median of the rounds' ratios.
     of_libtorch: f64,
-    /// Bits of the last round.
+    /// Number of bits compared, those of the last round.
     bits: u64,
-    /// Bits in which the two differ.
+    /// Number of bits that differ between the two.
     differing_bits: u64,
-    /// Those among them whose |h| is above the margin in ours.
+    /// Number of those for which |h| of this program's encoder is above the margin.
     differing_outside_margin: u64,
     /// Tokens of the first view.
     tokens: Vec<u32>,
@@ -109,7 +109,7 @@ fn figures(
     }
 }
 
-/// What `--tokenizer` names, or weights by formula for `--architecture`.
+/// The tokenizer of `--tokenizer`, or synthetic weights for `--architecture`.
 fn weights(args: &BenchEncodeArgs) -> anyhow::Result<(String, Architecture, Params)> {
     let Some(path) = &args.tokenizer else {
         let architecture = Architecture::named(&args.architecture)?;
@@ -123,7 +123,7 @@ fn weights(args: &BenchEncodeArgs) -> anyhow::Result<(String, Architecture, Para
     Ok((path.display().to_string(), architecture, params))
 }
 
-/// Views to encode.
+/// The views to encode, synthetic or built-in.
 struct Bench {
     runtime: Runtime,
     side: u32,

@@ -1,4 +1,4 @@
-//! `tokengrid bench exchange`: how long several processes take to sum gradients.
+//! `tokengrid bench exchange`: time for several processes to sum gradients.
 
 use crate::args::{BenchExchangeArgs, Global};
 use crate::commands::bench::clock::median;
@@ -14,7 +14,7 @@ use std::time::Instant;
 use tch::{Kind, Tensor};
 use tokengrid_train::process_group::{Fact, Pending, ProcessGroup};
 
-/// Seconds that a process waits for the others.
+/// Timeout in seconds of waiting for the other processes.
 const TIMEOUT_SECS: f64 = 600.0;
 
 #[derive(Debug, Serialize)]
@@ -67,14 +67,14 @@ pub(crate) fn run(args: &BenchExchangeArgs, global: &Global) -> anyhow::Result<(
     Ok(())
 }
 
-/// Sums ones over all processes; milliseconds.
+/// Sums ones over all processes; returns the milliseconds that it took.
 fn sum(gradients: &Tensor, buckets: &[Tensor], processes: &dyn ProcessGroup) -> anyhow::Result<f64> {
     if processes.any(signals::cancelled())? {
         return Err(Stopped.into());
     }
     let mut gradients = gradients.shallow_clone();
     let _ = gradients.fill_(1.0);
-    // All begin together.
+    // All processes start together.
     processes.barrier()?;
     let started = Instant::now();
     let pending: Vec<Pending> = buckets.iter().map(|bucket| processes.start_sum(bucket)).collect::<Result<_, _>>()?;

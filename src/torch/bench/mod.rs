@@ -1,4 +1,4 @@
-//! `tokengrid bench ...` of the stages that need libtorch.
+//! `tokengrid bench ...` for the stages that need libtorch.
 
 pub(super) mod encode;
 pub(super) mod exchange;

@@ -1,7 +1,7 @@
-//! `tokengrid bench sample`: images per second out of an autoregressive model, at several batch sizes.
+//! `tokengrid bench sample`: images per second sampled from an autoregressive model, at several batch sizes.
 //!
-//! Tokens only, as the model makes them: decoding them to pictures is another network, and no part of it. Batch sizes take
-//! turns, so that a busy machine is busy for all of them.
+//! Only tokens are sampled; decoding them to pictures is not measured. Batch sizes are measured in turn, so that other load
+//! affects all of them.
 
 use crate::args::{BenchSampleArgs, Global};
 use crate::commands::bench::clock::{Took, median, time};
@@ -32,14 +32,14 @@ struct Figures {
     batches: Vec<Batch>,
 }
 
-/// Medians of the rounds.
+/// Medians over the rounds.
 #[derive(Debug, Serialize)]
 struct Batch {
     batch_size: u32,
     images_per_second: f64,
     seconds_per_image: f64,
     tokens_per_second: f64,
-    /// Processor time of all threads.
+    /// Processor time of all threads, seconds.
     cpu_seconds_per_image: f64,
     /// Seconds per batch, round by round.
     rounds: Vec<f64>,
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The checkpoint's model, or one with fresh weights; and what it is. `None` when the configuration was to be printed only.
+/// The checkpoint's model, or one with fresh weights, and its description. `None` if the configuration was only printed.
 fn model_of(args: &BenchSampleArgs, runtime: &Runtime, global: &Global) -> anyhow::Result<Option<(ArModel, String)>> {
     if let Some(path) = &args.checkpoint {
         let (model, weights) = model::ar_model(path, None, &args.model, runtime)?;
@@ -94,7 +94,7 @@ fn model_of(args: &BenchSampleArgs, runtime: &Runtime, global: &Global) -> anyho
     Ok(Some((ArModel::new(&config.model, &params, device, kind), "fresh".into())))
 }
 
-/// What every round of every batch size took.
+/// Times of all rounds of all batch sizes.
 fn measure(
     args: &BenchSampleArgs,
     model: &ArModel,
@@ -106,12 +106,12 @@ fn measure(
         samplers.push(Sampler::new(model, config.clone(), *runtime)?);
     }
     let mut rounds = vec![vec![]; samplers.len()];
-    // The first round of each warms up: memory is taken, kernels are chosen.
+    // The first round of each warms up: memory is allocated, kernels are chosen.
     for round in 0..=args.rounds {
         for turn in 0..samplers.len() {
             let contestant = (turn + round as usize) % samplers.len();
             let wanted = wanted(args.batch_size[contestant], model.config.class_num, round);
-            // The tokens are on the host when the call returns: a device has finished.
+            // The tokens are on the host when the call returns, so the device has finished.
             let (_, took) = time(|| Ok(samplers[contestant].sample(&wanted)?))?;
             if round > 0 {
                 rounds[contestant].push(took);
@@ -124,7 +124,7 @@ fn measure(
     Ok(rounds)
 }
 
-/// Images of all classes in turn, other ones in every round.
+/// Images of all classes in turn, different ones in every round.
 fn wanted(batch_size: u32, class_num: i64, round: u32) -> Vec<SampleRequest> {
     let image = |i: u32| SampleRequest { class: i64::from(i) % class_num, index: u64::from(round) };
     (0..batch_size).map(image).collect()

@@ -1,7 +1,7 @@
-//! `tokengrid bench train`: the time of a training step, by where its tokens come from and how its gradients are computed.
+//! `tokengrid bench train`: the time of a training step, by source of its tokens and computation of its gradients.
 //!
-//! Contestants take turns, a step each, with the same data and the same initial weights: every one of them must come to
-//! the same losses. Beside a cache there are synthetic tokens, which show what reading it costs.
+//! The variants run alternately, one step each, with the same data and initial weights, and must have the same losses.
+//! With a cache, synthetic tokens are measured too: the difference is the cost of reading the cache.
 
 use crate::args::{BenchTrainArgs, DeviceArgs, Global, MadeOfArgs, TokenizerArgs};
 use crate::commands::bench::clock::{Took, median, time};
@@ -33,26 +33,26 @@ struct Figures {
     batch_size: usize,
     block_size: i64,
     unit: &'static str,
-    /// By contestant.
+    /// By variant.
     steps: BTreeMap<&'static str, Step>,
 }
 
 #[derive(Debug, Serialize)]
 struct Step {
-    /// Median wall time of a step, its data included.
+    /// Median wall time of a step, its data included, seconds.
     seconds_per_step: f64,
-    /// Median processor time.
+    /// Median processor time, seconds.
     cpu_seconds_per_step: f64,
     tokens_per_second: f64,
-    /// Share of the time that went to getting the tokens.
+    /// Share of the time that was spent on getting the tokens.
     data_fraction: f64,
-    /// This contestant's time over that of the first, round by round, then the median.
+    /// Median over the rounds of this variant's time over that of the first.
     times_the_first: f64,
-    /// Loss of each step: low bits and high bits.
+    /// Loss of each step in nats per token: low bits and high bits.
     losses: Vec<[f64; 2]>,
 }
 
-/// Where a contestant's tokens come from.
+/// Source of a variant's tokens.
 enum Data<'a> {
     Synthetic,
     Cache(Unpacker),
@@ -72,7 +72,7 @@ struct Contestant<'a> {
 pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
     let flags = texts(&[("data.cache", &args.cache)]);
     let Some((mut config, _)) = resolved_ar(&args.config, flags, None, global)? else { return Ok(()) };
-    // The paths draw different dropout; without it they must have the same losses.
+    // The computations draw dropout differently; only without it do they have the same losses.
     if !args.dropout {
         config.model.token_drop = 0.0;
         config.model.resid_dropout = 0.0;
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> 
         return compare(&config, None, args, global);
     };
     if config.train.precision == Precision::Tf32.name() {
-        // What libraries of the GPU compute products in is settled for the whole process when they are loaded.
+        // The precision of the GPU libraries' products is fixed for the whole process when they are loaded.
         let text = "--source encodes in fp32, which one process cannot do beside tf32; leave it out, or take another \
                     train.precision";
         return Err(Usage(text.into()).into());
@@ -103,7 +103,7 @@ pub(crate) fn run(args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> 
 }
 
 fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: &Global) -> anyhow::Result<()> {
-    // A step of one micro-batch is what is measured.
+    // A measured step is one micro-batch.
     let mut config = config.clone();
     let train = &mut config.train;
     (train.grad_accum, train.global_batch, train.deterministic_reduce) = (GradAccum::Count(1), None, false);
@@ -114,7 +114,7 @@ fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: 
     let mut contestants = contestants(config, job, args, &runtime)?;
     let mut loader = loader(config)?;
     let mut rows = vec![];
-    // The first step of each warms up: memory is taken, kernels are chosen.
+    // The first step of each warms up: memory is allocated, kernels are chosen.
     for step in 0..=args.steps {
         if let Some(loader) = &mut loader {
             loader.next_rows(&mut rows);
@@ -161,7 +161,7 @@ fn contestants<'a>(
         all.push(contestant("the same, by autograd", &autograd, cache()?)?);
     }
     if !config.data.cache.is_empty() {
-        // What reading the cache costs is the difference.
+        // The difference to it is the cost of reading the cache.
         all.push(contestant("synthetic tokens", config, Data::Synthetic)?);
     }
     if let Some(job) = job {
@@ -209,7 +209,7 @@ impl Data<'_> {
     }
 }
 
-/// The batch of `rows`, from the images.
+/// The batch of `rows`, encoded from the images.
 fn encoded(job: &Job, config: &ArConfig, rows: &[usize]) -> anyhow::Result<HostBatch> {
     let num_views = job.num_views() as usize;
     let images: Vec<usize> = rows.iter().map(|row| row / num_views).collect();
@@ -233,7 +233,7 @@ fn encoded(job: &Job, config: &ArConfig, rows: &[usize]) -> anyhow::Result<HostB
     Ok(HostBatch { pre, post, class })
 }
 
-/// Every contestant with the same tokens has the losses of the first: to the bit where only the data's way differs.
+/// Checks that variants with the same tokens have the same losses; bit for bit if they differ only in the source of tokens.
 fn check_losses(contestants: &[Contestant]) -> anyhow::Result<()> {
     let [first, others @ ..] = contestants else { return Ok(()) };
     let made_up = |one: &Contestant| matches!(one.data, Data::Synthetic);

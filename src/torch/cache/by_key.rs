@@ -1,4 +1,4 @@
-//! Which images of the sources a damaged cache is of, where it is of a part of them: by their keys.
+//! Finds the images of a damaged cache in the sources by their keys, where the cache is of a part of the sources.
 
 use super::origin::{Located, Origin};
 use crate::exit::Usage;
@@ -6,17 +6,17 @@ use std::collections::HashMap;
 use std::path::Path;
 use tokengrid_cache::{Manifest, QuarantineReader, surviving_keys};
 
-/// A cache whose sources have other images, too.
+/// A cache that is of a part of its sources.
 pub(super) struct ImagesByKey {
-    /// Of each image of the cache's job; `None` where nothing says which one it is.
+    /// Location of each image of the cache's job; `None` where it cannot be determined.
     places: Vec<Option<Located>>,
 }
 
 impl ImagesByKey {
-    /// Finds every image whose key can still be read, and those between them where the sources leave no choice.
+    /// Finds every image whose key can still be read, and those between them where the sources have only one possibility.
     ///
     /// # Errors
-    /// The sources do not have an image that the cache has rows of.
+    /// An image with rows in the cache is not in the sources.
     pub(super) fn find(dir: &Path, manifest: &Manifest, origin: &Origin) -> anyhow::Result<ImagesByKey> {
         let images: Vec<_> = origin.images().collect();
         let numbers: HashMap<_, _> =
@@ -28,7 +28,7 @@ impl ImagesByKey {
             if let Some(key) = key {
                 let split = split_of(manifest, image);
                 let number = numbers.get(&(split, key.as_str())).copied();
-                // An image that could not be decoded may have been taken away; its record is known without it.
+                // An image that could not be decoded may have been removed; its record is known without it.
                 if number.is_none() && quarantined.binary_search(&image).is_err() {
                     return Err(no_image(split, key).into());
                 }
@@ -40,7 +40,7 @@ impl ImagesByKey {
         Ok(ImagesByKey { places: found.into_iter().map(|number| Some(images[number?].2)).collect() })
     }
 
-    /// Where an image is.
+    /// Location of an image.
     ///
     /// # Errors
     /// Its key is lost.
@@ -54,13 +54,13 @@ impl ImagesByKey {
     }
 }
 
-/// The numbers of the images without rows, where the list of them is intact.
+/// The numbers of the images without rows, if the list of them is intact.
 fn quarantined(dir: &Path, manifest: &Manifest) -> Vec<usize> {
     let records = QuarantineReader::open(dir, manifest).into_iter().flatten();
     records.map(|record| record.map(|record| record.index)).collect::<Result<_, _>>().unwrap_or_default()
 }
 
-/// An image that the cache has and the sources do not have.
+/// The error that an image of the cache is not in the sources.
 pub(super) fn no_image(split: &str, key: &str) -> Usage {
     let within = if split.is_empty() { String::new() } else { format!(" for the split {split}") };
     Usage(format!(

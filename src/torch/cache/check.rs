@@ -21,7 +21,7 @@ pub(crate) fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, gl
     let cache = TokenCache::open(dir)?;
     with_origin(cache.manifest(), dir, made_of, global, |origin| {
         let images = SourceImages::new(&cache, origin)?;
-        // Where the images lie does not matter, and a part of a cache has fewer of them.
+        // The location of the images does not matter, and a subset has fewer of them.
         let spec = origin.spec(cache.manifest())?;
         let difference = check_job(&cache, &spec).err().map(|error| match error {
             CacheError::JobDiffers { field, found, wanted, .. } => {
@@ -64,8 +64,7 @@ pub(crate) fn check(dir: &Path, made_of: &MadeOfArgs, sample: u32, seed: u64, gl
     })
 }
 
-/// Which image of the sources an image of the cache's job is: of the same number, or, in a part of a cache, of the same key
-/// in the same split.
+/// Maps images of the cache's job to images of the sources: by number, or, for a subset, by key and split.
 enum SourceImages<'a> {
     Same(&'a Origin<'a>),
     ByKey { cache: &'a TokenCache, places: HashMap<(String, String), Located>, quarantined: Vec<usize> },

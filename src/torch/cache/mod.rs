@@ -1,4 +1,4 @@
-//! `tokengrid cache ...` where images are encoded or tokens decoded.
+//! `tokengrid cache ...` for the commands that encode images or decode tokens.
 
 mod by_key;
 pub(super) mod check;

@@ -1,5 +1,5 @@
-//! What a cache was made of: the sources that are given on the command line, put in the place of those that it was made
-//! of, and the job that encodes their images again.
+//! The origin of a cache: the sources given on the command line in place of those it was made from, and the job that encodes
+//! their images again.
 
 use crate::args::{Global, MadeOfArgs};
 use crate::commands::ingest;
@@ -25,7 +25,7 @@ pub(super) struct Origin<'a> {
 struct Part<'a> {
     job: Job<'a>,
     split: String,
-    /// For each of the source's labels, the cache's: merged caches have united class lists.
+    /// The cache's label for each of the source's labels: merged caches have united class lists.
     labels: Option<Vec<i32>>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Located {
 }
 
 impl Origin<'_> {
-    /// Where image `number` of the cache's source is, if [`Origin::is_same`].
+    /// Location of image `number` of the cache's source, if [`Origin::is_same`].
     pub(super) fn locate(&self, number: usize) -> Option<Located> {
         let mut start = 0;
         for (part, Part { job, .. }) in self.parts.iter().enumerate() {
@@ -49,14 +49,14 @@ impl Origin<'_> {
         None
     }
 
-    /// All images: the split that each belongs to, its key, and where it is.
+    /// All images: split, key and location of each.
     pub(super) fn images(&self) -> impl Iterator<Item = (&str, &str, Located)> {
         self.parts.iter().enumerate().flat_map(|(part, Part { job, split, .. })| {
             (0..job.source.len()).map(move |index| (split.as_str(), job.source.key(index), Located { part, index }))
         })
     }
 
-    /// The job that would have made the cache of these sources, in which only tokenizer, recipe and classes are theirs.
+    /// The job that would have made the cache from these sources; only tokenizer, recipe and classes are taken from them.
     ///
     /// # Errors
     /// As [`Job::spec`].
@@ -70,11 +70,10 @@ impl Origin<'_> {
         Ok(spec)
     }
 
-    /// Encodes images again and calls `each` with them, in their order: the place in `images`, the key, the image with the
-    /// cache's label.
+    /// Encodes images again and calls `each` with them in order: index in `images`, key, and the image with the cache's label.
     ///
     /// # Errors
-    /// The device fails, or what `each` returns.
+    /// The device fails, or `each` returns an error.
     pub(super) fn encode(
         &self,
         images: &[Located],
@@ -97,7 +96,7 @@ impl Origin<'_> {
     }
 }
 
-/// Runs `work` with what a cache was made of: its recipe from the manifest, sources and tokenizer as typed.
+/// Runs `work` with the origin of a cache: the recipe from its manifest, sources and tokenizer from the command line.
 pub(super) fn with_origin(
     manifest: &Manifest,
     dir: &Path,
@@ -116,19 +115,18 @@ pub(super) fn with_origin(
     let named = ingest::named_sources(&manifest.splits, &made_of.source)?;
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
+    let options = SourceOptions {
+        exclude: ingest::excluded(made_of.preset, &made_of.exclude),
+        limit: made_of.limit,
+        labels: made_of.labels.clone(),
+        image_column: made_of.image_column.clone(),
+        label_column: made_of.label_column.clone(),
+        // A check needs a sample of the images, a repair the damaged ones.
+        is_shared: true,
+        ..SourceOptions::default()
+    };
     let mut parts = Vec::with_capacity(named.len());
     for (split, path) in named {
-        let exclude = ingest::excluded(made_of.preset, &made_of.exclude);
-        let options = SourceOptions {
-            exclude,
-            limit: made_of.limit,
-            labels: made_of.labels.clone(),
-            image_column: made_of.image_column.clone(),
-            label_column: made_of.label_column.clone(),
-            // A check looks at a sample, a repair at what is damaged.
-            is_shared: true,
-            ..SourceOptions::default()
-        };
         let source = ingest::open_source(&path, &options)?;
         let labels = labels_of(&source, manifest);
         let job = Job {
@@ -156,7 +154,7 @@ pub(super) fn with_origin(
     work(&Origin { parts, is_same })
 }
 
-/// As [`with_origin`], for a cache that was made of one source.
+/// As [`with_origin`], for a cache that was made from one source.
 pub(crate) fn with_job(
     manifest: &Manifest,
     dir: &Path,
@@ -167,8 +165,8 @@ pub(crate) fn with_job(
     with_origin(manifest, dir, made_of, global, |origin| work(&origin.parts[0].job))
 }
 
-/// For each label of the source, the label of the class of that name in the cache. `None` where the source has a class
-/// that the cache does not have, or none where the cache has some.
+/// For each label of the source, the cache's label of the class of that name. `None` if the source has a class that the
+/// cache does not have, or has no classes although the cache has.
 fn labels_of(source: &Source, manifest: &Manifest) -> Option<Vec<i32>> {
     if source.classes().is_empty() != manifest.classes.is_empty() {
         return None;
@@ -177,7 +175,7 @@ fn labels_of(source: &Source, manifest: &Manifest) -> Option<Vec<i32>> {
     source.classes().iter().map(label_of).collect()
 }
 
-/// Whether there are as many images in each split as there were.
+/// Whether each split has as many images as in the cache's job.
 fn is_same(parts: &[Part], manifest: &Manifest) -> bool {
     let images = |is_of: &dyn Fn(&Part) -> bool| -> usize {
         parts.iter().filter(|part| is_of(part)).map(|part| part.job.source.len()).sum()

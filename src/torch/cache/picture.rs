@@ -1,6 +1,6 @@
 //! Pictures in terminals: `cache show --image`.
 //!
-//! Half blocks: a character is two pixels, its upper half in the foreground's colour, its lower half in the background's.
+//! A half-block character shows two pixels: the upper in the foreground colour, the lower in the background colour.
 
 use crate::args::{DeviceArgs, Global, TokenizerArgs};
 use crate::commands::cache::table::terminal_columns;
@@ -9,7 +9,7 @@ use std::fmt::Write;
 use tokengrid_cache::TokenCache;
 use tokengrid_model::Picture;
 
-/// Columns of a picture where the terminal does not say how many it has.
+/// Width in characters of a picture if that of the terminal is unknown.
 const COLUMNS: usize = 80;
 
 /// Decodes a grid and prints its picture.
@@ -27,7 +27,7 @@ pub(crate) fn print(
     Ok(())
 }
 
-/// The picture, at most `columns` characters wide and never larger than it is.
+/// The picture as text, at most `columns` characters wide; it is never enlarged.
 fn text(picture: &Picture, columns: usize) -> String {
     let width = columns.min(picture.width).max(1);
     let height = (picture.height * width / picture.width.max(1)).max(1);
@@ -48,7 +48,7 @@ fn text(picture: &Picture, columns: usize) -> String {
     text
 }
 
-/// The mean colour of the part of the picture that pixel (x, y) of a smaller one of the given size covers.
+/// Mean colour of the part of the picture that pixel (x, y) of a smaller version of the given size covers.
 fn mean(picture: &Picture, (x, y): (usize, usize), (width, height): (usize, usize)) -> [u32; 3] {
     let span = |at: usize, of: usize, all: usize| at * all / of..((at + 1) * all / of).max(at * all / of + 1);
     let (columns, rows) = (span(x, width, picture.width), span(y, height, picture.height));

@@ -21,7 +21,7 @@ pub(crate) fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyho
             None => origin.locate(number).ok_or_else(|| format!("the source has no image {number}")),
         };
         let mut spec = origin.spec(&manifest)?;
-        // A part of a cache may have the first of its views only.
+        // A subset may have only the first views.
         spec.num_views = spec.num_views.min(manifest.views);
         let num_views = spec.num_views as usize;
         let mut report = tokengrid_cache::repair(dir, Some(&spec), &mut |numbers, deliver| {
@@ -33,7 +33,7 @@ pub(crate) fn repair(dir: &Path, made_of: &MadeOfArgs, global: &Global) -> anyho
                     Ok(views) => deliver(number, Encoded::Rows(&image.rows(key, &views[..num_views.min(views.len())]))),
                     Err(bad) => deliver(number, Encoded::Quarantined(record(number, key, bad))),
                 };
-                // Whatever is wrong is the cache's to say; here it only ends the work.
+                // The error is kept and returned below; `Cancelled` only stops the encoding.
                 result.map_err(|error| {
                     failed = Some(error);
                     TokenizeError::Cancelled
@@ -77,7 +77,7 @@ fn record(index: usize, key: &str, bad: &tokengrid_ingest::Bad) -> QuarantineRec
     QuarantineRecord { index, key: key.to_string(), stage, reason }
 }
 
-/// The manifest. A damaged or lost one is made again from the shards first; then there is a report of that.
+/// The manifest. A damaged or missing one is rebuilt from the shards first, and the report of that returned.
 fn manifest_of(dir: &Path) -> anyhow::Result<(Manifest, Option<RepairReport>)> {
     if let Ok(manifest) = Manifest::read(dir) {
         return Ok((manifest, None));

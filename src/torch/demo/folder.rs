@@ -1,21 +1,21 @@
-//! The demo's folder: made again each time, and never one that holds anything else.
+//! The demo's folder: made anew each time; folders with other contents are refused.
 
 use crate::exit::Usage;
 use anyhow::Context;
 use std::path::Path;
 
-/// Says that the folder is a demo's.
+/// Name of the file that marks a demo's folder.
 const MARK: &str = "DEMO.txt";
 const MARK_TEXT: &str =
     "Made by `tokengrid demo`, which removes this folder when it is run again with the same --out.\n";
 
-/// An empty folder with the mark; what an earlier demo left is removed.
+/// Makes an empty folder with the mark, and removes that of an earlier demo.
 pub(super) fn make_anew(folder: &Path) -> anyhow::Result<()> {
     if folder.join(MARK).is_file() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     if folder.exists() && std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_some()) {
-        let text = format!("{} is there already and is no demo's: name another folder with --out", folder.display());
+        let text = format!("{} exists and was not made by a demo: give another folder with --out", folder.display());
         return Err(Usage(text).into());
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

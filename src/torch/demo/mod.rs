@@ -1,4 +1,4 @@
-//! `tokengrid demo`: the whole pipeline on the photographs that the program carries, by the commands that a user types.
+//! `tokengrid demo`: the whole pipeline on the built-in photographs, by running the commands that a user would type.
 
 mod folder;
 mod once;
@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// The model that is trained.
+/// Configuration of the trained model.
 const MODEL: &str = include_str!("model.toml");
-/// A few photographs that no training has seen, and some of the classes.
+/// A few photographs outside the training set, and some of the classes.
 const RECONSTRUCTED: &[&str] = &[
     "unseen/colosseum.jpg",
     "unseen/sunset.jpg",
@@ -30,10 +30,10 @@ const RECONSTRUCTED: &[&str] = &[
     "photos/n02691156/n02691156_0.JPEG",
     "photos/n09193705/n09193705_0.JPEG",
 ];
-/// The tokenizer that is built in, and the pixels that it is made for.
+/// The built-in tokenizer, and its image side in pixels.
 const TOKENIZER: [&str; 2] = ["--tokenizer", "tiny"];
 const SIZE: &str = "128";
-/// Between two looks at a command that runs and at signals.
+/// Interval of polling a running command and signals.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs the command.
@@ -57,14 +57,14 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A demo and where it happens.
+/// The demo's folder and options.
 struct Demo<'a> {
     out: &'a Path,
     global: &'a Global,
     program: PathBuf,
 }
 
-/// How long the tokenizer took, and for how many views.
+/// Seconds of the tokenizer, and number of its views.
 struct Tokenized {
     seconds: f64,
     views: u64,
@@ -177,7 +177,7 @@ impl Demo<'_> {
         Ok(())
     }
 
-    /// Shows a command as a user would type it and runs it. Returns its seconds.
+    /// Prints a command as a user would type it and runs it. Returns its wall time in seconds.
     fn step(&self, words: impl IntoIterator<Item = OsString>) -> anyhow::Result<f64> {
         let words: Vec<OsString> = words.into_iter().collect();
         let typed = words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
@@ -211,7 +211,7 @@ impl Demo<'_> {
     }
 }
 
-/// Waits for a command; a signal that reaches this program only is passed on.
+/// Waits for a command; a signal that reaches only this program is passed on.
 fn wait(child: &mut Child) -> anyhow::Result<ExitStatus> {
     let mut is_told = false;
     loop {

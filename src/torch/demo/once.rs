@@ -1,4 +1,4 @@
-//! The picture of what a cache is for: the time of a training from it, beside that of one that encodes every image again.
+//! The plot of the demo: training time with a cache, and without, when every image is encoded each time it is read.
 
 use crate::files::write_whole;
 use plotters::prelude::*;
@@ -8,21 +8,21 @@ const SIZE: (u32, u32) = (960, 300);
 const ENCODE: RGBColor = RGBColor(213, 94, 0);
 const TRAIN: RGBColor = RGBColor(0, 90, 160);
 
-/// What was measured.
+/// Measured times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
-    /// Seconds that the tokenizer took for the data set, once.
+    /// Seconds of encoding the data set once.
     pub encode_seconds: f64,
     /// Views in the cache.
     pub views: u64,
     /// Seconds of training from the cache.
     pub train_seconds: f64,
-    /// Views that the training read, each as often as it came.
+    /// Views that the training read, with repetitions.
     pub views_read: u64,
 }
 
 impl Measured {
-    /// Seconds that encoding would have taken if the training did it for each view that it reads.
+    /// Seconds of encoding if the training encoded each view that it reads.
     pub(super) fn encode_every_time(&self) -> f64 {
         self.encode_seconds * self.views_read as f64 / self.views.max(1) as f64
     }
@@ -32,13 +32,13 @@ impl Measured {
         self.encode_seconds + self.train_seconds
     }
 
-    /// Seconds of a training that encodes what it reads.
+    /// Seconds of a training that encodes each view that it reads.
     pub(super) fn every_time(&self) -> f64 {
         self.encode_every_time() + self.train_seconds
     }
 }
 
-/// Draws two bars to a PNG: encoding once, and encoding every time.
+/// Draws two bars to a PNG file: encoding once, and encoding every time.
 pub(super) fn draw(measured: &Measured, path: &Path) -> anyhow::Result<()> {
     let mut rgb = vec![0u8; SIZE.0 as usize * SIZE.1 as usize * 3];
     bars(measured, &mut rgb).map_err(|error| anyhow::anyhow!("cannot draw: {error}"))?;

@@ -1,4 +1,4 @@
-//! The photographs that the program carries: those of `data/`.
+//! The built-in photographs: those of `data/`.
 
 use anyhow::Context;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 // `PHOTOS`: path below `data/`, bytes. Made by build.rs.
 include!(concat!(env!("OUT_DIR"), "/photos.rs"));
 
-/// How many of them are in class folders, and in how many.
+/// Number of those in class folders, and of class folders.
 pub(super) fn counts() -> (usize, usize) {
     let classes: Vec<&str> =
         PHOTOS.iter().filter_map(|(path, _)| path.strip_prefix("photos/")?.split('/').next()).collect();
@@ -14,7 +14,7 @@ pub(super) fn counts() -> (usize, usize) {
     (classes.len(), different.len())
 }
 
-/// Writes them all below `folder`.
+/// Writes all photographs below `folder`.
 pub(super) fn write(folder: &Path) -> anyhow::Result<()> {
     for (path, bytes) in PHOTOS {
         let file = folder.join(path);

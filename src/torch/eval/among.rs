@@ -1,4 +1,4 @@
-//! An evaluation that several processes share.
+//! Evaluations that several processes share.
 
 use crate::args::{AmongArgs, Global};
 use crate::ranks::ranks;
@@ -8,7 +8,7 @@ use tokengrid_eval::{EvalError, Peers};
 use tokengrid_train::TrainError;
 use tokengrid_train::process_group::{Fact, ProcessGroup};
 
-/// Seconds that a process waits for the others: one may have a share that takes longer.
+/// Timeout in seconds of waiting for the other processes, whose shares may take longer.
 const TIMEOUT_SECS: f64 = 600.0;
 
 /// The processes of an evaluation; `facts` must be the same in all of them.
@@ -23,12 +23,12 @@ pub(super) fn join_all(
 pub(super) struct Among(pub Box<dyn ProcessGroup>);
 
 impl Among {
-    /// Meets the others.
+    /// Connects to the other processes.
     pub(super) fn join(args: &AmongArgs, facts: impl FnOnce() -> anyhow::Result<Vec<Fact>>) -> anyhow::Result<Among> {
         join_all(args, facts).map(Among)
     }
 
-    /// What this process says: rank 0 speaks for all.
+    /// The options of output for this process: only rank 0 prints.
     pub(super) fn speaker(&self, global: &Global) -> Global {
         speaker(global, self.0.is_first())
     }
@@ -38,7 +38,7 @@ impl Among {
         let lengths: Vec<i64> = Vec::try_from(&lengths.view([-1]))?;
         let longest = lengths.iter().copied().max().unwrap_or(0) as usize;
         let mut padded = own.to_vec();
-        // All bring tensors of one shape.
+        // All processes have tensors of the same shape.
         padded.resize(longest.max(1), 0);
         let gathered = self.0.all_gather(&Tensor::from_slice(&padded))?.to_kind(Kind::Uint8);
         let bytes: Vec<u8> = Vec::try_from(&gathered.view([-1]))?;

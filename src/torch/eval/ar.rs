@@ -16,7 +16,7 @@ pub(super) fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     let runtime = model::runtime(&args.device, global)?;
     let (ar, weights) =
         model::ar_model_for(&args.cache, &args.checkpoint, args.model_variant.as_deref(), args.n_head, &runtime)?;
-    model::tell_averages(&weights, args.model_variant.as_deref(), global);
+    model::note_averages(&weights, args.model_variant.as_deref(), global);
     let cache = Unpacker::open(&args.cache, &ar.config, Access::Map)?;
     cache.check_tokenizer(weights.tokenizer.as_deref().unwrap_or_default())?;
     let mut processes = join_all(&args.among, || Ok(facts(&ar, &cache, args.limit)))?;
@@ -39,7 +39,7 @@ pub(super) fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What must be the same in all processes: the tokens, the model's shape and how many rows.
+/// Values that must be equal in all processes: tokens, model configuration and number of rows.
 fn facts(ar: &ArModel, cache: &Unpacker, limit: Option<usize>) -> Vec<Fact> {
     vec![
         Fact::new("the cache's content hash", cache.cache().content_hash()),

@@ -9,7 +9,7 @@ use tokengrid_eval::{frechet_distance, statistics};
 
 /// Runs the command.
 pub(super) fn run(a: &Path, b: &Path, global: &Global) -> anyhow::Result<()> {
-    // There is nothing to share; one process of several answers.
+    // The work is not divided; only rank 0 does it.
     if ranks(None, None)?.0 > 0 {
         return Ok(());
     }

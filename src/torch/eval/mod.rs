@@ -11,7 +11,7 @@ use crate::terminal::{Meter, counted};
 use tokengrid_eval::pictures::Cut;
 use tokengrid_eval::progress::{BadImage, Progress};
 
-/// Bad images that are named on the screen; `--json` has all of them.
+/// Most bad images that are listed in the printed report; `--json` has all.
 const NAMED_BAD: usize = 10;
 
 /// Runs the command.
@@ -31,15 +31,15 @@ fn cut(size: SizeArg) -> Cut {
     }
 }
 
-/// Says on stderr which figures are not there, and why.
-fn tell_absent(absent: &[(&'static str, String)], global: &Global) {
+/// Prints on stderr which metrics are missing, and why.
+fn print_absent(absent: &[(&'static str, String)], global: &Global) {
     if !global.quiet {
         absent.iter().for_each(|(figure, why)| eprintln!("no {figure}: {why}"));
     }
 }
 
-/// Names bad images, the first of them.
-fn tell_bad(bad: &[BadImage]) {
+/// Prints the first bad images.
+fn print_bad(bad: &[BadImage]) {
     if bad.is_empty() {
         return;
     }
@@ -50,7 +50,7 @@ fn tell_bad(bad: &[BadImage]) {
     }
 }
 
-/// Shows how far an evaluation is.
+/// Callback that shows the progress of an evaluation.
 fn show(meter: &mut Meter) -> impl FnMut(&Progress) + '_ {
     |progress| meter.update(progress.done as u64, progress.total as u64, &format!("{} bad", progress.bad))
 }

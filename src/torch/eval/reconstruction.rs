@@ -1,7 +1,7 @@
-//! `tokengrid eval reconstruction`: how much a tokenizer loses.
+//! `tokengrid eval reconstruction`: reconstruction quality of a tokenizer.
 
 use super::among::Among;
-use super::{cut, show, tell_absent, tell_bad};
+use super::{cut, print_absent, print_bad, show};
 use crate::args::{EvalReconstructionArgs, Global, SizeArg, TokenizerArgs};
 use crate::commands::ingest;
 use crate::files::{self, check_target, is_own_png};
@@ -23,7 +23,7 @@ use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{ModelError, Runtime, Tokenizer, Variant, tiny};
 use tokengrid_train::process_group::Fact;
 
-/// The answer, with the settings that it belongs to.
+/// The report: results and their settings.
 #[derive(Serialize)]
 struct Answer<'a> {
     #[serde(flatten)]
@@ -72,7 +72,7 @@ pub(super) fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Res
             .pictures()
             .try_for_each(|(name, picture)| files::write_whole(&out.join(name), &picture.to_png()))?;
     }
-    tell_absent(&report.absent, global);
+    print_absent(&report.absent, global);
     if global.json {
         return print_json(&answer(&report, args, &runtime, &info));
     }
@@ -80,7 +80,7 @@ pub(super) fn run(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Res
     Ok(())
 }
 
-/// What must be the same in all processes that share an evaluation.
+/// Values that must be equal in all processes that share an evaluation.
 fn facts(args: &EvalReconstructionArgs, info: &TokenizerInfo, pictures: &Pictures) -> Vec<Fact> {
     let nets = [args.inception.is_some(), args.lpips_vgg.is_some(), args.lpips_alex.is_some()];
     let settings = (args.batch_size, args.out.is_some(), args.pairs, args.max_pixels, nets);
@@ -94,7 +94,7 @@ fn facts(args: &EvalReconstructionArgs, info: &TokenizerInfo, pictures: &Picture
     ]
 }
 
-/// The weights as typed, or, as in the published results, their averages where the file has them.
+/// The requested variant of the weights; by default their moving average if the file has it, as in the published results.
 fn weights(args: &EvalReconstructionArgs) -> anyhow::Result<TokenizerArgs> {
     let variant = match &args.variant {
         Some(typed) => typed.clone(),
@@ -104,7 +104,7 @@ fn weights(args: &EvalReconstructionArgs) -> anyhow::Result<TokenizerArgs> {
     Ok(TokenizerArgs { tokenizer: args.tokenizer.clone(), variant })
 }
 
-/// Whether the pictures of the best and the worst can be written to `out` later.
+/// Checks that the pictures of the best and the worst can be written to `out` later.
 fn check_looks(out: &Path, pairs: u32) -> anyhow::Result<()> {
     if !out.exists() {
         return Ok(());
@@ -113,7 +113,7 @@ fn check_looks(out: &Path, pairs: u32) -> anyhow::Result<()> {
     names.map(|name| out.join(name)).try_for_each(|path| check_target(&path, is_own_png))
 }
 
-/// Whole pictures can be so large that one fills the memory.
+/// Whole pictures can be large, so they are evaluated one at a time.
 fn batch_size(args: &EvalReconstructionArgs) -> usize {
     if args.size == SizeArg::Original { 1 } else { args.batch_size as usize }
 }
@@ -133,7 +133,7 @@ fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<V
 }
 
 fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pictures> {
-    // Classes do not matter here: labels that cannot be used are no reason to refuse.
+    // Classes do not matter here: unusable labels are ignored.
     let options = SourceOptions {
         exclude: args.exclude.clone(),
         limit: args.limit,
@@ -201,7 +201,7 @@ fn print(report: &ReconstructionReport, args: &EvalReconstructionArgs) {
     if !used.dead_bits.is_empty() {
         println!("dead bits    {:?}", used.dead_bits);
     }
-    tell_bad(&report.bad);
+    print_bad(&report.bad);
     if let Some(out) = &args.out {
         for (name, pairs) in [("worst", report.extremes.worst().next()), ("best", report.extremes.best().next())] {
             if let Some((key, psnr)) = pairs {

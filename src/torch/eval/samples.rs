@@ -1,7 +1,7 @@
-//! `tokengrid eval samples`: how good generated pictures are.
+//! `tokengrid eval samples`: quality of generated pictures.
 
 use super::among::Among;
-use super::{cut, show, tell_absent, tell_bad};
+use super::{cut, print_absent, print_bad, show};
 use crate::args::{EvalSamplesArgs, Global, ProtocolArg};
 use crate::commands::ingest;
 use crate::exit::CheckFailed;
@@ -20,7 +20,7 @@ use tokengrid_eval::{Inception, Protocol};
 use tokengrid_ingest::{BadPolicy, Limits};
 use tokengrid_train::process_group::Fact;
 
-/// Whether a file is one of arrays that this program made, as the archive's comment says.
+/// Whether an .npz file was made by this program, according to the archive's comment.
 fn is_own_npz(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     let (mut start, mut end) = ([0; 2], [0; files::MADE_BY.len()]);
@@ -30,10 +30,10 @@ fn is_own_npz(path: &Path) -> io::Result<bool> {
     Ok(has_both && start == *b"PK" && end == *files::MADE_BY.as_bytes())
 }
 
-/// Fewer pictures leave the covariance of 2,048 features singular, and the FID far too high.
+/// With fewer pictures the covariance of 2,048 features is singular, and the FID much too high.
 const ENOUGH_IMAGES: usize = 2048;
 
-/// The answer.
+/// The report.
 #[derive(Serialize)]
 struct Answer<'a> {
     fid: Option<f64>,
@@ -63,7 +63,7 @@ pub(super) fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()>
         threads: global.threads.unwrap_or(0).into(),
         limits: Limits::default(),
     };
-    // Both are looked at before the first picture is: a wrong name should not be told after hours.
+    // Both inputs are checked before the first picture: a wrong name should fail at once, not after hours.
     let a = Side::open(&args.a, &options)?;
     let b = args.b.as_deref().map(|path| Side::open(path, &options)).transpose()?;
     let inception = Inception::open(&args.inception, runtime)?;
@@ -95,18 +95,18 @@ pub(super) fn run(args: &EvalSamplesArgs, global: &Global) -> anyhow::Result<()>
         Some(reference) => job.compare(&generated, reference)?,
         None => Compared { absent: vec![("fid", "it needs a second set, B".into())], ..Compared::default() },
     };
-    tell_absent(&compared.absent, global);
+    print_absent(&compared.absent, global);
     warn_of_few(&generated, global);
     let answer = answer(&generated, reference.as_ref(), &compared, job.protocol, started.elapsed().as_secs_f64());
     if global.json {
         return print_json(&answer);
     }
     print(&answer);
-    tell_bad(&answer.bad.iter().map(|&image| image.clone()).collect::<Vec<_>>());
+    print_bad(&answer.bad.iter().map(|&image| image.clone()).collect::<Vec<_>>());
     Ok(())
 }
 
-/// What must be the same in all processes that share an evaluation.
+/// Values that must be equal in all processes that share an evaluation.
 fn facts(args: &EvalSamplesArgs, a: &Side, b: Option<&Side>) -> Vec<Fact> {
     let settings = (args.protocol, args.batch_size, args.splits, args.precision_recall);
     vec![
@@ -161,7 +161,7 @@ fn answer<'a>(
         precision: compared.manifold.map(|manifold| manifold.precision),
         recall: compared.manifold.map(|manifold| manifold.recall),
         images: generated.images,
-        // Statistics do not say how many pictures they are of.
+        // Statistics do not record their number of pictures.
         reference_images: reference.map(|reference| reference.images).filter(|&images| images > 0),
         bad: generated.bad.iter().chain(reference.into_iter().flat_map(|reference| &reference.bad)).collect(),
         protocol,

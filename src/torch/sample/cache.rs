@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, MANIFEST_FILE, OpenMode, Row, TokenCache, TokenizerInfo};
 use tokengrid_sample::SampleJob;
 
-/// What a cache that is not finished has.
+/// Folder of an unfinished cache's shards.
 const JOB_FILE: &str = ".job.json";
 
-/// The cache that a run's tokens are to become.
+/// The cache to make from a run's tokens.
 pub(super) struct TokensToCache {
     dir: PathBuf,
     spec: JobSpec,
@@ -18,7 +18,7 @@ pub(super) struct TokensToCache {
 }
 
 impl TokensToCache {
-    /// Checks what can be checked before the first image: afterwards, hours of work would be lost on a wrong name.
+    /// Makes all checks that are possible before the first image: a wrong name should not cost hours of sampling.
     pub(super) fn new(
         job: &SampleJob,
         tokenizer: TokenizerInfo,
@@ -37,7 +37,7 @@ impl TokensToCache {
         spec.tokenizer = tokenizer;
         spec.classes = classes;
         spec.source.kind = "samples".into();
-        // Not the folder: it may hold images of other settings tomorrow.
+        // Not the folder, which may later hold images of other settings.
         spec.source.location = format!("run {}", job.identity());
         let mode = if overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
         let cache = TokensToCache { dir: dir.into(), spec, mode };
@@ -65,7 +65,7 @@ impl TokensToCache {
             }
             return Ok(());
         }
-        // One that was begun must be of these tokens. The writer knows, and one process alone may ask it now.
+        // An unfinished cache must be of these tokens. The writer checks that; with several processes it cannot be asked yet.
         if world_size == 1 && self.dir.join(JOB_FILE).exists() {
             CacheWriter::open(&self.dir, self.spec.clone(), self.mode)?;
             return Ok(());
@@ -73,7 +73,7 @@ impl TokensToCache {
         let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
         if let Some(found) = std::fs::read_dir(&self.dir)?.flatten().find(|entry| !is_hidden(&entry.file_name())) {
             let found = found.file_name();
-            // A cache that was not finished has shards, which the writer looks at.
+            // An unfinished cache has shards, which the writer checks.
             if !self.dir.join(JOB_FILE).exists() {
                 let text =
                     format!("--cache-out {dir} is not empty (it holds {}); give another folder", found.display());
@@ -83,7 +83,7 @@ impl TokensToCache {
         Ok(())
     }
 
-    /// Writes the tokens of a run that is complete. A cache of them that is there already stays.
+    /// Writes the tokens of a complete run. An existing cache of them stays.
     pub(super) fn write(self, job: &SampleJob, out: &Path) -> anyhow::Result<()> {
         let mut writer = CacheWriter::open(&self.dir, self.spec, self.mode)?;
         let first = writer.next_image();

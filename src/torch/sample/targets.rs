@@ -1,16 +1,16 @@
-//! Where `sample` writes: that no output takes the place of another, which would show only after the last image.
+//! Checks the output paths of `sample`: no output may replace another, which would be noticed only after the last image.
 
 use crate::args::SampleArgs;
 use crate::exit::Usage;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// What a run keeps in its folder, and replaces as it needs.
+/// Files that a run keeps in its folder and replaces as needed.
 const OF_THE_RUN: [&str; 5] = ["images", "tokens", "diagnostics", "grid.png", "sample.json"];
 
 const CACHE_OUT: &str = "--cache-out";
 
-/// Checks that the outputs that were typed are apart from each other and from what the run keeps in its folder.
+/// Checks that the output paths differ from each other and from the files that the run keeps in its folder.
 pub(super) fn check(args: &SampleArgs) -> Result<(), Usage> {
     let files = [("--npz", &args.npz), ("--tokens", &args.tokens)];
     let typed: Vec<(&str, &Path)> = files.iter().filter_map(|(flag, path)| Some((*flag, path.as_deref()?))).collect();
@@ -51,12 +51,12 @@ fn check_apart_from_run(flag: &str, path: &Path, out: &Path) -> Result<(), Usage
     }
 }
 
-/// As [`real_file`]; a link to a folder is that folder.
+/// As [`real_file`], but a link to a folder is resolved.
 fn real_folder(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| real_file(path))
 }
 
-/// The path without links, `.` and `..`, also of what is not there yet. A link at its end stays: a rename replaces the link.
+/// The path without links, `.` and `..`; it need not exist. A link at its end stays: a rename replaces the link.
 fn real_file(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
     let (mut folder, mut rest): (PathBuf, Vec<OsString>) = (absolute, vec![]);

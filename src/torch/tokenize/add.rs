@@ -1,15 +1,15 @@
-//! `tokenize --add`: what a cache lacks, encoded beside it, merged with it, and put in its place.
+//! `tokenize --add`: encodes what a cache lacks beside it, merges the two and replaces the cache.
 //!
-//! The cache itself is not touched until the new one is whole. Whenever this is stopped, the same command goes on:
+//! The cache itself is not changed until the new one is complete. Stopped at any point, the same command continues:
 //!
 //! ```text
-//! CACHE.adding         the missing views or the new split, a job like any other
-//! CACHE.merged         the new cache; the old one, once they have changed places
-//! CACHE.before         the old one, where a file system cannot exchange two folders at once
-//! CACHE.adding.json    which caches change places, from before they do until the old one is gone
+//! CACHE.adding         the missing views or the new split, an ordinary job
+//! CACHE.merged         the new cache; after the exchange, the old one
+//! CACHE.before         the old cache, if the file system cannot exchange two folders atomically
+//! CACHE.adding.json    the caches to exchange, from before the exchange until the old one is removed
 //! ```
 //!
-//! The last one is what makes a folder ours: without it, or where it names another cache, nothing is moved or removed.
+//! Without the last file, or if it names another cache, nothing is moved or removed.
 
 use super::exchange::Folders;
 use crate::args::{Global, TokenizeArgs};
@@ -35,23 +35,23 @@ pub(super) fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Res
     }
     let inputs = [MergeInput::new(&folders.cache), MergeInput::new(&folders.adding)];
     merge(&folders.merged, &inputs, OpenMode::Resume)?;
-    // What takes the cache's place can be read, or nothing does.
+    // Only a readable cache may replace the old one.
     let rows = TokenCache::open(&folders.merged)?.num_rows();
     folders.exchange()?;
     report(&folders.cache, rows - manifest.rows, global)
 }
 
-/// What `--add` would do.
+/// The plan of `--add`.
 pub(super) struct Plan<'a> {
-    /// The job for what the cache lacks.
+    /// The job of the missing images or views.
     pub job: Job<'a>,
-    /// Where it writes.
+    /// Output folder of the job.
     pub adding: PathBuf,
-    /// Size of the new cache, which lies beside the old one and the new parts before they are exchanged.
+    /// Bytes of the new cache, which needs space beside the old one and the added part until the exchange.
     pub merged_bytes: u64,
 }
 
-/// What would be done, without doing it; `None` if the cache lacks nothing.
+/// The plan, for a dry run; `None` if the cache lacks nothing.
 pub(super) fn plan<'a>(job: Job<'a>, out: &Path) -> anyhow::Result<Option<Plan<'a>>> {
     let folders = Folders::of(out)?;
     let info = inspect(&folders.cache)?;
@@ -63,7 +63,7 @@ pub(super) fn plan<'a>(job: Job<'a>, out: &Path) -> anyhow::Result<Option<Plan<'
     job.map(|job| Ok(Plan { merged_bytes: info.bytes + bytes_of(&job)?, adding: folders.adding, job })).transpose()
 }
 
-/// The job for what the cache lacks; `None` if it lacks nothing.
+/// The job of the missing images or views; `None` if the cache lacks nothing.
 fn missing<'a>(job: Job<'a>, manifest: &Manifest, out: &Path) -> anyhow::Result<Option<Job<'a>>> {
     let out = out.display();
     if let Some(name) = &job.split {

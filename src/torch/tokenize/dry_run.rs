@@ -1,4 +1,4 @@
-//! `tokenize --dry-run`: what a job will take, before anything is written.
+//! `tokenize --dry-run`: time, memory and disk space of a job, before anything is written.
 
 use super::add;
 use crate::args::{Global, TokenizeArgs};
@@ -17,29 +17,29 @@ use tokengrid_ingest::{Recipe, Views, memory_budget};
 use tokengrid_store::{is_remote, stage_folder};
 use tokengrid_tokenize::{Job, TokenizeError};
 
-/// Images that a dry run encodes to learn the rate, at most, and how long it goes on with that.
+/// Limits of measuring the rate: number of encoded images, and time.
 const TRIAL_IMAGES: usize = 64;
 const TRIAL: Duration = Duration::from_secs(5);
 
-/// Keys that a dry run looks at to learn how long they are.
+/// Number of keys that are read to estimate their length.
 const TRIAL_KEYS: usize = 10_000;
 
-/// What would be written, without writing it.
+/// Prints what would be written.
 ///
 /// # Errors
-/// There is not enough disk for it.
+/// The disk has too little free space.
 pub(super) fn run(job: Job, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     if !args.add {
-        return tell(&job, &args.out, 0, args, global);
+        return print(&job, &args.out, 0, args, global);
     }
     match add::plan(job, &args.out)? {
-        Some(add::Plan { job, adding, merged_bytes }) => tell(&job, &adding, merged_bytes, args, global),
+        Some(add::Plan { job, adding, merged_bytes }) => print(&job, &adding, merged_bytes, args, global),
         None => add::report(&args.out, 0, global),
     }
 }
 
-/// `work`: where the job writes; `more_bytes`: what it needs on disk besides.
-fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
+/// `work`: output folder of the job; `more_bytes`: additional bytes that it needs on disk.
+fn print(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (grid, source) = (job.grid()?, &job.source);
     let keys = (0..source.len().min(TRIAL_KEYS)).map(|index| source.key(index));
     let spec = job.spec()?;
@@ -94,29 +94,28 @@ fn tell(job: &Job, work: &Path, more_bytes: u64, args: &TokenizeArgs, global: &G
     }
 }
 
-/// Where files lie while the job runs.
+/// Folder of the files while the job runs.
 fn working_folder(out: &Path) -> PathBuf {
     if is_remote(out) { stage_folder() } else { out.to_owned() }
 }
 
-/// What is still to be written, and what lies beside it while a shard is made of its parts.
+/// Bytes still to be written, and those of temporary parts while a shard is assembled.
 fn needed_bytes(plan: &JobPlan, done: usize) -> u64 {
     let left = 1.0 - done as f64 / plan.images.max(1) as f64;
     (plan.bytes as f64 * left) as u64 + plan.peak_bytes.saturating_sub(plan.bytes)
 }
 
-/// Memory of one process on the CPU at most: what this one took at its peak, model and trial batches included; what the
-/// cache's writer and the batches between decoder and encoder take; and the decoders' budget, within which they wait for one
-/// another.
+/// Upper bound in bytes of one process's memory on the CPU: the peak of this process (model and trial batches), the cache's
+/// writer, the batches between decoder and encoder, and the decoders' budget.
 fn memory_bytes(job: &Job, plan: &JobPlan) -> u64 {
     let view_bytes = u64::from(job.recipe.size).pow(2) * 3;
     let in_flight = 3 * view_bytes * (job.batch_size as u64 + u64::from(job.recipe.num_views()));
     plan.memory_bytes + in_flight + memory_budget() + peak_bytes().unwrap_or_default()
 }
 
-/// How long a job takes.
+/// The duration of a job.
 struct Time {
-    /// Images per second of a process that has this machine to itself.
+    /// Images per second of a process that is alone on this machine.
     rate: Option<f64>,
     hours: Option<f64>,
     /// Processes that share this machine.
@@ -124,13 +123,13 @@ struct Time {
 }
 
 impl Time {
-    /// The rest of a job: `left` images.
+    /// Time of the remaining `left` images.
     fn measure(job: &Job, left: usize) -> anyhow::Result<Time> {
         let rate = trial_rate(job)?.map(|rate| rate / f64::from(job.num_views()));
-        // All of them where nobody says how many: never too optimistic.
+        // If the launcher does not report it, all processes: the pessimistic assumption.
         let told = launcher::local_world_size().map_or(job.world_size, |processes| processes as u32);
         let per_machine = told.clamp(1, job.world_size);
-        // A GPU is a process's own; processors are shared, and so is what a machine does with them.
+        // Each process has its own GPU; processor cores, and so their throughput, are shared.
         let sharing = if job.runtime.device == Device::Cpu { per_machine } else { 1 };
         let at_once = f64::from(job.world_size) / f64::from(sharing);
         let hours = rate.map(|rate| left as f64 / (rate * at_once) / 3600.0);
@@ -154,13 +153,13 @@ impl Time {
     }
 }
 
-/// Views per second, tried on one view of some images from all over the source. `None` when there are none.
+/// Views per second, measured on one view each of images spread over the source. `None` without images.
 fn trial_rate(job: &Job) -> anyhow::Result<Option<f64>> {
     let recipe = Recipe { views: Views::Center, ..job.recipe };
     let job = &Job { recipe, first_view: 0, ..job.clone() };
     let count = job.source.len().min(TRIAL_IMAGES);
     let images: Vec<usize> = (0..count).map(|i| i * job.source.len() / count).collect();
-    // The first batch pays for what is done once; images come batch by batch. Where there is no second one, it has to do.
+    // The first batch includes one-time costs, so it counts only if there is no second one.
     let warm_up = if count > job.batch_size { job.batch_size } else { 0 };
     let (mut since, mut done) = (Instant::now(), 0usize);
     let mut elapsed = Duration::ZERO;

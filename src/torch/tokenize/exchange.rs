@@ -1,4 +1,4 @@
-//! Two caches that change places, so that there is one under the name at every moment.
+//! Exchanges two caches so that a cache exists under the name at every moment.
 
 use crate::files::write_json;
 use anyhow::{Context, bail};
@@ -8,28 +8,28 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{Manifest, remove_cache};
 
-/// The cache, and what lies beside it while something is added.
+/// The paths of a cache and of the files beside it during `--add`.
 pub(super) struct Folders {
     /// The cache.
     pub cache: PathBuf,
-    /// What it lacks.
+    /// The added part.
     pub adding: PathBuf,
-    /// Both together.
+    /// The merged cache.
     pub merged: PathBuf,
     before: PathBuf,
     record: PathBuf,
     names: Box<dyn Names>,
 }
 
-/// How folders get other names.
+/// Renaming of folders; replaced in tests.
 trait Names {
-    /// Exchanges two names at once; false where the system or the file system cannot.
+    /// Exchanges two names atomically; false if the system or the file system cannot.
     fn exchange(&self, a: &Path, b: &Path) -> io::Result<bool>;
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 }
 
-/// As the system does it.
+/// Renaming by the operating system.
 struct System;
 
 impl Names for System {
@@ -42,20 +42,20 @@ impl Names for System {
     }
 }
 
-/// The caches that change places, by the checksums of their manifests.
+/// The record of an exchange: the caches by the checksums of their manifests.
 #[derive(Serialize, Deserialize)]
 struct Record {
     old: String,
     new: String,
     added: String,
-    /// Whether the old one goes to `.before`, since folders cannot be exchanged here.
+    /// Whether the old cache is moved to `.before`, since the file system cannot exchange folders.
     by_renames: bool,
 }
 
 impl Folders {
-    /// The folders that belong to a cache.
+    /// The paths that belong to a cache.
     pub(super) fn of(cache: &Path) -> anyhow::Result<Folders> {
-        // Through links and dots: the folder itself changes places.
+        // Links and dots are resolved: the folder itself is exchanged.
         let cache = fs::canonicalize(cache).or_else(|_| std::path::absolute(cache))?;
         let beside = |ending: &str| {
             let mut path = cache.as_os_str().to_owned();
@@ -81,13 +81,13 @@ impl Folders {
         self.finish_exchange()
     }
 
-    /// Goes on with an exchange that was begun, if there is one.
+    /// Continues an unfinished exchange, if there is one.
     pub(super) fn finish_exchange(&self) -> anyhow::Result<()> {
         let lock = match File::open(&self.record) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.with_context(|| format!("cannot open {}", self.record.display()))?,
         };
-        // Of several processes that share the job, one does it.
+        // One of the processes that share the job does it.
         lock.lock().with_context(|| format!("cannot lock {}", self.record.display()))?;
         let Some(mut record) = self.read_record()? else { return Ok(()) };
         if checksum(&self.cache).as_ref() != Some(&record.new) {
@@ -108,7 +108,7 @@ impl Folders {
         serde_json::from_slice(&text).map(Some).with_context(foreign)
     }
 
-    /// A record whose new cache is gone: the old one stays, if it is there.
+    /// Handles a record whose new cache is missing: the old one stays, if it exists.
     fn forget(&self, record: &Record) -> anyhow::Result<()> {
         if checksum(&self.cache).as_ref() != Some(&record.old) {
             let (record, merged, cache) = (self.record.display(), self.merged.display(), self.cache.display());
@@ -141,7 +141,7 @@ impl Folders {
         sync_folder_of(&self.cache)
     }
 
-    /// Removes the old cache and the added part. What somebody put beside their files moves to the new cache.
+    /// Removes the old cache and the added part. Foreign files in their folders move to the new cache.
     fn clear(&self, record: &Record) -> anyhow::Result<()> {
         let old = if record.by_renames { &self.before } else { &self.merged };
         for (folder, expected) in [(old, &record.old), (&self.adding, &record.added)] {
@@ -159,19 +159,19 @@ impl Folders {
     }
 }
 
-/// Of the manifest in a folder, if it has a whole one.
+/// Checksum of the manifest in a folder, if it has a complete one.
 fn checksum(folder: &Path) -> Option<String> {
     Manifest::read(folder).ok().map(|manifest| manifest.checksum)
 }
 
-/// Makes changes of names in the folder that `path` lies in durable.
+/// Makes renames in the parent folder of `path` durable.
 fn sync_folder_of(path: &Path) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let sync = || File::open(folder)?.sync_all();
     sync().with_context(|| format!("cannot sync {}", folder.display()))
 }
 
-/// Exchanges two names at once; false where the system or the file system cannot.
+/// Exchanges two names atomically; false if the system or the file system cannot.
 #[cfg(target_os = "linux")]
 fn exchange_names(a: &Path, b: &Path) -> io::Result<bool> {
     use std::ffi::CString;
@@ -179,7 +179,7 @@ fn exchange_names(a: &Path, b: &Path) -> io::Result<bool> {
     let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
     let (a, b) = (name(a)?, name(b)?);
     let here = libc::AT_FDCWD;
-    // By number: C libraries other than glibc have no function for it.
+    // By system call number: only glibc has a function for it.
     // SAFETY: both names are NUL-terminated and live until the call returns.
     let result =
         unsafe { libc::syscall(libc::SYS_renameat2, here, a.as_ptr(), here, b.as_ptr(), libc::RENAME_EXCHANGE) };

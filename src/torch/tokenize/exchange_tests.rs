@@ -1,4 +1,4 @@
-//! Caches that change places where names cannot be exchanged at once, killed between any two steps.
+//! Exchanges on file systems without atomic exchange, killed between any two steps.
 
 use super::*;
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tempfile::TempDir;
 use tokengrid_cache::write_synthetic_cache;
 
-/// A file system without exchange, on which only so many renames are made before the process ends.
+/// A file system without exchange, on which the process ends after a number of renames.
 struct Killed(Rc<Cell<usize>>);
 
 impl Names for Killed {
@@ -27,7 +27,7 @@ struct Case {
 }
 
 impl Case {
-    /// A cache of one image, one that it lacks, and both.
+    /// A cache of one image, the added part of another, and both merged.
     fn new(renames: usize) -> Case {
         let case = Case { folder: tempfile::tempdir().unwrap(), renames: Rc::new(Cell::new(renames)) };
         let folders = case.folders();
@@ -42,7 +42,7 @@ impl Case {
         Folders { names, ..Folders::of(&self.folder.path().join("cache")).unwrap() }
     }
 
-    /// Rows of the cache under the name; `None` while there is none.
+    /// Rows of the cache under the name; `None` if there is none.
     fn rows(&self) -> Option<usize> {
         Manifest::read(&self.folders().cache).ok().map(|manifest| manifest.rows)
     }

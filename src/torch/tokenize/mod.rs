@@ -1,4 +1,4 @@
-//! `tokengrid tokenize`: the main job.
+//! `tokengrid tokenize`: encodes images into a token cache.
 
 mod add;
 mod dry_run;
@@ -13,34 +13,21 @@ use crate::terminal::{Meter, bytes, counted, print_json, seconds};
 use crate::{files, signals};
 use std::path::Path;
 use tokengrid_cache::VIEWS_MAX;
-use tokengrid_ingest::BadPolicy;
+use tokengrid_ingest::{BadPolicy, Recipe};
 use tokengrid_store::{Traffic, is_remote, traffic};
 use tokengrid_tokenize::{Drift, Job, Outcome};
 
 /// Runs the command.
 pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     let (rank, world_size) = ranks(args.rank, args.world_size)?;
-    if let Some(path) = &args.report {
-        files::check_target(path, files::is_own_json)?;
-    }
-    if args.add && is_remote(&args.out) {
-        let text =
-            "--add needs a local folder, where the new cache takes the old one's place; copy the cache, or merge";
-        return Err(Usage(text.into()).into());
-    }
+    check_outputs(args)?;
     if args.single_writer {
         tokengrid_cache::allow_single_writer();
     }
-    ingest::check_apart(&args.out, &args.source.source)?;
     let runtime = model::runtime(&args.device, global)?;
     let (source, recipe) = ingest::open(&args.source, world_size > 1 || args.dry_run)?;
     ingest::check_apart_from_linked(&args.out, &source)?;
-    if args.first_view >= recipe.num_views() {
-        let views = recipe.num_views();
-        return Err(
-            Usage(format!("--first-view {}: the recipe has {views} views, counted from 0", args.first_view)).into()
-        );
-    }
+    check_views(args, &recipe)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
     let exact = model::exact_tokenizer(&args.tokenizer, &runtime)?;
     let job = Job {
@@ -62,14 +49,6 @@ pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         overwrite: args.overwrite,
     };
     job.grid()?;
-    if job.num_views() >= VIEWS_MAX {
-        let (views, most) = (job.num_views(), VIEWS_MAX - 1);
-        return Err(Usage(format!(
-            "--views {}: {views} views per image, a cache has at most {most}",
-            args.source.views
-        ))
-        .into());
-    }
     if args.dry_run {
         return dry_run::run(job, args, global);
     }
@@ -82,9 +61,9 @@ pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
         files::write_json(path, &report)?;
     }
     if global.json {
-        print_json(&report)?
+        print_json(&report)?;
     } else {
-        print(&outcome, &job, args)?
+        print(&outcome, &job, args);
     }
     if outcome.published && outcome.images == 0 {
         let text = format!(
@@ -97,7 +76,34 @@ pub(super) fn run(args: &TokenizeArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The job's outcome, and its traffic with object stores.
+/// Checks the paths that the command writes to, before it computes anything.
+fn check_outputs(args: &TokenizeArgs) -> anyhow::Result<()> {
+    if let Some(path) = &args.report {
+        files::check_target(path, files::is_own_json)?;
+    }
+    if args.add && is_remote(&args.out) {
+        let text =
+            "--add needs a local folder, where the new cache takes the old one's place; copy the cache, or merge";
+        return Err(Usage(text.into()).into());
+    }
+    ingest::check_apart(&args.out, &args.source.source)
+}
+
+/// Checks that the views from `--first-view` on exist and that a cache can hold them.
+fn check_views(args: &TokenizeArgs, recipe: &Recipe) -> Result<(), Usage> {
+    let (first, views) = (args.first_view, recipe.num_views());
+    if first >= views {
+        return Err(Usage(format!("--first-view {first}: the recipe has {views} views, counted from 0")));
+    }
+    let (views, most) = (views - first, VIEWS_MAX - 1);
+    if views > most {
+        let typed = &args.source.views;
+        return Err(Usage(format!("--views {typed}: {views} views per image, a cache has at most {most}")));
+    }
+    Ok(())
+}
+
+/// The job's outcome, and the requests to object stores.
 #[derive(serde::Serialize)]
 struct Report<'a> {
     #[serde(flatten)]
@@ -114,7 +120,7 @@ impl Report<'_> {
     }
 }
 
-/// Runs the job into the folder `out`, with progress.
+/// Runs the job with output folder `out`, and shows progress.
 fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
     let mut meter = Meter::new(global, "images");
     let progress = &mut |progress: &tokengrid_tokenize::Progress| {
@@ -127,11 +133,11 @@ fn encode(job: &Job, out: &Path, global: &Global) -> anyhow::Result<Outcome> {
     Ok(job.run(out, signals::flag(), progress)?)
 }
 
-fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()> {
+fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) {
     let out = args.out.display();
     if outcome.images_now == 0 && outcome.published {
         println!("{out} is complete already: {}; --overwrite would make it again", counted(outcome.rows, "row"));
-        return Ok(());
+        return;
     }
     let inputs = job.source.len() + job.source.excluded();
     let Outcome { images, quarantined, rows, .. } = outcome;
@@ -151,6 +157,12 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
             counted(*rows, "row")
         );
     }
+    print_performance(outcome);
+    print_near_bits(outcome);
+}
+
+/// Prints rates, shares of time, decoder warnings, and the requests to object stores.
+fn print_performance(outcome: &Outcome) {
     if let (Some(stage), Some(share)) = (&outcome.slowest_stage, outcome.slowest_stage_share) {
         println!("slowest stage: {stage}, {:.0} % of the work", 100.0 * share);
     }
@@ -171,6 +183,10 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
             (counted(requests as usize, "request"), bytes(fetched_bytes), bytes(sent_bytes));
         println!("{requests} to object stores, {fetched} fetched, {sent} sent");
     }
+}
+
+/// Prints how many bits are close to the threshold, and the difference from exact fp32 if it was measured.
+fn print_near_bits(outcome: &Outcome) {
     let (near, all) = (outcome.bits_in_margin, outcome.bits);
     println!("{near} of {all} bits lay within 1e-3 of 0, where another device may round them the other way");
     if let Some(Drift { views, bits, differing, outside_margin }) = outcome.drift {
@@ -180,5 +196,4 @@ fn print(outcome: &Outcome, job: &Job, args: &TokenizeArgs) -> anyhow::Result<()
             100.0 * differing as f64 / bits.max(1) as f64
         );
     }
-    Ok(())
 }

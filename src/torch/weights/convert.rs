@@ -1,4 +1,4 @@
-//! `weights convert`: copies as safetensors, under the names of this program or of the reference.
+//! `weights convert`: writes copies as safetensors, under the names of this program or of the reference.
 
 use super::open;
 use crate::args::{ConvertArgs, Global, NamesArg};
@@ -13,7 +13,7 @@ use tokengrid_model::weights::{AR_PREFIX, FROZEN_PREFIX, Format, Part, pt_metada
 use tokengrid_model::{Architecture, ModelError, Params, Variant};
 use tokengrid_train::run::save_safetensors;
 
-/// What will be written.
+/// The file's contents: tensors and metadata.
 struct Content {
     tensors: Vec<(String, Tensor)>,
     metadata: HashMap<String, String>,
@@ -50,7 +50,7 @@ fn usage(text: &str) -> anyhow::Error {
     Usage(text.into()).into()
 }
 
-/// All tensors under the names that they have, with what the file says about itself, and about an autoregressive model in it.
+/// All tensors under their own names, with the file's metadata and the settings of an autoregressive model in it.
 fn everything(args: &ConvertArgs) -> anyhow::Result<Content> {
     let weights = open(&args.input)?;
     let tensors: Result<Vec<_>, ModelError> =
@@ -61,7 +61,7 @@ fn everything(args: &ConvertArgs) -> anyhow::Result<Content> {
     }
     if weights.has(Part::Autoregressive) && weights.check_explained().is_ok() {
         let description = Description::of(&weights)?.with_typed(known(&args.model))?;
-        tell_open_question(&description);
+        warn_about_open_question(&description);
         metadata.extend(description.metadata());
     }
     Ok(Content { tensors: tensors?, metadata })
@@ -80,7 +80,7 @@ fn autoregressive(args: &ConvertArgs, names: NamesArg) -> anyhow::Result<Content
     let weights = open(&args.input)?;
     let description = Description::of(&weights)?.with_typed(known(&args.model))?;
     description.require_heads()?;
-    tell_open_question(&description);
+    warn_about_open_question(&description);
     let params = ArWeights::params_of(&weights, &description)?;
     let mut tensors = named(&params, if names == NamesArg::Reference { AR_PREFIX } else { "" });
     if let Some(path) = &args.tokenizer {
@@ -92,10 +92,10 @@ fn autoregressive(args: &ConvertArgs, names: NamesArg) -> anyhow::Result<Content
     Ok(Content { tensors, metadata: description.metadata() })
 }
 
-/// Says what the new file will not tell either.
-fn tell_open_question(description: &Description) {
+/// Warns about model settings that the new file will not record either.
+fn warn_about_open_question(description: &Description) {
     if let Some(question) = description.open_question() {
-        tracing::warn!("the new file will not tell everything: {question}");
+        tracing::warn!("the new file does not record all settings of the model: {question}");
     }
 }
 

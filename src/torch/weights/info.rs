@@ -1,4 +1,4 @@
-//! `weights info`: every tensor, what it belongs to, and the models that they make up.
+//! `weights info`: every tensor, its part, and the models in the file.
 
 use super::open;
 use crate::args::{ArModelArgs, Global};
@@ -12,11 +12,11 @@ use tokengrid_model::ar::{Description, Known};
 use tokengrid_model::weights::{Entry, Part};
 use tokengrid_model::{Architecture, Variant, Weights};
 
-/// Tensors named that have values that are not finite.
-const SPOILT_SHOWN: usize = 10;
-/// Names shown of tensors that nothing accounts for.
+/// Most tensors that are named for values that are not finite.
+const NOT_FINITE_SHOWN: usize = 10;
+/// Most names that are shown of tensors outside any known model.
 const UNEXPLAINED_SHOWN: usize = 10;
-/// Keys of a training checkpoint that say how far the training is.
+/// Keys of a training checkpoint with its progress.
 const PROGRESS: [&str; 5] = ["epoch", "global_step", "step", "iteration", "pytorch-lightning_version"];
 
 /// Runs the command.
@@ -30,7 +30,7 @@ pub(super) fn run(file: &Path, model: &ArModelArgs, global: &Global) -> anyhow::
     Ok(())
 }
 
-/// What can be said about a file.
+/// The report about a file.
 struct Report {
     tokenizer: Option<Architecture>,
     ar: Option<Description>,
@@ -41,7 +41,7 @@ struct Report {
 
 impl Report {
     fn of(weights: &Weights, known: Known) -> anyhow::Result<Report> {
-        let mut problems = spoilt(weights);
+        let mut problems = not_finite(weights);
         let tokenizer = weights.has(Part::Tokenizer).then(|| {
             let params = weights.tokenizer_params(Variant::Raw)?;
             Architecture::infer(&params, weights.path())
@@ -132,18 +132,18 @@ impl Report {
 }
 
 /// Tensors of a model, or of its averages, with values that are not finite.
-fn spoilt(weights: &Weights) -> Vec<String> {
+fn not_finite(weights: &Weights) -> Vec<String> {
     let is_used = |name: &&str| matches!(Part::of(name), Part::Tokenizer | Part::TokenizerEma | Part::Autoregressive);
     let checked = weights.names().filter(is_used).filter_map(|name| weights.check_finite(name).err());
-    checked.take(SPOILT_SHOWN).map(|error| error.to_string()).collect()
+    checked.take(NOT_FINITE_SHOWN).map(|error| error.to_string()).collect()
 }
 
-/// Numbers in all tensors.
+/// Number of values in all tensors.
 fn total(weights: &Weights) -> i64 {
     weights.entries().map(|(_, entry)| entry.numel()).sum()
 }
 
-/// Tensors that inference leaves out: losses, averages of them, and what lies outside the state dictionary.
+/// Number of tensors that inference ignores: losses, averages, and tensors outside the state dictionary.
 fn skipped(weights: &Weights) -> usize {
     let of = |part| weights.parts().get(&part).map_or(0, |(tensors, _)| *tensors);
     of(Part::Loss) + of(Part::EmaOfTraining) + weights.num_other_tensors()
@@ -154,19 +154,19 @@ fn variants(weights: &Weights) -> Vec<&'static str> {
     std::iter::once("raw").chain(ema).collect()
 }
 
-/// Image sizes that fit, with the grid of tokens of each.
+/// Possible image sizes in pixels, with the token grid of each.
 fn grids(a: &Architecture) -> Vec<(u32, [u32; 2])> {
     let fitting = [128, 256, 512].into_iter().filter(|size| size % a.factor() == 0);
     fitting.map(|size| (size, [size / a.factor(); 2])).collect()
 }
 
-/// How far the training was, as far as the file says.
+/// Progress of the training, if the file records it.
 fn progress(weights: &Weights) -> Map<String, Value> {
     let known = PROGRESS.iter().filter_map(|key| Some((key.to_string(), json!(weights.fact(key)?))));
     known.collect()
 }
 
-/// Type names as PyTorch has them.
+/// PyTorch's names of data types.
 fn dtype(entry: &Entry) -> &'static str {
     match entry.kind {
         Kind::Double => "float64",

@@ -1,4 +1,4 @@
-//! `tokengrid weights ...`: what is in a checkpoint, and copies of it as safetensors.
+//! `tokengrid weights ...`: contents of checkpoints, and copies as safetensors.
 
 mod convert;
 mod info;

@@ -1,11 +1,11 @@
-//! Tests in a process of their own: what they change for the whole process changes nothing for others.
+//! Tests in a separate process, for changes of process-wide state.
 
 use std::process::Command;
 
-/// Set in the process of its own.
+/// Set in the separate process.
 const MARK: &str = "TOKENGRID_TEST_ALONE";
 
-/// Runs `test`, the path of a test in this program, in a process of its own, unless this is that process; true if it is, and the
+/// Runs `test`, the path of a test in this program, in its own process, unless this is that process; true if it is, and the
 /// test is to go on. See [`alone!`](crate::alone).
 ///
 /// # Panics
@@ -24,7 +24,7 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// Ends the test here unless it runs in a process of its own, which it starts. To be used first, in the test itself: for what
+/// Ends the test here unless it runs in its own process, which it starts. To be used first, in the test itself: for what
 /// belongs to the whole process, such as libtorch's number of threads.
 #[macro_export]
 macro_rules! alone {

@@ -1,4 +1,4 @@
-//! Tests that cannot be made everywhere: they say why, are listed by `make test`, and fail where they must not be left out.
+//! Tests that cannot run everywhere: they state the reason, are listed by `make test`, and fail where they must not be skipped.
 
 use std::io::Write;
 use std::process::Command;

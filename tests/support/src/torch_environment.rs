@@ -1,4 +1,4 @@
-//! PyTorch as users install it, in an environment of its own: 5 GB, so it is made where `CI` asks for every test, and nowhere else.
+//! PyTorch as users install it, in a separate environment: 5 GB, so it is made only where `CI` is set.
 
 use crate::skip;
 use std::fs::File;

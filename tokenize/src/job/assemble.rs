@@ -11,15 +11,15 @@ pub struct EncodedView {
     pub view: u32,
     /// Left edge of the crop in the resized image, in pixels.
     pub crop_x: i32,
-    /// Top edge.
+    /// Top edge of the crop in the resized image, in pixels.
     pub crop_y: i32,
     /// Whether the crop was mirrored.
     pub flip: bool,
-    /// Raster order.
+    /// Tokens, in raster order.
     pub tokens: Vec<u32>,
     /// For each token the bits that another machine's rounding may flip; empty unless asked for.
     pub uncertain: Vec<u32>,
-    /// Counts of |h| over the bits.
+    /// Histogram of |h| over the bits of the view.
     pub margins: Margins,
 }
 
@@ -35,7 +35,7 @@ pub struct EncodedImage {
 }
 
 impl EncodedImage {
-    /// Counts of |h| over the bits of all views.
+    /// Histogram of |h| over the bits of all views.
     pub fn margins(&self) -> Margins {
         let mut sum = Margins::default();
         self.outcome.iter().flatten().for_each(|view| sum.add(&view.margins));

@@ -1,4 +1,4 @@
-//! How many bits come out otherwise than in the exact mode: measured while a job in another one runs, by a thread of its own.
+//! Bits that differ from the exact mode: measured on a sample of the views by a thread, while a job in another mode runs.
 
 use super::encode::{Tokens, ViewEncoder};
 use crate::TokenizeError;
@@ -9,18 +9,18 @@ use std::thread::{Scope, ScopedJoinHandle};
 use tokengrid_model::tokenizer::Tokenizer;
 use tokengrid_model::{ModelError, Runtime};
 
-/// Of so many views some are looked at, beginning with the first.
+/// Views from one sample to the next; the first sample begins with the first view.
 const EVERY_VIEWS: usize = 1 << 14;
 
-/// Views that are then encoded again.
+/// Views of a sample, which are encoded again.
 const VIEWS: usize = 4;
 
 /// Bits of a job against those of the exact mode: fp32 on the CPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Drift {
-    /// Views that were encoded in both.
+    /// Views that were encoded in both modes.
     pub views: usize,
-    /// Their bits.
+    /// Bits of these views.
     pub bits: u64,
     /// Bits that differ.
     pub differing: u64,
@@ -28,8 +28,8 @@ pub struct Drift {
     pub outside_margin: u64,
 }
 
-/// Hands a sample of the views to a thread that encodes them again. It is so far behind that the job waits for it only where the
-/// exact mode takes longer for a sample than the job for all views between two.
+/// Hands a sample of the views to a thread that encodes them again. The job waits for it only where the exact mode
+/// takes longer for one sample than the job for all views between two samples.
 pub(super) struct DriftMeter<'scope> {
     worker: Option<(Sender<Sample>, Worker<'scope>)>,
     /// Bytes of a view.
@@ -61,8 +61,8 @@ impl<'scope> DriftMeter<'scope> {
         DriftMeter { worker: exact.map(start), view_bytes: bytes_of_view(side), left: 0 }
     }
 
-    /// Takes a sample of the places `wanted` of `batch`, whose tokens are `tokens`, if it is their turn.
-    pub(crate) fn look(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) {
+    /// Takes a sample of the places `wanted` of `batch`, whose tokens are `tokens`, if one is due.
+    pub(crate) fn sample(&mut self, batch: &[u8], wanted: &[usize], tokens: &Tokens) {
         let is_due = self.left <= wanted.len();
         self.left = if is_due { EVERY_VIEWS } else { self.left - wanted.len() };
         let Some((sender, _)) = self.worker.as_ref().filter(|_| is_due && !wanted.is_empty()) else { return };
@@ -70,11 +70,11 @@ impl<'scope> DriftMeter<'scope> {
         let views = places.iter().flat_map(|place| &batch[place * view_bytes..][..view_bytes]).copied().collect();
         let tokens_per_view = tokens.tokens.len() / wanted.len();
         let tokens = tokens.tokens[..places.len() * tokens_per_view].to_vec();
-        // A thread that has ended says why when it is asked for its result.
+        // If the thread has ended, `finish` returns its error.
         let _ = sender.send(Sample { views, tokens });
     }
 
-    /// What was found, when all samples have been looked at.
+    /// Waits for all samples and returns the result.
     ///
     /// # Errors
     /// The exact mode fails.

@@ -11,36 +11,35 @@ use tokengrid_model::{ModelError, Runtime, Tokenizer, lfq, pixels};
 
 /// The encoder as a function from pixels to tokens.
 ///
-/// On the CPU every view is a call of its own, so that its tokens depend on its pixels and on nothing else: libraries choose
+/// On the CPU every view is a separate call, so that its tokens depend on its pixels and on nothing else: libraries choose
 /// their algorithms by the size of a batch, and their roundings differ. On a GPU a call is a whole batch, or as much of it as
 /// the memory allows.
 pub struct ViewEncoder<'a> {
     tokenizer: &'a Tokenizer,
     runtime: Runtime,
-    /// Side of a view, pixels.
+    /// Side of a view, in pixels.
     side: u32,
-    /// Views that a call takes at most: all, until memory ran out.
+    /// Largest number of views per call: all of a batch, until memory ran out.
     most: Cell<usize>,
 }
 
-/// Tokens of some views, and how sure they are.
+/// Tokens of some views, and the margins of their bits.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    /// View by view, in raster order.
+    /// Tokens view by view, each in raster order.
     pub tokens: Vec<u32>,
     /// For each token the bits whose |h| lay within [`lfq::MARGIN`] of 0; empty unless asked for.
     pub uncertain: Vec<u32>,
-    /// Counts of |h|, a view each.
+    /// Histograms of |h|, one per view.
     pub margins: Vec<Margins>,
 }
 
-/// Work that a device may still be doing: tokens are fetched when they are needed, so that the device has the next batch
-/// by then.
+/// A pending encoding: tokens are fetched when they are needed, so that the device can work on the next batch meanwhile.
 pub struct Encoding {
     calls: Vec<Call>,
 }
 
-/// What a call gave: tokens, counts of |h| and, if asked for, uncertain bits, on their way to the host.
+/// Pending results of a call: tokens, histograms of |h| and, if asked for, uncertain bits.
 struct Call {
     results: Fetch,
     /// Those of its views that are wanted.
@@ -145,7 +144,7 @@ impl Encoding {
     /// Waits for the device and takes the results from it.
     ///
     /// # Errors
-    /// [`ModelError::DeviceFailed`]; [`ModelError::Torch`] when a result is not what it should be.
+    /// [`ModelError::DeviceFailed`]; [`ModelError::Torch`] when a result cannot be copied.
     pub fn finish(self) -> Result<Tokens, ModelError> {
         let mut done = Tokens::default();
         for Call { results, wanted, views, bits_per_view } in self.calls {

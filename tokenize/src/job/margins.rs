@@ -1,4 +1,4 @@
-//! How sure bits are: counts of |h|, in the bins that caches record.
+//! Histograms of |h|, in the bins that caches record: how far bits are from flipping.
 
 use tch::{Kind, Tensor};
 use tokengrid_cache::{MARGIN_EDGES, Margins};

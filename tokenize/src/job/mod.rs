@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `pass`, `encode` | batches through the encoder; views to tokens |
 //! | `assemble` | batches back to images |
-//! | `margins`, `drift` | how sure bits are; how many differ from the exact mode |
+//! | `margins`, `drift` | histograms of the encoder's output; bits that differ from the exact mode |
 //! | `writer` | images to the cache |
 //! | `report` | progress, and the job's outcome |
 //!
@@ -52,7 +52,7 @@ pub struct Job<'a> {
     pub split: Option<String>,
     /// The model, on its device.
     pub tokenizer: &'a Tokenizer,
-    /// The same model in the exact mode, fp32 on the CPU, where `tokenizer` is not: to tell how many bits differ.
+    /// The same model in the exact mode, fp32 on the CPU, where `tokenizer` is not: to measure how many bits differ.
     pub exact: Option<&'a Mutex<Tokenizer>>,
     /// Its identity, as recorded in the cache.
     pub info: TokenizerInfo,
@@ -60,17 +60,17 @@ pub struct Job<'a> {
     pub runtime: Runtime,
     /// Views per encoder call.
     pub batch_size: usize,
-    /// Decoding threads; 0: one a core.
+    /// Decoding threads; 0: one per core.
     pub threads: usize,
-    /// This process.
+    /// Rank of this process, `0 .. world_size`.
     pub rank: u32,
     /// Processes that share the job.
     pub world_size: u32,
-    /// What one file may cost.
+    /// Limits on memory and time for one file.
     pub limits: Limits,
     /// What to do with broken inputs, and how many are too many.
     pub bad_policy: BadPolicy,
-    /// Rows of a row group: what a kill loses at most.
+    /// Rows per row group: the most that a killed job loses.
     pub rows_per_group: usize,
     /// Start again where a cache exists.
     pub overwrite: bool,
@@ -145,7 +145,7 @@ impl Job<'_> {
         let (sender, receiver) = bounded(WRITER_QUEUE);
         let source = &*self.source;
         let (encoded, finished) = std::thread::scope(|scope| {
-            // The receiver goes with the writer: when it fails, whoever waits for room in the queue is told.
+            // The receiver belongs to the writer: when it fails, a sender that waits for room in the queue gets an error.
             let writing = scope.spawn(|| writer::write(source, writer, receiver, &stages));
             let encoded = self.encode(stream, &sender, cancel, &mut counters, progress);
             drop(sender);
@@ -158,7 +158,7 @@ impl Job<'_> {
         Ok(counters.outcome(finished, started.elapsed(), Some(stages.times())))
     }
 
-    /// Views of an image that are encoded.
+    /// Views per image that are encoded.
     pub fn num_views(&self) -> u32 {
         self.recipe.num_views().saturating_sub(self.first_view)
     }
@@ -169,7 +169,7 @@ pub fn fingerprint(params: &tokengrid_model::Params) -> String {
     tensors_fingerprint(params.iter().filter(|(name, _)| name.starts_with("encoder.")))
 }
 
-/// As [`fingerprint`], of all tensors: it identifies what a decoder makes of tokens, too.
+/// As [`fingerprint`], of all tensors: it identifies the decoder as well.
 pub fn fingerprint_of_all(params: &tokengrid_model::Params) -> String {
     tensors_fingerprint(params.iter())
 }

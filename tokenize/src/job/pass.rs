@@ -1,4 +1,4 @@
-//! The encoder's half of the job: a stream of views through the encoder, image by image.
+//! The encoder's part of the job: a stream of views through the encoder, image by image.
 
 use super::assemble::Assembler;
 use super::drift::DriftMeter;
@@ -30,7 +30,7 @@ impl Job<'_> {
     ) -> Result<(), TokenizeError> {
         let ended = self.encode_stream(stream, false, counters, &mut |image, counters| {
             counters.done(image.index);
-            // A writer that has gone says itself why.
+            // The writer's own error says why it is gone.
             if sender.send(Message::Image(image)).is_err() {
                 return Ok(false);
             }
@@ -43,8 +43,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Runs a stream through the encoder and calls `each` with every image, in order, until it returns false. Whether it
-    /// never did.
+    /// Runs a stream through the encoder and calls `each` with every image, in order, until it returns false. Returns whether
+    /// the stream was processed to its end.
     fn encode_stream(
         &self,
         stream: BatchStream,
@@ -87,7 +87,7 @@ impl Job<'_> {
             while begun.len() > may_wait {
                 let (batch, wanted, encoding) = begun.pop_front().expect("more wait than may");
                 let tokens = stages.timed(Stage::Encode, || encoding.finish())?;
-                drift.look(batch.pixels(), &wanted, &tokens);
+                drift.sample(batch.pixels(), &wanted, &tokens);
                 tokens.margins.iter().for_each(|margins| counters.margins.add(margins));
                 for image in assembler.add(batch.slots(), batch.images(), &tokens) {
                     if !each(image, counters)? {

@@ -1,4 +1,4 @@
-//! What a job says while it works and when it is done.
+//! Progress and outcome of a job.
 
 use super::drift::Drift;
 use crate::TokenizeError;
@@ -9,7 +9,7 @@ use tokengrid_cache::{Finished, Margins};
 use tokengrid_ingest::{BadCounter, BatchImage, Source, StageSeconds, StageTimes};
 use tokengrid_model::lfq;
 
-/// Where a job stands.
+/// Progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress {
     /// Images of this rank that are done, those of earlier calls included.
@@ -45,13 +45,13 @@ pub struct Outcome {
     pub seconds: f64,
     /// Images per second of this call.
     pub images_per_second: f64,
-    /// Bits whose |h| lay within the margin, where another implementation's rounding may differ, and bits in all.
+    /// Bits whose |h| lies within the margin, where another implementation's rounding may flip them.
     pub bits_in_margin: u64,
-    /// Bits compared.
+    /// All bits of the encoded views.
     pub bits: u64,
-    /// Counts of |h| over these bits, in the bins of [`tokengrid_cache::MARGIN_EDGES`].
+    /// Histogram of |h| over these bits, in the bins of [`tokengrid_cache::MARGIN_EDGES`].
     pub margins: Margins,
-    /// Against the exact mode, where the job was in another one.
+    /// Bits that differ from the exact mode, where the job ran in another one.
     pub drift: Option<Drift>,
     /// Seconds of work in each stage of this call, summed over threads.
     pub stage_seconds: StageSeconds,
@@ -72,8 +72,8 @@ pub(super) struct Counters {
     first: usize,
     done: usize,
     bad: BadCounter,
-    /// The last image that was looked at: one whose views straddle batches is seen twice.
-    looked_at: Option<usize>,
+    /// The last image that was counted: one whose views straddle batches comes twice.
+    last_counted: Option<usize>,
     warned: usize,
     pub excluded: usize,
     pub margins: Margins,
@@ -82,23 +82,23 @@ pub(super) struct Counters {
 
 impl Counters {
     pub(super) fn new(images: Range<usize>, first: usize, bad: BadCounter) -> Counters {
-        let (looked_at, warned, excluded) = (None, 0, 0);
+        let (last_counted, warned, excluded) = (None, 0, 0);
         let (margins, drift) = (Margins::default(), Drift::default());
-        Counters { images, first, done: first, bad, looked_at, warned, excluded, margins, drift }
+        Counters { images, first, done: first, bad, last_counted, warned, excluded, margins, drift }
     }
 
-    /// An image is on its way to the cache.
+    /// Records that an image was handed to the writer.
     pub(super) fn done(&mut self, index: usize) {
         self.done = index + 1;
     }
 
-    /// Looks at a batch's images.
+    /// Counts a batch's images.
     ///
     /// # Errors
-    /// One is bad, and one too many.
+    /// There are more bad images than the policy tolerates.
     pub(super) fn check(&mut self, images: &[BatchImage], source: &Source) -> Result<(), TokenizeError> {
         for image in images {
-            if self.looked_at.replace(image.index) == Some(image.index) {
+            if self.last_counted.replace(image.index) == Some(image.index) {
                 continue;
             }
             match &image.outcome {

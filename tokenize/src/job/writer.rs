@@ -1,4 +1,4 @@
-//! The writer's half of the job: images into the cache, in order.
+//! The writer's part of the job: images into the cache, in order.
 
 use super::EncodedImage;
 use crate::TokenizeError;

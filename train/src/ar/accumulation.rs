@@ -1,27 +1,28 @@
-//! How many micro-batches make a step.
+//! Gradient accumulation: the number of micro-batches per step.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use toml::Value;
 
-/// Samples of a step in the reference's training: B on 32 devices with 24 each, L on 64 with 12, XL on 96 with 8.
+/// Samples per step in the reference's training: B on 32 devices with 24 each, L on 64 with 12, XL on 96 with 8.
 pub const REFERENCE_GLOBAL_BATCH: usize = 768;
 
-/// What stands for [`GradAccum::Auto`].
+/// How [`GradAccum::Auto`] is written in a configuration.
 const AUTO: &str = "auto";
 
 /// `train.grad_accum`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Value", into = "Value")]
 pub enum GradAccum {
-    /// So many micro-batches of each process.
+    /// This many micro-batches per step and process.
     Count(usize),
     /// As many as the global batch needs: `train.global_batch`, else [`REFERENCE_GLOBAL_BATCH`].
     Auto,
 }
 
 impl GradAccum {
-    /// Samples of a step where nothing else says how many, in `world_size` processes with micro-batches of `batch_size`.
+    /// Samples per step, of all processes together, where `train.global_batch` is not set: `world_size` processes with
+    /// micro-batches of `batch_size` samples.
     pub fn global_batch(self, batch_size: usize, world_size: usize) -> usize {
         match self {
             GradAccum::Count(count) => batch_size * count * world_size,
@@ -29,7 +30,7 @@ impl GradAccum {
         }
     }
 
-    /// The number, if it is fixed.
+    /// Micro-batches per step and process, if the number is fixed.
     pub fn count(self) -> Option<usize> {
         match self {
             GradAccum::Count(count) => Some(count),

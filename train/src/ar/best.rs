@@ -19,10 +19,10 @@ impl StepReport {
 }
 
 impl Trainer {
-    /// Refuses a run that would never have the metric, and says where it would have it only once.
+    /// Refuses a run that would never compute the metric of `train.save_best`; warns where it would compute it only once.
     ///
     /// # Errors
-    /// Nothing to validate on.
+    /// The metric is one of the validation, and there is nothing to validate on.
     pub(super) fn check_criterion(&self) -> Result<(), TrainError> {
         let train = &self.config.train;
         let of_validation = |criterion: &Criterion| criterion.metric != FID;

@@ -1,12 +1,12 @@
-//! What `[train]` may say: ranges, and keys that need each other.
+//! Checks of `[train]`: ranges, and keys that depend on each other.
 
 use super::config::{FID, TrainSection, VAL_LOSS, VAL_LOSS_EMA};
 use crate::config::check_betas;
 use crate::run::Criterion;
 use tokengrid_model::Precision;
 
-/// The largest batch size and number of micro-batches: far more than any device holds, and few enough for every product of
-/// sizes to be a number.
+/// The largest batch size and number of micro-batches: far more than any device holds, and few enough that no product of
+/// sizes overflows.
 const COUNT_MAX: usize = 1 << 20;
 
 /// What `train.save_best` may name.

@@ -12,22 +12,22 @@ use tokengrid_model::checkpoints::{EMA, MODEL};
 section! {
     /// How to train.
     TrainSection {
-        /// Sequences a process and step.
+        /// Sequences per micro-batch.
         batch_size: usize = 24,
         /// Micro-batches added up for one step; `auto`: as many as the global batch needs, which is that of the reference unless
         /// `global_batch` is given.
         grad_accum: GradAccum = GradAccum::Count(1),
-        /// Samples of a step, of all processes together; without it `batch_size * grad_accum` times the number of processes
+        /// Samples per step, of all processes together; without it `batch_size * grad_accum` times the number of processes
         /// that the run was begun with.
         global_batch: Option<usize> = None,
-        /// What gradients are rounded to on their way between processes: `fp32` or `bf16`.
+        /// Type in which gradients are exchanged between processes: `fp32` or `bf16`.
         reduce_dtype: String = "fp32".into(),
-        /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the price
-        /// of smaller micro-batches and more traffic.
+        /// Add up gradients in an order that does not depend on the number of processes: the same bits for any number, at the
+        /// cost of smaller micro-batches and more traffic.
         deterministic_reduce: bool = false,
         /// Each process keeps its part of the optimizer's moments, instead of all of them: less memory, the same numbers.
         shard_optimizer: bool = false,
-        /// Seconds that a process waits for the others, at the start and in each exchange.
+        /// How long a process waits for the others, at the start and in each exchange, in seconds.
         timeout_secs: f64 = 600.0,
         /// Passes over the images; `max_steps` wins where both are given.
         epochs: f64 = 300.0,
@@ -41,9 +41,9 @@ section! {
         weight_decay_on_norms: bool = true,
         /// AdamW's decay rates.
         betas: [f64; 2] = [0.9, 0.95],
-        /// Decay of the averaged weights; 0: none are kept.
+        /// Decay of the exponential moving average of the weights, per step; 0: no average is kept.
         ema_decay: f64 = 0.0,
-        /// Limit of the global gradient norm.
+        /// Limit of the global 2-norm of the gradient; `inf`: no clipping.
         grad_clip: f64 = 1.0,
         /// Epochs of linear warm-up.
         warmup_epochs: f64 = 6.0,
@@ -72,19 +72,19 @@ section! {
         checkpoint_every: u64 = 1000,
         /// Newest checkpoints kept; 0 keeps all.
         keep_last: usize = 2,
-        /// Checkpoints whose step is a multiple of it are kept beside these; 0: none.
+        /// Checkpoints whose step is a multiple of this are kept as well; 0: none.
         keep_every: u64 = 0,
         /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/loss`, `val/loss_ema` or `fid`.
         save_best: Option<String> = None,
-        /// Steps between pictures sampled with the weights of the moment, which needs a tokenizer; 0: none.
+        /// Steps between pictures sampled with the current weights, which needs a tokenizer; 0: none.
         sample_every: u64 = 0,
         /// Steps between computations of the FID of samples, which needs a tokenizer and Inception's weights; 0: none.
         fid_every: u64 = 0,
-        /// Samples of each, of all processes together, evenly of all classes.
+        /// Samples per FID, of all processes together, spread evenly over the classes.
         fid_samples: usize = 10_000,
         /// Statistics of the data set to compare with: an .npz file with `mu` and `sigma` of pool3 features.
         fid_reference: Option<String> = None,
-        /// Classifier-free guidance of these samples, of low and high bits.
+        /// Classifier-free guidance scales of these samples, for low and high bits.
         fid_cfg_scale: [f64; 2] = [2.0, 2.0],
         /// Steps between validations on `data.val_cache`; 0: at the end only.
         val_every: u64 = 0,

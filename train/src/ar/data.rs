@@ -18,16 +18,16 @@ use tokengrid_model::transfer::upload;
 /// One batch, still on the host.
 #[derive(Debug)]
 pub struct HostBatch {
-    /// Low bits, `[B * N]`.
+    /// Low bits, `[B * N]`, each in `0 .. vocab[0]`.
     pub pre: Vec<i64>,
-    /// High bits, `[B * N]`.
+    /// High bits, `[B * N]`, each in `0 .. vocab[1]`.
     pub post: Vec<i64>,
-    /// Class of each sequence, `class_num` where it is unknown.
+    /// Class of each sequence, `[B]`; `class_num` where it is unknown.
     pub class: Vec<i64>,
 }
 
 impl HostBatch {
-    /// Tokens and classes that mean nothing, the same for the same `number`: for measurements.
+    /// Random tokens and classes, determined by `number`: for measurements.
     pub fn synthetic(model: &ModelConfig, batch_size: usize, number: u64) -> HostBatch {
         let mut rng = CounterRng::new(&[number]);
         let mut below = |count: usize, limit: i64| (0..count).map(|_| rng.below(limit as u64) as i64).collect();
@@ -35,7 +35,7 @@ impl HostBatch {
         HostBatch { pre: below(tokens, low), post: below(tokens, high), class: below(batch_size, model.class_num) }
     }
 
-    /// Tensors `pre [B, N]`, `post [B, N]`, `class [B]`: parts of one, so that there is one copy.
+    /// Int64 tensors `pre [B, N]`, `post [B, N]`, `class [B]`: views of one tensor, so that there is one copy to the device.
     pub fn to_device(&self, device: Device) -> [Tensor; 3] {
         let (batch, tokens) = (self.class.len() as i64, self.pre.len() as i64);
         let all = upload(&Tensor::from_slice(&[&self.pre[..], &self.post, &self.class].concat()), device);
@@ -48,7 +48,7 @@ impl HostBatch {
 #[derive(Debug, Clone)]
 pub struct Unpacker {
     cache: Arc<TokenCache>,
-    /// The images that count: all, or those of a split.
+    /// The selected images: all, or those of a split.
     images: Range<usize>,
     low_bits: u32,
     class_num: i64,
@@ -58,7 +58,7 @@ impl Unpacker {
     /// Opens a cache and checks that it fits the model.
     ///
     /// # Errors
-    /// An unreadable or unfinished cache, or one of another grid, width of tokens or number of classes.
+    /// The cache is unreadable or unfinished, or its grid, bits per token or number of classes do not fit the model.
     pub fn open(path: &Path, model: &ModelConfig, access: Access) -> Result<Unpacker, TrainError> {
         let cache = TokenCache::open_with(path, access)?;
         let mismatch = |field, cache: String, model: String| {
@@ -84,7 +84,7 @@ impl Unpacker {
         Ok(Unpacker { cache: Arc::new(cache), images, low_bits, class_num: model.class_num })
     }
 
-    /// The same cache, of which only the images of a split count; all of them for `None`.
+    /// The same cache with the images of one split selected; `None` selects all.
     ///
     /// # Errors
     /// There is no such split.
@@ -103,11 +103,11 @@ impl Unpacker {
         Ok(Unpacker { images, ..self.clone() })
     }
 
-    /// Checks that the tokens are those of the tokenizer with the fingerprint `trained_on`. Where either is not known, as with
-    /// imported tokens, nothing can be said.
+    /// Checks that the tokens are those of the tokenizer with the fingerprint `trained_on`. An empty
+    /// fingerprint on either side (imported tokens) passes.
     ///
     /// # Errors
-    /// They are another tokenizer's.
+    /// The fingerprints differ.
     pub fn check_tokenizer(&self, trained_on: &str) -> Result<(), TrainError> {
         let found = &self.cache.manifest().tokenizer;
         if found.fingerprint.is_empty() || trained_on.is_empty() || found.fingerprint == trained_on {
@@ -121,12 +121,12 @@ impl Unpacker {
         })
     }
 
-    /// The images that count, by their place in the cache.
+    /// Indices of the selected images in the cache.
     pub fn images(&self) -> Range<usize> {
         self.images.clone()
     }
 
-    /// Their rows.
+    /// Indices of the rows of the selected images.
     pub fn rows(&self) -> Range<usize> {
         let views = self.cache.num_views();
         self.images.start * views..self.images.end * views
@@ -137,7 +137,7 @@ impl Unpacker {
         &self.cache
     }
 
-    /// The given rows.
+    /// Unpacks rows, given by index.
     pub fn unpack(&self, rows: &[usize]) -> HostBatch {
         let n = self.cache.grid().num_tokens();
         let (mut pre, mut post) = (vec![0; rows.len() * n], vec![0; rows.len() * n]);
@@ -156,7 +156,7 @@ pub(super) fn splits(manifest: &Manifest) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// A loader whose batches are unpacked by a thread of their own, two ahead.
+/// A loader whose batches are unpacked by a thread, two ahead.
 #[derive(Debug)]
 pub(super) struct Prefetch {
     batches: Option<Receiver<HostBatch>>,
@@ -165,7 +165,7 @@ pub(super) struct Prefetch {
 }
 
 impl Prefetch {
-    /// Starts at the loader's position; in each step, `blocks` of the `global_batch` samples are this process's.
+    /// Starts at the loader's position; `blocks` are this process's part of the `global_batch` samples of each step.
     pub(super) fn start(
         mut loader: Loader,
         unpacker: Unpacker,

@@ -11,11 +11,11 @@ use tokengrid_model::guard::guarded;
 /// Teacher-forced losses over a whole cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Evaluation {
-    /// Sum of both parts, nats per token.
+    /// Sum of both parts, in nats per token.
     pub loss: f64,
-    /// Low bits.
+    /// Cross entropy of the low bits, in nats per token.
     pub loss_pre: f64,
-    /// High bits.
+    /// Cross entropy of the high bits given the low ones, in nats per token.
     pub loss_post: f64,
     /// Tokens evaluated.
     pub tokens: u64,
@@ -24,7 +24,7 @@ pub struct Evaluation {
 /// Mean losses of `model` over every row of a cache or split (or the first `limit`), in the cache's order.
 ///
 /// # Errors
-/// [`TrainError::Cancelled`] when `cancel` is set, which is looked at between batches.
+/// [`TrainError::Cancelled`] when `cancel` is set, which is checked between batches; libtorch fails.
 pub fn evaluate(
     model: &ArModel,
     cache: &Unpacker,
@@ -35,11 +35,11 @@ pub fn evaluate(
     evaluate_among(model, cache, device, limit, cancel, &OneProcess)
 }
 
-/// As [`evaluate`], in which every process looks at its share of the rows; all of them know the result, which is that of one process:
-/// the losses of batches are added up in the order of the rows.
+/// As [`evaluate`], with the rows shared among the processes. All return the same result, equal to that of one process: the
+/// losses of batches are added up in the order of the rows.
 ///
 /// # Errors
-/// As there; another process is gone.
+/// As [`evaluate`]; another process is gone.
 pub fn evaluate_among(
     model: &ArModel,
     cache: &Unpacker,
@@ -51,7 +51,8 @@ pub fn evaluate_among(
     const BATCH: usize = 16;
     let _no_grad = tch::no_grad_guard();
     let rows: Vec<usize> = cache.rows().take(limit.unwrap_or(usize::MAX)).collect();
-    // Batches are dealt out in rounds; where the last one does not go round, a process has zeros. One round at least: no tensor is empty.
+    // Batches are dealt out in rounds; where the last round is not full, a process contributes zeros. At least one round, so
+    // that no tensor is empty.
     let rounds = rows.len().div_ceil(BATCH * processes.world_size()).max(1);
     let mut own = vec![[0f64; 2]; rounds];
     let batches = rows.chunks(BATCH).skip(processes.rank()).step_by(processes.world_size());

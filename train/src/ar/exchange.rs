@@ -1,7 +1,7 @@
 //! Gradients, summed over the processes of a run: in buckets, which are ranges of the flat buffers and no copies, each started
-//! as soon as the backward pass has written it.
+//! as soon as the backward pass has completed it.
 //!
-//! Where the processes share the optimizer's moments, each needs the sums of its own part only. Whatever moves the numbers may sum
+//! Where the processes share the optimizer's moments, each needs the sums of its own part only. A backend may sum
 //! for one process at less cost (NCCL does; Gloo's sum for one process is not cheaper enough to give up that its sums for all are
 //! the same with and without sharing): a bucket is then summed for the owners of its parts.
 
@@ -13,7 +13,8 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::ModelConfig;
 
-/// Bytes of gradients in a bucket: enough to use a network, and few enough for the first to be on its way early. DDP's number.
+/// Bytes of gradients in a bucket: enough to use a network, and few enough for the first exchange to start early. The default
+/// of PyTorch's DDP (`bucket_cap_mb`).
 const BUCKET_BYTES: usize = 25 << 20;
 
 /// A range of a flat gradient buffer.
@@ -38,13 +39,14 @@ struct Part {
 #[derive(Debug)]
 pub(crate) struct Buckets {
     buckets: Vec<Bucket>,
-    /// What is exchanged.
+    /// Element type of the exchange.
     kind: Kind,
     shard: Shard,
 }
 
 impl Buckets {
-    /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it on their way.
+    /// Buckets over `gradients`, which are the optimizer's. With a `kind` other than fp32, gradients are rounded to it for the
+    /// exchange.
     pub(super) fn new(model: &ModelConfig, optimizer: &AdamW, gradients: &Gradients, kind: Kind) -> Buckets {
         Self::of_size(BUCKET_BYTES, model, optimizer, gradients, kind)
     }
@@ -63,14 +65,14 @@ impl Buckets {
         self.shard.world_size > 1 && device.is_some_and(|device| processes.sums_for_one(device))
     }
 
-    /// Sums one by one over fixed ranges: what [`Exchange`] does not do where the order of additions counts.
+    /// The gradients of each bucket, for a caller that fixes the order of additions itself.
     pub(super) fn ranges(&self) -> impl Iterator<Item = &Tensor> {
         self.buckets.iter().map(|bucket| &bucket.gradients)
     }
 }
 
-/// One group's buffer in buckets of whole parameters, from its end, where the gradients are complete first: what is left over is the
-/// bucket that nothing hides. Parameters whose gradients are complete at the very end only (embeddings) share
+/// One group's buffer in buckets of whole parameters, from its end, where the gradients are complete first: the remainder is the
+/// last bucket, whose exchange nothing hides. Parameters whose gradients are complete at the very end only (embeddings) share
 /// none with others, which would wait for them.
 fn cut(bytes: usize, model: &ModelConfig, leaves: &[(&str, usize)], flat: &Tensor, shard: Shard) -> Vec<Bucket> {
     let (whole, last) = (flat.numel() as i64, num_stages(model) - 1);

@@ -15,7 +15,7 @@ use tokengrid_cache::Manifest;
 pub fn facts(config: &ArConfig) -> Result<Vec<Fact>, TrainError> {
     let mut settings: toml::Table = to_toml(config)?.parse().unwrap_or_default();
     for (section, key) in FREE.iter().filter_map(|name| name.split_once('.')) {
-        // These may change from start to start, but the processes of one start do as one.
+        // Free keys may change when a run continues, but must agree among its processes; only paths may differ.
         let lies_elsewhere = section == "data";
         if let Some(section) = settings.get_mut(section).and_then(toml::Value::as_table_mut).filter(|_| lies_elsewhere)
         {

@@ -11,10 +11,10 @@ use tokengrid_cache::{Manifest, TokenCache};
 /// What `--split` calls all images of a cache that has splits.
 const ALL: &str = "all";
 
-/// The split that is trained on where a cache has it, ...
+/// The split that is trained on by default.
 const TRAIN: &str = "train";
 
-/// ... and those that are validated on.
+/// The splits that are validated on by default; the first that the cache has.
 const VAL: [&str; 2] = ["val", "validation"];
 
 /// Completes a configuration. A run that is already in `run` keeps what it was begun with. The lines say what was chosen.
@@ -53,7 +53,7 @@ pub fn complete_from_cache(resolved: &mut Resolved<ArConfig>, run: Option<&Path>
             chosen(config.data.val_split.take(), other.as_ref().unwrap_or(&manifest), cache, "data.val_split")?
         }
         (false, Some(other)) => val_split_of(other),
-        // Images that are trained on say nothing.
+        // A loss on images that are trained on is no validation.
         (false, None) if config.data.split.is_none() => None,
         (false, None) => val_split_of(&manifest).filter(|val| config.data.split.as_ref() != Some(val)),
     };

@@ -1,5 +1,5 @@
-//! What whoever starts a run computes with its weights while it goes: pictures, and how near samples are to a data set. The trainer
-//! knows neither samplers nor networks that judge.
+//! Callbacks of a run: pictures of samples, and their FID, made with the current weights. The trainer itself depends on neither
+//! the sampler nor Inception.
 
 use super::trainer::Trainer;
 use crate::TrainError;
@@ -12,12 +12,12 @@ use tokengrid_model::ar::ArModel;
 /// What a hook may fail with.
 pub type HookError = Box<dyn Error + Send + Sync>;
 
-/// Makes a picture of samples with the weights of the moment. It must leave libtorch's settings as they are; random numbers
-/// it may draw, since every step seeds its own.
+/// Makes a picture of samples with the current weights. It must leave libtorch's settings as they are; it may draw random
+/// numbers, since every step seeds the generator anew.
 pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, HookError>>;
 
-/// Computes the FID of samples with the weights of the moment, in all processes together; all of them know the result. `None`: it
-/// was told to stop. The same conditions hold.
+/// Computes the FID of samples with the current weights. It is called in all processes together and returns the same value in
+/// each; `None` where it was cancelled. Otherwise as [`SampleFn`].
 pub type FidFn = Box<dyn FnMut(&ArModel, &dyn ProcessGroup) -> Result<Option<f64>, HookError>>;
 
 /// The hooks of a run.
@@ -28,17 +28,17 @@ pub(super) struct Hooks {
 }
 
 impl Trainer {
-    /// Has `sample` called every `train.sample_every` steps and at the end; what it makes is added to the run's pictures.
+    /// Calls `sample` every `train.sample_every` steps and at the end; the picture is added to the run's.
     pub fn sample_with(&mut self, sample: SampleFn) {
         self.hooks.sample = Some(sample);
     }
 
-    /// Has `fid` called every `train.fid_every` steps and at the end, in every process; its result is one of the step's metrics.
+    /// Calls `fid` every `train.fid_every` steps and at the end, in every process; the result is one of the step's metrics.
     pub fn fid_with(&mut self, fid: FidFn) {
         self.hooks.fid = Some(fid);
     }
 
-    /// Adds a picture of what the averaged weights make, else the weights.
+    /// Adds a picture of samples with the averaged weights where the run keeps them, else with the weights.
     pub(super) fn sample(&mut self, metrics: Option<&mut Metrics>) -> Result<(), TrainError> {
         // All processes have parts of the averages.
         let averaged = self.engine.averaged_model(&*self.processes)?;
@@ -56,7 +56,7 @@ impl Trainer {
         self.hooks.fid.is_some() && every > 0 && (self.state.step.is_multiple_of(every) || last)
     }
 
-    /// The FID of the averaged weights, else of the weights, in steps that it is due in.
+    /// The FID with the averaged weights where the run keeps them, else with the weights; `None` in steps without one.
     pub(super) fn fid(&mut self) -> Result<Option<f64>, TrainError> {
         let (step, last) = (self.state.step, self.state.step == self.schedule.total);
         if !self.is_fid_due(last) {

@@ -1,6 +1,6 @@
 //! How much memory a training run takes, before it starts.
 //!
-//! Numbers a position are counted tensor by tensor: for the fused step what its buffers are, for autograd what the
+//! Values per position are counted tensor by tensor: for the fused step what its buffers are, for autograd what the
 //! graph of [`ArModel`](super::ArModel) keeps until the backward pass. Letters: `d` width, `f` inner width of the
 //! feed-forward network, `v` vocabulary.
 
@@ -10,7 +10,7 @@ use tch::{Device, Kind};
 use tokengrid_model::Runtime;
 use tokengrid_model::ar::ModelConfig;
 
-/// What libtorch takes as soon as it computes on the CPU, as measured: its code, its workspaces.
+/// Measured: what libtorch takes as soon as it computes on the CPU (code, workspaces).
 const LIBTORCH_BYTES: u64 = 150_000_000;
 
 /// Bytes of a run at its peak, by what they hold. What a process has before it begins comes on top, and so does what CUDA
@@ -21,24 +21,24 @@ pub struct MemoryEstimate {
     pub weights_bytes: u64,
     /// Activations that the backward pass needs, of one micro-batch.
     pub activations_bytes: u64,
-    /// What is needed for a moment besides: gradients on their way to the optimizer, moments on their way to a file, pieces
-    /// of products, libtorch's own.
+    /// Short-lived memory on top: gradients before they are added, moments while they are written, pieces of products, and
+    /// libtorch itself.
     pub transient_bytes: u64,
 }
 
 impl MemoryEstimate {
-    /// Everything.
+    /// The sum of all parts.
     pub fn total_bytes(&self) -> u64 {
         self.weights_bytes + self.activations_bytes + self.transient_bytes
     }
 }
 
-/// What `config` takes on a runtime, in one process.
+/// Memory of a run of `config` on a runtime, in one process.
 pub fn estimate(config: &ArConfig, runtime: &Runtime) -> MemoryEstimate {
     estimate_among(config, runtime, 1)
 }
 
-/// What `config` takes in each of `world_size` processes.
+/// Memory of a run of `config` in each of `world_size` processes.
 pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -> MemoryEstimate {
     let model = &config.model;
     let positions = (config.train.batch_size as i64 * model.block_size) as u64;
@@ -80,7 +80,7 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
     }
 }
 
-/// The largest `train.batch_size` that takes at most `available` bytes; `None` where not even 1 does.
+/// The largest `train.batch_size` whose run takes at most `available` bytes; `None` where not even 1 does.
 pub fn largest_batch(config: &ArConfig, runtime: &Runtime, available: u64) -> Option<usize> {
     let fits = |batch_size: usize| {
         let mut config = config.clone();
@@ -100,7 +100,7 @@ fn widths(model: &ModelConfig) -> (u64, u64, u64) {
     (model.dim as u64, model.ffn_dim() as u64, model.n_head as u64)
 }
 
-/// Numbers a position in the buffers of the fused step.
+/// Values per position in the buffers of the fused step.
 fn fused(model: &ModelConfig) -> u64 {
     let (d, f, heads) = widths(model);
     // Norms and their factors, queries, keys and values, attention and its denominators, two sums, inner vectors.
@@ -132,7 +132,7 @@ fn vocab(model: &ModelConfig) -> u64 {
     model.vocab().iter().sum::<i64>() as u64
 }
 
-/// What autograd keeps. Bytes a position.
+/// What autograd keeps, in bytes per position.
 struct Graph<'a> {
     model: &'a ModelConfig,
     /// Whether products are computed in two bytes per number.

@@ -66,8 +66,8 @@ const fn peak(words: &'static [&'static str], bf16: f64, fp32: f64) -> Peak {
     Peak { words, bf16, fp32 }
 }
 
-/// As NVIDIA's data sheets and white papers have them; where these give figures with sparsity only, half of those. The first whose
-/// words are in the name counts.
+/// As NVIDIA's data sheets and white papers have them; where these give figures with sparsity only, half of those. The first
+/// whose words are in the name counts.
 const PEAKS: [Peak; 23] = [
     peak(&["GB200"], 2500.0, 80.0),
     peak(&["B200"], 2250.0, 75.0),

@@ -1,4 +1,4 @@
-//! What a run would be, for a device and a number of processes that need not be there.
+//! A run before it starts: its length, arithmetic and memory, for a device and a number of processes that need not be present.
 
 use super::config::{ArConfig, access};
 use super::data::Unpacker;
@@ -11,14 +11,14 @@ use crate::run::State;
 use std::path::Path;
 use tokengrid_model::Runtime;
 
-/// A run, in figures.
+/// Length, arithmetic and memory of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Parameters of the model.
     pub parameters: i64,
     /// How a step's samples are shared among the processes.
     pub sharing: Sharing,
-    /// Images of an epoch, steps of the run, and how many of these are warm-up; `None` where there is no cache that tells.
+    /// Images of an epoch, steps of the run, and how many of these are warm-up; `None` without a cache.
     pub length: Option<Length>,
     /// Floating-point operations for each token, forward and backward.
     pub flops_per_token: f64,
@@ -29,7 +29,7 @@ pub struct Plan {
 /// How long a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Length {
-    /// Images of an epoch.
+    /// Images per epoch.
     pub images: usize,
     /// Steps of the run.
     pub steps: u64,
@@ -41,7 +41,7 @@ impl Plan {
     /// The plan of `config` in `world_size` processes on `runtime`, which is not touched.
     ///
     /// # Errors
-    /// The configuration names a cache that cannot be read, or that is of another model.
+    /// The configuration names a cache that cannot be read, or that does not fit the model.
     pub fn of(config: &ArConfig, runtime: &Runtime, world_size: usize) -> Result<Plan, TrainError> {
         let global_batch = global_batch(config, &State::default(), world_size);
         let length = match config.data.cache.as_str() {

@@ -15,8 +15,8 @@ impl Trainer {
         self.engine.scale.dynamic && self.engine.scale.is_exhausted()
     }
 
-    /// Whether the last step's losses and gradient are numbers. In fp16 they need not be, as long as a smaller loss scale is
-    /// left to try.
+    /// Refuses losses or a gradient norm that are not finite. In fp16 they may be, as long as a smaller loss scale is left to
+    /// try.
     pub(super) fn check_finite(&self, losses: &Tensor) -> Result<(), TrainError> {
         let finite = losses.isfinite().all().int64_value(&[]) == 1;
         if finite || (self.engine.scale.dynamic && !self.overflows()) {
@@ -37,11 +37,11 @@ impl Trainer {
         })
     }
 
-    /// Publishes the state after the step that had `losses`; never one that is beyond repair, which would push out good ones.
+    /// Publishes the state after the step that had `losses`; never one that is not finite, which would displace good ones.
     /// `best`: this step is the best so far.
     pub(super) fn checkpoint(&mut self, losses: &Tensor, best: Option<Best>) -> Result<(), TrainError> {
         self.check_finite(losses)?;
-        // In fp16 an infinite gradient leaves the weights as they were; a loss that is not a number may come from the weights.
+        // In fp16 an infinite gradient leaves the weights as they were; a loss that is not finite may come from the weights.
         self.overdue = losses.narrow(0, 0, 2).isfinite().all().int64_value(&[]) == 0;
         if self.overdue && self.state.step == self.schedule.total {
             return Err(self.divergence(losses)?);

@@ -1,5 +1,5 @@
-//! Gradients with little memory: of the spatial stack only each block's input is kept, and the block is computed again when
-//! the backward pass reaches it (activation checkpointing).
+//! Activation checkpointing: of the spatial stack only each block's input is kept, and the block is computed again when
+//! the backward pass reaches it.
 
 use crate::TrainError;
 use crate::optim::{AdamW, Gradients};
@@ -7,10 +7,10 @@ use tch::Tensor;
 use tokengrid_model::ar::{ArModel, Losses};
 
 /// Losses of one batch, `[pre [B, N], post [B, N], class [B]]`, whose gradients times `scale` are added to `sums`. Dropout is
-/// drawn from `seed`: each part of the model draws from a seed of its own, so that it draws the same when it is computed again.
+/// drawn from `seed`: each part of the model draws from its own seed, so that it draws the same when it is computed again.
 ///
 /// # Errors
-/// The tensor library fails.
+/// libtorch fails, for example out of memory.
 pub(super) fn recomputed(
     model: &ArModel,
     optimizer: &AdamW,
@@ -36,17 +36,17 @@ pub(super) fn recomputed(
         sums,
     )?;
     for i in (0..num_blocks).rev() {
-        let x = inputs.pop().expect("an input a block").detach().set_requires_grad(true);
+        let x = inputs.pop().expect("one input per block").detach().set_requires_grad(true);
         let y = block(i, &x);
         let prefix = format!("spatial_blocks.{i}.");
-        dx = optimizer.add_gradients(&along(&y, &dx), Some(&x), |name| name.starts_with(&prefix), sums)?;
+        dx = optimizer.add_gradients(&vector_jacobian(&y, &dx), Some(&x), |name| name.starts_with(&prefix), sums)?;
     }
-    let _ = optimizer.add_gradients(&along(&sequence(), &dx), None, |name| name.contains("_emb."), sums)?;
+    let _ = optimizer.add_gradients(&vector_jacobian(&sequence(), &dx), None, |name| name.contains("_emb."), sums)?;
     Ok(losses)
 }
 
-/// A number whose gradient with respect to `y` is `dy`.
-fn along(y: &Tensor, dy: &Tensor) -> Tensor {
+/// A scalar whose backward pass computes the vector-Jacobian product of `dy` with `y`: its gradient with respect to `y` is `dy`.
+fn vector_jacobian(y: &Tensor, dy: &Tensor) -> Tensor {
     (y * dy).sum(tch::Kind::Float)
 }
 

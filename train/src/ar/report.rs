@@ -1,4 +1,4 @@
-//! What a run tells of its steps: the report to whoever watches, and the line of metrics.
+//! Reports of logged steps: to the caller of the run, and as a line of metrics.
 
 use super::config::{FID, VAL_LOSS, VAL_LOSS_EMA};
 use super::evaluate::evaluate_among;
@@ -19,13 +19,13 @@ pub struct StepReport {
     pub steps: u64,
     /// Passes over the images so far.
     pub epoch: f64,
-    /// Sum of both losses, nats per token.
+    /// Sum of both losses, in nats per token.
     pub loss: f64,
-    /// Throughput of all processes together.
+    /// Tokens per second of all processes together, without validations and checkpoints.
     pub tokens_per_second: f64,
-    /// Model FLOPs utilisation, a share, where the device's peak is known.
+    /// Model FLOPs utilisation, 0 to 1, where the device's peak is known.
     pub mfu: Option<f64>,
-    /// Validation loss, in steps that validated.
+    /// Validation loss in nats per token, in steps that validated.
     pub val_loss: Option<f64>,
     /// The same of the averaged weights, where they are kept.
     pub val_loss_ema: Option<f64>,
@@ -33,11 +33,11 @@ pub struct StepReport {
     pub fid: Option<f64>,
 }
 
-/// What was done since the last logged step.
+/// Progress since the last logged step.
 pub(super) struct Pace {
     pub steps: u64,
     pub seconds: f64,
-    /// Of these, waiting for tokens.
+    /// The part of the time that was spent waiting for tokens.
     pub waited: Duration,
 }
 
@@ -59,7 +59,7 @@ impl Trainer {
             }
             return Err(diverged);
         }
-        let sequences = pace.steps as f64 * self.samples_a_step() as f64;
+        let sequences = pace.steps as f64 * self.samples_per_step() as f64;
         let tokens_per_second = sequences * self.config.model.block_size as f64 / pace.seconds;
         let epoch = self.state.position as f64 / self.unpacker.images().len().max(1) as f64;
         let mfu = self.mfu(tokens_per_second);
@@ -76,29 +76,38 @@ impl Trainer {
         };
         (report.val_loss, report.val_loss_ema) = self.validate()?;
         report.fid = self.fid()?;
-        let Some(metrics) = metrics else { return Ok(report) };
+        if let Some(metrics) = metrics {
+            let values = self.metric_values(&report, [pre, post, norm], &pace);
+            metrics.log(step, &values)?;
+        }
+        Ok(report)
+    }
+
+    /// The line of metrics of a step: its report, both losses in nats and the norm of the gradient.
+    fn metric_values(
+        &mut self,
+        report: &StepReport,
+        [pre, post, norm]: [f64; 3],
+        pace: &Pace,
+    ) -> Vec<(&'static str, f64)> {
         let mut values = vec![
-            ("epoch", epoch),
-            ("lr", self.schedule.lr(step - 1)),
+            ("epoch", report.epoch),
+            ("lr", self.schedule.lr(report.step - 1)),
             ("wd", self.config.train.weight_decay),
-            ("train/loss", loss),
+            ("train/loss", report.loss),
             ("train/loss_pre", pre),
             ("train/loss_post", post),
             ("train/grad_norm", norm),
-            ("tokens_per_second", tokens_per_second),
+            ("tokens_per_second", report.tokens_per_second),
             ("data_wait_fraction", pace.waited.as_secs_f64() / pace.seconds),
         ];
-        values.extend(mfu.map(|mfu| ("mfu", mfu)));
+        values.extend(report.mfu.map(|mfu| ("mfu", mfu)));
         values.extend(self.scale_values());
         values.extend(report.val_loss.map(|loss| (VAL_LOSS, loss)));
         values.extend(report.val_loss_ema.map(|loss| (VAL_LOSS_EMA, loss)));
         values.extend(report.fid.map(|fid| (FID, fid)));
-        if let Some(above) = self.state.spikes.observe(loss) {
-            tracing::warn!("the loss leapt to {loss:.4} at step {step}, {above:.4} above its running mean");
-            values.push(("train/loss_spike", above));
-        }
-        metrics.log(step, &values)?;
-        Ok(report)
+        values.extend(self.state.spikes.observe_at(report.step, report.loss));
+        values
     }
 
     /// Loss on the validation cache, in steps that are to be validated: of the weights, and of their averages.
@@ -114,7 +123,7 @@ impl Trainer {
         Ok((Some(loss(&self.engine.model)?), averaged.as_ref().map(loss).transpose()?))
     }
 
-    /// Model FLOPs utilisation at so many tokens per second of all processes.
+    /// Model FLOPs utilisation, 0 to 1, at `tokens_per_second` of all processes together.
     fn mfu(&self, tokens_per_second: f64) -> Option<f64> {
         let peak = self.peak_flops? * self.processes.world_size() as f64;
         Some(tokens_per_second * flops_per_token(&self.config.model) / peak)

@@ -1,4 +1,4 @@
-//! What a checkpoint holds beside the weights, and how all processes get it: moments, and averages of the weights.
+//! Moments and averages of the weights: reading them from a checkpoint, and sharing them with all processes.
 
 use super::config::OPTIMIZER;
 use super::engine::Engine;
@@ -20,7 +20,7 @@ pub(crate) struct Saved {
 }
 
 impl Engine {
-    /// Takes the parameters of the first process, and what it has read beside them, if it goes on from a checkpoint.
+    /// Takes the parameters of the first process, and what it has read beside them, if it continues from a checkpoint.
     ///
     /// # Errors
     /// Another process is gone.

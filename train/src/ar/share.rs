@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::Range;
 
-/// Blocks that a step has at least where their size must not depend on the number of processes.
+/// Least number of blocks per step where their size must not depend on the number of processes.
 const FIXED_BLOCKS: usize = 8;
 
 /// A part of a step's samples.
@@ -15,11 +15,11 @@ const FIXED_BLOCKS: usize = 8;
 pub(crate) struct MicroBatch {
     /// Its number in the step.
     pub index: usize,
-    /// Its samples, counted from the first of the step.
+    /// Indices of its samples within the step.
     pub samples: Range<usize>,
 }
 
-/// The cut of a step's samples.
+/// How a step's samples are cut into micro-batches and dealt out to the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
     global_batch: usize,
@@ -28,7 +28,7 @@ pub struct Sharing {
 }
 
 impl Sharing {
-    /// Shares as even as can be, in as few blocks of at most `batch_size` as can be.
+    /// Shares that are as equal as possible, in as few blocks of at most `batch_size` samples as possible.
     pub fn even(global_batch: usize, batch_size: usize, world_size: usize) -> Sharing {
         let rounds = global_batch.div_ceil(world_size * batch_size);
         Sharing { global_batch, block: global_batch.div_ceil(world_size * rounds), world_size }
@@ -40,7 +40,7 @@ impl Sharing {
         Sharing { global_batch, block, world_size }
     }
 
-    /// Samples of a step, of all processes together.
+    /// Samples per step, of all processes together.
     pub fn global_batch(&self) -> usize {
         self.global_batch
     }
@@ -70,7 +70,7 @@ impl Sharing {
     }
 }
 
-/// For people: the samples of a step, and whence they come.
+/// For messages: the samples per step, and how they are shared.
 impl fmt::Display for Sharing {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Sharing { global_batch, block, world_size } = *self;

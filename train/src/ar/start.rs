@@ -1,4 +1,4 @@
-//! What a run begins with, or goes on from.
+//! What a run starts or continues from.
 
 use super::config::ArConfig;
 use crate::TrainError;
@@ -11,7 +11,7 @@ use tokengrid_model::ar::{ArWeights, Known, initial_params};
 use tokengrid_model::checkpoints::MODEL;
 use tokengrid_model::weights::Weights;
 
-/// Samples of a step, of all processes together: what was asked for, else as many as the run was begun with.
+/// Samples per step, of all processes together: what was asked for, else as many as the run was begun with.
 pub(super) fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
     let train = &config.train;
     let of_processes = |world_size: usize| train.grad_accum.global_batch(train.batch_size, world_size);
@@ -26,7 +26,7 @@ pub(super) fn blank_params(config: &ArConfig) -> Params {
     tensors.map(|(name, shape)| (name, Tensor::zeros(shape, (Kind::Float, Device::Cpu)))).collect()
 }
 
-/// The learning rate over the run, of `global_batch` samples in each step, over so many images.
+/// The learning rate over a run with `global_batch` samples per step and `images` images per epoch.
 pub(super) fn schedule(config: &ArConfig, global_batch: usize, images: usize) -> WarmupLinear {
     let train = &config.train;
     let per_epoch = images as f64 / global_batch as f64;
@@ -66,7 +66,7 @@ pub(super) fn start(
             let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
             let weights = ArWeights::open(Path::new(path), Known { n_head, grid: Some((side, side)) })?;
             weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
-            // Tensors do not tell it, and another number would make another model of them.
+            // Shapes do not determine the number of heads, and another number makes another model of the same weights.
             let (has, wants) = (weights.config.n_head, config.model.n_head);
             if has != wants {
                 let what =

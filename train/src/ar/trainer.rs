@@ -33,7 +33,7 @@ use tokengrid_model::rng::CounterRng;
 pub struct Summary {
     /// Steps done.
     pub step: u64,
-    /// Loss of the last logged step.
+    /// Loss of the last logged step, in nats per token.
     pub loss: f64,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
@@ -50,7 +50,7 @@ pub struct Trainer {
     pub(super) engine: Engine,
     pub(super) schedule: WarmupLinear,
     pub(super) state: State,
-    /// Whether a checkpoint was due in a step that none could be made of.
+    /// Whether a checkpoint was due at a step whose state was not finite, and is to be made at the next one that is.
     pub(super) overdue: bool,
     /// Peak of a process's device in FLOP/s, where it is known.
     pub(super) peak_flops: Option<f64>,
@@ -100,19 +100,7 @@ impl Trainer {
             let what = "no token cache: give --cache DIR, or data.cache in the configuration".into();
             return Err(TrainError::Config { place: "data.cache".into(), what });
         }
-        let access = access(&config.data.access).unwrap_or_default();
-        let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
-        let whole = open(&config.data.cache)?;
-        let unpacker = whole.of_split(config.data.split.as_deref())?;
-        let val_split = config.data.val_split.as_deref();
-        let val = match &config.data.val_cache {
-            Some(path) => {
-                let other = open(path)?;
-                other.check_tokenizer(&whole.cache().manifest().tokenizer.fingerprint)?;
-                Some(other.of_split(val_split)?)
-            }
-            None => val_split.map(|split| whole.of_split(Some(split))).transpose()?,
-        };
+        let (unpacker, val) = open_caches(&config)?;
         let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;
         let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = match processes.is_first() {
@@ -131,7 +119,7 @@ impl Trainer {
         engine.set_global_batch(global_batch);
         state.global_batch = Some(global_batch);
         processes.note_steps(state.step);
-        // A run may go on in another precision.
+        // A run may be continued in another precision.
         if let Some(scale) = state.loss_scale.filter(|_| engine.scale.dynamic) {
             engine.scale = scale;
         }
@@ -225,10 +213,10 @@ impl Trainer {
             if due.sample {
                 self.sample(metrics.as_mut())?;
             }
-            // Throughput is that of training.
+            // Checkpoints and pictures do not count in the throughput.
             since.0 += pause.elapsed();
         }
-        // Nobody is done before everything is written.
+        // No process ends before everything is written.
         self.processes.finish()?;
         let checkpoint = self.folder.path().join("checkpoints/latest");
         Ok(Summary { step: self.state.step, loss, checkpoint })
@@ -236,7 +224,7 @@ impl Trainer {
 
     fn loader(&self) -> Result<Loader, TrainError> {
         let (seed, batch_size) = (self.config.train.seed as u64, self.config.train.batch_size);
-        // Which of the stream's samples are this process's is up to the blocks.
+        // The blocks, not the loader, say which samples of the stream this process takes.
         let config = LoaderConfig { seed, batch_size, rank: 0, world_size: 1 };
         let mut loader = Loader::over(self.unpacker.cache().clone(), config, self.unpacker.images())?;
         loader.seek(self.state.position);
@@ -244,11 +232,11 @@ impl Trainer {
     }
 
     /// Samples that all processes together take in one step.
-    pub(super) fn samples_a_step(&self) -> u64 {
+    pub(super) fn samples_per_step(&self) -> u64 {
         self.sharing().global_batch() as u64
     }
 
-    /// One optimizer step. Both losses and the gradient's norm, as a tensor that nobody has waited for yet.
+    /// One optimizer step; returns f32 `[3]` as [`Engine::step`].
     fn step(&mut self, batches: &mut Prefetch, blocks: &[MicroBatch]) -> Result<Tensor, TrainError> {
         let (config, step, position) = (&self.config, self.state.step, self.state.position);
         let mut next_batch = |micro: u64| {
@@ -260,7 +248,7 @@ impl Trainer {
         let name = StepName { seed: config.train.seed, step };
         let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &*self.processes)?;
         self.state.step += 1;
-        self.state.position += self.samples_a_step();
+        self.state.position += self.samples_per_step();
         self.processes.note_steps(self.state.step);
         Ok(losses)
     }
@@ -269,9 +257,9 @@ impl Trainer {
     fn due(&self, cancel: &AtomicBool) -> Result<Due, TrainError> {
         let (train, step) = (&self.config.train, self.state.step);
         let last = step == self.schedule.total;
-        // A loss scale that is used up ends the run, in a step that is logged.
+        // A loss scale that cannot shrink further ends the run, and that step is logged.
         let logged = step.is_multiple_of(train.log_every) || last || self.overflows();
-        // Who of them was told to stop is known to all after the same step.
+        // All processes learn after the same step that one of them was asked to stop.
         let stop = self.processes.any(cancel.load(Ordering::Relaxed))?;
         Ok(Due {
             log: logged || stop || self.is_fid_due(last),
@@ -280,6 +268,24 @@ impl Trainer {
             stop: stop && !last,
         })
     }
+}
+
+/// The images to train on, and those to validate on, if any.
+fn open_caches(config: &ArConfig) -> Result<(Unpacker, Option<Unpacker>), TrainError> {
+    let access = access(&config.data.access).unwrap_or_default();
+    let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
+    let cache = open(&config.data.cache)?;
+    let train = cache.of_split(config.data.split.as_deref())?;
+    let val_split = config.data.val_split.as_deref();
+    let val = match &config.data.val_cache {
+        Some(path) => {
+            let other = open(path)?;
+            other.check_tokenizer(&cache.cache().manifest().tokenizer.fingerprint)?;
+            Some(other.of_split(val_split)?)
+        }
+        None => val_split.map(|split| cache.of_split(Some(split))).transpose()?,
+    };
+    Ok((train, val))
 }
 
 /// What to do after a step.
@@ -291,8 +297,8 @@ struct Due {
     stop: bool,
 }
 
-/// Replaces a share of the classes by "no class". `first`: the place of the batch in the stream of samples, on which the
-/// draw depends, so that it is the same for any number of processes.
+/// Replaces a share of the classes by "no class". `first`: index of the batch's first sample in the stream; the draw is
+/// a function of the sample's index, so it is the same for any number of processes.
 fn drop_labels(config: &ArConfig, first: u64, batch: &mut HostBatch) {
     for (class, sample) in batch.class.iter_mut().zip(first..) {
         if CounterRng::new(&[config.train.seed as u64, 12, sample]).uniform() < config.model.class_dropout {

@@ -14,24 +14,24 @@ pub struct Reference {
     pub class: &'static str,
     /// The command that takes it.
     pub command: &'static str,
-    /// What becomes of its leaves: the first that fits.
+    /// Rules for its leaves; the first that matches applies.
     pub rules: &'static [(&'static str, Rule)],
-    /// Leaves that stand for what is not here where they are missing.
+    /// Leaves that a file must have: without them the reference trains something that cannot be trained here.
     pub required: &'static [&'static str],
     /// Leaves whose defaults in the reference are not those here: leaf, key, and the reference's value as TOML.
     pub defaults: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// What becomes of a leaf, or, if the name ends in `.*`, of all leaves below.
+/// How a leaf is converted, or, if the name ends in `.*`, all leaves below.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
-    /// Its value is that of this key.
+    /// Its value goes to this key.
     Key(&'static str),
     /// The precision: half precision becomes the one that is given here.
     Precision(&'static str),
-    /// What happens in any case, if this is its value; else it is reported.
+    /// The only behaviour here is that of this value; any other is reported.
     Always(&'static str),
-    /// What happens in any case, if this is its value; else another model, loss or schedule is asked for, and the file is
+    /// The only behaviour here is that of this value; any other asks for another model, loss or schedule, and the file is
     /// refused.
     Only(&'static str),
     /// Not honoured, for this reason.
@@ -44,16 +44,16 @@ const CLASS_PATH: &str = "model.class_path";
 const PRECISION: &str = "train.precision";
 const FAMILY: &str = "Open_MAGVIT2";
 
-/// What a file became.
+/// A converted file.
 #[derive(Debug, Default)]
 pub(super) struct Converted {
     /// The configuration.
     pub table: Table,
-    /// One line for each leaf, or group of leaves, that asks for something else than what the run does.
+    /// One line for each leaf, or group of leaves, that is not honoured.
     pub not_honoured: Vec<String>,
-    /// The same of those that have their place elsewhere: in flags, in the launcher, in the run's folder.
+    /// One line for each that is set elsewhere here: flags, launcher, run folder.
     pub elsewhere: Vec<String>,
-    /// Samples of a step on all devices that the file asks for.
+    /// Samples per step on all devices together that the file asks for.
     pub global_batch: Option<usize>,
 }
 
@@ -104,13 +104,13 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
             }
         }
     }
-    converted.settle_end();
+    converted.set_end();
     converted.global_batch = global_batch(&leaves);
     Ok(converted)
 }
 
 impl Converted {
-    /// A limit of -1: there is none. The number of epochs always has a default here.
+    /// Handles -1, the reference's "no limit": the number of epochs has a default here all the same.
     fn unlimited(&mut self, name: &str, key: &str, value: &Value) {
         if key == EPOCHS {
             self.not(
@@ -122,7 +122,7 @@ impl Converted {
     }
 
     /// The reference ends a run at whichever limit comes first, and after 1000 epochs where a file names none.
-    fn settle_end(&mut self) {
+    fn set_end(&mut self) {
         let train = self.table.get("train").and_then(Value::as_table);
         let limit = |key: &str| train.and_then(|train| train.get(key)).cloned();
         match (limit("epochs"), limit("max_steps")) {
@@ -164,7 +164,7 @@ fn note(lines: &mut Vec<String>, name: &str, value: &Value, reason: &str) {
     }
 }
 
-/// Samples of a step, where the file says on how many devices.
+/// Samples per step, where the file says on how many devices.
 fn global_batch(leaves: &[(String, Value)]) -> Option<usize> {
     let count = |name: &str| {
         let value = leaves.iter().find(|(leaf, _)| leaf == name).map(|(_, value)| value)?;
@@ -265,7 +265,7 @@ fn scalar(name: &str, node: &Yaml) -> Result<Option<Value>, String> {
     }
 }
 
-/// A value as people write it.
+/// A value without TOML's quotes, for comparisons and messages.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -120,7 +120,7 @@ fn a_file_of_another_kind_is_refused_with_the_command_that_takes_it() {
     assert!(error.contains("model.n_head"), "{error}");
 }
 
-/// A fixture with parts of its text replaced, under a name of its own.
+/// A fixture with parts of its text replaced, under its own name.
 fn changed(folder: &Path, name: &str, changes: &[(&str, &str)]) -> PathBuf {
     let mut text = std::fs::read_to_string(fixture(name)).unwrap();
     for (old, new) in changes {

@@ -1,11 +1,11 @@
-//! What becomes of the keys of the reference's YAML files.
+//! Rules for the keys of the reference's YAML files.
 
 use super::reference::{Reference, Rule};
 
 /// The files that can be converted.
 pub(super) static KINDS: [&Reference; 2] = [&AR, &TOKENIZER];
 
-/// Models of the same family that are not here, and what they are.
+/// Models of the same family that cannot be trained here, and what they are.
 pub(super) const NOT_HERE: &[(&str, &str)] = &[
     (
         "Open_MAGVIT2.models.lfqgan_pretrain.VQModel",

@@ -18,7 +18,7 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Starts at the current parameters.
+    /// An average that starts at the current parameters; `decay` per update, 0 to 1.
     pub fn new(optimizer: &AdamW, decay: f64) -> Ema {
         let _no_grad = tch::no_grad_guard();
         let own = |flat: &Tensor| optimizer.shard.own(flat).copy();
@@ -32,7 +32,7 @@ impl Ema {
         for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
             let own = optimizer.shard.own(flat);
             if optimizer.has_own_kernels {
-                // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
+                // SAFETY: the average is a separate tensor, and nothing computes with the parameters while they are borrowed
                 // from their optimizer.
                 unsafe { update::average(rest as f32, &own, average) };
             } else {
@@ -54,7 +54,7 @@ impl Ema {
     /// The averaged parameters under their names; they share memory with the average.
     ///
     /// # Panics
-    /// Where other processes have parts of them: see `Ema::gather`.
+    /// When the averages are shared among processes: use `Ema::gather`.
     pub fn params(&self, optimizer: &AdamW) -> Params {
         assert_eq!(optimizer.shard.world_size, 1, "the averages are whole");
         named(optimizer, &self.flats)
@@ -87,7 +87,7 @@ impl Ema {
     /// Continues from saved averages, which `saved` finds by the parameters' names.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// A tensor is missing or has another shape.
     pub fn load(
         &mut self,
         optimizer: &AdamW,

@@ -16,14 +16,14 @@ impl Gradients {
         &self.0
     }
 
-    /// Back to zero.
+    /// Sets all gradients to zero.
     pub fn zero(&mut self) {
         for grad in &mut self.0 {
             let _ = grad.zero_();
         }
     }
 
-    /// Multiplies by a constant (1 / number of micro-batches).
+    /// Multiplies all gradients by `factor`.
     pub fn scale(&mut self, factor: f64) {
         for grad in &mut self.0 {
             let _ = grad.g_mul_scalar_(factor);
@@ -45,7 +45,7 @@ impl Gradients {
         self.0.iter().map(squares).sum::<f64>().sqrt()
     }
 
-    /// Scales to a global 2-norm of at most `max_norm`, by `clip_factor`. The norm before clipping.
+    /// Scales to a global 2-norm of at most `max_norm`; returns the norm before clipping. Waits for the device.
     pub fn clip(&mut self, max_norm: f64) -> f64 {
         let norm = self.norm();
         let factor = clip_factor(norm, max_norm);
@@ -77,7 +77,7 @@ impl Gradients {
         Ok(self.scale_to(max_norm, squares.sqrt().view([])))
     }
 
-    /// Scales gradients of this norm, `[]`, to a norm of at most `max_norm`; the norm.
+    /// Scales gradients of the norm `norm`, `[]`, to a norm of at most `max_norm`; returns `norm`.
     fn scale_to(&mut self, max_norm: f64, norm: Tensor) -> Tensor {
         let factor = ((&norm + 1e-6).reciprocal() * max_norm).clamp_max(1.0).to_kind(Kind::Float);
         for grad in &mut self.0 {
@@ -87,9 +87,9 @@ impl Gradients {
     }
 }
 
-/// What gradients of this norm are multiplied with to have a norm of at most `max_norm`: `min(1, max_norm / (norm + 1e-6))`.
+/// The factor that clips gradients of this norm: `min(1, max_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_`.
 pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     let factor = max_norm / (norm + 1e-6);
-    // A norm that is not a number leaves them as they are.
+    // A NaN leaves the gradients as they are.
     if factor < 1.0 { factor } else { 1.0 }
 }

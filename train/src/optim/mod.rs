@@ -1,4 +1,4 @@
-//! AdamW over flat buffers.
+//! AdamW (Loshchilov & Hutter, arXiv 1711.05101) over flat buffers.
 //!
 //! All parameters of a group live side by side in one tensor; the leaves that the model sees are views of it. A step is
 //! then a handful of operations however many tensors the model has, and the optimizer's state is two tensors per group.
@@ -35,11 +35,11 @@ use tokengrid_model::weights::{Params, Weights};
 /// Settings of [`AdamW`]. With a weight decay of 0 it is Adam.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamWConfig {
-    /// Decay rates of the two moments.
+    /// Decay rates of the two moments, 0 to below 1.
     pub betas: [f64; 2],
-    /// Added to the denominator.
+    /// Added to the root of the second moment.
     pub eps: f64,
-    /// Decoupled decay of tensors with two or more dimensions.
+    /// Decoupled weight decay, times the learning rate per update, of tensors with two or more dimensions.
     pub weight_decay: f64,
     /// Whether vectors (norm weights) decay too, as in the reference's training.
     pub weight_decay_on_norms: bool,
@@ -56,7 +56,7 @@ pub struct AdamW {
     has_own_kernels: bool,
 }
 
-/// Numbers that libtorch's operations update at a time: what they need besides is as large.
+/// Values that libtorch's operations update at a time: their temporaries are as large.
 const PART: i64 = 1 << 24;
 
 #[derive(Debug)]
@@ -90,8 +90,8 @@ impl AdamW {
         (optimizer, leaves)
     }
 
-    /// Updates by our kernels or by libtorch's operations, as the route says; until then as its device does.
-    pub fn compute_by(&mut self, route: Route) {
+    /// Chooses our kernels or libtorch's operations for the updates, as the route says; the default is that of the device.
+    pub(crate) fn compute_by(&mut self, route: Route) {
         self.has_own_kernels = route.own_kernels;
     }
 
@@ -117,7 +117,7 @@ impl AdamW {
         self.groups.iter().map(|group| &group.flat)
     }
 
-    /// All that a step changes: parameters and both moments, flat.
+    /// All that an update changes: parameters and both moments, flat.
     pub fn buffers(&self) -> impl Iterator<Item = &Tensor> {
         self.groups.iter().flat_map(|group| [&group.flat, &group.exp_avg, &group.exp_avg_sq])
     }
@@ -132,7 +132,7 @@ impl AdamW {
         self.step
     }
 
-    /// Goes on as after so many updates.
+    /// Continues as after `steps` updates.
     pub(crate) fn set_num_steps(&mut self, steps: i64) {
         self.step = steps;
     }
@@ -145,18 +145,18 @@ impl AdamW {
     /// Backpropagates `loss`, a scalar, and returns the gradients of all leaves.
     ///
     /// # Errors
-    /// The tensor library fails, out of memory for one.
+    /// libtorch fails, for example out of memory.
     pub fn backward(&self, loss: &Tensor) -> Result<Gradients, TrainError> {
         let (gradients, _) = self.zero_gradients();
         let _ = self.add_gradients(loss, None, |_| true, &gradients)?;
         Ok(gradients)
     }
 
-    /// Backpropagates `loss` to the parameters that `wanted` names, and to `x`; returns the gradient of `x`. Those of the
-    /// parameters are added to `sums` one after the other, so that only this call's are in memory besides.
+    /// Backpropagates `loss` to the parameters that `wanted` selects by name, and to `x`; returns the gradient of `x`. Those of
+    /// the parameters are added to `sums`.
     ///
     /// # Errors
-    /// The tensor library fails, out of memory for one.
+    /// libtorch fails, for example out of memory.
     pub(crate) fn add_gradients(
         &self,
         loss: &Tensor,
@@ -194,7 +194,7 @@ impl AdamW {
         self.step_scaled(grads, lr, 1.0);
     }
 
-    /// As [`AdamW::step`], with gradients times `scale`: on the CPU no pass over memory more.
+    /// As [`AdamW::step`], with gradients times `scale`; on the CPU this takes no extra pass over memory.
     pub(crate) fn step_scaled(&mut self, grads: &Gradients, lr: f64, scale: f64) {
         self.step += 1;
         let _no_grad = tch::no_grad_guard();
@@ -210,7 +210,7 @@ impl AdamW {
                 let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
                 let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
                 let Group { exp_avg, exp_avg_sq, .. } = group;
-                // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
+                // SAFETY: each is a separate tensor. Leaves share the parameters' memory, but no one computes with them
                 // while their optimizer steps: `&mut self` is the one who owns that memory.
                 unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
                 continue;
@@ -259,7 +259,7 @@ impl AdamW {
     /// Restores what [`AdamW::save`] wrote.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// A tensor is missing or has another shape.
     pub fn load(&mut self, path: &Path) -> Result<(), TrainError> {
         let moments = self.read_moments(path)?;
         self.set_moments(&moments);
@@ -269,7 +269,7 @@ impl AdamW {
     /// What [`AdamW::save`] wrote, whole, on the host.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// A tensor is missing or has another shape.
     pub(crate) fn read_moments(&self, path: &Path) -> Result<Moments, TrainError> {
         let saved = Weights::open(path)?;
         let step = saved.tensor("step")?.int64_value(&[]);
@@ -278,10 +278,10 @@ impl AdamW {
         Ok(Moments { groups: groups.map(|(exp_avg, exp_avg_sq)| [exp_avg, exp_avg_sq]).collect(), step })
     }
 
-    /// One number for each parameter, flat, a tensor for each group, on the host; `saved` finds them by the parameters' names.
+    /// Saved values of all parameters, flat, one tensor `[elements]` per group, on the host; `saved` finds them by name.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// A tensor is missing or has another shape.
     pub(crate) fn read_flats(
         &self,
         saved: impl Fn(&str) -> Result<Tensor, ModelError>,
@@ -296,7 +296,7 @@ impl AdamW {
         Ok(flats)
     }
 
-    /// Zeros for all parameters, flat, a tensor for each group, on the host.
+    /// Zeros for all parameters, flat, one tensor `[elements]` per group, on the host.
     pub(crate) fn blank_flats(&self) -> Vec<Tensor> {
         let zeros = |group: &Group| Tensor::zeros([group.flat.numel() as i64], (Kind::Float, Device::Cpu));
         self.groups.iter().map(zeros).collect()
@@ -321,7 +321,7 @@ impl Group {
         Group { weight_decay, exp_avg, exp_avg_sq, flat, leaves }
     }
 
-    /// `flat` (one of the group's buffers) in the pieces of the parameters.
+    /// `flat` (one of the group's buffers) as tensors of the parameters' shapes.
     fn split<'a>(&'a self, flat: &'a Tensor) -> impl Iterator<Item = (&'a str, Tensor)> {
         self.leaves.iter().scan(0, move |from, (name, leaf)| {
             let len = leaf.numel() as i64;

@@ -1,6 +1,6 @@
-//! The optimizer's moments, shared among the processes of a run (ZeRO, stage 1): each keeps those of its part of every buffer,
-//! updates that part of the parameters, and takes the other parts from the others. The moving average of the parameters is
-//! shared in the same way.
+//! The optimizer's moments, shared among the processes of a run (ZeRO stage 1, Rajbhandari et al., arXiv 1910.02054): each keeps
+//! those of its part of every buffer, updates that part of the parameters, and takes the other parts from the others. The moving
+//! average of the parameters is shared in the same way.
 
 use super::AdamW;
 use crate::TrainError;
@@ -17,7 +17,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// All of it.
+    /// The whole buffer.
     pub const WHOLE: Shard = Shard { rank: 0, world_size: 1 };
 
     /// Where the part of `rank` begins in a buffer of `len` numbers, and how long it is.
@@ -77,7 +77,7 @@ pub struct Moments {
 }
 
 impl AdamW {
-    /// Takes the parameters that other processes have updated.
+    /// Fetches the parameters that other processes have updated.
     ///
     /// # Errors
     /// Another process is gone.
@@ -88,7 +88,7 @@ impl AdamW {
         self.groups.iter().try_for_each(|group| self.shard.exchange(&group.flat, processes))
     }
 
-    /// The moments, whole: where each process has a part, on the host, gathered from all of them.
+    /// The whole moments; where each process has a part, gathered from all of them on the host.
     ///
     /// # Errors
     /// Another process is gone.
@@ -101,7 +101,7 @@ impl AdamW {
         Ok(Moments { groups, step: self.step })
     }
 
-    /// Goes on with these moments.
+    /// Continues with these moments.
     pub(crate) fn set_moments(&mut self, moments: &Moments) {
         let _no_grad = tch::no_grad_guard();
         self.step = moments.step;
@@ -120,7 +120,7 @@ impl AdamW {
 }
 
 impl Moments {
-    /// Takes those of the first process.
+    /// Replaces the moments by those of the first process.
     ///
     /// # Errors
     /// Another process is gone.

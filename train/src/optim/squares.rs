@@ -8,7 +8,7 @@ use tokengrid_model::kernels::matrix::numbers;
 use tokengrid_model::kernels::threads::{Pieces, for_rows};
 use tokengrid_model::multiversion;
 
-/// Numbers per task.
+/// Values per task.
 const TASK: usize = 1 << 14;
 
 multiversion! {
@@ -37,7 +37,7 @@ pub(super) unsafe fn sum_of_squares(tensor: &Tensor) -> f64 {
     let mut sums = vec![0f64; numbers.len().div_ceil(TASK)];
     let pieces = Pieces::of(&mut sums);
     for_rows(numbers.len(), TASK, &|from, len| {
-        // SAFETY: `for_rows` hands out each task once, and each has a sum of its own.
+        // SAFETY: `for_rows` hands out each task once, and each has its own sum.
         let sum = unsafe { pieces.piece(from / TASK, 1) };
         sum[0] = squares_of_part(&numbers[from..from + len]);
     });

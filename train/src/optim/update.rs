@@ -7,20 +7,20 @@ use tokengrid_model::multiversion;
 
 /// One update's constants.
 pub(super) struct Update<T> {
-    /// What the gradient is multiplied with.
+    /// Factor of the gradient.
     pub scale: T,
-    /// What the weight decay leaves of a parameter.
+    /// `1 - lr * weight_decay`: factor of the parameter.
     pub keep: T,
     /// Decay rate of the second moment.
     pub beta2: T,
-    /// 1 - beta1 and 1 - beta2, which an f32 beta would spoil.
+    /// 1 - beta1 and 1 - beta2, computed in f64: f32 would lose digits.
     pub rest1: T,
     pub rest2: T,
-    /// Root of the second moment's bias.
+    /// `sqrt(1 - beta2^step)`: bias correction of the second moment's root.
     pub correction2: T,
     /// Added to the denominator.
     pub eps: T,
-    /// Learning rate over the first moment's bias.
+    /// `lr / (1 - beta1^step)`: learning rate with the first moment's bias correction.
     pub rate: T,
 }
 
@@ -45,14 +45,14 @@ multiversion! {
     }
 }
 
-/// Numbers a task.
+/// Values per task.
 const TASK: usize = 1 << 14;
 
 /// Updates a group: its parameters and their two moments, given the gradient; four contiguous fp32 tensors of one size on
 /// the CPU.
 ///
 /// # Safety
-/// The three tensors that are written have memory of their own, which nothing else reads or writes meanwhile; and nothing
+/// The three tensors that are written have their own memory, which nothing else reads or writes meanwhile; and nothing
 /// writes the gradient's.
 pub(super) unsafe fn update(constants: &Update<f32>, grad: &Tensor, [flat, exp_avg, exp_avg_sq]: [&mut Tensor; 3]) {
     // SAFETY: the caller's promise.
@@ -81,7 +81,7 @@ multiversion! {
 /// does not promise that.
 ///
 /// # Safety
-/// The average has memory of its own, which nothing else reads or writes meanwhile; and nothing writes the parameters'.
+/// The average has its own memory, which nothing else reads or writes meanwhile; and nothing writes the parameters'.
 pub(super) unsafe fn average(rest: f32, flat: &Tensor, average: &mut Tensor) {
     // SAFETY: the caller's promise.
     let (flat, average) = unsafe { (numbers(flat), Pieces::of(numbers_mut(average))) };

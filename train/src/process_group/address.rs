@@ -1,5 +1,5 @@
-//! Which address of this machine the other processes reach. Gloo would ask for the host name, and where that leads to the
-//! loopback interface, as on many machines, no other machine reaches it.
+//! Which address of this machine the other processes reach. Gloo would ask for the host name, and where that resolves to
+//! the loopback interface, as on many machines, no other machine reaches it.
 
 use super::ffi::Listen;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};

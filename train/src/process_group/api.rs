@@ -1,8 +1,8 @@
-//! The other processes of a run, as far as a trainer needs to know them.
+//! The interface between a trainer and the other processes of its run.
 //!
 //! A run of W processes takes each global batch apart: each process computes its share, gradients and losses are summed
-//! before each update, so all processes hold the same weights at all times. One process writes what the run leaves. Whatever
-//! moves the numbers (Gloo, threads in a test) is behind this one trait; a trainer does not know which it is.
+//! before each update, so all processes hold the same weights at all times. One process writes what the run leaves. The
+//! backend (Gloo, NCCL, threads in a test) is behind this one trait; a trainer does not know which it is.
 
 use crate::TrainError;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,7 +16,7 @@ pub trait ProcessGroup: Send {
     /// This process, counted from 0.
     fn rank(&self) -> usize;
 
-    /// How many there are.
+    /// Number of processes.
     fn world_size(&self) -> usize;
 
     /// Names the device that this process computes on, before tensors of that device are exchanged. All processes do so at the
@@ -28,15 +28,14 @@ pub trait ProcessGroup: Send {
         Ok(())
     }
 
-    /// Starts to replace a contiguous tensor by its sum over all processes. Nobody may read or write it before the end of
-    /// [`Pending::wait`]. The result is the same to the bit in all processes.
+    /// Starts to replace a contiguous tensor by its sum over all processes. It must not be read or written before
+    /// [`Pending::wait`] returns. The result is the same to the bit in all processes.
     ///
     /// # Errors
     /// Another process is gone.
     fn start_sum(&self, tensor: &Tensor) -> Result<Pending<'_>, TrainError>;
 
-    /// Whether a sum that one process needs costs less than one for all of them, for tensors of `device`:
-    /// [`ProcessGroup::start_sum_for`].
+    /// Whether [`ProcessGroup::start_sum_for`] costs less than [`ProcessGroup::start_sum`] for tensors of `device`.
     fn sums_for_one(&self, _device: Device) -> bool {
         false
     }
@@ -77,7 +76,7 @@ pub trait ProcessGroup: Send {
         self.start_sum(tensor)?.wait()
     }
 
-    /// Whether any process says so.
+    /// Whether `says_so` is true in any process.
     ///
     /// # Errors
     /// Another process is gone.
@@ -98,7 +97,7 @@ pub trait ProcessGroup: Send {
         self.any(false).map(drop)
     }
 
-    /// Bytes of rank 0.
+    /// The bytes that rank 0 passes.
     ///
     /// # Errors
     /// Another process is gone.
@@ -119,11 +118,11 @@ pub trait ProcessGroup: Send {
         Ok(Vec::try_from(&buffer)?)
     }
 
-    /// Steps that this process has done: what the others report of it, should it fail.
+    /// Records the steps that this process has done: the others report them, should it fail.
     fn note_steps(&self, _steps: u64) {}
 
-    /// The end of a run, be it complete or stopped by all processes together: nobody leaves before all have come here. A
-    /// process that ends without is a failure to the others.
+    /// Ends a run, complete or stopped by all processes together: returns when all processes have called it. A process that
+    /// ends without this call has failed, as the others see it.
     ///
     /// # Errors
     /// Another process is gone.
@@ -142,12 +141,12 @@ pub trait ProcessGroup: Send {
 pub struct Pending<'a>(Box<dyn FnOnce() -> Result<(), TrainError> + 'a>);
 
 impl<'a> Pending<'a> {
-    /// One that `wait` ends.
+    /// An exchange that `wait` completes.
     pub fn new(wait: impl FnOnce() -> Result<(), TrainError> + 'a) -> Pending<'a> {
         Pending(Box::new(wait))
     }
 
-    /// Waits for its end.
+    /// Waits until the exchange is complete.
     ///
     /// # Errors
     /// Another process is gone.
@@ -182,8 +181,8 @@ impl ProcessGroup for OneProcess {
     }
 }
 
-/// Threads that stand for processes and exchange through memory: what a run of several is tested with. A thread that is
-/// dropped is gone, and the others are told as soon as they need it.
+/// Threads that act as processes and exchange through memory, for tests of runs of several processes. A member that is dropped
+/// is gone: the others get [`TrainError::ProcessGone`] from their next exchange.
 #[derive(Debug)]
 pub struct ThreadProcessGroup {
     rank: usize,
@@ -196,7 +195,7 @@ struct Shared {
     world_size: usize,
     meeting: Mutex<Meeting>,
     changed: Condvar,
-    /// What each rank brought to the exchange at hand.
+    /// What each rank contributes to the current exchange.
     brought: Mutex<Vec<Tensor>>,
 }
 
@@ -205,14 +204,14 @@ struct Shared {
 struct Meeting {
     /// Threads that wait.
     arrived: usize,
-    /// Meetings that took place.
+    /// Barriers that were passed.
     held: u64,
-    /// The first thread that will never come again.
+    /// The first thread that is gone.
     gone: Option<usize>,
 }
 
 impl ThreadProcessGroup {
-    /// One for each of `world_size` threads.
+    /// A group of `world_size` members, one for each thread.
     pub fn group(world_size: usize) -> Vec<ThreadProcessGroup> {
         let brought = Mutex::new((0..world_size).map(|_| Tensor::new()).collect());
         let (meeting, changed) = (Mutex::default(), Condvar::new());
@@ -221,7 +220,7 @@ impl ThreadProcessGroup {
         (0..world_size).map(member).collect()
     }
 
-    /// As [`ThreadProcessGroup::group`], where sums for one process are spoilt in all others.
+    /// As [`ThreadProcessGroup::group`], where a sum for one process leaves NaN in all others.
     pub fn group_with_sums_for_one(world_size: usize) -> Vec<ThreadProcessGroup> {
         let mut group = Self::group(world_size);
         group.iter_mut().for_each(|processes| processes.sums_for_one = true);
@@ -246,14 +245,14 @@ impl ThreadProcessGroup {
         Ok(())
     }
 
-    /// What `look` makes of the tensors that all threads have brought.
+    /// The result of `look` on the tensors that all threads contribute.
     fn exchange<T>(&self, tensor: &Tensor, look: impl FnOnce(&[Tensor]) -> T) -> Result<T, TrainError> {
         let _no_grad = tch::no_grad_guard();
         let brought = || self.shared.brought.lock().unwrap_or_else(PoisonError::into_inner);
         brought()[self.rank] = tensor.copy();
         self.meet()?;
         let found = look(&brought());
-        // Nobody brings the next tensor before everybody has read this one.
+        // No thread may replace its tensor before all have read it.
         self.meet()?;
         Ok(found)
     }

@@ -1,9 +1,9 @@
-//! Processes that come when a run has begun.
+//! Refuses processes that arrive after a run has begun.
 
 use super::rendezvous::{ARRIVALS, Hello, Outcome, Welcome, arrival_key, encode, hello_key, other_size, welcome_key};
 use super::store::{Store, StoreError};
 
-/// Rank 0, once the run has begun: nobody joins it any more.
+/// Rank 0's answer to late arrivals: no process joins a run that has begun.
 #[derive(Debug)]
 pub(crate) struct Doorkeeper {
     world_size: usize,
@@ -18,7 +18,7 @@ impl Doorkeeper {
         Doorkeeper { world_size, epoch: epoch.to_owned(), listed }
     }
 
-    /// Tells processes that have come since the last call why they cannot take part.
+    /// Refuses the processes that have arrived since the last call, with the reason.
     pub(super) fn turn_away(&mut self, store: &Store) -> Result<(), StoreError> {
         let count = store.add(ARRIVALS, 0)?;
         while self.listed < count {

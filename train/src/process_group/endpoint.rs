@@ -2,10 +2,10 @@
 
 use crate::TrainError;
 
-/// From here on SLURM's numbers of steps are names: the batch script, the interactive shell and their like.
+/// From this number on, SLURM's step ids stand for special steps: the batch script, the interactive shell and their like.
 const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 
-/// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below those that systems hand out by themselves.
+/// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below the ephemeral ports of common systems.
 const FIRST_PORT: u64 = 20_000;
 const PORTS: u64 = 10_000;
 
@@ -69,8 +69,8 @@ fn slurm(text: &dyn Fn(&str) -> Option<String>) -> Option<(String, u16)> {
     Some((host, u16::try_from(port).ok()?))
 }
 
-/// The first of `gpu[07-09,12]-ib,login1`, which is `gpu07-ib`: each group of brackets stands for its first number, up to the first
-/// comma outside of them.
+/// The first of `gpu[07-09,12]-ib,login1`, which is `gpu07-ib`: each group of brackets stands for its first number, up to the
+/// first comma outside of them.
 fn first_host(list: &str) -> Option<String> {
     let (mut host, mut rest) = (String::new(), list);
     while let Some(at) = rest.find(['[', ',']) {

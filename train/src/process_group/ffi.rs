@@ -1,4 +1,4 @@
-//! Safe handles over `csrc/c10d.cpp`: a store, a group, an exchange under way.
+//! Safe handles over `csrc/c10d.cpp`: a store, a group, a pending exchange.
 
 use super::work::Work;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -57,7 +57,7 @@ unsafe extern "C" {
     fn c10d_work_free(work: *mut WorkRef);
 }
 
-/// Takes a text of the C++ side.
+/// Takes ownership of a text of the C++ side.
 fn take_text(text: *mut c_char) -> String {
     // SAFETY: such a text ends with a zero, and is ours to free.
     let owned = unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned();
@@ -66,7 +66,7 @@ fn take_text(text: *mut c_char) -> String {
     owned
 }
 
-/// The outcome of a call that gives null or a text.
+/// The result of a call that returns null or the text of a failure.
 fn outcome(text: *mut c_char) -> Result<(), Failure> {
     match text.is_null() {
         true => Ok(()),
@@ -83,12 +83,12 @@ fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What a call that succeeded has made.
+/// The object that a successful call has made.
 fn made<T>(pointer: *mut T) -> NonNull<T> {
     NonNull::new(pointer).expect("a call that succeeds makes an object")
 }
 
-/// To be called before anything else here: has c10d leave reports, and the end of the process, to its callers.
+/// To be called before anything else here: c10d then leaves reporting, and ending the process, to its callers.
 pub(super) fn prepare() {
     // Once: a variable of the environment must not be set while the threads of an earlier call read others.
     static PREPARED: Once = Once::new();
@@ -199,7 +199,7 @@ impl Drop for GroupHandle {
     }
 }
 
-/// What a group says of itself.
+/// A group's own description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GroupFacts {
     pub name: String,
@@ -276,13 +276,13 @@ impl RawGroup {
         self.within(limit, |group| unsafe { c10d_group_abort(group) });
     }
 
-    /// Leaves a group in which nothing is under way; waits for at most `limit`.
+    /// Leaves a group without pending exchanges; waits for at most `limit`.
     pub(crate) fn shutdown(&self, limit: Duration) {
         // SAFETY: as in `abort`.
         self.within(limit, |group| unsafe { c10d_group_shutdown(group) });
     }
 
-    /// Both wait for a GPU, which may never answer: so in a thread.
+    /// Runs `end` in a thread, because it waits for a GPU, which may never answer.
     fn within(&self, limit: Duration, end: impl FnOnce(*const GroupRef) -> *mut c_char + Send + 'static) {
         let handle = Arc::clone(&self.handle);
         let (done, waited) = crossbeam::channel::bounded(1);

@@ -1,5 +1,5 @@
-//! Real processes, on one machine or several. They exchange over Gloo what lies in the memory of the host, and over NCCL, once
-//! they have named their GPUs, what lies there.
+//! Real processes, on one machine or several. Tensors in host memory are exchanged over Gloo; tensors on GPUs over NCCL, once
+//! the processes have named their GPUs.
 
 use super::address::{INTERFACE, listen, towards};
 use super::api::{Pending, ProcessGroup};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// How long after a failed exchange somebody finds out who failed; the thread's own deadline for silence is within it.
+/// How long a process waits for the verdict after a failed exchange; longer than any deadline of the heartbeat.
 const INQUEST: Duration = Duration::from_secs(20);
 
 /// How long the process that holds the store stays after a failure at most, so that the others can read the verdict.
@@ -27,7 +27,7 @@ const LINGER: Duration = Duration::from_secs(4);
 /// The deadlines of Gloo and NCCL come after ours, which names who is late.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How long a GPU may take to let go of an exchange.
+/// How long a GPU may take to abort an exchange.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// How a process joins a run.
@@ -35,7 +35,7 @@ const LETTING_GO: Duration = Duration::from_secs(10);
 pub struct Join {
     /// This process, counted from 0.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub world_size: usize,
     /// Where they meet.
     pub endpoint: Endpoint,
@@ -69,7 +69,7 @@ impl GlooProcessGroup {
     /// Meets the other processes and connects to them.
     ///
     /// # Errors
-    /// Some do not come in time, or were started differently: they are named.
+    /// Some do not arrive in time, or were started differently: they are named.
     pub fn join(join: &Join) -> Result<GlooProcessGroup, TrainError> {
         prepare();
         let Join { rank, world_size, endpoint, facts, timeout } = join;
@@ -89,7 +89,7 @@ impl GlooProcessGroup {
         })?;
         let pulse = Arc::new(Pulse::new(rank, world_size, *holder, &meeting.epoch));
         let connection = || store.another().map_err(|error| no_store(endpoint, holds_store, timeout, error));
-        // The store of an agent outlives a start: who comes late may belong to the next one.
+        // The store of an agent outlives a start: a late arrival may belong to the next one.
         let doorkeeper = meeting.doorkeeper.filter(|_| holds_store);
         let heartbeat = Heartbeat::start(Arc::clone(&pulse), connection()?, doorkeeper);
         let interface = std::env::var(INTERFACE).ok().filter(|name| !name.trim().is_empty());
@@ -134,7 +134,7 @@ impl GlooProcessGroup {
         self.store.another_raw().map_err(|_| self.failure(Verdict::store_gone(Holder::Rank0, 0)))
     }
 
-    /// What `work` gives, done in a thread: it may wait for a process that is gone.
+    /// Runs `work` in a thread, because it may wait for a process that is gone.
     fn in_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, TrainError> {
         let (ready, done) = crossbeam::channel::bounded(1);
         std::thread::spawn(move || drop(ready.send(work())));
@@ -165,7 +165,7 @@ impl GlooProcessGroup {
         self.group.as_ref().expect("the group is there from the end of `join` to the drop")
     }
 
-    /// The group that exchanges a tensor as it is, and the tensor; or a copy of it on the host.
+    /// The group for a tensor, with the tensor to exchange: itself, or a copy on the host.
     fn route(&self, tensor: &Tensor) -> (&RawGroup, Tensor) {
         match (&self.nccl, tensor.device()) {
             (Some(nccl), Device::Cuda(_)) => (nccl, tensor.shallow_clone()),
@@ -173,7 +173,7 @@ impl GlooProcessGroup {
         }
     }
 
-    /// Starts an exchange unless somebody has failed.
+    /// Starts an exchange unless a process has failed.
     fn start(&self, start: impl FnOnce() -> Result<RawWork, Failure>) -> Result<RawWork, TrainError> {
         if let Some(verdict) = self.pulse.verdict() {
             return Err(self.failure(verdict));
@@ -182,7 +182,7 @@ impl GlooProcessGroup {
         start().map_err(|failure| self.failed(failure.0))
     }
 
-    /// Starts an exchange of which a tensor is the outcome.
+    /// Starts an exchange whose result replaces `tensor`.
     fn start_with(
         &self,
         tensor: &Tensor,
@@ -208,7 +208,7 @@ impl GlooProcessGroup {
         ended.map_err(|verdict| self.failure(verdict))
     }
 
-    /// Says that this process needs the store no more; the one that holds it waits for all but `lost` to say so.
+    /// Declares that this process no longer needs the store; the one that holds it waits for all but `lost` to do so.
     fn leave(&self, limit: Duration, lost: Option<usize>) {
         let left = |rank: usize| self.pulse.key(&format!("left/{rank}"));
         let _ = self.store.set(&left(self.rank), "1");
@@ -221,7 +221,7 @@ impl GlooProcessGroup {
     }
 }
 
-/// A group that says of itself what it was made with.
+/// Connects a group, and checks that it reports what it was made with.
 fn group_of(
     store: &RawStore,
     prefix: &str,

@@ -1,9 +1,9 @@
 //! Signs of life, and the verdict on who failed.
 //!
-//! A thread with a connection of its own to the store writes a sign of life twice a second: a count of its rounds, the exchanges
-//! that were started, the steps that were done. Rank 0 looks at those of all others, the others at that of rank 0. When an exchange
-//! fails, the process says that it suspects somebody, and less silence than usual counts. Who finds a failure writes the
-//! verdict, which all look for in every round.
+//! A thread with its own connection to the store writes a heartbeat twice a second: a count of its rounds, the exchanges
+//! that were started, the steps that were done. Rank 0 reads those of all others, the others read that of rank 0. When an
+//! exchange fails, the process reports a suspicion, and a shorter silence counts as a failure. The process that finds a failure
+//! writes the verdict, which all poll in every round.
 
 use super::doorkeeper::Doorkeeper;
 use super::endpoint::Holder;
@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 
 const BEAT: Duration = Duration::from_millis(500);
 
-/// Silence that counts as a failure: of a process that may only be slow, ...
+/// Silence after which a process counts as failed: one that may only be slow, ...
 const SILENCE: Duration = Duration::from_secs(8);
 
-/// ... and when a connection between two processes is lost.
+/// ... and one while an exchange has failed.
 const SILENCE_OF_A_SUSPECT: Duration = Duration::from_millis(2500);
 
-/// Between two rounds of a process that was stopped itself, or is starved: it cannot judge the others.
+/// A process whose own rounds are this far apart was stopped or starved, and cannot judge the others.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Between two looks at what the process wants of its thread.
+/// Poll interval of the thread.
 const NAP: Duration = Duration::from_millis(50);
 
 /// What the thread and the process share.
@@ -83,7 +83,7 @@ impl Pulse {
         self.suspects.store(true, Ordering::Relaxed);
     }
 
-    /// An exchange has not ended within its deadline of so many seconds.
+    /// Records that an exchange has exceeded its deadline of `seconds`.
     pub(super) fn late(&self, seconds: u64) {
         self.late_secs.store(seconds.max(1), Ordering::Relaxed);
     }
@@ -114,7 +114,7 @@ impl Pulse {
     }
 }
 
-/// The thread; it ends with this value.
+/// The heartbeat thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     pulse: Arc<Pulse>,
@@ -122,7 +122,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// With a `doorkeeper`, the thread also answers those who come when the run has begun.
+    /// With a `doorkeeper`, the thread also refuses late arrivals.
     pub(super) fn start(pulse: Arc<Pulse>, store: Store, doorkeeper: Option<Doorkeeper>) -> Heartbeat {
         let shared = Arc::clone(&pulse);
         let thread = std::thread::spawn(move || beat(&shared, &store, doorkeeper));
@@ -133,7 +133,7 @@ impl Heartbeat {
 impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.pulse.stop.store(true, Ordering::Relaxed);
-        // Each of its questions has a deadline.
+        // Each of its requests has a deadline.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -198,7 +198,7 @@ impl Watch {
         for rank in watched.clone().filter(|&rank| rank != pulse.rank) {
             self.look(rank, store.get(&pulse.key(&format!("sign/{rank}")))?.unwrap_or_default());
         }
-        // Who was stopped and goes on has not looked at anybody meanwhile.
+        // A process that was stopped and continued has not observed the others meanwhile.
         let pause = self.last_round.elapsed();
         self.last_round = Instant::now();
         if pause > PAUSE {
@@ -241,7 +241,7 @@ impl Watch {
         }
     }
 
-    /// Who has started fewer exchanges than this process, which waits for them.
+    /// The ranks that have started fewer exchanges than this process, which waits for them.
     fn behind(&self, pulse: &Pulse, seconds: u64) -> Option<Verdict> {
         let exchange = pulse.exchanges.load(Ordering::Relaxed);
         let others = self.signs.iter().enumerate().filter(|(rank, _)| *rank != pulse.rank);

@@ -1,4 +1,4 @@
-//! NCCL: exchanges between GPUs, beside Gloo, which stays for everything that lies in the memory of the host.
+//! NCCL: exchanges between GPUs, beside Gloo, which exchanges tensors in host memory.
 //!
 //! Nothing of it is linked. libtorch's CUDA library, which has it, is loaded where a GPU is asked for; `csrc/c10d.cpp` finds the
 //! two functions that it needs there by their names. All exchanges have deadlines of ours: see `work`.
@@ -39,15 +39,15 @@ impl Choice {
         }
     }
 
-    /// A number for the others.
+    /// The choice as a number, for the exchange with the other processes.
     pub(super) fn code(self) -> i64 {
         self as i64
     }
 
-    /// Whether all processes, whose numbers these are by rank, have chosen alike.
+    /// Checks that all processes, whose codes these are by rank, have chosen alike.
     ///
     /// # Errors
-    /// The first that has not chosen as rank 0, by name.
+    /// The first rank that has not chosen as rank 0.
     pub(super) fn check(codes: &[i64]) -> Result<(), TrainError> {
         let unlike = codes.iter().enumerate().find(|(_, code)| **code != codes[0]);
         let Some((rank, code)) = unlike else { return Ok(()) };
@@ -69,10 +69,11 @@ impl Choice {
     }
 }
 
-/// Connects the GPUs of all processes by an exchange of one number. It blocks until they are there: for a thread of its own.
+/// Connects the GPUs of all processes by an exchange of one number. It blocks until they are there: call it from a separate
+/// thread.
 ///
 /// # Errors
-/// What to do, besides what libtorch says.
+/// libtorch's message, and what to do.
 pub(crate) fn first_exchange(
     store: &RawStore,
     prefix: &str,

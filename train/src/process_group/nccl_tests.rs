@@ -1,5 +1,5 @@
-//! What can be known of NCCL without a GPU: that libtorch's CUDA library has what is looked up in it, and that a group is made and
-//! ended there. Exchanges need a GPU.
+//! What can be known of NCCL without a GPU: that libtorch's CUDA library has what is looked up in it, and that a group is made
+//! and ended there. Exchanges need a GPU.
 
 use super::super::ffi::{RawGroup, RawStore, nccl_names};
 use std::ffi::CString;
@@ -20,7 +20,7 @@ fn used() -> impl Iterator<Item = &'static str> {
     USED.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// A CUDA library: the one that is named, that of the libtorch in use, or that of PyTorch in an environment of its own.
+/// A CUDA library: the one that is named, that of the libtorch in use, or that of PyTorch in a separate environment.
 #[track_caller]
 fn library() -> Option<PathBuf> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);

@@ -1,12 +1,12 @@
-//! How the processes of a run come together.
+//! Rendezvous of the processes of a run.
 //!
 //! A store may hold what an earlier start of the same run left in it (that of `torchrun` lives through restarts), and the
-//! numbers by which launchers count restarts differ between nodes. So nothing is believed that is not an answer: rank r writes
+//! numbers by which launchers count restarts differ between nodes. So only fresh answers count: rank r writes
 //! `hello/r` with a fresh nonce; rank 0 answers `welcome/r` with that nonce and the name of this meeting, the epoch; rank r
 //! acknowledges below the epoch. All else is below the epoch too.
 //!
-//! Rank 0 looks at the ranks below its own world size, and at those that have entered themselves in a list: a process that was
-//! started with a larger world size may have a rank that rank 0 would never look at.
+//! Rank 0 reads the ranks below its own world size, and those that have entered themselves in a list: a process that was
+//! started with a larger world size may have a rank that rank 0 does not expect.
 
 use super::doorkeeper::Doorkeeper;
 use super::store::{Store, StoreError};
@@ -18,28 +18,28 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Between two looks at the store.
+/// Poll interval of the store.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long processes are still expected when one is refused already: they are to be told as well.
+/// How long rank 0 still waits for others once one is refused, so that they get the answer too.
 const REFUSAL: Duration = Duration::from_secs(4);
 
-/// How long a rank beyond the world size is given to show that it is no shadow of an earlier start, once all others are there.
+/// How long a rank beyond the world size has to acknowledge once all others are there; else it was left by an earlier start.
 const SHADOW: Duration = Duration::from_secs(2);
 
 /// Something that must be the same in all processes, such as the hash of the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is, for messages.
+    /// Name for messages, such as `the configuration`.
     pub name: String,
     /// Its value.
     pub value: String,
-    /// Whether the value is a configuration in TOML, of which the differing key is named.
+    /// Whether the value is a configuration in TOML, which is compared key by key.
     pub is_toml: bool,
 }
 
 impl Fact {
-    /// A value that is compared as it is.
+    /// A value that is compared as a whole.
     pub fn new(name: &str, value: impl Into<String>) -> Fact {
         Fact { name: name.into(), value: value.into(), is_toml: false }
     }
@@ -63,7 +63,7 @@ impl Fact {
     }
 }
 
-/// This process, as it comes to the meeting.
+/// This process at the rendezvous.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest<'a> {
     pub rank: usize,
@@ -82,7 +82,7 @@ pub(crate) struct Meeting {
     pub epoch: String,
     /// Addresses by rank.
     pub addresses: Vec<IpAddr>,
-    /// At rank 0: for those who come later.
+    /// At rank 0: for late arrivals.
     pub doorkeeper: Option<Doorkeeper>,
 }
 
@@ -122,7 +122,7 @@ pub(super) fn welcome_key(rank: usize) -> String {
     format!("tokengrid/welcome/{rank}")
 }
 
-/// A number that no other start has.
+/// A random number that distinguishes this start from others.
 fn nonce() -> String {
     format!("{:016x}", RandomState::new().build_hasher().finish())
 }
@@ -158,11 +158,11 @@ fn lost(error: StoreError) -> TrainError {
 
 fn read<T: for<'a> Deserialize<'a>>(store: &Store, key: &str) -> Result<Option<T>, TrainError> {
     let value = store.get(key).map_err(lost)?;
-    // What another program has left under this key is no answer.
+    // A value that another program has left under this key is ignored.
     Ok(value.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
-/// What rank 0 does: it answers until all have acknowledged.
+/// Rank 0's part: it answers until all have acknowledged.
 fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Doorkeeper>), TrainError> {
     let epoch = format!("tokengrid/{}", nonce());
     let mut reception = Reception { store, guest, epoch: &epoch, hellos: BTreeMap::new(), listed: 0 };
@@ -170,7 +170,7 @@ fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Door
     let (mut refusal, mut is_complete) = (None, false);
     let mut missing: BTreeSet<usize> = (1..guest.world_size).collect();
     while !missing.is_empty() && Instant::now() < deadline {
-        // Who is there beyond the world size was started differently, and is to be told as well.
+        // A rank beyond the world size was started differently, and gets an answer too.
         missing.extend(reception.ranks_beyond()?);
         for rank in missing.clone() {
             if !reception.has_come(rank)? {
@@ -205,7 +205,7 @@ fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Door
             missing = missing.iter().collect::<Vec<_>>(),
         )),
     };
-    // All who take part have entered themselves by now.
+    // All members have entered themselves by now.
     reception.ranks_beyond()?;
     let doorkeeper = Doorkeeper::new(guest.world_size, &epoch, reception.listed);
     store.set(&format!("{epoch}/outcome"), &encode(&outcome)).map_err(lost)?;
@@ -217,7 +217,7 @@ struct Reception<'a> {
     store: &'a Store,
     guest: &'a Guest<'a>,
     epoch: &'a str,
-    /// What each has said last, by rank.
+    /// The last hello of each rank.
     hellos: BTreeMap<usize, Hello>,
     /// Entries of the list that were read.
     listed: i64,
@@ -237,7 +237,7 @@ impl Reception<'_> {
         Ok(ranks)
     }
 
-    /// Answers a process; whether it has acknowledged the answer, so that it is no shadow of an earlier start.
+    /// Answers a process. Returns whether it has acknowledged the answer, which a leftover of an earlier start never does.
     fn has_come(&mut self, rank: usize) -> Result<bool, TrainError> {
         let Reception { store, epoch, hellos, .. } = self;
         if hellos.contains_key(&rank) && store.get(&format!("{epoch}/ack/{rank}")).map_err(lost)?.is_some() {
@@ -265,7 +265,7 @@ fn unlike(hello: &Hello, rank: usize, guest: &Guest) -> Option<String> {
     hello.facts.iter().zip(guest.facts).find_map(|(there, here)| there.difference(here, rank))
 }
 
-/// What the others do: they say hello, and wait for rank 0.
+/// The other ranks' part: they say hello, and wait for rank 0.
 fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> {
     let rank = guest.rank;
     let deadline = Instant::now() + guest.timeout;

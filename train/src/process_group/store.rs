@@ -1,5 +1,5 @@
 //! A connection to the store of a run, with deadlines. Calls of a TCPStore have none: on a server that was stopped they hang
-//! for ever. So a thread of its own makes them, and the caller waits for its answer for a bounded time.
+//! for ever. So a thread makes them, and the caller waits for its answer for a bounded time.
 
 use super::endpoint::Endpoint;
 use super::ffi::{Failure, RawStore};
@@ -15,7 +15,7 @@ const QUEUE: usize = 4;
 /// Why a store gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoreError {
-    /// None within the deadline.
+    /// No answer within the deadline.
     Silent,
     /// The connection is lost, or was never made.
     Failed(String),
@@ -42,7 +42,7 @@ impl Store {
         Self::start(timeout + ANSWER, move || RawStore::connect(&host, port, serve, timeout).map(|(store, _)| store))
     }
 
-    /// Another connection to the same store, with a thread of its own.
+    /// Another connection to the same store, with its own thread.
     pub(super) fn another(&self) -> Result<Store, StoreError> {
         let raw = self.another_raw()?;
         Self::start(ANSWER, move || Ok(raw))

@@ -7,7 +7,7 @@ use std::fmt;
 /// Who failed, and how that was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verdict {
-    /// It ended: by an error of its own, or killed.
+    /// It ended with an error, or was killed.
     Gone { rank: usize, step: u64 },
     /// It neither ends nor shows a sign of life.
     Silent { rank: usize, step: u64, seconds: u64 },
@@ -32,7 +32,7 @@ impl Verdict {
 }
 
 impl Verdict {
-    /// The process that no message reaches any more.
+    /// The process that cannot be reached any more.
     pub(super) fn lost(&self) -> Option<usize> {
         match self {
             Verdict::Gone { rank, .. } | Verdict::Silent { rank, .. } => Some(*rank),

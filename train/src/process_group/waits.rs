@@ -1,4 +1,4 @@
-//! What exchanges cost: the share of the time that a process waits for them.
+//! The share of the time that a process waits for exchanges.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// To be called where a run begins or goes on, and after each step.
+    /// To be called when a run starts or continues, and after each step.
     pub(super) fn begin(&self) {
         self.calls.set(self.calls.get().saturating_add(1));
         // The first step also waits for the slowest process to start.
@@ -31,7 +31,7 @@ impl Waits {
         outcome
     }
 
-    /// Says what share of the time it was.
+    /// Logs the share of the time.
     pub(super) fn report(&self) {
         let Some(since) = self.since.get() else { return };
         let (waited, all) = (self.waited.get().as_secs_f64(), since.elapsed().as_secs_f64());

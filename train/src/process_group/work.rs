@@ -1,13 +1,13 @@
-//! Waiting for an exchange: until it is done, has failed, somebody is known to be gone, or its deadline has passed.
+//! Waiting for an exchange: until it is done or has failed, a process is known to be gone, or the deadline has passed.
 
 use super::ffi::Failure;
 use super::verdict::Verdict;
 use std::time::{Duration, Instant};
 
-/// Between two looks at the verdict, while an exchange is waited for.
+/// Poll interval of the verdict while waiting for an exchange.
 pub(crate) const SLICE: Duration = Duration::from_millis(100);
 
-/// An exchange under way.
+/// A pending exchange.
 pub(crate) trait Work {
     /// Waits for at most `time`; whether the exchange is done.
     ///
@@ -16,23 +16,23 @@ pub(crate) trait Work {
     fn wait(&self, time: Duration) -> Result<bool, Failure>;
 }
 
-/// Who knows what became of the other processes.
+/// Finds out which process failed.
 pub(crate) trait Judge {
-    /// What is known by now.
+    /// The verdict so far.
     fn verdict(&self) -> Option<Verdict>;
 
-    /// Who failed, after an exchange failed with `text`.
+    /// The verdict after an exchange failed with `text`.
     fn inquire(&self, text: String) -> Verdict;
 
-    /// Who keeps the others waiting, after an exchange took `time`.
+    /// The verdict after an exchange exceeded its deadline of `time`.
     fn inquire_late(&self, time: Duration) -> Verdict;
 }
 
-/// Waits for `work`, for at most `timeout`. If it does not end well, `abort` ends it in this process: an exchange that waits for a
-/// process that is gone never ends by itself, and on a GPU everything that was started after it waits as well.
+/// Waits for `work`, for at most `timeout`. If it does not end well, `abort` ends it in this process: an exchange that waits for
+/// a process that is gone never ends by itself, and on a GPU everything that was started after it waits as well.
 ///
 /// # Errors
-/// What became of the processes that did not take part.
+/// The verdict on the processes that did not take part.
 pub(crate) fn complete(work: &dyn Work, judge: &dyn Judge, abort: &dyn Fn(), timeout: Duration) -> Result<(), Verdict> {
     let started = Instant::now();
     let verdict = loop {

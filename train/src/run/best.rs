@@ -11,7 +11,7 @@ pub(crate) struct Criterion {
     pub largest: bool,
 }
 
-/// The best value so far. A part of a run's state, so it is an f32, which JSON gives back to the bit.
+/// The best value so far. A part of a run's state, so it is an f32, which survives JSON to the bit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Of which metric.
@@ -26,7 +26,7 @@ impl Criterion {
     /// One of `known`, by its name in `metrics.jsonl` or with an underscore in place of the slash: `val/loss`, `val_loss`.
     ///
     /// # Errors
-    /// Which names there are.
+    /// The name is unknown; the error lists the known ones.
     pub(crate) fn of(name: &str, known: &[Criterion]) -> Result<Criterion, String> {
         let is_named =
             |criterion: &&Criterion| name == criterion.metric || name == criterion.metric.replacen('/', "_", 1);
@@ -36,7 +36,7 @@ impl Criterion {
         })
     }
 
-    /// What becomes the best if the metric has `value` after `step`; `None` if `best` is not surpassed, or of no number.
+    /// The new best, if the metric has `value` after `step`; `None` if that is no improvement over `best`, or not finite.
     pub(crate) fn surpassed(&self, best: Option<&Best>, value: f64, step: u64) -> Option<Best> {
         let value = value as f32;
         let is_better = match best.filter(|best| best.metric == self.metric) {

@@ -13,7 +13,7 @@ use tch::Tensor;
 use tokengrid_model::checkpoints::{Search, published, step_of};
 use tokengrid_model::weights::to_safetensors;
 
-/// What a trainer needs besides tensors to go on exactly where it stopped. Random numbers are derived from the seed and
+/// What a trainer needs besides tensors to continue exactly where it stopped. Random numbers are derived from the seed and
 /// the step, so there is no generator to save.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -26,13 +26,13 @@ pub struct State {
     /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
     #[serde(default)]
     pub tokenizer: String,
-    /// Samples of a step, of all processes together; a run keeps them whatever the number of its processes.
+    /// Samples per step, of all processes together; a run keeps this number whatever the number of its processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_batch: Option<usize>,
-    /// How loss scaling stands, in an autoregressive run in fp16.
+    /// State of the loss scaling, in an autoregressive run in fp16.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<LossScale>,
-    /// The losses that later ones are compared with.
+    /// Running mean of the losses, for the detection of spikes.
     #[serde(default)]
     pub spikes: SpikeWatch,
     /// The best value so far of the metric that `train.save_best` names. Its checkpoint stays.
@@ -43,15 +43,15 @@ pub struct State {
 /// Which checkpoints stay when a new one is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keep {
-    /// The newest so many; 0: all.
+    /// This many of the newest; 0: all.
     pub last: usize,
-    /// And those whose step is a multiple of it; 0: none.
+    /// Those whose step is a multiple of this; 0: none.
     pub every: u64,
 }
 
 /// A published checkpoint.
 #[derive(Debug, Clone)]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// Its folder.
     pub path: PathBuf,
     /// What `state.json` in it says.
@@ -60,7 +60,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// The newest one below `folder` whose files `needed` are whole. It is an error if there are some and none is whole: a run
-    /// that started from nothing instead would replace what may still be mended.
+    /// that started from nothing instead would replace what may still be repaired.
     pub(super) fn latest(folder: &Path, needed: &[&str]) -> Result<Option<Checkpoint>, TrainError> {
         let Search { found, damaged } = Search::newest(folder, needed).map_err(TrainError::io("read", folder))?;
         let Some(path) = found else {
@@ -106,8 +106,8 @@ pub(super) fn publish(
     Ok(path)
 }
 
-/// Removes what neither `keep` nor the state's best names. Those of later steps do not count: a run that went on from before them will replace them,
-/// since they are damaged.
+/// Removes checkpoints that neither `keep` nor the state's best names. Those of later steps stay: they are damaged, and the run,
+/// which continued from an earlier one, will replace them.
 fn remove_old(folder: &Path, state: &State, keep: Keep) -> Result<(), TrainError> {
     if keep.last == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What in a run's folder is the program's own, and may be removed: by exact names, never a folder with all that is in it.
+//! Removal of the program's own files from a run's folder: by exact names, never a folder with everything in it.
 
 use super::events::event_files;
 use super::links::{BEST, LATEST, clear_folder};
@@ -18,7 +18,7 @@ pub(super) fn remove_run(folder: &Path) -> Result<(), TrainError> {
     event_files(folder)?.iter().filter(|path| own_events(path)).try_for_each(|path| remove_file(path))?;
     let checkpoints = folder.join("checkpoints");
     remove_unfinished(folder)?;
-    // While the checkpoints are there that it may be a copy of.
+    // Before the checkpoints: a folder in a link's place is compared with them.
     let links = [LATEST, BEST].map(|link| checkpoints.join(link));
     links.iter().try_for_each(|link| clear_folder(link))?;
     for path in entries(&checkpoints)?.iter().filter(|path| step_of(path).is_some()) {
@@ -30,14 +30,14 @@ pub(super) fn remove_run(folder: &Path) -> Result<(), TrainError> {
     let is_picture = |path: &&PathBuf| is_named(path, "step-", ".png");
     entries(&samples)?.iter().filter(is_picture).try_for_each(|path| remove_file(path))?;
     for empty in [checkpoints, samples] {
-        // Fails where somebody else's files are left in it, as it should.
+        // Fails, as it should, where files of others are left in it.
         let _ = fs::remove_dir(empty);
     }
-    // The record of the run goes last: until then the same command goes on with this.
+    // The record of the run goes last: until then the same command continues the removal.
     ["metrics.jsonl", "config.toml"].iter().try_for_each(|name| remove_file(&folder.join(name)))
 }
 
-/// Removes what a run left that was killed while it wrote.
+/// Removes what a run that was killed while writing has left.
 pub(super) fn remove_unfinished(folder: &Path) -> Result<(), TrainError> {
     TEMPORARY.iter().try_for_each(|name| remove_file(&folder.join(name)))?;
     let is_temporary = |path: &&PathBuf| is_named(path, "step-", ".png.tmp") || is_named(path, "step-", ".tmp");

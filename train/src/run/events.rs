@@ -19,7 +19,7 @@ use tokengrid_model::Picture;
 /// What the names of event files begin with; seconds since 1970 follow, so that they sort by age.
 pub(super) const PREFIX: &str = "events.out.tfevents.";
 
-/// Version of the format, from which on session logs are heeded.
+/// The version of the format from which TensorBoard reads session logs.
 const FILE_VERSION: &[u8] = b"brain.Event:2";
 
 /// An open event file.

@@ -1,4 +1,4 @@
-//! Event files read back: by a parser of its own here, and by TensorBoard where Python has it.
+//! Event files read back: by a parser here, and by TensorBoard where Python has it.
 
 use super::*;
 use std::collections::BTreeMap;

@@ -7,10 +7,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use tokengrid_model::checkpoints::Search;
 
-/// The newest checkpoint, ...
+/// Link to the newest checkpoint.
 pub(super) const LATEST: &str = "latest";
 
-/// ... and the one with the best value of the metric that `train.save_best` names.
+/// Link to the checkpoint with the best value of the metric that `train.save_best` names.
 pub(super) const BEST: &str = "best";
 
 /// The name of a checkpoint's folder.
@@ -18,21 +18,22 @@ pub(super) fn checkpoint_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// Points `latest` at the newest checkpoint whose files `needed` are whole, and says which ones are not; and `best` at the one
-/// that the newest says. A run may have been killed between a checkpoint and its links.
+/// Points `latest` at the newest checkpoint whose files `needed` are whole, with a warning for damaged later ones, and `best` at
+/// the one that the newest names. A run may have been killed between a checkpoint and its links.
 pub(super) fn repair(folder: &Path, needed: &[&str]) -> Result<(), TrainError> {
     let search = Search::newest(folder, needed).map_err(TrainError::io("read", folder))?;
     search.tell();
     let Some(newest) = &search.found else { return Ok(()) };
-    mend(folder, LATEST, &newest.file_name().unwrap_or_default().to_string_lossy())?;
+    point_unless(folder, LATEST, &newest.file_name().unwrap_or_default().to_string_lossy())?;
     let best = state_of(newest)["best"]["step"].as_u64().map(checkpoint_name);
     match best.filter(|best| folder.join(best).is_dir()) {
-        Some(best) => mend(folder, BEST, &best),
+        Some(best) => point_unless(folder, BEST, &best),
         None => Ok(()),
     }
 }
 
-fn mend(folder: &Path, link: &str, name: &str) -> Result<(), TrainError> {
+/// Points a link at a checkpoint, unless it points there already.
+fn point_unless(folder: &Path, link: &str, name: &str) -> Result<(), TrainError> {
     if fs::read_link(folder.join(link)).is_ok_and(|found| found == Path::new(name)) {
         return Ok(());
     }

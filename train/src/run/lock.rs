@@ -50,7 +50,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // Removed while it is held, so that whoever waits for this file notices that it is another one.
+        // Removed while it is held, so that a process that waits for it notices that the file is another one.
         let _ = std::fs::remove_file(&self.path);
         let _ = self.file.unlock();
     }
@@ -86,7 +86,7 @@ mod tests {
         let take = || {
             barrier.wait();
             let lock = RunLock::take(folder.path());
-            barrier.wait(); // nobody lets go before everybody has tried
+            barrier.wait(); // no thread releases the lock before all have tried
             lock.is_ok()
         };
         for _ in 0..20 {

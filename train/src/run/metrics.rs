@@ -1,4 +1,4 @@
-//! What a run reports while it goes: `metrics.jsonl`, one JSON object per logged step, the same numbers for TensorBoard, and
+//! Metrics of a run: `metrics.jsonl`, one JSON object per logged step, the same numbers for TensorBoard, and
 //! pictures.
 
 use super::Loggers;
@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tokengrid_model::Picture;
 
-/// The open files of a run's metrics. Nothing is buffered: what was logged is there, however the process ends.
+/// The open files of a run's metrics. Nothing is buffered: what was logged is in the file, however the process ends.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     folder: PathBuf,
@@ -35,7 +35,7 @@ impl Metrics {
         Ok(Metrics { folder: folder.into(), path, file, events })
     }
 
-    /// Appends one line, and one event. What is not a number (NaN, infinite) is `null` in the line.
+    /// Appends one line, and one event. A value that is not finite is `null` in the line.
     ///
     /// # Errors
     /// The disk is full.
@@ -47,7 +47,7 @@ impl Metrics {
         self.events.as_mut().map_or(Ok(()), |events| events.scalars(step, values))
     }
 
-    /// Writes a picture of a step to `samples/step-%08d.png` and, as `tag`, to the events. Its path.
+    /// Writes a picture of a step to `samples/step-%08d.png` and, as `tag`, to the events. Returns its path.
     ///
     /// # Errors
     /// The disk is full.

@@ -5,10 +5,10 @@
 //!   config.toml                    fully resolved
 //!   metrics.jsonl                  one object per logged step
 //!   events.out.tfevents.*          the same and the pictures, for TensorBoard; a file each time the run was started
-//!   samples/step-00000400.png      what the model makes
+//!   samples/step-00000400.png      samples or reconstructions
 //!   checkpoints/step-00000400/     published by rename: tensors, optimizer, state.json, config.toml
 //!   checkpoints/latest             symbolic link to the newest
-//!   checkpoints/best               symbolic link to the best, if a metric is named that tells
+//!   checkpoints/best               symbolic link to the best, if `train.save_best` names a metric
 //! ```
 
 mod best;
@@ -26,9 +26,10 @@ use crate::TrainError;
 use crate::config::{Config, first_difference, recorded, to_toml};
 pub use best::Best;
 pub(crate) use best::Criterion;
+pub(crate) use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Keep;
 pub(crate) use checkpoint::write_atomically;
-pub use checkpoint::{Checkpoint, State, save_safetensors};
+pub use checkpoint::{State, save_safetensors};
 pub use logger::Loggers;
 pub(crate) use metrics::Metrics;
 pub use metrics::read_metrics;
@@ -46,7 +47,7 @@ pub(crate) struct RunFolder {
     config_toml: String,
     /// The configuration that was in the folder.
     before: Option<String>,
-    /// Files that a checkpoint must have to go on from.
+    /// Files that a checkpoint must have to continue from.
     needed: Vec<&'static str>,
     _lock: Option<lock::RunLock>,
 }
@@ -67,7 +68,7 @@ impl RunFolder {
         refuse_foreign::<C>(path)?;
         std::fs::create_dir_all(path).map_err(TrainError::io("create", path))?;
         let lock = lock::RunLock::take(path)?;
-        // Once more: what was looked at before the lock may have been another process's beginning.
+        // Again under the lock: another process may have started a run here meanwhile.
         refuse_foreign::<C>(path)?;
         if overwrite && path.join(CONFIG).is_file() {
             cleanup::remove_run(path)?;
@@ -80,7 +81,7 @@ impl RunFolder {
             }
         }
         cleanup::remove_unfinished(path)?;
-        // The record comes first: a folder with anything else in it and no record is nobody's run.
+        // The record comes first: a folder with other files and no record is refused as foreign.
         write_atomically(&path.join(CONFIG), config_toml.as_bytes())?;
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
@@ -108,7 +109,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// The newest checkpoint that has all that the run needs to go on, if there is one.
+    /// The newest checkpoint that has all files that the run needs to continue, if there is one.
     ///
     /// # Errors
     /// The folder cannot be read; there are checkpoints, and all are damaged.
@@ -143,7 +144,7 @@ impl RunFolder {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn configuration<C: Config>(folder: &Path) -> Result<Option<C>, TrainError> {
+pub(crate) fn configuration<C: Config>(folder: &Path) -> Result<Option<C>, TrainError> {
     Ok(read_record(folder)?.and_then(|text| recorded::<C>(&text)?.try_into().ok()))
 }
 

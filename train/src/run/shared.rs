@@ -1,4 +1,4 @@
-//! A run's folder among several processes: the first one owns it, and tells the others what they need to know of it.
+//! A run's folder among several processes: the first one owns it, and sends its state to the others.
 
 use super::{RunFolder, State};
 use crate::TrainError;
@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::process_group::ProcessGroup;
 use std::path::Path;
 
-/// The run's folder: the first process makes it, the others find it made.
+/// The run's folder: the first process opens it, the others follow.
 ///
 /// # Errors
 /// As [`RunFolder::open`]; another process is gone.

@@ -1,21 +1,21 @@
-//! Notices when a loss leaps.
+//! Detects spikes of the loss.
 
 use serde::{Deserialize, Serialize};
 
-/// Share of the past in the running mean and deviation.
+/// Decay of the running mean and deviation per logged loss.
 const DECAY: f32 = 0.95;
 
 /// Values seen before anything is called a spike.
 const WARM_UP: u32 = 20;
 
-/// So many mean deviations above the running mean is a spike, ...
+/// A spike lies at least this many mean deviations above the running mean, ...
 const DEVIATIONS: f32 = 8.0;
 
-/// ... if it is also this share of the mean above it: a loss that hardly varies has no spikes.
+/// ... and at least this share of the mean above it: a loss that hardly varies has no spikes.
 const SHARE: f32 = 0.05;
 
 /// Compares every logged loss with a running mean of those before it. It is part of a run's state: a run that was continued
-/// tells the same spikes. Its numbers are f32, which JSON gives back to the bit.
+/// finds the same spikes. Its numbers are f32, which survive JSON to the bit.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpikeWatch {
     mean: f32,
@@ -24,7 +24,8 @@ pub struct SpikeWatch {
 }
 
 impl SpikeWatch {
-    /// Takes note of a loss. By how much it lies above what was usual, if it is a spike.
+    /// Records a loss. Returns by how much it lies above the running mean, if it is a spike.
+    /// A loss that is not finite is ignored.
     pub fn observe(&mut self, loss: f64) -> Option<f64> {
         let loss = loss as f32;
         if !loss.is_finite() {
@@ -36,14 +37,21 @@ impl SpikeWatch {
         let above = loss - self.mean;
         let limit = (DEVIATIONS * self.deviation).max(SHARE * self.mean.abs());
         let spike = self.seen >= WARM_UP && above > limit;
-        // What counts as usual follows a spike only as far as the limit: one leap must not hide the next.
+        // The running mean follows a spike only as far as the limit: one spike must not hide the next.
         let step = if spike { limit } else { above };
-        // Early on a plain mean of what was seen, later one that forgets.
+        // At first the plain mean, later an exponential one.
         let share = (1.0 / (self.seen + 1) as f32).max(1.0 - DECAY);
         self.mean += share * step;
         self.deviation += share * (step.abs() - self.deviation);
         self.seen = self.seen.saturating_add(1);
         spike.then_some(f64::from(above))
+    }
+
+    /// Records the loss of a step; for a spike, warns and returns the metric `train/loss_spike`.
+    pub(crate) fn observe_at(&mut self, step: u64, loss: f64) -> Option<(&'static str, f64)> {
+        let above = self.observe(loss)?;
+        tracing::warn!("the loss jumped to {loss:.4} at step {step}, {above:.4} above its running mean");
+        Some(("train/loss_spike", above))
     }
 }
 

@@ -1,11 +1,11 @@
-//! The losses of the discriminator's game, on patch logits `[B, 1, h, w]`.
+//! Adversarial losses on patch logits `[B, 1, h, w]`. Source: the reference's `VQLPIPSWithDiscriminator`.
 
 use std::str::FromStr;
 use tch::{Kind, Tensor};
 
 /// What the discriminator minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DiscLoss {
+pub(crate) enum DiscLoss {
     /// `(mean relu(1 - real) + mean relu(1 + fake)) / 2`: the reference's.
     Hinge,
     /// Cross entropy of every patch.
@@ -16,7 +16,7 @@ pub enum DiscLoss {
 
 impl DiscLoss {
     /// The loss, a scalar, of the discriminator's logits `[B, 1, h, w]` of real and generated images.
-    pub fn of(self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
+    pub(crate) fn of(self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         let mean = |t: Tensor| t.mean(Kind::Float);
         let sum = match self {
             DiscLoss::Hinge => mean((-real_b1hw + 1.0).relu()) + mean((fake_b1hw + 1.0).relu()),
@@ -42,7 +42,7 @@ impl FromStr for DiscLoss {
     }
 }
 
-/// The generator's term: it wants the mean logit of every reconstruction to be high (non-saturating form).
+/// The generator's term, non-saturating: low where the mean logit of every reconstruction is high. A scalar.
 pub(super) fn generator_loss(fake_b1hw: &Tensor) -> Tensor {
     (-image_logits(fake_b1hw)).softplus().mean(Kind::Float)
 }
@@ -55,24 +55,25 @@ fn image_logits(logits_b1hw: &Tensor) -> Tensor {
 /// LeCAM: keeps the discriminator's logits near the running average of the other side's.
 /// Source: Tseng et al., "Regularizing Generative Adversarial Networks under Limited Data".
 #[derive(Debug)]
-pub struct LeCam {
-    /// Running mean of the logits of photographs, a scalar; starts at 0.
+pub(crate) struct LeCam {
+    /// Running mean of the logits of real images, a scalar; starts at 0.
     pub real: Tensor,
-    /// Running mean of the logits of reconstructions.
+    /// Running mean of the logits of reconstructions, a scalar; starts at 0.
     pub fake: Tensor,
 }
 
 impl LeCam {
+    /// Decay of both averages, as in the reference.
     const DECAY: f64 = 0.999;
 
     /// Averages of 0 on `device`.
-    pub fn new(device: tch::Device) -> LeCam {
+    pub(crate) fn new(device: tch::Device) -> LeCam {
         let zero = || Tensor::zeros([1i64; 0], (Kind::Float, device));
         LeCam { real: zero(), fake: zero() }
     }
 
     /// Updates the averages by logits `[B, 1, h, w]` of real and generated images, then returns the regulariser, a scalar.
-    pub fn update(&mut self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
+    pub(crate) fn update(&mut self, real_b1hw: &Tensor, fake_b1hw: &Tensor) -> Tensor {
         tch::no_grad(|| {
             for (average, logits) in [(&mut self.real, real_b1hw), (&mut self.fake, fake_b1hw)] {
                 let _ = average.lerp_(&logits.mean(Kind::Float), 1.0 - LeCam::DECAY);

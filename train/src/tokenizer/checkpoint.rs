@@ -1,4 +1,4 @@
-//! A learner's files, in the names of the reference's checkpoints where it has any.
+//! A learner's files. Tensors have the names of the reference's checkpoints where it has such tensors.
 //!
 //! ```text
 //! model.safetensors                     encoder.*, decoder.*, loss.discriminator.*, model_ema.*
@@ -8,10 +8,11 @@
 //! learner.safetensors                   LeCAM's averages, loss scale, how steps are counted
 //! ```
 
+use super::TokenizerConfig;
 use super::adversarial::LeCam;
 use super::discriminator::{PREFIX, PatchGan};
+use super::init::initial_params;
 use super::learner::{Adversary, InitialWeights, Learner, TrainedNet};
-use super::{TokenizerConfig, initial_params};
 use crate::TrainError;
 use crate::run::save_safetensors;
 use std::path::Path;
@@ -25,13 +26,13 @@ pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const DISCRIMINATOR_OPTIMIZER: &str = "discriminator_optimizer.safetensors";
 pub(super) const LEARNER: &str = "learner.safetensors";
 
-/// The name of a parameter's average: the dots go.
+/// The name of a parameter's average: without dots, as the reference's `LitEma` names it.
 fn ema_name(name: &str) -> String {
     format!("model_ema.{}", name.replace('.', ""))
 }
 
 impl InitialWeights {
-    /// Fresh weights, a function of the seed.
+    /// Fresh weights, a function of `train.seed`.
     pub fn fresh(config: &TokenizerConfig) -> InitialWeights {
         let seed = config.train.seed;
         InitialWeights {
@@ -43,7 +44,8 @@ impl InitialWeights {
     /// Weights of a checkpoint of this program or of the reference. A file without a discriminator gives a fresh one.
     ///
     /// # Errors
-    /// No such file; another architecture than the configuration describes; no averages although they are asked for.
+    /// The file is missing or damaged, has another architecture than the configuration describes, or lacks the averages that
+    /// `variant` asks for.
     pub fn read(config: &TokenizerConfig, path: &Path, variant: Variant) -> Result<InitialWeights, TrainError> {
         let weights = Weights::open(path)?;
         let generator = weights.tokenizer_params(variant)?;
@@ -60,7 +62,7 @@ impl InitialWeights {
 }
 
 fn fresh_discriminator(net: PatchGan, seed: i64) -> (Params, Params) {
-    // A seed of its own, so that the tokenizer's initial weights do not depend on there being a discriminator.
+    // A separate seed, so that the tokenizer's initial weights do not depend on there being a discriminator.
     let seed = CounterRng::new(&[seed as u64, 21]).next_u64() as i64;
     (net.initial_params(seed), net.initial_running(tch::Device::Cpu))
 }
@@ -76,7 +78,7 @@ fn read_discriminator(net: PatchGan, weights: &Weights, variant: Variant) -> Res
     };
     let stored = |name: &str| if variant == Variant::Ema { ema_name(name) } else { name.to_string() };
     let params = net.tensors().into_iter().map(|entry| read(entry.clone(), stored(&entry.0)));
-    // Statistics are no parameters: they have no average.
+    // Running statistics are not parameters: they have no average.
     let running = net.running_tensors().into_iter().map(|entry| read(entry.clone(), entry.0));
     Ok((params.collect::<Result<Params, ModelError>>()?, running.collect::<Result<Params, ModelError>>()?))
 }
@@ -154,8 +156,8 @@ impl Learner {
 }
 
 impl Learner {
-    /// What a batch added to the global step before checkpoints told: both optimizers' steps were counted. The run goes on
-    /// as it was begun.
+    /// Steps per batch for checkpoints of versions that did not record them: both optimizers' steps were counted. The run
+    /// continues to count as it was begun.
     fn earlier_steps_per_batch(&self, folder: &Path) -> u64 {
         let loss = &self.config.loss;
         if self.adversary.is_none() {

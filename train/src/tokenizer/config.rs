@@ -17,7 +17,7 @@ section! {
         ch: i64 = 128,
         /// Channel multipliers, finest level first.
         ch_mult: Vec<i64> = vec![1, 1, 2, 2, 4],
-        /// Residual blocks a level.
+        /// Residual blocks per level.
         num_res_blocks: i64 = 4,
         /// Bits per token.
         z_channels: i64 = 18,
@@ -31,15 +31,15 @@ section! {
         mse_share: f64 = 0.0,
         /// Weight of the perceptual loss (LPIPS on VGG16).
         perceptual_weight: f64 = 1.0,
-        /// Its weights; without them the term is left out.
+        /// File with the weights of the perceptual loss; without it the term is left out.
         perceptual: Option<String> = None,
         /// Weight of the generator's adversarial term; at 0 there is no discriminator.
         gen_loss_weight: f64 = 0.1,
-        /// Batches before the discriminator counts.
+        /// Batches before the adversarial losses take effect.
         disc_start: u64 = 0,
         /// Channels of the discriminator's first layer.
         disc_ndf: i64 = 64,
-        /// Halvings in the discriminator.
+        /// Convolutions with stride 2 in the discriminator.
         disc_num_layers: i64 = 3,
         /// What the discriminator minimises: `hinge`, `vanilla` or `non_saturate`.
         disc_loss: String = "hinge".into(),
@@ -59,9 +59,9 @@ section! {
 section! {
     /// How to train.
     TokenizerTrainSection {
-        /// Crops a process and step.
+        /// Crops per process and step.
         batch_size: usize = 8,
-        /// Passes over the photographs.
+        /// Passes over the images.
         epochs: f64 = 270.0,
         /// Batches of the run; wins over `epochs`.
         max_steps: Option<u64> = None,
@@ -77,13 +77,13 @@ section! {
         lr_drop_rate: f64 = 0.1,
         /// Adam's decay rates.
         betas: [f64; 2] = [0.5, 0.9],
-        /// Decay of the averaged weights.
+        /// Decay of the exponential moving average of the weights, per step.
         ema_decay: f64 = 0.999,
         /// Number format of the networks: `fp32`, `tf32`, `bf16` or `fp16`. Weights and losses are always 32-bit floats.
         precision: String = "fp32".into(),
         /// Side of the training crops, in pixels.
         image_size: u32 = 256,
-        /// Crops come from the photograph resized so that its shorter side is `image_size` times a number in this range.
+        /// Crops come from the image resized so that its shorter side is `image_size` times a number in this range.
         scale: [f64; 2] = [1.0, 1.0],
         /// Whether crops lie at random places; else in the centre.
         random_crop: bool = true,
@@ -99,14 +99,14 @@ section! {
         checkpoint_every: u64 = 1000,
         /// Newest checkpoints kept; 0 keeps all.
         keep_last: usize = 2,
-        /// Checkpoints at multiples of so many steps stay as well; 0: none.
+        /// Checkpoints whose step is a multiple of this are kept as well; 0: none.
         keep_every: u64 = 0,
         /// The metric by which the best checkpoint is kept, as `checkpoints/best`: `val/psnr`, `val/reconstruct_loss`,
         /// `val/perceptual_loss` or `val/codebook_utilization`.
         save_best: Option<String> = None,
         /// Steps between validations on `data.val`; 0: one at the end of every epoch.
         val_every: u64 = 0,
-        /// Seconds that a process waits for the others, at the start and in each exchange.
+        /// How long a process waits for the others, at the start and in each exchange, in seconds.
         timeout_secs: f64 = 600.0,
         /// Weights to start from.
         init_from: Option<String> = None,
@@ -118,11 +118,11 @@ section! {
 section! {
     /// What to train on.
     TokenizerDataSection {
-        /// Photographs.
+        /// The images to train on: a path to any source.
         train: String = String::new(),
-        /// Photographs that are left out of them, by key or file name.
+        /// Images that are left out of `train`, by key or file name.
         exclude: Vec<String> = vec![],
-        /// Others, to validate on.
+        /// Images to validate on: a path to any source.
         val: Option<String> = None,
     }
 }
@@ -216,12 +216,12 @@ impl ModelSection {
 }
 
 impl LossSection {
-    /// The discriminator, where the adversarial term counts.
+    /// The discriminator, where the adversarial term has a weight.
     pub fn patch_gan(&self) -> Option<PatchGan> {
         (self.gen_loss_weight > 0.0).then_some(PatchGan { ndf: self.disc_ndf, num_layers: self.disc_num_layers })
     }
 
-    /// The weights of the perceptual loss, where it counts.
+    /// File with the weights of the perceptual loss, where that has a weight.
     pub fn perceptual_file(&self) -> Option<&str> {
         self.perceptual.as_deref().filter(|path| self.perceptual_weight > 0.0 && !path.is_empty())
     }
@@ -274,22 +274,22 @@ impl TokenizerTrainSection {
     /// What `save_best` names.
     ///
     /// # Errors
-    /// No metric that checkpoints are compared by.
+    /// The name is not a metric that checkpoints are compared by.
     pub(super) fn criterion(&self) -> Result<Option<Criterion>, String> {
         self.save_best.as_ref().map(|name| Criterion::of(name, &CRITERIA)).transpose()
     }
 
-    /// A lower bound of the memory that a step takes: two activations of the finest level, in half precision, kept
-    /// for the backward pass of every residual block there, in encoder and decoder.
+    /// A lower bound of the memory of a step, in bytes: two activations of the finest level, in half precision, kept for
+    /// the backward pass of every residual block there, in encoder and decoder.
     pub fn activation_bytes_min(&self, model: &ModelSection) -> u64 {
         let pixels = self.batch_size as u64 * u64::from(self.image_size).pow(2);
         let channels = (model.ch * model.ch_mult.first().copied().unwrap_or(1)) as u64;
         2 * pixels * channels * 2 * 2 * model.num_res_blocks as u64
     }
 
-    /// Batches of the run on `photos` photographs, in `world_size` processes.
-    pub fn steps(&self, photos: usize, world_size: usize) -> u64 {
-        let from_epochs = (self.epochs * photos as f64 / (self.batch_size * world_size) as f64).ceil() as u64;
+    /// Batches of the run on `images` images, in `world_size` processes.
+    pub fn steps(&self, images: usize, world_size: usize) -> u64 {
+        let from_epochs = (self.epochs * images as f64 / (self.batch_size * world_size) as f64).ceil() as u64;
         self.max_steps.unwrap_or(from_epochs).max(1)
     }
 

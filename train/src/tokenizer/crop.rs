@@ -1,4 +1,4 @@
-//! One training crop out of a photograph's file.
+//! One training crop out of an image's file.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tokengrid_ingest::{
@@ -9,23 +9,23 @@ use tokengrid_model::rng::CounterRng;
 /// Which crops a run trains on.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct CropConfig {
-    /// Crops of a batch of this process.
+    /// Crops per batch of this process.
     pub batch_size: usize,
     /// Side of a crop, in pixels.
     pub side: u32,
     /// Whether crops lie at random places; else in the centre.
     pub random: bool,
-    /// Crops come from the photograph resized so that its shorter side is `side` times a number in this range.
+    /// Crops come from the image resized so that its shorter side is `side` times a number in this range.
     pub scale: [f64; 2],
     /// Whether crops are mirrored at random.
     pub flip: bool,
-    /// Selects order and places.
+    /// Seed of the order of images and the places of crops.
     pub seed: u64,
     /// This process, `0..world_size`.
     pub rank: usize,
     /// Processes that share the stream.
     pub world_size: usize,
-    /// Decoding threads; 0 stands for one a processor core. They change nothing but speed.
+    /// Decoding threads; 0 for one per processor core. The number does not change the crops.
     pub threads: usize,
 }
 
@@ -56,11 +56,11 @@ pub(super) struct Cutter {
 }
 
 impl Cutter {
-    /// Crop number `n` out of the file of the photograph `key`: `[side, side, 3]` bytes, a function of the file, the
+    /// Crop number `n` out of the file of the image `key`: `[side, side, 3]` bytes, a function of the file, the
     /// configuration's seed and n.
     ///
     /// # Errors
-    /// Why the file has no crops.
+    /// The file cannot be decoded, or has no crop of this size.
     pub(super) fn crop(&mut self, file: &[u8], key: &str, n: u64, config: &CropConfig) -> Result<Vec<u8>, Bad> {
         let mut rng = CounterRng::new(&[config.seed, PLACES, n]);
         let cut = AssertUnwindSafe(|| match config.scale {
@@ -68,7 +68,7 @@ impl Cutter {
             _ => self.scaled(file, &mut rng, config),
         });
         let mut crop = catch_unwind(cut).unwrap_or_else(|_| {
-            // One file that a decoder stumbles over must not end a long run; whatever the panic left half-done goes.
+            // A panic of a decoder must not end a long run; the resampler's buffers may be half-written.
             self.resampler = Resampler::default();
             Err(Bad { stage: Stage::Decode, reason: "internal error of the decoder".into() })
         })?;
@@ -86,19 +86,19 @@ impl Cutter {
             Some(_) => Ok(()),
             None => Err(too_long(width, height)),
         };
-        let photo =
+        let image =
             decode_rgb_if(file, &Limits::default(), &mut accept).map_err(|e| bad(Stage::Decode, e.to_string()))?;
         let [low, high] = config.scale;
-        // Never beyond the photograph's own resolution, so that no crop is blown up.
-        let largest = (f64::from(photo.width.min(photo.height)) / f64::from(side)).clamp(low, high.max(low));
+        // Never beyond the image's own resolution, so that no crop is enlarged.
+        let largest = (f64::from(image.width.min(image.height)) / f64::from(side)).clamp(low, high.max(low));
         let shorter = (f64::from(side) * (low + (largest - low) * rng.uniform())) as u32;
-        let (width, height) = target_size(photo.width, photo.height, shorter.max(side))
-            .ok_or_else(|| bad(Stage::Resize, too_long(photo.width, photo.height)))?;
+        let (width, height) = target_size(image.width, image.height, shorter.max(side))
+            .ok_or_else(|| bad(Stage::Resize, too_long(image.width, image.height)))?;
         let mut place = |room: u32| if config.random { rng.below(u64::from(room) + 1) as u32 } else { room / 2 };
         let (left, top) = (place(width - side), place(height - side));
         let mut crop = vec![];
         let region = Region { left, top, width: side, height: side };
-        self.resampler.resize_region(&photo, (width, height), region, &mut crop);
+        self.resampler.resize_region(&image, (width, height), region, &mut crop);
         Ok(crop)
     }
 }

@@ -1,11 +1,12 @@
 //! Training crops of a source, decoded in the background.
 //!
-//! The stream is one epoch after the other; an epoch takes every photograph once, in the order of a keyed permutation of
+//! The stream is one epoch after the other; an epoch takes every image once, in the order of a keyed permutation of
 //! (seed, epoch). Crop n of the stream is a pure function of (seed, n): a run that resumes sees the crops that it would
 //! have seen, whatever the number of threads or processes. Global batch g is crops `[g * B * W, (g + 1) * B * W)`, for W
 //! processes of batch size B, and process r takes the r-th slice of B.
 //!
-//! Photographs are read when it is their turn. A broken one is replaced by the next sound one of the source, and counted.
+//! Images are read one by one, in the order of the stream. A broken one is replaced by the next sound one of the source, and
+//! counted.
 
 use super::crop::{CropConfig, Cutter};
 use crate::TrainError;
@@ -19,22 +20,22 @@ use std::time::{Duration, Instant};
 use tokengrid_cache::{Permutation, derive_key};
 use tokengrid_ingest::{Bad, BadCounter, BadPolicy, Source, SourceOptions, Stage};
 
-/// What keys are derived for: the order of an epoch.
+/// Purpose of derived keys: the order of an epoch.
 const ORDER: u64 = 3;
 
 /// Crops that wait for the trainer, in batches.
 const BATCHES_AHEAD: usize = 2;
 
-/// The photographs of a source, and which of them turned out to be broken.
+/// The images of a source, and which of them turned out to be broken.
 #[derive(Debug)]
 pub(super) struct ImageSet {
     source: Source,
     place: String,
-    bad: Mutex<BadPhotos>,
+    bad: Mutex<BadImages>,
 }
 
 #[derive(Debug)]
-struct BadPhotos {
+struct BadImages {
     known: HashSet<usize>,
     counter: BadCounter,
     /// What ended the run: the first refusal, which every thread reports.
@@ -48,12 +49,12 @@ struct Refusal {
     reason: String,
 }
 
-/// Labels do not matter to a tokenizer: a source whose labels make no sense is as good as any.
+/// Ignores labels, so that a source with invalid ones can be trained on.
 pub(super) fn without_labels(options: SourceOptions) -> SourceOptions {
     SourceOptions { label_column: Some("none".into()), ..options }
 }
 
-/// Refuses a run's folder that lies where links and lists of the images lead: its pictures would be images, too.
+/// Refuses a run's folder below a folder that links or lists of the source name: its pictures would become images.
 pub(super) fn check_apart(out: &Path, source: &Source) -> Result<(), TrainError> {
     let Some(folder) = source.linked_folder_around(out) else { return Ok(()) };
     let what = format!("it lies in {}, which belongs to the images; give a folder elsewhere", folder.display());
@@ -61,12 +62,12 @@ pub(super) fn check_apart(out: &Path, source: &Source) -> Result<(), TrainError>
 }
 
 impl ImageSet {
-    /// Where the photographs are.
+    /// Where the images are.
     pub(super) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// Lists the photographs of any source but those of a key or file name in `exclude`; none is read.
+    /// Lists the images of a source, without those whose key or file name is in `exclude`; no image is read.
     ///
     /// # Errors
     /// No such source, or nothing in it.
@@ -76,32 +77,32 @@ impl ImageSet {
             &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
         )?;
         let counter = BadCounter::new(BadPolicy::default(), source.len());
-        let bad = Mutex::new(BadPhotos { known: HashSet::new(), counter, refused: None });
+        let bad = Mutex::new(BadImages { known: HashSet::new(), counter, refused: None });
         Ok(ImageSet { source, place: path.display().to_string(), bad })
     }
 
-    /// Number of photographs, broken ones included: an epoch.
+    /// Number of images, broken ones included: an epoch.
     pub(super) fn len(&self) -> usize {
         self.source.len()
     }
 
-    /// Photographs that were left out.
+    /// Images that were left out.
     pub(super) fn excluded(&self) -> usize {
         self.source.excluded()
     }
 
-    /// Photographs that turned out to be broken so far.
+    /// Images that turned out to be broken so far.
     pub(crate) fn num_bad(&self) -> usize {
         self.bad.lock().unwrap_or_else(PoisonError::into_inner).known.len()
     }
 
-    /// The photograph of crop `n`.
-    fn photo_of(&self, seed: u64, n: u64) -> usize {
+    /// The image of crop `n`.
+    fn image_of(&self, seed: u64, n: u64) -> usize {
         let len = self.len() as u64;
         Permutation::new(derive_key(seed, ORDER, n / len), len).apply(n % len) as usize
     }
 
-    /// What `make` makes of photograph `index`, or of the first sound one after it.
+    /// The result of `make` for image `index`, or for the first sound one after it.
     fn first_sound<T>(
         &self,
         index: usize,
@@ -130,20 +131,20 @@ impl ImageSet {
     }
 
     fn note_bad(&self, index: usize, bad: &Bad) -> Result<(), TrainError> {
-        let mut photos = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(refusal) = &photos.refused {
+        let mut images = self.bad.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refusal) = &images.refused {
             return Err(self.too_many_bad(refusal.clone()));
         }
-        if !photos.known.insert(index) {
+        if !images.known.insert(index) {
             return Ok(()); // another thread was faster
         }
         let key = self.source.key(index);
         tracing::warn!("cannot {} {key}: {}; the next one takes its place", bad.stage, bad.reason);
-        if photos.counter.bad(key, bad).is_ok() {
+        if images.counter.bad(key, bad).is_ok() {
             return Ok(());
         }
-        let refusal = Refusal { bad: photos.counter.bad_count(), key: key.to_owned(), reason: bad.to_string() };
-        photos.refused = Some(refusal.clone());
+        let refusal = Refusal { bad: images.counter.bad_count(), key: key.to_owned(), reason: bad.to_string() };
+        images.refused = Some(refusal.clone());
         Err(self.too_many_bad(refusal))
     }
 
@@ -155,7 +156,7 @@ impl ImageSet {
 
 /// Batches of crops, made ahead of time by several threads. Dropping it stops them.
 ///
-/// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into a queue of its own, and batches are taken from the
+/// Thread w of T makes this process's crops w, w + T, w + 2 T, ... into its own queue, and batches are taken from the
 /// queues in turn: the order is fixed, and so is the memory.
 #[derive(Debug)]
 pub(super) struct Crops {
@@ -172,7 +173,7 @@ impl Crops {
     ///
     /// # Panics
     /// When `batch_size` or `world_size` is 0, or the system refuses a thread.
-    pub(super) fn start(photos: Arc<ImageSet>, config: CropConfig, position: u64) -> Crops {
+    pub(super) fn start(images: Arc<ImageSet>, config: CropConfig, position: u64) -> Crops {
         assert!(config.batch_size > 0 && config.world_size > 0, "checked with the configuration");
         let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let num_threads = if config.threads == 0 { available() } else { config.threads };
@@ -180,12 +181,12 @@ impl Crops {
         let (mut queues, mut threads) = (vec![], vec![]);
         for first in 0..num_threads {
             let (sender, queue) = bounded(capacity);
-            let (photos, config) = (photos.clone(), config.clone());
+            let (images, config) = (images.clone(), config.clone());
             let numbers = (first as u64..).step_by(num_threads).map({
                 let config = config.clone();
                 move |own| crop_number(own, position, &config)
             });
-            threads.push(std::thread::spawn(move || make_crops(&photos, &config, numbers, &sender)));
+            threads.push(std::thread::spawn(move || make_crops(&images, &config, numbers, &sender)));
             queues.push(queue);
         }
         let batch_bytes = config.batch_size * config.side as usize * config.side as usize * 3;
@@ -195,7 +196,7 @@ impl Crops {
     /// The next batch of this process, `[B, side, side, 3]` bytes.
     ///
     /// # Errors
-    /// Too many photographs are broken. Nothing comes after that.
+    /// Too many images are broken. Nothing comes after that.
     ///
     /// # Panics
     /// Passes on a panic of a thread; when it is called after an error.
@@ -240,15 +241,15 @@ fn crop_number(own: u64, position: u64, config: &CropConfig) -> u64 {
 }
 
 fn make_crops(
-    photos: &ImageSet,
+    images: &ImageSet,
     config: &CropConfig,
     numbers: impl Iterator<Item = u64>,
     sender: &Sender<Result<Vec<u8>, TrainError>>,
 ) {
     let (mut cutter, mut file) = (Cutter::default(), vec![]);
     for n in numbers {
-        let index = photos.photo_of(config.seed, n);
-        let crop = photos.first_sound(index, &mut file, |file, key| cutter.crop(file, key, n, config));
+        let index = images.image_of(config.seed, n);
+        let crop = images.first_sound(index, &mut file, |file, key| cutter.crop(file, key, n, config));
         let failed = crop.is_err();
         if sender.send(crop).is_err() || failed {
             return;

@@ -22,8 +22,8 @@ fn config() -> CropConfig {
     CropConfig { batch_size: 4, side: 8, seed: 7, threads: 1, ..CropConfig::default() }
 }
 
-fn take(photos: &Arc<ImageSet>, config: CropConfig, position: u64, batches: usize) -> Vec<Vec<u8>> {
-    let mut crops = Crops::start(photos.clone(), config, position);
+fn take(images: &Arc<ImageSet>, config: CropConfig, position: u64, batches: usize) -> Vec<Vec<u8>> {
+    let mut crops = Crops::start(images.clone(), config, position);
     (0..batches).map(|_| crops.next_batch().unwrap()).collect()
 }
 
@@ -35,8 +35,8 @@ fn files(batches: &[Vec<u8>]) -> Vec<u8> {
 #[test]
 fn an_epoch_takes_every_photograph_once_in_an_order_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
-    let photos = Arc::new(ImageSet::open(&colours(folder.path(), 20, &[]), &[]).unwrap());
-    let (first, second) = (files(&take(&photos, config(), 0, 5)), files(&take(&photos, config(), 20, 5)));
+    let images = Arc::new(ImageSet::open(&colours(folder.path(), 20, &[]), &[]).unwrap());
+    let (first, second) = (files(&take(&images, config(), 0, 5)), files(&take(&images, config(), 20, 5)));
     for epoch in [&first, &second] {
         let mut sorted = epoch.clone();
         sorted.sort_unstable();
@@ -44,7 +44,7 @@ fn an_epoch_takes_every_photograph_once_in_an_order_of_its_own() {
     }
     assert_ne!(first, second);
     let other = CropConfig { seed: 8, ..config() };
-    assert_ne!(first, files(&take(&photos, other, 0, 5)), "another seed, another order");
+    assert_ne!(first, files(&take(&images, other, 0, 5)), "another seed, another order");
 }
 
 /// Smooth noise, so that crops of different places differ.
@@ -61,7 +61,7 @@ fn texture(path: &Path) {
 fn crops_depend_on_seed_and_number_and_on_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
-    let photos = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
+    let images = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
     let variants = [
         config(),
         CropConfig { flip: true, ..config() },
@@ -70,18 +70,18 @@ fn crops_depend_on_seed_and_number_and_on_nothing_else() {
         CropConfig { scale: [2.0, 2.0], random: false, ..config() },
     ];
     for variant in variants {
-        let stream = take(&photos, variant.clone(), 0, 6);
+        let stream = take(&images, variant.clone(), 0, 6);
         for threads in [2, 3, 7] {
-            assert!(stream == take(&photos, CropConfig { threads, ..variant.clone() }, 0, 6), "{threads} threads");
+            assert!(stream == take(&images, CropConfig { threads, ..variant.clone() }, 0, 6), "{threads} threads");
         }
-        assert!(stream[3..] == take(&photos, CropConfig { threads: 3, ..variant.clone() }, 12, 3), "resumed");
+        assert!(stream[3..] == take(&images, CropConfig { threads: 3, ..variant.clone() }, 12, 3), "resumed");
         let ranks = [0, 1]
-            .map(|rank| take(&photos, CropConfig { rank, world_size: 2, batch_size: 2, ..variant.clone() }, 0, 6));
+            .map(|rank| take(&images, CropConfig { rank, world_size: 2, batch_size: 2, ..variant.clone() }, 0, 6));
         let joined: Vec<Vec<u8>> = (0..6).map(|g| [&ranks[0][g][..], &ranks[1][g][..]].concat()).collect();
         assert!(stream == joined, "two processes share the same stream");
     }
-    let (random, centre) = (take(&photos, config(), 0, 5), CropConfig { random: false, ..config() });
-    assert_ne!(random, take(&photos, centre, 0, 5));
+    let (random, centre) = (take(&images, config(), 0, 5), CropConfig { random: false, ..config() });
+    assert_ne!(random, take(&images, centre, 0, 5));
 }
 
 #[test]
@@ -89,16 +89,16 @@ fn a_crop_is_what_the_ingest_crate_makes_of_the_photograph() {
     use tokengrid_ingest::{Limits, Recipe, Views, views_of_file};
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
-    let photos = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
+    let images = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
     let centre = Recipe { size: 8, views: Views::Center, ..Recipe::default() };
     let expected = |name: &str| {
         let file = fs::read(folder.path().join(name)).unwrap();
         views_of_file(&file, name, &centre, &Limits::default()).unwrap().remove(0).pixels
     };
     let of_file: BTreeMap<usize, Vec<u8>> = (0..5).map(|i| (i, expected(&format!("{i}.png")))).collect();
-    let crops = take(&photos, CropConfig { random: false, batch_size: 1, ..config() }, 0, 5);
+    let crops = take(&images, CropConfig { random: false, batch_size: 1, ..config() }, 0, 5);
     for (n, crop) in crops.iter().enumerate() {
-        assert!(of_file[&photos.photo_of(7, n as u64)] == *crop, "crop {n}");
+        assert!(of_file[&images.image_of(7, n as u64)] == *crop, "crop {n}");
     }
 }
 
@@ -106,23 +106,23 @@ fn a_crop_is_what_the_ingest_crate_makes_of_the_photograph() {
 fn a_broken_photograph_is_replaced_by_the_next_and_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = colours(folder.path(), 12, &[3, 4, 11]);
-    let photos = Arc::new(ImageSet::open(&path, &[]).unwrap());
-    assert_eq!((photos.len(), photos.num_bad()), (12, 0), "nothing is read when a source is opened");
-    let mut seen = files(&take(&photos, config(), 0, 3));
+    let images = Arc::new(ImageSet::open(&path, &[]).unwrap());
+    assert_eq!((images.len(), images.num_bad()), (12, 0), "nothing is read when a source is opened");
+    let mut seen = files(&take(&images, config(), 0, 3));
     seen.sort_unstable();
     assert_eq!(seen, [0, 0, 1, 2, 5, 5, 5, 6, 7, 8, 9, 10]);
-    assert_eq!(photos.num_bad(), 3);
+    assert_eq!(images.num_bad(), 3);
     let again = Arc::new(ImageSet::open(&path, &[]).unwrap());
     let threads = CropConfig { threads: 3, ..config() };
-    assert_eq!(take(&photos, config(), 0, 5), take(&again, threads, 0, 5), "whatever was known before");
+    assert_eq!(take(&images, config(), 0, 5), take(&again, threads, 0, 5), "whatever was known before");
 }
 
 #[test]
 fn too_many_broken_photographs_end_the_run_with_their_number() {
     let folder = tempfile::tempdir().unwrap();
     let broken: Vec<u8> = (0..30).step_by(2).collect();
-    let photos = Arc::new(ImageSet::open(&colours(folder.path(), 30, &broken), &[]).unwrap());
-    let mut crops = Crops::start(photos, CropConfig { threads: 2, ..config() }, 0);
+    let images = Arc::new(ImageSet::open(&colours(folder.path(), 30, &broken), &[]).unwrap());
+    let mut crops = Crops::start(images, CropConfig { threads: 2, ..config() }, 0);
     let error = (0..30).find_map(|_| crops.next_batch().err()).expect("15 of 30").to_string();
     assert!(error.contains("11 of 30 images are bad") && error.contains("tokengrid ingest"), "{error}");
 

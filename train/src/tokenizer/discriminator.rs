@@ -1,4 +1,5 @@
-//! The PatchGAN discriminator: convolutions that give one logit for every patch of an image.
+//! The PatchGAN discriminator (Isola et al., arXiv 1611.07004; the reference's `NLayerDiscriminator`): convolutions that give
+//! one logit for every patch of an image.
 //!
 //! `main.0` is a 4x4 convolution that halves the size, with LeakyReLU; then `num_layers - 1` more with BatchNorm, each
 //! halving; one that keeps the size; and one to a single channel. Every layer has padding 1, so the last two lose a pixel.
@@ -7,11 +8,13 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::Params;
 
-/// What the reference's checkpoints call it.
+/// Prefix of its tensors in the reference's checkpoints.
 pub(super) const PREFIX: &str = "loss.discriminator.main.";
 
 const KERNEL: i64 = 4;
+/// Slope of LeakyReLU below 0.
 const SLOPE: f64 = 0.2;
+/// PyTorch's defaults for BatchNorm.
 const NORM_EPS: f64 = 1e-5;
 const NORM_MOMENTUM: f64 = 0.1;
 
@@ -20,7 +23,7 @@ const NORM_MOMENTUM: f64 = 0.1;
 pub struct PatchGan {
     /// Channels of the first layer; later ones have up to 8 times as many.
     pub ndf: i64,
-    /// Halvings.
+    /// Convolutions with stride 2.
     pub num_layers: i64,
 }
 
@@ -56,7 +59,7 @@ impl PatchGan {
     }
 
     /// Name and shape of every parameter.
-    pub fn tensors(self) -> Vec<(String, Vec<i64>)> {
+    pub(crate) fn tensors(self) -> Vec<(String, Vec<i64>)> {
         let mut list = vec![];
         for layer in self.layers() {
             let (input, output) = layer.channels;
@@ -72,7 +75,7 @@ impl PatchGan {
     }
 
     /// Fresh parameters: convolutions N(0, 0.02) with PyTorch's default biases, norm weights N(1, 0.02), norm biases 0.
-    pub fn initial_params(self, seed: i64) -> Params {
+    pub(crate) fn initial_params(self, seed: i64) -> Params {
         tch::manual_seed(seed);
         let mut fan_in = 1;
         let init = |(name, shape): (String, Vec<i64>)| {
@@ -114,14 +117,14 @@ impl PatchGan {
     /// Patch logits `[B, 1, h, w]` (f32) of images `[B, 3, H, W]`, always in training mode: every norm uses the batch's own
     /// statistics and moves the running ones in `running`, which only checkpoints are for. The convolutions compute in
     /// the kind of `params`.
-    pub fn forward(self, images_bchw: &Tensor, params: &Params, running: &Params) -> Tensor {
+    pub(crate) fn forward(self, images_bchw: &Tensor, params: &Params, running: &Params) -> Tensor {
         let start = images_bchw.to_kind(params.get(&format!("{PREFIX}0.weight")).kind());
         let logits = self.layers().into_iter().fold(start, |x, layer| layer.forward(&x, params, running));
         logits.to_kind(Kind::Float)
     }
 
-    /// The names that running statistics have in the reference's files, with the number of batches that they saw.
-    pub fn num_batches_tracked(self, batches: i64) -> BTreeMap<String, Tensor> {
+    /// BatchNorm's batch counters under the names of the reference's checkpoints, all with the value `batches`.
+    pub(crate) fn num_batches_tracked(self, batches: i64) -> BTreeMap<String, Tensor> {
         let norms = self.layers().into_iter().filter(|layer| layer.has_norm);
         norms.map(|layer| (format!("{PREFIX}{}.num_batches_tracked", layer.index + 1), Tensor::from(batches))).collect()
     }

@@ -1,7 +1,7 @@
 //! A learner among several processes: gradients and losses are averaged, and all of them start from the first one's state.
 //!
-//! As with the reference's DDP, what is no gradient is each process's own: batch statistics of the discriminator's norms,
-//! LeCAM's averages, the entropy over the codebook, which is that of a process's batch. A checkpoint holds those of the first.
+//! As with the reference's DDP, only gradients are shared. Batch statistics of the discriminator's norms, LeCAM's averages and
+//! the entropy over the codebook are those of each process's batch; a checkpoint holds those of the first process.
 
 use super::adversarial::LeCam;
 use super::learner::{Learner, Losses};
@@ -11,7 +11,7 @@ use crate::optim::Gradients;
 use crate::process_group::{Pending, ProcessGroup};
 use tch::Tensor;
 
-/// Numbers of a part of the gradients that is exchanged at once: 25 MB.
+/// Values of a part of the gradients that is exchanged at once: 25 MiB.
 const PART: i64 = 25 * (1 << 20) / 4;
 
 /// Replaces gradients by their mean over all processes.
@@ -48,7 +48,7 @@ impl Losses {
 }
 
 impl Learner {
-    /// Takes everything that a checkpoint holds from the first process.
+    /// Replaces everything that a checkpoint holds by the first process's.
     ///
     /// # Errors
     /// Another process is gone.
@@ -56,8 +56,8 @@ impl Learner {
         if processes.world_size() == 1 {
             return Ok(());
         }
-        let players = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.trained));
-        for trained in players {
+        let nets = std::iter::once(&self.generator).chain(self.adversary.iter().map(|adversary| &adversary.trained));
+        for trained in nets {
             trained
                 .optimizer
                 .buffers()

@@ -1,11 +1,11 @@
-//! Fresh weights of a tokenizer.
+//! Initial weights of a tokenizer.
 
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::{Architecture, Params};
 
 /// PyTorch's default for convolutions and linear layers (uniform within 1 / sqrt(fan-in)), norms at one and zero. The
 /// values depend on the seed alone.
-pub fn initial_params(architecture: &Architecture, seed: i64) -> Params {
+pub(super) fn initial_params(architecture: &Architecture, seed: i64) -> Params {
     tch::manual_seed(seed);
     let mut fan_in = 1;
     let init = |(name, shape): (String, Vec<i64>)| {

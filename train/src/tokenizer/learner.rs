@@ -1,4 +1,4 @@
-//! Everything that learns, and one batch of it: a generator step (encoder and decoder), a discriminator step on the same
+//! The networks in training, and one batch: a generator step (encoder and decoder), a discriminator step on the same
 //! reconstruction, and the averages of both.
 //!
 //! Weights, optimizers and losses are f32. The networks compute in `kind`: their weights are cast again for every batch,
@@ -29,7 +29,7 @@ pub struct Learner {
     kind: Kind,
     /// Batches so far.
     pub(super) batches: u64,
-    /// What a batch adds to [`Learner::global_step`].
+    /// Increment of [`Learner::global_step`] per batch.
     pub(super) steps_per_batch: u64,
 }
 
@@ -61,7 +61,7 @@ pub struct InitialWeights {
     pub discriminator: Option<(Params, Params)>,
 }
 
-/// Named losses of one batch. They stay on the device until somebody asks.
+/// Named losses of one batch. They stay on the device until [`Losses::values`].
 #[derive(Debug, Default)]
 pub struct Losses {
     tensors: Vec<(&'static str, Tensor)>,
@@ -73,7 +73,8 @@ impl Losses {
         self.tensors.push((name, value.detach()));
     }
 
-    /// Names and values, after one transfer.
+    /// Names and values, in one transfer from the device. Losses are means over the batch; entropies are in nats, `train/psnr`
+    /// in dB.
     pub fn values(&self) -> Vec<(&'static str, f64)> {
         let tensors: Vec<&Tensor> = self.tensors.iter().map(|(_, tensor)| tensor).collect();
         let stacked = Tensor::stack(&tensors, 0).to_device(Device::Cpu);
@@ -150,10 +151,10 @@ impl Adversary {
 }
 
 impl Learner {
-    /// Moves everything to the runtime's device. The networks compute in `kind`; `scale` is for fp16.
+    /// Networks with copies of `weights` on the runtime's device. They compute in `kind`; `scale` is for fp16.
     ///
     /// # Errors
-    /// A discriminator's loss of an unknown name.
+    /// `loss.disc_loss` is unknown.
     ///
     /// # Panics
     /// When `weights` lack the discriminator that the configuration asks for.
@@ -187,7 +188,7 @@ impl Learner {
         if counts { 1.0 } else { 0.0 }
     }
 
-    /// How loss scaling stands.
+    /// State of the loss scaling.
     pub fn loss_scale(&self) -> LossScale {
         self.scale
     }
@@ -217,7 +218,7 @@ impl Learner {
     /// One batch: images `[B, 3, H, W]` in [-1, 1] on the learner's device, learning rate `lr`.
     ///
     /// # Errors
-    /// The tensor library fails, out of memory for one.
+    /// libtorch fails, for example out of memory.
     pub fn batch(&mut self, images_bchw: &Tensor, lr: f64) -> Result<Losses, TrainError> {
         self.batch_among(images_bchw, lr, &OneProcess)
     }
@@ -225,7 +226,7 @@ impl Learner {
     /// As [`Learner::batch`], where the images are this process's share of the batch.
     ///
     /// # Errors
-    /// As there; another process is gone.
+    /// As [`Learner::batch`]; another process is gone.
     pub(crate) fn batch_among(
         &mut self,
         images_bchw: &Tensor,
@@ -247,7 +248,7 @@ impl Learner {
         Ok(losses)
     }
 
-    /// Updates encoder and decoder; the reconstruction, cut off from the graph.
+    /// Updates encoder and decoder. Returns the reconstruction, detached, f32 `[B, 3, H, W]`.
     fn generator_step(
         &mut self,
         images_bchw: &Tensor,
@@ -258,7 +259,7 @@ impl Learner {
     ) -> Result<Tensor, TrainError> {
         let tokenizer = Tokenizer::from_params(self.config.model.architecture(), &self.generator.cast(self.kind));
         let h_bzhw = tokenizer.encoder.forward(images_bchw);
-        // Straight through: the value of the signs, the gradient of h.
+        // Straight-through estimator: the value of the signs, the gradient of h.
         let code_bzhw = &h_bzhw + (lfq::signs_of(&h_bzhw) - &h_bzhw).detach();
         let output_bchw = tokenizer.decoder.forward(&code_bzhw.to_kind(self.kind)).to_kind(Kind::Float);
         let nll = self.reconstruction_terms(images_bchw, &output_bchw, losses);
@@ -313,7 +314,7 @@ impl Learner {
         entropy.total * (loss.codebook_weight * enlarge) + commit * loss.commit_weight
     }
 
-    /// What the discriminator makes of the reconstruction, weighted.
+    /// The generator's adversarial loss, weighted; `None` without a discriminator.
     fn adversarial_term(&mut self, output_bchw: &Tensor, factor: f64, losses: &mut Losses) -> Option<Tensor> {
         let weight = self.config.loss.gen_loss_weight;
         losses.numbers.push(("train/d_weight", weight));

@@ -1,4 +1,5 @@
-//! The losses on the encoder's output: low entropy a position, high entropy over the codebook, commitment.
+//! The losses on the encoder's output: low entropy per position, high entropy over the codebook, commitment. Source: Yu et al.,
+//! arXiv 2310.05737, section 3.1; the reference's `LFQ`.
 //!
 //! The reference's softmax over all 2^z corners is a product over bits. So the entropy of a position is a sum over bits,
 //! and the mean distribution over the codebook is one product of two `[P, 2^(z/2)]` matrices: exact, without the
@@ -9,14 +10,15 @@ use tokengrid_model::lfq;
 
 /// Logit of "bit is 1" for h: 2 (h - (-h)) / temperature, temperature 0.01.
 const LOGIT_SCALE: f64 = 400.0;
+/// Added inside logarithms, as in the reference.
 const LOG_EPS: f64 = 1e-5;
 
-/// Both entropies, in nats, and what is minimised.
+/// Both entropies, scalars in nats, and the loss.
 #[derive(Debug)]
 pub struct EntropyLoss {
-    /// Mean entropy of a position's distribution over the codebook; a constant.
+    /// Mean entropy of a position's distribution over the codebook; without a gradient.
     pub sample: Tensor,
-    /// Entropy of the mean distribution; a constant.
+    /// Entropy of the mean distribution; without a gradient.
     pub codebook: Tensor,
     /// `sample - codebook`, which carries the gradient.
     pub total: Tensor,
@@ -32,7 +34,7 @@ pub fn entropy_loss(h_bzhw: &Tensor) -> EntropyLoss {
     let h_pz = h_bzhw.permute([0, 2, 3, 1]).reshape([-1, z]).to_kind(kind);
     let constant_pz = h_pz.detach();
     let (sample, codebook, gradient_pz) = tch::no_grad(|| entropies(&constant_pz));
-    // Worth `sample - codebook`, and its derivative by h is the gradient: the first term is 0.
+    // Its value is `sample - codebook`, since the first term is 0; its derivative by h is the gradient.
     let total = ((h_pz - constant_pz) * gradient_pz).sum(kind) + (&sample - &codebook);
     EntropyLoss { sample, codebook, total }
 }

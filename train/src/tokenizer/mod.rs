@@ -3,14 +3,15 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `config` | the configuration and its presets |
-//! | `data` | crops of photographs |
+//! | `data` | crops of the training images |
 //! | `losses` | entropy and commitment losses |
-//! | `adversarial`, `discriminator` | the losses of the game, LeCAM, and the PatchGAN |
+//! | `adversarial`, `discriminator` | the adversarial losses, LeCAM, and the PatchGAN |
 //! | `validation`, `validation_set` | how good the tokenizer is on other images |
 //! | `learner` | one batch: both steps and the averages |
 //! | `schedule` | learning rates |
 //! | `init`, `checkpoint` | where weights come from, and the files that they go to |
-//! | `trainer` | the loop over a run's folder |
+//! | `trainer`, `start` | the training loop, and what it starts or continues from |
+//! | `report`, `publish` | metrics of logged steps; checkpoints |
 
 mod adversarial;
 mod checkpoint;
@@ -22,16 +23,18 @@ mod follow;
 mod init;
 mod learner;
 mod losses;
+mod publish;
+mod report;
 mod schedule;
+mod start;
 mod trainer;
 mod validation;
 mod validation_set;
 
-pub use adversarial::{DiscLoss, LeCam};
 pub use config::{LossSection, ModelSection, TokenizerConfig, TokenizerDataSection, TokenizerTrainSection};
 pub use discriminator::PatchGan;
-pub use init::initial_params;
 pub use learner::{InitialWeights, Learner, Losses};
 pub use losses::{EntropyLoss, entropy_loss};
-pub use trainer::{TokenizerReport, TokenizerSummary, TokenizerTrainer, facts};
-pub use validation::Perceptual;
+pub use report::TokenizerReport;
+pub use start::facts;
+pub use trainer::{TokenizerSummary, TokenizerTrainer};

@@ -9,7 +9,7 @@ pub(super) struct LrSchedule {
     pub lr: f64,
     /// Steps of linear warm-up.
     pub warmup_steps: u64,
-    /// Fraction of the rate that the cosine ends at; 1 is none.
+    /// Fraction of the rate that the cosine ends at; 1: no cosine.
     pub lr_end: f64,
     /// Steps of the whole run, for the cosine.
     pub steps: u64,

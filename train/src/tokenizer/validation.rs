@@ -1,4 +1,4 @@
-//! How good a tokenizer is on images that it does not train on: errors of the reconstruction, use of the codebook.
+//! Validation on images that are not trained on: errors of the reconstruction, use of the codebook.
 
 use super::validation_set::ValidationSet;
 use crate::TrainError;
@@ -9,11 +9,11 @@ use tokengrid_model::Runtime;
 use tokengrid_model::guard::guarded;
 use tokengrid_model::{Picture, Tokenizer, pixels};
 
-/// Pictures in a row of the reconstructions.
+/// Columns of a picture of reconstructions.
 const COLUMNS: usize = 8;
 
 /// A distance of two batches of images `[B, 3, H, W]` in [-1, 1], one number per image: `[B]`.
-pub type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
+pub(super) type Perceptual<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
 
 /// How to validate.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(super) struct ValidationOptions<'a> {
     pub num_samples: usize,
 }
 
-/// What a validation found.
+/// The result of a validation.
 #[derive(Debug, Clone)]
 pub(super) struct Validation {
     /// Mean absolute error, on a scale of [-1, 1].
@@ -37,9 +37,9 @@ pub(super) struct Validation {
     pub perceptual_loss: Option<f64>,
     /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB; infinite when an image comes back equal.
     pub psnr: f64,
-    /// Different codes seen.
+    /// Number of different codes in use.
     pub codes_used: u64,
-    /// Share of the codebook seen.
+    /// Share of the codebook in use, 0 to 1.
     pub codebook_utilization: f64,
     /// For each bit of a token, the share of tokens in which it is 1.
     pub bit_balance: Vec<f64>,
@@ -59,15 +59,15 @@ impl Validation {
             ("val/constant_bits", constant as f64),
             ("val/largest_bit_skew", skew),
         ];
-        // An image that comes back equal has an infinite one, and so has the mean: that is not a number to plot.
+        // The PSNR of an identical image is infinite, and so is the mean: nothing to plot.
         values.extend(self.psnr.is_finite().then_some(("val/psnr", self.psnr)));
         values.extend(self.perceptual_loss.map(|loss| ("val/perceptual_loss", loss)));
         values
     }
 }
 
-/// Encodes and decodes every image of a set. Give the tokenizer with its averaged weights, as the reference does. Every process
-/// looks at its share of the batches, and all of them know the result; samples are those of a process's own share.
+/// Encodes and decodes every image of a set. The reference validates the averaged weights. Every process
+/// takes its share of the batches, and all return the same result; samples are those of a process's own share.
 ///
 /// # Errors
 /// Too many broken images, or not one sound one; another process is gone.
@@ -98,7 +98,7 @@ pub(super) fn validate(
     Ok(sums.finish(options.perceptual.is_some(), samples))
 }
 
-/// A picture of images `[B, side, side, 3]` above what becomes of them in the tokenizer.
+/// A picture of images `[B, side, side, 3]` above their reconstructions.
 pub(super) fn reconstructions(tokenizer: &Tokenizer, bytes: &[u8], side: u32, runtime: Runtime) -> Picture {
     let pass = Pass::new(tokenizer, bytes, side, runtime);
     side_by_side(&Picture::batch(bytes, side as usize), &Picture::batch(&pass.bytes, side as usize))

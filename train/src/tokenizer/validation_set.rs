@@ -17,14 +17,14 @@ pub(super) struct ValidationSet {
 /// Some images of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Batch {
-    /// How many.
+    /// Number of images.
     pub images: usize,
     /// `[images, image_size, image_size, 3]`, RGB.
     pub pixels: Vec<u8>,
 }
 
 impl ValidationSet {
-    /// Lists the images of any source, or the first `limit`; none is read.
+    /// Lists the images of a source, or the first `limit`; no image is read.
     ///
     /// # Errors
     /// No such source, or nothing in it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::process_group::OneProcess;
-use crate::tokenizer::initial_params;
+use crate::tokenizer::init::initial_params;
 use std::fs;
 use std::path::Path;
 use tokengrid_model::Architecture;

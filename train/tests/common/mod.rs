@@ -1,4 +1,4 @@
-//! What tests of the autoregressive model share.
+//! Shared by the tests of the autoregressive model.
 
 use tch::Tensor;
 use tokengrid_model::Params;

@@ -1,4 +1,4 @@
-//! A small cache of made-up tokens, and a model that trains on it in a second.
+//! A small cache of synthetic tokens, and a model that trains on it in a second.
 #![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report; each test file uses a part of it
 
 use std::collections::HashMap;

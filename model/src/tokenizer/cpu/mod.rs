@@ -1,4 +1,4 @@
-//! The network on the CPU in fp32, for inference: kernels of our own instead of libtorch's.
+//! The network on the CPU in fp32, for inference: our own kernels instead of libtorch's.
 //!
 //! | module | what it is for |
 //! |---|---|
@@ -52,7 +52,7 @@ impl Scratch {
     }
 }
 
-/// The threads that compute: as many as libtorch was told to use.
+/// The threads that compute: as many as libtorch was set to use.
 fn threads() -> Arc<rayon::ThreadPool> {
     static POOL: Mutex<Option<Arc<rayon::ThreadPool>>> = Mutex::new(None);
     let wanted = tch::get_num_threads().max(1) as usize;

@@ -1,4 +1,4 @@
-//! Encoder and decoder out of the kernels. Three maps are all the memory that an image needs.
+//! Encoder and decoder, built from the kernels. An image needs the memory of three maps.
 
 use super::super::blocks;
 use super::super::{Decoder, Encoder};
@@ -12,8 +12,8 @@ use crate::kernels::tile::PANEL;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// From so many weights on, tiles of 2 x 2: the maps are small where there are many channels, and the weights of tiles of 4 x 4,
-/// four times their size, would have to come from memory for each image.
+/// Convolutions with at least this many weights (in times out channels) use tiles of 2 x 2: the maps are small where there are
+/// many channels, and the weights of tiles of 4 x 4, four times their size, would have to come from memory for each image.
 const MANY_WEIGHTS: usize = 512 * 512;
 
 /// A convolution, by the method that suits it.
@@ -302,7 +302,7 @@ impl Linear {
     }
 }
 
-/// Of each channel of a code its deviation (unbiased, with 1e-6 added to the variance) and its mean.
+/// Deviation (unbiased, with 1e-6 added to the variance) and mean of each channel of a code.
 fn statistics(code_zhw: &Tensor) -> (Vec<f64>, Vec<f64>) {
     let channels = code_zhw.size()[0] as usize;
     let values = floats(code_zhw);

@@ -23,7 +23,7 @@ pub(super) use machine::read;
 use std::rc::Rc;
 use tch::Kind;
 
-/// Opcodes that are interpreted before a pickle is given up: 50 a tensor make it the checkpoint of 80,000 tensors.
+/// Opcodes that are interpreted before a pickle is refused: at 50 per tensor, enough for 80,000 tensors.
 pub(super) const STEPS_MAX: usize = 4_000_000;
 
 /// Bytes of a pickle that are looked at. Real ones have some megabytes.

@@ -1,5 +1,5 @@
-//! Names that make a file refused. Nothing is ever called, so this is not a gate that safety hangs on: it is there to tell
-//! people that a file means harm.
+//! Names for which a file is refused. Nothing is ever called, so safety does not depend on this list: it warns the user of a
+//! malicious file.
 
 /// Modules that exist to run code, reach the system, or rebuild arbitrary objects.
 const FORBIDDEN: [&str; 43] = [

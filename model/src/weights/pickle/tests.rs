@@ -22,7 +22,7 @@ fn names_that_run_code_are_refused() {
     assert_eq!(forbidden(b"cbuiltins\neval\n(S'1'\ntR."), "builtins.eval");
     assert_eq!(forbidden(b"csubprocess\nPopen\n."), "subprocess.Popen");
     assert_eq!(forbidden(b"ctorch\n__builtins__\n."), "torch.__builtins__");
-    // Hidden in a value that nobody would look at.
+    // Hidden in a value that is otherwise not used.
     assert_eq!(forbidden(b"}S'callbacks'\ncrunpy\n_run_code\ns."), "runpy._run_code");
 }
 

@@ -1,4 +1,4 @@
-//! A Python of the tests' own below `target/`, and what is installed into it when a test first asks for it.
+//! A separate Python environment below `target/`, and tools that are installed into it on first use.
 
 use crate::skip;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 /// Something that a test starts.
 pub(super) struct Tool {
-    /// What is said where it cannot be installed.
+    /// The message if it cannot be installed.
     pub(super) name: &'static str,
     /// Succeeds where the package is there.
     pub(super) import: &'static str,

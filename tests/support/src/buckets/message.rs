@@ -1,4 +1,4 @@
-//! Requests and answers of HTTP, as far as tests need them.
+//! The parts of HTTP requests and answers that tests need.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

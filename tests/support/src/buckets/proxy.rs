@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// What becomes of a request at the proxy.
+/// Handling of a request by the proxy.
 pub enum Fate {
     /// It is passed on.
     Pass,
@@ -53,7 +53,7 @@ impl Proxy {
         })
     }
 
-    /// A server of its own, which `answer` is.
+    /// Starts a server of which `answer` is the whole behaviour.
     ///
     /// # Panics
     /// When no port is free.

@@ -16,11 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A port that was free may be taken before the server has it: then others are tried.
 const STARTS_MAX: usize = 3;
 
-/// Moto asks for a signature and does not look at it.
+/// Moto requires a signature but does not check it.
 const ANY_SIGNATURE: &str =
     "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=x";
 
-/// SeaweedFS checks the signatures of who signs; the tests' own requests are those of nobody.
+/// SeaweedFS checks signatures; the tests' own requests are anonymous.
 const SEAWEEDFS_IDENTITIES: &str = r#"{"identities": [
     {"name": "program", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin", "Read", "Write", "List"]},
     {"name": "anonymous", "actions": ["Admin", "Read", "Write", "List"]}
@@ -81,7 +81,7 @@ impl Drop for Program {
 /// Servers that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// moto, from PyPI: S3 in the memory of a Python process. It starts fastest, and looks at no signature.
+    /// moto, from PyPI: S3 in the memory of a Python process. It starts fastest, and checks no signatures.
     Moto,
     /// SeaweedFS, from PyPI: a server of S3 that is used as such.
     SeaweedFs,

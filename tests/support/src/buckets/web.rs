@@ -38,7 +38,7 @@ pub fn web_server(files: Vec<(String, Vec<u8>)>) -> Proxy {
     )
 }
 
-/// Serves the files of a folder with ranges by HTTPS; its certificate is one of an authority that nobody knows. Says the port.
+/// Serves the files of a folder with ranges by HTTPS, with a certificate of a private authority. Prints the port.
 const HTTPS: &str = r#"
 import http.server, pathlib, ssl, sys
 import trustme
@@ -89,8 +89,8 @@ pub struct HttpsServer {
 }
 
 impl HttpsServer {
-    /// Serves the files below `root` as `host`, the name in the certificate; `authority` is where that of its authority is written.
-    /// `None`, with the reason noted, where certificates cannot be made.
+    /// Serves the files below `root` as `host`, the name in the certificate; `authority` is where that of its authority is
+    /// written. `None`, with the reason noted, where certificates cannot be made.
     ///
     /// # Panics
     /// When it does not start.

@@ -1,7 +1,7 @@
 //! Causal attention with rotary positions, and back: a task for each head of each sequence.
 //!
-//! A task gathers its head into memory of its own, rotated, and goes through the queries in strips of as many as the
-//! registers hold; a strip looks at the keys up to its last query. Backward computes the probabilities again from the
+//! A task gathers its head into its own memory, rotated, and goes through the queries in strips of as many as the
+//! registers hold; a strip reads the keys up to its last query. Backward computes the probabilities again from the
 //! logarithms of their denominators.
 //!
 //! Of one head: queries, keys and values `[T, hd]`, scores and probabilities `[T, T]`.
@@ -56,7 +56,7 @@ impl Attention {
             let head = Head::new(shape, width, task);
             let mut scratch = SCRATCH.take();
             scratch.gather(&head, rotation, &|row, part| &qkv.row(row)[head.columns(part)]);
-            // SAFETY: a task has a head of its own.
+            // SAFETY: a task has its own head.
             let log_sums = unsafe { log_sums.piece(task * head.t, head.t) };
             Level::best().run(Forward { head, scratch: &mut scratch, log_sums });
             for (t, out) in scratch.out[0].chunks_exact(head.out_stride()).enumerate() {

@@ -40,8 +40,8 @@ impl FusedStep {
     /// [`ModelConfig::tensors`], contiguous fp32 on the CPU; the step adds to the latter.
     ///
     /// # Safety
-    /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, nobody else writes to the values, or reads or
-    /// writes the gradients, but for those that `FusedStep::run_in_stages` has called complete.
+    /// The step keeps the memory of these tensors. While [`FusedStep::run`] works, no other code writes to the values, or reads
+    /// or writes the gradients, but for those that `FusedStep::run_in_stages` has called complete.
     pub unsafe fn new(config: &ModelConfig, values: &Params, grads: &Params, batch: usize) -> FusedStep {
         // SAFETY: the caller's promise; below, each parameter is taken once.
         let weights = unsafe { Weights::new(values, grads) };
@@ -70,8 +70,8 @@ impl FusedStep {
         }
     }
 
-    /// Mean cross entropies of both sub-tokens, nats; adds their gradients times `scale`. Dropout is a function of `name`;
-    /// `None` turns it off.
+    /// Mean cross entropies of both sub-tokens, in nats per token; adds their gradients times `scale`. Dropout is a function of
+    /// `name`; `None` turns it off.
     ///
     /// # Panics
     /// When the batch has another size.
@@ -83,7 +83,7 @@ impl FusedStep {
     /// [`stage_of`] gives to it are complete.
     ///
     /// # Panics
-    /// As there.
+    /// As [`FusedStep::run`].
     pub(crate) fn run_in_stages(
         &mut self,
         batch: &HostBatch,
@@ -264,7 +264,7 @@ impl Dropout<'_> {
     }
 }
 
-/// Replaces logits by the gradient of their mean cross entropy times `scale` a row; the mean.
+/// Replaces logits `[P, V]` by the gradient of `scale` times the sum of the rows' cross entropies; returns their mean, in nats.
 fn mean_cross_entropy(logits_pv: &mut Matrix, targets: &[i64], scale: f32) -> f64 {
     let (rows, columns) = (logits_pv.rows, logits_pv.columns);
     let mut losses = vec![0f32; rows];
