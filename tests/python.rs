@@ -15,7 +15,10 @@ use tokengrid_test_support::buckets::{Kind, ObjectServer};
 /// Packages that the tests import besides numpy.
 const PACKAGES: &[&str] = &["pytest", "pyarrow", "polars", "duckdb", "datasets"];
 
-/// Runs a command; returns its stderr if it fails.
+/// Packages that ask for PyTorch.
+const TRAINERS: &[&str] = &["lightning", "accelerate"];
+
+/// Runs a command; what it said where it failed.
 fn run(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat();
@@ -54,6 +57,7 @@ fn environment(wheels: &[PathBuf], torch: Option<&Path>) -> Result<PathBuf, Stri
             let theirs = glob(&torch.join("lib"), "python3").join("site-packages");
             std::fs::write(beside, format!("{}\n", theirs.display())).unwrap();
             pip(&folder, &["--no-deps", "torchdata"])?;
+            pip(&folder, TRAINERS)?;
         }
         None => drop(std::fs::remove_file(beside)),
     }
@@ -63,6 +67,29 @@ fn environment(wheels: &[PathBuf], torch: Option<&Path>) -> Result<PathBuf, Stri
     pip(&folder, &["numpy"])?;
     pip(&folder, &[&["--no-deps", "--force-reinstall"], &files[..]].concat())?;
     Ok(folder)
+}
+
+/// Builds the source distribution as pip does where there is no wheel, and reads a cache with what it gives.
+fn source_distribution_reads(dist: &Path, cache: &Path) -> Result<(), String> {
+    let tools = target().join("wheel-env/bin");
+    // Below the repository, where the flags are those of the other builds: only crates of the workspace are compiled again.
+    let folder = target().join("wheel/sources");
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir_all(&folder).unwrap();
+    let archive =
+        common::sorted(dist).into_iter().find(|path| path.extension().is_some_and(|end| end == "gz")).unwrap();
+    run(Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&folder))?;
+    let sources = glob(&folder, "tokengrid-");
+    let built = folder.join("built");
+    let mut pip = Command::new(tools.join("python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(tools.clone()).chain(std::env::split_paths(&path))).unwrap();
+    pip.env("PATH", path).env("CARGO_TARGET_DIR", target()).env("CARGO_NET_OFFLINE", "true");
+    run(pip.arg("--target").arg(&built).arg(sources))?;
+    let script = "import sys, tokengrid; assert tokengrid.TokenCache(sys.argv[1]).verify() and sys.argv[2] in tokengrid.__file__";
+    let mut python = Command::new(target().join("python-env/bin/python"));
+    run(python.args(["-B", "-c", script]).arg(cache).arg(&built).env("PYTHONPATH", &built))
 }
 
 fn glob(folder: &Path, start: &str) -> PathBuf {
@@ -105,7 +132,8 @@ fn the_package_passes_its_tests() {
         return tokengrid_test_support::skip("python3 is no Python 3.10 or newer with venv");
     }
     let torch = tokengrid_test_support::torch_environment();
-    let made = wheels(&folder.path().join("dist")).and_then(|wheels| environment(&wheels, torch.as_deref()));
+    let dist = folder.path().join("dist");
+    let made = wheels(&dist).and_then(|wheels| environment(&wheels, torch.as_deref()));
     let environment = match made {
         Ok(environment) => environment,
         // Without a network, for one.
@@ -130,4 +158,5 @@ fn the_package_passes_its_tests() {
     if torch.is_some() && server.is_some() {
         assert!(!report.contains(" skipped"), "{report}");
     }
+    source_distribution_reads(&dist, &folder.path().join("cache")).unwrap();
 }

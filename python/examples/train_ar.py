@@ -1,33 +1,14 @@
-"""A GPT in PyTorch that learns to continue token grids, from a cache: `python train_ar.py CACHE [--steps N] [--out FILE]`.
-
-Each token is predicted from the class and the tokens before it, in two parts as Open-MAGVIT2 does: the low bits, then the high ones
-given the low. Stop it at any time; the same line goes on where the last checkpoint was, with any number of workers.
-"""
+"""A GPT in PyTorch that learns to continue token grids, from a cache: `python train_ar.py CACHE`. Run again, it goes on where it was.
+A token is predicted in two parts, as Open-MAGVIT2 does: its low bits, then its high bits given the low ones."""
 
 import argparse
 import os
-import time
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
-from torch.utils.data import DataLoader
-
 from tokengrid import lfq
 from tokengrid.torch import TokenStream
-
-
-class Block(nn.Module):
-    def __init__(self, dim, heads):
-        super().__init__()
-        self.heads, self.norm1, self.norm2 = heads, nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x):
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(self.norm1(x)).chunk(3, -1))
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
+from torch.utils.data import DataLoader
 
 
 class Model(nn.Module):
@@ -36,16 +17,17 @@ class Model(nn.Module):
         self.low_bits, self.label = low_bits, nn.Embedding(num_classes + 1, dim)
         self.low, self.high = nn.Embedding(2**low_bits, dim), nn.Embedding(2**high_bits, dim)
         self.position = nn.Parameter(torch.randn(num_tokens, dim) * 0.02)
-        self.blocks, self.norm = nn.Sequential(*(Block(dim, heads) for _ in range(layers))), nn.LayerNorm(dim)
+        block = nn.TransformerEncoderLayer(dim, heads, 4 * dim, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, layers, nn.LayerNorm(dim), enable_nested_tensor=False)
         self.to_low, self.to_high = nn.Linear(dim, 2**low_bits), nn.Linear(dim, 2**high_bits)
 
     def forward(self, tokens, labels):
         low, high = lfq.split(tokens, self.low_bits)
-        known = (self.low(low) + self.high(high))[:, :-1]
-        x = torch.cat([self.label(labels + 1)[:, None], known], 1) + self.position  # label -1: no class
-        x = self.norm(self.blocks(x))
-        loss = F.cross_entropy(self.to_low(x).flatten(0, 1), low.flatten())
-        return loss + F.cross_entropy(self.to_high(x + self.low(low)).flatten(0, 1), high.flatten())
+        inputs = [self.label(labels + 1)[:, None], (self.low(low) + self.high(high))[:, :-1]]  # label -1: no class
+        x = torch.cat(inputs, 1) + self.position
+        x = self.blocks(x, nn.Transformer.generate_square_subsequent_mask(x.shape[1], x.device), is_causal=True)
+        loss = nn.functional.cross_entropy(self.to_low(x).flatten(0, 1), low.flatten())
+        return loss + nn.functional.cross_entropy(self.to_high(x + self.low(low)).flatten(0, 1), high.flatten())
 
 
 parser = argparse.ArgumentParser()
@@ -56,28 +38,23 @@ for flag, default in dict(steps=1000, batch=32, workers=0, dim=384, heads=6, lay
 args = parser.parse_args()
 device = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
-stream = TokenStream(args.cache, args.batch, seed=0)
-bits, num_classes = stream.cache.bits, int(stream.cache.labels.max()) + 1
-model = Model(stream.cache.num_tokens, num_classes, bits // 3, bits - bits // 3, args.dim, args.heads, args.layers).to(device)
+stream = TokenStream(args.cache, args.batch)
+cache, low_bits = stream.cache, stream.cache.bits // 3
+model = Model(cache.num_tokens, int(cache.labels.max()) + 1, low_bits, cache.bits - low_bits, args.dim, args.heads, args.layers).to(device)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.05)
-done = 0
-if os.path.exists(args.out):
-    saved = torch.load(args.out, map_location=device)
+saved = torch.load(args.out, map_location=device) if os.path.exists(args.out) else {"step": 0}
+if saved["step"]:
     model.load_state_dict(saved["model"]), optimizer.load_state_dict(saved["optimizer"]), stream.load_state_dict(saved["stream"])
-    done = saved["step"]
-first, began = done, time.time()
-for tokens, labels in DataLoader(stream, batch_size=None, num_workers=args.workers, pin_memory=device == "cuda"):
-    if done >= args.steps:
-        break
-    loss = model(tokens.to(device, non_blocking=True), labels.to(device, non_blocking=True))
-    optimizer.zero_grad()
+loader = DataLoader(stream, batch_size=None, num_workers=args.workers)
+for step, (tokens, labels) in zip(range(saved["step"] + 1, args.steps + 1), loader):
+    loss = model(tokens.to(device), labels.to(device))
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    done += 1
-    if done % 10 == 0 or done == args.steps:
-        print(f"step {done}, epoch {stream.state_dict(done - first)['position'] / stream.cache.num_images:.2f}, loss {loss:.3f}", flush=True)
-    if done % 100 == 0 or done == args.steps:
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "stream": stream.state_dict(done - first)}
-        torch.save({**state, "step": done}, f"{args.out}.new")
+    optimizer.step(), optimizer.zero_grad()
+    if step % 10 == 0 or step == args.steps:
+        print(f"step {step}, loss {loss:.3f}", flush=True)
+    if step % 100 == 0 or step == args.steps:
+        state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        state["stream"] = stream.state_dict(step - saved["step"])  # workers are ahead: this many batches were taken
+        torch.save(state, f"{args.out}.new")
         os.replace(f"{args.out}.new", args.out)

@@ -2,7 +2,7 @@
 
 use crate::{errors, interrupt, rows};
 use numpy::ndarray::ArrayView2;
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray2};
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +68,12 @@ impl Cache {
     #[getter]
     fn content_hash(&self) -> &str {
         self.inner.content_hash()
+    }
+
+    /// The folder that holds the files: for a URL that of the staged copy.
+    #[getter]
+    fn local_dir(&self) -> PathBuf {
+        self.inner.local_dir().to_owned()
     }
 
     #[getter]
@@ -138,7 +144,7 @@ impl Cache {
     ) -> PyResult<()> {
         let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
         let bits = self.inner.grid().bits;
-        self.fill(py, &rows, out, |packed, tokens| tokengrid_cache::unpack_i64(packed, bits, tokens))
+        rows::fill(py, &self.inner, &rows, out, |packed, tokens| tokengrid_cache::unpack_i64(packed, bits, tokens))
     }
 
     /// As `read_i64`.
@@ -150,7 +156,7 @@ impl Cache {
     ) -> PyResult<()> {
         let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
         let bits = self.inner.grid().bits;
-        self.fill(py, &rows, out, |packed, tokens| tokengrid_cache::unpack(packed, bits, tokens))
+        rows::fill(py, &self.inner, &rows, out, |packed, tokens| tokengrid_cache::unpack(packed, bits, tokens))
     }
 
     /// As `read_i64`, for tokens of up to 16 bits.
@@ -163,10 +169,24 @@ impl Cache {
         let (rows, out) = (rows::checked(py, &self.inner, indices.as_slice()?)?, out.as_slice_mut()?);
         let grid = self.inner.grid();
         let mut wide = vec![0; grid.num_tokens()];
-        self.fill(py, &rows, out, |packed, tokens: &mut [u16]| {
+        rows::fill(py, &self.inner, &rows, out, |packed, tokens: &mut [u16]| {
             tokengrid_cache::unpack(packed, grid.bits, &mut wide);
             tokens.iter_mut().zip(&wide).for_each(|(token, wide)| *token = *wide as u16);
         })
+    }
+
+    /// Tokens and labels of samples of a part of the cache, rows `start..start + count`; negative samples count from its end.
+    fn read_samples(
+        &self,
+        py: Python<'_>,
+        samples: Vec<i64>,
+        start: usize,
+        count: usize,
+        mut tokens: PyReadwriteArray2<'_, i64>,
+        mut labels: PyReadwriteArray1<'_, i64>,
+    ) -> PyResult<()> {
+        let rows = rows::of_samples(py, &samples, start, count)?;
+        rows::fill_batch(py, &self.inner, &rows, tokens.as_slice_mut()?, labels.as_slice_mut()?)
     }
 
     /// Unpacks the `low_bits` lowest bits of each token into `low`, the others into `high`; both `[rows, num_tokens]`.
@@ -180,14 +200,20 @@ impl Cache {
     ) -> PyResult<()> {
         let rows = rows::checked(py, &self.inner, indices.as_slice()?)?;
         let (low, high) = (low.as_slice_mut()?, high.as_slice_mut()?);
-        self.check_length(py, rows.len(), low.len())?;
-        self.check_length(py, rows.len(), high.len())?;
+        rows::check_length(py, &self.inner, rows.len(), low.len())?;
+        rows::check_length(py, &self.inner, rows.len(), high.len())?;
         if low_bits > self.inner.grid().bits {
             let text = format!("low_bits is {low_bits}, expected 0 to {}", self.inner.grid().bits);
             return Err(errors::of_class(py, "CacheValueError", &text));
         }
-        py.detach(|| self.inner.factorized_into(&rows, low_bits, low, high));
-        self.check_pages(py)
+        let piece_len = rows::PIECE_ROWS * self.inner.grid().num_tokens();
+        let parts = low.chunks_mut(piece_len).zip(high.chunks_mut(piece_len));
+        let mut pieces = rows.chunks(rows::PIECE_ROWS).zip(parts);
+        rows::read(py, &self.inner, || {
+            let Some((rows, (low, high))) = pieces.next() else { return false };
+            self.inner.factorized_into(rows, low_bits, low, high);
+            true
+        })
     }
 
     /// The packed grids of the first of rows `start..stop` as they lie in the map, `[rows, row_bytes]`: as many as lie side by
@@ -206,50 +232,6 @@ impl Cache {
         let array = unsafe { PyArray2::borrow_from_array(&view, slf.clone().into_any()) };
         drop(array.readwrite().make_nonwriteable());
         Ok(array)
-    }
-}
-
-impl Cache {
-    /// Calls `unpack` with the packed grid and the place in `out` of each of `rows`.
-    fn fill<T: Send>(
-        &self,
-        py: Python<'_>,
-        rows: &[usize],
-        out: &mut [T],
-        mut unpack: impl FnMut(&[u8], &mut [T]) + Send,
-    ) -> PyResult<()> {
-        self.check_length(py, rows.len(), out.len())?;
-        let mut grids = out.chunks_exact_mut(self.inner.grid().num_tokens());
-        py.detach(|| {
-            self.inner.visit_packed(rows, |_, packed| {
-                if let Some(tokens) = grids.next() {
-                    unpack(packed, tokens);
-                }
-            });
-        });
-        self.check_pages(py)
-    }
-
-    fn check_length(&self, py: Python<'_>, num_rows: usize, length: usize) -> PyResult<()> {
-        let num_tokens = self.inner.grid().num_tokens();
-        if num_rows * num_tokens == length {
-            return Ok(());
-        }
-        let text = format!("out has {length} elements, expected {num_rows} rows of {num_tokens} tokens");
-        Err(errors::of_class(py, "CacheValueError", &text))
-    }
-
-    /// What was read counts only if no page of it was lost.
-    fn check_pages(&self, py: Python<'_>) -> PyResult<()> {
-        if !tokengrid_cache::lost_any_page() {
-            return Ok(());
-        }
-        let Some(shard) = self.inner.lost_shard() else { return Ok(()) };
-        let text = format!(
-            "shard {}: a page cannot be read: the file was truncated while it was in use, or its disk fails; restore it from a copy",
-            shard.display()
-        );
-        Err(errors::of_class(py, "DamagedCacheError", &text))
     }
 }
 

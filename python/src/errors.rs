@@ -1,4 +1,4 @@
-//! Which exception an error becomes. The classes are those of `tokengrid/_errors.py`.
+//! Which exception an error becomes, and in which words. The classes are those of `tokengrid/_errors.py`.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -49,7 +49,28 @@ fn class_of(error: &CacheError) -> &'static str {
     }
 }
 
-/// The exception of an error: its text is the one that the command prints, causes included.
+/// Flags of the command that texts name, and what they are called in Python.
+const FLAGS: [(&str, &str); 6] = [
+    ("--overwrite", "overwrite=True"),
+    ("--single-writer", "single_writer=True"),
+    ("--rank", "rank"),
+    ("--world-size", "world_size"),
+    ("--stage-size", "limit_bytes of tokengrid.stage_in"),
+    ("--stage-dir", "tokengrid.stage_in"),
+];
+
+/// A text of the command for those who did not type one.
+fn in_python(text: &str) -> String {
+    let of_flag = |word: &str| {
+        let flag = word.trim_start_matches('(').trim_end_matches([',', ';', '.', ')']);
+        let (_, python) = FLAGS.iter().find(|(known, _)| *known == flag)?;
+        Some(word.replace(flag, python))
+    };
+    let words: Vec<String> = text.split(' ').map(|word| of_flag(word).unwrap_or_else(|| word.to_owned())).collect();
+    words.join(" ").replace("the same command again", "the same again").replace("run the command again", "try again")
+}
+
+/// The exception of an error: its text is the one that the command prints, causes included, with names of Python.
 pub(crate) fn raise(py: Python<'_>, error: &CacheError) -> PyErr {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -57,7 +78,7 @@ pub(crate) fn raise(py: Python<'_>, error: &CacheError) -> PyErr {
         text = format!("{text}: {next}");
         cause = next.source();
     }
-    of_class(py, class_of(error), &text)
+    of_class(py, class_of(error), &in_python(&text))
 }
 
 /// An exception of a class of `tokengrid._errors`.

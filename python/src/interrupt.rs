@@ -1,13 +1,14 @@
 //! Long work that Ctrl-C ends.
 //!
-//! Python runs its signal handlers on the main thread, between two steps of the interpreter. While that thread waits for us no
-//! handler would run, so the work is done by another one, and the main thread asks for signals meanwhile.
+//! Python runs its signal handlers on the main thread, between two steps of the interpreter. While that thread is with us no handler
+//! runs. So work is either done by another thread, while the main thread asks for signals ([`run`]), or in pieces, between
+//! which it asks ([`in_pieces`]).
 
 use crate::errors;
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokengrid_cache::CacheError;
 
 /// How often the interpreter is asked for signals.
@@ -46,4 +47,22 @@ pub(crate) fn run<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T, Cach
     })?;
     let result = result.unwrap_or(Err(CacheError::Cancelled));
     result.map_err(|error| errors::raise(py, &error))
+}
+
+/// Calls `piece` until it returns false, without the interpreter's lock; one piece takes milliseconds. A signal handler that raises
+/// ends it between two pieces, and its exception is raised.
+pub(crate) fn in_pieces(py: Python<'_>, mut piece: impl FnMut() -> bool + Send) -> PyResult<()> {
+    let mut work_a_while = || {
+        let began = Instant::now();
+        while piece() {
+            if began.elapsed() > SIGNAL_POLL {
+                return true;
+            }
+        }
+        false
+    };
+    while py.detach(&mut work_a_while) {
+        py.check_signals()?;
+    }
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! The stream of batches: which rows, in which order. What `tokengrid.Loader` and `tokengrid.torch.TokenStream` are made of.
 
 use crate::cache::Cache;
-use crate::errors;
-use numpy::PyArray1;
+use crate::{errors, rows};
+use numpy::{PyArray1, PyReadwriteArray1, PyReadwriteArray2};
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokengrid_cache as tokens;
@@ -61,6 +61,24 @@ impl Loader {
 
     fn restore(&self, seed: u64, position: u64) {
         self.lock().restore(tokens::LoaderState { seed, position });
+    }
+
+    /// Tokens and labels of this process's slice of the global batch at a position, behind which the loader then stands.
+    fn read_batch(
+        &self,
+        py: Python<'_>,
+        position: u64,
+        mut tokens: PyReadwriteArray2<'_, i64>,
+        mut labels: PyReadwriteArray1<'_, i64>,
+    ) -> PyResult<()> {
+        let mut rows = Vec::new();
+        let cache = {
+            let mut loader = self.lock();
+            loader.seek(position);
+            loader.next_rows(&mut rows);
+            Arc::clone(loader.cache())
+        };
+        rows::fill_batch(py, &cache, &rows, tokens.as_slice_mut()?, labels.as_slice_mut()?)
     }
 
     /// Rows and labels of this process's slice of the next global batch.

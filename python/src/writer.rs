@@ -23,11 +23,14 @@ pub(crate) struct Writer {
 #[pymethods]
 impl Writer {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf, job: &str, overwrite: bool) -> PyResult<Writer> {
+    fn new(py: Python<'_>, path: PathBuf, job: &str, overwrite: bool, single_writer: bool) -> PyResult<Writer> {
         let job: Job = serde_json::from_str(job)
             .map_err(|error| errors::of_class(py, "CacheValueError", &format!("the job cannot be used: {error}")))?;
         let job = JobSpec::from(job);
         let (grid, views, first_view) = (job.grid, job.num_views as usize, job.first_view);
+        if single_writer {
+            tokengrid_cache::allow_single_writer();
+        }
         let mode = if overwrite { OpenMode::Overwrite } else { OpenMode::Resume };
         let writer = interrupt::run(py, || CacheWriter::open(&path, job, mode))?;
         Ok(Writer { inner: Mutex::new(Some(writer)), grid, views, first_view })
@@ -73,11 +76,12 @@ impl Writer {
             return Err(errors::of_class(py, "CacheValueError", &text));
         }
         let grids = tokens.chunks_exact(views * num_tokens);
-        let images = grids.zip(labels).zip(crops.chunks_exact(views * 3)).zip(&keys);
-        let mut added = 0;
+        let mut images = grids.zip(labels).zip(crops.chunks_exact(views * 3)).zip(&keys);
+        let (mut added, mut failed) = (0, None);
         let mut narrow = Vec::new();
-        let result = self.with(py, |writer| {
-            for (((tokens, label), crops), key) in images {
+        let stopped = interrupt::in_pieces(py, || {
+            let Some((((tokens, label), crops), key)) = images.next() else { return false };
+            let pushed = self.try_with(|writer| {
                 let image = first + added;
                 self.narrow(image, key, tokens, &mut narrow)?;
                 let label =
@@ -92,12 +96,16 @@ impl Writer {
                     crop_y: *crop_y,
                     flip: *flip != 0,
                 };
-                writer.push_image(image, &grids.map(row).collect::<Vec<_>>())?;
-                added += 1;
+                writer.push_image(image, &grids.map(row).collect::<Vec<_>>())
+            });
+            match pushed {
+                Some(Ok(())) => added += 1,
+                other => failed = Some(other.and_then(Result::err)),
             }
-            Ok(())
+            failed.is_none()
         });
-        Ok((added, result.err()))
+        let failed = failed.map(|error| error.map_or_else(|| closed(py), |error| errors::raise(py, &error)));
+        Ok((added, failed.or(stopped.err())))
     }
 
     fn quarantine(&self, py: Python<'_>, image: usize, key: &str, reason: &str) -> PyResult<()> {
@@ -132,8 +140,16 @@ impl Writer {
         py: Python<'_>,
         work: impl FnOnce(&mut CacheWriter) -> Result<T, CacheError> + Send,
     ) -> PyResult<T> {
-        let result = py.detach(|| self.lock().as_mut().map(work));
+        let result = py.detach(|| self.try_with(work));
         result.ok_or_else(|| closed(py))?.map_err(|error| errors::raise(py, &error))
+    }
+
+    /// Works with the writer; `None` once it is closed.
+    fn try_with<T>(
+        &self,
+        work: impl FnOnce(&mut CacheWriter) -> Result<T, CacheError>,
+    ) -> Option<Result<T, CacheError>> {
+        self.lock().as_mut().map(work)
     }
 
     /// 64-bit tokens as the writer takes them.

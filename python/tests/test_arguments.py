@@ -102,3 +102,13 @@ def test_states_that_no_loader_made(cache, change):
         loader.load_state_dict(loader.state_dict() | change)
     with pytest.raises(CacheValueError, match="NoneType"):
         loader.load_state_dict(None)
+
+
+def test_messages_name_arguments_and_not_flags(tmp_path, cache):
+    """The texts are those of the command, which names its own flags."""
+    with pytest.raises(tokengrid.CacheMismatchError, match=r"choose another folder, or overwrite=True$"):
+        writer(cache.path, bits=11)
+    writer(tmp_path / "ranks", rank=1, world_size=3).close()
+    with pytest.raises(tokengrid.UnfinishedCacheError) as caught:
+        tokengrid.TokenCache(tmp_path / "ranks")
+    assert "with rank for each of them and world_size 3" in str(caught.value) and "--" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Caches in a bucket."""
 
+import multiprocessing
 import os
 import pickle
 
@@ -45,6 +46,29 @@ def test_workers_read_what_is_staged(start):
     data = TokenDataset(f"{BUCKET}/workers-{start}")
     loader = torch.utils.data.DataLoader(data, batch_size=8, num_workers=2, multiprocessing_context=start)
     assert np.array_equal(torch.cat([batch.tokens for batch in loader]), tokens)
+
+
+def test_a_stage_that_is_too_small_is_named_with_its_function(stage):
+    make_cache(f"{BUCKET}/large")
+    tokengrid.stage_in(stage, 1000)
+    with pytest.raises(tokengrid.CacheIOError, match=r"limit_bytes of tokengrid.stage_in") as caught:
+        tokengrid.TokenCache(f"{BUCKET}/large")
+    assert "--" not in str(caught.value)
+
+
+def read_elsewhere(url, results):
+    results.put(tokengrid.TokenCache(url)[:].sum())
+
+
+def test_a_forked_process_opens_caches_of_its_own():
+    """Its parent has connections, which are served by threads that it does not have."""
+    tokens, _, _ = make_cache(f"{BUCKET}/forked")
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    child = fork.Process(target=read_elsewhere, args=(f"{BUCKET}/forked", results))
+    child.start()
+    assert results.get(timeout=60) == tokens.sum()
+    child.join()
 
 
 def test_what_is_not_there():

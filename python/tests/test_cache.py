@@ -1,8 +1,8 @@
 """Reading: values, shapes, types, life."""
 
+import faulthandler
+import os
 import pickle
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -99,6 +99,16 @@ def test_rows_that_do_not_exist(written):
         cache.batch([True, False, True])
 
 
+def test_membership_is_asked_of_what_it_is_clear_for(written):
+    path, tokens, _, keys = written
+    cache = tokengrid.TokenCache(path)
+    for item in (keys[0], 3, tokens[0]):
+        with pytest.raises(TypeError, match="`key in cache.keys`"):
+            item in cache
+    assert keys[7] in cache.keys and keys[7][:-1] not in cache.keys and 7 not in cache.keys
+    assert cache.keys.index(keys[8]) == 8
+
+
 def test_find(written):
     path, _, labels, keys = written
     cache = tokengrid.TokenCache(path)
@@ -133,27 +143,28 @@ def test_exceptions(written, tmp_path):
         tokengrid.TokenCache(path)
 
 
-#: In a process of its own, since pytest has a handler of its own for the signal behind this.
-TRUNCATED = """
-import pathlib, sys, tokengrid
-path = pathlib.Path(sys.argv[1])
-cache, in_memory = tokengrid.TokenCache(path), tokengrid.TokenCache(path, in_memory=True)
-for shard in path.glob("*.parquet"):
-    with shard.open("r+b") as file:
-        file.truncate(4096)
-try:
-    cache.batch(range(400))
-except tokengrid.DamagedCacheError as error:
-    print(error)
-print(in_memory.batch(range(400)).shape)
-"""
+def test_a_cache_that_is_replaced_while_it_is_open(written):
+    path, tokens, _, keys = written
+    cache = tokengrid.TokenCache(path)
+    make_cache(path, seed=1, overwrite=True)
+    assert np.array_equal(cache[:], tokens) and list(cache.keys) == keys, "the old files stay as long as they are mapped"
+    for read in (lambda: cache.info, cache.verify, cache._repr_html_):
+        with pytest.raises(tokengrid.CacheMismatchError, match="another cache than when it was opened"):
+            read()
+    assert tokengrid.TokenCache(path).verify()
 
 
 def test_a_truncated_file_is_an_exception(tmp_path):
-    make_cache(tmp_path / "cache", images=200, grid=(16, 16))
-    result = subprocess.run([sys.executable, "-c", TRUNCATED, tmp_path / "cache"], capture_output=True, text=True)
-    message, shape = result.stdout.splitlines()
-    assert "truncated while it was in use" in message and shape == "(400, 256)"
+    """Also where others have installed a handler of their own for the signal behind it, as pytest does."""
+    tokens, _, _ = make_cache(tmp_path / "cache", images=200, grid=(16, 16))
+    cache, in_memory = (tokengrid.TokenCache(tmp_path / "cache", in_memory=copied) for copied in (False, True))
+    faulthandler.disable()
+    faulthandler.enable()
+    for shard in (tmp_path / "cache").glob("*.parquet"):
+        os.truncate(shard, 4096)
+    with pytest.raises(tokengrid.DamagedCacheError, match="truncated while it was in use"):
+        cache[:]
+    assert np.array_equal(in_memory[:], tokens)
 
 
 def test_pickles_share_the_map_and_refuse_another_cache(written, tmp_path):
@@ -208,3 +219,8 @@ def test_how_it_looks(written):
     assert repr(cache) == f"TokenCache({str(path)!r}: 100 rows (50 images x 2 views) of 4x4 tokens, 18 bits)"
     html = cache._repr_html_()
     assert keys[0] in html and str(tokens[0, 0]) in html and "train (80 rows)" in html
+    assert "cache.show(tokenizer=" in html and "<img" not in html
+    shown = cache.show([99, -2])
+    assert keys[99] in shown._repr_html_() and keys[0] not in shown._repr_html_() and "2 rows of" in repr(shown)
+    with pytest.raises(tokengrid.RowIndexError):
+        cache.show([100])

@@ -60,10 +60,11 @@ def test_without_torch_it_says_what_to_install(tmp_path):
         os.link(PROGRAM.with_name(program), prefix / "bin" / program)
     (prefix / "bin/python3").symlink_to("/bin/true")
     command = (prefix / "bin/tokengrid", "weights", "info", "tiny")
-    assert "pip install 'tokengrid[torch]'" in run(*command, code=1).stderr
+    install = "pip install --find-links dist 'tokengrid[torch]'"
+    assert install in run(*command, code=1).stderr
     (packages / "torch").mkdir()
     (packages / "torch/version.py").write_text("__version__ = '2.9.1+cu128'\n")
     assert "is PyTorch 2.9.1+cu128: pip install 'torch==2.11.*'" in run(*command, code=1).stderr
     (prefix / "bin/tokengrid-torch").unlink()
     (packages / "torch/version.py").write_text("__version__ = '2.11.0'\n")
-    assert "it comes with the package tokengrid-torch" in run(*command, code=1).stderr
+    assert f"it comes with the package tokengrid-torch: {install}" in run(*command, code=1).stderr

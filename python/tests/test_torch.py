@@ -1,6 +1,8 @@
 """PyTorch: data sets through DataLoader and StatefulDataLoader, with workers that are forked and spawned, and resumes."""
 
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +45,47 @@ def test_samples_and_other_collates(written):
     assert sum(loader, []) == labels[80:].tolist()
     assert np.array_equal(default_collate([data[0], data[19]]).tokens, tokens[[80, 99]])
     assert len(list(itertools.islice(data, 20))) == 20
+
+
+def test_what_makes_no_sense(written):
+    data = TokenDataset(written[0])
+    for read in (lambda: data[0.5], lambda: data["0"], lambda: data.__getitems__([0, None])):
+        with pytest.raises(TypeError):
+            read()
+    with pytest.raises(tokengrid.CacheValueError, match="has no split 'test': it has train, val"):
+        TokenDataset(written[0], split="test")
+    stream = TokenStream(written[0], 8)
+    for size in (1, 4):
+        with pytest.raises(TypeError, match=r"DataLoader\(stream, batch_size=None\)"):
+            next(iter(DataLoader(stream, batch_size=size)))
+    for state in ({}, None, {"version": 1, "seed": 0, "position": 0, "content_hash": "0", "split": None}):
+        with pytest.raises(tokengrid.CacheError):
+            stream.load_state_dict(state)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_file_that_is_truncated_under_a_worker(tmp_path, start):
+    """PyTorch puts a handler of its own over ours in each worker, which would end it with a wrong reason."""
+    make_cache(tmp_path / "cache", images=200, grid=(16, 16))
+    data = TokenDataset(tmp_path / "cache")
+    loader = DataLoader(TruncatedFirst(data), batch_size=64, num_workers=1, multiprocessing_context=start)
+    with pytest.raises(tokengrid.DamagedCacheError, match="truncated while it was in use"):
+        list(loader)
+
+
+class TruncatedFirst(torch.utils.data.Dataset):
+    """Another program truncates the files when the data set has been opened in its worker."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitems__(self, indices):
+        for shard in Path(self.data.cache.path).glob("*.parquet"):
+            os.truncate(shard, 4096)
+        return self.data.__getitems__(indices)
 
 
 def expected_stream(path, batches, batch_size=8, **settings):

@@ -112,7 +112,7 @@ class TokenCache:
 
     ``path`` is a folder, or a URL (``s3://``, ``gs://``, ``az://``, ``https://``) whose shards are first copied to a local
     folder (:func:`stage_in`). ``in_memory=True`` reads all files into memory instead of mapping them: for files that another
-    program may truncate while they are read.
+    program may truncate while they are read. ``tokenizer`` (weights, or ``tiny``) is what :meth:`show` decodes pictures with.
 
     Everything but the tokens is checked when a cache is opened: sizes, footers, labels. :meth:`verify` checks the rest.
 
@@ -125,13 +125,19 @@ class TokenCache:
     ...     labels = cache.labels[[5, 3, 1]]             # int32 [3]
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, in_memory: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        in_memory: bool = False,
+        tokenizer: str | os.PathLike[str] | None = None,
+    ) -> None:
         text = os.fspath(path)
         if isinstance(text, bytes):
             text = os.fsdecode(text)
         # A worker process may have another working directory.
         self._path = text if "://" in text else os.path.abspath(text)
-        self._in_memory = in_memory
+        self._in_memory, self._tokenizer = in_memory, tokenizer
         self._adopt(_Shared(self._path, in_memory))
 
     def _adopt(self, shared: _Shared) -> None:
@@ -140,6 +146,7 @@ class TokenCache:
         self._num_rows, self._num_tokens = core.num_rows, core.grid[0] * core.grid[1]
         self._labels: npt.NDArray[np.int32] | None = None
         self._info: dict[str, Any] | None = None
+        self._shown: _html.Shown | None = None
         _open.setdefault((self._path, core.content_hash, self._in_memory), shared)
 
     @property
@@ -205,8 +212,18 @@ class TokenCache:
     def info(self) -> dict[str, Any]:
         """What ``tokengrid cache info --json`` prints: format version, sizes, tokenizer, recipe, source, shards."""
         if self._info is None:
-            self._info = json.loads(self._core.info())
+            info = json.loads(self._core.info())
+            self._check_same(info)
+            self._info = info
         return self._info
+
+    def _check_same(self, info: dict[str, Any]) -> None:
+        """What is read later than the maps may be of another cache, which was written to the same path."""
+        if info["content_hash"] != self.content_hash:
+            raise CacheMismatchError(
+                f"{self._path} holds another cache than when it was opened: content_hash is {info['content_hash']}, "
+                f"expected {self.content_hash}; open it again"
+            )
 
     # ---- columns ---------------------------------------------------------------------------------------------------
 
@@ -244,6 +261,13 @@ class TokenCache:
         if isinstance(index, (list, range, np.ndarray)) and np.ndim(index) > 0:
             return self.batch(index)
         return self.batch([self._row_number(index)])[0]
+
+    def __contains__(self, item: object) -> bool:
+        # Without it, Python would compare `item` with the tokens of every row.
+        raise TypeError(
+            "what `in` asks of a cache is not clear: `key in cache.keys` is for names (cache.find(key) for parts of them), "
+            "`0 <= row < len(cache)` for rows, `(cache[rows] == token).any()` for tokens"
+        )
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
         for start in range(0, self._num_rows, _ROWS_AT_A_TIME):
@@ -350,6 +374,8 @@ class TokenCache:
     def verify(self) -> VerifyReport:
         """Reads every byte, on all cores, and compares every checksum and count. Ctrl-C ends it."""
         problems, rows, shards, size = self._core.verify()
+        if not problems:
+            self._check_same(json.loads(self._core.info()))
         return VerifyReport([Problem(*problem) for problem in problems], rows, shards, size)
 
     # ---- life ------------------------------------------------------------------------------------------------------
@@ -365,7 +391,7 @@ class TokenCache:
         self.close()
 
     def __reduce__(self) -> Any:
-        return _reopen, (self._path, self.content_hash, self._in_memory)
+        return _reopen, (self._path, self.content_hash, self._in_memory, self._tokenizer)
 
     def __repr__(self) -> str:
         if self._shared is None:
@@ -374,15 +400,31 @@ class TokenCache:
         views = f" ({self.num_images} images x {self.num_views} views)" if self.num_views > 1 else ""
         return f"TokenCache({self._path!r}: {self._num_rows} rows{views} of {height}x{width} tokens, {self.bits} bits)"
 
+    def show(self, rows: npt.ArrayLike | None = None, *, tokenizer: str | os.PathLike[str] | None = None) -> _html.Shown:
+        """Rows as a table for a notebook; with a tokenizer (weights, or ``tiny``) each with its decoded picture.
+
+        ``rows``: as for :meth:`batch`; the first five unless given. ``tokenizer``: that of the constructor unless given. Pictures are
+        decoded by the program ``tokengrid`` with the package ``tokengrid-torch``; without it the table says how to get them.
+        """
+        shown = _html.first_rows(self) if rows is None else [self._row_number(row) for row in self._indices(rows)]
+        return _html.Shown(self, shown, self._tokenizer if tokenizer is None else tokenizer)
+
     def _repr_html_(self) -> str:
-        return _html.cache(self) if self._shared is not None else _html.text(repr(self))
+        if self._shared is None:
+            return _html.text(repr(self))
+        if self._shown is None:
+            # Kept, since decoding takes a while, and a notebook asks each time.
+            self._shown = self.show()
+        return _html.cache(self) + self._shown._repr_html_()
 
 
-def _reopen(path: str, content_hash: str, in_memory: bool) -> TokenCache:
+def _reopen(
+    path: str, content_hash: str, in_memory: bool, tokenizer: str | os.PathLike[str] | None = None
+) -> TokenCache:
     """What a pickle does where it arrives."""
     shared = _open.get((path, content_hash, in_memory))
     if shared is None:
-        cache = TokenCache(path, in_memory=in_memory)
+        cache = TokenCache(path, in_memory=in_memory, tokenizer=tokenizer)
         if cache.content_hash != content_hash:
             raise CacheMismatchError(
                 f"{path} holds another cache than when it was pickled: content_hash is {cache.content_hash}, "
@@ -390,7 +432,7 @@ def _reopen(path: str, content_hash: str, in_memory: bool) -> TokenCache:
             )
         return cache
     cache = TokenCache.__new__(TokenCache)
-    cache._path, cache._in_memory = path, in_memory
+    cache._path, cache._in_memory, cache._tokenizer = path, in_memory, tokenizer
     cache._adopt(shared)
     return cache
 

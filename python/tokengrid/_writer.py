@@ -50,6 +50,7 @@ class CacheWriter:
     ``splits``                    ``{name: images}`` in order: how many of the images belong to each part
     ``rank``, ``world_size``      this process and how many share the job
     ``overwrite``                 removes a cache, or an unfinished job, that is there
+    ``single_writer``             says that nobody but this process writes to stores: for those without conditional writes
     ============================  ================================================================================
 
     A cache of another job in ``path`` (one of these differs) raises :class:`tokengrid.CacheMismatchError`, which names the
@@ -78,6 +79,7 @@ class CacheWriter:
         rank: int = 0,
         world_size: int = 1,
         overwrite: bool = False,
+        single_writer: bool = False,
         rows_per_group: int = 16_384,
         groups_per_shard: int = 4,
     ) -> None:
@@ -100,7 +102,7 @@ class CacheWriter:
             "groups_per_shard": whole("groups_per_shard", groups_per_shard, 1),
         }
         self._num_tokens = height * width
-        self._core = _tokengrid.Writer(os.fspath(path), json.dumps(job), overwrite)
+        self._core = _tokengrid.Writer(os.fspath(path), json.dumps(job), overwrite, single_writer)
         self._images = range(*self._core.images)
         self._next = self._core.durable
         self._finished: Finished | None = None

@@ -38,6 +38,16 @@ class TokenBatch(NamedTuple):
     labels: torch.Tensor  #: ``int64 [n]``, -1 when unknown
 
 
+def _empty(rows: int, num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays for the tokens and labels of a batch."""
+    return np.empty((rows, num_tokens), np.int64), np.empty(rows, np.int64)
+
+
+def _tensors(batch: tuple[np.ndarray, np.ndarray]) -> TokenBatch:
+    """The same memory as tensors."""
+    return TokenBatch(torch.from_numpy(batch[0]), torch.from_numpy(batch[1]))
+
+
 class _Samples(Sequence[Sample]):
     """The samples of a batch that was read as a whole. ``default_collate`` takes it as it is; to all others it is a list."""
 
@@ -59,8 +69,13 @@ def _collate(samples: Any, *, collate_fn_map: Any = None) -> TokenBatch:
     return TokenBatch(torch.stack([sample[0] for sample in samples]), torch.stack([sample[1] for sample in samples]))
 
 
+def _refuse_batches(batches: Any, *, collate_fn_map: Any = None) -> Any:
+    raise TypeError("a TokenStream yields whole batches, which are not to be put together again: DataLoader(stream, batch_size=None)")
+
+
 # PyTorch's own way to say how a type is collated: DataLoader needs no `collate_fn`.
 default_collate_fn_map[Sample] = _collate
+default_collate_fn_map[TokenBatch] = _refuse_batches
 
 
 class TokenDataset(Dataset[Sample]):
@@ -87,14 +102,10 @@ class TokenDataset(Dataset[Sample]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        rows = np.asarray(indices, np.int64)
-        count = len(self._rows)
-        if rows.size and (rows.min() < -count or rows.max() >= count):
-            raise IndexError(f"the data set has {count} samples; {rows.min()} to {rows.max()} were asked for")
-        rows = np.where(rows < 0, rows + count, rows) + self._rows.start
-        tokens = self.cache.batch(rows)
-        labels = self.cache.labels[rows].astype(np.int64)
-        return _Samples(TokenBatch(torch.from_numpy(tokens), torch.from_numpy(labels)))
+        samples = indices if isinstance(indices, list) else np.asarray(indices).tolist()
+        batch = _empty(len(samples), self.cache.num_tokens)
+        self.cache._core.read_samples(samples, self._rows.start, len(self._rows), *batch)
+        return _Samples(_tensors(batch))
 
     def __repr__(self) -> str:
         return f"TokenDataset({self.cache!r}, {len(self)} samples)"
@@ -168,13 +179,13 @@ class TokenStream(IterableDataset[TokenBatch]):
             self._first = self._passed
         number = self._passed + (self._first + worker_id - self._passed) % num_workers
         while self._num_batches is None or number < self._num_batches:
-            self._loader.seek(self._start + number * self._loader.global_batch_size)
-            tokens, labels, _ = next(self._loader)
+            batch = _empty(self._loader.batch_size, self.cache.num_tokens)
+            self._loader._core.read_batch(self._start + number * self._loader.global_batch_size, *batch)
             # Before the batch is handed over: a state that is asked for then has it behind it.
             self._passed = number + 1
             if worker is None:
                 self._first = None
-            yield TokenBatch(torch.from_numpy(tokens), torch.from_numpy(labels))
+            yield _tensors(batch)
             number += num_workers
         self._start += self._num_batches * self._loader.global_batch_size
         self._passed, self._first = 0, None

@@ -133,6 +133,33 @@ def write_cache(folder, tokens, labels):
     return folder / "cache"
 
 
+def bound(make):
+    """A stream that reads nothing: what the rest of the way costs. `make` gives the tokens of a batch."""
+    import torch
+    from torch.utils.data import DataLoader, IterableDataset
+
+    class Nothing(IterableDataset):
+        def __init__(self, batches):
+            self.batches, self.labels = batches, torch.zeros(BATCH, dtype=torch.int64)
+
+        def __iter__(self):
+            return ((make(), self.labels) for _ in range(self.batches))
+
+    return lambda folder, tokens, labels: lambda: DataLoader(Nothing(len(tokens) // BATCH), batch_size=None)
+
+
+def zeros():
+    import torch
+
+    return torch.zeros((BATCH, TOKENS), dtype=torch.int64)
+
+
+def unwritten():
+    import torch
+
+    return torch.empty((BATCH, TOKENS), dtype=torch.int64)
+
+
 def token_dataset(folder, tokens, labels):
     from tokengrid.torch import TokenDataset
 
@@ -156,6 +183,8 @@ CONTESTANTS = {
     "Hugging Face datasets": hugging_face,
     "MDS": mosaic,
     "LitData": lightning,
+    "(bound: zeros instead of tokens)": bound(zeros),
+    "(bound: memory that nobody writes)": bound(unwritten),
 }
 
 

@@ -53,8 +53,9 @@ impl From<ObjectMeta> for Object {
     }
 }
 
-/// Clients of this process: connections and credentials are shared.
-static CLIENTS: LazyLock<Mutex<HashMap<String, Bucket>>> = LazyLock::new(Mutex::default);
+/// Clients by process and bucket: connections and credentials are shared, but not with a forked process, whose parent's connections
+/// are served by threads that it has not.
+static CLIENTS: LazyLock<Mutex<HashMap<(u32, String), Bucket>>> = LazyLock::new(Mutex::default);
 
 impl Bucket {
     /// The bucket of a place. No request is made yet.
@@ -63,14 +64,15 @@ impl Bucket {
     /// [`StoreError::NoCredentials`]; [`StoreError::Failed`] for settings in the environment that the client cannot use.
     pub fn of(place: &Place) -> Result<Bucket, StoreError> {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = clients.get(place.root()) {
+        let owner = (std::process::id(), place.root().to_owned());
+        if let Some(known) = clients.get(&owner) {
             return Ok(known.clone());
         }
         // Clients start tasks as they are built.
         let _runtime = crate::runtime::runtime().enter();
         let client = connect(place)?;
         let bucket = Bucket { store: client.store, s3: client.s3, root: place.with_key("") };
-        clients.insert(place.root().to_owned(), bucket.clone());
+        clients.insert(owner, bucket.clone());
         Ok(bucket)
     }
 

@@ -176,7 +176,7 @@ pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store
             StoreError::Unsupported { place, what: "the server does not serve ranges (it answers with the whole file)" }
         }
         _ if is_about_certificate(error) => StoreError::Certificate { place, detail: root_cause(error) },
-        _ if is_connection(&text) => StoreError::Unreachable { place, detail: root_cause(error) },
+        _ if is_connection(&text) => StoreError::Unreachable { place, detail: connection_detail(error) },
         _ => StoreError::Failed { place, action, detail: detail(&text) },
     }
 }
@@ -190,6 +190,15 @@ fn is_connection(text: &str) -> bool {
     ["Connection refused", "dns error", "tcp connect error", "client error (Connect)"]
         .iter()
         .any(|known| text.contains(known))
+}
+
+/// Why no connection was made.
+fn connection_detail(error: &object_store::Error) -> String {
+    let cause = root_cause(error);
+    // A server without TLS closes the connection, or answers in what rustls calls a message of an invalid type.
+    let is_without_tls = cause.contains("InvalidContentType") || cause.contains("tls handshake eof");
+    let hint = if is_without_tls { ": it may not speak TLS; an address without TLS begins with http://" } else { "" };
+    format!("{cause}{hint}")
 }
 
 /// An error and its causes, each once.

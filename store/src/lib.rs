@@ -3,7 +3,7 @@
 //! | to | see | module |
 //! |---|---|---|
 //! | tell a URL from a path | [`Place`], [`is_remote`] | `place` |
-//! | list, read and write objects | [`Bucket`], [`Object`], [`Version`] | `bucket`, `connect` |
+//! | list, read and write objects | [`Bucket`], [`Object`], [`Version`] | `bucket`, `connect`, `contact` |
 //! | read ranges, many at a time | [`Fetch`] | `fetch` |
 //! | stream an object, write a file as one | [`Download`], [`Bucket::upload`] | `download`, `upload` |
 //! | read a file or an object by position | [`Blob`] | `blob` |
@@ -12,9 +12,9 @@
 //! | know what went wrong | [`StoreError`] | `error` |
 //!
 //! Requests run on a private runtime (module `runtime`); callers wait for them on their own threads. A request that a server
-//! answers with 429, 5xx or not at all is made again, up to [`RETRIES_MAX`] times with growing, random pauses; a body that ends
-//! early is asked for again from where it ended. Memory is bounded: [`IN_FLIGHT_MAX`] reads at a time, and for a stream
-//! [`READ_AHEAD`] + 1 ranges of [`RANGE_BYTES`].
+//! answers with 429, 5xx or not at all is made again, up to [`RETRIES_MAX`] times with growing, random pauses; a server that has
+//! never answered is given up after a second (module `contact`). A body that ends early is asked for again from where it ended.
+//! Memory is bounded: [`IN_FLIGHT_MAX`] reads at a time, and for a stream [`READ_AHEAD`] + 1 ranges of [`RANGE_BYTES`].
 //!
 //! Credentials and endpoints come from the usual variables of each cloud (docs/src/object-stores.md). The crate depends on no
 //! other crate of the workspace.
@@ -22,6 +22,7 @@
 mod blob;
 mod bucket;
 mod connect;
+mod contact;
 mod download;
 mod error;
 mod fetch;

@@ -4,8 +4,8 @@ use crate::error::StoreError;
 use futures_util::future::{Either, select};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -28,15 +28,25 @@ pub fn is_cancelled() -> bool {
     CANCEL.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// The runtime, started with the first request.
+/// The runtime of the process that has this number.
+static RUNTIME: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
+
+/// The runtime, started with the first request. A forked process has none of the threads of its parent's: it starts its own, and
+/// the other is left alone, since it cannot be shut down here.
 pub(crate) fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        // Before the first client is built. An earlier call of somebody else has made the same choice for the process.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let threads = Builder::new_multi_thread().worker_threads(THREADS).thread_name("store").enable_all().build();
-        threads.expect("the system allows two more threads")
-    })
+    let mut running = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = std::process::id();
+    match *running {
+        Some((owner, runtime)) if owner == process => runtime,
+        _ => running.insert((process, Box::leak(Box::new(start())))).1,
+    }
+}
+
+fn start() -> Runtime {
+    // Before the first client is built. An earlier call of somebody else has made the same choice for the process.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let threads = Builder::new_multi_thread().worker_threads(THREADS).thread_name("store").enable_all().build();
+    threads.expect("the system allows two more threads")
 }
 
 /// Waits for a read, or until the program is to stop.

@@ -1,5 +1,6 @@
 //! Counts of requests and bytes, retries included.
 
+use crate::contact::{Contact, is_about_connecting};
 use crate::error::is_about_certificate;
 use async_trait::async_trait;
 use object_store::ClientOptions;
@@ -7,6 +8,7 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 static FETCHED_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -43,21 +45,32 @@ pub(crate) struct CountingConnector;
 
 impl HttpConnector for CountingConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Counting(ReqwestConnector::default().connect(options)?)))
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(Counting { client, contact: Contact::default() }))
     }
 }
 
 #[derive(Debug)]
-struct Counting(HttpClient);
+struct Counting {
+    client: HttpClient,
+    contact: Contact,
+}
 
 #[async_trait]
 impl HttpService for Counting {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         REQUESTS.fetch_add(1, Ordering::Relaxed);
-        self.0.execute(request).await.map_err(|error| match is_about_certificate(&error) {
-            // Another try meets the same certificate; errors of this kind are not tried again.
-            true => HttpError::new(HttpErrorKind::Unknown, error),
-            false => error,
-        })
+        let error = match self.client.execute(request).await {
+            Ok(answer) => {
+                self.contact.answered();
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        // Another try meets the same certificate.
+        let is_final =
+            is_about_certificate(&error) || is_about_connecting(&error) && self.contact.is_hopeless(Instant::now());
+        // Errors of this kind are not tried again.
+        Err(if is_final { HttpError::new(HttpErrorKind::Unknown, error) } else { error })
     }
 }

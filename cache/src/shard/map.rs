@@ -17,7 +17,8 @@ pub enum LostPages {
     Zeros,
 }
 
-/// Installs the handler, or changes what it does. Elsewhere than on Unix it does nothing.
+/// Installs the handler, in front of another one that was installed since the last call, or changes what it does. A call where there
+/// is nothing to do costs a fraction of a microsecond. Elsewhere than on Unix it does nothing.
 pub fn handle_lost_pages(mode: LostPages) {
     #[cfg(unix)]
     imp::install(mode);
@@ -73,7 +74,7 @@ mod imp {
     use std::path::Path;
     use std::ptr;
     use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-    use std::sync::{Mutex, Once, PoisonError};
+    use std::sync::{Mutex, PoisonError};
 
     /// One entry of the list of maps. Entries are never freed, so that the handler can walk the list at any moment; one
     /// whose map was dropped (`end` is 0) is used again for the same file.
@@ -168,26 +169,40 @@ mod imp {
     }
 
     pub(super) fn install(mode: LostPages) {
-        static INSTALLED: Once = Once::new();
+        static INSTALLING: Mutex<()> = Mutex::new(());
         READS_ZEROS.store(mode == LostPages::Zeros, Ordering::Release);
-        INSTALLED.call_once(|| {
-            // SAFETY: a query without side effects.
-            let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-            PAGE_BYTES.store(usize::try_from(page).unwrap_or(4096).max(1), Ordering::Release);
-            let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_lost_page;
-            // SAFETY: all-zero is a valid `sigaction`; the handler has the signature that SA_SIGINFO asks for and calls
-            // nothing but what a signal handler may call; `previous` is leaked.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = handler as usize;
-                action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-                libc::sigemptyset(&mut action.sa_mask);
-                let previous = Box::leak(Box::new(std::mem::zeroed::<libc::sigaction>()));
-                if libc::sigaction(libc::SIGBUS, &action, previous) == 0 {
-                    PREVIOUS.store(previous, Ordering::Release);
-                }
-            }
-        });
+        let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut c_void) = on_lost_page;
+        if handler_now().sa_sigaction == handler as usize {
+            return;
+        }
+        let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = handler_now();
+        if before.sa_sigaction == handler as usize {
+            return;
+        }
+        // SAFETY: a query without side effects.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        PAGE_BYTES.store(usize::try_from(page).unwrap_or(4096).max(1), Ordering::Release);
+        PREVIOUS.store(Box::leak(Box::new(before)), Ordering::Release);
+        // SAFETY: all-zero is a valid `sigaction`; the handler has the signature that SA_SIGINFO asks for and calls nothing but
+        // what a signal handler may call.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+            libc::sigemptyset(&mut action.sa_mask);
+            libc::sigaction(libc::SIGBUS, &action, ptr::null_mut());
+        }
+    }
+
+    /// What happens at `SIGBUS` now.
+    fn handler_now() -> libc::sigaction {
+        // SAFETY: all-zero is a valid `sigaction`, which the call fills; without a new one it changes nothing.
+        unsafe {
+            let mut now: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGBUS, ptr::null(), &mut now);
+            now
+        }
     }
 
     extern "C" fn on_lost_page(signal: i32, info: *mut libc::siginfo_t, _: *mut c_void) {

@@ -21,6 +21,8 @@ const DOWNLOADS: usize = 4;
 pub(super) struct Entry {
     file: File,
     path: PathBuf,
+    /// The process that holds it.
+    owner: u32,
 }
 
 impl Entry {
@@ -38,7 +40,11 @@ impl Entry {
     pub(super) fn try_write(path: &Path) -> Option<Entry> {
         let file = OpenOptions::new().write(true).open(path).ok()?;
         file.try_lock().ok()?;
-        is_at(&file, path).then(|| Entry { file, path: path.to_owned() })
+        is_at(&file, path).then(|| Entry::held(file, path.to_owned()))
+    }
+
+    fn held(file: File, path: PathBuf) -> Entry {
+        Entry { file, path, owner: std::process::id() }
     }
 
     fn locked(path: PathBuf, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Entry, StoreError> {
@@ -49,7 +55,7 @@ impl Entry {
             wait_for(&file, &path, lock)?;
             // The last holder may have removed the file: a lock on a removed file excludes nobody.
             if is_at(&file, &path) {
-                return Ok(Entry { file, path });
+                return Ok(Entry::held(file, path));
             }
         }
     }
@@ -76,8 +82,11 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // A child process that is being started may share the descriptor.
-        let _ = self.file.unlock();
+        // A child process that is being started may share the descriptor. A forked one that drops its copy must not take the
+        // lock from its parent.
+        if self.owner == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 

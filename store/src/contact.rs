@@ -1,0 +1,53 @@
+//! The first contact with a server: whether somebody is there at all.
+
+use object_store::client::HttpError;
+use std::error::Error;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long connections may fail before a server has answered for the first time. A name that is misspelt, a port where nobody
+/// listens and a server without TLS stay so; one that has answered is known to exist, and is waited for as long as retries last.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a client knows of its server.
+#[derive(Debug, Default)]
+pub(crate) struct Contact {
+    has_answered: AtomicBool,
+    first_failure: OnceLock<Instant>,
+}
+
+impl Contact {
+    /// The server has answered, whatever it said.
+    pub(crate) fn answered(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// A connection was not made, at `now`. Whether another try is of no use.
+    pub(crate) fn is_hopeless(&self, now: Instant) -> bool {
+        let first = *self.first_failure.get_or_init(|| now);
+        !self.has_answered.load(Ordering::Relaxed) && now.saturating_duration_since(first) > PATIENCE
+    }
+}
+
+/// Whether no connection was made: the name is unknown, nobody listens, nobody answers in time, no TLS is agreed on.
+pub(crate) fn is_about_connecting(error: &HttpError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<reqwest::Error>());
+    cause.is_some_and(reqwest::Error::is_connect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_never_answered_is_given_up_and_one_that_did_is_not() {
+        let begin = Instant::now();
+        let (soon, late) = (begin + PATIENCE / 2, begin + 2 * PATIENCE);
+        let contact = Contact::default();
+        assert!(!contact.is_hopeless(begin) && !contact.is_hopeless(soon), "it may just be starting");
+        assert!(contact.is_hopeless(late));
+        contact.answered();
+        assert!(!contact.is_hopeless(late), "it was there, and may come back");
+    }
+}
