@@ -72,6 +72,9 @@ pub(crate) struct Global {
     /// What that folder may hold, as in 500G; what was used longest ago goes [default: what is free, but for a tenth].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub stage_size: Option<u64>,
+    /// Reads of object stores in flight at a time [default: 128].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub requests: Option<u16>,
 }
 
 /// Bytes with an optional K, M, G or T, which are powers of 1024; an iB or B may follow.

@@ -105,6 +105,9 @@ pub struct StepName {
     pub step: u64,
 }
 
+/// Gives a block of this process, by its place among them.
+type NextBatch<'a> = dyn FnMut(u64) -> Result<HostBatch, TrainError> + 'a;
+
 impl Engine {
     /// Moves `params` to the runtime's device.
     ///
@@ -159,10 +162,10 @@ impl Engine {
     /// gradient before clipping, `[3]`, as a tensor that nobody has waited for yet.
     ///
     /// # Errors
-    /// The tensor library fails, out of memory for one; another process is gone.
+    /// There is no next batch; the tensor library fails, out of memory for one; another process is gone.
     pub fn step(
         &mut self,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         lr: f64,
         processes: &dyn ProcessGroup,
@@ -185,7 +188,7 @@ impl Engine {
     fn sum(
         &mut self,
         sharing: &Sharing,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
@@ -194,7 +197,7 @@ impl Engine {
         self.gradients.zero();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.runtime.device));
         for (micro, block) in blocks.iter().enumerate() {
-            let batch = next_batch(micro as u64);
+            let batch = next_batch(micro as u64)?;
             let is_last = micro + 1 == blocks.len();
             let mut reached = |stage| {
                 if is_last {
@@ -214,7 +217,7 @@ impl Engine {
     fn sum_in_order(
         &mut self,
         sharing: &Sharing,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
@@ -225,7 +228,7 @@ impl Engine {
             self.gradients.zero();
             let mut own = Tensor::zeros([2], (Kind::Float, self.runtime.device));
             if let Some(block) = blocks.get(round) {
-                let batch = next_batch(round as u64);
+                let batch = next_batch(round as u64)?;
                 own = guarded(|| self.micro_step(&batch, block, sharing, name, &mut |_| {}))??;
             }
             let dealt = sharing.num_dealt(round) as i64;

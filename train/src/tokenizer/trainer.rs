@@ -8,10 +8,12 @@ use super::schedule::LrSchedule;
 use super::validation::{Perceptual, ValidationOptions, reconstructions, validate};
 use super::validation_set::ValidationSet;
 use crate::TrainError;
+use crate::files::local_file;
 use crate::loss_scale::LossScale;
 use crate::process_group::{Fact, OneProcess, ProcessGroup};
 use crate::run::{Best, Keep, Metrics, RunFolder, State, open_folder, share_state};
 use crate::schedule::tell_other_length;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 use tokengrid_model::guard::guarded;
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{Precision, Runtime, Variant, pixels};
+use tokengrid_store::is_remote;
 
 /// What happened in one logged step.
 #[derive(Debug, Clone, Copy)]
@@ -469,7 +472,12 @@ fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -> Result<Op
         }
         return Ok(None);
     };
-    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(file), device)?.with_kind(kind)))
+    // One file, or two with a comma between them. A local path stays as it is: it may have a comma in its name.
+    let parts = file.split(',').map(|part| if is_remote(Path::new(part.trim())) { part.trim() } else { part });
+    let files = parts.map(local_file).collect::<Result<Vec<_>, _>>()?;
+    let paths: Vec<_> = files.iter().map(|file| file.path().as_os_str()).collect();
+    let path = paths.join(OsStr::new(","));
+    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(&path), device)?.with_kind(kind)))
 }
 
 /// Initial weights and state: of the latest checkpoint, of `init_from`, or fresh.
@@ -480,7 +488,7 @@ fn start(config: &TokenizerConfig, folder: &RunFolder) -> Result<(InitialWeights
     }
     let state = State { seed: config.train.seed, ..State::default() };
     let weights = match &config.train.init_from {
-        Some(path) => InitialWeights::read(config, Path::new(path), config.train.init_variant.parse()?)?,
+        Some(path) => InitialWeights::read(config, local_file(path)?.path(), config.train.init_variant.parse()?)?,
         None => InitialWeights::fresh(config),
     };
     Ok((weights, state, None))
