@@ -47,6 +47,9 @@ fn run(mut cli: args::Cli) -> u8 {
     tokengrid_store::cancel_with(signals::flag());
     tokengrid_store::stage_in(cli.global.stage_dir.clone(), cli.global.stage_size);
     tokengrid_store::on_stage(log::staging);
+    if let Some(requests) = cli.global.requests {
+        tokengrid_store::allow_in_flight(requests.into());
+    }
     tokengrid_cache::handle_lost_pages(tokengrid_cache::LostPages::End);
     if commands::is_job(&cli.command) {
         log::heading(&cli.global);

@@ -51,7 +51,8 @@ fn the_second_publisher_is_told(world: World) {
     let world = Arc::new(world);
     let (shared, manifest) = (Arc::clone(&world), other.clone());
     let proxy = Proxy::start(world.server.address(), move |_, request| {
-        let path = request.path().split('?').next().unwrap();
+        // Google's client encodes more of a key than it must.
+        let path = request.path().split('?').next().unwrap().replace("%2F", "/").replace("%2E", ".");
         if request.method() == "PUT" && path.ends_with("/late/manifest.json") {
             shared.server.put("late/manifest.json", &manifest);
         }
@@ -121,4 +122,9 @@ fn azure_runs_a_job() {
 #[test]
 fn azure_is_understood_when_it_refuses() {
     what_is_wrong_is_said_in_one_line(Kind::Azurite);
+}
+
+#[test]
+fn google_runs_a_job() {
+    a_job_runs_from_bucket_to_bucket(Kind::FakeGcs);
 }

@@ -117,6 +117,18 @@ fn images_that_are_read_ahead_count_into_the_memory() {
 }
 
 #[test]
+fn no_more_reads_are_in_flight_than_were_allowed() {
+    let Some(world) = World::new() else { return };
+    let source = photos(world.folder.path(), 1, 8);
+    world.server.put_folder(&source, "photos");
+    // Each read takes long enough for the others to come, were they allowed to.
+    let proxy = Proxy::start(world.server.address(), |_, _| Fate::Slow(std::time::Duration::from_millis(50)));
+    let read = ["ingest", "s3://bucket/photos", "--requests", "2"];
+    assert_eq!(world.json_by(world.command(proxy.address(), "stage"), &read)["ok"], 8);
+    assert!(proxy.most_in_flight() <= 2, "{} at once", proxy.most_in_flight());
+}
+
+#[test]
 fn a_cache_in_a_bucket_is_read_like_a_local_one() {
     let Some(world) = World::new() else { return };
     let source = photos(world.folder.path(), 2, 5);

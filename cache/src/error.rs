@@ -103,6 +103,13 @@ pub enum CacheError {
     #[error("{}: content hash {actual} of the rows differs from the manifest's {expected}", path.display())]
     ContentHash { path: PathBuf, expected: String, actual: String },
 
+    #[error(
+        "shard {}: row {row} is another one than when it was first read: the shard was replaced or damaged on its way; steps since \
+         the start of this process may have used wrong tokens: go on from an earlier checkpoint",
+        path.display()
+    )]
+    RowChanged { path: PathBuf, row: usize },
+
     // ---- jobs and writing ------------------------------------------------------------------------------------------
     #[error("grid {grid} at {bits} bits is out of range: 1 to 1048576 tokens of 1 to 24 bits")]
     InvalidGrid { grid: String, bits: u32 },

@@ -42,6 +42,7 @@
 //! | write a cache that survives being killed | [`CacheWriter`], [`Row`], [`OpenMode`] | `write/` |
 //! | read rows | [`TokenCache`], [`RowMeta`], [`Access`], [`Manifest`] | `read/`, `format/` |
 //! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] | `read/loader.rs` |
+//! | train while its shards are on their way | [`StreamedCache`], [`PendingRows`], [`SampleOrder`] | `remote/stream/`, `read/order.rs` |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
 //! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
 //! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] | `inspect/` |
@@ -154,9 +155,12 @@ pub use permutation::{Permutation, derive_key};
 pub use read::cache::TokenCache;
 pub use read::columns::VisitImage;
 pub use read::loader::{Batch, Loader, LoaderConfig, LoaderState};
+pub use read::order::SampleOrder;
 pub use read::require::Requirement;
 pub use remote::clean::{Cleaned, clean_bucket};
 pub use remote::out::allow_single_writer;
+pub use remote::stream::rows::PendingRows;
+pub use remote::stream::{LeftOut, StreamedCache};
 pub use shard::access::Access;
 pub use shard::map::{LostPages, handle_lost_pages, lost_any_page};
 pub use unpack::{unpack, unpack_factorized, unpack_i64};

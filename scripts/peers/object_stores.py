@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Images from a bucket, with latency injected: ours beside LitData, MDS (mosaicml-streaming) and WebDataset.
 
-    python3 scripts/peers/object_stores.py [--images 8000] [--latency-ms 0 20 100] [--rounds 3] [--env DIR]
+    python3 scripts/peers/object_stores.py [--images 8000] [--latency-ms 0 20 100] [--requests 64 128 256] [--rounds 3] [--env DIR]
 
 One SeaweedFS server holds the bundled photographs, each under many names, as class folders, as WebDataset shards, and as
 LitData and MDS write them. Everybody reads them through a proxy that delays the server's bytes, decodes them, resizes the shorter
@@ -9,7 +9,11 @@ side to 256 and cuts out the centre: the others by Pillow and torchvision in two
 Nothing is kept from one run to the next. Ours is timed from its start to its end, the others from when their data set is
 opened to the last image, without the seconds that importing PyTorch takes.
 
-Then `tokenize --tokenizer tiny --size 128` from a folder and from the bucket, where the encoder is the bottleneck.
+`--requests` adds class folders with so many reads in flight; `--only-ours` leaves the others out.
+
+Then `tokenize --tokenizer tiny --size 128`, where the encoder is the bottleneck: from a folder, and from the bucket through the same
+proxy with and without latency, so that what latency costs is not mixed with what server and proxy take of the same cores. What a
+bucket costs this program is told by its own processor time, beside that from the folder.
 """
 
 import asyncio
@@ -19,6 +23,7 @@ import multiprocessing
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -115,9 +120,7 @@ def delay_bytes(port, own, seconds):
 
 
 def start_proxy(port, milliseconds):
-    """The port of the server with a latency; the server's own without one."""
-    if milliseconds == 0:
-        return port
+    """The port of the server with a latency."""
     own = free_ports(1)[0]
     multiprocessing.get_context("spawn").Process(target=delay_bytes, args=(port, own, milliseconds / 1000), daemon=True).start()
     while True:
@@ -248,6 +251,7 @@ class Contest:
         self.args, self.folder, self.images, self.port = args, folder, images, port
         self.traffic = {}
         self.failures = {}
+        self.processor_seconds = {}
 
     def peer(self, kind, port):
         def run():
@@ -266,8 +270,8 @@ class Contest:
 
         return run
 
-    def ours(self, words, source, port):
-        """Runs our program on a source; images per second of the whole process."""
+    def ours(self, words, source, port, name=None):
+        """Runs our program on a source; images a second of the whole process. Its processor time is kept under `name`."""
 
         def run():
             stage = self.folder / "stage"
@@ -276,9 +280,15 @@ class Contest:
             words_out = ["--out", str(out)] if words[0] == "tokenize" else []
             command = [self.args.program, words[0], source, *words[1:], *words_out, "--json", "--quiet", "--threads", str(WORKERS)]
             start = time.monotonic()
-            result = subprocess.run([*map(str, command)], env=environment, stdout=subprocess.PIPE, check=True)
+            process = subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.PIPE)
+            printed = process.stdout.read()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
             seconds = time.monotonic() - start
-            report = json.loads(result.stdout)
+            assert process.returncode == 0, command
+            report = json.loads(printed)
+            if name:
+                self.processor_seconds.setdefault(name, []).append(usage.ru_utime + usage.ru_stime)
             self.traffic[f"{words[0]} {source}"] = {key: report[key] for key in ("requests", "bytes_fetched")}
             for left in (stage, out):
                 shutil.rmtree(left, ignore_errors=True)
@@ -292,6 +302,8 @@ def main():
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--tokenize-images", type=int, default=1000)
     parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 20, 100])
+    parser.add_argument("--requests", type=int, nargs="*", default=[], help="class folders with so many reads in flight, too")
+    parser.add_argument("--only-ours", action="store_true", help="leave the other libraries out")
     parser.add_argument("--read", choices=["webdataset", "litdata", "mds"], help="what a process of this script does")
     parser.add_argument("--port", type=int)
     parser.add_argument("--local", type=Path)
@@ -305,32 +317,44 @@ def main():
         images = make_images(folder / "photos", args.images)
         few = make_images(folder / "few", args.tokenize_images)
         make_shards(images, folder / "wds")
-        make_mds(images, folder / "mds")
-        make_litdata(images, folder / "litdata")
+        made = ["photos", "few", "wds"]
+        if not args.only_ours:
+            make_mds(images, folder / "mds")
+            make_litdata(images, folder / "litdata")
+            made += ["mds", "litdata"]
         server, port = start_server(folder / "server")
         try:
-            for what in ("photos", "few", "wds", "mds", "litdata"):
+            for what in made:
                 upload(port, folder / what, what)
             contest = Contest(args, folder, len(images), port)
             for latency in args.latency_ms:
-                through = start_proxy(port, latency)
+                through = start_proxy(port, latency) if latency else port
                 contestants = {
                     "ours, WebDataset shards": contest.ours(["ingest"], "s3://bucket/wds", through),
                     "ours, class folders": contest.ours(["ingest"], "s3://bucket/photos", through),
-                    "WebDataset": contest.peer("webdataset", through),
-                    "LitData": contest.peer("litdata", through),
-                    "MDS": contest.peer("mds", through),
                 }
+                for requests in args.requests:
+                    words = ["ingest", "--requests", requests]
+                    contestants[f"ours, class folders, {requests} requests"] = contest.ours(words, "s3://bucket/photos", through)
+                if not args.only_ours:
+                    peers = {"WebDataset": "webdataset", "LitData": "litdata", "MDS": "mds"}
+                    contestants |= {name: contest.peer(kind, through) for name, kind in peers.items()}
                 print(f"\n{latency} ms")
                 figures = Rounds(contestants, args.rounds).run()
                 results[f"{latency} ms"] = record(args, "images/s", figures, "ours, WebDataset shards")
             words = ["tokenize", "--tokenizer", "tiny", "--size", "128"]
-            contestants = {"a folder": contest.ours(words, str(folder / "few"), port)}
-            for latency in [latency for latency in args.latency_ms if latency > 0]:
-                contestants[f"the bucket, {latency} ms"] = contest.ours(words, "s3://bucket/few", start_proxy(port, latency))
-            print("\ntokenize")
-            results["tokenize"] = record(args, "images/s", Rounds(contestants, args.rounds).run(), "a folder")
-            results |= {"traffic": contest.traffic, "failures": contest.failures}
+            contestants = {"a folder": contest.ours(words, str(folder / "few"), port, "a folder")}
+            for latency in sorted({0, *args.latency_ms}):
+                name = f"the bucket, {latency} ms"
+                contestants[name] = contest.ours(words, "s3://bucket/few", start_proxy(port, latency), name)
+            print("\ntokenize; the bucket without latency over each")
+            figures = Rounds(contestants, args.rounds).run()
+            results["tokenize"] = record(args, "images/s", figures, "the bucket, 0 ms")
+            spent = contest.processor_seconds
+            for name, seconds in spent.items():
+                ratio = statistics.median(mine / folder for mine, folder in zip(seconds, spent["a folder"]))
+                print(f"{name}: {statistics.median(seconds):.2f} s of processor time, {ratio:.3f} of the folder's")
+            results |= {"traffic": contest.traffic, "failures": contest.failures, "processor_seconds": spent}
         finally:
             server.kill()
             server.wait()

@@ -19,7 +19,7 @@ ALLOWED = {
     "tokengrid-cache": {"tokengrid-store"},
     "tokengrid-model": set(),
     "tokengrid-tokenize": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
-    "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model"},
+    "tokengrid-train": {"tokengrid-ingest", "tokengrid-cache", "tokengrid-model", "tokengrid-store"},
     "tokengrid-sample": {"tokengrid-cache", "tokengrid-model"},
     "tokengrid-eval": {"tokengrid-ingest", "tokengrid-model", "tokengrid-sample"},
     "tokengrid-python": {"tokengrid-cache", "tokengrid-store"},

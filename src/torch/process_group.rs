@@ -40,9 +40,18 @@ fn device_of(typed: Option<&str>, local_rank: Option<usize>, num_gpus: impl Fn()
 
 /// Whether this process prints for the run: rank 0 does.
 pub(super) fn speaker(global: &Global, is_first: bool) -> Global {
-    let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size } = *global;
+    let Global { json, quiet, verbose, threads, memory, ref stage_dir, stage_size, requests } = *global;
     let stage_dir = stage_dir.clone();
-    Global { json: json && is_first, quiet: quiet || !is_first, verbose, threads, memory, stage_dir, stage_size }
+    Global {
+        json: json && is_first,
+        quiet: quiet || !is_first,
+        verbose,
+        threads,
+        memory,
+        stage_dir,
+        stage_size,
+        requests,
+    }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use tokengrid_model::{Precision, Runtime, Tokenizer};
 use tokengrid_sample::arrays::Npz;
 use tokengrid_sample::sampler::SampleRequest;
 use tokengrid_sample::{Sampler, SamplerConfig};
+use tokengrid_store::LocalFile;
 use tokengrid_train::ar::{ArConfig, FidFn, HookError};
 use tokengrid_train::process_group::ProcessGroup;
 
@@ -64,7 +65,8 @@ pub(super) fn fid(
 
 /// Statistics of pool3 features from a file.
 fn reference(path: &Path) -> anyhow::Result<Gaussian> {
-    let saved = Saved::read(&mut Npz::open(path)?)?;
+    let file = LocalFile::of(path)?;
+    let saved = Saved::read(&mut Npz::open(file.path())?)?;
     let refuse = |what: String| CheckFailed(format!("train.fid_reference, {}: {what}", path.display()));
     let Saved { pool3, .. } = saved.ok_or_else(|| refuse("no statistics, `mu` and `sigma`, in it".into()))?;
     if pool3.dims() != POOL3 {

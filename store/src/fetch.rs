@@ -2,22 +2,36 @@
 
 use crate::error::{StoreError, classify};
 use crate::place::Place;
-use crate::runtime::{runtime, wait};
+use crate::runtime::{runtime, wait, wait_through};
 use crate::traffic::count_fetched;
 use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{GetOptions, ObjectMeta, ObjectStore};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Reads in flight in this process. With a latency of 100 ms that bounds images that are objects of their own to 1280 per
-/// second; with 64, readers of shards were faster (docs/benchmarks/2026-11-30-object-stores.md).
-pub const IN_FLIGHT_MAX: usize = 128;
+/// Reads in flight in this process, unless [`allow_in_flight`] says otherwise. With 100 ms of latency that is at most 1280 images/s of
+/// objects of their own (docs/benchmarks/2026-11-30-object-stores.md).
+pub const IN_FLIGHT_DEFAULT: usize = 128;
 
-static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(IN_FLIGHT_MAX));
+static IN_FLIGHT: AtomicUsize = AtomicUsize::new(IN_FLIGHT_DEFAULT);
+
+/// Chosen with the first read.
+static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(in_flight_max()));
+
+/// Allows so many reads in flight in this process, one at least. Called before the first read.
+pub fn allow_in_flight(reads: usize) {
+    IN_FLIGHT.store(reads.max(1), Ordering::Relaxed);
+}
+
+/// Reads that may be in flight in this process.
+pub fn in_flight_max() -> usize {
+    IN_FLIGHT.load(Ordering::Relaxed)
+}
 
 /// How often a body that ended early is requested again, with pauses that double; the retries of requests come on top.
 const TORN_RETRIES_MAX: u32 = 5;
@@ -56,6 +70,14 @@ impl Fetch {
     pub fn wait(mut self) -> Result<Bytes, StoreError> {
         let read = wait(async { (&mut self.0).await.unwrap_or(Err(StoreError::Cancelled)) });
         read.inspect_err(note_outage)
+    }
+
+    /// The same when the program is to stop: for what an orderly stop still needs.
+    ///
+    /// # Errors
+    /// As the server says, after the retries; [`StoreError::Changed`].
+    pub fn wait_through(mut self) -> Result<Bytes, StoreError> {
+        wait_through(async { (&mut self.0).await.unwrap_or(Err(StoreError::Cancelled)) })
     }
 }
 

@@ -15,6 +15,7 @@
 pub mod ar;
 pub mod config;
 pub mod error;
+mod files;
 pub mod loss_scale;
 pub mod optim;
 pub mod plot;

@@ -79,7 +79,7 @@ fn three_steps_on(
     let steps = (0..3).map(|step| {
         let mut next = |micro: u64| {
             let global = (step as usize * accum + micro as usize) * processes.world_size() + processes.rank();
-            batch(&config.model, global * size, size)
+            Ok(batch(&config.model, global * size, size))
         };
         let values = engine.step(&mut next, StepName { seed: 1, step }, 1e-3, processes).unwrap();
         Vec::<f64>::try_from(&values.to_kind(Kind::Double)).unwrap()
@@ -133,7 +133,7 @@ fn recomputed_activations_draw_the_same_dropout() {
     // along it would not lower that same draw's loss by what the gradient promises.
     let mut engine = Engine::new(&config, &params(&config.model), &runtime()).unwrap();
     let loss_after = |engine: &mut Engine, lr: f64| {
-        let mut next = |_: u64| batch(&config.model, 0, 4);
+        let mut next = |_: u64| Ok(batch(&config.model, 0, 4));
         let values = engine.step(&mut next, StepName { seed: 1, step: 0 }, lr, &OneProcess).unwrap();
         values.double_value(&[0]) + values.double_value(&[1])
     };

@@ -149,6 +149,13 @@ impl Manifest {
         rows_below(split.images[0])..rows_below(split.images[1])
     }
 
+    /// The images of a split, by their places in the cache; `None` when there is no split of that name.
+    pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
+        let rows = self.split_rows(self.splits.iter().find(|split| split.name == name)?);
+        let views = self.views as usize;
+        Some(rows.start / views..rows.end / views)
+    }
+
     /// Reads and checks the manifest of the cache in `dir`, a folder or a URL: version, checksum, and that its parts fit each other.
     ///
     /// # Errors

@@ -145,9 +145,7 @@ impl TokenCache {
 
     /// The images of a split, for [`crate::Loader::over`]; `None` when the cache has no split of that name.
     pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
-        let split = self.manifest.splits.iter().find(|split| split.name == name)?;
-        let rows = self.manifest.split_rows(split);
-        Some(rows.start / self.num_views()..rows.end / self.num_views())
+        self.manifest.split_images(name)
     }
 
     /// The splits in order, with the images of each.

@@ -1,20 +1,12 @@
 //! Batches in a true global shuffle, without a buffer, the same for any number of processes.
 
 use crate::error::CacheError;
-use crate::permutation::{Permutation, derive_key, mix, shuffled_item};
 use crate::read::cache::TokenCache;
+use crate::read::order::SampleOrder;
 use crate::unpack::Kernels;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Images whose places are computed at a time.
-const RUN_IMAGES: usize = 256;
-
-/// What keys are derived for: the order of the images, the order of an image's views.
-const ORDER: u64 = 1;
-
-const VIEWS: u64 = 2;
 
 /// How a process takes part in loading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +56,7 @@ pub struct Loader {
     /// The images that are loaded.
     images: Range<usize>,
     position: u64,
-    order: EpochOrder,
+    order: SampleOrder,
 }
 
 impl Loader {
@@ -99,7 +91,7 @@ impl Loader {
         if images.is_empty() {
             return Err(CacheError::Empty { path: cache.dir().into() });
         }
-        let order = EpochOrder::new(config.seed, 0, &images, cache.num_views());
+        let order = SampleOrder::new(config.seed, images.clone(), cache.num_views());
         Ok(Loader { cache, config, images, position: 0, order })
     }
 
@@ -123,7 +115,7 @@ impl Loader {
     pub fn restore(&mut self, state: LoaderState) {
         self.config.seed = state.seed;
         self.position = state.position;
-        self.order = EpochOrder::new(state.seed, self.epoch(), &self.images, self.cache.num_views());
+        self.order = SampleOrder::new(state.seed, self.images.clone(), self.cache.num_views());
     }
 
     /// Goes to a position of the stream, counted in samples of the whole job, in constant time.
@@ -172,74 +164,7 @@ impl Loader {
     /// [`TokenCache::visit_packed`].
     pub fn next_rows(&mut self, rows: &mut Vec<usize>) {
         let first = self.position + self.config.rank as u64 * self.config.batch_size as u64;
-        self.rows_at(first, self.config.batch_size, rows);
+        self.order.rows_at(first, self.config.batch_size, rows);
         self.position += self.global_batch_size();
-    }
-
-    /// The rows of `count` samples from place `first` of the job's stream on, wherever this loader stands: for shares of a
-    /// global batch that are not all of one size.
-    pub fn rows_at(&mut self, first: u64, count: usize, rows: &mut Vec<usize>) {
-        rows.clear();
-        let mut sample = first;
-        let num_images = self.images.len() as u64;
-        while rows.len() < count {
-            // Runs to the end of the batch or of the epoch, whichever comes first.
-            let epoch = sample / num_images;
-            if epoch != self.order.epoch {
-                self.order = EpochOrder::new(self.config.seed, epoch, &self.images, self.cache.num_views());
-            }
-            let offset = sample % num_images;
-            let run = (num_images - offset).min((count - rows.len()) as u64);
-            self.order.push_rows(offset, run, rows);
-            sample += run;
-        }
-    }
-}
-
-/// One epoch's choice: which image at each place, and which of its views.
-#[derive(Clone, Copy, Debug)]
-struct EpochOrder {
-    epoch: u64,
-    images: Permutation,
-    first_image: u64,
-    num_views: u64,
-    /// Key of the block of epochs in which every view is used once.
-    block_key: u64,
-    /// The epoch's place in its block.
-    turn: u64,
-}
-
-impl EpochOrder {
-    fn new(seed: u64, epoch: u64, images: &Range<usize>, num_views: usize) -> EpochOrder {
-        let num_views = num_views as u64;
-        EpochOrder {
-            epoch,
-            images: Permutation::new(derive_key(seed, ORDER, epoch), images.len() as u64),
-            first_image: images.start as u64,
-            num_views,
-            block_key: derive_key(seed, VIEWS, epoch / num_views),
-            turn: epoch % num_views,
-        }
-    }
-
-    /// Appends the rows at places `offset .. offset + run` of the epoch.
-    fn push_rows(&self, offset: u64, run: u64, rows: &mut Vec<usize>) {
-        let mut images = [0; RUN_IMAGES];
-        let mut done = 0;
-        while done < run {
-            let images = &mut images[..(run - done).min(RUN_IMAGES as u64) as usize];
-            self.images.apply_run(offset + done, images);
-            rows.extend(images.iter().map(|image| self.row(self.first_image + image)));
-            done += images.len() as u64;
-        }
-    }
-
-    /// The row of an image in this epoch.
-    fn row(&self, image: u64) -> usize {
-        let view = match self.num_views {
-            1 => 0,
-            views => shuffled_item(mix(self.block_key ^ image), views, self.turn),
-        };
-        (image * self.num_views + view) as usize
     }
 }

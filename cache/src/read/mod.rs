@@ -4,5 +4,6 @@ pub(crate) mod cache;
 pub(crate) mod columns;
 pub(crate) mod grids;
 pub(crate) mod loader;
+pub(crate) mod order;
 pub(crate) mod require;
 pub(crate) mod row_index;

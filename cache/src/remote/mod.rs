@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `staged` | the manifest by one request; shards as local files, checked as they come |
+//! | `stream` | rows of shards that are still on their way |
 //! | `out` | a writer's working folder, and what it uploads |
 //! | `lease` | who writes for a rank |
 //! | `clean` | leftovers of jobs that ended in another way |
@@ -11,3 +12,4 @@ pub(crate) mod clean;
 mod lease;
 pub(crate) mod out;
 pub(crate) mod staged;
+pub(crate) mod stream;

@@ -31,19 +31,13 @@ impl LocalFolder {
         };
         let bucket = Bucket::of(&place)?;
         let (manifest, text) = read_manifest(dir, &place, &bucket)?;
-        let entries = manifest.shards.iter().map(|shard| (shard.file.as_str(), shard.bytes, shard.blake3.clone()));
-        let list = (QUARANTINE_FILE, manifest.quarantine.bytes, manifest.quarantine.blake3.clone());
-        let own = (MANIFEST_FILE, text.len() as u64, blake3_hex(&text));
-        let mut files = Vec::with_capacity(manifest.shards.len() + 2);
-        for (name, bytes, blake3) in entries.chain([list, own]) {
-            let found = if is_checked {
-                Some(object_of(&place, name, bytes))
-            } else {
+        let mut files = files_of(&place, &manifest, &text);
+        if !is_checked {
+            for file in std::mem::take(&mut files) {
                 // What is there, whatever it is; what is missing is for the caller to find.
-                bucket.head(place.join(name).key())?
-            };
-            let file = |object| StageFile { object, name: name.to_owned(), blake3: is_checked.then_some(blake3) };
-            files.extend(found.map(file));
+                let found = bucket.head(&file.object.key)?;
+                files.extend(found.map(|object| StageFile { object, blake3: None, ..file }));
+            }
         }
         let staged = stage(&place, &bucket, &files)?;
         Ok(LocalFolder { folder: staged.folder().to_owned(), _staged: Some(staged) })
@@ -52,6 +46,19 @@ impl LocalFolder {
     pub(crate) fn path(&self) -> &Path {
         &self.folder
     }
+}
+
+/// The files of a cache: its shards in their order, then the others.
+pub(super) fn files_of(place: &Place, manifest: &Manifest, text: &[u8]) -> Vec<StageFile> {
+    let shards = manifest.shards.iter().map(|shard| (shard.file.as_str(), shard.bytes, shard.blake3.clone()));
+    let list = (QUARANTINE_FILE, manifest.quarantine.bytes, manifest.quarantine.blake3.clone());
+    let own = (MANIFEST_FILE, text.len() as u64, blake3_hex(text));
+    let file = |(name, bytes, blake3): (&str, u64, String)| StageFile {
+        object: object_of(place, name, bytes),
+        name: name.to_owned(),
+        blake3: Some(blake3),
+    };
+    shards.chain([list, own]).map(file).collect()
 }
 
 /// The object of a file as the manifest has it: its checksum says which version is meant.

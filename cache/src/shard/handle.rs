@@ -19,6 +19,11 @@ impl Handle {
         Ok(Handle { path: path.into(), id, open: Mutex::new(Some(Arc::new(file))) })
     }
 
+    /// That of a shard which is not on this machine.
+    pub(super) fn absent(path: &Path) -> Handle {
+        Handle { path: path.into(), id: FileId::NONE, open: Mutex::new(None) }
+    }
+
     /// The file, if it is open.
     pub(crate) fn opened(&self) -> Option<Arc<File>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -54,6 +59,9 @@ struct FileId(u64, u64);
 
 #[cfg(unix)]
 impl FileId {
+    /// No file has this number.
+    const NONE: FileId = FileId(0, 0);
+
     fn of(file: &Metadata) -> FileId {
         use std::os::unix::fs::MetadataExt;
         FileId(file.dev(), file.ino())
@@ -67,6 +75,8 @@ struct FileId;
 
 #[cfg(not(unix))]
 impl FileId {
+    const NONE: FileId = FileId;
+
     fn of(_: &Metadata) -> FileId {
         FileId
     }

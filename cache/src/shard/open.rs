@@ -4,13 +4,13 @@ use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
 use crate::format::manifest::{ByteRange, GroupEntry, ShardEntry};
-use crate::format::schema::{COLUMNS, SPLIT, TOKENS};
+use crate::format::schema::{COLUMNS, LABEL, SPLIT, TOKENS};
 use crate::shard::access::Access;
 use crate::shard::footer::ShardFooter;
 use crate::shard::handle::Handle;
 use crate::shard::layout::{GroupLayout, Unchecked};
 use crate::shard::map;
-use crate::shard::tail::{check_expected, check_footer, check_magic, read_at, read_metadata};
+use crate::shard::tail::{check_expected, check_footer, check_magic, check_tail, metadata_in, read_at, read_metadata};
 use bytes::Bytes;
 use parquet::file::metadata::ParquetMetaData;
 use std::fs::File;
@@ -63,10 +63,29 @@ impl Shard {
         Self::from_footer(path, file, entry.bytes, false)
     }
 
+    /// A shard of which only page index and footer are here, those of the manifest's `entry`: what it says of itself, and where
+    /// everything lies in it. `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`Shard::open`].
+    pub(crate) fn from_tail(path: &Path, entry: &ShardEntry, tail: &[u8]) -> Result<Shard, CacheError> {
+        check_tail(path, tail, entry)?;
+        Self::from_metadata(path, Handle::absent(path), entry.bytes, metadata_in(path, tail)?, false)
+    }
+
     fn from_footer(path: &Path, file: File, bytes: u64, rows_intact: bool) -> Result<Shard, CacheError> {
         let metadata = read_metadata(path, &file, bytes)?;
+        Self::from_metadata(path, Handle::new(path, file)?, bytes, metadata, rows_intact)
+    }
+
+    fn from_metadata(
+        path: &Path,
+        handle: Handle,
+        bytes: u64,
+        metadata: ParquetMetaData,
+        rows_intact: bool,
+    ) -> Result<Shard, CacheError> {
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
-        let handle = Handle::new(path, file)?;
         let columns = metadata.file_metadata().schema_descr().columns();
         // Behind those that every shard has; a later version may have put others in front of it.
         let is_split = |index: &usize| columns[*index].path().string() == SPLIT;
@@ -114,6 +133,11 @@ impl Shard {
     pub(crate) fn token_range(&self, group: usize) -> Range<usize> {
         let start = self.footer.row_groups[group].tokens_offset as usize;
         start..start + self.group_rows(group) * self.footer.grid.row_bytes()
+    }
+
+    /// Bytes of the file that hold the labels of a group.
+    pub(crate) fn label_range(&self, group: usize) -> Range<u64> {
+        self.groups[group].chunks[self.column_index(LABEL)].clone()
     }
 
     /// Takes a row group that will not be read again soon out of this process's memory, where it is mapped.

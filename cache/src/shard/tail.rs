@@ -25,7 +25,12 @@ pub(super) fn check_footer(path: &Path, file: &File, entry: &ShardEntry) -> Resu
     // The manifest's check has established that the footer's range ends at `entry.bytes`.
     let mut tail = vec![0; entry.footer.bytes as usize];
     read_at(file, entry.footer.offset, &mut tail).map_err(io_error("read", path))?;
-    let actual = blake3_hex(&tail);
+    check_tail(path, &tail, entry)
+}
+
+/// The same, of bytes that were read.
+pub(super) fn check_tail(path: &Path, tail: &[u8], entry: &ShardEntry) -> Result<(), CacheError> {
+    let actual = blake3_hex(tail);
     if actual != entry.footer.blake3 {
         let expected = entry.footer.blake3.clone();
         return Err(CacheError::FooterChecksum { path: path.into(), expected, actual });
@@ -33,21 +38,44 @@ pub(super) fn check_footer(path: &Path, file: &File, entry: &ShardEntry) -> Resu
     Ok(())
 }
 
+/// What a Parquet file ends with: the footer's length and the magic number.
+const FRAME_BYTES: usize = 8;
+
 /// The Parquet footer at the end of a file of `bytes` bytes.
 pub(super) fn read_metadata(path: &Path, file: &File, bytes: u64) -> Result<ParquetMetaData, CacheError> {
     let frame = |what| CacheError::FooterFrame { path: path.into(), what };
-    let end = bytes.checked_sub(8).filter(|end| *end >= 4).ok_or_else(|| frame("the file is too short"))?;
-    let mut last = [0; 8];
+    let end = bytes.checked_sub(FRAME_BYTES as u64).filter(|end| *end >= 4).ok_or_else(|| frame(TOO_SHORT))?;
+    let mut last = [0; FRAME_BYTES];
     read_at(file, end, &mut last).map_err(io_error("read", path))?;
-    if &last[4..] != MAGIC {
-        return Err(frame("the magic number PAR1 is missing"));
-    }
-    let length = u32::from_le_bytes([last[0], last[1], last[2], last[3]]);
-    let start = end.checked_sub(u64::from(length)).filter(|start| *start >= 4);
-    let start = start.ok_or_else(|| frame("its length exceeds the file"))?;
+    let length = footer_bytes(path, last)?;
+    let start = end.checked_sub(u64::from(length)).filter(|start| *start >= 4).ok_or_else(|| frame(TOO_LONG))?;
     let mut thrift = vec![0; length as usize];
     read_at(file, start, &mut thrift).map_err(io_error("read", path))?;
-    ParquetMetaDataReader::decode_metadata(&thrift)
+    decode(path, &thrift)
+}
+
+/// The Parquet footer in the last bytes of a file.
+pub(super) fn metadata_in(path: &Path, tail: &[u8]) -> Result<ParquetMetaData, CacheError> {
+    let frame = |what| CacheError::FooterFrame { path: path.into(), what };
+    let (front, last) = tail.split_last_chunk::<FRAME_BYTES>().ok_or_else(|| frame(TOO_SHORT))?;
+    let length = footer_bytes(path, *last)? as usize;
+    let start = front.len().checked_sub(length).ok_or_else(|| frame(TOO_LONG))?;
+    decode(path, &front[start..])
+}
+
+const TOO_SHORT: &str = "the file is too short";
+const TOO_LONG: &str = "its length exceeds the file";
+
+fn footer_bytes(path: &Path, last: [u8; FRAME_BYTES]) -> Result<u32, CacheError> {
+    let [a, b, c, d, magic @ ..] = last;
+    match &magic == MAGIC {
+        true => Ok(u32::from_le_bytes([a, b, c, d])),
+        false => Err(CacheError::FooterFrame { path: path.into(), what: "the magic number PAR1 is missing" }),
+    }
+}
+
+fn decode(path: &Path, thrift: &[u8]) -> Result<ParquetMetaData, CacheError> {
+    ParquetMetaDataReader::decode_metadata(thrift)
         .map_err(|source| CacheError::FooterSyntax { path: path.into(), source })
 }
 

@@ -4,11 +4,9 @@ use crate::memory::{Reserve, reserve_ahead};
 use crate::source::Source;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tokengrid_store::in_flight_max;
 
-/// Images that are asked for ahead of the workers, at most.
-const IMAGES_MAX: usize = 128;
-
-/// Bytes of these, at most; less where the memory for images is small, of which they are a part. An image of unknown size counts
+/// Bytes of images that are asked for ahead of the workers, at most; less where the memory for images is small, of which they are a part. An image of unknown size counts
 /// as [`UNKNOWN_BYTES`].
 const BYTES_MAX: u64 = 64 << 20;
 const UNKNOWN_BYTES: u64 = 1 << 20;
@@ -44,7 +42,7 @@ impl<O: Iterator<Item = usize>> Iterator for Ahead<O> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        while self.waiting.len() < IMAGES_MAX && (self.bytes < self.reserve.bytes() || self.waiting.is_empty()) {
+        while self.waiting.len() < in_flight_max() && (self.bytes < self.reserve.bytes() || self.waiting.is_empty()) {
             let Some(index) = self.order.next() else { break };
             let bytes = self.source.fetch_ahead(index).map_or(0, |bytes| bytes.unwrap_or(UNKNOWN_BYTES));
             self.waiting.push_back((index, bytes));

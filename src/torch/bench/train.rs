@@ -185,7 +185,7 @@ impl Contestant<'_> {
         let (engine, name) = (&mut self.engine, StepName { seed: config.train.seed, step });
         let (losses, took) = time(|| {
             let mut batch = Some(batch);
-            let mut next = |_: u64| batch.take().expect("one micro-batch a step");
+            let mut next = |_: u64| Ok(batch.take().expect("one micro-batch a step"));
             let values = engine.step(&mut next, name, 1e-4, &OneProcess)?;
             // Reading the values waits for the device.
             Ok([values.double_value(&[0]), values.double_value(&[1])])
@@ -203,7 +203,7 @@ impl Data<'_> {
     fn batch(&self, config: &ArConfig, rows: &[usize], step: u64) -> anyhow::Result<HostBatch> {
         match self {
             Data::Synthetic => Ok(HostBatch::synthetic(&config.model, config.train.batch_size, step)),
-            Data::Cache(unpacker) => Ok(unpacker.unpack(rows)),
+            Data::Cache(unpacker) => Ok(unpacker.unpack(rows)?),
             Data::Encoded(job) => encoded(job, config, rows),
         }
     }

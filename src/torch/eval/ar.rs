@@ -42,7 +42,7 @@ pub(super) fn run(args: &EvalArArgs, global: &Global) -> anyhow::Result<()> {
 /// Values that must be equal in all processes: tokens, model configuration and number of rows.
 fn facts(ar: &ArModel, cache: &Unpacker, limit: Option<usize>) -> Vec<Fact> {
     vec![
-        Fact::new("the cache's content hash", cache.cache().content_hash()),
+        Fact::new("the cache's content hash", &cache.manifest().content_hash),
         Fact::new("the model", format!("{:?}", ar.config)),
         Fact::new("--limit", limit.map_or("none".into(), |limit| limit.to_string())),
     ]

@@ -31,9 +31,20 @@ impl Entry {
         Entry::locked(root.join(format!("{id}.lock")), File::try_lock_shared)
     }
 
-    /// The lock of who fetches: waits for another process that does, and for those that read.
-    pub(super) fn write(root: &Path, id: &str) -> Result<Entry, StoreError> {
-        Entry::locked(root.join(format!("{id}.lock")), File::try_lock)
+    /// The lock of who fetches, beside that of who reads: waits for another process that does.
+    pub(super) fn fetching(root: &Path, id: &str) -> Result<Entry, StoreError> {
+        Entry::locked(root.join(format!("{id}.fetch")), File::try_lock)
+    }
+
+    /// The same without waiting; `None` while another process fetches.
+    pub(super) fn try_fetching(root: &Path, id: &str) -> Result<Option<Entry>, StoreError> {
+        let path = root.join(format!("{id}.fetch"));
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Entry::held(file, path))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(StoreError::io("lock", path)(error)),
+        }
     }
 
     /// The lock for removing a set; `None` while it is in use.
@@ -49,9 +60,7 @@ impl Entry {
 
     fn locked(path: PathBuf, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Entry, StoreError> {
         loop {
-            let mut options = OpenOptions::new();
-            let file = options.create(true).truncate(false).read(true).write(true).open(&path);
-            let file = file.map_err(StoreError::io("open", &path))?;
+            let file = open(&path)?;
             wait_for(&file, &path, lock)?;
             // The last holder may have removed the file: a lock on a removed file excludes nobody.
             if is_at(&file, &path) {
@@ -75,7 +84,11 @@ impl Entry {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(StoreError::Io { action: "remove", path: folder, source: error })
             }
-            _ => fs::remove_file(&self.path).map_err(StoreError::io("remove", &self.path)),
+            _ => {
+                // Nobody holds it: who fetches holds this one as well.
+                let _ = fs::remove_file(self.path.with_extension("fetch"));
+                fs::remove_file(&self.path).map_err(StoreError::io("remove", &self.path))
+            }
         }
     }
 }
@@ -88,6 +101,12 @@ impl Drop for Entry {
             let _ = self.file.unlock();
         }
     }
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).read(true).write(true).open(path);
+    file.map_err(StoreError::io("open", path))
 }
 
 /// How often one looks whether a lock is free.
@@ -110,32 +129,45 @@ fn is_at(file: &File, path: &Path) -> bool {
     (held.dev(), held.ino()) == (named.dev(), named.ino())
 }
 
-/// Fetches files into the folder, several at once.
-pub(super) fn fetch_all(
-    folder: &Path,
-    place: &Place,
-    bucket: &Bucket,
-    files: &[&StageFile],
-    progress: Option<Progress>,
-) -> Result<(), StoreError> {
+/// What is fetched, and into which folder.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) place: &'a Place,
+    pub(super) bucket: &'a Bucket,
+}
+
+/// Who looks on.
+pub(super) struct Watch<'a> {
+    pub(super) progress: Option<Progress>,
+    pub(super) is_stopped: &'a (dyn Fn() -> bool + Sync),
+    /// Called with the place of each file that is there.
+    pub(super) done: &'a (dyn Fn(usize) + Sync),
+}
+
+/// Fetches files into the folder, several at once, in their order.
+pub(super) fn fetch_all(target: Target<'_>, files: &[&StageFile], watch: &Watch<'_>) -> Result<(), StoreError> {
     let total: u64 = files.iter().map(|file| file.object.bytes).sum();
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let tell = |bytes: u64| {
         let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if let Some(progress) = progress {
-            progress(place, done, total);
+        if let Some(progress) = watch.progress {
+            progress(target.place, done, total);
         }
+        if (watch.is_stopped)() { Err(StoreError::Cancelled) } else { Ok(()) }
     };
     let work = || -> Result<(), StoreError> {
-        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let fetched = fetch(folder, bucket, file, &tell);
+        loop {
+            let nth = next.fetch_add(1, Ordering::Relaxed);
+            let Some(file) = files.get(nth) else { return Ok(()) };
+            let fetched = fetch(target.folder, target.bucket, file, &tell);
             if fetched.is_err() {
                 // The other threads finish their file and take no further one.
                 next.store(files.len(), Ordering::Relaxed);
             }
             fetched?;
+            (watch.done)(nth);
         }
-        Ok(())
     };
     thread::scope(|scope| {
         let helpers: Vec<_> = (1..DOWNLOADS.min(files.len())).map(|_| scope.spawn(work)).collect();
@@ -146,7 +178,12 @@ pub(super) fn fetch_all(
 }
 
 /// Fetches one file under a temporary name, checks it, and gives it its own.
-fn fetch(folder: &Path, bucket: &Bucket, file: &StageFile, tell: &impl Fn(u64)) -> Result<(), StoreError> {
+fn fetch(
+    folder: &Path,
+    bucket: &Bucket,
+    file: &StageFile,
+    tell: &impl Fn(u64) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let target = folder.join(&file.name);
     let parent = target.parent().unwrap_or(folder);
     fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
@@ -160,7 +197,7 @@ fn fetch(folder: &Path, bucket: &Bucket, file: &StageFile, tell: &impl Fn(u64)) 
                 hash.update(&bytes);
             }
             local.write_all(&bytes).map_err(StoreError::io("write", &temporary))?;
-            tell(bytes.len() as u64);
+            tell(bytes.len() as u64)?;
         }
         local.sync_all().map_err(StoreError::io("write", &temporary))
     };

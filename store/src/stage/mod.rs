@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! <stage-dir>/<id>/        the files of one set, each whole or not there
-//! <stage-dir>/<id>.lock    held shared by who reads them, alone by who fetches or removes them; says which set it is
+//! <stage-dir>/<id>.lock    held shared by who reads or fetches them, alone by who removes them; says which set it is
+//! <stage-dir>/<id>.fetch   held by who fetches
 //! <stage-dir>/.room        held while room is made
 //! ```
 //!
@@ -11,13 +12,15 @@
 
 mod entry;
 mod room;
+mod single;
 
 use crate::bucket::{Bucket, Object};
 use crate::error::StoreError;
 use crate::place::Place;
 use entry::Entry;
-use room::make_room;
 pub use room::stage_room;
+use room::{make_room, room_for_first};
+pub use single::LocalFile;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -90,25 +93,110 @@ impl Staged {
 /// # Errors
 /// [`StoreError::Checksum`]; [`StoreError::StageFull`]; [`StoreError::Io`]; as [`Fetch::wait`](crate::Fetch::wait).
 pub fn stage(place: &Place, bucket: &Bucket, files: &[StageFile]) -> Result<Staged, StoreError> {
-    let root = stage_folder();
-    std::fs::create_dir_all(&root).map_err(StoreError::io("create", &root))?;
-    let id = id_of(place, files);
-    let folder = root.join(&id);
-    loop {
-        let shared = Entry::read(&root, &id)?;
-        if files.iter().all(|file| is_there(&folder, file)) {
-            shared.touch(place)?;
-            return Ok(Staged { folder, _entry: shared });
-        }
-        drop(shared);
-        let alone = Entry::write(&root, &id)?;
-        alone.touch(place)?;
-        let missing: Vec<&StageFile> = files.iter().filter(|file| !is_there(&folder, file)).collect();
-        let needed = missing.iter().map(|file| file.object.bytes).sum();
-        make_room(&root, &id, place, needed, settings().limit_bytes)?;
-        entry::fetch_all(&folder, place, bucket, &missing, PROGRESS.get().copied())?;
-        // Between the two locks somebody may remove it: then it is fetched again.
-        drop(alone);
+    let staging = Staging::begin(place, bucket, files.to_vec())?;
+    if !staging.is_complete() {
+        let _fetching = Entry::fetching(&staging.root, &staging.id)?;
+        let missing = staging.missing(0..files.len());
+        let needed = missing.iter().map(|file| files[*file].object.bytes).sum();
+        make_room(&staging.root, &staging.id, place, needed, settings().limit_bytes)?;
+        staging.fetch_all(&missing, &|| false, &|_| {})?;
+    }
+    Ok(Staged { folder: staging.folder, _entry: staging.entry })
+}
+
+/// A set of objects that become local files one after the other. They stay while this lives.
+#[derive(Debug)]
+pub struct Staging {
+    root: PathBuf,
+    id: String,
+    folder: PathBuf,
+    place: Place,
+    bucket: Bucket,
+    files: Vec<StageFile>,
+    entry: Entry,
+}
+
+/// What became of files that [`Staging::fetch`] was to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetching {
+    /// Another process of this machine is fetching files of the set.
+    ByAnother,
+    /// They are there, but for as many of the last as there is no room for.
+    Done {
+        /// Files without room.
+        left_out: usize,
+    },
+}
+
+impl Staging {
+    /// Keeps what is there of `files`, the set that `place` names, from being removed. Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn begin(place: &Place, bucket: &Bucket, files: Vec<StageFile>) -> Result<Staging, StoreError> {
+        let root = stage_folder();
+        std::fs::create_dir_all(&root).map_err(StoreError::io("create", &root))?;
+        let id = id_of(place, &files);
+        let entry = Entry::read(&root, &id)?;
+        entry.touch(place)?;
+        let (folder, place, bucket) = (root.join(&id), place.clone(), bucket.clone());
+        Ok(Staging { root, id, folder, place, bucket, files, entry })
+    }
+
+    /// The local copy of a file, by its place in the set, once it is whole and checked.
+    pub fn path(&self, file: usize) -> Option<PathBuf> {
+        let file = self.files.get(file)?;
+        is_there(&self.folder, file).then(|| self.folder.join(&file.name))
+    }
+
+    /// Whether all files are there.
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(|file| is_there(&self.folder, file))
+    }
+
+    /// Which of the last of `wanted` there is no room for, after sets that nobody uses have made room for the first.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn without_room(&self, wanted: &[usize]) -> Result<Vec<usize>, StoreError> {
+        let mut missing = self.missing(wanted.iter().copied());
+        let sizes: Vec<u64> = missing.iter().map(|file| self.files[*file].object.bytes).collect();
+        let fitting = room_for_first(&self.root, &self.id, &sizes, settings().limit_bytes)?;
+        Ok(missing.split_off(fitting))
+    }
+
+    /// Fetches files by their places in the set, several at once in this order, and calls `done` with each that is there. Where
+    /// not all have room, the first that do.
+    ///
+    /// # Errors
+    /// As for [`stage()`]; [`StoreError::Cancelled`] once `is_stopped` says so.
+    pub fn fetch(
+        &self,
+        wanted: &[usize],
+        is_stopped: &(dyn Fn() -> bool + Sync),
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Result<Fetching, StoreError> {
+        let Some(_fetching) = Entry::try_fetching(&self.root, &self.id)? else { return Ok(Fetching::ByAnother) };
+        let left_out = self.without_room(wanted)?.len();
+        let missing = self.missing(wanted.iter().copied());
+        self.fetch_all(&missing[..missing.len() - left_out], is_stopped, done)?;
+        Ok(Fetching::Done { left_out })
+    }
+
+    fn missing(&self, wanted: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        wanted.into_iter().filter(|file| !is_there(&self.folder, &self.files[*file])).collect()
+    }
+
+    fn fetch_all(
+        &self,
+        missing: &[usize],
+        is_stopped: &(dyn Fn() -> bool + Sync),
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Result<(), StoreError> {
+        let files: Vec<&StageFile> = missing.iter().map(|file| &self.files[*file]).collect();
+        let target = entry::Target { folder: &self.folder, place: &self.place, bucket: &self.bucket };
+        let watch = entry::Watch { progress: PROGRESS.get().copied(), is_stopped, done: &|nth| done(missing[nth]) };
+        entry::fetch_all(target, &files, &watch)
     }
 }
 

@@ -31,6 +31,27 @@ pub(super) fn make_room(
     needed: u64,
     chosen: Option<u64>,
 ) -> Result<(), StoreError> {
+    let (used, limit) = evict(root, id, needed, chosen)?;
+    if used.saturating_add(needed) <= limit {
+        return Ok(());
+    }
+    let (place, folder, free) = (place.clone(), root.to_owned(), free_bytes(root));
+    Err(StoreError::StageFull { place, folder, needed, limit, free })
+}
+
+/// The same for files of these sizes: how many of the first of them fit.
+pub(super) fn room_for_first(root: &Path, id: &str, sizes: &[u64], chosen: Option<u64>) -> Result<usize, StoreError> {
+    let (mut used, limit) = evict(root, id, sizes.iter().sum(), chosen)?;
+    let fits = |size: &&u64| {
+        used = used.saturating_add(**size);
+        used <= limit
+    };
+    Ok(sizes.iter().take_while(fits).count())
+}
+
+/// Removes sets that nobody uses, until `needed` bytes more fit or none is left to remove: the bytes that are staged then, and
+/// how many may be.
+fn evict(root: &Path, id: &str, needed: u64, chosen: Option<u64>) -> Result<(u64, u64), StoreError> {
     let path = root.join(".room");
     let room = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let room = room.map_err(StoreError::io("open", &path))?;
@@ -48,11 +69,7 @@ pub(super) fn make_room(
             used -= set.bytes;
         }
     }
-    if used.saturating_add(needed) <= limit {
-        return Ok(());
-    }
-    let (place, folder, free) = (place.clone(), root.to_owned(), free_bytes(root));
-    Err(StoreError::StageFull { place, folder, needed, limit, free })
+    Ok((used, limit))
 }
 
 /// A set that is staged, whole or in part.

@@ -61,3 +61,29 @@ fn room_is_made_of_what_nobody_reads_the_oldest_first() {
     let fourth = stage_set(3).unwrap();
     assert!(is_kept(&first_folder) && !is_kept(&third_folder) && is_kept(fourth.folder()));
 }
+
+#[test]
+fn a_set_grows_while_it_is_read_in_the_order_that_was_named_and_as_far_as_there_is_room() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, bucket) = (tempfile::tempdir().unwrap(), Bucket::in_memory());
+    stage_in(Some(folder.path().to_owned()), Some(250));
+    let files: Vec<StageFile> = ["a", "b", "c", "d"].map(|key| put(&bucket, key, &[7; 100])).into_iter().collect();
+    let begin = || Staging::begin(&place("s3://memory/x"), &bucket, files.clone()).unwrap();
+    let (reader, fetcher) = (begin(), begin());
+    let told = Mutex::new(vec![]);
+    let fetched = fetcher.fetch(&[2, 0, 3, 1], &|| false, &|file| told.lock().unwrap().push(file)).unwrap();
+    assert_eq!(fetched, Fetching::Done { left_out: 2 });
+    let mut told = told.into_inner().unwrap();
+    told.sort_unstable();
+    // Who reads sees what another one fetched, and nothing else.
+    assert_eq!((told, [0, 1, 2, 3].map(|file| reader.path(file).is_some())), (vec![0, 2], [true, false, true, false]));
+    // Who fetches waits for nobody that reads; of two that fetch one does.
+    let _other = Entry::fetching(&reader.root, &reader.id).unwrap();
+    assert_eq!(fetcher.fetch(&[1], &|| false, &|_| {}).unwrap(), Fetching::ByAnother);
+    drop(_other);
+    stage_in(Some(folder.path().to_owned()), None);
+    assert!(matches!(fetcher.fetch(&[1], &|| true, &|_| {}), Err(StoreError::Cancelled)));
+    assert!(reader.path(1).is_none());
+    assert_eq!(fetcher.fetch(&[0, 1, 2, 3], &|| false, &|_| {}).unwrap(), Fetching::Done { left_out: 0 });
+    assert!(reader.is_complete());
+}

@@ -1,16 +1,11 @@
-//! Batches of the token cache, unpacked ahead of time.
+//! Batches of the token cache.
 
-use super::share::MicroBatch;
+use super::rows::{BegunRows, Rows};
 use crate::TrainError;
-use crossbeam::channel::{Receiver, bounded};
 use std::ops::Range;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
-use tokengrid_cache::{Access, Loader, Manifest, TokenCache};
+use tokengrid_cache::{Access, CacheError, Manifest, SampleOrder};
 use tokengrid_model::ar::ModelConfig;
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::transfer::upload;
@@ -47,7 +42,7 @@ impl HostBatch {
 /// Unpacks rows of a cache for one model.
 #[derive(Debug, Clone)]
 pub struct Unpacker {
-    cache: Arc<TokenCache>,
+    cache: Rows,
     /// The selected images: all, or those of a split.
     images: Range<usize>,
     low_bits: u32,
@@ -55,16 +50,29 @@ pub struct Unpacker {
 }
 
 impl Unpacker {
-    /// Opens a cache and checks that it fits the model.
+    /// Opens a cache and checks that it fits the model. One in a bucket is staged first.
     ///
     /// # Errors
     /// The cache is unreadable or unfinished, or its grid, bits per token or number of classes do not fit the model.
     pub fn open(path: &Path, model: &ModelConfig, access: Access) -> Result<Unpacker, TrainError> {
-        let cache = TokenCache::open_with(path, access)?;
-        let mismatch = |field, cache: String, model: String| {
-            Err(TrainError::CacheMismatch { path: path.into(), field, cache, model })
+        Unpacker::of(Rows::open(path, access)?, model)
+    }
+
+    /// The same without staging anything: rows of a cache in a bucket are read by ranges until [`Unpacker::stage_behind`] has staged
+    /// their shards.
+    ///
+    /// # Errors
+    /// As for [`Unpacker::open`].
+    pub(super) fn stream(path: &Path, model: &ModelConfig, access: Access) -> Result<Unpacker, TrainError> {
+        Unpacker::of(Rows::stream(path, access)?, model)
+    }
+
+    fn of(cache: Rows, model: &ModelConfig) -> Result<Unpacker, TrainError> {
+        let manifest = cache.manifest();
+        let mismatch = |field, found: String, model: String| {
+            Err(TrainError::CacheMismatch { path: cache.dir().into(), field, cache: found, model })
         };
-        let (grid, side) = (cache.grid(), model.side() as u32);
+        let (grid, side) = (manifest.grid_spec(), model.side() as u32);
         if (grid.height, grid.width) != (side, side) {
             return mismatch("the grid", grid.to_string(), format!("{side}x{side} (model.block_size)"));
         }
@@ -75,13 +83,13 @@ impl Unpacker {
                 format!("{} (model.factorized_bits)", model.bits()),
             );
         }
-        let largest = (0..cache.num_rows()).map(|row| cache.label(row)).max().unwrap_or(-1);
+        let largest = cache.largest_label();
         if i64::from(largest) >= model.class_num {
             let classes = format!("at most {} (model.class_num)", model.class_num);
             return mismatch("the number of classes", (largest + 1).to_string(), classes);
         }
-        let (images, low_bits) = (0..cache.num_images(), model.factorized_bits[0]);
-        Ok(Unpacker { cache: Arc::new(cache), images, low_bits, class_num: model.class_num })
+        let (images, low_bits) = (0..manifest.images, model.factorized_bits[0]);
+        Ok(Unpacker { images, low_bits, class_num: model.class_num, cache })
     }
 
     /// The same cache with the images of one split selected; `None` selects all.
@@ -89,15 +97,15 @@ impl Unpacker {
     /// # Errors
     /// There is no such split.
     pub fn of_split(&self, split: Option<&str>) -> Result<Unpacker, TrainError> {
-        let all = 0..self.cache.num_images();
+        let manifest = self.cache.manifest();
         let images = match split {
-            None => Some(all),
-            Some(name) => self.cache.split_images(name),
+            None => Some(0..manifest.images),
+            Some(name) => manifest.split_images(name),
         };
         let images = images.ok_or_else(|| TrainError::CacheMismatch {
             path: self.cache.dir().into(),
             field: "the split",
-            cache: splits(self.cache.manifest()),
+            cache: splits(manifest),
             model: format!("`{}` (data.split, data.val_split)", split.unwrap_or_default()),
         })?;
         Ok(Unpacker { images, ..self.clone() })
@@ -128,25 +136,58 @@ impl Unpacker {
 
     /// Indices of the rows of the selected images.
     pub fn rows(&self) -> Range<usize> {
-        let views = self.cache.num_views();
+        let views = self.cache.manifest().views as usize;
         self.images.start * views..self.images.end * views
     }
 
-    /// The cache.
-    pub fn cache(&self) -> &Arc<TokenCache> {
-        &self.cache
+    /// The cache's manifest.
+    pub fn manifest(&self) -> &Manifest {
+        self.cache.manifest()
     }
 
-    /// Unpacks rows, given by index.
-    pub fn unpack(&self, rows: &[usize]) -> HostBatch {
-        let n = self.cache.grid().num_tokens();
-        let (mut pre, mut post) = (vec![0; rows.len() * n], vec![0; rows.len() * n]);
-        self.cache.factorized_into(rows, self.low_bits, &mut pre, &mut post);
+    /// The order of training: epoch after epoch of these images.
+    ///
+    /// # Errors
+    /// There are no images.
+    pub(super) fn order(&self, seed: u64) -> Result<SampleOrder, TrainError> {
+        if self.images.is_empty() {
+            return Err(CacheError::Empty { path: self.cache.dir().into() }.into());
+        }
+        Ok(SampleOrder::new(seed, self.images.clone(), self.manifest().views as usize))
+    }
+
+    /// Begins to stage what is not staged of the cache, in the order in which `rows` need it.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn stage_behind(&self, rows: impl Iterator<Item = usize>) -> Result<(), TrainError> {
+        self.cache.stage_behind(rows)
+    }
+
+    /// The given rows.
+    ///
+    /// # Errors
+    /// Rows that are not staged cannot be read.
+    pub fn unpack(&self, rows: &[usize]) -> Result<HostBatch, TrainError> {
+        self.unpack_begun(self.begin(rows.to_vec())?)
+    }
+
+    /// Begins to read rows, which [`Unpacker::unpack_begun`] waits for.
+    pub(super) fn begin(&self, rows: Vec<usize>) -> Result<BegunRows, TrainError> {
+        self.cache.begin(rows)
+    }
+
+    /// Rows that were begun here.
+    pub(super) fn unpack_begun(&self, rows: BegunRows) -> Result<HostBatch, TrainError> {
         let class = |&row: &usize| match self.cache.label(row) {
             unknown if unknown < 0 => self.class_num,
             label => i64::from(label),
         };
-        HostBatch { pre, post, class: rows.iter().map(class).collect() }
+        let class: Vec<i64> = rows.rows().iter().map(class).collect();
+        let tokens = class.len() * self.manifest().grid_spec().num_tokens();
+        let (mut pre, mut post) = (vec![0; tokens], vec![0; tokens]);
+        self.cache.unpack(rows, self.low_bits, &mut pre, &mut post)?;
+        Ok(HostBatch { pre, post, class })
     }
 }
 
@@ -154,70 +195,4 @@ impl Unpacker {
 pub(super) fn splits(manifest: &Manifest) -> String {
     let names: Vec<String> = manifest.splits.iter().map(|split| format!("`{}`", split.name)).collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
-/// A loader whose batches are unpacked by a thread, two ahead.
-#[derive(Debug)]
-pub(super) struct Prefetch {
-    batches: Option<Receiver<HostBatch>>,
-    worker: Option<JoinHandle<()>>,
-    waited: Duration,
-}
-
-impl Prefetch {
-    /// Starts at the loader's position; `blocks` are this process's part of the `global_batch` samples of each step.
-    pub(super) fn start(
-        mut loader: Loader,
-        unpacker: Unpacker,
-        blocks: Vec<MicroBatch>,
-        global_batch: usize,
-    ) -> Prefetch {
-        let (sender, batches) = bounded(2);
-        let worker = std::thread::spawn(move || {
-            let (mut rows, mut position) = (vec![], loader.position());
-            if blocks.is_empty() {
-                return; // more processes than samples: this one has none
-            }
-            loop {
-                for MicroBatch { samples, .. } in &blocks {
-                    loader.rows_at(position + samples.start as u64, samples.len(), &mut rows);
-                    if sender.send(unpacker.unpack(&rows)).is_err() {
-                        return;
-                    }
-                }
-                position += global_batch as u64;
-            }
-        });
-        Prefetch { batches: Some(batches), worker: Some(worker), waited: Duration::ZERO }
-    }
-
-    /// The next batch.
-    ///
-    /// # Panics
-    /// Passes on a panic of the unpacking thread.
-    pub(super) fn next_batch(&mut self) -> HostBatch {
-        let started = Instant::now();
-        let batches = self.batches.as_ref().expect("the receiver lives as long as the prefetcher");
-        let batch = batches.recv();
-        self.waited += started.elapsed();
-        batch.unwrap_or_else(|_| {
-            // The thread runs until its receiver is gone, so it panicked.
-            let ended = self.worker.take().map(JoinHandle::join);
-            resume_unwind(ended.and_then(Result::err).expect("the unpacking thread ends by a panic only"))
-        })
-    }
-
-    /// Time spent waiting for data since the last call.
-    pub(crate) fn take_waited(&mut self) -> Duration {
-        std::mem::take(&mut self.waited)
-    }
-}
-
-impl Drop for Prefetch {
-    fn drop(&mut self) {
-        drop(self.batches.take());
-        if let Some(worker) = self.worker.take() {
-            let _ = worker.join();
-        }
-    }
 }

@@ -55,6 +55,9 @@ pub struct StepName {
     pub step: u64,
 }
 
+/// Gives a block of this process, by its place among them.
+type NextBatch<'a> = dyn FnMut(u64) -> Result<HostBatch, TrainError> + 'a;
+
 impl Engine {
     /// An engine over copies of `params` on the runtime's device.
     ///
@@ -110,10 +113,10 @@ impl Engine {
     /// the values may still be being computed.
     ///
     /// # Errors
-    /// libtorch fails, for example out of memory; another process is gone.
+    /// There is no next batch; libtorch fails, for example out of memory; another process is gone.
     pub fn step(
         &mut self,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         lr: f64,
         processes: &dyn ProcessGroup,
@@ -136,7 +139,7 @@ impl Engine {
     fn sum(
         &mut self,
         sharing: &Sharing,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
@@ -145,7 +148,7 @@ impl Engine {
         self.gradients.zero();
         let mut losses = Tensor::zeros([2], (Kind::Float, self.runtime.device));
         for (micro, block) in blocks.iter().enumerate() {
-            let batch = next_batch(micro as u64);
+            let batch = next_batch(micro as u64)?;
             let is_last = micro + 1 == blocks.len();
             let mut reached = |stage| {
                 if is_last {
@@ -165,7 +168,7 @@ impl Engine {
     fn sum_in_order(
         &mut self,
         sharing: &Sharing,
-        next_batch: &mut dyn FnMut(u64) -> HostBatch,
+        next_batch: &mut NextBatch<'_>,
         name: StepName,
         processes: &dyn ProcessGroup,
     ) -> Result<Tensor, TrainError> {
@@ -176,7 +179,7 @@ impl Engine {
             self.gradients.zero();
             let mut own = Tensor::zeros([2], (Kind::Float, self.runtime.device));
             if let Some(block) = blocks.get(round) {
-                let batch = next_batch(round as u64);
+                let batch = next_batch(round as u64)?;
                 own = guarded(|| self.micro_step(&batch, block, sharing, name, &mut |_| {}))??;
             }
             let dealt = sharing.num_dealt(round) as i64;

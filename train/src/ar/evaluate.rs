@@ -24,7 +24,8 @@ pub struct Evaluation {
 /// Mean losses of `model` over every row of a cache or split (or the first `limit`), in the cache's order.
 ///
 /// # Errors
-/// [`TrainError::Cancelled`] when `cancel` is set, which is checked between batches; libtorch fails.
+/// [`TrainError::Cancelled`] when `cancel` is set, which is checked between batches; rows that are not staged cannot be
+/// read; libtorch fails.
 pub fn evaluate(
     model: &ArModel,
     cache: &Unpacker,
@@ -60,10 +61,11 @@ pub fn evaluate_among(
         if cancel.is_some_and(|cancel| cancel.load(Ordering::SeqCst)) {
             return Err(TrainError::Cancelled);
         }
+        let batch = cache.unpack(batch)?;
         *sums = guarded(|| {
-            let [pre, post, class] = cache.unpack(batch).to_device(device);
+            let [pre, post, class] = batch.to_device(device);
             let losses = model.losses(&pre, &post, &class, false);
-            [losses.pre, losses.post].map(|loss| loss.double_value(&[]) * batch.len() as f64)
+            [losses.pre, losses.post].map(|loss| loss.double_value(&[]) * batch.class.len() as f64)
         })?;
     }
     let own = Tensor::from_slice(own.as_flattened()).view([rounds as i64, 2]);

@@ -2,11 +2,12 @@
 
 use super::config::ArConfig;
 use super::data::splits;
+use super::rows::Rows;
 use crate::TrainError;
 use crate::config::{Config, Resolved};
 use crate::run::configuration;
 use std::path::Path;
-use tokengrid_cache::{Manifest, TokenCache};
+use tokengrid_cache::{Access, Manifest};
 
 /// What `--split` calls all images of a cache that has splits.
 const ALL: &str = "all";
@@ -90,8 +91,7 @@ fn num_classes(manifest: &Manifest, cache: &str) -> Result<i64, TrainError> {
     if !manifest.classes.is_empty() {
         return Ok(manifest.classes.len() as i64);
     }
-    let cache = TokenCache::open(Path::new(cache))?;
-    let largest = (0..cache.num_rows()).map(|row| cache.label(row)).max().unwrap_or(-1);
+    let largest = Rows::stream(Path::new(cache), Access::Map)?.largest_label();
     Ok(i64::from(largest + 1).max(1))
 }
 

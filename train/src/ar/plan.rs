@@ -48,7 +48,7 @@ impl Plan {
             "" => None,
             cache => {
                 let unpacker =
-                    Unpacker::open(Path::new(cache), &config.model, access(&config.data.access).unwrap_or_default())?;
+                    Unpacker::stream(Path::new(cache), &config.model, access(&config.data.access).unwrap_or_default())?;
                 let images = unpacker.of_split(config.data.split.as_deref())?.images().len();
                 let schedule = schedule(config, global_batch, images);
                 Some(Length { images, steps: schedule.total, warmup_steps: schedule.warmup })

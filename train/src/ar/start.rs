@@ -2,9 +2,10 @@
 
 use super::config::ArConfig;
 use crate::TrainError;
+use crate::files::local_file;
 use crate::run::{RunFolder, State};
 use crate::schedule::WarmupLinear;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::Params;
 use tokengrid_model::ar::{ArWeights, Known, initial_params};
@@ -64,7 +65,8 @@ pub(super) fn start(
     let params = match &config.train.init_from {
         Some(path) => {
             let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
-            let weights = ArWeights::open(Path::new(path), Known { n_head, grid: Some((side, side)) })?;
+            let file = local_file(path)?;
+            let weights = ArWeights::open(file.path(), Known { n_head, grid: Some((side, side)) })?;
             weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
             // Shapes do not determine the number of heads, and another number makes another model of the same weights.
             let (has, wants) = (weights.config.n_head, config.model.n_head);

@@ -8,10 +8,11 @@
 //! make the same updates; the first of them alone writes.
 
 use super::config::{ArConfig, access};
-use super::data::{HostBatch, Prefetch, Unpacker};
+use super::data::{HostBatch, Unpacker};
 use super::engine::{Engine, StepName};
 use super::hooks::Hooks;
 use super::mfu::peak_flops;
+use super::prefetch::Prefetch;
 use super::report::{Pace, StepReport};
 use super::share::{MicroBatch, Sharing};
 use super::start::{blank_params, global_batch, schedule, start};
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tch::Tensor;
-use tokengrid_cache::{Loader, LoaderConfig};
+use tokengrid_cache::SampleOrder;
 use tokengrid_model::Runtime;
 use tokengrid_model::rng::CounterRng;
 
@@ -102,7 +103,7 @@ impl Trainer {
         }
         let (unpacker, val) = open_caches(&config)?;
         let folder = open_folder(&config, out, &FREE, &*processes, overwrite)?;
-        let fingerprint = unpacker.cache().manifest().tokenizer.fingerprint.clone();
+        let fingerprint = unpacker.manifest().tokenizer.fingerprint.clone();
         let (params, state, checkpoint) = match processes.is_first() {
             true => start(&config, &folder, fingerprint)?,
             false => (blank_params(&config), State::default(), None),
@@ -182,8 +183,10 @@ impl Trainer {
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
         let sharing = self.sharing();
         let blocks = sharing.of_rank(self.processes.rank());
-        let unpacker = self.unpacker.clone();
-        let mut batches = Prefetch::start(self.loader()?, unpacker, blocks.clone(), sharing.global_batch());
+        let order = self.unpacker.order(self.config.train.seed as u64)?;
+        self.stage_behind(order.clone())?;
+        let (unpacker, position) = (self.unpacker.clone(), self.state.position);
+        let mut batches = Prefetch::start(order, position, unpacker, blocks.clone(), sharing.global_batch());
         let is_first = self.processes.is_first();
         let mut metrics =
             is_first.then(|| self.folder.metrics(self.state.step, &self.config.train.logger)).transpose()?;
@@ -222,13 +225,16 @@ impl Trainer {
         Ok(Summary { step: self.state.step, loss, checkpoint })
     }
 
-    fn loader(&self) -> Result<Loader, TrainError> {
-        let (seed, batch_size) = (self.config.train.seed as u64, self.config.train.batch_size);
-        // The blocks, not the loader, say which samples of the stream this process takes.
-        let config = LoaderConfig { seed, batch_size, rank: 0, world_size: 1 };
-        let mut loader = Loader::over(self.unpacker.cache().clone(), config, self.unpacker.images())?;
-        loader.seek(self.state.position);
-        Ok(loader)
+    /// Has what is not staged of the caches staged while training has begun, in the order of the epoch.
+    fn stage_behind(&self, mut order: SampleOrder) -> Result<(), TrainError> {
+        let (first, images) = (self.state.position, self.unpacker.images().len() as u64);
+        let rows = (first..first + images).flat_map(move |sample| {
+            let mut row = vec![];
+            order.rows_at(sample, 1, &mut row);
+            row
+        });
+        self.unpacker.stage_behind(rows)?;
+        self.val.as_ref().map_or(Ok(()), |val| val.stage_behind(val.rows()))
     }
 
     /// Samples that all processes together take in one step.
@@ -240,10 +246,10 @@ impl Trainer {
     fn step(&mut self, batches: &mut Prefetch, blocks: &[MicroBatch]) -> Result<Tensor, TrainError> {
         let (config, step, position) = (&self.config, self.state.step, self.state.position);
         let mut next_batch = |micro: u64| {
-            let mut batch = batches.next_batch();
+            let mut batch = batches.next_batch()?;
             let first = position + blocks[micro as usize].samples.start as u64;
             drop_labels(config, first, &mut batch);
-            batch
+            Ok(batch)
         };
         let name = StepName { seed: config.train.seed, step };
         let losses = self.engine.step(&mut next_batch, name, self.schedule.lr(step), &*self.processes)?;
@@ -273,14 +279,14 @@ impl Trainer {
 /// The images to train on, and those to validate on, if any.
 fn open_caches(config: &ArConfig) -> Result<(Unpacker, Option<Unpacker>), TrainError> {
     let access = access(&config.data.access).unwrap_or_default();
-    let open = |path: &String| Unpacker::open(Path::new(path), &config.model, access);
+    let open = |path: &String| Unpacker::stream(Path::new(path), &config.model, access);
     let cache = open(&config.data.cache)?;
     let train = cache.of_split(config.data.split.as_deref())?;
     let val_split = config.data.val_split.as_deref();
     let val = match &config.data.val_cache {
         Some(path) => {
             let other = open(path)?;
-            other.check_tokenizer(&cache.cache().manifest().tokenizer.fingerprint)?;
+            other.check_tokenizer(&cache.manifest().tokenizer.fingerprint)?;
             Some(other.of_split(val_split)?)
         }
         None => val_split.map(|split| cache.of_split(Some(split))).transpose()?,

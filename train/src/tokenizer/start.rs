@@ -3,13 +3,16 @@
 use super::config::TokenizerConfig;
 use super::learner::InitialWeights;
 use crate::TrainError;
+use crate::files::local_file;
 use crate::loss_scale::LossScale;
 use crate::process_group::Fact;
 use crate::run::{RunFolder, State};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 use tokengrid_model::perceptual::{Backbone, Lpips};
 use tokengrid_model::{Precision, Runtime, Variant};
+use tokengrid_store::is_remote;
 
 /// Keys that may change when a run continues.
 pub(super) const FREE: [&str; 16] = [
@@ -67,7 +70,12 @@ pub(super) fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -
         }
         return Ok(None);
     };
-    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(file), device)?.with_kind(kind)))
+    // One file, or two with a comma between them. A local path stays as it is: it may have a comma in its name.
+    let parts = file.split(',').map(|part| if is_remote(Path::new(part.trim())) { part.trim() } else { part });
+    let files = parts.map(local_file).collect::<Result<Vec<_>, _>>()?;
+    let paths: Vec<_> = files.iter().map(|file| file.path().as_os_str()).collect();
+    let path = paths.join(OsStr::new(","));
+    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(&path), device)?.with_kind(kind)))
 }
 
 /// Initial weights and state: of the latest checkpoint, of `init_from`, or fresh.
@@ -81,7 +89,7 @@ pub(super) fn start(
     }
     let state = State { seed: config.train.seed, ..State::default() };
     let weights = match &config.train.init_from {
-        Some(path) => InitialWeights::read(config, Path::new(path), config.train.init_variant.parse()?)?,
+        Some(path) => InitialWeights::read(config, local_file(path)?.path(), config.train.init_variant.parse()?)?,
         None => InitialWeights::fresh(config),
     };
     Ok((weights, state, None))

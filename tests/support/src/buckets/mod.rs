@@ -1,6 +1,7 @@
 //! Object stores for tests: real servers from PyPI and npm, a proxy that injects faults and counts, web servers.
 
 mod environment;
+mod google;
 mod message;
 mod proxy;
 mod server;

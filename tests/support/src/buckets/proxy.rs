@@ -41,16 +41,7 @@ struct Counts {
 impl Proxy {
     /// Starts one; `fate` decides for each request, by its number.
     pub fn start(server: SocketAddr, fate: impl Fn(usize, &Request) -> Fate + Send + Sync + 'static) -> Proxy {
-        Proxy::serve(fate, move |request| {
-            // One request a connection: the answer ends where the connection does.
-            let kept = request.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
-            let mut head: String = kept.filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
-            head.push_str("Connection: close\r\n\r\n");
-            match exchange(server, &[head.as_bytes(), &request.body].concat()) {
-                Ok(answer) => answer.closing(),
-                Err(_) => Answer::status_only("502 Bad Gateway"),
-            }
-        })
+        Proxy::serve(fate, move |request| pass_on(server, request))
     }
 
     /// Starts a server of which `answer` is the whole behaviour.
@@ -92,6 +83,18 @@ impl Proxy {
     /// The most requests that were in flight at one time.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::SeqCst)
+    }
+}
+
+/// The server's answer to a request.
+pub(super) fn pass_on(server: SocketAddr, request: &Request) -> Answer {
+    // One request a connection: the answer ends where the connection does.
+    let kept = request.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+    let mut head: String = kept.filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
+    head.push_str("Connection: close\r\n\r\n");
+    match exchange(server, &[head.as_bytes(), &request.body].concat()) {
+        Ok(answer) => answer.closing(),
+        Err(_) => Answer::status_only("502 Bad Gateway"),
     }
 }
 

