@@ -22,6 +22,7 @@
 
 pub mod ar;
 pub mod checkpoints;
+mod cuda;
 pub mod error;
 mod font;
 pub mod guard;

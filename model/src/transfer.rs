@@ -4,7 +4,7 @@
 //! turn among the device's work instead; libtorch keeps the memory until then. Results come back the same way, with an event
 //! behind them: who needs them waits for the event, and not for the work that the device was given after it.
 
-use crate::runtime::cuda;
+use crate::cuda;
 use tch::{Device, Tensor};
 
 /// A copy of a host's tensor on `device`, of any shape and kind.
@@ -27,7 +27,7 @@ impl Fetch {
     pub fn begin(tensors: &[&Tensor]) -> Fetch {
         let device = tensors.first().map_or(Device::Cpu, |tensor| tensor.device());
         let event = match device {
-            Device::Cuda(index) => cuda::Event::new(index),
+            Device::Cuda(index) => cuda::loaded().ok().and_then(|loaded| loaded.event(index)),
             _ => None,
         };
         // Without an event each copy is waited for at once.

@@ -80,7 +80,8 @@ impl Engine {
         optimizer.compute_by(runtime.route);
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(&optimizer, train.ema_decay));
         let (kind, scale) = compute(runtime);
-        let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
+        let mut model = ArModel::new(&config.model, &leaves, runtime.device, kind);
+        model.compute_by(runtime.route);
         let (gradients, views) = optimizer.zero_gradients();
         let path = Path::new(Method::of(train, runtime.route, kind), leaves, views);
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
