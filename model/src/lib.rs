@@ -13,6 +13,8 @@
 //! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`kernels`] | kernels on the CPU: SIMD, products of matrices, threads |
 //! | [`guard`] | failures of libtorch as errors |
+//! | [`graph`] | work that a GPU is given as one |
+//! | [`host_reads`] | how often the host waits for a device |
 //! | [`transfer`] | copies to a device and back that nobody waits for |
 //! | [`rng`] | counter-based random numbers |
 //! | [`picture`] | PNG files and grids of pictures |
@@ -25,7 +27,10 @@ pub mod checkpoints;
 mod cuda;
 pub mod error;
 mod font;
+mod foreign;
+pub mod graph;
 pub mod guard;
+pub mod host_reads;
 pub mod kernels;
 pub mod lfq;
 pub mod perceptual;

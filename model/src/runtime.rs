@@ -65,14 +65,18 @@ pub struct Route {
     /// The device is given work ahead and nobody waits for it in between: tokens are drawn where the logits are, results are
     /// fetched a batch late, the gradients' norm stays there.
     pub runs_ahead: bool,
+    /// A training step and a sampled token are captured as graphs, see [`crate::graph`].
+    pub graphs: bool,
 }
 
 impl Route {
     /// The CPU's.
-    pub const HOST: Route = Route { whole_batches: false, own_kernels: true, chunked_loss: false, runs_ahead: false };
+    pub const HOST: Route =
+        Route { whole_batches: false, own_kernels: true, chunked_loss: false, runs_ahead: false, graphs: false };
 
-    /// A GPU's.
-    pub const DEVICE: Route = Route { whole_batches: true, own_kernels: false, chunked_loss: true, runs_ahead: true };
+    /// A GPU's. Graphs are for who asks for them: no GPU has run one yet.
+    pub const DEVICE: Route =
+        Route { whole_batches: true, own_kernels: false, chunked_loss: true, runs_ahead: true, graphs: false };
 
     /// That of a device.
     pub const fn of(device: Device) -> Route {
@@ -110,6 +114,15 @@ impl Runtime {
     /// A device that is known to be there, and its own route.
     pub const fn new(device: Device, precision: Precision) -> Runtime {
         Runtime { device, precision, route: Route::of(device) }
+    }
+
+    /// The same with graphs, where they are wanted and the route knows of them; where it does not, a warning says so.
+    pub fn with_graphs(mut self, wanted: bool) -> Runtime {
+        if wanted && !self.route.runs_ahead {
+            tracing::warn!("graphs are captured on a GPU; on this device there is nothing to capture");
+        }
+        self.route.graphs = wanted && self.route.runs_ahead;
+        self
     }
 
     /// Chooses a device: `cpu`, `cuda`, `cuda:N`, or by itself (a CUDA device when there is one) for `None`.

@@ -4,7 +4,7 @@
 //! turn among the device's work instead; libtorch keeps the memory until then. Results come back the same way, with an event
 //! behind them: who needs them waits for the event, and not for the work that the device was given after it.
 
-use crate::cuda;
+use crate::{cuda, host_reads};
 use tch::{Device, Tensor};
 
 /// A copy of a host's tensor on `device`, of any shape and kind.
@@ -25,6 +25,7 @@ pub struct Fetch {
 impl Fetch {
     /// Asks for `tensors`, all of one device.
     pub fn begin(tensors: &[&Tensor]) -> Fetch {
+        host_reads::note(c"a fetch");
         let device = tensors.first().map_or(Device::Cpu, |tensor| tensor.device());
         let event = match device {
             Device::Cuda(index) => cuda::loaded().ok().and_then(|loaded| loaded.event(index)),

