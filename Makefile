@@ -54,6 +54,7 @@ demo: build ## The whole pipeline on bundled photographs; results in demo/
 
 test: setup ## All tests
 	@$(PYTHON) -B -m unittest discover --start-directory scripts/setup --buffer
+	@$(PYTHON) -B -m unittest discover --start-directory scripts/gpu --buffer
 	@CARGO='$(CARGO)' LOCKED='$(LOCKED)' bash scripts/setup/run_tests.sh
 
 lint: setup ## Formatting and clippy, with and without libtorch

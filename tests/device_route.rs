@@ -13,6 +13,7 @@ use common::{json, photos, repository, text, tokengrid};
 use sampling::{images, model, sample};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use tokengrid_test_support::torch_environment;
 use training::{arguments, cache, rows, strs};
 
 /// Runs a command on the GPU's route; returns its `--json` output.
@@ -137,19 +138,46 @@ fn reconstructions_are_measured_alike() {
 fn the_check_for_a_gpu_goes_through_here_too() {
     let temp = tempfile::tempdir().unwrap();
     let out = temp.path().join("check");
-    let output = std::process::Command::new("python3")
+    // With PyTorch, where it is, what is measured beside it is rehearsed as well.
+    let pytorch = torch_environment();
+    let python = pytorch.as_ref().map_or("python3".into(), |folder| folder.join("bin/python"));
+    let output = std::process::Command::new(python)
+        .arg("-B")
         .arg(repository("scripts/gpu/check.py"))
-        .args([text(&out), "--program", env!("CARGO_BIN_EXE_tokengrid"), "--device", "cpu", "--small"])
+        .args([
+            text(&out),
+            "--program",
+            env!("CARGO_BIN_EXE_tokengrid"),
+            "--device",
+            "cpu",
+            "--small",
+            "--minutes",
+            "60",
+        ])
         .env("TOKENGRID_ROUTE", "device")
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let check: Value = serde_json::from_slice(&std::fs::read(out.join("check.json")).unwrap()).unwrap();
     let steps = check["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 6, "{check}");
+    assert_eq!(steps.len(), if pytorch.is_some() { 15 } else { 12 }, "{check}");
     let of = |name: &str, value: &str| {
         steps.iter().find(|step| step["step"] == name).map(|step| step["result"][value].clone()).unwrap()
     };
     assert_eq!(of("tokens, fp32", "not near 0"), 0);
-    assert!(of("losses, fp32", "largest relative difference").as_f64().unwrap() < 1e-5, "{check}");
+    for step in ["losses, fp32", "losses with graphs, fp32", "two processes on one device, gloo"] {
+        assert!(of(step, "largest relative difference").as_f64().unwrap() < 1e-5, "{step}: {check}");
+    }
+    assert_eq!(of("losses with graphs, fp32", "last"), of("losses, fp32", "last"));
+    for what in ["training", "sampling"] {
+        let said = of(&format!("memory that runs out in {what}"), "said");
+        assert!(said.as_str().unwrap().contains("batch"), "{said}");
+    }
+    if pytorch.is_some() {
+        // Or else other models were compared.
+        let ours = of("training, tiny, fp32, batch 2", "parameters");
+        assert_eq!(ours, of("training in PyTorch, tiny, batch 2", "parameters"));
+        assert_eq!(ours, of("sampling in PyTorch, tiny, batch 1", "parameters"));
+    }
 }

@@ -13,7 +13,9 @@
 //! | [`perceptual`] | LPIPS, the perceptual distance of images |
 //! | [`kernels`] | kernels on the CPU: SIMD, products of matrices, threads |
 //! | [`guard`] | failures of libtorch as errors |
-//! | [`transfer`] | asynchronous copies to a device and back |
+//! | [`graph`] | work that a GPU is given as one |
+//! | [`host_reads`] | how often the host waits for a device |
+//! | [`transfer`] | copies to a device and back that nobody waits for |
 //! | [`rng`] | counter-based random numbers |
 //! | [`picture`] | PNG files and grids of pictures |
 //!
@@ -22,9 +24,13 @@
 
 pub mod ar;
 pub mod checkpoints;
+mod cuda;
 pub mod error;
 mod font;
+mod foreign;
+pub mod graph;
 pub mod guard;
+pub mod host_reads;
 pub mod kernels;
 pub mod lfq;
 pub mod perceptual;

@@ -1,8 +1,8 @@
 //! Where and how to compute: device, precision, threads.
 
-use crate::ModelError;
+use crate::{ModelError, cuda};
 use std::str::FromStr;
-use tch::{Cuda, Device, Kind};
+use tch::{Device, Kind};
 
 /// Number format of activations and weights while encoding, training or sampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,17 +59,24 @@ pub struct Route {
     pub whole_batches: bool,
     /// Our own kernels compute what is in fp32; training is in fp32. Else libtorch does, in the precision asked for.
     pub own_kernels: bool,
-    /// Work is queued on the device without waiting for it in between: tokens are drawn on the device, results are fetched a
-    /// batch late, the gradients' norm stays on the device.
+    /// The loss of the autoregressive model never has the logits of all positions, see [`crate::ar::CHUNK_LOGITS`]. Else they are a
+    /// tensor.
+    pub chunked_loss: bool,
+    /// The device is given work ahead and nobody waits for it in between: tokens are drawn where the logits are, results are
+    /// fetched a batch late, the gradients' norm stays there.
     pub runs_ahead: bool,
+    /// A training step and a sampled token are captured as graphs, see [`crate::graph`].
+    pub graphs: bool,
 }
 
 impl Route {
-    /// The route of the CPU.
-    pub const HOST: Route = Route { whole_batches: false, own_kernels: true, runs_ahead: false };
+    /// The CPU's.
+    pub const HOST: Route =
+        Route { whole_batches: false, own_kernels: true, chunked_loss: false, runs_ahead: false, graphs: false };
 
-    /// The route of a GPU.
-    pub const DEVICE: Route = Route { whole_batches: true, own_kernels: false, runs_ahead: true };
+    /// A GPU's. Graphs are for who asks for them: no GPU has run one yet.
+    pub const DEVICE: Route =
+        Route { whole_batches: true, own_kernels: false, chunked_loss: true, runs_ahead: true, graphs: false };
 
     /// The route of a device.
     pub const fn of(device: Device) -> Route {
@@ -110,8 +117,18 @@ impl Runtime {
         Runtime { device, precision, route: Route::of(device) }
     }
 
+    /// The same with graphs, where they are wanted and the route knows of them; where it does not, a warning says so.
+    pub fn with_graphs(mut self, wanted: bool) -> Runtime {
+        if wanted && !self.route.runs_ahead {
+            tracing::warn!("graphs are captured on a GPU; on this device there is nothing to capture");
+        }
+        self.route.graphs = wanted && self.route.runs_ahead;
+        self
+    }
+
     /// Chooses a device: `cpu`, `cuda`, `cuda:N`, or by itself (a CUDA device when there is one) for `None`.
-    /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one per core.
+    /// `threads` bounds libtorch's own CPU threads; `None` leaves its default, one a core. To be called before anything is
+    /// computed: see `cuda.rs`.
     ///
     /// # Errors
     /// An unknown device name, or a CUDA device that is not there.
@@ -122,8 +139,8 @@ impl Runtime {
         let device = match device {
             Some("cpu") => Device::Cpu,
             None => {
-                match cuda::ready() {
-                    Ok(()) => Device::Cuda(0),
+                match cuda::loaded() {
+                    Ok(_) => Device::Cuda(0),
                     Err(reason) => {
                         // Without a driver no GPU is expected: no warning.
                         if cuda::has_driver() {
@@ -137,7 +154,8 @@ impl Runtime {
         };
         if let Device::Cuda(_) = device {
             let refuse = |reason: String| ModelError::Device { device: "cuda".into(), reason };
-            cuda::allow_tf32(precision == Precision::Tf32).map_err(refuse)?;
+            let allowed = precision == Precision::Tf32;
+            cuda::loaded().and_then(|loaded| loaded.allow_tf32(allowed)).map_err(refuse)?;
         }
         Ok(Runtime { device, precision, route: Route::chosen(device) })
     }
@@ -145,8 +163,7 @@ impl Runtime {
 
 /// CUDA devices that this process sees; 0 where CUDA cannot be used. Loads libtorch's CUDA library.
 pub fn num_gpus() -> usize {
-    // libtorch itself knows of no device before that library is there.
-    cuda::ready().map_or(0, |()| Cuda::device_count() as usize)
+    cuda::loaded().map_or(0, |loaded| loaded.num_devices())
 }
 
 /// The number of the CUDA device that a name stands for, `cuda` or `cuda:N`, whether or not it is there.
@@ -166,145 +183,11 @@ pub fn cuda_index(name: &str) -> Result<usize, ModelError> {
 fn cuda_device(name: &str) -> Result<Device, ModelError> {
     let refuse = |reason: String| ModelError::Device { device: name.into(), reason };
     let index = cuda_index(name)?;
-    cuda::ready().map_err(refuse)?;
-    let count = Cuda::device_count() as usize;
+    let count = cuda::loaded().map_err(refuse)?.num_devices();
     if index >= count {
         return Err(refuse(format!("this machine has {count} CUDA devices, numbered from 0")));
     }
     Ok(Device::Cuda(index))
-}
-
-/// The CUDA half of libtorch is not linked in: it is loaded when a CUDA device is asked for, so that the same program
-/// runs on machines that have none of it.
-pub(crate) mod cuda {
-    use std::ffi::{CStr, c_void};
-    use std::sync::OnceLock;
-
-    /// Whether CUDA can be used, or why not. Loads libtorch's CUDA library at the first call.
-    pub(super) fn ready() -> Result<(), String> {
-        static STATE: OnceLock<Result<(), String>> = OnceLock::new();
-        STATE.get_or_init(load).clone()
-    }
-
-    /// libtorch's settings, `at::Context&`.
-    type Context = *mut c_void;
-
-    /// Chooses TensorFloat-32 or real 32-bit products, by libtorch's own switches. Without this, cuDNN's convolutions would
-    /// use TensorFloat-32 in what is called the exact mode.
-    ///
-    /// libtorch has no C interface to them: they are looked up by the names that its C++ functions have.
-    pub(crate) fn allow_tf32(allowed: bool) -> Result<(), String> {
-        type Global = unsafe extern "C" fn() -> Context;
-        type Set = unsafe extern "C" fn(Context, bool);
-        // SAFETY: `at::globalContext()` of C++, which is called like this function of C.
-        let context: Global = unsafe { function(c"_ZN2at13globalContextEv")? };
-        for name in [c"_ZN2at7Context17setAllowTF32CuDNNEb", c"_ZN2at7Context18setAllowTF32CuBLASEb"] {
-            // SAFETY: `at::Context::setAllowTF32...(bool)`, whose object is passed first.
-            let set: Set = unsafe { function(name)? };
-            // SAFETY: the one context of this process, which lives as long.
-            unsafe { set(context(), allowed) };
-        }
-        Ok(())
-    }
-
-    /// A function of the libraries that are loaded.
-    ///
-    /// # Safety
-    /// `F` is a pointer to functions, of the signature that the one with this name has.
-    pub(super) unsafe fn function<F: Copy>(name: &CStr) -> Result<F, String> {
-        // SAFETY: a look-up by name, which ends with a zero.
-        let symbol = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        if symbol.is_null() {
-            return Err(format!(
-                "this libtorch has no {}; it is of another version than the program",
-                name.to_string_lossy()
-            ));
-        }
-        const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-        // SAFETY: the caller's promise; a pointer of the same size.
-        Ok(unsafe { std::mem::transmute_copy(&symbol) })
-    }
-
-    /// Whether there is an NVIDIA driver: its library, which is where WSL2 has it too, which has no `/dev/nvidiactl`.
-    pub(crate) fn has_driver() -> bool {
-        static FOUND: OnceLock<bool> = OnceLock::new();
-        // SAFETY: `dlopen` with a constant name; the driver's library only prepares itself, and is never unloaded.
-        *FOUND.get_or_init(|| !unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) }.is_null())
-    }
-
-    /// A CUDA event: a point in a device's work that the host can wait for.
-    #[derive(Debug)]
-    pub(crate) struct Event(*mut c_void);
-
-    // SAFETY: CUDA's events may be used by any thread.
-    unsafe impl Send for Event {}
-
-    /// CUDA's calls, which answer 0 when all is well.
-    type Call = unsafe extern "C" fn(*mut c_void) -> i32;
-
-    impl Event {
-        /// One of the device with this number; `None` where CUDA's runtime has none to give.
-        pub(crate) fn new(device: usize) -> Option<Event> {
-            type SetDevice = unsafe extern "C" fn(i32) -> i32;
-            type Create = unsafe extern "C" fn(*mut *mut c_void, u32) -> i32;
-            const DISABLE_TIMING: u32 = 2;
-            // SAFETY: functions of the CUDA runtime, which libtorch's CUDA library has loaded, with their signatures.
-            unsafe {
-                let set_device: SetDevice = function(c"cudaSetDevice").ok()?;
-                let create: Create = function(c"cudaEventCreateWithFlags").ok()?;
-                let mut event = std::ptr::null_mut();
-                let is_made = set_device(device as i32) == 0 && create(&raw mut event, DISABLE_TIMING) == 0;
-                is_made.then_some(Event(event))
-            }
-        }
-
-        /// Records the event behind all work that is queued so far.
-        pub(crate) fn record(&self) {
-            type Record = unsafe extern "C" fn(*mut c_void, *mut c_void) -> i32;
-            // SAFETY: as in `new`; the event is alive. The default stream is the one that libtorch works in.
-            let status = unsafe {
-                function::<Record>(c"cudaEventRecord").map(|record| record(self.0, std::ptr::null_mut())).unwrap_or(-1)
-            };
-            assert_eq!(status, 0, "cudaEventRecord");
-        }
-
-        /// Waits until the device has reached the event.
-        pub(crate) fn wait(&self) {
-            // SAFETY: as in `new`; the event is alive.
-            let status = unsafe { function::<Call>(c"cudaEventSynchronize").map(|wait| wait(self.0)).unwrap_or(-1) };
-            assert_eq!(status, 0, "cudaEventSynchronize");
-        }
-    }
-
-    impl Drop for Event {
-        fn drop(&mut self) {
-            // SAFETY: as in `new`; nothing else refers to the event.
-            let _ = unsafe { function::<Call>(c"cudaEventDestroy").map(|destroy| destroy(self.0)) };
-        }
-    }
-
-    fn load() -> Result<(), String> {
-        if !has_driver() {
-            return Err("no NVIDIA driver was found on this machine; use `--device cpu`".into());
-        }
-        // SAFETY: `dlopen` with a constant, NUL-terminated name. The library's initialisers register CUDA kernels with
-        // the libtorch that is already loaded; it is never unloaded.
-        let handle = unsafe { libc::dlopen(c"libtorch_cuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
-        if handle.is_null() {
-            return Err(format!("libtorch was set up without CUDA ({}); run `make setup` again", last_error()));
-        }
-        if tch::Cuda::is_available() { Ok(()) } else { Err("the NVIDIA driver reports no usable device".into()) }
-    }
-
-    fn last_error() -> String {
-        // SAFETY: `dlerror` returns null or a NUL-terminated string that stays valid until the next dl* call here.
-        let text = unsafe { libc::dlerror() };
-        if text.is_null() {
-            return "unknown reason".into();
-        }
-        // SAFETY: not null, see above.
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-    }
 }
 
 #[cfg(test)]
@@ -326,22 +209,5 @@ mod tests {
         }
         let error = Runtime::choose(Some("cuda:3"), Precision::Fp32, None).unwrap_err().to_string();
         assert!(error.contains("cuda:3") && error.contains("--device cpu"), "{error}");
-    }
-
-    #[test]
-    fn tensor_float_32_is_switched_in_libtorch_itself() {
-        type IsAllowed = unsafe extern "C" fn(*mut std::ffi::c_void) -> bool;
-        // SAFETY: `at::globalContext()` and `at::Context::allowTF32CuBLAS() const`.
-        let (context, is_allowed): (unsafe extern "C" fn() -> *mut std::ffi::c_void, IsAllowed) = unsafe {
-            (
-                cuda::function(c"_ZN2at13globalContextEv").unwrap(),
-                cuda::function(c"_ZNK2at7Context15allowTF32CuBLASEv").unwrap(),
-            )
-        };
-        for wanted in [true, false] {
-            cuda::allow_tf32(wanted).unwrap();
-            // SAFETY: the one context of this process.
-            assert_eq!(unsafe { is_allowed(context()) }, wanted);
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! libtorch keeps the memory until it is done. Results come back the same way, followed by an event: the reader waits for the
 //! event, and not for work that was queued after it.
 
-use crate::runtime::cuda;
+use crate::{cuda, host_reads};
 use tch::{Device, Tensor};
 
 /// A copy of a host's tensor on `device`, of any shape and kind.
@@ -25,9 +25,10 @@ pub struct Fetch {
 impl Fetch {
     /// Starts to copy `tensors`, all of one device, to the host.
     pub fn begin(tensors: &[&Tensor]) -> Fetch {
+        host_reads::note(c"a fetch");
         let device = tensors.first().map_or(Device::Cpu, |tensor| tensor.device());
         let event = match device {
-            Device::Cuda(index) => cuda::Event::new(index),
+            Device::Cuda(index) => cuda::loaded().ok().and_then(|loaded| loaded.event(index)),
             _ => None,
         };
         // Without an event each copy is waited for at once.

@@ -85,7 +85,7 @@ impl<'a> TorchDecoder<'a> {
     }
 
     /// [`Decoder::pre_logits`] where they were computed, fp32 `[C, V]`.
-    pub(crate) fn pre_tensor(&mut self) -> Tensor {
+    fn pre_tensor(&mut self) -> Tensor {
         let h_cd = self.model.step(self.x_c1d.shallow_clone(), self.position, &self.caches);
         let (logits_cv, values) = self.model.pre_logits(&h_cd);
         self.values = values;
@@ -93,12 +93,12 @@ impl<'a> TorchDecoder<'a> {
     }
 
     /// [`Decoder::post_logits`] where they were computed; `pre_c` int64 `[C]`.
-    pub(crate) fn post_tensor(&mut self, pre_c: &Tensor) -> Tensor {
+    fn post_tensor(&mut self, pre_c: &Tensor) -> Tensor {
         self.model.post_logits(&self.fill(pre_c), &self.values).narrow(0, 0, self.sequences)
     }
 
     /// [`Decoder::accept`] of tokens int64 `[C]` on the device.
-    pub(crate) fn accept_tensors(&mut self, pre_c: &Tensor, post_c: &Tensor) {
+    fn accept_tensors(&mut self, pre_c: &Tensor, post_c: &Tensor) {
         self.x_c1d = self.model.embed(&self.fill(pre_c), &self.fill(post_c)).unsqueeze(1);
         self.position += 1;
     }

@@ -1,56 +1,189 @@
 //! Batches whose tokens are drawn on the device, by tensor operations: a GPU never waits for the host.
 //!
-//! Shape suffixes: `b` batch (images), `c` sequences, `n` positions, `p` the two parts of a token, `v` vocabulary.
+//! A token is a [`Region`]: its position, its random numbers and its guidance scale are read from tensors on the device, attention
+//! takes all positions and masks those to come, keys and values have their memory from the beginning. So a step does the same
+//! operations for every position, and can be captured as a graph. Both halves of guidance are one batch.
+//!
+//! Shape suffixes: `b` batch (images), `c` sequences, `n` positions, `p` the two parts of a token, `v` vocabulary, `d` width.
 
 use crate::SampleError;
-use crate::decoder::{Decoder, TorchDecoder};
 use crate::draw::Rule;
 use crate::guidance::GuidanceMode;
 use crate::sampler::SamplerConfig;
 use tch::{Device, Kind, Tensor};
+use tokengrid_model::Runtime;
+use tokengrid_model::ar::{ArModel, ModelConfig};
+use tokengrid_model::graph::{Captured, Region};
+use tokengrid_model::transfer::{Fetch, upload};
 
-/// Every position of a batch that was started: tokens `[B, N]`, row-major. `uniform_bnp` f64 `[B, N, 2]` on the device.
-///
-/// # Errors
-/// Logits are not finite. Every position is checked on the device, and the result is read at the end only: reading it earlier
-/// would wait for the device.
-pub(crate) fn sample(
-    decoder: &mut TorchDecoder,
-    config: &SamplerConfig,
-    mode: GuidanceMode,
-    uniform_bnp: &Tensor,
-) -> Result<Vec<u32>, SampleError> {
-    let _no_grad = tch::no_grad_guard();
-    let (n, low_bits) = (decoder.config().block_size, decoder.config().factorized_bits[0]);
-    let mut sound_np = vec![];
-    let mut draw_c = |part: usize, t: i64, logits_cv: Tensor| {
-        let rule = config.rule(part, t, n);
-        let (cond_bv, uncond_bv) = split(&logits_cv, mode);
-        let logits_bv = guide(&cond_bv, uncond_bv.as_ref(), rule.cfg_scale);
-        sound_np.push(is_sound(&logits_bv));
-        let token_b = draw(logits_bv, &rule, &uniform_bnp.select(1, t).select(1, part as i64));
-        token_b.repeat([mode.count() as i64])
-    };
-    let mut tokens_n = vec![];
-    for t in 0..n {
-        let pre_c = draw_c(0, t, decoder.pre_tensor());
-        let post_c = draw_c(1, t, decoder.post_tensor(&pre_c));
-        if t + 1 < n {
-            decoder.accept_tensors(&pre_c, &post_c);
-        }
-        tokens_n.push(pre_c + post_c.bitwise_left_shift_tensor_scalar(i64::from(low_bits)));
-    }
-    let sound_np = host_values(&Tensor::stack(&sound_np, 0).to_kind(Kind::Int64));
-    if let Some(draw) = sound_np.iter().position(|&is_sound| is_sound == 0) {
-        return Err(SampleError::NotLogits { position: draw / 2 });
-    }
-    let tokens_bn = Tensor::stack(&tokens_n, 1).narrow(0, 0, uniform_bnp.size()[0]);
-    Ok(host_values(&tokens_bn).into_iter().map(|token| token as u32).collect())
+/// Samples batches on a device.
+pub(crate) struct DeviceSampler<'a> {
+    model: &'a ArModel,
+    runtime: Runtime,
+    /// The step of the last batch, which is used again for batches of its size.
+    step: Option<Captured<TokenStep<'a>>>,
 }
 
-/// Values of an int64 tensor, row-major.
-fn host_values(tensor: &Tensor) -> Vec<i64> {
-    Vec::<i64>::try_from(&tensor.to_device(Device::Cpu).contiguous().view([-1])).expect("integers copy to the host")
+impl<'a> DeviceSampler<'a> {
+    /// Over `model`, whose parameters lie on the runtime's device.
+    pub(crate) fn new(model: &'a ArModel, runtime: Runtime) -> DeviceSampler<'a> {
+        DeviceSampler { model, runtime, step: None }
+    }
+
+    /// Shape of the model.
+    pub(crate) fn config(&self) -> &ModelConfig {
+        &self.model.config
+    }
+
+    /// Whether the last batch's step was captured.
+    pub(crate) fn is_captured(&self) -> bool {
+        self.step.as_ref().is_some_and(Captured::is_captured)
+    }
+
+    /// A batch: tokens `[B, N]`, row-major. `class_c` are the classes of its sequences, `uniform_bnp` its random numbers
+    /// `[B, N, 2]`.
+    ///
+    /// # Errors
+    /// Logits that are not finite. They are looked for at every position, and found at the end: nobody waits for the device in
+    /// between.
+    pub(crate) fn sample(
+        &mut self,
+        config: &SamplerConfig,
+        mode: GuidanceMode,
+        class_c: &[i64],
+        uniform_bnp: &[f64],
+    ) -> Result<Vec<u32>, SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let mut step = match self.step.take() {
+            Some(step) if step.region().mode == mode && step.region().num_sequences() == class_c.len() => step,
+            old => {
+                // First out with the old one: the memory of both may not suffice.
+                drop(old);
+                let region = TokenStep::new(self.model, config, mode, class_c.len() as i64, self.runtime.device);
+                Captured::new(region, &self.runtime)
+            }
+        };
+        step.region().start(class_c, uniform_bnp);
+        for _ in 0..self.model.config.block_size {
+            step.run()?;
+        }
+        let tokens = step.region().tokens();
+        self.step = Some(step);
+        tokens
+    }
+}
+
+/// One token of every sequence of a batch: both parts are drawn, and the sequences go on to the next position.
+struct TokenStep<'a> {
+    model: &'a ArModel,
+    mode: GuidanceMode,
+    /// How low and high bits are drawn, but for the guidance scale.
+    rules: [Rule; 2],
+    /// Keys and values of every spatial block.
+    caches: Vec<(Tensor, Tensor)>,
+    /// The position, int64 `[1]`.
+    at: Tensor,
+    /// What enters the spatial stack, `[C, 1, D]`.
+    x_c1d: Tensor,
+    /// Guidance scales, fp32 `[N, 2]`.
+    scale_np: Tensor,
+    /// Random numbers, f64 `[B, N, 2]`.
+    uniform_bnp: Tensor,
+    /// What was drawn, int64 `[B, N]`.
+    tokens_bn: Tensor,
+    /// Whether the logits that it was drawn from were finite, int64 `[N, 2]`.
+    sound_np: Tensor,
+}
+
+impl<'a> TokenStep<'a> {
+    fn new(
+        model: &'a ArModel,
+        config: &SamplerConfig,
+        mode: GuidanceMode,
+        sequences: i64,
+        device: Device,
+    ) -> TokenStep<'a> {
+        let n = model.config.block_size;
+        let batch = sequences / mode.count() as i64;
+        let rules = [0, 1].map(|part| config.rule(part, n - 1, n));
+        let scales: Vec<f32> =
+            (0..n).flat_map(|t| [0, 1].map(|part| config.rule(part, t, n).cfg_scale as f32)).collect();
+        let zeros = |shape: &[i64], kind| Tensor::zeros(shape, (kind, device));
+        TokenStep {
+            model,
+            mode,
+            rules,
+            caches: model.empty_caches(sequences),
+            at: zeros(&[1], Kind::Int64),
+            x_c1d: model.embed_class(&zeros(&[sequences], Kind::Int64)).contiguous(),
+            scale_np: upload(&Tensor::from_slice(&scales).view([n, 2]), device),
+            uniform_bnp: zeros(&[batch, n, 2], Kind::Double),
+            tokens_bn: zeros(&[batch, n], Kind::Int64),
+            sound_np: zeros(&[n, 2], Kind::Int64),
+        }
+    }
+
+    fn num_sequences(&self) -> usize {
+        self.x_c1d.size()[0] as usize
+    }
+
+    /// Begins a batch at position 0.
+    fn start(&self, class_c: &[i64], uniform_bnp: &[f64]) {
+        let device = self.at.device();
+        let class_c = upload(&Tensor::from_slice(class_c), device);
+        set(&self.x_c1d, &self.model.embed_class(&class_c));
+        set(&self.uniform_bnp, &upload(&Tensor::from_slice(uniform_bnp).view_as(&self.uniform_bnp), device));
+        let _ = self.at.shallow_clone().zero_();
+    }
+
+    /// What the batch has become.
+    fn tokens(&self) -> Result<Vec<u32>, SampleError> {
+        let fetched = Fetch::begin(&[&self.sound_np, &self.tokens_bn]).wait();
+        let [sound_np, tokens_bn] = [0, 1].map(|i| Vec::<i64>::try_from(&fetched[i].view([-1])));
+        let (sound_np, tokens_bn) = (sound_np.expect("integers of the host"), tokens_bn.expect("integers of the host"));
+        if let Some(draw) = sound_np.iter().position(|&is_sound| is_sound == 0) {
+            return Err(SampleError::NotLogits { position: draw / 2 });
+        }
+        Ok(tokens_bn.into_iter().map(|token| token as u32).collect())
+    }
+
+    /// A part of the token of every image from the logits `[C, V]`: int64 `[B]`, and whether they were finite, `[]`.
+    fn draw(&self, part: usize, logits_cv: &Tensor) -> (Tensor, Tensor) {
+        let of_part = |all: &Tensor, dim: i64| all.index_select(dim, &self.at).select(-1, part as i64);
+        let (cond_bv, uncond_bv) = split(logits_cv, self.mode);
+        let logits_bv = guide(&cond_bv, uncond_bv.as_ref(), &of_part(&self.scale_np, 0));
+        let sound = is_sound(&logits_bv);
+        (draw(logits_bv, &self.rules[part], &of_part(&self.uniform_bnp, 1).reshape([-1])), sound)
+    }
+}
+
+impl Region for TokenStep<'_> {
+    type Error = SampleError;
+    const NAME: &'static str = "a sampled token";
+
+    fn run(&self) -> Result<(), SampleError> {
+        let _no_grad = tch::no_grad_guard();
+        let for_all = |token_b: &Tensor| token_b.repeat([self.mode.count() as i64]);
+        let h_cd = self.model.step_at(&self.x_c1d, &self.at, &self.caches);
+        let (logits_cv, values) = self.model.pre_logits(&h_cd);
+        let (pre_b, pre_sound) = self.draw(0, &logits_cv);
+        let pre_c = for_all(&pre_b);
+        let (post_b, post_sound) = self.draw(1, &self.model.post_logits(&pre_c, &values));
+        let post_c = for_all(&post_b);
+        let low_bits = i64::from(self.model.config.factorized_bits[0]);
+        let token_b = pre_b + post_b.bitwise_left_shift_tensor_scalar(low_bits);
+        let _ = self.tokens_bn.shallow_clone().index_copy_(1, &self.at, &token_b.unsqueeze(1));
+        let sound_1p = Tensor::stack(&[pre_sound, post_sound], 0).to_kind(Kind::Int64).unsqueeze(0);
+        let _ = self.sound_np.shallow_clone().index_copy_(0, &self.at, &sound_1p);
+        set(&self.x_c1d, &self.model.embed(&pre_c, &post_c).unsqueeze(1));
+        let _ = self.at.shallow_clone().g_add_scalar_(1);
+        Ok(())
+    }
+}
+
+/// Gives a tensor new values in its memory.
+fn set(tensor: &Tensor, values: &Tensor) {
+    tensor.shallow_clone().copy_(values);
 }
 
 /// Whether every row of guided logits is a distribution, a truth value on the device: as on the host, minus infinity is a
@@ -84,11 +217,12 @@ fn draw(logits_bv: Tensor, rule: &Rule, uniform_b: &Tensor) -> Tensor {
     below_b.clamp_max(vocab - 1)
 }
 
-fn guide(cond_bv: &Tensor, uncond_bv: Option<&Tensor>, scale: f64) -> Tensor {
-    match uncond_bv {
-        Some(uncond_bv) if scale != 1.0 => uncond_bv + (cond_bv - uncond_bv) * scale,
-        _ => cond_bv.shallow_clone(),
-    }
+/// Guided logits `[B, V]` at the scale, fp32 `[1]`.
+fn guide(cond_bv: &Tensor, uncond_bv: Option<&Tensor>, scale: &Tensor) -> Tensor {
+    let Some(uncond_bv) = uncond_bv else { return cond_bv.shallow_clone() };
+    let guided_bv = uncond_bv + (cond_bv - uncond_bv) * scale;
+    // At 1 the class alone, to the bit, as on the host.
+    guided_bv.where_self(&scale.ne(1.0), cond_bv)
 }
 
 /// [`crate::filter::top_k`] of every row.
@@ -125,11 +259,58 @@ mod tests {
     use crate::sampler::{SampleRequest, Sampler};
     use tokengrid_model::ar::{ArModel, ArWeights, Known};
     use tokengrid_model::rng::CounterRng;
-    use tokengrid_model::{Route, Runtime, Weights};
+    use tokengrid_model::{Precision, Route, Weights, host_reads};
     use tokengrid_test_support::golden;
 
     /// A GPU's way, on tensors of the CPU.
     const ON_DEVICE: Runtime = Runtime { route: Route::DEVICE, ..Runtime::EXACT };
+
+    fn sixteen_positions() -> ArWeights {
+        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
+        weights.config.block_size = 16;
+        weights
+    }
+
+    #[test]
+    fn the_host_reads_once_a_batch_however_many_tokens_it_has() {
+        let mut weights = sixteen_positions();
+        let wanted: Vec<SampleRequest> = (0..3).map(|i| SampleRequest { class: i, index: 5 }).collect();
+        // Guided, filtered, and in half precision.
+        let config = SamplerConfig {
+            cfg_scale: [1.5, 2.0],
+            cfg_schedule: Schedule::Cosine,
+            top_k: [20, 0],
+            top_p: [1.0, 0.9],
+            ..SamplerConfig::default()
+        };
+        for (block_size, precision) in [(4, Precision::Fp32), (16, Precision::Fp32), (16, Precision::Bf16)] {
+            weights.config.block_size = block_size;
+            let runtime = Runtime { precision, ..ON_DEVICE };
+            let model = ArModel::for_inference(&weights.config, &weights.params, &runtime);
+            let mut sampler = Sampler::new(&model, config.clone(), runtime).unwrap();
+            let (tokens, reads) = host_reads::count(|| sampler.sample(&wanted).unwrap()).unwrap();
+            assert_eq!((tokens.len() as i64, reads.count), (3 * block_size, 1), "{reads:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_is_captured_and_repeated_draws_the_same_tokens() {
+        let weights = sixteen_positions();
+        let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
+        let with_graphs = Runtime { route: Route { graphs: true, ..Route::DEVICE }, ..ON_DEVICE };
+        let config =
+            SamplerConfig { cfg_scale: [1.5, 0.5], cfg_schedule: Schedule::Linear, ..SamplerConfig::default() };
+        let mut captured = Sampler::new(&model, config.clone(), with_graphs).unwrap();
+        let mut plain = Sampler::new(&model, config, ON_DEVICE).unwrap();
+        // Batches of one size, then of another, and of the first again.
+        for (images, first) in [(3, 0), (3, 7), (2, 1), (3, 0)] {
+            let wanted: Vec<SampleRequest> =
+                (0..images).map(|i| SampleRequest { class: (first + i as i64) % 10, index: i }).collect();
+            assert_eq!(captured.sample(&wanted).unwrap(), plain.sample(&wanted).unwrap());
+        }
+        // Or else nothing was repeated.
+        assert!(captured.is_captured() && !plain.is_captured());
+    }
 
     #[test]
     fn golden_cases_equal_to_the_bit() {
@@ -144,8 +325,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_the_tokens_of_the_host() {
-        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
-        weights.config.block_size = 16;
+        let weights = sixteen_positions();
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
         let wanted: Vec<SampleRequest> = (0..3).map(|i| SampleRequest { class: i, index: 5 }).collect();
         for cfg_scale in [[1.0, 1.0], [0.0, 0.0], [1.5, 0.0]] {
@@ -158,8 +338,7 @@ mod tests {
 
     #[test]
     fn logits_that_are_not_finite_are_an_error_as_on_the_host() {
-        let mut weights = ArWeights::open(&golden("ar.ckpt"), Known { n_head: Some(4), grid: Some((8, 8)) }).unwrap();
-        weights.config.block_size = 16;
+        let weights = sixteen_positions();
         // Of one class only: the other image of the batch is sound.
         let _ = weights.params.get("class_emb.embedding_table.weight").get(1).get(0).fill_(f64::NAN);
         let model = ArModel::new(&weights.config, &weights.params, Device::Cpu, Kind::Float);
@@ -205,7 +384,8 @@ mod tests {
             [(1.0, 0, 1.0, 1.0), (1.9, 20, 0.9, 1.1), (0.0, 0, 0.5, 0.7), (3.0, 1, 1.0, 1.0), (2.0, 7, 1.0, 0.0)]
         {
             let rule = Rule { cfg_scale, temperature, top_k, top_p };
-            let logits_bv = guide(&tensor(&cond), Some(&tensor(&uncond)), cfg_scale);
+            let scale = Tensor::from_slice(&[cfg_scale as f32]);
+            let logits_bv = guide(&tensor(&cond), Some(&tensor(&uncond)), &scale);
             let tokens = draw(logits_bv, &rule, &Tensor::from_slice(&uniform));
             let mut host = RowDraw::default();
             let rows = cond.chunks(VOCAB).zip(uncond.chunks(VOCAB)).zip(&uniform);

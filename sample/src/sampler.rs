@@ -10,14 +10,14 @@
 
 use crate::SampleError;
 use crate::decoder::{Decoder, TorchDecoder};
+use crate::device::DeviceSampler;
 use crate::draw::{DrawStats, Rule};
 use crate::guidance::{GuidanceMode, Schedule};
-use crate::{device, host};
+use crate::host;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
 use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
-use tokengrid_model::{Runtime, guard::guarded, transfer::upload};
+use tokengrid_model::{Runtime, guard::guarded};
 
 /// Sampling settings; pairs hold the values for low and high bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,7 +107,7 @@ pub struct Sampler<'a> {
 /// Source of the logits, which decides where tokens are drawn.
 enum Source<'a> {
     Host(Box<dyn Decoder + 'a>),
-    Device(TorchDecoder<'a>, Device),
+    Device(Box<DeviceSampler<'a>>),
 }
 
 impl<'a> Sampler<'a> {
@@ -118,7 +118,7 @@ impl<'a> Sampler<'a> {
     pub fn new(model: &'a ArModel, config: SamplerConfig, runtime: Runtime) -> Result<Sampler<'a>, SampleError> {
         if runtime.route.runs_ahead {
             config.validate(model.config.vocab())?;
-            let source = Source::Device(TorchDecoder::new(model, runtime), runtime.device);
+            let source = Source::Device(Box::new(DeviceSampler::new(model, runtime)));
             return Ok(Sampler { config, source });
         }
         match model.host_decoder().filter(|_| runtime.route.own_kernels) {
@@ -136,10 +136,15 @@ impl<'a> Sampler<'a> {
         Ok(Sampler { config, source: Source::Host(decoder) })
     }
 
+    /// Whether the last batch's tokens were those of a captured step: see [`tokengrid_model::graph`].
+    pub fn is_captured(&self) -> bool {
+        matches!(&self.source, Source::Device(sampler) if sampler.is_captured())
+    }
+
     fn model(&self) -> &ModelConfig {
         match &self.source {
             Source::Host(decoder) => decoder.config(),
-            Source::Device(decoder, _) => decoder.config(),
+            Source::Device(sampler) => sampler.config(),
         }
     }
 
@@ -184,13 +189,9 @@ impl<'a> Sampler<'a> {
                 decoder.start(&class_c)?;
                 host::sample(decoder.as_mut(), &self.config, mode, &uniform_bnp, stats_bn)
             })?,
-            Source::Device(decoder, device) => {
+            Source::Device(sampler) => {
                 assert!(stats_bn.is_none(), "stats are taken on the host");
-                guarded(|| {
-                    decoder.start(&class_c)?;
-                    let uniform_bnp = upload(&Tensor::from_slice(&uniform_bnp).view([-1, n, 2]), *device);
-                    device::sample(decoder, &self.config, mode, &uniform_bnp)
-                })?
+                guarded(|| sampler.sample(&self.config, mode, &class_c, &uniform_bnp))?
             }
         }
     }

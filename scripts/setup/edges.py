@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks the edges between the crates, as docs/src/architecture.md draws them, and which of them do without libtorch, and that the
-tracked files stay small.
+tracked files stay small, and that one file alone asks libtorch about CUDA.
 
 An edge is a dependency in a Cargo.toml, and a file of another crate that sources take in: `include_bytes!`, `include_str!`,
 `include!` and `#[path]`.
@@ -42,6 +42,10 @@ INCLUDED = re.compile(
         "(?P<path> [^"]+ )" """,
     re.VERBOSE,
 )
+
+# libtorch takes CUDA for absent for good when it is asked before its CUDA library is loaded: who asks has loaded it.
+ASKS_ABOUT_CUDA = Path("model/src/cuda.rs")
+CUDA_OF_TCH = re.compile(r"\btch\s*::\s*(?:Cuda\b|\{[^}]*\bCuda\b)")
 
 
 def cargo(*arguments):
@@ -90,6 +94,16 @@ def included_edges(folders):
                     yield source, name, file, owner
 
 
+def asks_about_cuda(root):
+    """Files below `root` that name `tch::Cuda` in other lines than comments, but for the one that may."""
+    sources = (source for source in sorted(root.rglob("*.rs")) if "target" not in source.relative_to(root).parts)
+    for source in sources:
+        lines = source.read_text(encoding="utf-8").splitlines()
+        code = "\n".join(line for line in lines if not line.lstrip().startswith("//"))
+        if source.relative_to(root) != ASKS_ABOUT_CUDA and CUDA_OF_TCH.search(code):
+            yield source.relative_to(root)
+
+
 def tracked_bytes():
     """Bytes of the files under version control; 0 where there is no version control."""
     result = subprocess.run(["git", "ls-files", "-z"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
@@ -109,6 +123,8 @@ def problems():
     for source, crate, file, owner in included_edges(folders):
         if crate in ALLOWED and owner not in ALLOWED[crate]:
             yield f"{source} includes {file} of {owner or 'nobody'}, which {crate} does not depend on"
+    for source in asks_about_cuda(folders["tokengrid"]):
+        yield f"{source} names `tch::Cuda`: {ASKS_ABOUT_CUDA} asks, once libtorch's CUDA library is loaded"
     for selection in WITHOUT_LIBTORCH:
         if needs_libtorch(selection):
             yield f"`cargo tree {' '.join(selection)}` has torch-sys in it: it must build without libtorch"
@@ -124,7 +140,7 @@ def main():
     for problem in found:
         print(f"edges: {problem}", file=sys.stderr)
     if not found:
-        print("edges: as documented; store, ingest, cache, view, python and --no-default-features do without libtorch; tracked files below 20 MB")
+        print("edges: as documented; store, ingest, cache, view, python and --no-default-features do without libtorch; only one file calls tch::Cuda; tracked files below 20 MB")
     return 1 if found else 0
 
 

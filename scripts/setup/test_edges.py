@@ -1,4 +1,4 @@
-"""Tests of edges.py: files that a crate takes in from another one are seen."""
+"""Tests of edges.py: files that a crate takes in from another one are seen, and so is who asks libtorch about CUDA."""
 
 import tempfile
 import unittest
@@ -35,6 +35,22 @@ class IncludedFiles(unittest.TestCase):
                 ("src/main.rs", "root", "a"),
             },
         )
+
+    def test_one_file_alone_asks_about_cuda(self):
+        sources = {
+            "model/src/cuda.rs": "fn count() -> i64 { tch::Cuda::device_count() }\n",
+            "model/src/runtime.rs": "// tch::Cuda is asked elsewhere\nuse tch::{Device, Kind};\nconst FIRST: Device = Device::Cuda(0);\n",
+            "train/src/a.rs": "fn there() -> bool { tch::Cuda::is_available() }\n",
+            "train/src/b.rs": "use tch::{\n    Cuda, Device,\n};\n",
+            "target/c.rs": "use tch::Cuda;\n",
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for name, text in sources.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text, encoding="utf-8")
+            found = [str(source) for source in edges.asks_about_cuda(root)]
+        self.assertEqual(found, ["train/src/a.rs", "train/src/b.rs"])
 
 
 if __name__ == "__main__":

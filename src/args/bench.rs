@@ -149,7 +149,10 @@ pub(crate) struct BenchSampleArgs {
     /// fp32, tf32, bf16 or fp16.
     #[arg(long, default_value = "fp32")]
     pub precision: String,
-    /// Images per batch; several sizes are measured in turn.
+    /// On a GPU: capture the step of a token as a CUDA graph and repeat it. No GPU has run it yet.
+    #[arg(long)]
+    pub cuda_graph: bool,
+    /// Images per batch; several sizes take turns.
     #[arg(long, default_value = "8", value_name = "N,...", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: Vec<u32>,

@@ -43,6 +43,9 @@ pub(crate) struct SampleArgs {
     /// Device.
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// On a GPU: capture the step of a token as a CUDA graph and repeat it. No GPU has run it yet.
+    #[arg(long)]
+    pub cuda_graph: bool,
     /// `all`, or class indices: 207,88.
     #[arg(long, default_value = "all", value_name = "LIST")]
     pub classes: String,

@@ -36,7 +36,7 @@ pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
             "--overwrite with several processes: one would remove what another just made; remove the folder first";
         return Err(Usage(text.into()).into());
     }
-    let runtime = model::runtime(&args.device, global)?;
+    let runtime = model::runtime(&args.device, global)?.with_graphs(args.cuda_graph);
     let (ar, weights) = model::ar_model(&args.checkpoint, args.model_variant.as_deref(), &args.model, &runtime)?;
     model::note_averages(&weights, args.model_variant.as_deref(), global);
     config.validate(ar.config.vocab())?;

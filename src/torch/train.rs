@@ -157,6 +157,7 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
     let precision: Precision = config.train.precision.parse()?;
     let device = device(args.config.device.as_deref());
     let runtime = Runtime::choose(device.as_deref(), precision, global.threads.map(usize::from))?;
+    let runtime = runtime.with_graphs(config.train.cuda_graph);
     processes.use_device(runtime.device)?;
     let foreseen = training_memory::foresee(config, &runtime, world_size as usize, global)?;
     let mut trainer = Trainer::open(config.clone(), &args.out, runtime, processes, args.config.overwrite)?;

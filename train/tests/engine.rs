@@ -3,8 +3,9 @@
 
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::{ModelConfig, initial_params};
+use tokengrid_model::host_reads::{HostReads, count};
 use tokengrid_model::{Params, Precision, Route, Runtime};
-use tokengrid_train::ar::{ArConfig, Engine, HostBatch, StepName};
+use tokengrid_train::ar::{ArConfig, Engine, GradAccum, HostBatch, StepName};
 use tokengrid_train::optim::Shard;
 use tokengrid_train::process_group::{OneProcess, ProcessGroup, ThreadProcessGroup};
 
@@ -184,4 +185,49 @@ fn in_threads(config: &ArConfig, group: Vec<ThreadProcessGroup>) -> (Vec<Vec<f64
         }
     }
     first
+}
+
+/// Losses and norms of six steps of two micro-batches each on a GPU's route, weights and moments after them; whether they were
+/// captured, and what the host read in the last step.
+fn six_steps(precision: Precision, graphs: bool) -> (Vec<Tensor>, Vec<Tensor>, bool, HostReads) {
+    let mut config = config();
+    (config.train.grad_accum, config.train.ema_decay) = (GradAccum::Count(2), 0.9);
+    (config.model.token_drop, config.model.resid_dropout, config.model.ffn_dropout) = (0.1, 0.1, 0.1);
+    let runtime = Runtime { precision, route: Route { graphs, ..Route::DEVICE }, ..runtime() };
+    let mut engine = Engine::new(&config, &params(&config.model), &runtime).unwrap();
+    let mut last = HostReads::default();
+    let steps = (0..6).map(|step| {
+        let mut next = |micro: u64| Ok(batch(&config.model, (2 * step as usize + micro as usize) * 4, 4));
+        // Another learning rate and another dropout in each step.
+        let (name, lr) = (StepName { seed: 1, step }, 1e-3 * (1 + step) as f64);
+        let (values, reads) = count(|| engine.step(&mut next, name, lr, &OneProcess).unwrap()).unwrap();
+        last = reads;
+        values
+    });
+    let steps = steps.collect();
+    let buffers = engine.optimizer.buffers().map(Tensor::copy).collect();
+    (steps, buffers, engine.is_captured(), last)
+}
+
+#[test]
+fn a_step_that_is_captured_and_repeated_is_the_same_to_the_bit() {
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let (steps, buffers, is_captured, _) = six_steps(precision, false);
+        assert!(!is_captured);
+        let (captured_steps, captured_buffers, is_captured, _) = six_steps(precision, true);
+        assert!(is_captured, "{precision:?}");
+        for (a, b) in steps.iter().chain(&buffers).zip(captured_steps.iter().chain(&captured_buffers)) {
+            assert!(a.equal(b), "{precision:?}: {steps:?} {captured_steps:?}");
+        }
+        // Numbers that a capture would have frozen differ from step to step.
+        assert!((1..6).all(|i| !steps[i].equal(&steps[i - 1])), "{steps:?}");
+    }
+}
+
+#[test]
+fn the_host_reads_nothing_in_a_step_but_the_norm_in_fp16() {
+    for (precision, num_reads) in [(Precision::Fp32, 0), (Precision::Bf16, 0), (Precision::Fp16, 1)] {
+        let (_, _, _, reads) = six_steps(precision, false);
+        assert_eq!(reads.count, num_reads, "{precision:?}: {reads:?}");
+    }
 }

@@ -76,6 +76,23 @@ impl Block {
         self.finish(x_btd, &y, Dropout::default())
     }
 
+    /// [`Block::step`] at the position that `at`, int64 `[1]`, holds: the caches take part as a whole, and `is_seen`, bool
+    /// `[1, 1, 1, N]`, says which positions count.
+    pub(super) fn step_at(
+        &self,
+        x_btd: &Tensor,
+        factors: &Tensor,
+        (keys, values): (&Tensor, &Tensor),
+        at: &Tensor,
+        is_seen: &Tensor,
+    ) -> Tensor {
+        let [q, k, v] = self.qkv(x_btd, factors);
+        let _ = keys.shallow_clone().index_copy_(2, at, &k);
+        let _ = values.shallow_clone().index_copy_(2, at, &v);
+        let y = Tensor::scaled_dot_product_attention(&q, keys, values, Some(is_seen), 0.0, false, None, false);
+        self.finish(x_btd, &y, Dropout::default())
+    }
+
     /// Queries, keys and values `[B, H, T, hd]`, rotated.
     fn qkv(&self, x_btd: &Tensor, factors: &Tensor) -> [Tensor; 3] {
         let (b, t, d) = x_btd.size3().expect("the residual stream has three dimensions");

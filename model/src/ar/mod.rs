@@ -6,6 +6,7 @@
 //! | `weights` | names, initial values, and where a checkpoint keeps them |
 //! | `description`, `metadata` | what a checkpoint says about its model; the same in the metadata of a file |
 //! | `model` | the network by libtorch: teacher forcing and autograd |
+//! | `loss` | cross entropy of a head, with or without its logits |
 //! | `block`, `intra`, `rope` | the block over positions, the one over sub-tokens, rotary positions |
 //! | `decode` | one position of each sequence at a time, by the CPU's kernels |
 //! | `values` | parameters as matrices of the kernels |
@@ -15,6 +16,7 @@ mod config;
 mod decode;
 mod description;
 mod intra;
+mod loss;
 mod metadata;
 mod model;
 mod rope;
@@ -24,6 +26,7 @@ mod weights;
 pub use config::{ModelConfig, PRESETS, preset};
 pub use decode::HostDecoder;
 pub use description::{Description, Known};
+pub use loss::CHUNK_LOGITS;
 pub use metadata::of as metadata_of;
 pub use model::{ArModel, Losses};
 pub use rope::Rotation;

@@ -9,10 +9,11 @@ use super::block::{Block, Dropout, drop, linear, rms_norm};
 use super::config::ModelConfig;
 use super::decode::HostDecoder;
 use super::intra::IntraBlock;
+use super::loss;
 use super::rope::Rope;
 use super::weights::Scope;
-use crate::{Params, Runtime};
-use tch::{Device, Kind, Reduction, Tensor};
+use crate::{Params, Route, Runtime};
+use tch::{Device, Kind, Tensor};
 
 /// The model over shared parameters.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct ArModel {
     /// Hyper-parameters.
     pub config: ModelConfig,
     compute: Kind,
+    /// See [`Route::chunked_loss`].
+    chunked_loss: bool,
     pre_emb: Tensor,
     post_emb: Tensor,
     class_emb: Tensor,
@@ -65,6 +68,7 @@ impl ArModel {
             rope: Rope::new(config.side(), config.head_dim(), device),
             config: config.clone(),
             compute,
+            chunked_loss: Route::of(device).chunked_loss,
             params: params.iter().map(|(name, tensor)| (name.to_string(), tensor.shallow_clone())).collect(),
         }
     }
@@ -78,7 +82,14 @@ impl ArModel {
             let kind = if is_wide(name) { Kind::Float } else { kind };
             (name.to_string(), tensor.to_kind(kind).to_device(runtime.device))
         };
-        ArModel::new(config, &params.iter().map(place).collect(), runtime.device, kind)
+        let mut model = ArModel::new(config, &params.iter().map(place).collect(), runtime.device, kind);
+        model.compute_by(runtime.route);
+        model
+    }
+
+    /// Computes losses in the form that the route says; until then as its device does.
+    pub fn compute_by(&mut self, route: Route) {
+        self.chunked_loss = route.chunked_loss;
     }
 
     /// A decoder with our own kernels, where the model is on the CPU in fp32. It copies the current weights.
@@ -99,12 +110,8 @@ impl ArModel {
     /// Logits of every position from the spatial stack's output `[B, N, D]`.
     fn logits_of(&self, h_btd: &Tensor, pre_bt: &Tensor, training: bool) -> [Tensor; 2] {
         let (b, n) = pre_bt.size2().expect("tokens [B, N]");
-        let h_pd = h_btd.view([b * n, self.config.dim]);
-        let pre_emb_pd = self.embed_pre(&pre_bt.reshape([-1]));
-        self.heads(h_pd, pre_emb_pd, self.dropout(training)).map(|logits_pv| {
-            let vocab = logits_pv.size()[1];
-            logits_pv.view([b, n, vocab])
-        })
+        let [n0_pd, n1_pd] = self.before_heads(h_btd, pre_bt, training);
+        [(0, n0_pd), (1, n1_pd)].map(|(part, n_pd)| self.logits(part, &n_pd).view([b, n, -1]))
     }
 
     /// Mean cross entropies under teacher forcing: tokens `[B, T]` in two parts, classes `[B]`.
@@ -115,17 +122,15 @@ impl ArModel {
 
     /// [`ArModel::losses`] from the spatial stack's output `[B, N, D]`.
     pub fn losses_of(&self, h_btd: &Tensor, pre_bt: &Tensor, post_bt: &Tensor, training: bool) -> Losses {
-        let [pre, post] = self.logits_of(h_btd, pre_bt, training);
-        let cross_entropy = |logits_btv: Tensor, target_bt: &Tensor| {
-            logits_btv.flatten(0, 1).cross_entropy_loss::<Tensor>(
-                &target_bt.reshape([-1]),
-                None,
-                Reduction::Mean,
-                -100,
-                0.0,
-            )
+        let [n0_pd, n1_pd] = self.before_heads(h_btd, pre_bt, training);
+        let cross_entropy = |part: usize, n_pd: &Tensor, target_bt: &Tensor| {
+            let (head_vd, target_p) = (&self.head[part], target_bt.reshape([-1]));
+            match self.chunked_loss {
+                true => loss::chunked(n_pd, head_vd, &target_p, loss::CHUNK_LOGITS),
+                false => loss::plain(n_pd, head_vd, &target_p),
+            }
         };
-        Losses { pre: cross_entropy(pre, pre_bt), post: cross_entropy(post, post_bt) }
+        Losses { pre: cross_entropy(0, &n0_pd, pre_bt), post: cross_entropy(1, &n1_pd, post_bt) }
     }
 
     /// The spatial stack over a whole sequence: `[B, N, D]`.
@@ -147,19 +152,26 @@ impl ArModel {
         self.spatial_blocks[i].forward(x_btd, &self.rope.rows(0, x_btd.size()[1]), self.dropout(training))
     }
 
-    /// Logits of the low bits `[P, V]` from the trunk's output `[P, D]`, then of the high bits given the low ones.
-    fn heads(&self, h_pd: Tensor, pre_emb_pd: Tensor, dropout: Dropout) -> [Tensor; 2] {
-        let (mut x0, mut x1) = (h_pd, pre_emb_pd);
+    /// What the heads are multiplied with, `[P, D]` each: for the low bits from the spatial stack's output `[B, N, D]`, for the
+    /// high bits given the low ones.
+    fn before_heads(&self, h_btd: &Tensor, pre_bt: &Tensor, training: bool) -> [Tensor; 2] {
+        let dropout = self.dropout(training);
+        let mut x0 = h_btd.flatten(0, 1);
+        let mut x1 = self.embed_pre(&pre_bt.reshape([-1]));
         for block in &self.factorized_blocks {
             let (y0, v0) = block.first(&x0, dropout);
             x1 = block.second(&x1, &v0, dropout);
             x0 = y0;
         }
-        [self.logits(0, &x0), self.logits(1, &x1)]
+        [self.normed(&x0), self.normed(&x1)]
     }
 
-    fn logits(&self, part: usize, x_pd: &Tensor) -> Tensor {
-        linear(&rms_norm(x_pd, &self.norm, self.compute), &self.head[part]).to_kind(Kind::Float)
+    fn normed(&self, x_pd: &Tensor) -> Tensor {
+        rms_norm(x_pd, &self.norm, self.compute)
+    }
+
+    fn logits(&self, part: usize, n_pd: &Tensor) -> Tensor {
+        linear(n_pd, &self.head[part]).to_kind(Kind::Float)
     }
 
     fn dropout(&self, training: bool) -> Dropout {
@@ -183,10 +195,11 @@ impl ArModel {
         Tensor::embedding(&self.class_emb, &class_b.reshape([-1, 1]), -1, false, false)
     }
 
-    /// Empty key and value caches of every spatial block for `batch` sequences, `[B, H, N, hd]`.
+    /// Empty key and value caches of every spatial block for `batch` sequences, `[B, H, N, hd]`: zeros, since a position that does
+    /// not count must not be NaN either.
     pub fn empty_caches(&self, batch: i64) -> Vec<(Tensor, Tensor)> {
         let shape = [batch, self.config.n_head, self.config.block_size, self.config.head_dim()];
-        let empty = || Tensor::empty(shape, (self.compute, self.pre_emb.device()));
+        let empty = || Tensor::zeros(shape, (self.compute, self.pre_emb.device()));
         self.spatial_blocks.iter().map(|_| (empty(), empty())).collect()
     }
 
@@ -195,6 +208,19 @@ impl ArModel {
         let factors = self.rope.rows(at, 1);
         let blocks = self.spatial_blocks.iter().zip(caches);
         blocks.fold(x_btd, |x, (block, (keys, values))| block.step(&x, &factors, keys, values, at)).squeeze_dim(1)
+    }
+
+    /// [`ArModel::step`] at the position that `at`, int64 `[1]` on the device, holds: the same operations on tensors of the same
+    /// shapes for every position.
+    pub fn step_at(&self, x_btd: &Tensor, at: &Tensor, caches: &[(Tensor, Tensor)]) -> Tensor {
+        let factors = self.rope.row_at(at);
+        let positions = Tensor::arange(self.config.block_size, (Kind::Int64, at.device()));
+        let is_seen = positions.le_tensor(at).view([1, 1, 1, -1]);
+        let blocks = self.spatial_blocks.iter().zip(caches);
+        let step = |x: Tensor, (block, (keys, values)): (&Block, &(Tensor, Tensor))| {
+            block.step_at(&x, &factors, (keys, values), at, &is_seen)
+        };
+        blocks.fold(x_btd.shallow_clone(), step).squeeze_dim(1)
     }
 
     /// Sampling, low bits: logits `[B, V]` from the spatial output, and the values that the high bits attend to.
@@ -206,13 +232,13 @@ impl ArModel {
             values.push(v0);
             x0 = y0;
         }
-        (self.logits(0, &x0), values)
+        (self.logits(0, &self.normed(&x0)), values)
     }
 
     /// Sampling, high bits: logits `[B, V]` given the sampled low bits `[B]`.
     pub fn post_logits(&self, pre_b: &Tensor, values: &[Tensor]) -> Tensor {
         let blocks = self.factorized_blocks.iter().zip(values);
         let x1 = blocks.fold(self.embed_pre(pre_b), |x1, (block, v0)| block.second(&x1, v0, Dropout::default()));
-        self.logits(1, &x1)
+        self.logits(1, &self.normed(&x1))
     }
 }

@@ -27,6 +27,11 @@ impl Rope {
         Rope(Tensor::cat(&[class, factor], 0).view_as_complex().to_device(device))
     }
 
+    /// Factors of the position that `at`, int64 `[1]`, holds, complex `[1, head_dim / 2]`.
+    pub(super) fn row_at(&self, at: &Tensor) -> Tensor {
+        self.0.index_select(0, at)
+    }
+
     /// Factors of `len` positions from `from` on, complex `[len, head_dim / 2]`.
     pub(super) fn rows(&self, from: i64, len: i64) -> Tensor {
         self.0.narrow(0, from, len)

@@ -50,6 +50,7 @@ pub(crate) fn run(args: &BenchSampleArgs, global: &Global) -> anyhow::Result<()>
     let machine = machine();
     let precision: Precision = args.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let runtime = runtime.with_graphs(args.cuda_graph);
     let Some((model, weights)) = model_of(args, &runtime, global)? else { return Ok(()) };
     let config = SamplerConfig {
         cfg_scale: pair("--cfg-scale", &args.cfg_scale)?,

@@ -110,6 +110,7 @@ fn compare(config: &ArConfig, job: Option<&Job>, args: &BenchTrainArgs, global: 
     let config = &config;
     let precision: Precision = config.train.precision.parse()?;
     let runtime = Runtime::choose(args.config.device.as_deref(), precision, global.threads.map(usize::from))?;
+    let runtime = runtime.with_graphs(config.train.cuda_graph);
     training_memory::foresee(config, &runtime, 1, global)?;
     let mut contestants = contestants(config, job, args, &runtime)?;
     let mut loader = loader(config)?;

@@ -1,8 +1,9 @@
-//! Shared by several test suites: golden fixtures, the formula that fills weights of any size without shipping them, corpora of
-//! the fuzzers, tests that are skipped or need a separate process, and PyTorch.
+//! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
+//! shipping them, the kept inputs of the fuzzers, tests that are left out or need a process of their own, PyTorch and its CUDA library.
 
 mod alone;
 pub mod buckets;
+pub mod cuda_library;
 mod formula;
 mod skip;
 mod torch_environment;

@@ -60,6 +60,8 @@ section! {
         /// Compute the activations of the spatial blocks again in the backward pass instead of keeping them: less memory,
         /// about a third more time.
         recompute: bool = false,
+        /// On a GPU: capture micro-batches and the optimizer's update as CUDA graphs, and repeat them. No GPU has run it yet.
+        cuda_graph: bool = false,
         /// Peak of a process's device in TFLOP/s, for the model FLOPs utilisation; without it that of known GPUs.
         peak_tflops: Option<f64> = None,
         /// Seed of initial weights, dropout and shuffling.

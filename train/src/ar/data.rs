@@ -32,11 +32,20 @@ impl HostBatch {
 
     /// Int64 tensors `pre [B, N]`, `post [B, N]`, `class [B]`: views of one tensor, so that there is one copy to the device.
     pub fn to_device(&self, device: Device) -> [Tensor; 3] {
-        let (batch, tokens) = (self.class.len() as i64, self.pre.len() as i64);
-        let all = upload(&Tensor::from_slice(&[&self.pre[..], &self.post, &self.class].concat()), device);
-        let grid = |from: i64| all.narrow(0, from, tokens).view([batch, -1]);
-        [grid(0), grid(tokens), all.narrow(0, 2 * tokens, batch)]
+        unpacked(&upload(&self.packed(), device), self.class.len() as i64)
     }
+
+    /// Low bits, high bits and classes one after the other, int64 `[2 B N + B]`.
+    pub(super) fn packed(&self) -> Tensor {
+        Tensor::from_slice(&[&self.pre[..], &self.post, &self.class].concat())
+    }
+}
+
+/// The parts of what [`HostBatch::packed`] gives, for B samples: `pre [B, N]`, `post [B, N]`, `class [B]`.
+pub(super) fn unpacked(all: &Tensor, batch: i64) -> [Tensor; 3] {
+    let tokens = (all.size()[0] - batch) / 2;
+    let grid = |from: i64| all.narrow(0, from, tokens).view([batch, -1]);
+    [grid(0), grid(tokens), all.narrow(0, 2 * tokens, batch)]
 }
 
 /// Unpacks rows of a cache for one model.

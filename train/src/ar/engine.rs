@@ -1,11 +1,13 @@
 //! One optimizer step of the autoregressive model: micro-batches in, updated weights and losses out.
 //!
-//! How the gradients of one micro-batch are computed: [`micro_step`].
+//! How the gradients of one micro-batch are computed: [`micro_step`]; what becomes of them: [`update`].
 //!
 //! In fp16 the loss is scaled before the backward pass, and a step whose gradients overflow is left out: to know that, the
 //! step waits for the device. In other precisions a step of a single process on a GPU does not.
 
+mod autograd;
 mod micro_step;
+mod update;
 
 use super::config::ArConfig;
 use super::data::HostBatch;
@@ -13,21 +15,23 @@ use super::exchange::{Buckets, Exchange};
 use super::share::Sharing;
 use crate::TrainError;
 use crate::loss_scale::LossScale;
-use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard, clip_factor};
+use crate::optim::{AdamW, AdamWConfig, Ema, Gradients, Shard};
 use crate::process_group::ProcessGroup;
 pub(super) use micro_step::Method;
 use micro_step::{Path, compute};
 use std::rc::Rc;
 use tch::{Kind, Tensor};
 use tokengrid_model::ar::ArModel;
+use tokengrid_model::graph::Captured;
 use tokengrid_model::guard::guarded;
 use tokengrid_model::{Params, Runtime};
+use update::UpdateRegion;
 
 /// Model and optimizer of a run.
 #[derive(Debug)]
 pub struct Engine {
     /// The model, over the weights that the optimizer updates.
-    pub model: ArModel,
+    pub model: Rc<ArModel>,
     /// The optimizer.
     pub optimizer: AdamW,
     /// The moving average of the weights, where `train.ema_decay` asks for it.
@@ -42,7 +46,9 @@ pub struct Engine {
     /// Sums over the micro-batches of a step.
     gradients: Gradients,
     buckets: Rc<Buckets>,
-    /// Samples per step, where they do not follow from the configuration and the number of processes.
+    /// The end of a step, where it is one region.
+    update: Option<Captured<UpdateRegion>>,
+    /// Samples of a step, where they do not follow from the configuration and the number of processes.
     global_batch: Option<usize>,
 }
 
@@ -87,18 +93,27 @@ impl Engine {
         optimizer.compute_by(runtime.route);
         let ema = (train.ema_decay > 0.0).then(|| Ema::new(&optimizer, train.ema_decay));
         let (kind, scale) = compute(runtime);
-        let model = ArModel::new(&config.model, &leaves, runtime.device, kind);
+        let mut model = ArModel::new(&config.model, &leaves, runtime.device, kind);
+        model.compute_by(runtime.route);
+        let model = Rc::new(model);
         let (gradients, views) = optimizer.zero_gradients();
-        let path = Path::new(Method::of(train, runtime.route, kind), leaves, views);
+        let path = Path::new(Method::of(train, runtime.route, kind), &model, leaves, views, runtime);
         let reduced = if train.reduce_dtype == "bf16" { Kind::BFloat16 } else { Kind::Float };
         let buckets = Rc::new(Buckets::new(&config.model, &optimizer, &gradients, reduced));
         let (config, runtime, global_batch) = (config.clone(), *runtime, None);
-        Engine { model, optimizer, ema, scale, config, runtime, kind, path, gradients, buckets, global_batch }
+        let update = None;
+        Engine { model, optimizer, ema, scale, config, runtime, kind, path, gradients, buckets, update, global_batch }
     }
 
     /// Sets the samples per step, of all processes together.
     pub(crate) fn set_global_batch(&mut self, samples: usize) {
         self.global_batch = Some(samples);
+    }
+
+    /// Whether micro-batches and the optimizer's update repeat what was captured of them: see [`tokengrid_model::graph`].
+    pub fn is_captured(&self) -> bool {
+        let are_micro_batches = matches!(&self.path, Path::Autograd(steps) if steps.is_captured());
+        are_micro_batches && self.update.as_ref().is_some_and(Captured::is_captured)
     }
 
     /// How the samples of a step are shared among `world_size` processes.
@@ -127,9 +142,6 @@ impl Engine {
             false => self.sum(&sharing, next_batch, name, processes)?,
         };
         let norm = self.update(lr, processes)?;
-        if let Some(ema) = &mut self.ema {
-            ema.update(&self.optimizer);
-        }
         self.optimizer.gather_parameters(processes)?;
         Ok(Tensor::cat(&[losses, norm.to_kind(Kind::Float).view([1])], 0))
     }
@@ -194,32 +206,5 @@ impl Engine {
             range.shallow_clone().copy_(sum);
         }
         Ok(losses)
-    }
-
-    /// Clips the gradients and updates the weights, unless a gradient overflowed in fp16. Returns the norm before clipping, `[]`.
-    fn update(&mut self, lr: f64, processes: &dyn ProcessGroup) -> Result<Tensor, TrainError> {
-        if self.scale.dynamic {
-            self.gradients.scale(1.0 / self.scale.factor);
-        }
-        let limit = self.config.train.grad_clip;
-        let has_own_only = !self.config.train.deterministic_reduce && self.buckets.sums_for_owners(processes);
-        let (norm, clip) = if has_own_only {
-            (self.gradients.clip_shared(limit, self.optimizer.shard(), processes)?, 1.0)
-        } else if self.runtime.route.runs_ahead {
-            (self.gradients.clip_async(limit), 1.0)
-        } else {
-            // The update scales the gradients as it reads them.
-            let norm = self.gradients.norm();
-            (Tensor::from(norm), clip_factor(norm, limit))
-        };
-        if self.scale.dynamic {
-            let finite = norm.double_value(&[]).is_finite();
-            self.scale.update(finite);
-            if !finite {
-                return Ok(norm);
-            }
-        }
-        self.optimizer.step_scaled(&self.gradients, lr, clip);
-        Ok(norm)
     }
 }

@@ -8,7 +8,7 @@ use super::config::ArConfig;
 use super::engine::Method;
 use tch::{Device, Kind};
 use tokengrid_model::Runtime;
-use tokengrid_model::ar::ModelConfig;
+use tokengrid_model::ar::{CHUNK_LOGITS, ModelConfig};
 
 /// Measured: what libtorch takes as soon as it computes on the CPU (code, workspaces).
 const LIBTORCH_BYTES: u64 = 150_000_000;
@@ -44,7 +44,9 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
     let positions = (config.train.batch_size as i64 * model.block_size) as u64;
     let copy = 4 * model.num_params() as u64;
     let compute = if runtime.route.own_kernels { Kind::Float } else { runtime.precision.kind() };
-    let graph = Graph { model, half: compute != Kind::Float, dropout: model.resid_dropout > 0.0 };
+    let half = compute != Kind::Float;
+    let dropout = model.resid_dropout > 0.0;
+    let graph = Graph { model, half, dropout, chunked_loss: runtime.route.chunked_loss };
     let (activations_bytes, transient_bytes) = match Method::of(&config.train, runtime.route, compute) {
         Method::Fused => (4 * positions * fused(model), transient(copy, model)),
         method => {
@@ -54,7 +56,7 @@ pub fn estimate_among(config: &ArConfig, runtime: &Runtime, world_size: usize) -
             };
             // Matrices are rounded once for all their products in half precision.
             let rounded = if graph.half { copy / 2 } else { 0 };
-            let activations = positions * kept + rounded;
+            let activations = positions * kept + rounded + graph.chunk(positions);
             // Gradients of a backward pass come into being while its activations go, and are then added to the sums. When a
             // checkpoint is written there are no activations; of a GPU, it is the host's memory that takes the moments.
             let backward = match method {
@@ -138,6 +140,7 @@ struct Graph<'a> {
     /// Whether products are computed in two bytes per number.
     half: bool,
     dropout: bool,
+    chunked_loss: bool,
 }
 
 impl Graph<'_> {
@@ -170,12 +173,29 @@ impl Graph<'_> {
         2 * self.frame() + self.compute_bytes() * (d + 3 * d + 2 * d) + 4 * heads
     }
 
-    /// Embeddings, the intra stack, heads with their norms; logits, and for a moment two gradients of the larger part.
+    /// Embeddings, the intra stack, heads with their norms; logits, and for a moment two gradients of the larger part. Without
+    /// logits there are the gradients of what the heads are multiplied with, and for a moment that itself, in fp32.
     fn rest(&self) -> u64 {
         let d = widths(self.model).0;
         let intra = self.model.factorized_n_layer as u64 * self.intra();
-        let logits = 4 * (vocab(self.model) + (2 << self.model.factorized_bits[1]));
+        let logits = match self.chunked_loss {
+            true => 4 * (2 * d + d),
+            false => 4 * (vocab(self.model) + (2 << self.model.factorized_bits[1])),
+        };
         intra + 4 * 2 * d + self.compute_bytes() * 4 * d + logits
+    }
+
+    /// Bytes of what the chunked loss has beside what grows with the positions: a chunk's logits of the larger part in their own
+    /// kind and in fp32, and the gradients of both heads. 0 for the plain form.
+    fn chunk(&self, positions: u64) -> u64 {
+        if !self.chunked_loss {
+            return 0;
+        }
+        let (d, larger) = (widths(self.model).0, 1 << self.model.factorized_bits[1]);
+        let logits = (positions * larger).min(CHUNK_LOGITS as u64);
+        // In half precision the logits as they come, and their gradient as it goes.
+        let own_kind = if self.half { 2 * 2 } else { 0 };
+        logits * (4 + own_kind) + 4 * d * vocab(self.model)
     }
 
     fn kept(&self) -> u64 {
@@ -192,7 +212,7 @@ impl Graph<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokengrid_model::Precision;
+    use tokengrid_model::{Precision, Route};
 
     const CPU: Runtime = Runtime::EXACT;
 
@@ -228,6 +248,25 @@ mod tests {
         assert_eq!(of(0.999, false).transient_bytes, of(0.0, false).transient_bytes);
         assert_eq!(of(0.999, true).weights_bytes, of(0.0, true).weights_bytes + copy / 4);
         assert_eq!(of(0.999, true).transient_bytes, of(0.0, true).transient_bytes + copy);
+    }
+
+    #[test]
+    fn without_logits_a_position_takes_less_and_a_chunk_is_bounded() {
+        let config = ArConfig::default();
+        let on_device = Runtime { route: Route::DEVICE, ..CPU };
+        let plain = Runtime { route: Route { chunked_loss: false, ..Route::DEVICE }, ..CPU };
+        let activations = |batch_size: usize, runtime: &Runtime| {
+            let mut config = config.clone();
+            config.train.batch_size = batch_size;
+            estimate(&config, runtime).activations_bytes
+        };
+        let positions = 24 * 256;
+        // Logits of both parts and two gradients of the larger, 4 bytes each; what is there instead is a quarter of it.
+        let saved = activations(24, &plain) - activations(24, &on_device);
+        let (logits, instead) = (4 * positions * (64 + 3 * 4096), 4 * (positions * 3 * 1024 + (1 << 23) + 1024 * 4160));
+        assert_eq!(saved, logits - instead);
+        let more = |runtime: &Runtime| activations(48, runtime) - activations(24, runtime);
+        assert_eq!(more(&plain) - more(&on_device), 4 * positions * (64 + 3 * 4096 - 3 * 1024));
     }
 
     #[test]

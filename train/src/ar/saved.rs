@@ -67,7 +67,9 @@ impl Engine {
     pub(crate) fn averaged_model(&self, processes: &dyn ProcessGroup) -> Result<Option<ArModel>, TrainError> {
         let Some(ema) = &self.ema else { return Ok(None) };
         let params = ema.gather(&self.optimizer, self.runtime.device, processes)?;
-        Ok(Some(ArModel::new(&self.config.model, &params, self.runtime.device, self.kind)))
+        let mut model = ArModel::new(&self.config.model, &params, self.runtime.device, self.kind);
+        model.compute_by(self.runtime.route);
+        Ok(Some(model))
     }
 
     /// Whether weights, moments and averages of this process are finite. Waits for the device.

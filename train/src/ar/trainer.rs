@@ -59,7 +59,7 @@ pub struct Trainer {
 }
 
 /// Keys that may change when a run continues.
-pub(super) const FREE: [&str; 22] = [
+pub(super) const FREE: [&str; 23] = [
     "train.max_steps",
     "train.epochs",
     "train.log_every",
@@ -80,6 +80,7 @@ pub(super) const FREE: [&str; 22] = [
     "data.val_cache",
     "data.access",
     "train.precision",
+    "train.cuda_graph",
     "train.timeout_secs",
     "train.shard_optimizer",
 ];

@@ -3,7 +3,7 @@
 //! Where the optimizer keeps a part of its moments, see [`Shard`](super::Shard), the average is that of the same part of the
 //! parameters.
 
-use super::{AdamW, all_finite, update};
+use super::{AdamW, DeviceAverages, all_finite, update};
 use crate::TrainError;
 use crate::process_group::ProcessGroup;
 use tch::{Device, Tensor};
@@ -12,9 +12,9 @@ use tokengrid_model::{ModelError, Params};
 /// Exponential moving average of an optimizer's parameters, in fp32.
 #[derive(Debug)]
 pub struct Ema {
-    decay: f64,
+    pub(super) decay: f64,
     /// This process's part of each group.
-    flats: Vec<Tensor>,
+    pub(super) flats: Vec<Tensor>,
 }
 
 impl Ema {
@@ -27,17 +27,16 @@ impl Ema {
 
     /// `ema += (1 - decay) * (parameter - ema)`.
     pub fn update(&mut self, optimizer: &AdamW) {
+        if !optimizer.has_own_kernels {
+            return DeviceAverages::new(self, optimizer).apply();
+        }
         let _no_grad = tch::no_grad_guard();
         let rest = 1.0 - self.decay;
         for (average, flat) in self.flats.iter_mut().zip(optimizer.parameters()) {
             let own = optimizer.shard.own(flat);
-            if optimizer.has_own_kernels {
-                // SAFETY: the average is a separate tensor, and nothing computes with the parameters while they are borrowed
-                // from their optimizer.
-                unsafe { update::average(rest as f32, &own, average) };
-            } else {
-                let _ = average.lerp_(&own, rest);
-            }
+            // SAFETY: the average is a tensor of its own, and nobody computes with the parameters while they are borrowed
+            // from their optimizer.
+            unsafe { update::average(rest as f32, &own, average) };
         }
     }
 

@@ -16,7 +16,12 @@ impl Gradients {
         &self.0
     }
 
-    /// Sets all gradients to zero.
+    /// The same tensors.
+    pub(crate) fn shallow_clone(&self) -> Gradients {
+        Gradients(self.0.iter().map(Tensor::shallow_clone).collect())
+    }
+
+    /// Back to zero.
     pub fn zero(&mut self) {
         for grad in &mut self.0 {
             let _ = grad.zero_();
@@ -87,7 +92,31 @@ impl Gradients {
     }
 }
 
-/// The factor that clips gradients of this norm: `min(1, max_norm / (norm + 1e-6))`, as `torch.nn.utils.clip_grad_norm_`.
+/// Backpropagates `loss` to `leaves`, each with the sum that its gradient is added to, and to `x`; returns the gradient of `x`. The
+/// gradients are added one after the other, so that only this call's are in memory besides.
+///
+/// # Errors
+/// The tensor library fails, out of memory for one.
+pub(crate) fn backpropagate(
+    loss: &Tensor,
+    x: Option<&Tensor>,
+    leaves: Vec<(&Tensor, Tensor)>,
+) -> Result<Tensor, TrainError> {
+    let (leaves, sums): (Vec<&Tensor>, Vec<Tensor>) = leaves.into_iter().unzip();
+    let inputs: Vec<&Tensor> = x.into_iter().chain(leaves).collect();
+    let mut grads = Tensor::f_run_backward(&[loss], &inputs, false, false)?.into_iter();
+    let dx = if x.is_some() { grads.next().unwrap_or_default() } else { Tensor::new() };
+    let _no_grad = tch::no_grad_guard();
+    for (mut sum, grad) in sums.into_iter().zip(grads) {
+        // A parameter that this loss does not use has no gradient from it.
+        if grad.defined() {
+            let _ = sum.g_add_(&grad);
+        }
+    }
+    Ok(dx)
+}
+
+/// What gradients of this norm are multiplied with to have a norm of at most `max_norm`: `min(1, max_norm / (norm + 1e-6))`.
 pub(crate) fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     let factor = max_norm / (norm + 1e-6);
     // A NaN leaves the gradients as they are.

@@ -8,9 +8,11 @@
 //! | `gradients` | gradients of a step: sums, clipping |
 //! | `squares` | the norm of gradients on the CPU |
 //! | `update` | the update on the CPU |
+//! | `device` | the update by libtorch's operations |
 //! | `shard` | moments shared among processes |
 //! | `ema` | the moving average of parameters |
 
+mod device;
 mod ema;
 mod gradients;
 mod shard;
@@ -20,9 +22,11 @@ mod update;
 use crate::TrainError;
 use crate::process_group::OneProcess;
 use crate::run::save_safetensors;
+use device::StepNumbers;
+pub(crate) use device::{DeviceAverages, DeviceUpdate};
 pub use ema::Ema;
 pub use gradients::Gradients;
-pub(crate) use gradients::clip_factor;
+pub(crate) use gradients::{backpropagate, clip_factor};
 use serde::{Deserialize, Serialize};
 pub use shard::{Moments, Shard};
 use std::collections::HashMap;
@@ -56,15 +60,13 @@ pub struct AdamW {
     has_own_kernels: bool,
 }
 
-/// Values that libtorch's operations update at a time: their temporaries are as large.
-const PART: i64 = 1 << 24;
-
 #[derive(Debug)]
 struct Group {
     weight_decay: f64,
     flat: Tensor,
     exp_avg: Tensor,
     exp_avg_sq: Tensor,
+    numbers: StepNumbers,
     leaves: Vec<(String, Tensor)>,
 }
 
@@ -165,19 +167,8 @@ impl AdamW {
         sums: &Gradients,
     ) -> Result<Tensor, TrainError> {
         let all = self.groups.iter().zip(&sums.0).flat_map(|(group, flat)| group.leaves.iter().zip(group.split(flat)));
-        let (leaves, sums): (Vec<&Tensor>, Vec<Tensor>) =
-            all.filter(|((name, _), _)| wanted(name)).map(|((_, leaf), (_, sum))| (leaf, sum)).unzip();
-        let inputs: Vec<&Tensor> = x.into_iter().chain(leaves).collect();
-        let mut grads = Tensor::f_run_backward(&[loss], &inputs, false, false)?.into_iter();
-        let dx = if x.is_some() { grads.next().unwrap_or_default() } else { Tensor::new() };
-        let _no_grad = tch::no_grad_guard();
-        for (mut sum, grad) in sums.into_iter().zip(grads) {
-            // A parameter that this loss does not use has no gradient from it.
-            if grad.defined() {
-                let _ = sum.g_add_(&grad);
-            }
-        }
-        Ok(dx)
+        let leaves = all.filter(|((name, _), _)| wanted(name)).map(|((_, leaf), (_, sum))| (leaf, sum));
+        backpropagate(loss, x, leaves.collect())
     }
 
     /// Gradients of zero, and views of them under the parameters' names for a step that writes gradients itself.
@@ -196,39 +187,43 @@ impl AdamW {
 
     /// As [`AdamW::step`], with gradients times `scale`; on the CPU this takes no extra pass over memory.
     pub(crate) fn step_scaled(&mut self, grads: &Gradients, lr: f64, scale: f64) {
-        self.step += 1;
         let _no_grad = tch::no_grad_guard();
+        if !self.has_own_kernels {
+            self.begin_step(lr);
+            let scaled = (scale != 1.0).then(|| Gradients(grads.0.iter().map(|grad| grad * scale).collect()));
+            return DeviceUpdate::new(self, scaled.as_ref().unwrap_or(grads)).apply();
+        }
+        self.step += 1;
+        let (correction1, correction2) = self.corrections();
         let [beta1, beta2] = self.config.betas;
-        let correction1 = 1.0 - beta1.powi(self.step as i32);
-        let correction2 = (1.0 - beta2.powi(self.step as i32)).sqrt();
         let (eps, rate) = (self.config.eps, lr / correction1);
         let shard = self.shard;
         for (group, grad) in self.groups.iter_mut().zip(&grads.0) {
             let (grad, mut flat) = (&shard.own(grad), shard.own(&group.flat));
             let keep = 1.0 - lr * group.weight_decay;
-            if self.has_own_kernels {
-                let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
-                let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
-                let Group { exp_avg, exp_avg_sq, .. } = group;
-                // SAFETY: each is a separate tensor. Leaves share the parameters' memory, but no one computes with them
-                // while their optimizer steps: `&mut self` is the one who owns that memory.
-                unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
-                continue;
-            }
-            let scaled = (scale != 1.0).then(|| grad * scale);
-            let grad = scaled.as_ref().unwrap_or(grad);
-            let parts = |tensor: &Tensor| tensor.split(PART, 0);
-            let (exp_avgs, exp_avg_sqs) = (parts(&group.exp_avg), parts(&group.exp_avg_sq));
-            for (((mut flat, grad), mut exp_avg), mut exp_avg_sq) in
-                parts(&flat).into_iter().zip(parts(grad)).zip(exp_avgs).zip(exp_avg_sqs)
-            {
-                let _ = flat.g_mul_scalar_(keep);
-                let _ = exp_avg.lerp_(&grad, 1.0 - beta1);
-                let _ = exp_avg_sq.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));
-                let mut denominator = exp_avg_sq.sqrt().g_div_scalar_(correction2).g_add_scalar_(eps);
-                let _ = flat.addcdiv_(&exp_avg, &(denominator.g_mul_scalar_(-1.0 / rate)));
-            }
+            let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
+            let update = update::Update { scale, keep, beta2, rest1, rest2, correction2, eps, rate }.rounded();
+            let Group { exp_avg, exp_avg_sq, .. } = group;
+            // SAFETY: each is a tensor of its own. Leaves share the parameters' memory, but no one computes with them
+            // while their optimizer steps: `&mut self` is the one who owns that memory.
+            unsafe { update::update(&update, grad, [&mut flat, exp_avg, exp_avg_sq]) };
         }
+    }
+
+    /// Counts a step with learning rate `lr`, which a [`DeviceUpdate`] then does.
+    pub(crate) fn begin_step(&mut self, lr: f64) {
+        self.step += 1;
+        let (correction1, correction2) = self.corrections();
+        for group in &self.groups {
+            group.numbers.set(1.0 - lr * group.weight_decay, correction2, lr / correction1);
+        }
+    }
+
+    /// The first moment's bias, and the root of the second's, after so many steps.
+    fn corrections(&self) -> (f64, f64) {
+        let [beta1, beta2] = self.config.betas;
+        let step = self.step as i32;
+        (1.0 - beta1.powi(step), (1.0 - beta2.powi(step)).sqrt())
     }
 
     /// Writes moments and step count to a safetensors file, tensor by tensor under the parameters' names.
@@ -318,7 +313,7 @@ impl Group {
         });
         let leaves = leaves.collect();
         let [exp_avg, exp_avg_sq] = [(); 2].map(|()| shard.own(&flat).zeros_like());
-        Group { weight_decay, exp_avg, exp_avg_sq, flat, leaves }
+        Group { weight_decay, numbers: StepNumbers::beside(&flat), exp_avg, exp_avg_sq, flat, leaves }
     }
 
     /// `flat` (one of the group's buffers) as tensors of the parameters' shapes.

@@ -8,11 +8,13 @@ use super::super::data::HostBatch;
 use super::super::fused::FusedStep;
 use super::super::recompute::recomputed;
 use super::super::share::{MicroBatch, Sharing};
+use super::autograd::AutogradSteps;
 use super::{Engine, StepName};
 use crate::TrainError;
 use crate::loss_scale::LossScale;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
-use tokengrid_model::ar::ModelConfig;
+use tokengrid_model::ar::{ArModel, ModelConfig};
 use tokengrid_model::rng::CounterRng;
 use tokengrid_model::{Params, Precision, Route, Runtime};
 
@@ -20,17 +22,30 @@ use tokengrid_model::{Params, Precision, Route, Runtime};
 #[derive(Debug)]
 pub(super) enum Path {
     Fused(FusedSteps),
-    Autograd,
+    Autograd(AutogradSteps),
     Recompute,
 }
 
 impl Path {
-    /// Over the weights `leaves` and their gradients.
-    pub(super) fn new(method: Method, leaves: Params, gradients: Params) -> Path {
+    /// Over the weights `leaves` of `model` and their gradients.
+    pub(super) fn new(
+        method: Method,
+        model: &Rc<ArModel>,
+        leaves: Params,
+        gradients: Params,
+        runtime: &Runtime,
+    ) -> Path {
         match method {
             Method::Fused => Path::Fused(FusedSteps { steps: vec![], leaves, gradients }),
-            Method::Autograd => Path::Autograd,
-            Method::Recompute => Path::Recompute,
+            Method::Autograd => Path::Autograd(AutogradSteps::new(Rc::clone(model), &leaves, &gradients, runtime)),
+            Method::Recompute => {
+                if runtime.route.graphs {
+                    tracing::warn!(
+                        "with train.recompute micro-batches are not captured as graphs: dropout is seeded in between"
+                    );
+                }
+                Path::Recompute
+            }
         }
     }
 }
@@ -105,12 +120,12 @@ impl Engine {
                 let losses = step.run_in_stages(batch, scale, Some(draw), reached);
                 return Ok(Tensor::from_slice(&losses.map(|loss| loss as f32)) * weight);
             }
-            Path::Autograd => {
+            Path::Autograd(steps) => {
                 tch::manual_seed(seed);
-                let [pre, post, class] = batch.to_device(self.runtime.device);
-                let losses = self.model.losses(&pre, &post, &class, true);
-                let _ = self.optimizer.add_gradients(&(losses.total() * scale), None, |_| true, &self.gradients)?;
-                losses
+                let step = steps.of_size(samples, weight);
+                step.region().set(batch, scale);
+                step.run()?;
+                return Ok(step.region().losses());
             }
             Path::Recompute => {
                 let batch = batch.to_device(self.runtime.device);
