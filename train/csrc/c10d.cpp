@@ -288,18 +288,22 @@ char* c10d_work_watch(const WorkRef* work, int64_t timeout_ms, bool* done) {
 }
 
 // Waits for at most `timeout_ms`; whether the work is done. Fails when the work has failed.
+//
+// `Work::wait` with a timeout is not used: when the timeout passes it throws, as it does for work that failed, and the two cannot be
+// told apart when the work ends at that moment.
 char* c10d_work_wait(const WorkRef* work, int64_t timeout_ms, bool* done) {
+  constexpr auto kPause = std::chrono::microseconds(50);
   return guarded([&] {
-    try {
-      (*work)->wait(Milliseconds(timeout_ms));
-      *done = true;
-    } catch (...) {
-      // It throws as well when the time is over, and the work may have ended since: well or not is for the work to say.
-      *done = (*work)->isCompleted();
-      if (*done) {
-        (*work)->wait();
+    const auto deadline = std::chrono::steady_clock::now() + Milliseconds(timeout_ms);
+    while (!(*work)->isCompleted()) {
+      if (std::chrono::steady_clock::now() >= deadline) {
+        *done = false;
+        return;
       }
+      std::this_thread::sleep_for(kPause);
     }
+    (*work)->wait();
+    *done = true;
   });
 }
 
