@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// An exchange that ends at the given look, if it does.
+    /// An exchange that ends at the given poll, if it does.
     struct Fake {
         ends_at: Option<(usize, Result<(), &'static str>)>,
         looks: Cell<usize>,
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// Rank 2 is behind; after `gone_at` looks, rank 1 is known to be gone.
+    /// Rank 2 is behind; after `gone_at` polls, rank 1 is known to be gone.
     struct Bench {
         gone_at: Option<usize>,
         looks: Cell<usize>,
