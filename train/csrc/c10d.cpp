@@ -105,7 +105,7 @@ void c10d_prepare() {
   FLAGS_caffe2_log_level = 3;
   ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", 1);
   // The recorder of exchanges is one for the process, and writes a map of its groups without a lock: groups of several threads
-  // crash in it now and then. Without entries it is off; who wants it says so.
+  // sometimes crash in it. Without entries it is off; a user who wants it sets the variable.
   ::setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
 }
 

@@ -32,8 +32,8 @@ impl Data {
 }
 
 impl Weights {
-    /// Opens a `.ckpt` / `.pt` / `.pth` file of any PyTorch version since 0.1.10, or a `.safetensors` file; the format is recognised
-    /// by content. Pickles are interpreted by a reader that builds tensors and plain values only; nothing in them is ever
+    /// Opens a `.ckpt` / `.pt` / `.pth` file of any PyTorch version since 0.1.10, or a `.safetensors` file; the content shows
+    /// which. Pickles are interpreted by a reader that builds tensors and plain values only; nothing in them is ever
     /// executed.
     ///
     /// # Errors

@@ -75,7 +75,7 @@ fn outcome(text: *mut c_char) -> Result<(), Failure> {
 }
 
 fn c_text(text: &str) -> CString {
-    // Keys and host names; what an environment or a file holds cannot have a zero in it.
+    // Keys and host names; values from the environment or a file cannot contain a zero.
     CString::new(text.replace('\0', "")).expect("zeros are removed")
 }
 
