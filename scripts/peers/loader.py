@@ -52,7 +52,7 @@ def memmap(folder, tokens, labels):
 
 
 def npy_pairs(folder, tokens, labels):
-    """One file of tokens and one of the label for each sample, int64: as LlamaGen keeps them."""
+    """One file of tokens and one of the label for each sample, int64: as in LlamaGen."""
     import numpy
 
     for index, (grid, label) in enumerate(zip(tokens, labels)):
@@ -68,7 +68,7 @@ def npy_pairs(folder, tokens, labels):
 
 
 def hugging_face_set(folder, tokens, labels):
-    """The tokens as an Arrow data set of Hugging Face's, from the disk."""
+    """The tokens as an Arrow data set of Hugging Face datasets, from disk."""
     import datasets
     import numpy
 
@@ -188,7 +188,7 @@ def main():
             try:
                 epoch = make(place, tokens, labels)
                 count = run_through(epoch) * BATCH
-            except Exception as error:  # whatever keeps a peer from running, the others run
+            except Exception as error:  # a peer that fails must not stop the other peers
                 print(f"{name}: left out ({error})", file=sys.stderr)
                 continue
             contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shuffled batches into PyTorch from Python: the package beside other formats, each through a DataLoader as its users write it.
+"""Shuffled batches into PyTorch from Python: the package and other formats, each through a DataLoader as its users write it.
 
     make wheel && python3 scripts/peers/python_loaders.py [--rows 50000] [--rounds 3]
 
@@ -50,7 +50,7 @@ def shuffled(data, **more):
 
 
 def numpy_memmap(folder, tokens, labels):
-    """A sample at a time."""
+    """One sample at a time."""
     import numpy
     import torch
 
@@ -60,7 +60,7 @@ def numpy_memmap(folder, tokens, labels):
 
 
 def numpy_memmap_batched(folder, tokens, labels):
-    """A batch at a time, for which its user writes `__getitems__` and a `collate_fn`."""
+    """One batch at a time, for which its user writes `__getitems__` and a `collate_fn`."""
     import numpy
     import torch
 
@@ -89,7 +89,7 @@ def pairs_of_npy(folder, tokens, labels):
 
 
 def hugging_face(folder, tokens, labels):
-    """`with_format("torch")`, which reads a batch at a time."""
+    """`with_format("torch")`, which reads one batch at a time."""
     import datasets
     import torch
 
@@ -134,7 +134,7 @@ def write_cache(folder, tokens, labels):
 
 
 def bound(make):
-    """A stream that reads nothing: what the rest of the way costs. `make` gives the tokens of a batch."""
+    """A stream that reads nothing: the cost of the rest of the pipeline. `make` gives the tokens of a batch."""
     import torch
     from torch.utils.data import DataLoader, IterableDataset
 
@@ -184,7 +184,7 @@ CONTESTANTS = {
     "MDS": mosaic,
     "LitData": lightning,
     "(bound: zeros instead of tokens)": bound(zeros),
-    "(bound: memory that nobody writes)": bound(unwritten),
+    "(bound: unwritten memory)": bound(unwritten),
 }
 
 
@@ -234,7 +234,7 @@ def main():
             try:
                 epoch = make(place, tokens, labels)
                 count = run_through(epoch) * BATCH
-            except Exception as error:  # whatever keeps a peer from running, the others run
+            except Exception as error:  # a peer that fails must not stop the other peers
                 print(f"{name}: left out ({error})", file=sys.stderr)
                 continue
             contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))

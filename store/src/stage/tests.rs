@@ -76,7 +76,10 @@ fn a_set_grows_while_it_is_read_in_the_given_order_up_to_the_limit() {
     let mut reported = reported.into_inner().unwrap();
     reported.sort_unstable();
     // A reader sees only the files that a fetcher has completed.
-    assert_eq!((reported, [0, 1, 2, 3].map(|file| reader.path(file).is_some())), (vec![0, 2], [true, false, true, false]));
+    assert_eq!(
+        (reported, [0, 1, 2, 3].map(|file| reader.path(file).is_some())),
+        (vec![0, 2], [true, false, true, false])
+    );
     // A fetcher does not wait for readers; of two fetchers, only one fetches.
     let _other = Entry::fetching(&reader.root, &reader.id).unwrap();
     assert_eq!(fetcher.fetch(&[1], &|| false, &|_| {}).unwrap(), Fetching::ByAnother);

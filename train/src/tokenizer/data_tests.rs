@@ -114,7 +114,11 @@ fn a_broken_photograph_is_replaced_by_the_next_and_counted() {
     assert_eq!(images.num_bad(), 3);
     let again = Arc::new(ImageSet::open(&path, &[]).unwrap());
     let threads = CropConfig { threads: 3, ..config() };
-    assert_eq!(take(&images, config(), 0, 5), take(&again, threads, 0, 5), "the stream does not depend on earlier reads");
+    assert_eq!(
+        take(&images, config(), 0, 5),
+        take(&again, threads, 0, 5),
+        "the stream does not depend on earlier reads"
+    );
 }
 
 #[test]

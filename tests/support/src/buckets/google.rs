@@ -1,8 +1,8 @@
 //! fake-gcs-server, a stand-in for Google Cloud Storage, behind a proxy that translates writes.
 //!
-//! The program's client writes by the XML API, `PUT /bucket/key`, as Google specifies it. The server accepts uploads of the JSON API, and honours conditions in
-//! multipart ones. Reads, listings and removals pass unchanged. It does not support uploads in parts (`POST
-//! ?uploads`): files of more than 8 MiB cannot be written to it.
+//! The program's client writes by the XML API, `PUT /bucket/key`, as Google specifies it. The server accepts uploads of the
+//! JSON API, and honours conditions in multipart ones. Reads, listings and removals pass unchanged. It does not support uploads
+//! in parts (`POST ?uploads`): files of more than 8 MiB cannot be written to it.
 
 use super::message::{Answer, Request};
 use super::proxy::{Fate, Proxy, pass_on};
