@@ -84,6 +84,23 @@ def per_cpu_second(count, work):
     return count / max(time.process_time() - start, 1e-9)
 
 
+def working_peers(makers, folder, tokens, labels, num_rows_of):
+    """Lets each peer write its data set into a subfolder of `folder`: (name, subfolder, contestant) of those that work.
+
+    A maker returns a function that starts an epoch, and `num_rows_of` reads a whole epoch and returns its number of rows.
+    """
+    for name, make in makers.items():
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        try:
+            epoch = make(place, tokens, labels)
+            count = num_rows_of(epoch)
+        except Exception as error:  # a peer that fails must not stop the other peers
+            print(f"{name}: left out ({error})", file=sys.stderr)
+            continue
+        yield name, place, lambda epoch=epoch, count=count: per_cpu_second(count, lambda: num_rows_of(epoch))
+
+
 def record(args, unit, figures, ours, notes=None):
     """Prints the table and writes the JSON file. Ratios are ours over theirs, round by round, then the median."""
     rows = {}

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, Rounds, arguments, inside, per_cpu_second, record
+from common import ROOT, Rounds, arguments, inside, record, working_peers
 from loader import BATCH, TOKENS, hugging_face_set, litdata, mds, memmap, npy_pairs
 
 PACKAGES = {
@@ -188,15 +188,15 @@ CONTESTANTS = {
 }
 
 
-def run_through(epoch):
-    """All batches of an epoch; their number."""
+def num_rows_of(epoch):
+    """Reads all batches of an epoch; returns the number of rows."""
     import torch
 
     batches = 0
     for tokens, labels in epoch():
         assert tokens.shape == (BATCH, TOKENS) and tokens.dtype == torch.int64 and labels.shape == (BATCH,)
         batches += 1
-    return batches
+    return batches * BATCH
 
 
 def own_memory():
@@ -228,16 +228,8 @@ def main():
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     contestants, notes = {}, [f"{args.rows} grids of 256 tokens"]
     try:
-        for name, make in CONTESTANTS.items():
-            place = folder / name.replace(" ", "-")
-            place.mkdir()
-            try:
-                epoch = make(place, tokens, labels)
-                count = run_through(epoch) * BATCH
-            except Exception as error:  # a peer that fails must not stop the other peers
-                print(f"{name}: left out ({error})", file=sys.stderr)
-                continue
-            contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))
+        for name, place, contestant in working_peers(CONTESTANTS, folder, tokens, labels, num_rows_of):
+            contestants[name] = contestant
             size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
             notes.append(f"{name}: {size / args.rows:.0f} bytes per row")
         before = own_memory()
