@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_picture_is_dealt_once_and_rounds_have_them_in_order() {
+    fn every_picture_is_assigned_once_and_rounds_keep_the_order() {
         for (total, world_size, batch_size) in [(0, 2, 8), (1, 3, 8), (7, 3, 1), (64, 2, 8), (1000, 3, 24), (100, 1, 8)]
         {
             let deals: Vec<Deal> =

@@ -337,7 +337,7 @@ mod tests {
                 thread::yield_now();
             }
             thread::sleep(Duration::from_millis(20));
-            assert_eq!(budget.lock().serving, 1, "there is room for the small one, but it is not its turn");
+            assert_eq!(budget.lock().serving, 1, "the small one would fit, but it is not its turn");
             drop(first);
             drop(large.join().expect("served"));
             drop(small.join().expect("served"));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_budget_alone_is_served_alone() {
+    fn a_claim_beyond_the_budget_is_served_alone() {
         let budget = budget();
         drop(budget.claim(1000, 10));
         assert_eq!(budget.lock().claimed_bytes, 0);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_made_in_turn_and_held_ones_are_waited_for() {
+    fn claims_are_served_in_order_and_wait_for_held_ones() {
         let turns: Arc<Turns> = Arc::default();
         let [first, second, third] = [0, 1, 2].map(|number| turns.turn(number));
         thread::scope(|scope| {

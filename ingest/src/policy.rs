@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_share_of_all_images_and_may_be_reached() {
+    fn a_share_is_relative_to_all_images_and_may_be_reached() {
         let mut counter = BadCounter::new(BadPolicy::at_most(0.1), 40);
         for _ in 0..4 {
             counter.good();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_data_set_may_have_ten_unless_a_share_was_asked_for() {
+    fn a_small_data_set_may_have_ten_unless_a_share_is_given() {
         let mut counter = BadCounter::new(BadPolicy::default(), 20);
         (0..10).for_each(|_| counter.bad("k", &bad()).expect("ten are always allowed"));
         assert!(counter.bad("k", &bad()).is_err());

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_doubled_only_where_both_halves_count() {
+    fn a_batch_is_doubled_only_where_both_halves_are_used() {
         let mode = |scale| GuidanceMode::of(scale, Schedule::Constant);
         assert_eq!(mode([1.0, 1.0]), GuidanceMode::Cond);
         assert_eq!(mode([0.0, 0.0]), GuidanceMode::Uncond);

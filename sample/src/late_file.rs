@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_that_could_not_be_written_says_so_once_and_leaves_nothing() {
+    fn a_failed_archive_is_reported_once_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let (mut late, failure) = LateFile::new(AtomicFile::create(&folder.path().join("a.zip")).unwrap());
         late.attempt(|_| Err(io::ErrorKind::StorageFull.into()));

@@ -43,7 +43,7 @@ pub(crate) fn runtime() -> &'static Runtime {
 }
 
 fn start() -> Runtime {
-    // Before the first client is built. An earlier call of somebody else has made the same choice for the process.
+    // Before the first client is built. An earlier call by other code has made the same choice for the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let threads = Builder::new_multi_thread().worker_threads(THREADS).thread_name("store").enable_all().build();
     threads.expect("the system allows two more threads")

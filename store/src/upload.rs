@@ -54,7 +54,7 @@ impl Bucket {
             Err(error) => Err(failed(error)),
         });
         if done.is_err() {
-            // Parts of an abandoned upload are stored, and charged for, until somebody removes them.
+            // Parts of an abandoned upload are stored, and charged for, until they are removed.
             let _ = wait_through(upload.abort());
         }
         done

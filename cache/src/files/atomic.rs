@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_whole_or_not_at_all() {
+    fn a_file_appears_complete_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         write_atomically(&path, b"old").unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_work_and_what_a_dead_process_left_is_taken_over() {
+    fn the_longest_names_work_and_temporary_files_of_a_dead_process_are_reused() {
         let folder = tempfile::tempdir().unwrap();
         let name = "n".repeat(255);
         let path = folder.path().join(&name);
@@ -189,7 +189,7 @@ mod tests {
         two.write_all(b"second").unwrap();
         one.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        // The name that the first one gave up is free again, and is not the file that it became.
+        // The temporary name of the first one is free again, and is not the file that was published.
         let three = AtomicFile::create(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
         drop(three);

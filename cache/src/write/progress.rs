@@ -32,7 +32,7 @@ mod tests {
     use crate::write::writer::OpenMode;
 
     #[test]
-    fn what_is_durable_counts_for_the_same_job_only() {
+    fn durable_row_groups_count_for_the_same_job_only() {
         let folder = tempfile::tempdir().unwrap();
         let mut job = JobSpec::new(GridSpec { height: 2, width: 2, bits: 18 }, 10, 1);
         job.rows_per_group = 4;

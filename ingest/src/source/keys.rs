@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_members_become_keys_that_lead_nowhere_else() {
+    fn names_of_members_become_keys_inside_the_root() {
         let key = |name: &[u8]| member_name(name);
         let plain = |key: &str| MemberName::Key(key.to_owned());
         assert_eq!(key(b"./n01//a.jpg"), plain("n01/a.jpg"));

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_in_order_whatever_the_threads() {
+    fn results_are_in_order_for_any_number_of_threads() {
         let items: Vec<u64> = (0..1000).collect();
         for threads in [0, 1, 3, 16, 5000] {
             assert_eq!(

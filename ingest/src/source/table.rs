@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_keys_become_different_ones_and_meet_no_other() {
+    fn equal_keys_become_unique() {
         let mut table = Table::default();
         let place = |at| Place { at, ..Place::default() };
         for (at, key) in [(5, "b"), (4, "a~2"), (3, "a"), (2, "a"), (1, "a"), (0, "a~2")] {

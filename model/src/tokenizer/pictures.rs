@@ -99,7 +99,7 @@ mod tests {
     use crate::{Variant, tiny};
 
     #[test]
-    fn margins_make_multiples_with_the_larger_half_behind() {
+    fn margins_pad_to_multiples_with_the_larger_half_at_the_end() {
         for (size, want) in [(16, [0, 0]), (15, [0, 1]), (13, [1, 2]), (17, [7, 8]), (257, [7, 8]), (259, [6, 7])] {
             assert_eq!(margins(size, 16), want, "{size}");
         }

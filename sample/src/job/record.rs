@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_counts_only_whole_with_its_settings_and_the_file_beside_it() {
+    fn a_picture_counts_only_if_complete_with_its_settings_and_its_token_file() {
         let folder = tempfile::tempdir().unwrap();
         let (png, tokens) = (folder.path().join("a.png"), folder.path().join("a.npy"));
         let picture = Picture::new(4, 4, (0..48).collect());

@@ -36,7 +36,7 @@ mod tests {
         assert_eq!(file_of("n01/a.JPEG", 2), "n01/a.JPEG.2.png");
         assert_eq!(file_of("../..//x/./y", 0), "x/y.0.png");
         let long = |end: &str| file_of(&format!("c/{}{end}", "\u{e9}".repeat(122)), 0);
-        assert_eq!(long(".jpg").len(), "c/".len() + 248 + ".0.png".len(), "what fits is not cut");
+        assert_eq!(long(".jpg").len(), "c/".len() + 248 + ".0.png".len(), "a name that fits is not cut");
         let (one, other) = (long("-one.jpg"), long("-two.jpg"));
         assert!(one != other && one.len() <= 2 + MAX_NAME_BYTES && one.ends_with(".0.png"), "{one}");
         let deep = format!("{}/x.jpg", vec!["d".repeat(300); 20].join("/"));

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn views_straddle_batches_and_come_back_in_order() {
+    fn views_that_cross_batches_are_returned_in_order() {
         // Three views per image, four slots per batch, one token per view; the second image is bad.
         let batches = [
             (

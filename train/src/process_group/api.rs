@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_process_that_is_gone_is_told() {
+    fn a_wait_for_a_process_that_is_gone_fails() {
         let [first, second] = ThreadProcessGroup::group(2).try_into().unwrap();
         let waiting = std::thread::spawn(move || first.barrier());
         drop(second);

@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_exchange_with_nccl_unless_told_otherwise() {
+    fn gpus_exchange_with_nccl_unless_configured_otherwise() {
         let gpu = Device::Cuda(3);
         assert_eq!(Choice::with(gpu, None), Choice::Nccl);
         assert_eq!(Choice::with(gpu, Some("nccl")), Choice::Nccl);

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_fails_is_looked_into_and_its_group_is_not_used_any_more() {
+    fn a_failed_exchange_gets_a_verdict_and_its_group_is_aborted() {
         let (outcome, aborts) = wait_for(&Fake::new(Some((2, Err("connection reset")))), None, LONG);
         assert!(outcome.unwrap_err().contains("connection reset"));
         assert_eq!(aborts, 1);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_keeps_earlier_lines_to_the_letter() {
+    fn resuming_keeps_earlier_lines_byte_for_byte() {
         let folder = tempfile::tempdir().unwrap();
         let mut metrics = open(folder.path(), 0).unwrap();
         for step in 1..=200u32 {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_null_of_its_line() {
+    fn values_that_are_not_finite_become_null() {
         let folder = tempfile::tempdir().unwrap();
         open(folder.path(), 0).unwrap().log(1, &[("train/loss", f64::NAN), ("lr", 0.5)]).unwrap();
         let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();

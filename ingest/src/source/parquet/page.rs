@@ -362,7 +362,7 @@ mod tests {
         for compression in [Compression::SNAPPY, Compression::LZ4_RAW] {
             let mut bytes = Vec::new();
             assert!(unpack(compression, &[0; 40], MAX_PAGE_BYTES as usize, &mut bytes).is_err());
-            assert_eq!(bytes.capacity(), 0, "{compression}: a size without the bytes for it");
+            assert_eq!(bytes.capacity(), 0, "{compression}: a size larger than the data");
         }
     }
 }

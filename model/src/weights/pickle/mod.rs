@@ -52,13 +52,13 @@ pub(super) struct StoredStorage {
     /// Its key: the member `data/<key>` of a zip, or an entry of the list behind an old-style pickle.
     pub key: Rc<str>,
     pub kind: Kind,
-    /// Elements that it is said to have.
+    /// Number of elements, as the pickle states it.
     pub numel: i64,
-    /// First element of it that a view begins with; 0 but in files of the first PyTorch versions.
+    /// First element of it that a view begins with; 0 except in files of the first PyTorch versions.
     pub view_offset: i64,
 }
 
-/// Where a tensor lies.
+/// Location of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct StoredTensor {
     pub storage: Rc<StoredStorage>,
@@ -118,7 +118,7 @@ impl Pickle {
         }
     }
 
-    /// Every storage that the pickle refers to, in its order; one may come many times.
+    /// Every storage that the pickle refers to, in its order; one may occur many times.
     pub(super) fn storages(&self) -> impl Iterator<Item = &StoredStorage> {
         self.storages.iter().map(|storage| &**storage)
     }
