@@ -60,7 +60,7 @@ pub enum IngestError {
         found: String,
     },
     /// A container whose images cannot be read by position.
-    #[error("{path}: {container}; images cannot be read from it by position: run `{command} {path}` and give what comes out", path = .path.display())]
+    #[error("{path}: {container}; images cannot be read from it by position: run `{command} {path}` and give the result", path = .path.display())]
     Compressed {
         /// The file.
         path: PathBuf,
@@ -274,7 +274,7 @@ pub enum Stage {
     Decode,
     /// RGB to views: resize and crop.
     Resize,
-    /// Views to what the consumer makes of them.
+    /// The consumer's work on views.
     Encode,
     /// That to disk.
     Write,
@@ -297,7 +297,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// An image that could not be turned into views, and why. The rest of the stream goes on.
+/// An image that could not be turned into views, and why. The stream continues.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{stage}: {reason}")]
 pub struct Bad {

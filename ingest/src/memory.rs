@@ -189,7 +189,7 @@ impl Budget {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        // What exceeds the budget alone waits for all others, and goes on.
+        // A claim beyond the budget waits for all others, and is then served.
         let has_room = |state: &State| state.claimed_bytes == 0 || state.claimed_bytes.saturating_add(bytes) <= limit;
         while number != state.serving || !has_room(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Turning an image the way its EXIF orientation asks for, as Pillow's `ImageOps.exif_transpose` does.
+//! Rotation and reflection of an image by its EXIF orientation, as Pillow's `ImageOps.exif_transpose` does.
 
 use crate::decode::RgbImage;
 

@@ -27,7 +27,7 @@ impl Schedule {
             Schedule::Linear => u,
             Schedule::Cosine => (1.0 - (std::f64::consts::PI * u).cos()) / 2.0,
         };
-        // Exactly `scale` at the end, whatever the rounding.
+        // Exactly `scale` at the end, without rounding errors.
         if share == 1.0 { scale } else { 1.0 + (scale - 1.0) * share }
     }
 }

@@ -186,7 +186,7 @@ impl Bucket {
         Ok(Fetch::begin_all(Arc::clone(&self.store), place, path, bytes_max))
     }
 
-    /// Writes a small object by one request, replacing what is there.
+    /// Writes a small object by one request, replacing an existing one.
     ///
     /// # Errors
     /// [`StoreError::Unsupported`] for a web server; the variant that names why the request failed after all retries.

@@ -6,11 +6,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long connections may fail before a server has answered for the first time. A name that is misspelt, a port where nobody
+/// How long connections may fail before a server has answered for the first time. A misspelt name, or a port where no server
 /// listens and a server without TLS stay so; one that has answered is known to exist, and is waited for as long as retries last.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a client knows of its server.
+/// A client's state of its server.
 #[derive(Debug, Default)]
 pub(crate) struct Contact {
     has_answered: AtomicBool,
@@ -18,7 +18,7 @@ pub(crate) struct Contact {
 }
 
 impl Contact {
-    /// The server has answered, whatever it said.
+    /// The server has answered, with any status.
     pub(crate) fn answered(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
     }
@@ -30,7 +30,7 @@ impl Contact {
     }
 }
 
-/// Whether no connection was made: the name is unknown, nobody listens, nobody answers in time, no TLS is agreed on.
+/// Whether no connection was made: unknown name, closed port, timeout, or failed TLS handshake.
 pub(crate) fn is_about_connecting(error: &HttpError) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<reqwest::Error>());
     cause.is_some_and(reqwest::Error::is_connect)

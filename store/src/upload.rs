@@ -29,7 +29,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 const PARTS_MAX: u64 = 10_000;
 
 impl Bucket {
-    /// Writes a file as an object, replacing what is there. The object appears when it is complete.
+    /// Writes a file as an object, replacing an existing one. The object appears when it is complete.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the file cannot be read; the variant that names why a request failed after all retries. An

@@ -64,7 +64,7 @@ impl Viewer {
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
     }
 
-    /// An answer that must be JSON, whatever its status.
+    /// An answer of any status that must be JSON.
     pub(crate) fn ask(&self, target: &str) -> (u16, Value) {
         let (status, _, body) = self.get(target);
         (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{target}: no JSON")))

@@ -55,7 +55,7 @@ std::vector<uint8_t> bytes_of(const uint8_t* data, size_t length) {
 // NCCL. So its two constructors are looked up by name, and everything else is a virtual function of c10d::Backend.
 using OptionsRef = c10::intrusive_ptr<c10d::Backend::Options>;
 using NewNcclOptions = void (*)(void* self, bool is_high_priority_stream);
-// An intrusive_ptr is passed by reference to a copy, whatever it points to: here ProcessGroupNCCL::Options.
+// An intrusive_ptr is passed by reference to a copy, whatever its type: here ProcessGroupNCCL::Options.
 using NewNcclGroup = void (*)(void* self, StoreRef store, int rank, int size, OptionsRef options);
 constexpr const char* kNewNcclOptions = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
 constexpr const char* kNewNcclGroup =

@@ -1,7 +1,7 @@
 //! The one way to write a file that others read: under a temporary name beside it, fsync, rename, fsync of the folder.
 //!
 //! After a crash or a power cut, the final name holds the old content or all of the new one. Temporary names are derived
-//! from the final name, so that the next attempt takes over what a dead process left; they are short, whatever the length
+//! from the final name, so that the next attempt takes over what a dead process left; they are short, for any length
 //! of the final name; and a lock on the temporary file keeps two processes that write the same name apart.
 
 use crate::files::disk::{is_same_file, sync_folder};
@@ -60,7 +60,7 @@ impl AtomicFile {
         Ok(&self.temporary)
     }
 
-    /// Gives the file its name, replacing what is there, and makes that durable.
+    /// Gives the file its name, replacing an existing file, and makes that durable.
     ///
     /// # Errors
     /// The disk is full, or the rename fails; nothing is left under the temporary name then.

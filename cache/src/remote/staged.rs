@@ -34,7 +34,7 @@ impl LocalFolder {
         let mut files = files_of(&place, &manifest, &text);
         if !is_checked {
             for file in std::mem::take(&mut files) {
-                // What is there, whatever it is; what is missing is for the caller to find.
+                // Any existing files; the caller finds the missing ones.
                 let found = bucket.head(&file.object.key)?;
                 files.extend(found.map(|object| StageFile { object, blake3: None, ..file }));
             }

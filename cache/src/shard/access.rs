@@ -6,7 +6,7 @@ pub enum Access {
     /// Map the files: nothing is read before it is used, and the operating system keeps what is used.
     #[default]
     Map,
-    /// Map the files and tell the operating system that they are read in random order (`madvise(MADV_RANDOM)`), so that
+    /// Map the files and advise the operating system of reads in random order (`madvise(MADV_RANDOM)`), so that
     /// a read brings in its own pages and no more: for a cache that is larger than memory.
     MapRandom,
     /// Map the files and read all of them at once (`MAP_POPULATE`): for a cache that fits in memory, so that no read

@@ -95,7 +95,7 @@ fn nothing_behind_a_mapped_row_is_read() {
     let bytes = vec![0xA5u8; 4096];
     std::io::Write::write_all(&mut file, &bytes).unwrap();
     // Two pages are mapped and the file has one: a read of the second is a fault.
-    // SAFETY: nobody else knows the file.
+    // SAFETY: no other code uses the file.
     let map = unsafe { memmap2::MmapOptions::new().len(8192).map(&file) }.unwrap();
     for bits in 1..=TOKEN_BITS_MAX {
         for n in [1, 7, 8, 9, 16, 256] {

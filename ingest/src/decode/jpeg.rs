@@ -81,11 +81,11 @@ const ROWS_PER_CALL: u32 = 64;
 ///
 /// On x86-64 it is compiled in if the assembler `nasm` was there when the library was built. Without it libjpeg's portable
 /// C code decodes: two to three times slower, and to the same pixels for every sound file. Only corrupt entropy-coded data
-/// that is decoded all the same (mostly with [`RgbImage::warnings`]) may come out differently: its coefficients overflow,
+/// that is still decoded (mostly with [`RgbImage::warnings`]) may give other pixels: its coefficients overflow,
 /// and the SIMD code, which Pillow's builds use, wraps and saturates in 16 bits where the C code has 32.
 #[must_use]
 pub fn jpeg_simd() -> bool {
-    // SAFETY: takes nothing, and only looks at the processor.
+    // SAFETY: no arguments; it only reads features of the processor.
     unsafe { tg_jpeg_simd() != 0 }
 }
 

@@ -11,7 +11,7 @@
 //! | WebDataset shards | `tar` | the image's own name in `.json`, else member name | `.cls`, else `label` or `cls` in `.json`, else as above |
 //! | Parquet, one file or many | `parquet` | `image.path` | `label` |
 //!
-//! **The same images give the same rows in the same order, whatever holds them**: keys are made to agree where a container
+//! **The same images give the same rows in the same order in every container**: keys are made to agree where a container
 //! carries the name (module `imagenet` has the rules), and rows are sorted by key, folder by folder, as a walk through class
 //! folders meets them. A file list alone keeps its own order. Where a container holds a key twice, the first (by file, then
 //! by position) keeps it and the others become `key~2`, `key~3`, and so on: [`Source::renamed`].
@@ -189,7 +189,7 @@ impl Source {
     }
 
     /// The image's name: its path relative to the root, with `/` between the parts, or what the container calls it. The same
-    /// image has the same key wherever the data set lies, and whatever holds it. Keys of one source differ from each other,
+    /// image has the same key wherever the data set lies, in every container. Keys of one source differ from each other,
     /// lead nowhere else (no `..`, nothing absolute) and are free of control characters.
     ///
     /// Control characters and bytes of a file name that are not UTF-8 appear as `%XX`; should that be the name of another

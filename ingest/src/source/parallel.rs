@@ -8,7 +8,7 @@ use std::thread;
 /// waiting for the disk.
 pub(super) const THREADS: usize = 16;
 
-/// What `work` makes of each item, in the order of the items, on `threads` threads including this one.
+/// The result of `work` for each item, in the order of the items, on `threads` threads including this one.
 pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let run = || {

@@ -70,12 +70,12 @@ pub(super) fn is_possible(name: &str) -> bool {
 
 /// Names of the folders that are parts of a data set, if these folders are not classes:
 ///
-/// - two parts are there by unambiguous names (`train` and `val`), whatever lies beside them; or
-/// - two names differ only in the word for the part (`seg_train` and `seg_test`), whatever lies beside them; or
+/// - two parts exist with unambiguous names (`train` and `val`), beside any other files; or
+/// - two names differ only in the word for the part (`seg_train` and `seg_test`), beside any other files; or
 /// - all folders that hold images have the name of a part, and two parts are there or the images are in folders of them; or
 /// - the only folder that holds images has parts in it (`images/train` and `images/val`).
 ///
-/// A class may be called `train` or `test tube` all the same, among classes of other names.
+/// A class may still be called `train` or `test tube`, among classes of other names.
 pub(super) fn find(folders: &[ClassFolder]) -> Option<Vec<String>> {
     let with_images = || folders.iter().filter(|folder| folder.has_images());
     let first = with_images().next()?;

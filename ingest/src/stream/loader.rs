@@ -132,7 +132,7 @@ impl Buffers {
     }
 }
 
-/// Decodes what the recipe needs of a file, upright if the recipe says so.
+/// Decodes the part of a file that the recipe needs, upright if the recipe requires it.
 fn decode_needed(
     file: &[u8],
     key: &str,

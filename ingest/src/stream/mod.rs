@@ -35,7 +35,7 @@ pub struct ImageViews {
     pub key: String,
     /// Class index, -1 if unknown.
     pub label: i32,
-    /// Complaints of the decoder about data that it decoded all the same.
+    /// Warnings of the decoder about damaged data that it still decoded.
     pub warnings: u32,
     /// `Recipe::num_views` views, in order.
     pub outcome: Result<Vec<View>, Bad>,

@@ -25,7 +25,7 @@ pub(super) struct Parts {
 pub(super) struct Slabs {
     view_bytes: usize,
     batch_views: usize,
-    /// Slabs that are kept for later batches; more than these come back only from a consumer that collects batches.
+    /// Slabs that are kept for later batches; only a consumer that collects batches returns more.
     kept: usize,
     state: Mutex<State>,
 }

@@ -118,7 +118,7 @@ impl Weights {
         self.index.num_other_tensors
     }
 
-    /// Copies one tensor out of the map, as it is stored (kind and shape), to the CPU.
+    /// Copies one tensor out of the map, with the stored kind and shape, to the CPU.
     ///
     /// # Errors
     /// No such tensor, or libtorch fails.

@@ -5,7 +5,7 @@ const MAX_NAME_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 2048;
 
 /// The file of a view, relative to the output folder: `<key>.<view>.png`. Folders in the key become folders. Only
-/// the key's normal components count, so that files stay below the output folder whatever the keys are.
+/// the key's normal components count, so that files stay below the output folder for any keys.
 ///
 /// A component that is too long for a file system is cut and its hash appended; a key whose path is too long becomes its
 /// hash.

@@ -1,7 +1,7 @@
 //! Gradients, summed over the processes of a run: in buckets, which are ranges of the flat buffers and no copies, each started
 //! as soon as the backward pass has completed it.
 //!
-//! Where the processes share the optimizer's moments, each needs the sums of its own part only. A backend may sum
+//! Where the processes share the optimizer's moments, each needs only the sums of its part. A backend may sum
 //! for one process at less cost (NCCL does; Gloo's sum for one process is not cheaper enough to give up that its sums for all are
 //! the same with and without sharing): a bucket is then summed for the owners of its parts.
 

@@ -77,7 +77,7 @@ impl Prefetch {
         let batch = batches.recv();
         self.waited += started.elapsed();
         batch.unwrap_or_else(|_| {
-            // The thread runs until its receiver is gone or it has told an error, after which nobody asks: so it panicked.
+            // The thread runs until its receiver is gone or it has sent an error, after which no batch is requested: so it panicked.
             let ended = self.worker.take().map(JoinHandle::join);
             resume_unwind(ended.and_then(Result::err).expect("the unpacking thread ends by a panic only"))
         })

@@ -157,7 +157,7 @@ impl GlooProcessGroup {
     }
 
     fn failure(&self, verdict: Verdict) -> TrainError {
-        let what = format!("{verdict}; start all processes again to go on from the newest checkpoint");
+        let what = format!("{verdict}; start all processes again to continue from the newest checkpoint");
         TrainError::ProcessGroup { what }
     }
 

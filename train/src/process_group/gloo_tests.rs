@@ -60,7 +60,7 @@ fn a_process_that_is_alive_and_does_not_come_is_named_as_behind() {
         let processes = GlooProcessGroup::join(&hangs).unwrap();
         // Busy with something else until the other has given up.
         has_failed.recv().unwrap();
-        // What the other has sent for the exchange that it gave up is still there.
+        // Data that the other has sent for the abandoned exchange are still there.
         let fails = || processes.barrier().err();
         std::iter::repeat_with(fails).take(3).flatten().next().unwrap().to_string()
     });

@@ -26,7 +26,7 @@ pub struct State {
     /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
     #[serde(default)]
     pub tokenizer: String,
-    /// Samples per step, of all processes together; a run keeps this number whatever the number of its processes.
+    /// Samples per step, of all processes together; a run keeps this number for any number of processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_batch: Option<usize>,
     /// State of the loss scaling, in an autoregressive run in fp16.
@@ -66,7 +66,7 @@ impl Checkpoint {
         let Some(path) = found else {
             return damaged.into_iter().next().map_or(Ok(None), |(path, what)| {
                 let what = format!(
-                    "{what}, and there is no whole one before it to go on from: bring it back, or start again with --overwrite"
+                    "{what}, and there is no complete one before it to continue from: restore it, or start again with --overwrite"
                 );
                 Err(TrainError::Checkpoint { path, what })
             });
@@ -74,7 +74,7 @@ impl Checkpoint {
         let file = path.join("state.json");
         let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
         let state = serde_json::from_str(&text)
-            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to go on") })?;
+            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to continue") })?;
         Ok(Some(Checkpoint { path, state }))
     }
 }

@@ -26,7 +26,7 @@ impl Metrics {
         let path = folder.join("metrics.jsonl");
         if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
-            // Lines stay as they are: a number that is parsed and printed may come out with another last digit.
+            // Lines are kept unchanged: a number that is parsed and printed may get another last digit.
             let text: String = text.lines().filter(|line| is_of(line, step)).map(|line| format!("{line}\n")).collect();
             super::checkpoint::write_atomically(&path, text.as_bytes())?;
         }

@@ -221,7 +221,7 @@ impl PageSpan {
         matches!(self.kind, Kind::DataV2 { .. })
     }
 
-    /// Reads the page as it is in the file.
+    /// Reads the page as stored.
     pub(super) fn body(&self, file: &Blob) -> Result<Bytes, String> {
         let mut body = vec![0; self.compressed as usize];
         let read = file.read_up_to(&mut body, self.body).map_err(|error| format!("cannot be read: {error}"))?;

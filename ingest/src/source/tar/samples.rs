@@ -11,7 +11,7 @@
 //! 3. The picture of a sample is the member with nothing between stem and ending.
 //!
 //! What stays ambiguous is an error that names the members. In a tar without any other member beside a picture, images are
-//! images, whatever their names have in common, unless all stems come with the same set of endings.
+//! images, even if their names share a stem, unless all stems have the same set of endings.
 
 use super::runs::{Member, are_labels_only, are_regular, base, ending, is_label_file, join_runs, runs, stem};
 use crate::source::IMAGE_EXTENSIONS;
