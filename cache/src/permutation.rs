@@ -34,7 +34,7 @@ impl Permutation {
         Permutation { len, left_bits: bits / 2, right_bits: bits - bits / 2, keys, rounds }
     }
 
-    /// Where `index` (below `len`) goes.
+    /// The position of `index` (below `len`).
     pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.len);
         // The domain is less than twice `len` (or 4), so few steps lead back into the range; and as the network permutes

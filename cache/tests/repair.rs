@@ -39,7 +39,7 @@ fn deliver_image(image: usize, change: fn(usize, &mut Row<'_>), deliver: &mut De
     deliver(image, Encoded::Rows(&[row(0), row(1)]))
 }
 
-/// Repairs with a fake encoder; also the images that it was asked for.
+/// Repairs with a fake encoder; also the images that it encoded.
 fn fix(dir: &Path) -> (Result<RepairReport, CacheError>, Vec<usize>) {
     let mut asked = Vec::new();
     let result = repair(dir, None, &mut |images, deliver| {

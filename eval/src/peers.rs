@@ -67,7 +67,7 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
-    /// A deal of `total` pictures, which go through a network in batches of `batch_size`: batches end where blocks do.
+    /// The distribution of `total` pictures, which a network processes in batches of `batch_size`: batches end where blocks do.
     pub(crate) fn new(peers: &dyn Peers, total: usize, batch_size: usize) -> Deal {
         let (rank, world_size) = (peers.rank(), peers.world_size());
         let whole_batches = BLOCK_MAX.next_multiple_of(batch_size.max(1));

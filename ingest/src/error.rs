@@ -264,7 +264,7 @@ fn split_advice(example: Option<&str>) -> String {
     }
 }
 
-/// A step on the way from a file to what is made of it.
+/// A stage of processing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Stage {
@@ -281,7 +281,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them, in the order in which an image goes through them.
+    /// All of them, in the order in which they process an image.
     pub const ALL: [Stage; 5] = [Stage::Read, Stage::Decode, Stage::Resize, Stage::Encode, Stage::Write];
 }
 

@@ -113,7 +113,7 @@ impl Drop for Reserve {
     }
 }
 
-/// The default of each of `num_processes` on a machine with so much memory.
+/// The default of each of `num_processes` on a machine with `memory` bytes.
 fn default_budget(memory: Option<u64>, num_processes: u64) -> u64 {
     let share = |bytes: u64| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2));
     memory.map_or(UNKNOWN_BUDGET_BYTES / num_processes, |bytes| share(bytes / num_processes)).max(1)

@@ -1,4 +1,4 @@
-//! Where a stream's time goes.
+//! Time of a stream, by stage.
 
 use crate::error::Stage;
 use serde::Serialize;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the scale goes from 1 at the first position to its full value at the last.
+/// How the scale rises from 1 at the first position to its full value at the last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {

@@ -1,7 +1,7 @@
 //! A file that reports its first failure at the end.
 //!
 //! `ZipWriter` closes its archive when it is dropped, and prints what fails then to stderr. To it, this file never fails: the
-//! failure goes to the holder of the [`Failure`].
+//! failure is passed to the holder of the [`Failure`].
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -57,7 +57,7 @@ pub fn available_bytes() -> Option<u64> {
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
-/// At least so much is free on a GPU, found by asking for it: `needed` if it is there, else half of it and so on, but no
+/// A lower bound of the free memory of a GPU, found by allocation: `needed` if that succeeds, else half of it and so on, but no
 /// less than `least`; `None` when an allocation fails for another reason than memory.
 fn free_on(device: Device, needed: u64, least: u64) -> Option<u64> {
     let mut bytes = needed;

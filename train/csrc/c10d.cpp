@@ -212,7 +212,7 @@ char* c10d_group_abort(const Group* group) {
   return guarded([&] { (*group)->abort(); });
 }
 
-// Leaves a group in which nothing is under way. May block, as above.
+// Shuts down a group without pending exchanges. May block, as above.
 char* c10d_group_shutdown(const Group* group) {
   return guarded([&] { (*group)->shutdown(); });
 }

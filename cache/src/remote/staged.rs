@@ -61,7 +61,7 @@ pub(super) fn files_of(place: &Place, manifest: &Manifest, text: &[u8]) -> Vec<S
     shards.chain([list, own]).map(file).collect()
 }
 
-/// The object of a file as the manifest has it: its checksum says which version is meant.
+/// The object of a file as the manifest has it: its checksum determines the version.
 fn object_of(place: &Place, name: &str, bytes: u64) -> Object {
     Object { key: place.join(name).key().to_owned(), bytes, tag: None, modified_secs: 0 }
 }

@@ -106,7 +106,7 @@ mod imp {
             .find(|entry| (entry.start.load(Ordering::Acquire)..entry.end.load(Ordering::Acquire)).contains(&address))
     }
 
-    /// A map with its place in the list, which is given up before the map goes.
+    /// A map with its entry in the list, which is removed before the map is.
     pub(super) struct Listed {
         entry: &'static Entry,
         map: memmap2::Mmap,

@@ -1,4 +1,4 @@
-//! Classes of containers: by folders in keys, or by labels that the container carries.
+//! Classes of containers: by folders in keys, or by labels in the container.
 
 use super::splits;
 use super::table::Table;

@@ -68,7 +68,7 @@ const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"]
 
 /// The images under a path, in a fixed order: by class, then by name, compared as bytes, folder by folder.
 ///
-/// Opening lists names only; images are read when they are asked for. Share it between threads in an `Arc`.
+/// Opening lists names only; images are read on request. Share it between threads in an `Arc`.
 #[derive(Debug)]
 pub struct Source {
     contents: Contents,
@@ -85,7 +85,7 @@ struct Contents {
     excluded: usize,
     ignored: usize,
     renamed: usize,
-    /// What may not be as it was meant, in words.
+    /// Messages about contents that may be a mistake.
     notes: Vec<String>,
     /// Folders elsewhere that links in the source lead to, with links resolved.
     linked: Vec<PathBuf>,
@@ -209,7 +209,7 @@ impl Source {
         self.contents.table.label(index)
     }
 
-    /// Class names by class index: names of class folders (wnids), or those that a Parquet file carries. Empty where they are
+    /// Class names by class index: names of class folders (wnids), or those in a Parquet file. Empty where they are
     /// not known; an empty name where a single one is not.
     pub fn classes(&self) -> &[String] {
         &self.contents.classes
@@ -335,7 +335,7 @@ impl Source {
         self.contents.table.num_broken()
     }
 
-    /// What may not be as it was meant, a line each: class folders without images, a column that may be the label, links that
+    /// Contents that may be a mistake, one line each: class folders without images, a column that may be the label, links that
     /// lead to the same folder.
     pub fn notes(&self) -> &[String] {
         &self.contents.notes
@@ -363,7 +363,7 @@ impl Source {
         self.linked_folders().into_iter().find(|folder| lies_in(path, folder))
     }
 
-    /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
+    /// One line for users: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
     pub fn describe(&self) -> String {
         let mut text = format!("{}: {}", self.kind(), count(self.len() - self.damaged(), "image"));
         let counts = [

@@ -126,7 +126,7 @@ fn classify(entry: &fs::DirEntry) -> Option<Entry> {
     (is_folder || is_file).then_some(Entry { name, path, part, odd, is_folder, is_link })
 }
 
-/// A folder on the way down.
+/// A folder on the current path.
 struct Folder {
     path: PathBuf,
     /// Key of the folder, with a `/` at its end unless it is the root.

@@ -132,7 +132,7 @@ impl BatchStream {
         Arc::clone(self.images.counters())
     }
 
-    /// Batches' worth of memory that exists, the consumer's included.
+    /// Allocated memory in batches, the consumer's included.
     pub fn slabs(&self) -> usize {
         self.slabs.allocated()
     }

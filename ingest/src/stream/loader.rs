@@ -118,7 +118,7 @@ impl Loader {
 }
 
 impl Buffers {
-    /// After an image: gives large buffers back, so that one huge image does not enlarge every worker for good, and its share of
+    /// After an image: frees large buffers, so that one huge image does not enlarge every worker permanently, and its share of
     /// the budget.
     fn shrink(&mut self) {
         let kept_bytes = kept_bytes() as usize;

@@ -88,7 +88,7 @@ pub(crate) fn python_with_pillow() -> Option<PathBuf> {
     tokengrid_test_support::python_with(check).map(PathBuf::from)
 }
 
-/// A folder of `count` small sound images.
+/// A folder of `count` small valid images.
 pub(crate) fn small_images(count: usize) -> (TempDir, Arc<Source>) {
     let root = tempfile::tempdir().expect("temporary folder");
     let bytes = input("tiny_17x13.JPEG");

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
-/// Rows per task of a kernel: enough work to be worth a hand-over, few enough to balance.
+/// Rows per task of a kernel: enough work to outweigh the scheduling of a task, few enough to balance.
 pub const ROWS: usize = 32;
 
 /// A matrix `[rows, columns]` with its own memory, or a range of rows of one.

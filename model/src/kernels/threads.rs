@@ -82,7 +82,7 @@ pub fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// A mutable slice that tasks cut disjoint pieces from.
+/// A mutable slice from which tasks take disjoint pieces.
 pub struct Pieces<'a, T> {
     start: *mut T,
     len: usize,

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// A checkpoint, mapped read-only. Tensors are copied out one by one as they are asked for.
+/// A checkpoint, mapped read-only. Tensors are copied out one by one on request.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,

@@ -1,7 +1,7 @@
 //! The record inside a picture: the settings that it was made with, and the hash of the file that belongs to it.
 //!
 //! A folder may hold pictures of a run that was stopped, of one with other settings, of one that a power cut damaged. So
-//! every picture carries a record in a text chunk, and counts only where the record names the settings of the run, the
+//! every picture has a record in a text chunk, and counts only where the record names the settings of the run, the
 //! pixels are whole, and the file beside it (its tokens) is the recorded one.
 
 use serde::{Deserialize, Serialize};

@@ -17,7 +17,7 @@ pub struct EncodedView {
     pub flip: bool,
     /// Tokens, in raster order.
     pub tokens: Vec<u32>,
-    /// For each token the bits that another machine's rounding may flip; empty unless asked for.
+    /// For each token the bits that another machine's rounding may flip; empty unless requested.
     pub uncertain: Vec<u32>,
     /// Histogram of |h| over the bits of the view.
     pub margins: Margins,

@@ -114,7 +114,7 @@ impl<'a> Exchange<'a> {
         Exchange { processes, buckets: Rc::clone(buckets), started: vec![], failed: None }
     }
 
-    /// The backward pass has gone through a stage: starts the buckets that are complete now.
+    /// The backward pass has completed a stage: starts the buckets that are complete now.
     pub(super) fn reached(&mut self, stage: usize) {
         if self.processes.world_size() == 1 {
             return;

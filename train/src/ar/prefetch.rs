@@ -20,7 +20,7 @@ pub(super) struct Prefetch {
     waited: Duration,
 }
 
-/// Rows that are asked for ahead of those that are unpacked, where they come from a bucket, for each read that may be in flight: small
+/// Rows that are requested ahead of those that are unpacked, where they come from a bucket, for each read that may be in flight: small
 /// batches keep them busy too.
 const ROWS_AHEAD_PER_READ: usize = 2;
 

@@ -1,7 +1,7 @@
 //! How the samples of a step are shared among the processes of a run.
 //!
 //! The stream of samples is that of the whole run: step s takes the `global_batch` samples that follow those of step s - 1, for
-//! any number of processes. They are cut into blocks, the last of which may be smaller, and dealt out in turn: block i goes to
+//! any number of processes. They are cut into blocks, the last of which may be smaller, and assigned in turn: block i goes to
 //! process i mod W. A block is computed as one micro-batch.
 
 use std::fmt;

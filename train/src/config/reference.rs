@@ -25,7 +25,7 @@ pub struct Reference {
 /// How a leaf is converted, or, if the name ends in `.*`, all leaves below.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
-    /// Its value goes to this key.
+    /// Its value is written to this key.
     Key(&'static str),
     /// The precision: half precision becomes the one that is given here.
     Precision(&'static str),

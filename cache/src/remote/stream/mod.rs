@@ -129,7 +129,7 @@ impl StreamedCache {
     }
 
     /// Begins to stage the shards in a separate thread, in the order in which `rows` needs them; those that it does not need
-    /// come last. Where the stage folder has no room for all, the rest is read by ranges for good, and `left_out` is called: before
+    /// come last. Where the stage folder has no room for all, the rest is always read by ranges, and `left_out` is called: before
     /// this returns, or later where others take the room. A second call does nothing.
     ///
     /// # Errors

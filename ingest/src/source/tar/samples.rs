@@ -37,7 +37,7 @@ pub(super) struct Samples {
     pub(super) ignored: usize,
 }
 
-/// What the user asked for: endings of members after the stem, such as `left.jpg` and `cls`.
+/// The user's choice: endings of members after the stem, such as `left.jpg` and `cls`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Endings<'a> {
     pub(super) image: Option<&'a str>,

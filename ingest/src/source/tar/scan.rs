@@ -57,7 +57,7 @@ pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 /// Continues nowhere: the walk ends.
 pub(super) const END: u64 = u64::MAX;
 
-/// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
+/// Walks through the tar that fills `region` of the file. The walk ends for any content: it only moves forward.
 /// It ends early when it is cancelled, and what was found is then incomplete.
 pub(super) fn scan(
     file: &Blob,
