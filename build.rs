@@ -19,7 +19,7 @@ fn main() {
     println!("cargo:rustc-env=TOKENGRID_VERSION={version} ({commit}, {torch})");
 }
 
-/// Writes a list of the files below `data/photos` and `data/unseen` with their bytes: the program carries them for its demo.
+/// Writes a list of the files below `data/photos` and `data/unseen` with their bytes: they are built into the program for its demo.
 fn carry_photos() {
     let data = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("data");
     let mut files: Vec<PathBuf> = vec![];

@@ -3,9 +3,9 @@
 #
 #     scripts/fuzz.sh CRATE TARGET SECONDS        scripts/fuzz.sh ingest png 180
 #
-# Starts from CRATE/fuzz/corpus/TARGET.tar.gz and the files that CRATE/fuzz/seeds.txt names, and leaves a minimised corpus
-# in that archive. A crash is left in CRATE/fuzz/artifacts, and the exit status is not 0. No cargo-fuzz is needed.
-# With a nightly toolchain the code runs under AddressSanitizer, stable does without. With clang the C libraries are
+# Starts from CRATE/fuzz/corpus/TARGET.tar.gz and the files that CRATE/fuzz/seeds.txt names, and stores a minimised corpus
+# in that archive. A crash is saved in CRATE/fuzz/artifacts, and the exit status is not 0. It does not need cargo-fuzz.
+# With a nightly toolchain the code runs under AddressSanitizer, with stable it does not. With clang the C libraries are
 # instrumented too, so that the fuzzer sees their branches; gcc cannot do that.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -44,7 +44,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/found" "$work/minimal" "$work/kept" "$fuzz/corpus" "$fuzz/artifacts"
 while read -r name pattern; do
     if [ "$name" = "$target" ]; then
-        # The pattern is meant to be expanded.
+        # The shell must expand the pattern.
         # shellcheck disable=SC2086
         find $crate/$pattern -size -"$((max_len / 1024 + 1))"k -exec cp {} "$work/found/" \;
     fi

@@ -54,7 +54,7 @@ def formula(name, shape):
 
 
 class Skeleton(pickle.Unpickler):
-    """Reads the pickle of a checkpoint; classes are placeholders, and nothing in it is called."""
+    """Reads the pickle of a checkpoint; classes are placeholders, and no code of the pickle is called."""
 
     def find_class(self, module, name):
         if name == "_rebuild_tensor_v2":

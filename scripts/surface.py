@@ -66,7 +66,7 @@ def first_sentence(text):
     # Cargo documents crates in parallel: a link into one that has no pages yet keeps its brackets.
     text = re.sub(r"\[(`[^`]*`)\]", r"\1", " ".join(text.split()))
     ends = (match.start() + 1 for match in re.finditer(r"\. (?=[^a-z])", text))
-    # A full stop within code ends no sentence.
+    # A full stop within code does not end a sentence.
     return next((text[:end] for end in ends if text.count("`", 0, end) % 2 == 0), text)
 
 
@@ -95,7 +95,7 @@ def surface():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where the page is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is out of date")
     if parser.parse_args().check:
         if BOOK.read_text(encoding="utf-8") != surface():
             sys.exit("docs/src/surface.md is out of date: update it with `python3 scripts/surface.py`")

@@ -29,7 +29,7 @@ STAGE = ROOT / "target/wheel"
 LICENSES = ["LICENSE-MIT", "LICENSE-APACHE"]
 # Libraries that come with PyTorch.
 LIBTORCH = ["libtorch*.so*", "libc10*.so*"]
-# What a user downloads who wants no libtorch.
+# The package for users without libtorch.
 WHEEL_BYTES_MAX = 15_000_000
 
 
@@ -71,9 +71,9 @@ def movable(binary, copy):
 
 
 def platform_tag(binaries):
-    """The oldest manylinux on which all of them run: the newest version of glibc that any of them asks for. Checked below."""
+    """The oldest manylinux on which all of them run: the newest version of glibc that any of them requires. Checked below."""
     needed = {int(minor) for file in binaries for minor in re.findall(rb"GLIBC_2\.(\d+)(?=\0)", file.read_bytes())}
-    # Before 2.17 there are no tags of this form.
+    # Tags of this form begin with 2.17.
     return f"manylinux_2_{max(17, *needed)}_{os.uname().machine}"
 
 
@@ -92,7 +92,7 @@ def build_package(out, cargo_flags):
     (library,) = folder.glob("tokengrid/_tokengrid*.so")
     movable(library, STAGE / library.name)
     shutil.copy(STAGE / library.name, library)
-    # pip puts what lies there into the environment's bin.
+    # pip installs the files of this folder into the environment's bin.
     program = movable(PROGRAMS / "tokengrid", folder / f"{folder.name}.data/scripts/tokengrid")
     tag = platform_tag([library, program])
     (metadata,) = folder.glob("*.dist-info/WHEEL")
@@ -160,7 +160,7 @@ def check_tag(wheel):
 
 
 def check_sources(sdist):
-    """Whether all that is compiled into the library, and the package's own modules, are in the source distribution."""
+    """Checks that the source distribution has everything that is compiled into the library, and the package's own modules."""
     with tarfile.open(sdist) as archive:
         (root,) = {name.split("/", 1)[0] for name in archive.getnames()}
         packed = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}

@@ -109,14 +109,14 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// An environment as pip makes it, with PyTorch of a version beside the package.
+    /// An environment in pip's layout, with the package and PyTorch of a version.
     fn environment(torch: Option<&str>) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let packages = folder.path().join("lib/python3.12/site-packages");
         fs::create_dir_all(packages.join("tokengrid")).unwrap();
         fs::create_dir_all(folder.path().join("bin")).unwrap();
         fs::write(packages.join("tokengrid/_errors.py"), "").unwrap();
-        // A Python that knows no PyTorch, so that the one of this machine is not asked.
+        // A Python without PyTorch, so that the one of this machine is not used.
         std::os::unix::fs::symlink("/bin/true", folder.path().join("bin/python3")).unwrap();
         if let Some(version) = torch {
             fs::create_dir_all(packages.join("torch/lib")).unwrap();
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_torch_is_found_and_others_are_refused_by_name() {
+    fn the_matching_pytorch_is_found_and_others_are_refused_by_name() {
         for version in ["2.11.0+cpu", "2.11.1+cu130"] {
             let (folder, program) = environment(Some(version));
             let libraries = libraries_for(&program).unwrap();
@@ -147,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_no_package_brought_is_left_alone() {
+    fn a_program_outside_a_package_is_not_affected() {
         let (folder, program) = environment(Some("1.0"));
         fs::remove_dir_all(folder.path().join("lib/python3.12/site-packages/tokengrid")).unwrap();
         assert_eq!(libraries_for(&program).unwrap(), None);
     }
 
     #[test]
-    fn torch_is_asked_of_python_where_it_lies_elsewhere() {
+    fn python_gives_the_location_of_a_pytorch_elsewhere() {
         let (folder, program) = environment(None);
         let elsewhere = folder.path().join("elsewhere/torch");
         fs::create_dir_all(&elsewhere).unwrap();

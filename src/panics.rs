@@ -65,14 +65,14 @@ mod tests {
     use crate::exit;
     use std::process::Command;
 
-    /// Set in the processes that the tests start: what is to happen there.
+    /// Set in the processes that the tests start: the kind of panic to cause.
     const SCENE: &str = "TOKENGRID_TEST_PANIC_SCENE";
 
     extern "C" fn foreign_callback() {
         panic!("injected into a callback");
     }
 
-    /// Does nothing among the other tests. In a separate process it replaces `main`, with a command that panics.
+    /// Does nothing when it runs among all tests. In a separate process it replaces `main`, with a command that panics.
     #[test]
     fn scene() {
         let Ok(scene) = std::env::var(SCENE) else { return };
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_that_nobody_catches_ends_the_process_with_1_and_a_line() {
+    fn an_uncaught_panic_ends_the_process_with_1_and_a_line() {
         for (scene, text) in [
             ("command", "injected into the command; please report this"),
             ("worker", "injected into a worker; please report this"),
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_that_is_caught_ends_nothing_and_is_said_once() {
+    fn a_caught_panic_ends_nothing_and_is_reported_once() {
         let (code, stderr) = play("caught");
         assert_eq!(code, Some(0), "{stderr}");
         assert_eq!(stderr.matches("injected and caught").count(), 1, "{stderr}");

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_made_visible() {
+    fn control_sequences_of_terminals_are_made_visible() {
         assert_eq!(lines("a\x1b[31mred\x07\u{9b}2J\u{202e}b"), "a\\u{1b}[31mred\\u{7}\\u{9b}2J\\u{202e}b");
         assert_eq!(lines("rolled\rback"), "rolled\\u{d}back");
     }

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_allocation_of_slurm_is_no_step() {
+    fn an_allocation_of_slurm_is_not_a_step() {
         let salloc = "SLURM_JOB_ID=7 SLURM_NTASKS=4";
         let batch = "SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_PROCID=0";
         let interactive = "SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_STEP_ID=4294967290 SLURM_STEP_NUM_TASKS=1";
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_refused() {
+    fn inconsistent_variables_are_refused() {
         for (variables, word) in [
             ("RANK=a WORLD_SIZE=2", "RANK=a"),
             ("RANK=2 WORLD_SIZE=2", "does not exist"),

@@ -138,13 +138,13 @@ pub(crate) fn exit_code() -> u8 {
 mod tests {
     use super::*;
 
-    /// What the documentation promises for commands that keep no work.
+    /// The documented limit for commands that keep no work.
     const PROMISED: Duration = Duration::from_secs(2);
 
     #[test]
     fn a_command_that_keeps_no_work_has_less_than_the_promised_time() {
         let Answer::EndAfter(grace) = answer(false, false) else { panic!("it is ended") };
-        assert!(grace <= PROMISED / 2, "a busy machine takes some of it");
+        assert!(grace <= PROMISED / 2, "the rest is a reserve for a busy machine");
     }
 
     #[test]

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_speed_is_told_where_there_was_one() {
+    fn a_rate_is_printed_if_there_is_one() {
         let in_10_s = |done, total, first| speed(done, total, first, Duration::from_secs(10));
         assert_eq!(in_10_s(1000, 1000, 1000), "", "the first report is the last one");
         assert_eq!(in_10_s(100, 200, 100), "");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_have_the_digits_that_people_read() {
+    fn rates_are_rounded_to_readable_digits() {
         let shown = [0.0, 0.004_2, 0.771_708_325, 9.994, 12.345, 771.708_325, 98_765.4].map(rate);
         assert_eq!(shown, ["0.00/s", "0.25/min", "0.77/s", "9.99/s", "12.3/s", "772/s", "98765/s"]);
     }

@@ -1,4 +1,4 @@
-//! Training from a cache in a bucket: it begins before the shards are on this machine, and computes what it computes from a local one.
+//! Training from a cache in a bucket: it begins before the shards are local, and its results equal those from a local cache.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 #![cfg(feature = "torch")]
 
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokengrid_test_support::buckets::{Answer, Fate, Proxy, Request};
 use world::{World, tokenize};
 
-/// Far above what a busy machine needs.
+/// Timeout, generous enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A cache of three shards, in a folder and in the bucket.
@@ -37,13 +37,13 @@ fn world() -> Option<(World, PathBuf)> {
 }
 
 fn arguments(cache: &str, out: &Path, steps: usize) -> Vec<String> {
-    // Micro-batches that are smaller than a step, which go over the ends of epochs.
+    // Micro-batches that are smaller than a step and cross the ends of epochs.
     let steps = format!("max_steps={steps}");
     let settings = ["batch_size=2", "global_batch=5", "precision=fp32", "checkpoint_every=1", &steps];
     training::arguments(Path::new(cache), out, &settings)
 }
 
-/// What a run has computed: the losses of its steps, and the weights.
+/// The results of a run: the losses of its steps, and the weights.
 fn outcome(run: &Path) -> (Vec<Value>, Vec<u8>) {
     let losses = training::rows(run).iter().map(|row| row["train/loss"].clone()).collect();
     (losses, std::fs::read(run.join("checkpoints/latest/model.safetensors")).unwrap())
@@ -57,7 +57,7 @@ fn train(mut command: assert_cmd::Command, arguments: &[String]) -> String {
     stderr
 }
 
-/// The shard that is read from its beginning on, which only staging does: what lies in front of the first row is not read otherwise.
+/// The shard that is read from byte 0 on. Only staging does so: other reads skip the bytes before the first row.
 fn staged_shard(request: &Request) -> Option<String> {
     let shard = request.path().rsplit('/').next().filter(|name| name.starts_with("shard-"))?;
     let is_whole =
@@ -82,7 +82,7 @@ fn the_first_step_comes_before_the_shards_and_the_run_is_that_of_a_local_cache()
     let Some((world, local)) = world() else { return };
     let expected = world.path("run-local");
     train(common::tokengrid(), &arguments(text(&local), &expected, 12));
-    // No shard, or all but one, is here before the first step is done.
+    // Before the first step is done, no shard or all but one are on this machine.
     for held in [3, 1] {
         let out = world.path(&format!("run-{held}"));
         let (run, asked) = (out.clone(), Arc::new(Mutex::new(BTreeSet::new())));
@@ -103,7 +103,7 @@ fn the_first_step_comes_before_the_shards_and_the_run_is_that_of_a_local_cache()
         let said = train(world.command(proxy.address(), &stage), &arguments("s3://bucket/cache", &out, 12));
         assert_eq!(outcome(&out), outcome(&expected), "{said}");
         assert_eq!(asked.lock().unwrap().len(), 3, "shards are staged meanwhile");
-        // What the run has left in the stage folder is what other commands go on with.
+        // Other commands use the shards that the run has left in the stage folder.
         let classes = ["cache", "classes", "s3://bucket/cache"];
         let after = world.json_by(world.command(world.server.address(), &stage), &classes);
         assert_eq!(after, json(&["cache", "classes", text(&local)]));
@@ -122,7 +122,7 @@ fn faults_and_a_kill_in_the_middle_of_staging_change_nothing() {
         9 => Fate::Slow(Duration::from_millis(200)),
         _ => Fate::Pass,
     };
-    // The shards never come; the process is killed after its first step.
+    // The shards never arrive; the process is killed after its first step.
     let holding = Proxy::start(world.server.address(), move |number, request| match staged_shard(request) {
         Some(_) => Fate::Slow(PATIENCE),
         None => faults(number),
@@ -141,7 +141,7 @@ fn faults_and_a_kill_in_the_middle_of_staging_change_nothing() {
 }
 
 #[test]
-fn a_cache_without_room_in_the_stage_folder_is_trained_from_all_the_same() {
+fn a_cache_that_does_not_fit_into_the_stage_folder_is_still_trained_from() {
     let Some((world, local)) = world() else { return };
     let (expected, out) = (world.path("run-local"), world.path("run"));
     train(common::tokengrid(), &arguments(text(&local), &expected, 6));
@@ -156,12 +156,12 @@ fn a_cache_without_room_in_the_stage_folder_is_trained_from_all_the_same() {
 }
 
 #[test]
-fn a_shard_that_is_damaged_in_the_bucket_ends_the_run_by_its_name() {
+fn a_shard_that_is_damaged_in_the_bucket_ends_the_run_with_an_error_that_names_it() {
     let Some((world, local)) = world() else { return };
     let shard = sorted(&local).into_iter().find(|file| text(file).ends_with(".parquet")).unwrap();
     let name = shard.file_name().unwrap().to_str().unwrap().to_owned();
     let mut bytes = std::fs::read(&shard).unwrap();
-    // In the first grid, of which no checksum is known that is read alone.
+    // In the first grid, which has no checksum of its own when it is read alone.
     bytes[40] ^= 1;
     world.server.put(&format!("cache/{name}"), &bytes);
     let endless = arguments("s3://bucket/cache", &world.path("run"), 1_000_000);
@@ -170,7 +170,7 @@ fn a_shard_that_is_damaged_in_the_bucket_ends_the_run_by_its_name() {
         &endless.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     assert!(said.contains(&name) && said.contains("checksum"), "{said}");
-    // What the labels are is known from the start.
+    // The labels are known from the start.
     bytes[40] ^= 1;
     bytes.pop();
     world.server.put(&format!("cache/{name}"), &bytes);
@@ -182,7 +182,7 @@ fn a_shard_that_is_damaged_in_the_bucket_ends_the_run_by_its_name() {
 }
 
 #[test]
-fn files_that_a_configuration_names_come_from_a_bucket() {
+fn files_that_a_configuration_names_are_read_from_a_bucket() {
     let Some((world, local)) = world() else { return };
     let (first, expected, out) = (world.path("first"), world.path("run-local"), world.path("run"));
     train(common::tokengrid(), &arguments(text(&local), &first, 1));
@@ -217,7 +217,7 @@ fn files_that_a_configuration_names_come_from_a_bucket() {
     };
     let said = refused(&tokenizer("loss.perceptual=vgg16.pth, s3://bucket/runs/vgg.pth"));
     assert!(said.contains("s3://bucket/runs/vgg.pth"), "{said}");
-    // It is fetched, and is not what it should be.
+    // It is fetched, and is not the expected file.
     let said = refused(&tokenizer(&format!("loss.perceptual={url}")));
     assert!(said.contains("model.safetensors"), "{said}");
 }

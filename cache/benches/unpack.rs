@@ -1,7 +1,7 @@
 //! The unpacking kernels and the loader: `cargo bench -p tokengrid-cache`.
 //!
-//! Numbers for a record come from `tokengrid bench loader`, which counts time on a core; these are for comparing one
-//! commit with the next.
+//! Use `tokengrid bench loader`, which measures time per core, for published numbers; these compare one
+//! commit with another.
 #![allow(missing_docs, clippy::unwrap_used)] // what criterion's macros make; a bench that cannot run stops
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

@@ -13,7 +13,7 @@ pub fn cancel_with(flag: &'static AtomicBool) {
     let _ = FLAG.set(flag);
 }
 
-/// Asked between two pieces of work.
+/// Called between two units of work.
 pub(crate) fn check() -> Result<(), CacheError> {
     match FLAG.get() {
         Some(flag) if flag.load(Ordering::Relaxed) => Err(CacheError::Cancelled),

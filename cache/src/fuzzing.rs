@@ -1,6 +1,6 @@
 //! Entry points of the fuzz targets, and of the test that replays their corpus. No part of the interface.
 //!
-//! Each takes arbitrary bytes and must come back: an error is fine, a panic is a defect.
+//! Each takes arbitrary bytes and must return: an error is allowed, a panic is a defect.
 
 use crate::format::grid::GridSpec;
 use crate::format::hash::blake3_hex;

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_order_and_progress_adds_up() {
+    fn results_are_in_order_and_progress_adds_up() {
         for threads in [1, 2, 7, 100] {
             let mut done = 0;
             let squares = map(threads, 50, &mut |amount| done += amount, |item, report| {

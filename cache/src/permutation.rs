@@ -34,7 +34,7 @@ impl Permutation {
         Permutation { len, left_bits: bits / 2, right_bits: bits - bits / 2, keys, rounds }
     }
 
-    /// Where `index` (below `len`) goes.
+    /// The position of `index` (below `len`).
     pub fn apply(&self, index: u64) -> u64 {
         debug_assert!(index < self.len);
         // The domain is less than twice `len` (or 4), so few steps lead back into the range; and as the network permutes
@@ -137,7 +137,7 @@ mod tests {
             let mut seen = vec![false; len as usize];
             for index in 0..len {
                 let slot = &mut seen[permutation.apply(index) as usize];
-                assert!(!*slot, "{len}: two indices go to one");
+                assert!(!*slot, "{len}: two indices are mapped to one");
                 *slot = true;
             }
         }
@@ -164,7 +164,7 @@ mod tests {
         }
     }
 
-    /// Forever: other numbers here change the sample order of every training run that is resumed.
+    /// These numbers must never change: they determine the sample order of every resumed training run.
     #[test]
     fn pinned_order() {
         let permutation = Permutation::new(derive_key(42, 1, 3), 1_281_167);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(order, [16_982, 272_385, 348_801, 173_717, 592_643, 1_077_173]);
     }
 
-    /// Forever: the order of ten views.
+    /// The order of ten views must never change.
     #[test]
     fn pinned_views() {
         let order: Vec<u64> = (0..10).map(|i| shuffled_item(derive_key(42, 2, 3), 10, i)).collect();
@@ -195,7 +195,7 @@ mod tests {
         counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum()
     }
 
-    /// Over many keys, every index goes everywhere equally often. 4 standard deviations: fails once in 30,000 for a
+    /// Over many keys, every index is mapped to every position equally often. 4 standard deviations: fails once in 30,000 for a
     /// perfect shuffle, and the keys are fixed.
     #[test]
     fn every_place_is_equally_likely() {
@@ -215,7 +215,7 @@ mod tests {
         }
     }
 
-    /// Neighbours are torn apart: the distance between the places of i and i + 1 is spread evenly.
+    /// Neighbours are separated: the distance between the positions of i and i + 1 is uniformly distributed.
     #[test]
     fn neighbours_are_independent() {
         let len = 10_007u64;

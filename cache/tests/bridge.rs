@@ -33,7 +33,7 @@ fn check(dir: &Path) -> TokenCache {
 }
 
 #[test]
-fn arrays_go_out_and_come_back() {
+fn arrays_are_exported_and_imported_again() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     let out = temp.path().join("npy");
@@ -60,7 +60,7 @@ fn arrays_go_out_and_come_back() {
 }
 
 #[test]
-fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
+fn parquet_lists_are_exported_and_imported_as_the_same_cache() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     export_parquet(&cache, &temp.path().join("list"), RESUME).unwrap();
@@ -68,16 +68,16 @@ fn parquet_lists_go_out_and_come_back_as_the_same_cache() {
     let file = temp.path().join("list/tokens.parquet");
     import_parquet(&[file], &ImportOptions::default(), &again, RESUME).unwrap();
     let again = check(&again);
-    assert_eq!(again.content_hash(), cache.content_hash(), "every column came back");
+    assert_eq!(again.content_hash(), cache.content_hash(), "every column is restored");
     assert_eq!(
         (&again.manifest().tokenizer, &again.manifest().classes),
         (&cache.manifest().tokenizer, &cache.manifest().classes)
     );
 }
 
-/// Writers that know of no dictionary give its place as 0, or the place of the data as that of the dictionary.
+/// Writers without dictionary support give the dictionary's offset as 0, or as the offset of the data.
 #[test]
-fn parquet_lists_with_a_dictionary_at_byte_0_come_back() {
+fn parquet_lists_with_a_dictionary_at_byte_0_are_imported() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     export_parquet(&cache, &temp.path().join("list"), RESUME).unwrap();
@@ -118,7 +118,7 @@ fn a_plain_array_of_any_integer_type_is_imported() {
             let out = path(&format!("{width}{}{}", &descr[1..], shape.len()));
             import_npy(&path("tokens.npy"), Some(&path("labels.npy")), None, &options((2, 2)), &out, RESUME).unwrap();
             let cache = check(&out);
-            assert_eq!((cache.grid().bits, cache.num_images()), (8, 2), "bits: as many as 200 needs");
+            assert_eq!((cache.grid().bits, cache.num_images()), (8, 2), "bits: the number that 200 needs");
             let mut row = [0; 4];
             cache.tokens_into(1, &mut row);
             assert_eq!(row, [200, 30, 31, 127]);
@@ -190,7 +190,7 @@ fn a_damaged_parquet_file_is_an_error() {
         let result = import_parquet(std::slice::from_ref(&path), &options((5, 3)), &temp.path().join("x"), RESUME);
         assert!(matches!(result, Err(CacheError::ImportParquet { .. })), "{result:?}");
     }
-    // A shard's grids are no lists.
+    // A shard's grids are not lists.
     let shard = dir.join("shard-00000-00000.parquet");
     assert!(import_parquet(&[shard], &options((5, 3)), &temp.path().join("x"), RESUME).is_err());
 }
@@ -233,7 +233,7 @@ pq.write_table(pa.table({'tokens': tokens.tolist(), 'label': labels, 'key': keys
     }
 }
 
-/// An import goes on only with the rows that it began with, and is withdrawn only where nothing of it is durable.
+/// An import continues only with the rows that it began with, and is removed only where none of its rows is durable.
 #[test]
 fn an_import_of_other_rows_is_refused_and_finished_parts_stay() {
     let temp = tempfile::tempdir().unwrap();
@@ -246,20 +246,20 @@ fn an_import_of_other_rows_is_refused_and_finished_parts_stay() {
     };
     let import =
         |bits| import_npy(&path, None, None, &ImportOptions { bits: Some(bits), ..options((2, 2)) }, &out, RESUME);
-    // The last row is no good: the first row group is durable by then, and stays.
+    // The last row is invalid: the first row group is durable by then, and stays.
     array(rows * 4 - 1, 255);
     assert!(import(7).unwrap_err().to_string().contains("token is 255"));
     assert!(names(&out).iter().any(|name| name.starts_with(".part-")), "{:?}", names(&out));
-    // The same file name, other rows in the part that is there.
+    // The same file name, other rows in the existing part.
     array(5, 1);
     assert!(matches!(import(7), Err(CacheError::InputsDiffer { .. })));
     array(rows * 4 - 1, 3);
     let hash = import(7).unwrap().content_hash;
     assert_eq!(import(7).unwrap().content_hash, hash, "again: the same");
     array(5, 1);
-    assert!(matches!(import(7), Err(CacheError::InputsDiffer { .. })), "the other data's hash is no success");
+    assert!(matches!(import(7), Err(CacheError::InputsDiffer { .. })), "other data must not count as imported");
 
-    // Wrong from the first row on: nothing is left that would be in the way.
+    // Invalid from the first row on: no file is left that would block the next import.
     let out = temp.path().join("wrong");
     array(0, 255);
     let import =
@@ -274,7 +274,7 @@ fn an_import_of_other_rows_is_refused_and_finished_parts_stay() {
 }
 
 #[test]
-fn views_and_keys_that_do_not_fit_are_said_to_be_so() {
+fn views_and_keys_that_do_not_fit_are_reported() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
     npy(&path("tokens.npy"), "|u1", "(3, 2, 4)", &[1; 24]);
@@ -293,7 +293,7 @@ fn views_and_keys_that_do_not_fit_are_said_to_be_so() {
     assert!(!path("out").exists());
 }
 
-/// What a killed export left behind goes with the next one.
+/// The next export removes the temporary files of a killed one.
 #[test]
 fn an_export_removes_what_a_killed_one_left() {
     let (temp, dir) = small_cache();
@@ -309,9 +309,9 @@ fn an_export_removes_what_a_killed_one_left() {
     assert_eq!(names(&out), [".tokengrid-export.json", "keys.txt", "labels.npy", "tokens.npy"]);
 }
 
-/// Nothing is replaced but what an export wrote; the folder of a cache gets nothing else.
+/// Only files that an export wrote are replaced; no other file is written into the folder of a cache.
 #[test]
-fn an_export_replaces_nothing_of_anybody_else() {
+fn an_export_replaces_no_file_that_it_did_not_write() {
     let (temp, dir) = small_cache();
     let cache = check(&dir);
     let out = temp.path().join("out");
@@ -331,7 +331,7 @@ fn an_export_replaces_nothing_of_anybody_else() {
     export_npy(&cache, &out, RESUME).unwrap();
     refused(export_parquet(&cache, &out, RESUME));
     assert_eq!(fs::read(out.join("tokens.parquet")).unwrap(), b"mine");
-    // A file of ours that somebody changed is ours no longer.
+    // A file that an export wrote and a user changed counts as the user's.
     fs::write(out.join("labels.npy"), "mine").unwrap();
     refused(export_npy(&cache, &out, RESUME));
 
@@ -340,7 +340,7 @@ fn an_export_replaces_nothing_of_anybody_else() {
     assert_eq!(names(&dir), before);
 }
 
-/// Two exports into one folder: the second one is refused, or comes after the first.
+/// Two exports into one folder: the second one is refused, or runs after the first.
 #[test]
 fn exports_into_one_folder_do_not_mix() {
     let (temp, dir) = small_cache();
@@ -361,9 +361,9 @@ fn exports_into_one_folder_do_not_mix() {
     export_npy(&check(&dir), &out, RESUME).unwrap();
 }
 
-/// A file that is named in another way is the same file.
+/// A file under another path is the same input.
 #[test]
-fn an_import_is_known_by_what_it_holds() {
+fn an_import_is_identified_by_its_content() {
     let temp = tempfile::tempdir().unwrap();
     let (path, out) = (temp.path().join("tokens.npy"), temp.path().join("out"));
     npy(&path, "|u1", "(2, 4)", &[1; 8]);

@@ -1,4 +1,4 @@
-//! The bytes on disk, read without this crate's reader: what other programs rely on.
+//! The bytes on disk, on which other programs rely, read without this crate's reader.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -54,7 +54,7 @@ fn columns_have_the_documented_types_and_encodings() {
 }
 
 #[test]
-fn grids_lie_side_by_side_where_the_metadata_says() {
+fn grids_lie_consecutively_at_the_offset_of_the_metadata() {
     let (_temp, dir) = small_cache();
     let bytes = fs::read(dir.join(SHARD)).unwrap();
     let reader = open(&dir);
@@ -136,7 +136,7 @@ fn writing_is_deterministic() {
     assert!(verify(&first, &mut |_, _| {}).unwrap().is_ok());
 }
 
-/// Forever: the content hash of the small cache. It changes only with the rows' meaning.
+/// The content hash of the small cache must never change, unless the meaning of the rows does.
 #[test]
 fn pinned_content_hash() {
     let (_temp, dir) = small_cache();

@@ -1,4 +1,4 @@
-//! A damaged cache is made whole again, to the same bytes, or left as it was.
+//! A damaged cache is repaired to the same bytes, or left unchanged.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -14,7 +14,7 @@ use tokengrid_cache::{
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Encodes an image as [`push`] does, after `change` had a hand in it.
+/// Encodes an image as [`push`] does, after `change` was applied to it.
 fn deliver_image(image: usize, change: fn(usize, &mut Row<'_>), deliver: &mut Deliver<'_>) -> Result<(), CacheError> {
     let job = small_job();
     let key = key_of(&job, image);
@@ -39,7 +39,7 @@ fn deliver_image(image: usize, change: fn(usize, &mut Row<'_>), deliver: &mut De
     deliver(image, Encoded::Rows(&[row(0), row(1)]))
 }
 
-/// Repairs with a fake encoder; also the images that it was asked for.
+/// Repairs with a fake encoder; also the images that it encoded.
 fn fix(dir: &Path) -> (Result<RepairReport, CacheError>, Vec<usize>) {
     let mut asked = Vec::new();
     let result = repair(dir, None, &mut |images, deliver| {
@@ -85,7 +85,7 @@ fn one_row_group_is_encoded_again_and_the_bytes_are_the_same() {
 }
 
 #[test]
-fn missing_truncated_and_footless_shards_come_back() {
+fn missing_truncated_and_footless_shards_are_restored() {
     let (_temp, dir) = small_cache();
     let good = contents(&dir);
     let last = fs::read(dir.join("shard-00000-00004.parquet")).unwrap().len();
@@ -107,7 +107,7 @@ fn missing_truncated_and_footless_shards_come_back() {
         assert!(report.is_ok() && !report.found.is_empty(), "{name}: {report:?}");
         assert_eq!(contents(&dir), good, "{name}");
     }
-    // Everything at once: every shard and the quarantine list. The list comes from the shards, and they from it.
+    // All shards and the quarantine list at once. The list is rebuilt from the shards, and the shards need the list.
     for name in names(&dir).iter().filter(|name| *name != "manifest.json") {
         fs::remove_file(dir.join(name)).unwrap();
     }
@@ -140,9 +140,9 @@ fn a_damaged_manifest_or_quarantine_list_is_made_again_without_the_encoder() {
     }
 }
 
-/// Without a manifest nobody can say what a missing or damaged shard was.
+/// Without a manifest, the content of a missing or damaged shard is unknown.
 #[test]
-fn a_manifest_is_not_made_up() {
+fn a_manifest_is_not_invented() {
     let (_temp, dir) = small_cache();
     alter(&dir, "manifest.json", |bytes| bytes[30] ^= 1);
     let shard = fs::read(dir.join(SHARD)).unwrap();
@@ -196,9 +196,9 @@ fn other_rows_are_refused_by_name_and_change_nothing() {
     assert_eq!(contents(&dir), before);
 }
 
-/// Surplus files belong to somebody else: they are named, and left alone.
+/// Surplus files do not belong to the cache: they are reported, and not changed.
 #[test]
-fn what_is_not_of_the_cache_stays() {
+fn files_that_do_not_belong_to_the_cache_stay() {
     let (_temp, dir) = small_cache();
     fs::write(dir.join("mine.parquet"), "PAR1").unwrap();
     let report = fix(&dir).0.unwrap();

@@ -1,4 +1,4 @@
-//! What is written is what is read.
+//! Reading returns the rows that were written.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 mod common;
@@ -40,20 +40,20 @@ fn assert_contents(dir: &std::path::Path, job: &JobSpec, access: Access) {
 }
 
 #[test]
-fn everything_comes_back() {
+fn every_column_is_read_back() {
     let (_temp, dir) = small_cache();
     for access in [Access::Map, Access::MapRandom, Access::Preload, Access::Copy] {
         assert_contents(&dir, &small_job(), access);
     }
-    // 34 images of 2 views in groups of 4 images; the quarantined ones take no room in a group.
+    // 34 images of 2 views in groups of 4 images; the quarantined ones take no row in a group.
     let shards: Vec<_> = (0..5).map(|i| format!("shard-00000-0000{i}.parquet")).collect();
     let expected: Vec<_> = ["manifest.json", "quarantine.jsonl"].map(str::to_owned).into_iter().chain(shards).collect();
     assert_eq!(names(&dir), expected);
 }
 
-/// What `--no-mmap` is for: files that are cut or overwritten under a reader that copied them do not disturb it.
+/// The purpose of `--no-mmap`: a reader that copied files is unaffected when they are cut or overwritten.
 #[test]
-fn a_copy_does_not_notice_what_happens_to_the_files() {
+fn a_copy_is_unaffected_by_changes_of_the_files() {
     let (_temp, dir) = small_cache();
     let cache = TokenCache::open_with(&dir, Access::Copy).unwrap();
     let expected: Vec<_> = (0..68).map(|row| (cache.packed_row(row).to_vec(), cache.meta(row).unwrap())).collect();
@@ -66,7 +66,7 @@ fn a_copy_does_not_notice_what_happens_to_the_files() {
 }
 
 #[test]
-fn every_shape_comes_back() {
+fn every_shape_is_read_back() {
     for (height, width, bits, views, rows_per_group, groups_per_shard) in [
         (1, 1, 1, 1, 1, 1),
         (1, 1, 24, 3, 1, 1),
@@ -85,7 +85,7 @@ fn every_shape_comes_back() {
 }
 
 #[test]
-fn the_quarantine_list_names_what_is_missing() {
+fn the_quarantine_list_names_the_missing_images() {
     let (_temp, dir) = small_cache();
     let text = fs::read_to_string(dir.join("quarantine.jsonl")).unwrap();
     let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -95,7 +95,7 @@ fn the_quarantine_list_names_what_is_missing() {
 }
 
 #[test]
-fn a_summary_says_what_is_there() {
+fn a_summary_describes_the_cache() {
     let (_temp, dir) = small_cache();
     let info = inspect(&dir).unwrap();
     let on_disk: u64 = names(&dir).iter().map(|name| fs::metadata(dir.join(name)).unwrap().len()).sum();
@@ -108,7 +108,7 @@ fn a_summary_says_what_is_there() {
     }
 }
 
-/// The promise: at most 600 bytes for a row of 256 tokens with an ImageNet-like key, everything counted.
+/// The documented limit: at most 600 bytes for a row of 256 tokens with an ImageNet-like key, everything counted.
 #[test]
 fn a_row_takes_at_most_600_bytes() {
     for (views, shuffled) in [(1, false), (1, true), (10, false)] {
@@ -142,7 +142,7 @@ fn a_row_takes_at_most_600_bytes() {
 }
 
 #[test]
-fn a_cache_without_rows_is_a_cache() {
+fn a_cache_without_rows_is_valid() {
     let temp = tempfile::tempdir().unwrap();
     let grid = GridSpec { height: 2, width: 2, bits: 4 };
     let empty = temp.path().join("empty");
@@ -159,7 +159,7 @@ fn a_cache_without_rows_is_a_cache() {
 }
 
 #[test]
-fn rows_that_break_a_promise_are_refused_and_leave_no_trace() {
+fn invalid_rows_are_refused_and_leave_no_files() {
     let (temp, good) = small_cache();
     let dir = temp.path().join("other");
     let job = small_job();

@@ -16,16 +16,16 @@ use tokengrid_cache::{
     verify,
 };
 
-/// A cache of 20 rows in the splits `train` and `val`, as it was written before there was the column.
+/// A cache of 20 rows in the splits `train` and `val`, in the format before the column existed.
 const WITHOUT_COLUMN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/splits_without_column");
 
-/// A cache of its own with all rows of a split.
+/// A separate cache with all rows of a split.
 fn part(of: &Path, split: &str, out: &Path) -> PathBuf {
     subset(of, out, &Selection { split: Some(split.into()), ..Selection::default() }, OpenMode::Resume).unwrap();
     out.to_owned()
 }
 
-/// The same rows in a cache of today.
+/// The same rows in a cache of the current format.
 fn with_column(temp: &Path) -> PathBuf {
     let (old, out) = (Path::new(WITHOUT_COLUMN), temp.join("with-column"));
     let named = |split: &str| MergeInput { dir: part(old, split, &temp.join(split)), split: Some(split.into()) };
@@ -38,7 +38,7 @@ fn shards(dir: &Path) -> Vec<SerializedFileReader<fs::File>> {
     shards.map(|name| SerializedFileReader::new(fs::File::open(dir.join(name)).unwrap()).unwrap()).collect()
 }
 
-/// Key and split of every row, by a reader of Parquet that knows nothing of caches.
+/// Key and split of every row, by a plain Parquet reader.
 fn splits_by_key(dir: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for shard in shards(dir) {
@@ -104,7 +104,7 @@ fn caches_without_splits_have_no_such_column() {
     let dir = part(Path::new(WITHOUT_COLUMN), "train", &temp.path().join("train"));
     assert_eq!(shards(&dir)[0].metadata().file_metadata().schema_descr().num_columns(), 7);
     assert!(!fs::read_to_string(dir.join("manifest.json")).unwrap().contains("more_columns"));
-    // What there are of the splits in a part of a cache with splits is named.
+    // A part of a cache with splits names the splits that it contains.
     let few = temp.path().join("few");
     subset(&with_column(temp.path()), &few, &Selection { limit: Some(14), ..Selection::default() }, OpenMode::Resume)
         .unwrap();
@@ -181,7 +181,7 @@ fn caches_from_before_the_column_are_read_and_gain_it_when_they_grow() {
 }
 
 #[test]
-fn a_manifest_that_promises_the_column_of_other_shards_is_refused() {
+fn a_manifest_that_declares_the_column_for_shards_without_it_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("cache");
     copy_dir(Path::new(WITHOUT_COLUMN), &dir);

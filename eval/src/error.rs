@@ -76,7 +76,7 @@ pub enum EvalError {
     #[error(transparent)]
     Ingest(#[from] tokengrid_ingest::IngestError),
     /// An evaluation was stopped by the user.
-    #[error("stopped; an evaluation has no result before its end, and starts anew")]
+    #[error("stopped; an evaluation has no result before its end, and must be started again")]
     Stopped,
     /// The processes that share an evaluation cannot exchange their figures.
     #[error(transparent)]

@@ -43,7 +43,7 @@ pub mod score;
 pub mod ssim;
 pub mod statistics;
 
-/// Largest number of bytes of pictures in a batch, whatever its size: large pictures would fill the memory.
+/// Limit in bytes of the pictures in a batch of any size: large pictures would fill the memory.
 const BATCH_BYTES_MAX: usize = 256 << 20;
 
 pub use error::EvalError;

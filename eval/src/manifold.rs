@@ -81,12 +81,12 @@ mod tests {
     }
 
     #[test]
-    fn balls_reach_to_the_third_neighbour() {
+    fn balls_extend_to_the_third_neighbour() {
         let reference = points(&[0.0, 1.0, 2.0, 3.0, 4.0]);
         // The balls: 0 reaches 3, 1 and 3 reach 2, 2 reaches 2, 4 reaches 3; together from -3 to 7.
         let generated = points(&[-3.0, 7.0, 7.5, 100.0]);
         let got = precision_recall(&generated, &reference).unwrap();
-        // -3 is on the rim; 7.5 and 100 are outside. The generated balls reach back over all of the reference.
+        // -3 is on the rim; 7.5 and 100 are outside. The balls of the generated points cover all of the reference.
         assert_eq!(got, PrecisionRecall { precision: 0.5, recall: 1.0 });
         let apart = precision_recall(&points(&[900.0, 901.0, 902.0, 903.0]), &reference).unwrap();
         assert_eq!(apart, PrecisionRecall { precision: 0.0, recall: 0.0 });

@@ -1,4 +1,4 @@
-//! Measures every picture of a set once, in the process that it is dealt to; results come in the order of the set.
+//! Measures every picture of a set once, in the process that it is assigned to; results are in the order of the set.
 
 use crate::BATCH_BYTES_MAX;
 use crate::EvalError;

@@ -167,7 +167,7 @@ mod tests {
     const DIMS: usize = 5;
 
     fn rows(count: usize) -> Vec<f64> {
-        // A large mean: what a sum of squares would lose its digits to.
+        // A large mean, with which a sum of squares would lose its digits.
         stream("moments", count * DIMS).map(|v| 1e6 + v).collect()
     }
 
@@ -192,7 +192,7 @@ mod tests {
         Vec::try_from(&tensor.contiguous().view([-1])).unwrap()
     }
 
-    /// Threads in place of processes: a tensor is replaced by the sum of those that all have brought.
+    /// Threads in place of processes: a tensor is replaced by the sum of the tensors of all threads.
     fn sum_among(threads: &Barrier, brought: &Mutex<Vec<Tensor>>, tensor: &Tensor) {
         brought.lock().unwrap().push(tensor.copy());
         threads.wait();
@@ -200,12 +200,12 @@ mod tests {
         threads.wait();
         brought.lock().unwrap().clear();
         tensor.shallow_clone().copy_(&sum);
-        // Nobody brings the next one before it is empty.
+        // No thread contributes the next tensor before the slots are empty.
         threads.wait();
     }
 
     #[test]
-    fn processes_that_share_know_the_moments_of_all() {
+    fn all_processes_get_the_moments_of_the_whole_set() {
         let rows = rows(700);
         let whole = of(&[&rows]).finish().unwrap();
         let (left, right) = rows.split_at(333 * DIMS);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn how_rows_are_pushed_does_not_matter_and_parts_can_be_merged() {
+    fn results_do_not_depend_on_the_blocks_of_rows_and_parts_can_be_merged() {
         let rows = rows(700);
         let whole = of(&[&rows]).finish().unwrap();
         let (head, tail) = rows.split_at(3 * DIMS);

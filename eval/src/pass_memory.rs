@@ -61,7 +61,7 @@ mod tests {
         assert!(memory.check_against(1, 33, bytes).is_ok());
         let refused = memory.check_against(1, 33, bytes - 1).unwrap_err();
         assert!(refused.contains("1 x 33 pixels") && refused.contains("--size"), "{refused}");
-        assert!(memory.check_against(1, 178_956_970, 1 << 40).is_err(), "16 columns of them");
+        assert!(memory.check_against(1, 178_956_970, 1 << 40).is_err(), "16 columns of this height");
         assert!(memory.check_against(u32::MAX, u32::MAX, u64::MAX - 1).is_err());
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
-    /// A deal of `total` pictures, which go through a network in batches of `batch_size`: batches end where blocks do.
+    /// The distribution of `total` pictures, which a network processes in batches of `batch_size`: batches end where blocks do.
     pub(crate) fn new(peers: &dyn Peers, total: usize, batch_size: usize) -> Deal {
         let (rank, world_size) = (peers.rank(), peers.world_size());
         let whole_batches = BLOCK_MAX.next_multiple_of(batch_size.max(1));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_picture_is_dealt_once_and_rounds_have_them_in_order() {
+    fn every_picture_is_assigned_once_and_rounds_keep_the_order() {
         for (total, world_size, batch_size) in [(0, 2, 8), (1, 3, 8), (7, 3, 1), (64, 2, 8), (1000, 3, 24), (100, 1, 8)]
         {
             let deals: Vec<Deal> =

@@ -8,7 +8,7 @@ use tokengrid_model::guard::guarded;
 use tokengrid_model::tokenizer::pass;
 use tokengrid_model::{ModelError, Picture, Runtime, Tokenizer};
 
-/// Which pixels of an image go through the tokenizer.
+/// The pixels of an image that the tokenizer processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// The reference's centre crop: the shorter side resized to this many pixels, then a square of that side.

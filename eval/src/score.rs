@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn sure_and_different_pictures_score_their_number_of_classes() {
+    fn confident_and_different_predictions_score_their_number_of_classes() {
         let mut scorer = Scorer::new(1);
         (0..8).for_each(|i| scorer.push(&sure_of(i % 4)));
         let score = scorer.score().unwrap();

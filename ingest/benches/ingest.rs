@@ -1,5 +1,5 @@
-//! How fast the pixels come: the resampler's kernels, JPEG decoding, whole files to views, and images out of Parquet, on the
-//! bundled photographs. What can be switched off is measured with and without it.
+//! Throughput of ingest: the resampler's kernels, JPEG decoding, whole files to views, and images out of Parquet, on the
+//! bundled photographs. Optional code paths are measured with and without them.
 //!
 //! `cargo bench -p tokengrid-ingest`, or a part of it: `cargo bench -p tokengrid-ingest -- photographs`
 
@@ -30,7 +30,7 @@ fn photos() -> Vec<Vec<u8>> {
 }
 
 fn decode(file: &[u8]) -> RgbImage {
-    decode_rgb(file, &Limits::default()).expect("a sound photograph")
+    decode_rgb(file, &Limits::default()).expect("a valid photograph")
 }
 
 /// The centre crop's pixels by every kernel of this processor.
@@ -65,7 +65,7 @@ fn files(c: &mut Criterion) {
     for (whose, jpeg_entropy) in [("own", JpegEntropy::Own), ("libjpeg's", JpegEntropy::Libjpeg)] {
         let limits = Limits { jpeg_entropy, ..Limits::default() };
         run(format!("decoded whole, {whose} entropy decoder"), &|file| {
-            black_box(decode_rgb(file, &limits).expect("a sound photograph"));
+            black_box(decode_rgb(file, &limits).expect("a valid photograph"));
         });
         run(format!("to a view, {whose} entropy decoder"), &|file| {
             black_box(views_of_file(file, "", &recipe, &limits).expect("views"));
@@ -81,11 +81,11 @@ fn files(c: &mut Criterion) {
 const ROWS: usize = 480;
 const ROWS_PER_PAGE: usize = 48;
 
-/// Images of a Parquet file whose rows are shuffled, read in the order of their keys: alone, and with their pages. Memory for
-/// decoded pages is as short for this file of 18 MB as it is by default for a data set of hundreds of gigabytes: a page or two.
+/// Images of a Parquet file whose rows are shuffled, read in the order of their keys: alone, and with their pages. The cache of
+/// decoded pages is limited to one or two, as it is by default for a data set of hundreds of gigabytes.
 fn parquet_in_order_of_keys(c: &mut Criterion) {
     let (photos, folder) = (photos(), tempfile::tempdir().expect("temporary folder"));
-    // 7 and 480 have no common factor: a row's neighbours are far away in the order of keys.
+    // 7 and 480 are coprime: neighbouring rows are far apart in the order of keys.
     let row = |i: usize| -> Row {
         (Some(photos[i % photos.len()].clone()), Some(format!("{:04}.JPEG", i * 7 % ROWS)), Some(0))
     };

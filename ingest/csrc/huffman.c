@@ -1,14 +1,14 @@
-/* A decoder of intact sequential Huffman scans, in the place of libjpeg's own.
+/* A decoder of intact sequential Huffman scans, which replaces libjpeg's own.
  *
  * Half of the time of decoding a photograph goes into this step. Here one table lookup gives run, value and length of
  * most coefficients at once. It decodes intact data only: at the first sign of anything else (a code that is not in the
- * table, a marker or the end of the data before the last MCU, a restart marker that is not where it belongs, bytes between
- * the last MCU and the EOI marker) it gives up with TG_UNSOUND, and the caller decodes the file again, with libjpeg alone.
+ * table, a marker or the end of the data before the last MCU, a restart marker at a wrong position, bytes between
+ * the last MCU and the EOI marker) it returns TG_UNSOUND, and the caller decodes the file again, with libjpeg alone.
  * What damaged data decodes to, which warnings it causes and whether it is accepted is therefore never decided here.
  *
- * An entry of `look` has in its low five bits the bits to take. With VALUE these are a code and the bits after it: the byte
- * above has the zero coefficients to skip, and the upper half the coefficient (DC: the difference). With SYMBOL they are a
- * code whose symbol is the byte above. An entry of 0 stands for codes of more than TG_LOOK_BITS bits.
+ * An entry of `look` has in its low five bits the number of bits to consume. With VALUE these are a code and the bits after
+ * it: the byte above has the zero coefficients to skip, and the upper half the coefficient (DC: the difference). With SYMBOL
+ * they are a code whose symbol is the byte above. An entry of 0 stands for codes of more than TG_LOOK_BITS bits.
  */
 #include <string.h>
 
@@ -22,8 +22,8 @@ enum {
   ENOUGH_BITS = 16
 };
 
-/* The state of the bits must stay in registers: what is called for every coefficient is inlined, what is called now and
- * then takes the state by value. */
+/* The state of the bits must stay in registers: functions that are called for every coefficient are inlined, rarely called
+ * ones take the state by value. */
 #if defined(__GNUC__)
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define SELDOM static __attribute__((noinline))
@@ -32,7 +32,7 @@ enum {
 #define SELDOM static
 #endif
 
-/* From a place in zigzag order to its place in the block. A run may lead past the end; libjpeg puts that coefficient last. */
+/* From an index in zigzag order to the index in the block. A run may pass the end; libjpeg stores that coefficient last. */
 static const uint8_t natural_order[DCTSIZE2 + 16] = {
   0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13,
   6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31,
@@ -89,7 +89,7 @@ int tg_huffman_takes(const tg_jpeg *self)
          cinfo->data_precision == 8;
 }
 
-/* Takes bytes one by one, up to a marker or the end. */
+/* Reads bytes one by one, up to a marker or the end. */
 SELDOM tg_bits refilled_slowly(tg_bits in)
 {
   while (in.left <= 56 && in.next < in.end) {
@@ -99,14 +99,14 @@ SELDOM tg_bits refilled_slowly(tg_bits in)
       in.next++;
     }
     in.next++;
-    /* What was already there of this byte is the same. */
+    /* The bits of this byte that are already present are the same. */
     in.bits |= (uint64_t)byte << (56 - in.left);
     in.left += 8;
   }
   return in;
 }
 
-/* Written out, so that compilers see a load and a byte swap in it. */
+/* In this form, compilers recognise a load and a byte swap. */
 ALWAYS_INLINE uint64_t eight_bytes(const uint8_t *at)
 {
   return (uint64_t)at[0] << 56 | (uint64_t)at[1] << 48 | (uint64_t)at[2] << 40 | (uint64_t)at[3] << 32 |
@@ -119,7 +119,7 @@ ALWAYS_INLINE int has_ff(uint64_t word)
   return ((~word - ones) & word & (ones << 7)) != 0;
 }
 
-/* Fills `bits` as far as there are bits to be had. False: more were taken than there were. */
+/* Fills `bits` with as many bits as are available. False: more were consumed than existed. */
 ALWAYS_INLINE int refill(tg_bits *in)
 {
   if (in->left < 0) return 0;
@@ -153,7 +153,7 @@ SELDOM int long_code(const tg_code *table, uint64_t bits)
   return -1;
 }
 
-/* Takes the code for which `look` has no value. Its symbol, or -1. */
+/* Consumes the code for which `look` has no value. Its symbol, or -1. */
 ALWAYS_INLINE int take_symbol(tg_bits *in, const tg_code *table, int32_t found)
 {
   if (found != 0) {
@@ -167,7 +167,7 @@ ALWAYS_INLINE int take_symbol(tg_bits *in, const tg_code *table, int32_t found)
   return code & 255;
 }
 
-/* The value of `size` bits, 1 to 15. False: there are no such bits. */
+/* The value of `size` bits, 1 to 15. False: the data ends before. */
 ALWAYS_INLINE int take_value(tg_bits *in, int size, int32_t *value)
 {
   if (in->left < ENOUGH_BITS && !refill(in)) return 0;
@@ -217,7 +217,7 @@ ALWAYS_INLINE int decode_ac(tg_bits *in, const tg_code *table, JCOEF *block)
   return 1;
 }
 
-/* Whether nothing but fill bits lies before a marker `code`; steps over the marker. */
+/* Whether only fill bits precede a marker `code`; skips the marker. */
 static int at_marker(tg_bits *in, unsigned int code)
 {
   if (in->left < 0 || in->left >= 8 || in->end - in->next < 2) return 0;
@@ -245,7 +245,7 @@ static int decode_blocks(tg_huffman *h, const struct jpeg_decompress_struct *cin
     JCOEF *block = blocks == NULL ? h->unused : blocks[i][0];
     int32_t difference;
     if (!decode_dc(&in, h->block_dc[i], &difference)) return 0;
-    /* Absurd data may overflow: wrap, as libjpeg does. */
+    /* Damaged data may overflow: wrap, as libjpeg does. */
     h->last_dc[member] = (int32_t)((uint32_t)h->last_dc[member] + (uint32_t)difference);
     block[0] = (JCOEF)h->last_dc[member];
     if (!decode_ac(&in, h->block_ac[i], block)) return 0;
@@ -254,7 +254,7 @@ static int decode_blocks(tg_huffman *h, const struct jpeg_decompress_struct *cin
   return in.left >= 0;
 }
 
-/* Leaves libjpeg's source at the EOI marker. */
+/* Positions libjpeg's source at the EOI marker. */
 static int finish_scan(tg_jpeg *self)
 {
   tg_huffman *h = &self->huffman;
@@ -276,7 +276,7 @@ static int decode_one(tg_jpeg *self, JBLOCKROW *blocks)
   return --h->mcus_to_go > 0 || finish_scan(self);
 }
 
-/* What libjpeg calls. `blocks` were zeroed; NULL: the coefficients are not wanted. */
+/* The function that libjpeg calls. `blocks` were zeroed; NULL: the coefficients are not needed. */
 static boolean decode_mcu(j_decompress_ptr cinfo, JBLOCKROW *blocks)
 {
   tg_jpeg *self = (tg_jpeg *)cinfo->client_data;

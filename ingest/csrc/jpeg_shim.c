@@ -1,18 +1,18 @@
 /* The interface between Rust and libjpeg.
  *
- * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into `guarded`, through which
- * every call that can fail goes, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
- * or panic strategy the program was built with; and the layout of libjpeg's structs is known to C only. No Rust frame is
- * ever jumped over: libjpeg is given no callback outside this file.
+ * libjpeg reports errors by calling error_exit, which must not return. Here it longjmps back into `guarded`, which wraps
+ * every call that can fail, so that neither a panic nor an unwinder ever crosses C frames, whatever compiler flags
+ * or panic strategy the program was built with; and only C code depends on the layout of libjpeg's structs. No Rust frame is
+ * ever jumped over: libjpeg has no callback outside this file.
  *
  * Input is one block of memory. The source manager suspends when it runs out, as Pillow's does, so that a file that ends
- * too early is distinguished from a broken one, and no pixels are made up in its place.
+ * too early is distinguished from a broken one, and no pixels are invented for it.
  */
 #include "jpeg_shim.h"
 
 #include <jerror.h>
 
-/* What the header says; the same fields stand in decode/jpeg.rs. */
+/* The values of the header; decode/jpeg.rs declares the same fields. */
 typedef struct {
   unsigned int width;
   unsigned int height;
@@ -21,7 +21,7 @@ typedef struct {
   uint64_t coefficient_bytes; /* kept of the whole picture while it is decoded; 0 for a single scan, which keeps none */
 } tg_jpeg_header;
 
-/* A rectangle of the picture, in pixels; the same fields stand in decode/jpeg.rs. */
+/* A rectangle of the picture, in pixels; decode/jpeg.rs declares the same fields. */
 typedef struct {
   unsigned int left;
   unsigned int top;
@@ -62,7 +62,7 @@ static void skip(j_decompress_ptr cinfo, long count)
   src->bytes_in_buffer -= step;
 }
 
-/* Each scan of a progressive file goes over the whole picture: thousands of tiny scans would keep a worker busy for hours. */
+/* Each scan of a progressive file covers the whole picture: thousands of tiny scans would keep a worker busy for hours. */
 static void on_progress(j_common_ptr common)
 {
   tg_jpeg *self = (tg_jpeg *)common->client_data;
@@ -72,8 +72,8 @@ static void on_progress(j_common_ptr common)
   }
 }
 
-/* Runs `step`, which calls libjpeg. The only setjmp there is: its frame holds nothing but parameters that are never
- * assigned to, and whatever changes lies in `*self` or in the frame of `step`, which an error leaves for good. */
+/* Runs `step`, which calls libjpeg. The only setjmp: its frame holds only parameters that are never
+ * assigned to, and all state that changes is in `*self` or in the frame of `step`, to which an error never returns. */
 static int guarded(tg_jpeg *self, int (*step)(tg_jpeg *self, void *arguments), void *arguments)
 {
   if (setjmp(self->trap)) return self->failure;
@@ -120,7 +120,7 @@ tg_jpeg *tg_jpeg_create(void)
   return self;
 }
 
-/* What libjpeg allocates for the coefficients of a file of several scans: whole MCUs of every component. */
+/* Bytes that libjpeg allocates for the coefficients of a file of several scans: whole MCUs of every component. */
 static uint64_t coefficient_bytes(struct jpeg_decompress_struct *cinfo)
 {
   uint64_t blocks = 0;
@@ -153,8 +153,8 @@ static int read_header(tg_jpeg *self, void *arguments)
   return TG_OK;
 }
 
-/* Reads up to the first scan. `data` must stay where it is until the last tg_jpeg_read_rows / tg_jpeg_finish.
- * Any step that comes after it may return TG_UNSOUND if it was started with a window. */
+/* Reads up to the first scan. `data` must stay valid and unmoved until the last tg_jpeg_read_rows / tg_jpeg_finish.
+ * Any later step may return TG_UNSOUND if it was started with a window. */
 int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, tg_jpeg_header *header)
 {
   self->message[0] = '\0';
@@ -164,7 +164,7 @@ int tg_jpeg_open(tg_jpeg *self, const unsigned char *data, size_t length, tg_jpe
   return guarded(self, read_header, header);
 }
 
-/* Pixels around a window that the upsampling of its chroma samples looks at, with some to spare: at most 4 pixels share a
+/* Pixels around a window that the upsampling of its chroma samples reads, with a reserve: at most 4 pixels share a
  * sample, and one sample on each side is mixed in. */
 enum { MARGIN = 8 };
 
@@ -179,7 +179,7 @@ static int can_crop(const struct jpeg_decompress_struct *cinfo)
   return cinfo->num_components > 1 || (first->h_samp_factor == 1 && first->v_samp_factor == 1);
 }
 
-/* Makes the decoder produce no other columns than those of `window` and what its margins and whole MCUs bring with them. */
+/* Makes the decoder produce no other columns than those of `window` and those that margins and whole MCUs add. */
 static void crop_columns(tg_jpeg *self, tg_jpeg_window *window)
 {
   JDIMENSION whole = self->cinfo.output_width;
@@ -194,7 +194,7 @@ static void crop_columns(tg_jpeg *self, tg_jpeg_window *window)
   window->width = width;
 }
 
-/* Goes to the row of MCUs before the first one that is wanted. */
+/* Skips to the row of MCUs before the first one that is needed. */
 static void skip_rows(tg_jpeg *self, tg_jpeg_window *window)
 {
   JDIMENSION step = (JDIMENSION)(DCTSIZE * self->cinfo.max_v_samp_factor);
@@ -206,7 +206,7 @@ static void skip_rows(tg_jpeg *self, tg_jpeg_window *window)
 }
 
 /* Starts the decompressor; for a progressive file this reads all of it. `argument` is NULL for libjpeg alone and all of the
- * picture; else it is the window that is wanted, and becomes the one that there will be. */
+ * picture; else it is the requested window, and becomes the window that is decoded. */
 static int start(tg_jpeg *self, void *argument)
 {
   tg_jpeg_window *window = argument;
@@ -259,7 +259,7 @@ static int finish(tg_jpeg *self, void *arguments)
 {
   (void)arguments;
   if (self->installed) {
-    /* What lies below the window is decoded as well: a file is accepted or rejected as a whole. A sound scan ends at the
+    /* Rows below the window are decoded as well: a file is accepted or rejected as a whole. An intact scan ends at the
      * EOI marker. */
     tg_huffman_drain(self);
     return TG_OK;
@@ -277,7 +277,7 @@ unsigned int tg_jpeg_warnings(const tg_jpeg *self)
 
 const char *tg_jpeg_message(const tg_jpeg *self) { return self->message; }
 
-/* Declared in a header that libjpeg keeps to itself. Without SIMD code the library has a stub of it that returns 0. */
+/* Declared in a private header of libjpeg. Without SIMD code the library has a stub of it that returns 0. */
 EXTERN(int) jsimd_can_idct_islow(void);
 
 /* libjpeg's own condition for its SIMD inverse DCT. */

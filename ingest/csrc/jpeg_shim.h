@@ -1,4 +1,4 @@
-/* What the parts of the shim share. */
+/* Declarations that the parts of the shim share. */
 #ifndef TG_JPEG_SHIM_H
 #define TG_JPEG_SHIM_H
 
@@ -12,17 +12,17 @@
 #define JPEG_INTERNALS
 #include <jpeglib.h>
 
-/* Statuses; the same numbers stand in decode/jpeg.rs. */
+/* Statuses; decode/jpeg.rs has the same numbers. */
 enum { TG_OK = 0, TG_TRUNCATED = 1, TG_BROKEN = 2, TG_TOO_MANY_SCANS = 3, TG_UNSOUND = 4 };
 
-/* Bits that one look into a table of codes covers. */
+/* Bits of an index into a table of codes. */
 enum { TG_LOOK_BITS = 10 };
 
 /* A Huffman code, laid out for decoding. */
 typedef struct {
   /* By the next TG_LOOK_BITS bits; see huffman.c. */
   int32_t look[1 << TG_LOOK_BITS];
-  /* By length: the largest code, -1 where there is none, and what leads from a code to its place in `symbols`. */
+  /* By length: the largest code, -1 where there is none, and the index in `symbols` minus the code. */
   int32_t max_code[17];
   int32_t offset[17];
   uint8_t symbols[256];
@@ -33,7 +33,7 @@ typedef struct {
   const uint8_t *next; /* the first byte of which not all is in `bits` */
   const uint8_t *end;
   uint64_t bits; /* the next bits, from the most significant on */
-  int left;      /* how many of them there are; negative: more were taken than there are */
+  int left;      /* how many of them there are; negative: more were consumed than exist */
 } tg_bits;
 
 /* The entropy decoder of huffman.c. */
@@ -47,7 +47,7 @@ typedef struct {
   tg_code ac[NUM_HUFF_TBLS];
   const tg_code *block_dc[D_MAX_BLOCKS_IN_MCU]; /* of the blocks of an MCU */
   const tg_code *block_ac[D_MAX_BLOCKS_IN_MCU];
-  JBLOCK unused; /* takes coefficients that are not wanted */
+  JBLOCK unused; /* receives coefficients that are not needed */
 } tg_huffman;
 
 typedef struct {
@@ -59,19 +59,19 @@ typedef struct {
   int created;
   int max_scans;
   int installed; /* whether huffman.c is the entropy decoder */
-  int failure;   /* the status of the longjmp under way */
+  int failure;   /* the status of the current longjmp */
   char message[JMSG_LENGTH_MAX];
   tg_huffman huffman;
 } tg_jpeg;
 
-/* Leaves the guarded step for good with `status`. */
+/* Leaves the guarded step with `status`; does not return. */
 void tg_fail(tg_jpeg *self, int status);
 
 /* Whether huffman.c can decode the scan that was started. */
 int tg_huffman_takes(const tg_jpeg *self);
-/* Puts itself in the place of libjpeg's entropy decoder, before any MCU was decoded. */
+/* Replaces libjpeg's entropy decoder, before the first MCU is decoded. */
 void tg_huffman_install(tg_jpeg *self);
-/* Decodes the rest of the scan, only to learn whether it is intact. */
+/* Decodes the rest of the scan, only to check whether it is intact. */
 void tg_huffman_drain(tg_jpeg *self);
 
 #endif

@@ -60,7 +60,7 @@ pub enum IngestError {
         found: String,
     },
     /// A container whose images cannot be read by position.
-    #[error("{path}: {container}; images cannot be read from it by position: run `{command} {path}` and give what comes out", path = .path.display())]
+    #[error("{path}: {container}; images cannot be read from it by position: run `{command} {path}` and give the result", path = .path.display())]
     Compressed {
         /// The file.
         path: PathBuf,
@@ -264,7 +264,7 @@ fn split_advice(example: Option<&str>) -> String {
     }
 }
 
-/// A step on the way from a file to what is made of it.
+/// A stage of processing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Stage {
@@ -274,14 +274,14 @@ pub enum Stage {
     Decode,
     /// RGB to views: resize and crop.
     Resize,
-    /// Views to what the consumer makes of them.
+    /// The consumer's work on views.
     Encode,
     /// That to disk.
     Write,
 }
 
 impl Stage {
-    /// All of them, in the order in which an image goes through them.
+    /// All of them, in the order in which they process an image.
     pub const ALL: [Stage; 5] = [Stage::Read, Stage::Decode, Stage::Resize, Stage::Encode, Stage::Write];
 }
 
@@ -297,7 +297,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// An image that could not be turned into views, and why. The rest of the stream goes on.
+/// An image that could not be turned into views, and why. The stream continues.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{stage}: {reason}")]
 pub struct Bad {

@@ -113,7 +113,7 @@ impl Drop for Reserve {
     }
 }
 
-/// The default of each of `num_processes` on a machine with so much memory.
+/// The default of each of `num_processes` on a machine with `memory` bytes.
 fn default_budget(memory: Option<u64>, num_processes: u64) -> u64 {
     let share = |bytes: u64| (bytes / DEFAULT_SHARE).max(LEAST_DEFAULT_BYTES.min(bytes / 2));
     memory.map_or(UNKNOWN_BUDGET_BYTES / num_processes, |bytes| share(bytes / num_processes)).max(1)
@@ -189,7 +189,7 @@ impl Budget {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
-        // What exceeds the budget alone waits for all others, and goes on.
+        // A claim beyond the budget waits for all others, and is then served.
         let has_room = |state: &State| state.claimed_bytes == 0 || state.claimed_bytes.saturating_add(bytes) <= limit;
         while number != state.serving || !has_room(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -337,7 +337,7 @@ mod tests {
                 thread::yield_now();
             }
             thread::sleep(Duration::from_millis(20));
-            assert_eq!(budget.lock().serving, 1, "there is room for the small one, but it is not its turn");
+            assert_eq!(budget.lock().serving, 1, "the small one would fit, but it is not its turn");
             drop(first);
             drop(large.join().expect("served"));
             drop(small.join().expect("served"));
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exceeds_the_budget_alone_is_served_alone() {
+    fn a_claim_beyond_the_budget_is_served_alone() {
         let budget = budget();
         drop(budget.claim(1000, 10));
         assert_eq!(budget.lock().claimed_bytes, 0);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_are_made_in_turn_and_held_ones_are_waited_for() {
+    fn claims_are_served_in_order_and_wait_for_held_ones() {
         let turns: Arc<Turns> = Arc::default();
         let [first, second, third] = [0, 1, 2].map(|number| turns.turn(number));
         thread::scope(|scope| {

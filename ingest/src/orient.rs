@@ -1,4 +1,4 @@
-//! Turning an image the way its EXIF orientation asks for, as Pillow's `ImageOps.exif_transpose` does.
+//! Rotation and reflection of an image by its EXIF orientation, as Pillow's `ImageOps.exif_transpose` does.
 
 use crate::decode::RgbImage;
 
@@ -43,9 +43,9 @@ pub(crate) fn make_upright(image: &mut RgbImage, orientation: u8, spare: &mut Ve
 mod tests {
     use super::*;
 
-    /// `a b c / d e f` as Pillow's `exif_transpose` shows it, rows from the top.
+    /// `a b c / d e f` as transposed by Pillow's `exif_transpose`, rows from the top.
     #[test]
-    fn the_eight_orientations_are_pillows() {
+    fn the_eight_orientations_equal_pillows() {
         let upright = [
             (1, "abc def"),
             (2, "cba fed"),

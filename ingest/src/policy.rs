@@ -11,7 +11,7 @@ const DEFAULT_MAX_FRACTION: f64 = 0.01;
 /// What to do with an image that cannot be turned into views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnBad {
-    /// Set it aside and go on.
+    /// Record it and continue.
     #[default]
     Quarantine,
     /// Stop at the first.
@@ -25,7 +25,7 @@ pub struct BadPolicy {
     pub on_bad: OnBad,
     /// Share of bad images, of all images of the source, beyond which the job stops, 0 to 1.
     pub max_fraction: f64,
-    /// Number of bad images that is allowed whatever their share.
+    /// Number of bad images that is allowed at any share.
     pub always_allowed: usize,
 }
 
@@ -48,7 +48,7 @@ impl BadPolicy {
     }
 }
 
-/// Why a job does not go on.
+/// Why a job stops.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TooBad {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_a_share_of_all_images_and_may_be_reached() {
+    fn a_share_is_relative_to_all_images_and_may_be_reached() {
         let mut counter = BadCounter::new(BadPolicy::at_most(0.1), 40);
         for _ in 0..4 {
             counter.good();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_data_set_may_have_ten_unless_a_share_was_asked_for() {
+    fn a_small_data_set_may_have_ten_unless_a_share_is_given() {
         let mut counter = BadCounter::new(BadPolicy::default(), 20);
         (0..10).for_each(|_| counter.bad("k", &bad()).expect("ten are always allowed"));
         assert!(counter.bad("k", &bad()).is_err());

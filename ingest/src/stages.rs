@@ -1,4 +1,4 @@
-//! Where a stream's time goes.
+//! Time of a stream, by stage.
 
 use crate::error::Stage;
 use serde::Serialize;
@@ -57,7 +57,7 @@ pub struct StageSeconds {
     pub decode: f64,
     /// Resizing and cropping RGB to views.
     pub resize: f64,
-    /// Encoding: what the consumer makes of the views.
+    /// Encoding: the consumer's work on the views.
     pub encode: f64,
     /// Writing the results.
     pub write: f64,

@@ -32,7 +32,7 @@ fn order_holds_when_images_take_different_times() {
     let counters = batches.counters();
     let mut seen = vec![];
     for batch in batches {
-        // Changes while images are under way: later ones overtake earlier ones.
+        // The delay changes while images are in flight: later ones overtake earlier ones.
         counters.slow_down(Stage::Decode, Duration::from_micros(seen.len() as u64 * 7919 % 700));
         seen.extend(batch.images().iter().map(|image| image.index));
     }
@@ -50,7 +50,7 @@ fn the_slowest_stage_is_named() {
             counters.timed(Stage::Encode, || {});
             counters.timed(Stage::Write, || {});
         }
-        let (stage, share) = batches.times().slowest().expect("something was done");
+        let (stage, share) = batches.times().slowest().expect("a stage has run");
         assert_eq!(stage, slow);
         assert!(share > 0.5 && share <= 1.0, "{stage}: {share}");
     }

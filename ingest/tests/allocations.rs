@@ -1,4 +1,4 @@
-//! In the steady state an image costs no memory of the Rust side. In a test program of its own, whose allocator counts.
+//! In the steady state, an image causes no heap allocation on the Rust side. A separate test program, with a counting allocator.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-/// Allocations of reading every image once: a path is put together for each.
+/// Allocations of reading every image once: a path is built for each.
 fn of_reading(source: &Source) -> u64 {
     let mut file = Vec::with_capacity(4 << 20);
     let before = allocations();
@@ -77,8 +77,8 @@ fn a_warm_stream_of_batches_allocates_nothing_but_paths() {
             assert!(batch.images().iter().all(|image| image.outcome.is_ok()));
         }
         let (per_round, slack) = ((allocations() - before) as f64 / rounds as f64, 1.5);
-        // The worker may be ahead by what is in flight, so the paths of a few more images are counted.
+        // The worker may be ahead by the images in flight, so the paths of a few more images are counted.
         let paths = reading as f64 * (rounds as f64 + 1.0) / rounds as f64;
-        assert!(per_round <= paths + slack, "{views}: {per_round} allocations a batch, {paths} of them for paths");
+        assert!(per_round <= paths + slack, "{views}: {per_round} allocations per batch, {paths} of them for paths");
     }
 }

@@ -1,4 +1,4 @@
-//! The newest intact checkpoint of a run, whatever its links say. Knows names and files only.
+//! The newest intact checkpoint of a run, independent of its links. Uses only names and files.
 
 use crate::Weights;
 use std::io;

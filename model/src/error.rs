@@ -153,7 +153,7 @@ pub enum ModelError {
         /// The first few names.
         names: String,
     },
-    /// Weights of another model than the one that was asked for.
+    /// Weights of another model than the requested one.
     #[error("{} holds {holds}; {advice}", path.display())]
     OtherModel {
         /// The file.

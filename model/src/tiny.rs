@@ -63,7 +63,7 @@ mod tests {
     use crate::{Tokenizer, Variant};
 
     #[test]
-    fn the_shipped_models_are_whole_and_belong_together() {
+    fn the_shipped_models_are_complete_and_match() {
         let weights = open_tokenizer(Path::new(NAME)).unwrap();
         let tokenizer = Tokenizer::load(&weights, Variant::Raw, tch::Device::Cpu, tch::Kind::Float).unwrap();
         assert_eq!((tokenizer.architecture.factor(), tokenizer.architecture.z_channels), (8, 18));

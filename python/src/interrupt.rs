@@ -1,7 +1,7 @@
 //! Long work that Ctrl-C ends.
 //!
 //! Python runs its signal handlers on the main thread, between two steps of the interpreter. While that thread is with us no handler
-//! runs. So work is either done by another thread, while the main thread asks for signals ([`run`]), or in pieces, between
+//! runs. So work is either done by another thread, while the main thread checks for signals ([`run`]), or in pieces, between
 //! which it asks ([`in_pieces`]).
 
 use crate::errors;
@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokengrid_cache::CacheError;
 
-/// How often the interpreter is asked for signals.
+/// Interval of the checks for signals.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
 
 static STOP: AtomicBool = AtomicBool::new(false);

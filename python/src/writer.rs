@@ -175,5 +175,5 @@ fn invalid(image: usize, key: &str, what: &'static str, expected: &str, actual: 
 }
 
 fn closed(py: Python<'_>) -> PyErr {
-    errors::of_class(py, "CacheValueError", "the writer is closed: open another one to go on")
+    errors::of_class(py, "CacheValueError", "the writer is closed: open another one to continue")
 }

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_stand_above_the_picture_and_differ() {
+    fn captions_are_above_the_picture_and_differ() {
         let gray = Picture::new(64, 8, vec![128; 64 * 8 * 3]);
         let [one, two] = ["207 cat", "88 dog"].map(|text| captioned(&gray, text));
         assert_eq!((one.width, one.height), (64, 8 + STRIP));
@@ -47,7 +47,7 @@ mod tests {
         let ink = |picture: &Picture| picture.rgb[..64 * STRIP * 3].iter().filter(|byte| **byte < 128).count();
         assert!(ink(&one) > 30 && ink(&two) > 30, "{} {}", ink(&one), ink(&two));
         assert_ne!(one, two);
-        // Wider than the picture: cut off, however long.
+        // Wider than the picture: cut off, at any length.
         let (long, longer) = (captioned(&gray, &"w".repeat(100)), captioned(&gray, &"w".repeat(50_000_000)));
         assert_eq!(long, longer);
     }

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_a_token_and_the_numbers_beside() {
+    fn one_cell_per_token_and_the_numbers_beside_it() {
         let of = |i: usize| DrawStats { entropy: i as f64, kept: 1.0, chosen: 0.5 };
         let stats: Vec<[DrawStats; 2]> = (0..4).map(|i| [of(i), of(i)]).collect();
         let picture = Picture::new(8, 8, vec![7; 8 * 8 * 3]);

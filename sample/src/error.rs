@@ -114,7 +114,7 @@ pub enum SampleError {
         what: String,
     },
     /// Stopped by the user; finished images stay.
-    #[error("stopped; run the same command again to go on")]
+    #[error("stopped; run the same command again to continue")]
     Cancelled,
     /// Weights, model or device.
     #[error(transparent)]

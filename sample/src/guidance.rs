@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the scale goes from 1 at the first position to its full value at the last.
+/// How the scale rises from 1 at the first position to its full value at the last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
@@ -27,7 +27,7 @@ impl Schedule {
             Schedule::Linear => u,
             Schedule::Cosine => (1.0 - (std::f64::consts::PI * u).cos()) / 2.0,
         };
-        // Exactly `scale` at the end, whatever the rounding.
+        // Exactly `scale` at the end, without rounding errors.
         if share == 1.0 { scale } else { 1.0 + (scale - 1.0) * share }
     }
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_doubled_only_where_both_halves_count() {
+    fn a_batch_is_doubled_only_where_both_halves_are_used() {
         let mode = |scale| GuidanceMode::of(scale, Schedule::Constant);
         assert_eq!(mode([1.0, 1.0]), GuidanceMode::Cond);
         assert_eq!(mode([0.0, 0.0]), GuidanceMode::Uncond);

@@ -1,7 +1,7 @@
 //! A file that reports its first failure at the end.
 //!
 //! `ZipWriter` closes its archive when it is dropped, and prints what fails then to stderr. To it, this file never fails: the
-//! failure goes to the holder of the [`Failure`].
+//! failure is passed to the holder of the [`Failure`].
 
 use std::io::{self, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_that_could_not_be_written_says_so_once_and_leaves_nothing() {
+    fn a_failed_archive_is_reported_once_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let (mut late, failure) = LateFile::new(AtomicFile::create(&folder.path().join("a.zip")).unwrap());
         late.attempt(|_| Err(io::ErrorKind::StorageFull.into()));

@@ -57,7 +57,7 @@ pub fn available_bytes() -> Option<u64> {
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
-/// At least so much is free on a GPU, found by asking for it: `needed` if it is there, else half of it and so on, but no
+/// A lower bound of the free memory of a GPU, found by allocation: `needed` if that succeeds, else half of it and so on, but no
 /// less than `least`; `None` when an allocation fails for another reason than memory.
 fn free_on(device: Device, needed: u64, least: u64) -> Option<u64> {
     let mut bytes = needed;
@@ -84,14 +84,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_does_not_fit_is_refused_with_the_one_that_would() {
+    fn a_batch_that_does_not_fit_is_refused_with_the_largest_that_fits() {
         assert!(refuse_above(Some(1000), 10, 100).is_ok());
         assert!(refuse_above(None, 10, 100).is_ok());
         let error = refuse_above(Some(750 << 20), 10, 100 << 20).unwrap_err().to_string();
         assert!(error.contains("10 images") && error.contains("--batch-size 7"), "{error}");
         let error = refuse_above(Some(1), 10, 100 << 20).unwrap_err().to_string();
         assert!(error.contains("not even one image"), "{error}");
-        // More than any machine has.
+        // Larger than the memory of any machine.
         let model = ModelConfig::default();
         assert!(check(&model, Device::Cpu, Kind::Float, 1 << 40, 2).is_err() || available_bytes().is_none());
     }

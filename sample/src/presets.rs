@@ -7,7 +7,7 @@ use crate::sampler::SamplerConfig;
 const PUBLISHED: [(&str, [f64; 2], [f64; 2]); 3] =
     [("B", [1.9, 2.0], [1.0, 1.0]), ("L", [1.9, 1.9], [1.1, 1.0]), ("XL", [1.75, 1.85], [1.1, 1.0])];
 
-/// The settings of the preset of this name, whatever its case; `None` when there is none.
+/// The settings of the preset of this name, in upper or lower case; `None` when there is none.
 pub fn preset(name: &str) -> Option<SamplerConfig> {
     let (_, cfg_scale, temperature) = PUBLISHED.into_iter().find(|(known, ..)| known.eq_ignore_ascii_case(name))?;
     Some(SamplerConfig { cfg_scale, temperature, ..SamplerConfig::default() })

@@ -60,7 +60,7 @@ def inside(environment, packages):
 
 
 class Rounds:
-    """Measures several programs alternately: each round starts with another one, so that none is always first."""
+    """Measures several programs alternately: each round starts with a different one, so that none is always first."""
 
     def __init__(self, contestants, rounds):
         self.contestants = contestants
@@ -78,10 +78,27 @@ class Rounds:
 
 
 def per_cpu_second(count, work):
-    """Does `work`; `count` divided by the processor seconds of this process that it took."""
+    """Runs `work`; `count` divided by the processor seconds that it took in this process."""
     start = time.process_time()
     work()
     return count / max(time.process_time() - start, 1e-9)
+
+
+def working_peers(makers, folder, tokens, labels, num_rows_of):
+    """Lets each peer write its data set into a subfolder of `folder`: (name, subfolder, contestant) of those that work.
+
+    A maker returns a function that starts an epoch, and `num_rows_of` reads a whole epoch and returns its number of rows.
+    """
+    for name, make in makers.items():
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        try:
+            epoch = make(place, tokens, labels)
+            count = num_rows_of(epoch)
+        except Exception as error:  # a peer that fails must not stop the other peers
+            print(f"{name}: left out ({error})", file=sys.stderr)
+            continue
+        yield name, place, lambda epoch=epoch, count=count: per_cpu_second(count, lambda: num_rows_of(epoch))
 
 
 def record(args, unit, figures, ours, notes=None):
@@ -108,7 +125,7 @@ def record(args, unit, figures, ours, notes=None):
 
 
 def machine(program):
-    """Processor, cores, load, and the versions of what was measured."""
+    """Processor, cores, load, and the versions of the measured programs."""
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     freeze = subprocess.run([sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=False).stdout

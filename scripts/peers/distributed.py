@@ -42,7 +42,7 @@ def free_port():
 
 
 def on_cores(count):
-    """Keeps a process, and those that it starts, on the same cores as all others here."""
+    """Restricts a process and its children to the same cores as all other processes of this comparison."""
     cores = sorted(os.sched_getaffinity(0))[:count]
     return lambda: os.sched_setaffinity(0, cores)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The tokenizer's encoder: `bench encode` beside the same network in PyTorch, eager, in turns.
+"""The tokenizer's encoder: `bench encode` compared with the same network in PyTorch, eager, alternately.
 
     python3 scripts/peers/encode.py [--size 256] [--threads N] [--rounds 5] [--env DIR]
 
@@ -95,7 +95,7 @@ def encoder():
 
 
 def view(size):
-    """The same view as `bench encode` has, as model input."""
+    """The input view of `bench encode`."""
     import numpy
     import torch
 
@@ -158,7 +158,7 @@ def main():
     ]
     record(args, "images / second", figures, "tokengrid", notes)
     if outside:
-        sys.exit("the tokens are not those of PyTorch")
+        sys.exit("the tokens differ from those of PyTorch")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 
 
 def made_up_weights(path):
-    """Random weights in the published names and shapes, in a range that keeps activations alive."""
+    """Random weights in the published names and shapes, in a range that keeps activations nonzero."""
     import torch
     from pytorch_fid.inception import fid_inception_v3
 
@@ -64,7 +64,7 @@ def without_download(make):
 
 
 def picture_sets(folder, count):
-    """Random crops of the bundled photographs, and others in weaker colours: PNG, so that all decoders agree."""
+    """Random crops of the bundled photographs, and others with less saturated colours: PNG, so that all decoders agree."""
     import random
 
     from PIL import Image, ImageEnhance
@@ -88,7 +88,7 @@ def of_pytorch_fid(folder, weights):
     from pytorch_fid.fid_score import calculate_fid_given_paths
 
     module.load_state_dict_from_url = lambda *_, **__: torch.load(weights)
-    # The names that the published file leaves out, too.
+    # Including the names that the published file lacks.
     load = torch.nn.Module.load_state_dict
     torch.nn.Module.load_state_dict = lambda self, state, strict=True: load(self, state, strict=False)
     try:
@@ -148,7 +148,7 @@ def main():
                 print(f"{name:<16} {figure:<16} {theirs:14.8f} {mine[figure]:14.8f}  differs by {difference:.1e}")
     if typed.out:
         typed.out.write_text(json.dumps(rows, indent=1))
-    # Without a peer nothing was compared.
+    # Without a peer there is no comparison.
     sys.exit(0 if rows and worst <= TOLERANCE else 1)
 
 

@@ -140,7 +140,7 @@ def main():
         try:
             view = make()
             view(files[0])
-        except Exception as error:  # whatever keeps a peer from running, the others run
+        except Exception as error:  # a peer that fails must not stop the other peers
             print(f"{name}: left out ({error})", file=sys.stderr)
             continue
         views[name] = view

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import Rounds, arguments, inside, per_cpu_second, record
+from common import Rounds, arguments, inside, record, working_peers
 
 # In this order: the later packages accept the versions that the earlier ones require.
 PACKAGES = {
@@ -52,7 +52,7 @@ def memmap(folder, tokens, labels):
 
 
 def npy_pairs(folder, tokens, labels):
-    """One file of tokens and one of the label for each sample, int64: as LlamaGen keeps them."""
+    """One file of tokens and one of the label for each sample, int64: as in LlamaGen."""
     import numpy
 
     for index, (grid, label) in enumerate(zip(tokens, labels)):
@@ -68,7 +68,7 @@ def npy_pairs(folder, tokens, labels):
 
 
 def hugging_face_set(folder, tokens, labels):
-    """The tokens as an Arrow data set of Hugging Face's, from the disk."""
+    """The tokens as an Arrow data set of Hugging Face datasets, from disk."""
     import datasets
     import numpy
 
@@ -147,13 +147,13 @@ PEERS = {
 }
 
 
-def run_through(epoch):
-    """Reads all batches of an epoch; returns their number."""
+def num_rows_of(epoch):
+    """Reads all batches of an epoch; returns the number of rows."""
     batches = 0
     for tokens, labels in epoch():
         assert tokens.shape == (BATCH, TOKENS) and tokens.dtype == "int64" and len(labels) == BATCH
         batches += 1
-    return batches
+    return batches * BATCH
 
 
 def ours(program, cache):
@@ -182,16 +182,8 @@ def main():
         flags = ["--tokens", folder / "tokens.npy", "--labels", folder / "labels.npy", "--grid", "16x16", "--out", cache]
         subprocess.run([args.program, "cache", "import", *flags, "--quiet"], check=True, stdout=subprocess.DEVNULL)
         contestants["tokengrid"] = lambda: ours(args.program, cache)
-        for name, make in PEERS.items():
-            place = folder / name.replace(" ", "-")
-            place.mkdir()
-            try:
-                epoch = make(place, tokens, labels)
-                count = run_through(epoch) * BATCH
-            except Exception as error:  # whatever keeps a peer from running, the others run
-                print(f"{name}: left out ({error})", file=sys.stderr)
-                continue
-            contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))
+        for name, _, contestant in working_peers(PEERS, folder, tokens, labels, num_rows_of):
+            contestants[name] = contestant
         for place in sorted(path for path in folder.iterdir() if path.is_dir()):
             total = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
             sizes.append(f"{place.name}: {total / args.rows:.0f} bytes per row")

@@ -92,7 +92,7 @@ def start_server(folder):
 
 
 def delay_bytes(port, own, seconds):
-    """Passes bytes on; those of the server `seconds` later. Bandwidth is not limited."""
+    """Forwards bytes; those of the server `seconds` later. Bandwidth is not limited."""
 
     async def copy(reader, writer, delay):
         loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ class Decode:
 
 
 def read_as(kind, port, local):
-    """Reads all images as `kind` does; prints how many there were and how long it took."""
+    """Reads all images as `kind` does; prints their number and the duration."""
     os.environ |= variables(port) | {"S3_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     from torch.utils.data import DataLoader
 
@@ -271,7 +271,7 @@ class Contest:
         return run
 
     def ours(self, words, source, port, name=None):
-        """Runs our program on a source; images a second of the whole process. Its processor time is kept under `name`."""
+        """Runs our program on a source; images per second of the whole process. Its processor time is stored under `name`."""
 
         def run():
             stage = self.folder / "stage"
@@ -302,9 +302,9 @@ def main():
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--tokenize-images", type=int, default=1000)
     parser.add_argument("--latency-ms", type=int, nargs="+", default=[0, 20, 100])
-    parser.add_argument("--requests", type=int, nargs="*", default=[], help="class folders with so many reads in flight, too")
-    parser.add_argument("--only-ours", action="store_true", help="leave the other libraries out")
-    parser.add_argument("--read", choices=["webdataset", "litdata", "mds"], help="what a process of this script does")
+    parser.add_argument("--requests", type=int, nargs="*", default=[], help="also with these numbers of reads in flight")
+    parser.add_argument("--only-ours", action="store_true", help="do not measure the other libraries")
+    parser.add_argument("--read", choices=["webdataset", "litdata", "mds"], help="the work of a child process of this script")
     parser.add_argument("--port", type=int)
     parser.add_argument("--local", type=Path)
     args = parser.parse_args()

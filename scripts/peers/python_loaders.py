@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shuffled batches into PyTorch from Python: the package beside other formats, each through a DataLoader as its users write it.
+"""Shuffled batches into PyTorch from Python: the package and other formats, each through a DataLoader as its users write it.
 
     make wheel && python3 scripts/peers/python_loaders.py [--rows 50000] [--rounds 3]
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import ROOT, Rounds, arguments, inside, per_cpu_second, record
+from common import ROOT, Rounds, arguments, inside, record, working_peers
 from loader import BATCH, TOKENS, hugging_face_set, litdata, mds, memmap, npy_pairs
 
 PACKAGES = {
@@ -50,7 +50,7 @@ def shuffled(data, **more):
 
 
 def numpy_memmap(folder, tokens, labels):
-    """A sample at a time."""
+    """One sample at a time."""
     import numpy
     import torch
 
@@ -60,7 +60,7 @@ def numpy_memmap(folder, tokens, labels):
 
 
 def numpy_memmap_batched(folder, tokens, labels):
-    """A batch at a time, for which its user writes `__getitems__` and a `collate_fn`."""
+    """One batch at a time, for which its user writes `__getitems__` and a `collate_fn`."""
     import numpy
     import torch
 
@@ -89,7 +89,7 @@ def pairs_of_npy(folder, tokens, labels):
 
 
 def hugging_face(folder, tokens, labels):
-    """`with_format("torch")`, which reads a batch at a time."""
+    """`with_format("torch")`, which reads one batch at a time."""
     import datasets
     import torch
 
@@ -134,7 +134,7 @@ def write_cache(folder, tokens, labels):
 
 
 def bound(make):
-    """A stream that reads nothing: what the rest of the way costs. `make` gives the tokens of a batch."""
+    """A stream that reads nothing: the cost of the rest of the pipeline. `make` gives the tokens of a batch."""
     import torch
     from torch.utils.data import DataLoader, IterableDataset
 
@@ -184,19 +184,19 @@ CONTESTANTS = {
     "MDS": mosaic,
     "LitData": lightning,
     "(bound: zeros instead of tokens)": bound(zeros),
-    "(bound: memory that nobody writes)": bound(unwritten),
+    "(bound: unwritten memory)": bound(unwritten),
 }
 
 
-def run_through(epoch):
-    """All batches of an epoch; their number."""
+def num_rows_of(epoch):
+    """Reads all batches of an epoch; returns the number of rows."""
     import torch
 
     batches = 0
     for tokens, labels in epoch():
         assert tokens.shape == (BATCH, TOKENS) and tokens.dtype == torch.int64 and labels.shape == (BATCH,)
         batches += 1
-    return batches
+    return batches * BATCH
 
 
 def own_memory():
@@ -228,16 +228,8 @@ def main():
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     contestants, notes = {}, [f"{args.rows} grids of 256 tokens"]
     try:
-        for name, make in CONTESTANTS.items():
-            place = folder / name.replace(" ", "-")
-            place.mkdir()
-            try:
-                epoch = make(place, tokens, labels)
-                count = run_through(epoch) * BATCH
-            except Exception as error:  # whatever keeps a peer from running, the others run
-                print(f"{name}: left out ({error})", file=sys.stderr)
-                continue
-            contestants[name] = lambda epoch=epoch, count=count: per_cpu_second(count, lambda: run_through(epoch))
+        for name, place, contestant in working_peers(CONTESTANTS, folder, tokens, labels, num_rows_of):
+            contestants[name] = contestant
             size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
             notes.append(f"{name}: {size / args.rows:.0f} bytes per row")
         before = own_memory()

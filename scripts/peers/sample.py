@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sampling from the autoregressive model: ours beside the reference's algorithm in PyTorch eager.
+"""Sampling from the autoregressive model: ours and the reference's algorithm in PyTorch eager.
 
     python3 scripts/peers/sample.py [--dim 384 --heads 6 --spatial 6 --factorized 2 --batch 8] [--scale 2.0] [--threads 2]
 

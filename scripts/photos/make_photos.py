@@ -95,7 +95,7 @@ UNSEEN = [
     (BUDGIE, f"{WALLPAPERS}/beacon-street-sunset.jpg", "sunset.jpg", (0.25, 0.10, 1.0, 1.0)),
 ]
 
-# Width and height, as they come in ImageNet.
+# Width and height, as common in ImageNet.
 SIZES = [
     (400, 300),
     (300, 400),
@@ -127,7 +127,7 @@ def window(rng, size, aspect, area, hold, smallest):
 
     def place(lo, hi, extent, first, last):
         if first is not None:
-            if extent < last - first:  # it does not fit: stay centred on it
+            if extent < last - first:  # it does not fit: the crop is centred on it
                 at = (first + last - extent) / 2
                 return min(max(at, lo), hi - extent)
             lo, hi = max(lo, last - extent), min(hi, first + extent)
@@ -139,7 +139,7 @@ def window(rng, size, aspect, area, hold, smallest):
 
 
 def encoding(n, grey):
-    """How the n-th file of a class is written: the kinds that data sets hold."""
+    """The encoding of the n-th file of a class, among those common in data sets."""
     how = {"quality": 90, "subsampling": 2, "optimize": True}
     if n % 5 == 3:
         how["progressive"] = True
@@ -174,7 +174,7 @@ def main():
     here = os.path.dirname(os.path.abspath(__file__))
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--data", default=os.path.normpath(os.path.join(here, "..", "..", "data")), help="the data folder")
-    ap.add_argument("--work", default=os.path.expanduser("~/.cache/tokengrid/photos"), help="downloads are kept here")
+    ap.add_argument("--work", default=os.path.expanduser("~/.cache/tokengrid/photos"), help="folder for downloads")
     ap.add_argument("--originals", help="also write the whole photographs of data/photos to this folder")
     args = ap.parse_args()
     work = os.path.abspath(args.work)

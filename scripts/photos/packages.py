@@ -137,7 +137,7 @@ def _rcc_blobs(data):
 
 
 def _jpegs(data):
-    """The JPEGs inside an Enlightenment theme file, each with what follows it."""
+    """The JPEGs inside an Enlightenment theme file, each with the bytes after it."""
     return [data[found.start() :] for found in re.finditer(rb"\xff\xd8\xff", data)]
 
 
@@ -181,7 +181,7 @@ class Archive:
 
 
 def open_image(data):
-    """Decodes to upright 8-bit RGB; a transparent picture goes onto white."""
+    """Decodes to upright 8-bit RGB; a transparent picture is composited onto white."""
     import pillow_jxl  # noqa: F401  (registers JPEG XL)
     from PIL import Image, ImageOps
 

@@ -1,4 +1,4 @@
-"""Damages a file at random: a name for what was done, and the damaged bytes."""
+"""Damages a file at random: a description of the damage, and the damaged bytes."""
 
 import struct
 import zlib
@@ -38,7 +38,7 @@ def cut_end(rng, data, limit):
 
 
 def with_right_checksums(data):
-    """A PNG file whose chunks have the right checksums, so that it is read further; as far as its lengths are sound."""
+    """A PNG file whose chunks have the right checksums, so that readers continue; as far as its lengths are valid."""
     out, at = bytearray(data[:8]), 8
     while at + 12 <= len(data):
         end = at + 8 + struct.unpack_from(">L", data, at)[0]
@@ -53,14 +53,14 @@ KINDS = [flip, flip, flip, overwrite, overwrite, remove, insert, repeat, cut, cu
 
 
 def damaged(rng, data):
-    """Returns (what was done, bytes)."""
+    """Returns (description of the damage, bytes)."""
     data = bytearray(data)
     names = []
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         if not data:
             break
         kind = rng.choice(KINDS)
-        # Half of the damage goes where the headers are.
+        # Half of the damage is in the headers.
         kind(rng, data, min(len(data), rng.choice([len(data), 64, 200])))
         names.append(kind.__name__)
     data = bytes(data)

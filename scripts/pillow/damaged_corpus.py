@@ -1,4 +1,4 @@
-"""The corpus of damaged files (ingest/tests/damaged): the sound files that it is made from, and Pillow's verdicts.
+"""The corpus of damaged files (ingest/tests/damaged): the valid files that it is made from, and Pillow's verdicts.
 
     python scripts/pillow/damaged_corpus.py seeds ingest/tests/fixtures/damaged/seeds
     TOKENGRID_DAMAGED_OUT=/tmp/damaged cargo test --release -p tokengrid-ingest --test damaged write_the_corpus
@@ -35,7 +35,7 @@ def picture(mode):
 
 
 def seeds():
-    """The sound files: name, bytes."""
+    """The valid files: name, bytes."""
     save = pictures.saved
     rgb, other = picture("RGB"), picture("RGB").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     yield "baseline.jpg", save(rgb, "JPEG", quality=80)
@@ -69,7 +69,7 @@ def write_seeds(folder):
 
 
 def expect(folder, table):
-    """One line per file: its CRC, and what Pillow makes of it."""
+    """One line per file: its CRC, and Pillow's result."""
     verdicts = {}
     for path in sorted(Path(folder).iterdir()):
         data = path.read_bytes()

@@ -36,7 +36,7 @@ def picture():
 def orientation(data):
     """Which transposition exif_transpose did; 1 if none, or if it fails."""
     image = Image.open(io.BytesIO(data))
-    image.load()  # all of them are good pictures
+    image.load()  # all of them are valid pictures
     try:
         turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     except Exception:

@@ -10,12 +10,12 @@ import raw_png
 
 MAX_SIDE = 900
 
-# libjpeg's optimising encoder cannot wait for room in its output.
+# libjpeg's optimising encoder cannot suspend when its output buffer is full.
 ImageFile.MAXBLOCK = 1 << 23
 
 
 def shape(random):
-    """(width, height): anything from a pixel to a photograph, some far from square."""
+    """(width, height): from one pixel to the size of a photograph, some far from square."""
     kind = random.random()
     if kind < 0.1:
         return random.randint(1, 20), random.randint(1, 20)
@@ -29,7 +29,7 @@ def shape(random):
 
 
 def picture(random, size, mode):
-    """Noise, blocks or something smooth."""
+    """Noise, blocks or smooth gradients."""
     width, height = size
     kind = random.random()
     if kind < 0.3:
@@ -103,7 +103,7 @@ def gif(random, size):
     if random.random() < 0.3:
         options |= {"save_all": True, "append_images": [picture(random, size, "P")], "disposal": random.randrange(4)}
     data = bytearray(saved(image, "GIF", **options))
-    if random.random() < 0.4:  # a canvas that the frame does not fill, or sticks out of
+    if random.random() < 0.4:  # a canvas that the frame does not fill, or exceeds
         table = 13 + (3 << ((data[10] & 7) + 1) if data[10] & 0x80 else 0)
         at = table
         while data[at] == 0x21:  # extensions

@@ -34,7 +34,7 @@ def run_lengths(random, width, height, four_bits):
 
 def palette(random, colors, entry_bytes):
     kind = random.random()
-    if kind < 0.2:  # Pillow takes the gray ramp for no palette at all
+    if kind < 0.2:  # Pillow treats a gray ramp as no palette
         step = 255 if colors == 2 else 1
         entries = [bytes([min(i * step, 255)]) * 3 for i in range(colors)]
     else:

@@ -43,7 +43,7 @@ def rustflags(libtorch):
 
 
 def rustflags_of(text):
-    """The flags in the file's text, as the RUSTFLAGS variable wants them. That variable replaces the file's flags."""
+    """The flags in the file's text, in the form of the RUSTFLAGS variable. That variable replaces the file's flags."""
     found = re.search(r"^rustflags = (.*)$", text or "", re.MULTILINE)
     return " ".join(json.loads(found.group(1))) if found else ""
 
@@ -67,7 +67,7 @@ def current(path):
 
 
 def write_if_changed(path, text):
-    """Whether the file was written. An unchanged one keeps its time stamp, so that cargo rebuilds nothing."""
+    """Whether the file was written. An unchanged file keeps its time stamp, so that cargo rebuilds nothing."""
     old = current(path)
     if old == text:
         return False

@@ -44,7 +44,7 @@ def from_environment(environment):
 
 
 def from_config(text):
-    """The libtorch that .cargo/config.toml names, None if it is gone.
+    """The libtorch that .cargo/config.toml names, None if it no longer exists.
 
     Staying with it matters: another place means other flags, and cargo would rebuild everything whenever a Python
     environment with PyTorch is activated or left.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Provides libtorch for building and running tokengrid. Needs nothing but Python's standard library.
+"""Provides libtorch for building and running tokengrid. Needs only Python's standard library.
 
 The first of these that there is: the LIBTORCH of the environment; the one in use so far; the PyTorch of this Python; our
 own copy in the cache folder (own_copy.py), downloaded once. Then torch-sys's C++ is compiled, once (wrapper.py), and
@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-sys.dont_write_bytecode = True  # the source folder stays as it is
+sys.dont_write_bytecode = True  # write nothing into the source folder
 
 import cargo_config  # noqa: E402
 import existing  # noqa: E402
@@ -72,7 +72,7 @@ def explain(error, cache):
     """An OSError with advice."""
     elsewhere = "TOKENGRID_LIBTORCH_DIR=/path make setup"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left in {cache}. Make room, or name another folder: {elsewhere}. It continues where it stopped"
+        return f"no space left in {cache}. Free some space, or choose another folder: {elsewhere}. It continues where it stopped"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{error.filename or cache} cannot be written ({error.strerror}). For another cache folder: {elsewhere}"
     return str(error)

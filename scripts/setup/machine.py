@@ -12,7 +12,7 @@ from messages import SetupError, say
 PROCESSORS = ("x86_64", "aarch64")
 GLIBC_MIN = (2, 28)  # of the manylinux_2_28 wheel
 CUDA_DRIVER_MIN = 13000  # as cuDriverGetVersion counts: 13.0
-WITHOUT_LIBTORCH = "Without libtorch there are `ingest` and `cache`: cargo build --release --no-default-features"
+WITHOUT_LIBTORCH = "Without libtorch, only `ingest` and `cache` are available: cargo build --release --no-default-features"
 
 
 def check_linux():
@@ -21,7 +21,7 @@ def check_linux():
 
 
 def check_platform():
-    """The processor's name, if the wheels that we know run here."""
+    """The processor's name, if the pinned wheels run here."""
     processor = platform.machine()
     if processor not in PROCESSORS:
         raise SetupError(
@@ -49,7 +49,7 @@ def libc_version():
 
 
 def has_cuda():
-    """Whether a GPU can be used, that is: whether a driver for CUDA 13 is there."""
+    """Whether a GPU can be used, that is, whether a driver for CUDA 13 is installed."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -86,13 +86,13 @@ def has_assembler(processor):
 
 
 def apt_install(package):
-    """Installs a Debian package when we may: as root, unless TOKENGRID_APT=0 forbids it."""
+    """Installs a Debian package if permitted: as root, unless TOKENGRID_APT=0 forbids it."""
     if os.geteuid() != 0 or not shutil.which("apt-get") or os.environ.get("TOKENGRID_APT") == "0":
         return False
     say(f"installing {package} (apt-get)")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
-    # The package lists of a fresh container are empty or old: a second try with new ones.
+    # The package lists of a new container are empty or old: the second attempt updates them.
     for commands in ([install], [["apt-get", "update", "-q"], install]):
         if all(run_quietly(command, environment) for command in commands):
             return True
@@ -107,7 +107,7 @@ def run_quietly(command, environment):
 
 
 def forget_builds_without_nasm(repository):
-    """Cargo does not notice that nasm has arrived: make it build the JPEG library anew."""
+    """Cargo does not notice that nasm was installed: make it rebuild the JPEG library."""
     for profile in ("dev", "release"):
         subprocess.run(
             ["cargo", "clean", "--quiet", "--package", "mozjpeg-sys", "--profile", profile],

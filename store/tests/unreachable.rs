@@ -1,4 +1,4 @@
-//! Servers that are not there: said in one line, without all the retries that a server is worth that was there before.
+//! Unreachable servers: an error in one line, without the retries that a server gets which has answered before.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
 use std::io::{Read, Write};
@@ -8,7 +8,7 @@ use tokengrid_store::{Bucket, Place, RETRIES_MAX, StoreError, traffic};
 use tokengrid_test_support::alone;
 use tokengrid_test_support::buckets::web_server;
 
-/// The error of the first contact with the server of a URL. Requests are those of the process, which must be the test's own.
+/// The error of the first contact with the server of a URL. Requests are counted process-wide, so the test needs its own process.
 #[track_caller]
 fn first_contact(url: &str) -> String {
     let place = Place::parse(Path::new(url)).unwrap().unwrap();
@@ -21,7 +21,7 @@ fn first_contact(url: &str) -> String {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_not_waited_for() {
+fn an_unreachable_server_is_an_error_at_once() {
     alone!();
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert!(first_contact(&format!("http://{unused}/a")).contains("refused"));
@@ -33,7 +33,7 @@ fn a_server_that_is_not_there_is_not_waited_for() {
     }
 }
 
-/// As nginx and others answer what they cannot read.
+/// Answers as nginx and other servers do to a request that they cannot parse.
 fn server_that_answers_in_plain_text() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! The program with a server of the test's own. Beside `common`, which it uses.
+//! The program with a server that the test starts. It uses `common`.
 #![allow(clippy::unwrap_used, dead_code)] // in a test, a panic is the report
 
 use crate::common::{json, sorted, tar, text, tokengrid};
@@ -17,7 +17,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With the server that starts fastest. `None`, with the reason noted, where there is no server.
+    /// With the server that starts fastest. `None`, with the reason recorded, where there is no server.
     #[track_caller]
     pub(crate) fn new() -> Option<World> {
         World::with(Kind::Moto)
@@ -65,7 +65,7 @@ impl World {
     }
 }
 
-/// What makes a cache of a source: small, and in many row groups.
+/// Arguments that make a cache of a source: small, and in many row groups.
 pub(crate) fn tokenize<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
     let fixed = ["tokenize", source, "--tokenizer", "tiny", "--size", SIZE, "--out", out];
     [&fixed[..], &["--rows-per-group", "4", "--batch-size", "2", "--threads", "1"]].concat()

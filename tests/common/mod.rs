@@ -5,7 +5,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// The program, with no environment that a launcher would set.
+/// The program, without the environment variables that a launcher would set.
 pub(crate) fn tokengrid() -> Command {
     let mut command = Command::cargo_bin("tokengrid").expect("the program is built for the tests");
     for name in [
@@ -90,7 +90,7 @@ pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-/// Archives what lies in `folder`.
+/// Archives the contents of `folder`.
 pub(crate) fn tar(folder: &Path, archive: &Path) {
     let status =
         std::process::Command::new("tar").args(["-C", text(folder), "-cf", text(archive), "."]).status().unwrap();
@@ -115,7 +115,7 @@ table = pa.table({"image": pa.array(images, kind), "label": pa.array(labels, pa.
 pq.write_table(table, out, row_group_size=4)
 "#;
 
-/// Numbers from 0 to 1, always the same.
+/// A fixed sequence of numbers from 0 to 1.
 pub(crate) struct Draws(pub u64);
 
 impl Draws {

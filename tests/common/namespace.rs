@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Runs a shell script as root of a separate user namespace, where it may mount. `None`, with the reason noted, where the system
+/// Runs a shell script as root of a user namespace, where it may mount. `None`, with the reason recorded, where the system
 /// does not allow that.
 pub(crate) fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
     let unshare = |script: &str, arguments: &[&str]| {
@@ -26,11 +26,11 @@ pub(crate) fn in_namespace(script: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-/// Set in a test that runs again in its own namespace: where its small disk is mounted.
+/// Set in a test that runs again in its own namespace: the mount point of its small disk.
 const DISK: &str = "TOKENGRID_TEST_DISK";
 
-/// Runs `test` of this program again in its own namespace with a small disk: there, `Some` small disk, on which the test goes
-/// on; here, `None`.
+/// Runs `test` of this program again in its own namespace with a small disk: there, it returns the disk, and the test
+/// continues on it; here, `None`.
 pub(crate) fn small_disk(test: &str) -> Option<SmallDisk> {
     if let Some(disk) = std::env::var_os(DISK) {
         return Some(SmallDisk { path: disk.into() });

@@ -19,7 +19,7 @@ pub(crate) fn start_rank(arguments: &[String], rank: usize, world_size: usize, p
     start_as(program, arguments, (rank, world_size), ("127.0.0.1", port))
 }
 
-/// Starts process `member.0` of `member.1`, which meet at `place`.
+/// Starts process `member.0` of `member.1`, which connect to the store at `place`.
 pub(crate) fn start_as(
     mut command: Command,
     arguments: &[String],
@@ -59,7 +59,7 @@ pub(crate) struct Ended {
     pub stderr: String,
 }
 
-/// Waits for the end of a process; one that does not end is killed, and a failure.
+/// Waits for the end of a process; one that does not end is killed, and the test fails.
 #[track_caller]
 pub(crate) fn end(mut child: Child) -> Ended {
     let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());

@@ -10,8 +10,8 @@ use tokengrid_train::run::save_safetensors;
 
 pub(crate) const SIDE: usize = 4;
 
-/// A model that fits the tiny tokenizer: 4 x 4 tokens, three classes, random weights (heads included) that depend on
-/// nothing but their names.
+/// A model that fits the tiny tokenizer: 4 x 4 tokens, three classes, random weights (heads included) that depend only
+/// on their names.
 pub(crate) fn model(folder: &Path) -> PathBuf {
     model_of(folder, [6, 12])
 }

@@ -56,7 +56,7 @@ impl Started {
     fn once(mut self, arguments: &[&str], reached: &dyn Fn() -> bool) -> Started {
         let since = Instant::now();
         while !reached() && self.child.try_wait().unwrap().is_none() {
-            assert!(since.elapsed() < PATIENCE, "{arguments:?} never got there: {}", self.said());
+            assert!(since.elapsed() < PATIENCE, "{arguments:?} never reached the state: {}", self.said());
             std::thread::sleep(Duration::from_millis(2));
         }
         self
@@ -79,13 +79,13 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // Both fail where it has ended.
+        // Both fail if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// How a child ends; a failure if it does not.
+/// The exit status of a child; the test fails if it does not end.
 pub(crate) fn wait(mut child: Child) -> ExitStatus {
     wait_for(&mut child)
 }
@@ -119,7 +119,7 @@ pub(crate) fn pending(arguments: &[&str], signal: i32) -> (ExitStatus, String) {
     (status, said)
 }
 
-/// SIGINT and SIGTERM wait for whoever listens.
+/// SIGINT and SIGTERM stay pending until a thread listens for them.
 pub(crate) fn hold_and_raise_both() -> std::io::Result<()> {
     hold_and_raise(&[libc::SIGINT, libc::SIGTERM])
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tokengrid_test_support::torch_environment;
 
-/// `torchrun`: what `TOKENGRID_TORCHRUN` names, what PATH has, or that of PyTorch in a separate environment.
+/// `torchrun`: the one that `TOKENGRID_TORCHRUN` names, the one on PATH, or that of PyTorch in a separate environment.
 #[track_caller]
 pub(crate) fn torchrun() -> Option<Command> {
     let in_path = std::env::var_os("PATH").and_then(|path| {

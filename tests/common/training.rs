@@ -11,7 +11,7 @@ pub(crate) fn cache(folder: &Path) -> PathBuf {
     out
 }
 
-/// A model that trains in seconds, and what differs from it.
+/// Arguments for a model that trains in seconds, followed by `settings`.
 pub(crate) fn arguments(cache: &Path, out: &Path, settings: &[&str]) -> Vec<String> {
     let model =
         ["preset=tiny", "dim=32", "n_head=2", "class_num=3", "block_size=16", "spatial_n_layer=2", "ffn_dropout=0.1"];

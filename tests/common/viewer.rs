@@ -10,10 +10,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
 
-/// Longer than anything here takes, so that a hang is a failure and not a wait.
+/// Timeout, longer than any request here takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, answering; killed when the test ends.
+/// The program, ready to answer; killed when the test ends.
 pub(crate) struct Viewer {
     child: Child,
     pub address: String,
@@ -47,7 +47,7 @@ impl Viewer {
         Viewer { child, address }
     }
 
-    /// Sends a request as it is; status, head, body.
+    /// Sends a request verbatim; status, head, body.
     pub(crate) fn send(&self, request: &str) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -64,7 +64,7 @@ impl Viewer {
         self.send(&format!("GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address))
     }
 
-    /// An answer that must be JSON, whatever its status.
+    /// An answer of any status that must be JSON.
     pub(crate) fn ask(&self, target: &str) -> (u16, Value) {
         let (status, _, body) = self.get(target);
         (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{target}: no JSON")))
@@ -77,7 +77,7 @@ impl Viewer {
         value
     }
 
-    /// Asks until the work behind an address is done.
+    /// Polls an address until its background work is done.
     #[track_caller]
     pub(crate) fn wait_for(&self, target: &str) -> Value {
         let started = Instant::now();
@@ -91,7 +91,7 @@ impl Viewer {
         panic!("{target} is still running");
     }
 
-    /// Begins work, and waits for its end.
+    /// Starts background work, and waits for its end.
     pub(crate) fn begun(&self, target: &str) -> Value {
         let host = &self.address;
         let start = format!("POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");

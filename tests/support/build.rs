@@ -1,8 +1,8 @@
 //! Unpacks `tests/fixtures/golden/*.gz` into the build folder.
 //!
-//! Checkpoints are kept without their weights, which the formula makes, numbers split by byte position, and pictures
+//! Checkpoints are stored without their weights, which the formula computes, numbers split by byte position, and pictures
 //! as differences from the prediction by their neighbours: `<name>.packed.json` lists these. `scripts/pack_golden.py` makes both
-//! files. The CRC-32 of the whole file shows that it is the one that was packed.
+//! files. The CRC-32 of the whole file verifies that unpacking restored it.
 
 #[path = "src/formula.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the library uses all of it, and exports it")]
@@ -40,12 +40,12 @@ fn unpack(path: &Path) -> Vec<u8> {
         let mut crc = Crc::new();
         crc.update(&bytes);
         let is_same = table["crc32"].as_u64() == Some(u64::from(crc.sum()));
-        assert!(is_same, "{}: other bytes than were packed", path.display());
+        assert!(is_same, "{}: the bytes differ from those that were packed", path.display());
     }
     bytes
 }
 
-/// Writes the tensors of a table `{"tensors": [[offset, salted name, shape], ...]}` to their places.
+/// Writes the tensors of a table `{"tensors": [[offset, salted name, shape], ...]}` at their offsets.
 fn fill(bytes: &mut [u8], table: &serde_json::Value) {
     for entry in table["tensors"].as_array().expect("tensors") {
         let offset = entry[0].as_u64().expect("an offset") as usize;
@@ -63,8 +63,8 @@ fn numbers<const N: usize>(entry: &serde_json::Value) -> [usize; N] {
     std::array::from_fn(|i| entry[i].as_u64().expect("an offset or a length") as usize)
 }
 
-/// Makes bytes of the differences that a table `{"differences": [[offset, length, bytes of a row], ...]}` names: from left +
-/// above - above left, where what lies outside is 0.
+/// Restores bytes from the differences that a table `{"differences": [[offset, length, bytes per row], ...]}` lists: from left +
+/// above - above left, where bytes outside are 0.
 fn add_up(bytes: &mut [u8], table: &serde_json::Value) {
     for entry in table["differences"].as_array().expect("differences") {
         let [offset, length, row] = numbers(entry);
@@ -79,7 +79,7 @@ fn add_up(bytes: &mut [u8], table: &serde_json::Value) {
     }
 }
 
-/// Makes numbers of the byte places that a table `{"planes": [[offset, length, bytes of a number], ...]}` names: all first bytes,
+/// Restores numbers from the byte planes of a table `{"planes": [[offset, length, bytes per number], ...]}`: all first bytes,
 /// all second bytes, and so on.
 fn interleave(bytes: &mut [u8], table: &serde_json::Value) {
     for entry in table["planes"].as_array().expect("planes") {

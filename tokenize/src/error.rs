@@ -13,7 +13,7 @@ pub enum TokenizeError {
     #[error(transparent)]
     Bad(#[from] Box<tokengrid_ingest::TooBad>),
     /// Stopped by the user; everything finished so far is kept.
-    #[error("stopped; run the same command again to go on")]
+    #[error("stopped; run the same command again to continue")]
     Cancelled,
     /// The cache refused something.
     #[error(transparent)]

@@ -1,7 +1,7 @@
-// A C surface over libtorch's c10d, for train/src/processes/ffi.rs: stores, process groups, collectives.
+// A C surface over libtorch's c10d, for train/src/process_group/ffi.rs: stores, process groups, collectives.
 //
 // Every function that can fail returns null, or a text that the caller frees with c10d_free_text. No exception leaves this
-// file. Tensors are tch's (`at::Tensor*`) and keep belonging to the caller; what is in flight holds references of its own.
+// file. Tensors are tch's (`at::Tensor*`) and the caller keeps owning them; a pending exchange holds references of its own.
 
 #include <ATen/ATen.h>
 #include <c10/util/Logging.h>
@@ -55,7 +55,7 @@ std::vector<uint8_t> bytes_of(const uint8_t* data, size_t length) {
 // NCCL. So its two constructors are looked up by name, and everything else is a virtual function of c10d::Backend.
 using OptionsRef = c10::intrusive_ptr<c10d::Backend::Options>;
 using NewNcclOptions = void (*)(void* self, bool is_high_priority_stream);
-// An intrusive_ptr is passed by reference to a copy, whatever it points to: here ProcessGroupNCCL::Options.
+// An intrusive_ptr is passed by reference to a copy, whatever its type: here ProcessGroupNCCL::Options.
 using NewNcclGroup = void (*)(void* self, StoreRef store, int rank, int size, OptionsRef options);
 constexpr const char* kNewNcclOptions = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
 constexpr const char* kNewNcclGroup =
@@ -83,11 +83,11 @@ c10::intrusive_ptr<Base> made_by_cuda(const Construct& construct) {
     ::operator delete(memory);
     throw;
   }
-  // Its only base class begins where it begins; its virtual destructor frees it.
+  // The only base class lies at offset 0; the virtual destructor frees the object.
   return c10::intrusive_ptr<Base>::unsafe_steal_from_new(static_cast<Base*>(memory));
 }
 
-// How often a look is taken at what runs on a GPU. An exchange of a bucket takes milliseconds.
+// Poll interval of work on a GPU. An exchange of a bucket takes milliseconds.
 constexpr std::chrono::microseconds kGlance(50);
 
 } // namespace
@@ -99,13 +99,13 @@ void c10d_free_text(char* text) {
 }
 
 // To be called before anything else here. Lost connections are reported by the caller; c10d would print stack traces of them,
-// and, where torchrun has set the variable to 1, end the process before anybody is named: 2 only frees what failed.
+// and, where torchrun has set the variable to 1, end the process before a rank is named: 2 only frees what failed.
 void c10d_prepare() {
   c10::initLogging();
   FLAGS_caffe2_log_level = 3;
   ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2", 1);
   // The recorder of exchanges is one for the process, and writes a map of its groups without a lock: groups of several threads
-  // crash in it now and then. Without entries it is off; who wants it says so.
+  // sometimes crash in it. Without entries it is off; a user who wants it sets the variable.
   ::setenv("TORCH_FR_BUFFER_SIZE", "0", 0);
 }
 
@@ -156,7 +156,7 @@ char* c10d_store_get(const StoreRef* store, const char* key, char** out, size_t*
   });
 }
 
-// A group over Gloo that talks from `address`, or from a network interface of that name. `store` is the group's own.
+// A group over Gloo that communicates from `address`, or from a network interface of that name. `store` is the group's own.
 char* c10d_gloo_new(
     const StoreRef* store,
     const char* prefix,
@@ -197,7 +197,7 @@ char* c10d_nccl_new(
   });
 }
 
-// What the group says of itself: were its layout another than the headers say, this would not be what it was made with.
+// The group's own description: if its layout differed from the headers, these values would differ from those it was made with.
 char* c10d_group_describe(const Group* group, int* rank, int* size, int64_t* timeout_ms, char** name) {
   return guarded([&] {
     *rank = (*group)->getRank();
@@ -212,7 +212,7 @@ char* c10d_group_abort(const Group* group) {
   return guarded([&] { (*group)->abort(); });
 }
 
-// Leaves a group in which nothing is under way. May block, as above.
+// Shuts down a group without pending exchanges. May block, as above.
 char* c10d_group_shutdown(const Group* group) {
   return guarded([&] { (*group)->shutdown(); });
 }
@@ -281,7 +281,7 @@ char* c10d_work_watch(const WorkRef* work, int64_t timeout_ms, bool* done) {
     if (const auto failure = (*work)->exception()) {
       std::rethrow_exception(failure);
     }
-    // Done: it lets go of its tensors, and the caller's stream follows its stream.
+    // Done: it releases its tensors, and the caller's stream waits for its stream.
     (*work)->wait();
     *done = true;
   });

@@ -67,11 +67,11 @@ pub struct Resolved<C> {
     pub config: C,
     /// What was typed, and the preset's values; all other keys have their defaults.
     typed: Table,
-    /// What a YAML file of the reference asks for that is not honoured, one line each.
+    /// Settings of a YAML file of the reference that are not honoured, one line each.
     pub not_honoured: Vec<String>,
     /// Settings of such a file that are made elsewhere here (flags, launcher, run folder), one line each.
     pub elsewhere: Vec<String>,
-    /// Samples per step on all devices together that such a file asks for.
+    /// Samples per step on all devices together by such a file.
     pub global_batch: Option<usize>,
 }
 

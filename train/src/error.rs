@@ -95,7 +95,7 @@ pub enum TrainError {
         last: Option<PathBuf>,
     },
     /// One of a run's processes ended before the others.
-    #[error("process {rank} of this run is gone; its own message says why. Start all processes again to go on")]
+    #[error("process {rank} of this run is gone; its own message says why. Start all processes again to continue")]
     ProcessGone {
         /// Which one.
         rank: usize,
@@ -124,7 +124,7 @@ pub enum TrainError {
         reason: String,
     },
     /// Stopped by the user; the state at the last step is in `checkpoints/latest`.
-    #[error("stopped; run the same command again to go on")]
+    #[error("stopped; run the same command again to continue")]
     Cancelled,
     /// The tensor library failed.
     #[error("libtorch failed: {}", .0.to_string().lines().next().unwrap_or_default())]
@@ -139,7 +139,7 @@ pub enum TrainError {
     #[error(transparent)]
     Ingest(#[from] tokengrid_ingest::IngestError),
     /// Sample pictures could not be made.
-    #[error("cannot make sample pictures at step {step}; set `train.sample_every` to 0 to go on without")]
+    #[error("cannot make sample pictures at step {step}; set `train.sample_every` to 0 to continue without")]
     Sample {
         /// The step.
         step: u64,
@@ -148,7 +148,7 @@ pub enum TrainError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The FID of samples could not be computed.
-    #[error("cannot compute the FID at step {step}; set `train.fid_every` to 0 to go on without")]
+    #[error("cannot compute the FID at step {step}; set `train.fid_every` to 0 to continue without")]
     Fid {
         /// The step.
         step: u64,
@@ -177,7 +177,7 @@ impl TrainError {
     pub fn damaged(checkpoint: &Path) -> impl FnOnce(TrainError) -> TrainError {
         let path = checkpoint.into();
         move |error| {
-            let what = format!("{error}; remove its folder to go on from the checkpoint before it");
+            let what = format!("{error}; remove its folder to continue from the checkpoint before it");
             TrainError::Checkpoint { path, what }
         }
     }
@@ -198,7 +198,7 @@ fn after_divergence(last: Option<&Path>) -> String {
 fn after_overflow(last: Option<&Path>) -> String {
     match last {
         Some(last) => format!(
-            "the last checkpoint ({}) is intact: run again with `train.precision=bf16` or `fp32` to go on from it, or start \
+            "the last checkpoint ({}) is intact: run again with `train.precision=bf16` or `fp32` to continue from it, or start \
              anew with a lower learning rate",
             last.display()
         ),

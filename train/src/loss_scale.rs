@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overflow_starts_the_count_anew() {
+    fn an_overflow_restarts_the_count() {
         let mut scale = LossScale::DYNAMIC;
         (0..LossScale::GROWTH_STEPS - 1).for_each(|_| scale.update(true));
         scale.update(false);

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_leaves_ink_in_its_colour_and_a_smooth_one_less() {
+    fn a_curve_is_drawn_in_its_colour_and_a_smooth_one_with_fewer_pixels() {
         let (raw, smooth) = (ink(0.0), ink(0.95));
         assert!(smooth > 600 && raw > 3 * smooth, "{raw} and {smooth} pixels");
     }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_does_not_flatten_the_rest() {
+    fn an_outlier_does_not_flatten_the_rest() {
         let mut points: Vec<(f64, f64)> = (0..1000).map(|i| (f64::from(i), 5.0)).collect();
         points[700].1 = 1e6;
         let curve = Curve { name: String::new(), points };

@@ -1,4 +1,4 @@
-//! Work that goes on while requests are answered: opening the cache, counting, verifying.
+//! Work in the background while requests are answered: opening the cache, counting, verifying.
 
 use crate::lock::lock;
 use crate::reply::panic_text;
@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> Background<T> {
         self.inner.state().clone()
     }
 
-    /// Begins to make it on a thread of its own, unless that is going on. `again`: also where it is done already.
+    /// Begins to compute it on a separate thread, unless that is in progress. `again`: also if it is done already.
     /// `make` reports its progress as (done, total).
     pub(crate) fn start(
         &self,

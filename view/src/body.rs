@@ -34,7 +34,7 @@ pub(crate) enum PartByPart {
     Ended,
 }
 
-/// Why an answer breaks off: its beginning was sent already, so that no status can say so.
+/// Why an answer ends early: its beginning was sent already, so that no status can report it.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off: {0}")]
 pub(crate) struct BrokenOff(String);

@@ -192,19 +192,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_longest_makes_room() {
+    fn the_longest_waiting_connection_is_closed() {
         let connections = Connections::new(2);
         let first = connections.admit().unwrap();
         std::thread::sleep(Duration::from_millis(5));
         let second = connections.admit().unwrap();
         let working = first.connection().works();
         std::thread::sleep(Duration::from_millis(5));
-        // The first one is older, but is being worked on.
+        // The first one is older, but its request is in progress.
         let third = connections.admit().unwrap();
         let is_open = |one: &Admitted| connections.open().iter().any(|other| Arc::ptr_eq(other, &one.connection));
         assert_eq!((is_open(&first), is_open(&second), is_open(&third)), (true, false, true));
         let others = third.connection().works();
-        assert!(connections.admit().is_none(), "all are being worked on");
+        assert!(connections.admit().is_none(), "all have requests in progress");
         drop((working, others));
         std::thread::sleep(Duration::from_millis(5));
         third.connection().waits();

@@ -28,6 +28,6 @@ pub enum ViewError {
     #[error("cannot serve on {host}:{port}")]
     Serve { host: String, port: u16, source: io::Error },
 
-    #[error("cannot look at {}", path.display())]
+    #[error("cannot open {}", path.display())]
     Cache { path: PathBuf, source: CacheError },
 }

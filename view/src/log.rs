@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_event_is_one_line_and_a_later_one_is_heard() {
+    fn one_event_is_one_line_and_a_later_one_is_logged() {
         let (mut log, start) = (Log::default(), Instant::now());
         assert_eq!(log.lines("shard a has 10 bytes", "/api/row/1", start), ["/api/row/1: shard a has 10 bytes"]);
         for row in 2..500 {

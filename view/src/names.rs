@@ -48,7 +48,7 @@ impl OwnNames {
     }
 }
 
-/// Whether a browser says that another site's page sent this request: as a picture or a script of its own, for instance.
+/// Whether a browser says that another site's page sent this request: as a picture or a script in that page, for instance.
 /// Following a link to the inspector is fine.
 pub(crate) fn is_from_another_site(headers: &HeaderMap) -> bool {
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_its_name() {
+    fn invalid_parameters_are_refused_by_name() {
         for (query, name) in [
             ("limit=-1", "limit"),
             ("limit=6", "5"),

@@ -1,4 +1,4 @@
-//! A shard of arbitrary bytes, opened alone and by a cache that vouches for it.
+//! A shard of arbitrary bytes, opened alone and as part of a cache whose manifest lists it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

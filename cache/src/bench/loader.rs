@@ -60,7 +60,7 @@ pub struct LoaderFigures {
     pub bits: u32,
     /// Rows of the cache.
     pub rows: usize,
-    /// What was asked for.
+    /// The requested settings.
     pub settings: LoaderBench,
 }
 

@@ -1,7 +1,7 @@
 //! The one way to write a file that others read: under a temporary name beside it, fsync, rename, fsync of the folder.
 //!
 //! After a crash or a power cut, the final name holds the old content or all of the new one. Temporary names are derived
-//! from the final name, so that the next attempt takes over what a dead process left; they are short, whatever the length
+//! from the final name, so that the next attempt takes over what a dead process left; they are short, for any length
 //! of the final name; and a lock on the temporary file keeps two processes that write the same name apart.
 
 use crate::files::disk::{is_same_file, sync_folder};
@@ -60,7 +60,7 @@ impl AtomicFile {
         Ok(&self.temporary)
     }
 
-    /// Gives the file its name, replacing what is there, and makes that durable.
+    /// Gives the file its name, replacing an existing file, and makes that durable.
     ///
     /// # Errors
     /// The disk is full, or the rename fails; nothing is left under the temporary name then.
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_whole_or_not_at_all() {
+    fn a_file_appears_complete_or_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         write_atomically(&path, b"old").unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_names_work_and_what_a_dead_process_left_is_taken_over() {
+    fn the_longest_names_work_and_temporary_files_of_a_dead_process_are_reused() {
         let folder = tempfile::tempdir().unwrap();
         let name = "n".repeat(255);
         let path = folder.path().join(&name);
@@ -189,7 +189,7 @@ mod tests {
         two.write_all(b"second").unwrap();
         one.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
-        // The name that the first one gave up is free again, and is not the file that it became.
+        // The temporary name of the first one is free again, and is not the file that was published.
         let three = AtomicFile::create(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"one");
         drop(three);

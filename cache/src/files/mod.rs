@@ -1,4 +1,4 @@
-//! Files, whatever is in them: whole or not at all, read with a bound, locked, listed.
+//! Files of any content: atomic writes, bounded reads, locks, listings.
 
 pub(crate) mod atomic;
 pub(crate) mod disk;

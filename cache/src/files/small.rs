@@ -36,7 +36,7 @@ pub(crate) fn is_missing(error: &CacheError) -> bool {
     matches!(error, CacheError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Removes a file that may be gone already.
+/// Removes a file that may not exist any more.
 pub(crate) fn remove_if_present(path: &Path) -> Result<(), CacheError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(e)),

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_systems_leave_is_told_from_what_users_put_there() {
+    fn files_of_the_system_are_distinguished_from_files_of_users() {
         for name in ["lost+found", ".DS_Store", ".nfs000000000123", "._x", "Thumbs.db"] {
             assert!(is_system_name(name), "{name}");
         }

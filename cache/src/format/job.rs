@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_without_splits_has_the_id_of_before() {
+    fn a_job_without_splits_keeps_its_id() {
         let identity = job().identity();
         assert!(!serde_json::to_string(&identity).unwrap().contains("splits"));
         assert_eq!(identity.id(), "dd1b17859178de6ac9e7ff661613b291c8414f60fc9dedfc680b3831758d3cbd");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_and_layout_are_no_part_of_the_identity() {
+    fn ranks_and_layout_are_not_part_of_the_identity() {
         let other = JobSpec { rank: 1, world_size: 4, rows_per_group: 5, groups_per_shard: 9, ..job() };
         assert_eq!(job().identity().id(), other.identity().id());
     }

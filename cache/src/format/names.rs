@@ -13,7 +13,7 @@ pub(crate) const QUARANTINE_FILE: &str = "quarantine.jsonl";
 /// Marks an unfinished job and says which; removed when the manifest is there.
 const JOB_FILE: &str = ".job.json";
 
-/// Held while the job file or the manifest is looked at and written.
+/// Held while the job file or the manifest is read and written.
 const FOLDER_LOCK: &str = ".lock";
 
 /// A file of ours, by its name.

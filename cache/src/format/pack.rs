@@ -46,7 +46,7 @@ pub fn pack(tokens: &[u32], bits: u32, out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Forever: changing these bytes changes the format.
+    /// These bytes must never change: they are the format.
     #[test]
     fn pinned_bytes() {
         let tokens = [0x2_5A5A, 0x1_2345, 0x3_FFFF, 0, 1];
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "does not fit 18 bits")]
-    fn a_wide_token_is_a_bug_of_the_caller() {
+    fn a_token_that_is_too_wide_panics() {
         pack(&[1 << 18], 18, &mut [0; 3]);
     }
 }

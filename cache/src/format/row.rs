@@ -102,7 +102,7 @@ mod tests {
         row_hash(GRID, "", row, &packed)
     }
 
-    /// Forever: another value here means that every cache ever written has another content hash.
+    /// This value must never change: every existing cache would get another content hash.
     #[test]
     fn pinned_content_hash() {
         let mut sum = ContentSum::default();

@@ -1,4 +1,4 @@
-//! What is in a cache, for people and scripts.
+//! A summary of a cache, for users and scripts.
 
 use crate::error::CacheError;
 use crate::format::identity::{SourceInfo, TokenizerInfo};

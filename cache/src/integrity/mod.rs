@@ -3,7 +3,7 @@
 //! | module | question |
 //! |---|---|
 //! | [`verify`] | is every byte what was written? |
-//! | [`check`] | is what was written what the tokenizer makes of the images? |
+//! | [`check`] | do the rows equal the tokenizer's output for the images? |
 //! | [`repair`] | how does damage become those bytes again? |
 
 pub(crate) mod check;

@@ -130,7 +130,7 @@ impl TokenCache {
     }
 }
 
-/// Rows that are asked for before the current one is used: enough to hide a trip to memory.
+/// Rows that are prefetched before the current one is used: enough to hide the latency of memory.
 const PREFETCH_ROWS: usize = 8;
 
 /// Asks for the cache lines of a row. A hint: it reads nothing and cannot fault.

@@ -21,7 +21,7 @@ pub struct SampleOrder {
 }
 
 impl SampleOrder {
-    /// The stream over `images` of a cache with so many views of each.
+    /// The stream over `images` of a cache with `views` views of each.
     ///
     /// # Panics
     /// When there are no images, or no views.

@@ -9,7 +9,7 @@ use crate::read::cache::TokenCache;
 pub struct Requirement {
     /// Height and width of a grid, in tokens.
     pub grid: Option<(u32, u32)>,
-    /// Tokens of a grid, whatever its shape.
+    /// Tokens of a grid of any shape.
     pub num_tokens: Option<usize>,
     /// Bits of a token.
     pub bits: Option<u32>,

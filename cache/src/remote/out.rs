@@ -2,7 +2,7 @@
 //!
 //! The bucket is authoritative. It holds the same files as a local folder: the job file, parts, shards, done-markers, last the
 //! manifest; and a lease for each rank. A writer that starts takes the rank's lease, makes its folder equal to the bucket, and
-//! goes on from there, on whichever machine: what was finished and not uploaded is done again. Objects appear whole. The manifest
+//! continues from there, on any machine: finished work that was not uploaded is repeated. Objects appear complete. The manifest
 //! is written last, if there is none: of two publishers only one succeeds.
 
 use super::lease::{Lease, is_held, is_known_dead};
@@ -110,7 +110,7 @@ impl Remote {
     }
 
     /// Removes what `--overwrite` replaces. Another rank of the same call may have begun already: then only this rank's part of
-    /// it. Else all of it, the manifest first and the job file last: killed in between, the same call goes on.
+    /// it. Else all of it, the manifest first and the job file last: killed in between, the same call continues.
     fn remove_replaced(&self, found: &Listing, job: &JobSpec) -> Result<(), CacheError> {
         if !found.has(Name::Manifest) && self.is_begun(job)? {
             let own = found.ours.iter().map(|(name, _)| *name).filter(|name| name.is_work_of(self.rank));
@@ -222,7 +222,7 @@ impl Remote {
         Ok(if theirs == text { Begin::Ours } else { Begin::Others })
     }
 
-    /// Removes from the bucket what this rank goes on without: parts that a shard contains, for example.
+    /// Removes objects from the bucket that this rank no longer needs: parts that a shard contains, for example.
     pub(crate) fn forget_stale(&self) -> Result<(), CacheError> {
         let stale = |(name, _): &&(Name, Object)| name.is_work_of(self.rank) && !self.has(*name);
         let found = self.list()?;
@@ -270,7 +270,7 @@ impl Remote {
         };
         if let Ok(found) = self.list() {
             let names: Vec<Name> = found.ours.iter().map(|(name, _)| *name).filter(|name| !is_needed(name)).collect();
-            // What stays is found by `cache clean`; readers do not look at it.
+            // Remaining objects are found by `cache clean`; readers ignore them.
             let _ = self.remove(&names);
         }
         self.leave();
@@ -315,7 +315,7 @@ fn random_number() -> u32 {
 /// Whether a write that must not replace anything is refused where there is something. Some stores take it and replace.
 fn check_conditional(bucket: &Bucket, key: &str) -> Result<(), StoreError> {
     let write = || bucket.create(key, b"whether conditional writes work".to_vec().into());
-    // The answer to the first write may be lost, and its repetition be refused; then the object is there all the same.
+    // The answer to the first write may be lost, and its repetition be refused; then the object exists nevertheless.
     let second = write().and_then(|_| write());
     bucket.delete(&[key.to_owned()])?;
     match second? {

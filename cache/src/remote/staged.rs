@@ -34,7 +34,7 @@ impl LocalFolder {
         let mut files = files_of(&place, &manifest, &text);
         if !is_checked {
             for file in std::mem::take(&mut files) {
-                // What is there, whatever it is; what is missing is for the caller to find.
+                // Any existing files; the caller finds the missing ones.
                 let found = bucket.head(&file.object.key)?;
                 files.extend(found.map(|object| StageFile { object, blake3: None, ..file }));
             }
@@ -61,7 +61,7 @@ pub(super) fn files_of(place: &Place, manifest: &Manifest, text: &[u8]) -> Vec<S
     shards.chain([list, own]).map(file).collect()
 }
 
-/// The object of a file as the manifest has it: its checksum says which version is meant.
+/// The object of a file as the manifest has it: its checksum determines the version.
 fn object_of(place: &Place, name: &str, bytes: u64) -> Object {
     Object { key: place.join(name).key().to_owned(), bytes, tag: None, modified_secs: 0 }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Reads rows `rows` of a required column of a row group with `num_rows` rows.
 ///
-/// The chunk's checksum must have been verified: this relies on the decoder, which is not meant for hostile bytes.
+/// The chunk's checksum must have been verified: this relies on the decoder, which is not designed for hostile bytes.
 ///
 /// # Errors
 /// When the chunk cannot be decoded or has fewer values than rows.

@@ -52,7 +52,7 @@ impl Handle {
     }
 }
 
-/// Which file it is, whatever its name.
+/// Identity of the file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg(unix)]
 struct FileId(u64, u64);

@@ -10,7 +10,7 @@ use std::path::Path;
 /// What happens at the first read of a page that a mapped shard has lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LostPages {
-    /// The process says which shard it was and ends with status 1: nothing can go on with wrong tokens.
+    /// The process names the shard and ends with status 1: no computation may continue with wrong tokens.
     End,
     /// The page reads as zeros, and [`crate::TokenCache::lost_shard`] names the shard from then on. Who chooses this must
     /// ask before a result is used: for servers, which answer one request with an error and the next one as usual.
@@ -106,7 +106,7 @@ mod imp {
             .find(|entry| (entry.start.load(Ordering::Acquire)..entry.end.load(Ordering::Acquire)).contains(&address))
     }
 
-    /// A map with its place in the list, which is given up before the map goes.
+    /// A map with its entry in the list, which is removed before the map is.
     pub(super) struct Listed {
         entry: &'static Entry,
         map: memmap2::Mmap,

@@ -17,7 +17,7 @@ impl<const B: usize> Halves<B> {
     /// Bytes that the two loads touch from the group's first byte on.
     const REACH: usize = if B < 16 { Self::LOADS[1] + 16 } else { B };
 
-    /// For every byte of the four lanes of each half, the byte of the load that goes there.
+    /// For every byte of the four lanes of each half, the byte of the load to move there.
     pub(super) const SHUFFLES: [[u8; 16]; 2] = [Self::shuffle(0), Self::shuffle(1)];
 
     /// How far each lane is shifted down.

@@ -64,7 +64,7 @@ fn check_shape(num_tokens: usize, bits: u32, num_bytes: usize) {
 }
 
 impl Kernels {
-    /// The fastest ones that this machine can run. `bits` is 1..=24.
+    /// The fastest kernels that this machine can run. `bits` is 1..=24.
     #[inline]
     pub(crate) fn best(bits: u32) -> Kernels {
         #[cfg(target_arch = "x86_64")]
@@ -73,11 +73,11 @@ impl Kernels {
         }
         #[cfg(target_arch = "aarch64")]
         return neon::KERNELS[bits as usize - 1];
-        #[allow(unreachable_code)] // on AArch64, where NEON is always there
+        #[allow(unreachable_code)] // on AArch64, which always has NEON
         Kernels::scalar(bits)
     }
 
-    /// Those that need nothing of the machine.
+    /// The portable kernels.
     pub(crate) fn scalar(bits: u32) -> Kernels {
         scalar::KERNELS[bits as usize - 1]
     }

@@ -60,7 +60,7 @@ fn four<const B: usize>(packed: &[u8], group: usize, half: usize) -> uint32x4_t 
     let bytes = &packed[start..start + 16];
     let shifts = Halves::<B>::SHIFTS[half].map(|shift| -(shift as i32));
     // SAFETY: NEON is part of AArch64; all three arrays have the 16 bytes that are loaded. A table index of 0x80 is out
-    // of range and gives zero; a shift by a negative number goes down.
+    // of range and gives zero; a shift by a negative number is a right shift.
     unsafe {
         let lanes = vqtbl1q_u8(vld1q_u8(bytes.as_ptr()), vld1q_u8(Halves::<B>::SHUFFLES[half].as_ptr()));
         let lanes = vshlq_u32(vreinterpretq_u32_u8(lanes), vld1q_s32(shifts.as_ptr()));

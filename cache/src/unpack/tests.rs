@@ -35,7 +35,7 @@ fn check(kernels: Kernels, packed: &[u8], low_bits: u32, expected: &[u32]) {
     }
 }
 
-/// Every width with every length up to six groups: where a row ends decides how far the last loads may reach. The row's
+/// Every width with every length up to six groups: the end of a row limits how far the last loads may read. The row's
 /// bytes are a whole allocation, so that a checker of memory (Miri, ASan) sees any read after them.
 #[test]
 fn every_width_and_every_end_of_a_row() {
@@ -60,7 +60,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 2000 }))]
 
     #[test]
-    fn every_kernel_agrees_with_its_twins((bits, tokens) in row(), split in 0u32..=24) {
+    fn every_kernel_agrees_with_the_scalar_kernels((bits, tokens) in row(), split in 0u32..=24) {
         let mut packed = vec![0xEE; packed_bytes(tokens.len(), bits)];
         pack(&tokens, bits, &mut packed);
         prop_assert_eq!(&packed, &pack_bitwise(&tokens, bits));
@@ -70,7 +70,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_unpack_as_the_twin_says(bits in 1..=TOKEN_BITS_MAX, n in 0usize..80, noise: [u8; 240]) {
+    fn any_bytes_unpack_as_by_the_scalar_kernel(bits in 1..=TOKEN_BITS_MAX, n in 0usize..80, noise: [u8; 240]) {
         let packed = &noise[..packed_bytes(n, bits)];
         let mut tokens = vec![0; n];
         unpack(packed, bits, &mut tokens);
@@ -87,15 +87,15 @@ fn six_and_twelve_bits() {
     assert_eq!((pre[0], post[0]), (0b01_0101, 0b1010_1010_1010));
 }
 
-/// A row that ends where a mapped file does, on the last byte before a page that may not be touched.
+/// A row that ends where a mapped file does, on the last byte before an inaccessible page.
 #[cfg(target_os = "linux")]
 #[test]
 fn nothing_behind_a_mapped_row_is_read() {
     let mut file = tempfile::tempfile().unwrap();
     let bytes = vec![0xA5u8; 4096];
     std::io::Write::write_all(&mut file, &bytes).unwrap();
-    // Two pages are mapped and the file has one: touching the second is a fault.
-    // SAFETY: nobody else knows the file.
+    // Two pages are mapped and the file has one: a read of the second is a fault.
+    // SAFETY: no other code uses the file.
     let map = unsafe { memmap2::MmapOptions::new().len(8192).map(&file) }.unwrap();
     for bits in 1..=TOKEN_BITS_MAX {
         for n in [1, 7, 8, 9, 16, 256] {

@@ -1,5 +1,5 @@
-//! Rows that are copied from other files. A job that goes on must find the inputs that it began with: what an earlier run
-//! wrote is compared with what the inputs give, whatever their names.
+//! Rows that are copied from other files. A continued job must find the inputs that it began with: rows that an earlier run
+//! wrote are compared with those of the inputs, whatever their paths.
 
 use crate::error::CacheError;
 use crate::format::hash::ContentSum;

@@ -71,7 +71,7 @@ pub(super) fn withdraw(dir: &Path, began: Began, rank_lock: Option<Lock>) {
     let has_rows = |name: &Name| matches!(name, Name::Shard(..) | Name::Part(..) | Name::Done(_) | Name::Manifest);
     let ours = list_ours(dir).unwrap_or_default();
     if began.job && !ours.iter().any(has_rows) {
-        // The job file last but for the locks: without it, nothing else may be there.
+        // The job file last except for the locks: without it, no other file may exist.
         ours.iter()
             .filter(|name| matches!(name, Name::Temp(_)))
             .for_each(|name| _ = remove_if_present(&name.path(dir)));
@@ -140,7 +140,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), CacheError> {
     };
     let found = list_names(dir)?.into_iter().find(|name| !harmless(name));
     // Looked at after the listing, and the job file first: other ranks may be creating or publishing meanwhile, and
-    // files of ours appear only after the job file, which goes only after the manifest has come.
+    // files of ours appear only after the job file, which is removed only after the manifest is written.
     match found {
         Some(found) if !says_format(&Name::Job.path(dir)) && !says_format(&Name::Manifest.path(dir)) => {
             Err(CacheError::FolderNotEmpty { path: dir.into(), found })

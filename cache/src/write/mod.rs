@@ -3,7 +3,7 @@
 //! Rows gather in a row group in memory. A full one is written as a *part* (a shard of one row group, under a hidden
 //! name); when there are enough of them they are written together as a shard, and the parts go. Both are written under
 //! a temporary name, synced, read back and renamed, so what has its final name is whole. A job that is run again keeps
-//! the shards and parts that are there and goes on after them: at most one row group is done twice.
+//! the existing shards and parts and continues after them: at most one row group is repeated.
 //!
 //! When a rank has pushed all its images it leaves a done-marker with the entries of its shards. Whichever rank then
 //! finds all markers present publishes the quarantine list and the manifest, under the folder's lock.

@@ -7,7 +7,7 @@ use crate::shard::open::Shard;
 use std::path::Path;
 
 /// Images (encoded or quarantined) of all ranks of `job` that are durable in `dir`; 0 for a folder that has none of this job.
-/// Only footers are read: what is damaged is noticed when the job goes on.
+/// Only footers are read: damage is found when the job continues.
 pub fn images_done(dir: &Path, job: &JobSpec) -> usize {
     let id = job.identity().id();
     if Manifest::read(dir).is_ok_and(|manifest| manifest.job == id) {
@@ -32,7 +32,7 @@ mod tests {
     use crate::write::writer::OpenMode;
 
     #[test]
-    fn what_is_durable_counts_for_the_same_job_only() {
+    fn durable_row_groups_count_for_the_same_job_only() {
         let folder = tempfile::tempdir().unwrap();
         let mut job = JobSpec::new(GridSpec { height: 2, width: 2, bits: 18 }, 10, 1);
         job.rows_per_group = 4;

@@ -29,7 +29,7 @@ pub(crate) fn small_job() -> JobSpec {
     job
 }
 
-/// A number that looks random and is not (SplitMix64).
+/// A pseudorandom number (SplitMix64).
 pub(crate) fn scramble(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -118,7 +118,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Signs an edited manifest as the writer would, so that tests reach what lies behind the signature.
+/// Signs an edited manifest as the writer would, so that tests reach the checks after that of the signature.
 pub(crate) fn sign(text: &str) -> String {
     let digits = text.len() - 4 - 64..text.len() - 4;
     assert!(text[..digits.start].ends_with("\"checksum\": \""), "{text}");

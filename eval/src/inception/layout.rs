@@ -171,7 +171,7 @@ impl BlockLayout {
         if self.name.is_empty() { layer.name.to_string() } else { format!("{}.{}", self.name, layer.name) }
     }
 
-    /// Layers with their channels in, and the channels that come out of the block.
+    /// Layers with their input channels, and the output channels of the block.
     fn walk(&self, channels_in: i64) -> (Vec<(&Layer, i64)>, i64) {
         let (mut found, mut out) = (vec![], 0);
         for branch in &self.branches {

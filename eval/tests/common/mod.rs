@@ -23,7 +23,7 @@ pub(crate) fn inception_params(json: &serde_json::Value) -> Params {
 }
 
 pub(crate) fn inception(json: &serde_json::Value) -> Inception {
-    // On a loaded machine several threads would mostly wait for each other.
+    // One thread: on a loaded machine, several would mostly wait for each other.
     tch::set_num_threads(1);
     Inception::from_params(&inception_params(json), "the golden network".as_ref(), Runtime::EXACT).unwrap()
 }
@@ -45,7 +45,7 @@ pub(crate) fn lpips(backbone: Backbone) -> Lpips {
     Lpips::from_params(backbone, &params, Device::Cpu)
 }
 
-/// A golden tokenizer, whose weights the formula gives.
+/// A golden tokenizer with weights by the formula.
 pub(crate) fn tokenizer(json_name: &str, salt: &str) -> Tokenizer {
     let tensor = |(name, shape): (String, Vec<i64>)| {
         let tensor = Tensor::from_slice(&formula(salt, &name, &shape, 3.0)).view(shape.as_slice());

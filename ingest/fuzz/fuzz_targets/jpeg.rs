@@ -1,4 +1,4 @@
-//! JPEG: whatever follows the start of a file.
+//! JPEG: arbitrary bytes after the start of a file.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,13 +12,13 @@ const LIMITS: Limits = Limits {
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    // Other formats have targets of their own.
+    // Other formats have their own targets.
     if !bytes.starts_with(&[0xFF, 0xD8, 0xFF]) {
         return;
     }
     if let Ok(image) = decode_rgb(bytes, &LIMITS) {
         assert_eq!(image.pixels.len(), image.width as usize * image.height as usize * 3);
-        // Nothing of one file must be left for the next.
+        // Decoding a file must not depend on the file before it.
         assert_eq!(decode_rgb(bytes, &LIMITS).as_ref(), Ok(&image));
     }
 });

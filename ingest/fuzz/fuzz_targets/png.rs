@@ -1,4 +1,4 @@
-//! PNG with checksums that are made right, so that the fuzzer gets past them.
+//! PNG whose checksums are corrected, so that the fuzzer reaches the code after their check.
 #![no_main]
 
 use flate2::Crc;

@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use tokengrid_ingest::{Source, SourceOptions};
 
-/// Makes checksums of headers hold, which no fuzzer finds. A block that ends in an odd byte keeps a wrong one.
+/// Corrects the checksums of headers, which a fuzzer does not find. A block that ends in an odd byte keeps a wrong one.
 fn mend(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar" && block[511] % 2 == 0) {
         block[148..156].fill(b' ');

@@ -160,7 +160,7 @@ impl Header {
             }
             return Ok(Coding::Indexed { bits, palette: Box::new(Palette::from_bgr(entries, self.entry_bytes)) });
         }
-        // Pillow then reads one byte per pixel or, with up to two colours, one bit, whatever the header says.
+        // Pillow then reads one byte per pixel or, with up to two colours, one bit, independent of the header.
         if self.colors > 2 {
             return Ok(Coding::Indexed { bits: 8, palette: Box::new(Palette::gray()) });
         }

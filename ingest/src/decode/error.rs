@@ -100,7 +100,7 @@ pub enum DecodeError {
     /// The system has no memory for the picture.
     #[error("no memory for {bytes} bytes of pixels")]
     OutOfMemory {
-        /// Bytes asked for.
+        /// Requested bytes.
         bytes: usize,
     },
 }

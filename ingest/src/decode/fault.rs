@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// If this variable holds a text, decoding a file that ends with it panics.
 const VARIABLE: &str = "TOKENGRID_PANIC_IN_DECODER";
 
-/// Panics if the variable asks for it.
+/// Panics if the variable requests it.
 pub(super) fn panic_on_request(file: &[u8]) {
     static ENDING: OnceLock<Option<OsString>> = OnceLock::new();
     let ending = ENDING.get_or_init(|| std::env::var_os(VARIABLE).filter(|text| !text.is_empty()));

@@ -11,7 +11,7 @@ pub(crate) type Needed<'a> = &'a mut dyn FnMut(u32, u32) -> Result<Option<Region
 pub(super) struct Gate<'a> {
     pub(super) limits: &'a Limits,
     needed: Needed<'a>,
-    /// Further pictures of the same size that the caller makes of it.
+    /// Further pictures of the same size that the caller makes from it.
     num_copies: u64,
     /// Memory for decoding, held until the picture is no longer used. Made when the size is known, unless the caller has
     /// claimed enough for any picture.

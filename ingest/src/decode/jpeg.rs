@@ -3,8 +3,8 @@
 //! islow DCT, fancy upsampling, no merged upsampling, no scaling: libjpeg's defaults and Pillow's. Corrupt entropy-coded
 //! data is decoded as libjpeg decodes it, with its warnings counted.
 //!
-//! A file is decoded in one of two ways. Sound data of one scan goes through the entropy decoder of `csrc/huffman.c`, and
-//! only the pixels that are asked for (and a margin, so that they are the same as in the whole picture) are computed; all of
+//! A file is decoded in one of two ways. Intact data of one scan are decoded by the entropy decoder of `csrc/huffman.c`, and
+//! only the requested pixels (and a margin, so that they are the same as in the whole picture) are computed; all of
 //! the data is read nevertheless. Whenever that meets anything unsound it decides nothing: libjpeg alone decodes the file
 //! once more, all of it. So acceptance, warnings and pixels are libjpeg's in every case.
 //!
@@ -16,7 +16,7 @@
 //! runs out, got as far as the last row. A file of one scan without its end marker is therefore good now and then, namely
 //! when the last code was not looked up across the end.
 //!
-//! libjpeg has its inverse DCT twice, in SIMD code and in C. They agree on sound files; [`jpeg_simd`] says where they do
+//! libjpeg has its inverse DCT twice, in SIMD code and in C. They agree on intact files; [`jpeg_simd`] says where they do
 //! not, and which one is at work.
 
 use super::gate::Gate;
@@ -74,18 +74,18 @@ const TRUNCATED: c_int = 1;
 const TOO_MANY_SCANS: c_int = 3;
 const UNSOUND: c_int = 4;
 
-/// Rows asked for at a time; between two requests the bytes written are accounted for.
+/// Rows per request; between two requests the bytes written are accounted for.
 const ROWS_PER_CALL: u32 = 64;
 
 /// Whether JPEG files are decoded by the SIMD code of the JPEG library: it was compiled in, and this processor runs it.
 ///
 /// On x86-64 it is compiled in if the assembler `nasm` was there when the library was built. Without it libjpeg's portable
-/// C code decodes: two to three times slower, and to the same pixels for every sound file. Only corrupt entropy-coded data
-/// that is decoded all the same (mostly with [`RgbImage::warnings`]) may come out differently: its coefficients overflow,
+/// C code decodes: two to three times slower, and to the same pixels for every intact file. Only corrupt entropy-coded data
+/// that is still decoded (mostly with [`RgbImage::warnings`]) may give other pixels: its coefficients overflow,
 /// and the SIMD code, which Pillow's builds use, wraps and saturates in 16 bits where the C code has 32.
 #[must_use]
 pub fn jpeg_simd() -> bool {
-    // SAFETY: takes nothing, and only looks at the processor.
+    // SAFETY: no arguments; it only reads features of the processor.
     unsafe { tg_jpeg_simd() != 0 }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn count_scans(bytes: &[u8], mut at: usize) -> u32 {
     scans
 }
 
-/// Whether an end marker stands after `at`. Without one libjpeg waits for more data after the last scan, whatever is in it.
+/// Whether there is an end marker after `at`. Without one libjpeg waits for more data after the last scan, whatever its content.
 pub(super) fn has_end(bytes: &[u8], at: usize) -> bool {
     bytes.get(at..).is_some_and(|data| data.windows(2).any(|pair| pair == [0xFF, END_OF_IMAGE]))
 }

@@ -1,6 +1,6 @@
 //! The segments of a JPEG file before its first scan, as Pillow's own reader walks them, and what it demands of them.
 //!
-//! Pillow looks at them before libjpeg does, and refuses some files that libjpeg would decode.
+//! Pillow reads them before libjpeg does, and refuses some files that libjpeg would decode.
 
 use super::{DecodeError, Format};
 
@@ -51,7 +51,7 @@ impl<'a> Segments<'a> {
         Ok(data)
     }
 
-    /// Moves past the next marker; whatever lies before it is skipped.
+    /// Moves past the next marker; all bytes before it are skipped.
     fn next_marker(&mut self) -> Result<u8, DecodeError> {
         let end = || truncated("the data ends inside the header");
         loop {
@@ -82,7 +82,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<usize, DecodeError> {
             QUANTIZATION_TABLES => check_quantization(data)?,
             0xE0 if data.starts_with(b"JFIF") && data.len() < 7 => return Err(broken("a JFIF segment too short")),
             0xE2 if data.starts_with(b"ICC_PROFILE\0") => {
-                // Of the parts of a profile Pillow looks at the one that sorts first.
+                // Of the parts of a profile Pillow reads the one that sorts first.
                 profile = Some(profile.map_or(data, |least| least.min(data)));
             }
             0xED if data.starts_with(b"Photoshop 3.0\0") => check_photoshop(data)?,

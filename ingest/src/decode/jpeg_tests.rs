@@ -1,11 +1,11 @@
-//! The fast way against libjpeg alone: the same pixels, warnings and verdicts, for sound files and for damaged ones.
+//! The fast decoder against libjpeg alone: the same pixels, warnings and verdicts, for valid files and for damaged ones.
 
 use super::super::{Limits, jpeg_segments};
 use super::*;
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 use proptest::prelude::*;
 
-/// A JPEG file to be made.
+/// Parameters of a JPEG file to encode.
 #[derive(Debug, Clone)]
 struct Spec {
     width: u16,
@@ -62,7 +62,7 @@ impl Spec {
         let mut encoder = Encoder::new(&mut file, self.quality);
         encoder.set_sampling_factor(self.sampling);
         encoder.set_progressive(self.progressive);
-        // With restart markers this encoder's optimized tables make files that libjpeg complains about.
+        // With restart markers this encoder's optimized tables make files for which libjpeg warns.
         encoder.set_optimized_huffman_tables(self.optimized && self.restart_interval == 0);
         if self.restart_interval > 0 {
             encoder.set_restart_interval(self.restart_interval);
@@ -110,7 +110,7 @@ fn part(width: u32, height: u32, [a, b, c, d]: [f64; 4]) -> Region {
     Region { left, top, width, height }
 }
 
-/// A file that Pillow would refuse for its segments has scans somewhere.
+/// Offset of the first scan; 0 for a file whose segments Pillow refuses.
 fn scans_at(file: &[u8]) -> usize {
     jpeg_segments::check(file).unwrap_or(0)
 }
@@ -175,7 +175,7 @@ proptest! {
         garbage in prop::collection::vec(prop_oneof![Just(0xFFu8), any::<u8>()], 0..4),
     ) {
         let mut file = spec.file();
-        let entropy = file.len() / 3; // most of the headers stay as they are
+        let entropy = file.len() / 3; // most of the headers stay intact
         for (place, value) in damage {
             let at = entropy + ((file.len() - entropy) as f64 * place) as usize;
             file[at] = value;
@@ -187,7 +187,7 @@ proptest! {
 }
 
 #[test]
-fn no_more_is_computed_than_the_part_and_its_margin() {
+fn only_the_part_and_its_margin_are_computed() {
     for sampling in [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_2_2] {
         let wide = compare(&Spec::sound(500, 375, sampling).file(), [0.2, 0.8, 0.0, 1.0]).expect("sound");
         assert!((300..=300 + 2 * 24).contains(&wide.image.width) && wide.image.height == 375, "{}", wide.image.width);
@@ -197,7 +197,7 @@ fn no_more_is_computed_than_the_part_and_its_margin() {
 }
 
 #[test]
-fn what_lies_outside_the_part_must_be_sound_too() {
+fn damage_outside_the_part_is_found_too() {
     let file = Spec::sound(400, 300, SamplingFactor::F_2_2).file();
     let top = [0.2, 0.8, 0.0, 0.3];
     assert!(compare(&file, top).is_some());
@@ -206,13 +206,13 @@ fn what_lies_outside_the_part_must_be_sound_too() {
     let at = file.len() - 200;
     marker[at..at + 2].copy_from_slice(&[0xFF, 0xD9]);
     let picture = compare(&marker, top).expect("accepted by libjpeg");
-    assert!(picture.image.warnings > 0 && picture.image.height == 300, "an early end: all by libjpeg");
+    assert!(picture.image.warnings > 0 && picture.image.height == 300, "an early end: libjpeg decodes the whole file");
 }
 
 #[test]
-fn a_file_without_its_end_is_good_if_the_last_row_was_reached() {
-    // Pillow feeds its decoder all there is and asks for the last row, not for the end marker. Whether the row is reached
-    // depends on the last code: libjpeg wants eight bits more before it looks one up.
+fn a_truncated_file_is_valid_if_the_last_row_was_reached() {
+    // Pillow feeds its decoder the whole file and requires the last row, not the end marker. Whether the row is reached
+    // depends on the last code: libjpeg needs eight more bits before it looks up a code.
     let mut verdicts = [0, 0];
     for seed in 0..60 {
         let file = Spec { seed, quality: 60, ..Spec::sound(24, 24, SamplingFactor::F_1_1) }.file();
@@ -220,7 +220,7 @@ fn a_file_without_its_end_is_good_if_the_last_row_was_reached() {
         verdicts[usize::from(cut.is_some())] += 1;
         if let Some(picture) = cut {
             assert_eq!(picture.image.pixels, by_libjpeg(&file).expect("sound").pixels);
-            assert_eq!(picture.image.warnings, 1, "the missing marker is a complaint");
+            assert_eq!(picture.image.warnings, 1, "the missing marker is a warning");
         }
     }
     assert!(verdicts.iter().all(|&n| n > 0), "{verdicts:?}");

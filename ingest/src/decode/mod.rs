@@ -54,7 +54,7 @@ pub struct RgbImage {
     pub height: u32,
     /// `[height, width, 3]`, 0 to 255.
     pub pixels: Vec<u8>,
-    /// Complaints about data that was decoded all the same, as Pillow decodes it. 0 for an intact file.
+    /// Warnings about damaged data that was still decoded, as by Pillow. 0 for an intact file.
     ///
     /// JPEG: the library's warnings (corrupt entropy-coded data, bytes before a marker), a missing end marker. PNG: a wrong
     /// or missing checksum of image data, too few rows, a file that does not end with IEND. GIF: stray bytes between blocks,

@@ -15,7 +15,7 @@ use super::{DecodeError, RgbImage};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 /// Compressed bytes given to inflate at a time: Pillow's block size. It shows in one place only: an Adler-32 in the block
-/// after the one that completes the picture is not looked at.
+/// after the one that completes the picture is ignored.
 const BLOCK_BYTES: usize = 65536;
 
 /// Bytes at the end of a block that are inflated row by row: more than a decoder reads ahead.
@@ -44,7 +44,7 @@ pub(super) fn decode(bytes: &[u8], gate: &mut Gate<'_>, image: &mut RgbImage) ->
 
 /// Feeds the image data to `rows` until the picture is complete; false if the data has ended before.
 ///
-/// Pillow asks for one row at a time, and for none once its input is used up. That decides the fate of files that end or are wrong
+/// Pillow requests one row at a time, and none once its input is consumed. That determines the verdict on files that end or are wrong
 /// near the end of the image data, so the last rows, and the last bytes of a block, are inflated in this way. All others are in
 /// larger pieces: a call for a row of one pixel takes a hundred times as long as the row.
 fn inflate(data: &mut ImageData<'_>, rows: &mut Rows<'_>) -> Result<bool, DecodeError> {

@@ -90,7 +90,7 @@ impl Header {
 
     /// Whether other frames follow the picture, which begins in a chunk of this kind.
     pub(super) fn is_animated(&self, kind: &[u8; 4]) -> bool {
-        // A picture before the first frame is a frame of its own.
+        // A picture before the first frame is a separate frame.
         self.frames.is_some_and(|n| n > 1 || (kind == b"IDAT" && self.frame.is_none()))
     }
 

@@ -40,7 +40,7 @@ pub(super) fn check(kind: &[u8; 4], data: &[u8]) -> Result<usize, DecodeError> {
     }
 }
 
-/// A text and the key that names it, as they stand in the file.
+/// A text and the key that names it, as stored in the file.
 pub(super) struct Text {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,

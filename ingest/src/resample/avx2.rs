@@ -144,7 +144,7 @@ unsafe fn vertical_step(source: *const u8, stride: usize, pairs: &[(i32, i32)], 
             sums_high[q] = _mm256_add_epi32(sums_high[q], _mm256_madd_epi16(samples, high));
         }
     }
-    // Packing works within 128-bit lanes, as unpacking did: the bytes come back in order.
+    // Packing works within 128-bit lanes, as unpacking did: the bytes are in order again.
     let quarter = |q: usize| finish(sums_low[q], sums_high[q]);
     let words0 = _mm256_packs_epi32(quarter(0), quarter(1));
     let words1 = _mm256_packs_epi32(quarter(2), quarter(3));

@@ -1,4 +1,4 @@
-//! Classes of containers: by folders in keys, or by labels that the container carries.
+//! Classes of containers: by folders in keys, or by labels in the container.
 
 use super::splits;
 use super::table::Table;
@@ -6,7 +6,7 @@ use super::text::count;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A folder that may be a class, and where its images lie. It is a class if it holds any: what a container without entries for
-/// folders carries of a folder are its images, and the same images have the same labels whatever holds them.
+/// folders carries of a folder are its images, and the same images have the same labels in every container.
 #[derive(Debug, Clone)]
 pub(super) struct ClassFolder {
     pub(super) name: String,

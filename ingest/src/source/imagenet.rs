@@ -14,7 +14,7 @@ pub(super) fn is_wnid(name: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 8 && digits.iter().all(u8::is_ascii_digit))
 }
 
-/// The key of an image for which a container carries a path of its own: the name that the image has in the class folders of
+/// The key of an image for which a container has a path: the name that the image has in the class folders of
 /// ImageNet, where it follows from the file name, else the path without what leads out of its folder.
 ///
 /// | file name | key |

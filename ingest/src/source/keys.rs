@@ -62,7 +62,7 @@ pub(super) fn file_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
-/// A file name as a part of a key: as it is, or with control characters and bytes that are not UTF-8 as `%XX`. The second
+/// A file name as a part of a key: unchanged, or with control characters and bytes that are not UTF-8 as `%XX`. The second
 /// is true when the part is not the name itself.
 pub(super) fn key_part(name: &OsStr) -> (String, bool) {
     let mut part = String::new();
@@ -107,7 +107,7 @@ pub(super) fn member_name(name: &[u8]) -> MemberName {
     if key.is_empty() { MemberName::Empty } else { MemberName::Key(key) }
 }
 
-/// Folders and files that systems put beside those of users, in lower case: file systems, NAS devices (Synology, QNAP,
+/// Folders and files that systems add to those of users, in lower case: file systems, NAS devices (Synology, QNAP,
 /// NetApp), macOS, Windows, Python.
 const SYSTEM_NAMES: [&str; 21] = [
     "lost+found",
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_members_become_keys_that_lead_nowhere_else() {
+    fn names_of_members_become_keys_inside_the_root() {
         let key = |name: &[u8]| member_name(name);
         let plain = |key: &str| MemberName::Key(key.to_owned());
         assert_eq!(key(b"./n01//a.jpg"), plain("n01/a.jpg"));

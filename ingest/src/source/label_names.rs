@@ -144,7 +144,7 @@ mod tests {
     fn labels(texts: &[&str]) -> (Vec<i32>, Option<Vec<String>>) {
         let (mut table, mut first, mut names) = (Table::default(), LabelNames::default(), LabelNames::default());
         texts.iter().for_each(|text| table.push(text, -1, Place::default()));
-        // In two parts, as of two files.
+        // In two parts, as from two files.
         first.push(0, texts[0]).expect("a label");
         texts[1..].iter().enumerate().for_each(|(row, text)| names.push(row, text).expect("a label"));
         first.append(names, 1);

@@ -1,4 +1,4 @@
-//! Folders that links lead to: each is walked once, whatever leads there.
+//! Targets of links to folders: each is walked once, by any number of links.
 
 use super::keys::is_hidden;
 use std::collections::HashSet;
@@ -56,7 +56,7 @@ fn leads_back(target: &Path, folder: &Path) -> bool {
     fs::canonicalize(folder).is_ok_and(|folder| folder.starts_with(target))
 }
 
-/// Whether `path`, which need not exist, is the folder or lies in it, whatever links are on the way.
+/// Whether `path`, which need not exist, is the folder or lies in it, through any links.
 pub fn lies_in(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| fs::canonicalize(path).ok();
     let existing = std::path::absolute(path).ok().and_then(|path| path.ancestors().find_map(real));

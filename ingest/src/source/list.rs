@@ -77,12 +77,12 @@ impl Line {
     }
 }
 
-/// The list's folder, by whatever name it is called.
+/// The list's folder, under any of its paths.
 struct Folder<'a> {
     path: &'a Path,
     absolute: Option<PathBuf>,
     resolved: Option<PathBuf>,
-    /// Whether another path leads to it, for those that were looked at.
+    /// Whether another path leads to it, for those already checked.
     known: HashMap<PathBuf, bool>,
 }
 

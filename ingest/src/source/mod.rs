@@ -11,7 +11,7 @@
 //! | WebDataset shards | `tar` | the image's own name in `.json`, else member name | `.cls`, else `label` or `cls` in `.json`, else as above |
 //! | Parquet, one file or many | `parquet` | `image.path` | `label` |
 //!
-//! **The same images give the same rows in the same order, whatever holds them**: keys are made to agree where a container
+//! **The same images give the same rows in the same order in every container**: keys are made to agree where a container
 //! carries the name (module `imagenet` has the rules), and rows are sorted by key, folder by folder, as a walk through class
 //! folders meets them. A file list alone keeps its own order. Where a container holds a key twice, the first (by file, then
 //! by position) keeps it and the others become `key~2`, `key~3`, and so on: [`Source::renamed`].
@@ -68,7 +68,7 @@ const IMAGE_EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"]
 
 /// The images under a path, in a fixed order: by class, then by name, compared as bytes, folder by folder.
 ///
-/// Opening lists names only; images are read when they are asked for. Share it between threads in an `Arc`.
+/// Opening lists names only; images are read on request. Share it between threads in an `Arc`.
 #[derive(Debug)]
 pub struct Source {
     contents: Contents,
@@ -85,7 +85,7 @@ struct Contents {
     excluded: usize,
     ignored: usize,
     renamed: usize,
-    /// What may not be as it was meant, in words.
+    /// Messages about contents that may be a mistake.
     notes: Vec<String>,
     /// Folders elsewhere that links in the source lead to, with links resolved.
     linked: Vec<PathBuf>,
@@ -189,7 +189,7 @@ impl Source {
     }
 
     /// The image's name: its path relative to the root, with `/` between the parts, or what the container calls it. The same
-    /// image has the same key wherever the data set lies, and whatever holds it. Keys of one source differ from each other,
+    /// image has the same key wherever the data set lies, in every container. Keys of one source differ from each other,
     /// lead nowhere else (no `..`, nothing absolute) and are free of control characters.
     ///
     /// Control characters and bytes of a file name that are not UTF-8 appear as `%XX`; should that be the name of another
@@ -209,7 +209,7 @@ impl Source {
         self.contents.table.label(index)
     }
 
-    /// Class names by class index: names of class folders (wnids), or those that a Parquet file carries. Empty where they are
+    /// Class names by class index: names of class folders (wnids), or those in a Parquet file. Empty where they are
     /// not known; an empty name where a single one is not.
     pub fn classes(&self) -> &[String] {
         &self.contents.classes
@@ -335,7 +335,7 @@ impl Source {
         self.contents.table.num_broken()
     }
 
-    /// What may not be as it was meant, a line each: class folders without images, a column that may be the label, links that
+    /// Contents that may be a mistake, one line each: class folders without images, a column that may be the label, links that
     /// lead to the same folder.
     pub fn notes(&self) -> &[String] {
         &self.contents.notes
@@ -363,7 +363,7 @@ impl Source {
         self.linked_folders().into_iter().find(|folder| lies_in(path, folder))
     }
 
-    /// One line for people: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
+    /// One line for users: `WebDataset: 1281167 images, 1000 classes, 2 damaged places`.
     pub fn describe(&self) -> String {
         let mut text = format!("{}: {}", self.kind(), count(self.len() - self.damaged(), "image"));
         let counts = [

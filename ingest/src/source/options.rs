@@ -53,7 +53,7 @@ impl Columns<'_> {
     }
 }
 
-/// Names of columns, fields and endings that may be the label, and are not taken unless they are asked for.
+/// Names of columns, fields and endings that may be the label, and are not taken unless the user names them.
 pub(super) const OTHER_LABEL_NAMES: [&str; 16] = [
     "fine_label",
     "coarse_label",

@@ -8,7 +8,7 @@ use std::thread;
 /// waiting for the disk.
 pub(super) const THREADS: usize = 16;
 
-/// What `work` makes of each item, in the order of the items, on `threads` threads including this one.
+/// The result of `work` for each item, in the order of the items, on `threads` threads including this one.
 pub(super) fn in_parallel<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let run = || {
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_in_order_whatever_the_threads() {
+    fn results_are_in_order_for_any_number_of_threads() {
         let items: Vec<u64> = (0..1000).collect();
         for threads in [0, 1, 3, 16, 5000] {
             assert_eq!(

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_stand_for_what_they_stand_for_in_a_shell() {
+    fn braces_expand_as_in_a_shell() {
         assert_eq!(names("a/{008..010}.tar"), ["a/008.tar", "a/009.tar", "a/010.tar"]);
         assert_eq!(names("{9..10}.tar"), ["9.tar", "10.tar"]);
         assert_eq!(names("x{a,b}-{0..1}.tar"), ["xa-0.tar", "xa-1.tar", "xb-0.tar", "xb-1.tar"]);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_no_patterns_and_bad_patterns_are_errors() {
+    fn other_paths_are_not_patterns_and_bad_patterns_are_errors() {
         assert!(expand(Path::new("a/b.tar")).is_none());
         assert!(expand(Path::new("a/{b}.tar")).is_none());
         for bad in ["{9..1}.tar", "{0..99999999}.tar", "{a..b}.tar", "{1..100000}{1..100000}", "{0..999}{0..999}"] {

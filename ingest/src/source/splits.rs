@@ -70,12 +70,12 @@ pub(super) fn is_possible(name: &str) -> bool {
 
 /// Names of the folders that are parts of a data set, if these folders are not classes:
 ///
-/// - two parts are there by unambiguous names (`train` and `val`), whatever lies beside them; or
-/// - two names differ only in the word for the part (`seg_train` and `seg_test`), whatever lies beside them; or
+/// - two parts exist with unambiguous names (`train` and `val`), beside any other files; or
+/// - two names differ only in the word for the part (`seg_train` and `seg_test`), beside any other files; or
 /// - all folders that hold images have the name of a part, and two parts are there or the images are in folders of them; or
 /// - the only folder that holds images has parts in it (`images/train` and `images/val`).
 ///
-/// A class may be called `train` or `test tube` all the same, among classes of other names.
+/// A class may still be called `train` or `test tube`, among classes of other names.
 pub(super) fn find(folders: &[ClassFolder]) -> Option<Vec<String>> {
     let with_images = || folders.iter().filter(|folder| folder.has_images());
     let first = with_images().next()?;
@@ -134,7 +134,7 @@ fn names(folders: &[ClassFolder], split_of: fn(&ClassFolder) -> Option<Split>) -
 mod tests {
     use super::*;
 
-    /// How many of the folders are parts. `meta` holds no images, the others do, in themselves or in folders.
+    /// How many of the folders are parts. `meta` holds no images; all others do, directly or in folders.
     fn found(nested: bool, names: &[&str]) -> usize {
         let folder = |name: &&str| {
             let has_images = *name != "meta";
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_data_sets_are_found_beside_anything() {
+    fn parts_of_data_sets_are_found_beside_other_files() {
         for nested in [true, false] {
             assert_eq!(found(nested, &["train", "val"]), 2);
             assert_eq!(found(nested, &["Train", "meta", "TEST", "extra"]), 2);
@@ -189,12 +189,12 @@ mod tests {
         let images = folder("images", &["val", "train", "other"]);
         let expected = ["images/train", "images/val"].map(str::to_owned).to_vec();
         assert_eq!(find(&[images.clone(), ClassFolder::new("labels")]), Some(expected));
-        assert_eq!(find(&[images, folder("bus", &["a"])]), None, "classes that have parts of their own");
+        assert_eq!(find(&[images, folder("bus", &["a"])]), None, "classes with separate parts");
         assert_eq!(find(&[folder("images", &["train", "bus"])]), None);
     }
 
     #[test]
-    fn files_are_parts_by_a_word_of_their_names() {
+    fn files_belong_to_parts_by_a_word_of_their_names() {
         assert_eq!(split_of_file("train-00000-of-00294.parquet"), Some("train"));
         assert_eq!(split_of_file("ILSVRC2012_img_val.tar"), Some("val"));
         assert_eq!(split_of_file("Val2017.tar"), Some("val"));

@@ -126,7 +126,7 @@ impl Table {
         table
     }
 
-    /// The rows sorted by key, folder by folder, and by place where keys are equal. Of equal keys the first stays as it is;
+    /// The rows sorted by key, folder by folder, and by position where keys are equal. Of equal keys the first is kept;
     /// the others become `key~2`, `key~3` and so on. Also returns how many did. `prefix` is dropped from keys that have it.
     pub(super) fn sorted(&self, prefix: &str) -> (Table, usize) {
         let key_of = |row: usize| self.key(row).strip_prefix(prefix).unwrap_or(self.key(row));
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_keys_become_different_ones_and_meet_no_other() {
+    fn equal_keys_become_unique() {
         let mut table = Table::default();
         let place = |at| Place { at, ..Place::default() };
         for (at, key) in [(5, "b"), (4, "a~2"), (3, "a"), (2, "a"), (1, "a"), (0, "a~2")] {

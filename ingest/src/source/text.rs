@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The text as UTF-8 without a byte order mark. A file that begins with UTF-16's mark is converted: some systems write lists
-/// so. What is neither stays as it is.
+/// so. Any other text is unchanged.
 pub(super) fn without_bom(bytes: &[u8]) -> Cow<'_, [u8]> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();

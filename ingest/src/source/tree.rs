@@ -32,7 +32,7 @@ pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     let (mut classes, mut empty) = (Vec::new(), Vec::new());
     for entry in &entries {
         if walk.collector.is_full() {
-            // What a limit leaves out was not looked at, and counts as a class.
+            // Folders beyond a limit are not examined, and count as classes.
             classes.extend(entry.is_folder.then(|| ClassFolder::with_images(&entry.part)));
         } else if entry.is_folder {
             walk.class = ClassFolder::new(&entry.part);
@@ -126,7 +126,7 @@ fn classify(entry: &fs::DirEntry) -> Option<Entry> {
     (is_folder || is_file).then_some(Entry { name, path, part, odd, is_folder, is_link })
 }
 
-/// A folder on the way down.
+/// A folder on the current path.
 struct Folder {
     path: PathBuf,
     /// Key of the folder, with a `/` at its end unless it is the root.

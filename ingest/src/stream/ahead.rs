@@ -1,4 +1,4 @@
-//! Images of object stores are asked for before their turn: many requests are in flight while workers decode.
+//! Images of object stores are requested ahead of their use: many requests are in flight while workers decode.
 
 use crate::memory::{Reserve, reserve_ahead};
 use crate::source::Source;
@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokengrid_store::in_flight_max;
 
-/// Bytes of images that are asked for ahead of the workers, at most; less where the memory for images is small, of which they are a part. An image of unknown size counts
+/// Limit in bytes of images that are requested ahead of the workers; less where the memory for images is small, of which they are a part. An image of unknown size counts
 /// as [`UNKNOWN_BYTES`].
 const BYTES_MAX: u64 = 64 << 20;
 const UNKNOWN_BYTES: u64 = 1 << 20;
 
-/// Passes the order on unchanged, and begins to read the images of a remote source on the way.
+/// Passes the order on unchanged, and begins to read the images of a remote source.
 pub(super) fn read_ahead(
     source: &Arc<Source>,
     order: impl Iterator<Item = usize> + Send + 'static,
@@ -32,7 +32,7 @@ pub(super) fn read_ahead(
 struct Ahead<O> {
     source: Arc<Source>,
     order: O,
-    /// Positions that were asked for, with what they take.
+    /// Requested positions, with their memory claims.
     waiting: VecDeque<(usize, u64)>,
     bytes: u64,
     reserve: Reserve,

@@ -22,7 +22,7 @@ pub struct BatchImage {
     pub index: usize,
     /// Class index, -1 if unknown.
     pub label: i32,
-    /// Complaints of the decoder about data that it decoded all the same.
+    /// Warnings of the decoder about damaged data that it still decoded.
     pub warnings: u32,
     /// Why there are no views, if there are none.
     pub outcome: Result<(), Bad>,
@@ -132,7 +132,7 @@ impl BatchStream {
         Arc::clone(self.images.counters())
     }
 
-    /// Batches' worth of memory that exists, the consumer's included.
+    /// Allocated memory in batches, the consumer's included.
     pub fn slabs(&self) -> usize {
         self.slabs.allocated()
     }

@@ -118,7 +118,7 @@ impl Loader {
 }
 
 impl Buffers {
-    /// After an image: gives large buffers back, so that one huge image does not enlarge every worker for good, and its share of
+    /// After an image: frees large buffers, so that one huge image does not enlarge every worker permanently, and its share of
     /// the budget.
     fn shrink(&mut self) {
         let kept_bytes = kept_bytes() as usize;
@@ -132,7 +132,7 @@ impl Buffers {
     }
 }
 
-/// Decodes what the recipe needs of a file, upright if the recipe says so.
+/// Decodes the part of a file that the recipe needs, upright if the recipe requires it.
 fn decode_needed(
     file: &[u8],
     key: &str,

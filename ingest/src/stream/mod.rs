@@ -1,4 +1,4 @@
-//! Many images at once: workers read, decode and resize; the consumer gets the results in the order that it asked for.
+//! Many images at once: workers read, decode and resize; the consumer gets the results in the requested order.
 //!
 //! [`ViewStream`] yields images, [`BatchStream`] full batches of views for an encoder. Both are an `Ordered` (module
 //! `ordered`: threads, order, bounded memory) of what a `Loader` (module `loader`: one image from file to crops) makes.
@@ -35,7 +35,7 @@ pub struct ImageViews {
     pub key: String,
     /// Class index, -1 if unknown.
     pub label: i32,
-    /// Complaints of the decoder about data that it decoded all the same.
+    /// Warnings of the decoder about damaged data that it still decoded.
     pub warnings: u32,
     /// `Recipe::num_views` views, in order.
     pub outcome: Result<Vec<View>, Bad>,
@@ -64,7 +64,7 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    /// The number of threads that is meant.
+    /// The resulting number of threads.
     fn num_threads(&self) -> usize {
         if self.threads == 0 { available_threads() } else { self.threads }
     }

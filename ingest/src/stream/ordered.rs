@@ -1,4 +1,4 @@
-//! Work on many positions by threads, whose results the consumer gets in the order that it asked for.
+//! Work on many positions by threads, whose results the consumer gets in the requested order.
 //!
 //! There is one lock and no channel. A worker claims the next position of the order only while fewer than `in_flight`
 //! claimed ones are undelivered, so at most that many results exist at any moment, finished or being worked on. The position
@@ -175,7 +175,7 @@ impl<W: Work> Shared<W> {
         }
     }
 
-    /// Ends the claiming; a panic goes to the consumer.
+    /// Ends the claiming; a panic is passed to the consumer.
     fn end(&self, state: &mut State<W>, panic: Option<Box<dyn Any + Send>>) {
         state.claims = None;
         state.panic = panic.or(state.panic.take());

@@ -25,7 +25,7 @@ pub(super) struct Parts {
 pub(super) struct Slabs {
     view_bytes: usize,
     batch_views: usize,
-    /// Slabs that are kept for later batches; more than these come back only from a consumer that collects batches.
+    /// Slabs that are kept for later batches; only a consumer that collects batches returns more.
     kept: usize,
     state: Mutex<State>,
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_become_the_slab_again_without_a_copy() {
+    fn view_buffers_are_joined_to_the_slab_without_a_copy() {
         let slabs = Slabs::new(12, 4, 2);
         let buffers: Vec<ViewBuffer> = [slabs.take(3), slabs.take(2)].into_iter().flatten().collect();
         let addresses: Vec<*const u8> = buffers.iter().map(|buffer| buffer.pixels.as_ptr()).collect();
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(slabs.allocated(), 2, "the fifth view lies in the next slab");
         slabs.give_back(Parts { pixels: whole, ..Parts::default() });
         slabs.rest();
-        assert_eq!(slabs.take(1)[0].pixels.as_ptr(), addresses[0], "the memory is used again");
+        assert_eq!(slabs.take(1)[0].pixels.as_ptr(), addresses[0], "the memory is reused");
         assert_eq!(slabs.allocated(), 2);
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn images() -> Vec<Image> {
     let names = ["tiny_17x13.JPEG", "tall_33x900.JPEG", "wide_2000x40.JPEG", "optimized_tables.JPEG", "one_pixel.png"];
     let mut images = Vec::new();
     for (label, class) in CLASSES.iter().enumerate() {
-        // The same picture in every class, which differ in what follows its end.
+        // The same picture in every class; the bytes after its end differ.
         for (number, name) in [10026, 10027, 2, 3, 400].into_iter().zip(names) {
             let mut bytes = fs::read(fixtures.join(name)).expect("fixture");
             bytes.extend_from_slice(class.as_bytes());
@@ -46,7 +46,7 @@ pub(crate) fn images() -> Vec<Image> {
     images
 }
 
-/// The images in an order that has nothing to do with their keys.
+/// The images in an order that is independent of their keys.
 pub(crate) fn shuffled(images: &[Image]) -> Vec<Image> {
     (0..images.len()).map(|i| images[(i * 7 + 3) % images.len()].clone()).collect()
 }
@@ -73,7 +73,7 @@ pub(crate) fn error(path: &Path) -> String {
     text
 }
 
-/// Everything in a source that can be read.
+/// All readable images of a source.
 pub(crate) fn good(source: &Source) -> Vec<Image> {
     let mut bytes = Vec::new();
     let mut image = |i| {
@@ -83,7 +83,7 @@ pub(crate) fn good(source: &Source) -> Vec<Image> {
     (0..source.len()).filter_map(&mut image).collect()
 }
 
-/// Key and reason of everything in a source that cannot be read.
+/// Key and reason of all unreadable images of a source.
 pub(crate) fn bad(source: &Source) -> Vec<(String, String)> {
     let mut bytes = Vec::new();
     let mut item = |i| Some((source.key(i).to_owned(), source.read(i, &mut bytes).err()?.to_string()));

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// A row: bytes, path and label, each perhaps null.
 pub(crate) type Row = (Option<Vec<u8>>, Option<String>, Option<i64>);
 
-/// How a file is written.
+/// Options of writing a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub compression: Compression,

@@ -39,7 +39,7 @@ pub(crate) fn write(path: &Path, schema: &str, columns: Vec<Values>, features: O
     write_with(path, schema, columns, features, WriterProperties::builder().build());
 }
 
-/// The same with properties of the writer.
+/// As [`write`], with properties of the writer.
 pub(crate) fn write_with(
     path: &Path,
     schema: &str,

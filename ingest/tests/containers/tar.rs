@@ -2,7 +2,7 @@
 
 use super::Image;
 
-/// A header with a checksum that holds.
+/// A header with a valid checksum.
 pub(crate) fn header(name: &str, size: u64, kind: u8) -> [u8; 512] {
     header_with_size(name, format!("{size:011o}\0").as_bytes(), kind)
 }
@@ -25,7 +25,7 @@ pub(crate) fn sum(block: &mut [u8; 512]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// Data up to the next block.
+/// Data, padded to whole blocks.
 pub(crate) fn padded(data: &[u8]) -> Vec<u8> {
     let mut data = data.to_vec();
     data.resize(data.len().next_multiple_of(512), 0);

@@ -1,4 +1,4 @@
-//! Shared by the tests: the golden images, and files to try things on.
+//! Shared by the tests: the golden images, and generated files.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ pub(crate) fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preprocess")
 }
 
-/// What `expected.json` says about the inputs: (file name, entry).
+/// The entries of `expected.json`: (file name, entry).
 pub(crate) fn expectations() -> Vec<(String, Value)> {
     let text = fs::read_to_string(golden().join("expected.json")).expect("expected.json");
     let json: Value = serde_json::from_str(&text).expect("JSON");
@@ -25,7 +25,7 @@ pub(crate) fn expectations() -> Vec<(String, Value)> {
 /// Parts of a picture of different colours, from the top to the bottom.
 const BANDS: usize = 8;
 
-/// What the reference makes of an input: 8-bit RGB, known by checksums of its pixels.
+/// The reference's output for an input: 8-bit RGB, as checksums of its pixels.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub width: u32,
@@ -47,11 +47,11 @@ impl Output {
             crc.sum()
         };
         let different: Vec<_> = (0..BANDS).filter(|i| checksum(*i) != self.bands[*i]).map(band).collect();
-        assert!(different.is_empty(), "{what}: other pixels than Pillow's in rows {different:?} of {rows}");
+        assert!(different.is_empty(), "{what}: pixels differ from Pillow's in rows {different:?} of {rows}");
     }
 }
 
-/// What `outputs.txt` says that the reference makes of the inputs, by `<input>.<size>` for the centre crop and
+/// The reference's outputs in `outputs.txt`, by `<input>.<size>` for the centre crop and
 /// `<input>.<size>.resized` for all of the resized picture.
 pub(crate) fn outputs() -> BTreeMap<String, Output> {
     let text = fs::read_to_string(golden().join("outputs.txt")).expect("outputs.txt");
@@ -71,7 +71,7 @@ pub(crate) fn input(name: &str) -> Vec<u8> {
     fs::read(golden().join("in").join(name)).expect("golden input")
 }
 
-/// Reads an 8-bit RGB PNG with a decoder that is not this crate's.
+/// Reads an 8-bit RGB PNG with a decoder of another crate.
 pub(crate) fn read_png(path: &Path) -> RgbImage {
     let file = std::io::BufReader::new(fs::File::open(path).expect("golden output"));
     let mut reader = png::Decoder::new(file).read_info().expect("PNG");
@@ -81,14 +81,14 @@ pub(crate) fn read_png(path: &Path) -> RgbImage {
     RgbImage { width: info.width, height: info.height, pixels, warnings: 0 }
 }
 
-/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise the test is left out.
+/// The Python that `TOKENGRID_PYTHON` names, if it has Pillow 13 or newer; otherwise the test is skipped.
 #[track_caller]
 pub(crate) fn python_with_pillow() -> Option<PathBuf> {
     let check = "import PIL; assert int(PIL.__version__.split('.')[0]) >= 13, PIL.__version__";
     tokengrid_test_support::python_with(check).map(PathBuf::from)
 }
 
-/// A folder of `count` small sound images.
+/// A folder of `count` small valid images.
 pub(crate) fn small_images(count: usize) -> (TempDir, Arc<Source>) {
     let root = tempfile::tempdir().expect("temporary folder");
     let bytes = input("tiny_17x13.JPEG");

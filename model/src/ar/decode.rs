@@ -1,7 +1,7 @@
 //! Decoding: one position of each sequence of a batch at a time, with keys and values of the earlier ones.
 //!
 //! Weights are packed once, and every product reads them in order; for a batch of a few sequences the time is bound by the
-//! memory bandwidth of the weights. A sequence's logits depend on that sequence alone, to the bit, whatever the batch and the
+//! memory bandwidth of the weights. A sequence's logits depend on that sequence alone, to the bit, for any batch and
 //! number of threads.
 //!
 //! Shape suffixes: `c` sequences of a batch, `d` width, `v` vocabulary.

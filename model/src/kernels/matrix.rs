@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use tch::{Device, Kind, Tensor};
 
-/// Rows per task of a kernel: enough work to be worth a hand-over, few enough to balance.
+/// Rows per task of a kernel: enough work to outweigh the scheduling of a task, few enough to balance.
 pub const ROWS: usize = 32;
 
 /// A matrix `[rows, columns]` with its own memory, or a range of rows of one.
@@ -201,7 +201,7 @@ pub unsafe fn numbers_mut(tensor: &mut Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// Adds up one vector per task of `rows` rows, in the order of the tasks whatever thread ran them.
+/// Adds up one vector per task of `rows` rows, in the order of the tasks, on any thread.
 pub fn sum_over_tasks(rows: usize, sum: &mut [f32], work: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
     let (tasks, width) = (rows.div_ceil(ROWS), sum.len());
     let mut parts = vec![0f32; tasks * width];

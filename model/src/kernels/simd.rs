@@ -65,7 +65,7 @@ pub enum Level {
     /// x86 with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// Whatever the compiler makes of it; quick where fused multiplication is part of the base instructions.
+    /// Plain code for the compiler; fast where fused multiplication is part of the base instructions.
     Portable,
 }
 

@@ -82,7 +82,7 @@ pub fn for_each(count: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// A mutable slice that tasks cut disjoint pieces from.
+/// A mutable slice from which tasks take disjoint pieces.
 pub struct Pieces<'a, T> {
     start: *mut T,
     len: usize,
@@ -136,11 +136,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_runs_once_whatever_the_threads() {
+    fn every_task_runs_once_for_any_number_of_threads() {
         for count in [0, 1, 2, 1000] {
             let mut marks = vec![0u32; count];
             let pieces = Pieces::of(&mut marks);
-            // SAFETY: one element a task.
+            // SAFETY: one element per task.
             for_each(count, &|task| unsafe { pieces.piece(task, 1)[0] += 1 });
             assert!(marks.iter().all(|&mark| mark == 1));
         }

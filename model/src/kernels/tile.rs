@@ -18,7 +18,7 @@ pub struct Strip<'a> {
     pub strides: [usize; 2],
 }
 
-/// Where a tile of results goes: rows of [`PANEL`], `n` apart.
+/// Destination of a tile of results: rows of [`PANEL`], `n` apart.
 #[derive(Clone, Copy)]
 pub(crate) struct OutputTile {
     pub c: *mut f32,

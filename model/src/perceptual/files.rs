@@ -83,7 +83,7 @@ impl Files {
     }
 }
 
-/// The reference's name of a stored tensor, whatever prefix it has; `None` for tensors of something else.
+/// The reference's name of a stored tensor with any prefix; `None` for tensors of another network.
 fn own_name(backbone: Backbone, stored: &str) -> Option<String> {
     let parts: Vec<&str> = stored.split('.').collect();
     let tail = |n: usize| parts.len().checked_sub(n).map(|from| &parts[from..]);

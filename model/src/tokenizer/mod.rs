@@ -31,7 +31,7 @@ impl Tokenizer {
     /// Takes the tokenizer out of a checkpoint; every tensor of the file must be accounted for.
     ///
     /// # Errors
-    /// Missing, misshapen or unexplained tensors; no EMA weights although [`Variant::Ema`] was asked for.
+    /// Missing, misshapen or unexplained tensors; no EMA weights although [`Variant::Ema`] was requested.
     pub fn load(weights: &Weights, variant: Variant, device: Device, kind: Kind) -> Result<Tokenizer, ModelError> {
         let params = weights.tokenizer_params(variant)?;
         let architecture = Architecture::infer(&params, weights.path())?;

@@ -82,7 +82,7 @@ pub fn tokens_tensor(tokens: &[u32], side: i64, device: Device) -> Tensor {
 const DEVICE_CHUNK: i64 = 16;
 
 /// Decodes tokens int64 `[B, h, w]` to pictures. On the CPU one by one, which is as fast there, so that a picture is the
-/// same to the bit whatever else is in the batch.
+/// same to the bit in any batch.
 pub fn decode(tokenizer: &Tokenizer, tokens_bhw: &Tensor, runtime: Runtime) -> Vec<Picture> {
     let _no_grad = tch::no_grad_guard();
     let chunk = if runtime.route.whole_batches { DEVICE_CHUNK } else { 1 };
@@ -99,7 +99,7 @@ mod tests {
     use crate::{Variant, tiny};
 
     #[test]
-    fn margins_make_multiples_with_the_larger_half_behind() {
+    fn margins_pad_to_multiples_with_the_larger_half_at_the_end() {
         for (size, want) in [(16, [0, 0]), (15, [0, 1]), (13, [1, 2]), (17, [7, 8]), (257, [7, 8]), (259, [6, 7])] {
             assert_eq!(margins(size, 16), want, "{size}");
         }

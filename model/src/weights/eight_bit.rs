@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 const SCALE: &str = ".scale";
 
-/// The same file with fp32 in place of integers and their factors; everything else stays. The products are exact: 8 bits
+/// The same file with fp32 in place of integers and their factors; all else is unchanged. The products are exact: 8 bits
 /// times 11 fit into the 24 of fp32.
 pub(crate) fn expanded(name: &str, stored: &'static [u8]) -> Result<Vec<u8>, ModelError> {
     let stored = Weights::from_static(name, stored)?;

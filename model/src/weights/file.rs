@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// A checkpoint, mapped read-only. Tensors are copied out one by one as they are asked for.
+/// A checkpoint, mapped read-only. Tensors are copied out one by one on request.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
@@ -32,8 +32,8 @@ impl Data {
 }
 
 impl Weights {
-    /// Opens a `.ckpt` / `.pt` / `.pth` file of any PyTorch version since 0.1.10, or a `.safetensors` file; they are told
-    /// by content. Pickles are interpreted by a reader that builds tensors and plain values only; nothing in them is ever
+    /// Opens a `.ckpt` / `.pt` / `.pth` file of any PyTorch version since 0.1.10, or a `.safetensors` file; the content shows
+    /// which. Pickles are interpreted by a reader that builds tensors and plain values only; nothing in them is ever
     /// executed.
     ///
     /// # Errors
@@ -45,8 +45,8 @@ impl Weights {
             let found = "it is a folder".to_string();
             return Err(ModelError::NotACheckpoint { path: path.into(), found });
         }
-        // SAFETY: the map is read-only and private to this process; as with every mapped file, the promise needed from
-        // the user is that nothing truncates the checkpoint while it is being read (publish by rename, as we do).
+        // SAFETY: the map is read-only and private to this process; as with every mapped file, it is required of
+        // the user that nothing truncates the checkpoint while it is being read (publish by rename, as we do).
         let map = unsafe { Mmap::map(&file) }.map_err(read("mapping the weights"))?;
         let weights = Weights::index(path.into(), Data::Mapped(map))?;
         weights.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
@@ -87,7 +87,7 @@ impl Weights {
         self.index.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// Type, shape and place of the tensor called `name`.
+    /// Type, shape and byte range of the tensor called `name`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.index.entries.get(name)
     }
@@ -103,7 +103,7 @@ impl Weights {
         self.index.facts.get(key).map(String::as_str)
     }
 
-    /// All of [`Weights::fact`], by key.
+    /// Everything that [`Weights::fact`] returns, by key.
     pub fn facts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.index.facts.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
@@ -113,12 +113,12 @@ impl Weights {
         &self.index.notes
     }
 
-    /// Tensors outside the state dictionary, such as those of optimizers. They cannot be asked for.
+    /// Tensors outside the state dictionary, such as those of optimizers. They cannot be read.
     pub fn num_other_tensors(&self) -> usize {
         self.index.num_other_tensors
     }
 
-    /// Copies one tensor out of the map, as it is stored (kind and shape), to the CPU.
+    /// Copies one tensor out of the map, with the stored kind and shape, to the CPU.
     ///
     /// # Errors
     /// No such tensor, or libtorch fails.
@@ -136,7 +136,7 @@ impl Weights {
         Ok(strided.contiguous())
     }
 
-    /// [`Weights::tensor`] for weights that are to be computed with: all values are finite.
+    /// [`Weights::tensor`] for weights that a computation uses: all values are finite.
     ///
     /// # Errors
     /// As [`Weights::tensor`], and [`ModelError::NotFinite`].

@@ -39,7 +39,7 @@ mod tests {
             assert_eq!(fingerprint("a", &x), whole, "{count} threads");
         }
         tch::set_num_threads(threads);
-        assert_eq!(fingerprint("a", &x.to_kind(Kind::Double)), whole, "stored in another kind");
+        assert_eq!(fingerprint("a", &x.to_kind(Kind::Double)), whole, "stored with another data type");
         assert_eq!(fingerprint("a", &x.tr().contiguous().tr()), whole, "stored in another order");
         assert_ne!(fingerprint("b", &x), whole);
         assert_ne!(fingerprint("a", &x.view([500, 300])), whole);

@@ -1,4 +1,4 @@
-//! Weights that are not finite any more, which a diverged training leaves.
+//! Detection of weights that are not finite, as a diverged training leaves them.
 
 use crate::ModelError;
 use std::path::Path;
@@ -52,7 +52,7 @@ mod tests {
         for kind in [Kind::Double, Kind::Float, Kind::Half, Kind::BFloat16] {
             for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
                 for at in [0, 2047, 2048, 4999] {
-                    // The largest finite number beside it is none.
+                    // The largest finite half-precision number must pass.
                     let x = Tensor::full([5000], 65504.0, (Kind::Double, tch::Device::Cpu)).to_kind(kind);
                     assert!(all_finite(kind, &bytes(&x)));
                     let _ = x.get(at).fill_(bad);

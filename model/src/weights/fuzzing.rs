@@ -1,6 +1,6 @@
-//! Entry points of the fuzz targets, and of the test that replays their corpus. No part of the interface.
+//! Entry points of the fuzz targets, and of the test that replays their corpus. Not part of the interface.
 //!
-//! Each takes arbitrary bytes and must come back: an error is fine, a panic is a defect, and so is a tensor that lies
+//! Each takes arbitrary bytes and must return: an error is allowed, a panic is a defect, and so is a tensor that lies
 //! outside of its file.
 
 use super::file::index_of;

@@ -2,7 +2,7 @@
 
 use super::zip_directory::Member;
 
-/// A few words on `bytes`, and what to do about it where that is clear.
+/// A short description of `bytes`, with advice where the remedy is known.
 pub(super) fn describe(bytes: &[u8]) -> String {
     let head = &bytes[..bytes.len().min(512)];
     let lower = head.to_ascii_lowercase();
@@ -31,10 +31,10 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     }
 }
 
-/// Names of members that are shown of an archive that nothing is known about.
+/// Number of member names that are shown for an unknown archive.
 const MEMBERS_SHOWN: usize = 3;
 
-/// What an archive is that `torch.save` did not write, and what to do with it. `None` for one that it may have written.
+/// A description of an archive that `torch.save` did not write, and advice. `None` for one that it may have written.
 pub(super) fn other_archive(members: &[Member]) -> Option<(String, &'static str)> {
     let named = |is: fn(&str) -> bool| members.iter().map(|member| member.name.as_str()).find(|name| is(name));
     if members.is_empty() {

@@ -65,15 +65,15 @@ pub(super) struct Index {
 }
 
 /// What all tensors of a file may take together when copied out, as a multiple of its size. Tensors may share bytes, but
-/// a file whose tensors are many times as large as itself is meant to fill memory.
+/// a file whose tensors are many times as large as itself is a decompression bomb.
 const EXPANSION_MAX: u128 = 16;
 const EXPANSION_FREE_BYTES: u128 = 1 << 26;
 
 impl Index {
-    /// Gives tensors the names that the models know, where a training program left others.
+    /// Renames tensors to the names that the models use, where a training program wrote other names.
     pub(super) fn rename(mut self) -> Index {
         let (new_names, notes) = naming::renamed(self.entries.keys().map(String::as_str));
-        // All are taken out before one is put back: a new name may be another tensor's old one.
+        // All are removed before the first is inserted: a new name may be another tensor's old one.
         let taken: Vec<_> =
             new_names.iter().filter_map(|(old, new)| Some((new.clone(), self.entries.remove(old)?))).collect();
         self.entries.extend(taken);

@@ -1,4 +1,4 @@
-//! What the tensors of a checkpoint are, by their names: every layout in which the reference publishes weights, and ours.
+//! Classification of a checkpoint's tensors by name, for every layout in which the reference publishes weights, and ours.
 //!
 //! | layout | names |
 //! |---|---|
@@ -33,7 +33,7 @@ pub enum Part {
     Loss,
     /// Averages of parts that only training needs, and the average's own settings.
     EmaOfTraining,
-    /// Nothing that is known.
+    /// No known part.
     Unexplained,
 }
 

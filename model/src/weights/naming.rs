@@ -1,7 +1,7 @@
-//! Names as other training programs leave them: with a common prefix (`model.`), with the segments that wrappers of PyTorch
-//! modules put in (`module.`, `_orig_mod.`), and averaged weights as a second set under their own name.
+//! Names as other training programs write them: with a common prefix (`model.`), with the segments that wrappers of PyTorch
+//! modules insert (`module.`, `_orig_mod.`), and averaged weights as a second set under their own name.
 //!
-//! Names are changed only where that makes a model of tensors that would be none, and never so that two become one.
+//! Names are changed only where the tensors form a known model with the new names alone, and two names never become one.
 
 use super::layout::{EMA_PREFIX, Part};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,9 +48,9 @@ const PREFIX_SEGMENTS_MAX: usize = 3;
 /// Where the model's own names are in a file.
 #[derive(Debug, Default, PartialEq)]
 struct Prefixes {
-    /// What stands before the model's own names, with its dot; empty for nothing.
+    /// Prefix of the model's own names, with its dot; may be empty.
     weights: String,
-    /// What stands before those of averaged weights.
+    /// Prefix of the names of averaged weights.
     averages: Option<String>,
 }
 
@@ -89,7 +89,7 @@ fn without_wrappers(name: &str) -> String {
     kept.join(".")
 }
 
-/// Where the model is; `None` where there is none, or more than one.
+/// The prefixes of the model; `None` if there is no model, or more than one.
 fn prefixes(names: &[String]) -> Option<Prefixes> {
     let found: BTreeSet<&str> = names.iter().filter_map(|name| prefix_of(name)).collect();
     let is_of_averages = |prefix: &&&str| EMA_WRAPPERS.contains(&prefix.split('.').next().unwrap_or_default());
@@ -106,7 +106,7 @@ fn prefixes(names: &[String]) -> Option<Prefixes> {
     (is_common || prefixes.weights.split('.').all(is_known)).then_some(prefixes)
 }
 
-/// What stands before a tokenizer's or an autoregressive model's own name; `None` for other names.
+/// The prefix before a tokenizer's or an autoregressive model's own name; `None` for other names.
 fn prefix_of(name: &str) -> Option<&str> {
     let starts = name.match_indices('.').map(|(at, _)| at + 1).take(PREFIX_SEGMENTS_MAX);
     // Without a dot behind it, the averages' prefix is the reference's own.
@@ -115,7 +115,7 @@ fn prefix_of(name: &str) -> Option<&str> {
     std::iter::once(0).chain(starts).find(|&at| !is_plain && is_model(&name[at..])).map(|at| &name[..at])
 }
 
-/// Whether nothing but a model of ours has such a name. `norm.` and `head.` are too common to tell.
+/// Whether only our models use such a name. `norm.` and `head.` are too common to be conclusive.
 fn is_model(name: &str) -> bool {
     match Part::of(name) {
         Part::Tokenizer => true,
@@ -153,7 +153,7 @@ mod tests {
             let names = names.each_ref().map(String::as_str);
             let (new, notes) = rename(&names);
             assert_eq!(new, own, "{prefix}");
-            assert!(notes >= 1, "{prefix} is not spoken of");
+            assert!(notes >= 1, "{prefix} is not mentioned in the notes");
         }
         assert_eq!(
             rename(&["encoder._orig_mod.conv_in.weight", "decoder.module.x"]).0,

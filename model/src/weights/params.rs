@@ -54,7 +54,7 @@ impl Params {
     /// The tensor called `name`.
     ///
     /// # Panics
-    /// When there is none: [`Params::check`] comes first.
+    /// When there is none: call [`Params::check`] first.
     pub fn get(&self, name: &str) -> &Tensor {
         self.0.get(name).unwrap_or_else(|| panic!("parameter `{name}` was not checked for"))
     }
@@ -79,7 +79,7 @@ impl Params {
         self.0.is_empty()
     }
 
-    /// Copies on `device` with `kind`; tensors that fit already are shared.
+    /// Copies on `device` with `kind`; tensors that have both already are shared.
     pub fn to_kind_and_device(&self, kind: Kind, device: Device) -> Params {
         self.iter().map(|(name, tensor)| (name.to_string(), tensor.to_device(device).to_kind(kind))).collect()
     }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Dictionaries within dictionaries.
 const DEPTH_MAX: usize = 4;
-/// Entries that are looked at; a hostile pickle may tie dictionaries into themselves.
+/// Limit of visited entries; a hostile pickle may have cyclic dictionaries.
 const VISITS_MAX: usize = 4_000_000;
 /// Named tensors. The largest training checkpoints have some thousands.
 const TENSORS_MAX: usize = 100_000;
@@ -28,7 +28,7 @@ pub(super) fn pickle_error(path: &Path, part: &str, error: PickleError) -> Model
     }
 }
 
-/// Entries of a dictionary that are looked at to see whether it holds tensors.
+/// Entries of a dictionary that are examined to decide whether it holds tensors.
 const PEEKS_MAX: usize = 1000;
 
 /// Tensors of a checkpoint: of its `state_dict` or what else it calls the model's weights where it has one (a training

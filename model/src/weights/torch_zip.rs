@@ -34,7 +34,7 @@ pub(super) fn index(path: &Path, bytes: &[u8]) -> Result<Index, ModelError> {
     state_dict::index(Format::TorchZip, &pickle, &value, storage_of).map_err(damaged)
 }
 
-/// Nothing is ever unpacked, but an honest archive has no such names.
+/// Nothing is ever unpacked, but a genuine archive has no such names.
 fn check_paths(members: &[Member]) -> Result<(), String> {
     let is_outside =
         |name: &str| name.starts_with('/') || name.contains('\\') || name.split('/').any(|part| part == "..");

@@ -24,7 +24,7 @@ pub(super) struct Member {
     pub is_encrypted: bool,
     /// Where its bytes, compressed or not, lie in the file.
     pub bytes: Range<usize>,
-    /// How many they are when unpacked.
+    /// Number of bytes after unpacking.
     pub unpacked_len: u64,
 }
 

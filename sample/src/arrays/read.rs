@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_cut_or_of_another_kind_are_refused() {
+    fn truncated_files_and_other_kinds_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy");
         for (bytes, word) in [(&b"\x93NUM"[..], "ends"), (b"PK\x03\x04 what is this", "magic"), (b"", "ends")] {

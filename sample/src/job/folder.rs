@@ -99,7 +99,7 @@ impl Folder {
             files,
             files_to_come,
         };
-        // Other ranks may be adding to a record that is ours already: it is left alone then.
+        // Other ranks may be adding to a record that is ours already: then it is not changed.
         let is_new = was.as_ref() != Some(&recorded);
         let images = Images { out: out.clone(), settings };
         let folder = Folder { images, recorded, is_new };

@@ -174,7 +174,7 @@ impl SampleJob<'_> {
 
     fn sampler(&self) -> Result<Sampler<'_>, SampleError> {
         if self.diagnostics && self.runtime.route.runs_ahead {
-            // What is drawn from is looked at on the host.
+            // Statistics of the logits are computed on the host.
             let decoder = TorchDecoder::new(self.model, self.runtime);
             return Sampler::over(Box::new(decoder), self.config.clone());
         }

@@ -1,7 +1,7 @@
 //! The record inside a picture: the settings that it was made with, and the hash of the file that belongs to it.
 //!
 //! A folder may hold pictures of a run that was stopped, of one with other settings, of one that a power cut damaged. So
-//! every picture carries a record in a text chunk, and counts only where the record names the settings of the run, the
+//! every picture has a record in a text chunk, and counts only where the record names the settings of the run, the
 //! pixels are whole, and the file beside it (its tokens) is the recorded one.
 
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_counts_only_whole_with_its_settings_and_the_file_beside_it() {
+    fn a_picture_counts_only_if_complete_with_its_settings_and_its_token_file() {
         let folder = tempfile::tempdir().unwrap();
         let (png, tokens) = (folder.path().join("a.png"), folder.path().join("a.npy"));
         let picture = Picture::new(4, 4, (0..48).collect());

@@ -1,4 +1,4 @@
-//! Wall and processor time of a piece of work, and rates over several rounds.
+//! Wall and processor time of some work, and rates over several rounds.
 
 use serde::Serialize;
 use std::time::{Duration, Instant};

@@ -5,7 +5,7 @@ const MAX_NAME_BYTES: usize = 255;
 const MAX_PATH_BYTES: usize = 2048;
 
 /// The file of a view, relative to the output folder: `<key>.<view>.png`. Folders in the key become folders. Only
-/// the key's normal components count, so that files stay below the output folder whatever the keys are.
+/// the key's normal components count, so that files stay below the output folder for any keys.
 ///
 /// A component that is too long for a file system is cut and its hash appended; a key whose path is too long becomes its
 /// hash.
@@ -36,7 +36,7 @@ mod tests {
         assert_eq!(file_of("n01/a.JPEG", 2), "n01/a.JPEG.2.png");
         assert_eq!(file_of("../..//x/./y", 0), "x/y.0.png");
         let long = |end: &str| file_of(&format!("c/{}{end}", "\u{e9}".repeat(122)), 0);
-        assert_eq!(long(".jpg").len(), "c/".len() + 248 + ".0.png".len(), "what fits is not cut");
+        assert_eq!(long(".jpg").len(), "c/".len() + 248 + ".0.png".len(), "a name that fits is not cut");
         let (one, other) = (long("-one.jpg"), long("-two.jpg"));
         assert!(one != other && one.len() <= 2 + MAX_NAME_BYTES && one.ends_with(".0.png"), "{one}");
         let deep = format!("{}/x.jpg", vec!["d".repeat(300); 20].join("/"));

@@ -1,4 +1,4 @@
-//! The demo's folder: made anew each time; folders with other contents are refused.
+//! The demo's folder: replaced each time; folders with other contents are refused.
 
 use crate::exit::Usage;
 use anyhow::Context;

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encoding_every_time_costs_one_encoding_for_each_view_that_is_read() {
+    fn encoding_every_time_takes_one_encoding_for_each_view_that_is_read() {
         let measured = Measured { encode_seconds: 10.0, views: 100, train_seconds: 60.0, views_read: 3000 };
         assert_eq!((measured.once(), measured.encode_every_time(), measured.every_time()), (70.0, 300.0, 360.0));
         let folder = tempfile::tempdir().unwrap();

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twelve_classes_are_carried_and_written_byte_for_byte() {
+    fn twelve_classes_are_built_in_and_written_byte_for_byte() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path()).unwrap();
         let (photos, classes) = counts();

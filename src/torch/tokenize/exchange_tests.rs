@@ -56,7 +56,7 @@ impl Case {
 }
 
 #[test]
-fn two_renames_take_the_place_of_an_exchange() {
+fn two_renames_replace_an_exchange() {
     let case = Case::new(2);
     case.folders().exchange().unwrap();
     assert_eq!((case.rows(), case.renames.get()), (Some(3), 0));
@@ -64,7 +64,7 @@ fn two_renames_take_the_place_of_an_exchange() {
 }
 
 #[test]
-fn whichever_rename_was_the_last_before_a_kill_the_next_start_goes_on() {
+fn the_next_start_continues_after_a_kill_at_any_rename() {
     for (renames, rows) in [(0, Some(1)), (1, None)] {
         let case = Case::new(renames);
         case.folders().exchange().unwrap_err();
@@ -77,7 +77,7 @@ fn whichever_rename_was_the_last_before_a_kill_the_next_start_goes_on() {
 }
 
 #[test]
-fn a_folder_of_the_users_under_the_name_for_the_old_cache_is_left_alone() {
+fn a_users_folder_under_the_name_for_the_old_cache_is_not_changed() {
     let case = Case::new(2);
     let folders = case.folders();
     fs::create_dir(&folders.before).unwrap();
@@ -91,7 +91,7 @@ fn a_folder_of_the_users_under_the_name_for_the_old_cache_is_left_alone() {
 }
 
 #[test]
-fn a_file_system_that_can_exchanges_at_once() {
+fn a_file_system_with_atomic_exchange_exchanges_in_one_step() {
     let case = Case::new(0);
     let folders = Folders { names: Box::new(System), ..case.folders() };
     if !exchange_names(&folders.adding, &folders.merged).unwrap() {

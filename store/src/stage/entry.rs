@@ -62,7 +62,7 @@ impl Entry {
         loop {
             let file = open(&path)?;
             wait_for(&file, &path, lock)?;
-            // The last holder may have removed the file: a lock on a removed file excludes nobody.
+            // The last holder may have removed the file: a lock on a removed file excludes no process.
             if is_at(&file, &path) {
                 return Ok(Entry::held(file, path));
             }

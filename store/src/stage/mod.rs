@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The id is a hash of the URL and of the versions of all objects, so a set that was published again has another id. Sets that
-//! nobody reads are removed when space is needed, the least recently used one first.
+//! no process reads are removed when space is needed, the least recently used one first.
 
 mod entry;
 mod room;
@@ -121,7 +121,7 @@ pub struct Staging {
 pub enum Fetching {
     /// Another process of this machine is fetching files of the set.
     ByAnother,
-    /// They are there, but for as many of the last as there is no room for.
+    /// They are staged, except for the last ones if there is no room for them.
     Done {
         /// Files without room.
         left_out: usize,
@@ -129,7 +129,7 @@ pub enum Fetching {
 }
 
 impl Staging {
-    /// Keeps what is there of `files`, the set that `place` names, from being removed. Nothing is fetched yet.
+    /// Protects the staged ones of `files`, the set that `place` names, from removal. Nothing is fetched yet.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -154,7 +154,7 @@ impl Staging {
         self.files.iter().all(|file| is_there(&self.folder, file))
     }
 
-    /// Which of the last of `wanted` there is no room for, after sets that nobody uses have made room for the first.
+    /// Which of the last of `wanted` there is no room for, after unused sets have made room for the first.
     ///
     /// # Errors
     /// [`StoreError::Io`].
@@ -169,7 +169,7 @@ impl Staging {
     /// not all have room, the first that do.
     ///
     /// # Errors
-    /// As for [`stage()`]; [`StoreError::Cancelled`] once `is_stopped` says so.
+    /// As for [`stage()`]; [`StoreError::Cancelled`] once `is_stopped` returns true.
     pub fn fetch(
         &self,
         wanted: &[usize],

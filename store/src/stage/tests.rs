@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-/// Settings belong to the process: one test at a time.
+/// Settings are process-wide: one test at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn put(bucket: &Bucket, key: &str, content: &[u8]) -> StageFile {
@@ -25,7 +25,7 @@ fn a_set_is_fetched_once_and_a_damaged_object_is_named() {
     let files = [put(&bucket, "a", b"one"), put(&bucket, "b/c", b"two")];
     let staged = stage(&place("s3://memory/x"), &bucket, &files).unwrap();
     assert_eq!(fs::read(staged.folder().join("b/c")).unwrap(), b"two");
-    // What is there is not asked for again.
+    // Staged files are not fetched again.
     bucket.delete(&["a".to_owned()]).unwrap();
     let again = stage(&place("s3://memory/x"), &bucket, &files).unwrap();
     assert_eq!(again.folder(), staged.folder());
@@ -36,7 +36,7 @@ fn a_set_is_fetched_once_and_a_damaged_object_is_named() {
 }
 
 #[test]
-fn room_is_made_of_what_nobody_reads_the_oldest_first() {
+fn unused_sets_are_removed_least_recently_used_first() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (folder, bucket) = (tempfile::tempdir().unwrap(), Bucket::in_memory());
     stage_in(Some(folder.path().to_owned()), Some(250));
@@ -46,7 +46,7 @@ fn room_is_made_of_what_nobody_reads_the_oldest_first() {
     let first = stage_set(0).unwrap();
     let second = stage_set(1).unwrap();
     let (first_folder, second_folder) = (first.folder().to_owned(), second.folder().to_owned());
-    // The first is in use, so the second goes, although it was used later.
+    // The first is in use, so the second is removed, although it was used later.
     drop(second);
     let third = stage_set(2).unwrap();
     assert!(is_kept(&first_folder) && !is_kept(&second_folder));
@@ -54,7 +54,7 @@ fn room_is_made_of_what_nobody_reads_the_oldest_first() {
     assert!(matches!(error, StoreError::StageFull { .. }), "{error}");
     let third_folder = third.folder().to_owned();
     drop((first, third));
-    // Of two that are free the one that was used longest ago goes.
+    // Of two unused sets, the least recently used one is removed.
     let lock = third_folder.with_extension("lock");
     let file = fs::File::options().write(true).open(lock).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(1000)).unwrap();
@@ -63,21 +63,24 @@ fn room_is_made_of_what_nobody_reads_the_oldest_first() {
 }
 
 #[test]
-fn a_set_grows_while_it_is_read_in_the_order_that_was_named_and_as_far_as_there_is_room() {
+fn a_set_grows_while_it_is_read_in_the_given_order_up_to_the_limit() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (folder, bucket) = (tempfile::tempdir().unwrap(), Bucket::in_memory());
     stage_in(Some(folder.path().to_owned()), Some(250));
     let files: Vec<StageFile> = ["a", "b", "c", "d"].map(|key| put(&bucket, key, &[7; 100])).into_iter().collect();
     let begin = || Staging::begin(&place("s3://memory/x"), &bucket, files.clone()).unwrap();
     let (reader, fetcher) = (begin(), begin());
-    let told = Mutex::new(vec![]);
-    let fetched = fetcher.fetch(&[2, 0, 3, 1], &|| false, &|file| told.lock().unwrap().push(file)).unwrap();
+    let reported = Mutex::new(vec![]);
+    let fetched = fetcher.fetch(&[2, 0, 3, 1], &|| false, &|file| reported.lock().unwrap().push(file)).unwrap();
     assert_eq!(fetched, Fetching::Done { left_out: 2 });
-    let mut told = told.into_inner().unwrap();
-    told.sort_unstable();
-    // Who reads sees what another one fetched, and nothing else.
-    assert_eq!((told, [0, 1, 2, 3].map(|file| reader.path(file).is_some())), (vec![0, 2], [true, false, true, false]));
-    // Who fetches waits for nobody that reads; of two that fetch one does.
+    let mut reported = reported.into_inner().unwrap();
+    reported.sort_unstable();
+    // A reader sees only the files that a fetcher has completed.
+    assert_eq!(
+        (reported, [0, 1, 2, 3].map(|file| reader.path(file).is_some())),
+        (vec![0, 2], [true, false, true, false])
+    );
+    // A fetcher does not wait for readers; of two fetchers, only one fetches.
     let _other = Entry::fetching(&reader.root, &reader.id).unwrap();
     assert_eq!(fetcher.fetch(&[1], &|| false, &|_| {}).unwrap(), Fetching::ByAnother);
     drop(_other);

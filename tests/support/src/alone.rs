@@ -5,8 +5,8 @@ use std::process::Command;
 /// Set in the separate process.
 const MARK: &str = "TOKENGRID_TEST_ALONE";
 
-/// Runs `test`, the path of a test in this program, in its own process, unless this is that process; true if it is, and the
-/// test is to go on. See [`alone!`](crate::alone).
+/// Runs `test`, the path of a test in this program, in its own process, unless this is that process; true if it is: the
+/// test then continues. See [`alone!`](crate::alone).
 ///
 /// # Panics
 /// When the test fails there.
@@ -24,7 +24,7 @@ pub fn is_alone(test: &str) -> bool {
     false
 }
 
-/// Ends the test here unless it runs in its own process, which it starts. To be used first, in the test itself: for what
+/// Ends the test here unless it runs in its own process, which it starts. Use it first, in the test itself, for state that
 /// belongs to the whole process, such as libtorch's number of threads.
 #[macro_export]
 macro_rules! alone {

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::Command;
 
-/// A file to which each test that is left out adds a line, for `make test` to show at its end.
+/// A file to which each skipped test adds a line, for `make test` to show at its end.
 const LIST: &str = "TOKENGRID_SKIPPED";
 
-/// Leaves out a test for want of something that a developer's machine may lack and CI has.
+/// Skips a test that needs something which a developer's machine may lack and CI has.
 ///
 /// # Panics
 /// Where `CI` is set.
@@ -16,7 +16,7 @@ pub fn skip(reason: &str) {
     skip_anywhere(reason);
 }
 
-/// Leaves out a test that the system, or the processor, does not allow: CI may be no better.
+/// Skips a test that the system or the processor does not support: this is allowed under `CI` too.
 ///
 /// # Panics
 /// When the list of skipped tests cannot be written.
@@ -31,7 +31,7 @@ pub fn skip_anywhere(reason: &str) {
 }
 
 /// The Python of the tests (`TOKENGRID_PYTHON`, which `make test` sets) if it can run `check`, such as an import; otherwise the
-/// test is [left out](skip).
+/// test is [skipped](skip).
 ///
 /// # Panics
 /// Where `CI` is set and there is no such Python.

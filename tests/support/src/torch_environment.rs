@@ -9,7 +9,7 @@ use std::process::Command;
 const WHEELS: &str = include_str!("../../../scripts/setup/libtorch-cpu.txt");
 
 /// The folder of a Python environment with PyTorch: `TOKENGRID_TORCH_ENV`, or one that was made below the target folder. Where
-/// there is none, it is made if `CI` is set; otherwise the test is [left out](skip).
+/// there is none, it is made if `CI` is set; otherwise the test is [skipped](skip).
 ///
 /// # Panics
 /// Where `CI` is set and it cannot be made.
@@ -36,7 +36,7 @@ pub fn torch_environment() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// `target`, whose subfolders programs of tests lie in: `release/deps` for one.
+/// `target`, whose subfolders, such as `release/deps`, hold the test programs.
 fn target_folder() -> PathBuf {
     let program = std::env::current_exe().expect("this program");
     let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// What is saved.
+/// A value to save.
 #[derive(Debug, Clone)]
 pub enum Saved {
     /// fp32 values, row-major, with their shape.
@@ -109,7 +109,7 @@ pub struct ZipLayout {
 }
 
 impl ZipLayout {
-    /// PyTorch's.
+    /// PyTorch's layout.
     pub const PYTORCH: ZipLayout = ZipLayout { aligned: true, zip64_record: true, wide: false, comment: b"" };
 
     /// An archive of stored members.

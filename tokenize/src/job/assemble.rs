@@ -17,7 +17,7 @@ pub struct EncodedView {
     pub flip: bool,
     /// Tokens, in raster order.
     pub tokens: Vec<u32>,
-    /// For each token the bits that another machine's rounding may flip; empty unless asked for.
+    /// For each token the bits that another machine's rounding may flip; empty unless requested.
     pub uncertain: Vec<u32>,
     /// Histogram of |h| over the bits of the view.
     pub margins: Margins,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn views_straddle_batches_and_come_back_in_order() {
+    fn views_that_cross_batches_are_returned_in_order() {
         // Three views per image, four slots per batch, one token per view; the second image is bad.
         let batches = [
             (

@@ -28,7 +28,7 @@ pub struct ViewEncoder<'a> {
 pub struct Tokens {
     /// Tokens view by view, each in raster order.
     pub tokens: Vec<u32>,
-    /// For each token the bits whose |h| lay within [`lfq::MARGIN`] of 0; empty unless asked for.
+    /// For each token the bits whose |h| lay within [`lfq::MARGIN`] of 0; empty unless requested.
     pub uncertain: Vec<u32>,
     /// Histograms of |h|, one per view.
     pub margins: Vec<Margins>,
@@ -39,7 +39,7 @@ pub struct Encoding {
     calls: Vec<Call>,
 }
 
-/// Pending results of a call: tokens, histograms of |h| and, if asked for, uncertain bits.
+/// Pending results of a call: tokens, histograms of |h| and, if requested, uncertain bits.
 struct Call {
     results: Fetch,
     /// Those of its views that are wanted.

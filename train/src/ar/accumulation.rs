@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_or_auto_there_and_back() {
+    fn a_number_or_auto_round_trips() {
         for (value, wanted) in [(Value::from(4), GradAccum::Count(4)), (Value::from("auto"), GradAccum::Auto)] {
             assert_eq!(GradAccum::try_from(value.clone()), Ok(wanted));
             assert_eq!(Value::from(wanted), value);

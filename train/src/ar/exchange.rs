@@ -1,7 +1,7 @@
 //! Gradients, summed over the processes of a run: in buckets, which are ranges of the flat buffers and no copies, each started
 //! as soon as the backward pass has completed it.
 //!
-//! Where the processes share the optimizer's moments, each needs the sums of its own part only. A backend may sum
+//! Where the processes share the optimizer's moments, each needs only the sums of its part. A backend may sum
 //! for one process at less cost (NCCL does; Gloo's sum for one process is not cheaper enough to give up that its sums for all are
 //! the same with and without sharing): a bucket is then summed for the owners of its parts.
 
@@ -114,7 +114,7 @@ impl<'a> Exchange<'a> {
         Exchange { processes, buckets: Rc::clone(buckets), started: vec![], failed: None }
     }
 
-    /// The backward pass has gone through a stage: starts the buckets that are complete now.
+    /// The backward pass has completed a stage: starts the buckets that are complete now.
     pub(super) fn reached(&mut self, stage: usize) {
         if self.processes.world_size() == 1 {
             return;
@@ -193,7 +193,7 @@ mod tests {
 
     fn optimizer(model: &ModelConfig) -> (AdamW, Params) {
         let adamw = AdamWConfig { betas: [0.9, 0.95], eps: 1e-8, weight_decay: 0.1, weight_decay_on_norms: true };
-        // Heads start at zero, and nothing would flow back through them.
+        // Heads start at zero, and no gradient would pass through them.
         let lively = |(name, tensor): (&str, &Tensor)| (name.to_string(), tensor + tensor.randn_like() * 0.02);
         let params: Params = initial_params(model, 1).iter().map(lively).collect();
         AdamW::new(&params, adamw, Device::Cpu)
@@ -204,7 +204,7 @@ mod tests {
         let model = small();
         let (optimizer, leaves) = optimizer(&model);
         let (_gradients, views) = optimizer.zero_gradients();
-        // SAFETY: nothing else uses these tensors while the step runs, but for gradients that are complete.
+        // SAFETY: nothing else uses these tensors while the step runs, except for gradients that are complete.
         let mut step = unsafe { FusedStep::new(&model, &leaves, &views, 2) };
         let (mut stages, mut early) = (vec![], vec![]);
         step.run_in_stages(&HostBatch::synthetic(&model, 2, 1), 1.0, Some(&[1]), &mut |stage| {
@@ -237,7 +237,7 @@ mod tests {
                         written.for_each(|(_, view)| drop(view.shallow_clone().fill_(1.0 + processes.rank() as f64)));
                         exchange.reached(stage);
                     }
-                    assert_eq!(exchange.started.len(), buckets.buckets.len(), "nothing is left for the end");
+                    assert_eq!(exchange.started.len(), buckets.buckets.len(), "no bucket is left for the end");
                     exchange.finish(model).unwrap();
                     for (name, view) in views.iter() {
                         let ends = [view.min(), view.max()].map(|end| end.double_value(&[]));

@@ -1,4 +1,4 @@
-//! What a run takes from caches of all kinds.
+//! Settings that a run takes from its cache, for caches of all kinds.
 
 use super::*;
 use crate::config::{Typed, resolve_listing};
@@ -31,7 +31,7 @@ fn completed(cache: &Path, set: &[&str], run: Option<&Path>) -> Result<(ArConfig
 }
 
 #[test]
-fn classes_and_grid_are_those_of_the_cache_unless_typed() {
+fn classes_and_grid_are_those_of_the_cache_unless_set() {
     let folder = tempfile::tempdir().unwrap();
     let named = cache(folder.path(), 7, &[]);
     let (config, lines) = completed(&named, &["model.preset=tiny"], None).unwrap();
@@ -68,10 +68,10 @@ fn a_split_called_train_is_trained_on_and_val_validated_on() {
 }
 
 #[test]
-fn a_run_goes_on_with_what_it_was_begun_with() {
+fn a_run_continues_with_its_first_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, run) = (cache(folder.path(), 5, &[("train", [0, 8]), ("val", [8, 12])]), folder.path().join("run"));
-    // As a version that knew no splits, and took 1,000 classes, left it.
+    // As written by a version without splits, which used 1,000 classes.
     std::fs::create_dir(&run).unwrap();
     let old = "[model]\nclass_num = 1000\nblock_size = 9\n[train]\n[data]\ncache = \"c\"\n";
     std::fs::write(run.join("config.toml"), old).unwrap();

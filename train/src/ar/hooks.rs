@@ -13,7 +13,7 @@ use tokengrid_model::ar::ArModel;
 pub type HookError = Box<dyn Error + Send + Sync>;
 
 /// Makes a picture of samples with the current weights. It must leave libtorch's settings as they are; it may draw random
-/// numbers, since every step seeds the generator anew.
+/// numbers, since every step seeds the generator again.
 pub type SampleFn = Box<dyn FnMut(&ArModel) -> Result<Picture, HookError>>;
 
 /// Computes the FID of samples with the current weights. It is called in all processes together and returns the same value in

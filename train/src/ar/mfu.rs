@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn b_takes_a_little_more_than_six_times_its_parameters() {
+    fn b_needs_slightly_more_than_six_times_its_parameters() {
         assert!(preset("B").is_some());
         let b = ModelConfig::default();
         let share = flops_per_token(&b) / (6 * b.num_params()) as f64;
@@ -143,7 +143,7 @@ mod tests {
 
     /// Names as CUDA and the driver report them.
     #[test]
-    fn known_gpus_are_told_by_the_words_of_their_names() {
+    fn known_gpus_are_recognised_by_the_words_of_their_names() {
         for (name, bf16, tf32, fp32) in [
             ("NVIDIA B200", 2250.0, 1125.0, 75.0),
             ("NVIDIA GB200", 2500.0, 1250.0, 80.0),
@@ -199,12 +199,12 @@ mod tests {
         gpu("0000:02:00.0", "NVIDIA H200");
         assert_eq!(model_name(folder.path()).as_deref(), Some("NVIDIA H200"));
         gpu("0000:03:00.0", "NVIDIA A100-SXM4-80GB");
-        assert_eq!(model_name(folder.path()), None, "which of them trains is not known");
+        assert_eq!(model_name(folder.path()), None, "the model of the training GPU is ambiguous");
         assert_eq!(model_name(&folder.path().join("nowhere")), None);
     }
 
     #[test]
-    fn a_peak_that_is_given_counts_on_any_device() {
+    fn a_configured_peak_counts_on_any_device() {
         let cpu = Runtime::EXACT;
         let mut train = TrainSection::default();
         assert_eq!(peak_flops(&train, &cpu), None);

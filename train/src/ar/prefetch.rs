@@ -20,7 +20,7 @@ pub(super) struct Prefetch {
     waited: Duration,
 }
 
-/// Rows that are asked for ahead of those that are unpacked, where they come from a bucket, for each read that may be in flight: small
+/// Rows that are requested ahead of those that are unpacked, where they come from a bucket, for each read that may be in flight: small
 /// batches keep them busy too.
 const ROWS_AHEAD_PER_READ: usize = 2;
 
@@ -77,7 +77,7 @@ impl Prefetch {
         let batch = batches.recv();
         self.waited += started.elapsed();
         batch.unwrap_or_else(|_| {
-            // The thread runs until its receiver is gone or it has told an error, after which nobody asks: so it panicked.
+            // The thread runs until its receiver is gone or it has sent an error, after which no batch is requested: so it panicked.
             let ended = self.worker.take().map(JoinHandle::join);
             resume_unwind(ended.and_then(Result::err).expect("the unpacking thread ends by a panic only"))
         })

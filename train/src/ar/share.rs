@@ -1,7 +1,7 @@
 //! How the samples of a step are shared among the processes of a run.
 //!
 //! The stream of samples is that of the whole run: step s takes the `global_batch` samples that follow those of step s - 1, for
-//! any number of processes. They are cut into blocks, the last of which may be smaller, and dealt out in turn: block i goes to
+//! any number of processes. They are cut into blocks, the last of which may be smaller, and assigned in turn: block i goes to
 //! process i mod W. A block is computed as one micro-batch.
 
 use std::fmt;
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sample_is_dealt_out_once_whatever_the_numbers() {
+    fn every_sample_is_assigned_once_for_any_numbers() {
         for global_batch in [1, 2, 7, 8, 24, 96, 100] {
             for batch_size in [1, 3, 8, 24] {
                 for world_size in [1, 2, 3, 5, 8, 40] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn people_are_told_how_a_step_is_shared() {
+    fn the_division_of_a_step_is_described() {
         let told = |world_size: usize| Sharing::even(768, 24, world_size).to_string();
         assert_eq!(told(8), "768 samples per step: 8 x 4 x 24 (processes, micro-batches, samples)");
         assert_eq!(told(1), "768 samples per step: 1 x 32 x 24 (processes, micro-batches, samples)");

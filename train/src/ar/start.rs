@@ -12,7 +12,7 @@ use tokengrid_model::ar::{ArWeights, Known, initial_params};
 use tokengrid_model::checkpoints::MODEL;
 use tokengrid_model::weights::Weights;
 
-/// Samples per step, of all processes together: what was asked for, else as many as the run was begun with.
+/// Samples per step, of all processes together: the configured number, else that of the run's start.
 pub(super) fn global_batch(config: &ArConfig, state: &State, world_size: usize) -> usize {
     let train = &config.train;
     let of_processes = |world_size: usize| train.grad_accum.global_batch(train.batch_size, world_size);

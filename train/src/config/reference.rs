@@ -1,7 +1,7 @@
 //! Configurations of the reference: its YAML files, as far as their keys have a counterpart here.
 //!
 //! A file is flattened to leaves with dotted names. A rule (module `rules`) says what becomes of each; a leaf without one is
-//! reported, so that nothing that a file asks for is dropped in silence. What would train another model is refused.
+//! reported, so that no setting of a file is dropped silently. Settings that would train another model are refused.
 
 use super::rules::{COMMON, KINDS, NOT_HERE};
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
@@ -25,13 +25,13 @@ pub struct Reference {
 /// How a leaf is converted, or, if the name ends in `.*`, all leaves below.
 #[derive(Debug, Clone, Copy)]
 pub enum Rule {
-    /// Its value goes to this key.
+    /// Its value is written to this key.
     Key(&'static str),
     /// The precision: half precision becomes the one that is given here.
     Precision(&'static str),
     /// The only behaviour here is that of this value; any other is reported.
     Always(&'static str),
-    /// The only behaviour here is that of this value; any other asks for another model, loss or schedule, and the file is
+    /// The only behaviour here is that of this value; any other means another model, loss or schedule, and the file is
     /// refused.
     Only(&'static str),
     /// Not honoured, for this reason.
@@ -53,7 +53,7 @@ pub(super) struct Converted {
     pub not_honoured: Vec<String>,
     /// One line for each that is set elsewhere here: flags, launcher, run folder.
     pub elsewhere: Vec<String>,
-    /// Samples per step on all devices together that the file asks for.
+    /// Samples per step on all devices together by the file.
     pub global_batch: Option<usize>,
 }
 
@@ -110,7 +110,7 @@ pub(super) fn convert(text: &str, reference: &Reference, knows: impl Fn(&str) ->
 }
 
 impl Converted {
-    /// Handles -1, the reference's "no limit": the number of epochs has a default here all the same.
+    /// Handles -1, the reference's "no limit": the number of epochs has a default here nevertheless.
     fn unlimited(&mut self, name: &str, key: &str, value: &Value) {
         if key == EPOCHS {
             self.not(
@@ -213,7 +213,7 @@ fn is_unlimited(key: &str, value: &Value) -> bool {
     [EPOCHS, "train.max_steps"].contains(&key) && value.as_integer() == Some(-1)
 }
 
-/// A seed may be `true`, which asks for any; numbers and lists fit everywhere else, and are checked with the configuration.
+/// A seed may be `true`, which means any; numbers and lists fit everywhere else, and are checked with the configuration.
 fn fits(key: &str, value: &Value) -> bool {
     key != "train.seed" || value.is_integer()
 }
@@ -226,7 +226,7 @@ fn put(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// The leaves below `node`: scalars and lists of scalars. What is empty asks for nothing.
+/// The leaves below `node`: scalars and lists of scalars. Empty ones set nothing.
 fn flatten(name: &str, node: &Yaml, leaves: &mut Vec<(String, Value)>) -> Result<(), String> {
     let below = |part: &str| if name.is_empty() { part.to_string() } else { format!("{name}.{part}") };
     match node {

@@ -1,4 +1,4 @@
-//! Files under the reference's key names, and what becomes of them.
+//! Conversion of files with the reference's key names.
 
 use super::super::{Config, Resolved, Typed, resolve_listing};
 use crate::ar::ArConfig;
@@ -27,7 +27,7 @@ fn an_autoregressive_configuration_is_converted() {
     assert_eq!(global_batch, Some(4 * 2 * 5));
     let starts = |lines: &[String], start: &str| lines.iter().any(|line| line.starts_with(start));
     let listed = |start: &str| starts(&not_honoured, start) || starts(&elsewhere, start);
-    // What would train something else stands apart from what has its place elsewhere.
+    // Keys that would change the training are listed apart from keys that are set elsewhere.
     for start in [
         "seed_everything = true: ",
         "trainer.precision = 16-mixed",
@@ -69,7 +69,7 @@ fn a_tokenizers_configuration_is_converted_as_far_as_its_keys_exist() {
     let listed = |start: &str| not_honoured.iter().any(|line| line.starts_with(start));
     assert!(!listed("model.init_args.batch_maximization_weight"), "{not_honoured:#?}");
     assert!(listed("trainer.check_val_every_n_epoch = 2: "), "{not_honoured:#?}");
-    // Whatever a key stands for, it is either honoured or listed.
+    // Every key is either honoured or listed.
     let table: toml::Table = toml::to_string(&config).unwrap().parse().unwrap();
     for (leaf, key, value) in [
         ("model.init_args.lossconfig.params.disc_start", "loss.disc_start", "100"),
@@ -133,7 +133,7 @@ fn changed(folder: &Path, name: &str, changes: &[(&str, &str)]) -> PathBuf {
 }
 
 #[test]
-fn what_would_train_another_model_is_refused_by_name() {
+fn configurations_of_other_models_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["reference_pretrain.yaml", "reference_video.yaml"] {
         let error = resolved::<TokenizerConfig>(&fixture(name)).unwrap_err();
@@ -189,7 +189,7 @@ fn steps_count_batches_in_both_programs() {
 }
 
 #[test]
-fn what_a_file_leaves_out_has_the_references_default() {
+fn missing_keys_have_the_references_default() {
     let folder = tempfile::tempdir().unwrap();
     let changes =
         [("codebook_weight: 0.3", "novelty: 1"), ("lr_drop_epoch: [5, 7]", ""), ("codebook_enlarge_ratio: 1\n", "\n")];

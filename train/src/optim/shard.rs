@@ -151,7 +151,7 @@ mod tests {
         AdamW::sharded(&params(), config, Device::Cpu, shard)
     }
 
-    /// Three updates, then the parameters and their averages; the first process leaves a checkpoint of its moments in `file`.
+    /// Three updates, then the parameters and their averages; the first process writes a checkpoint of its moments to `file`.
     fn train(mut optimizer: AdamW, leaves: &Params, processes: &dyn ProcessGroup, file: &Path) -> Vec<f64> {
         let mut ema = Ema::new(&optimizer, 0.9);
         for _ in 0..3 {
@@ -178,7 +178,7 @@ mod tests {
         let [whole, shared] = ["whole", "shared"].map(|name| folder.path().join(name));
         let (alone, leaves) = optimizer(Shard::WHOLE);
         let wanted = train(alone, &leaves, &crate::process_group::OneProcess, &whole);
-        // Four processes, and a group of three numbers: one has none of it.
+        // Four processes, and a group of three numbers: one process owns none of it.
         std::thread::scope(|scope| {
             for processes in ThreadProcessGroup::group(4) {
                 let (shared, wanted) = (&shared, &wanted);
@@ -189,7 +189,7 @@ mod tests {
             }
         });
         assert_eq!(std::fs::read(&whole).unwrap(), std::fs::read(&shared).unwrap());
-        // And back: a part of what was saved.
+        // And back: a part of the saved moments.
         let (mut part, _) = optimizer(Shard { rank: 1, world_size: 2 });
         part.load(&shared).unwrap();
         assert_eq!(part.num_steps(), 3);

@@ -16,7 +16,7 @@ fn loss(params: &Params) -> Tensor {
 }
 
 #[test]
-fn first_step_is_the_formula_by_hand() {
+fn first_step_is_the_formula_computed_by_hand() {
     let (mut optimizer, params) = quadratic();
     let grads = optimizer.backward(&loss(&params)).unwrap();
     optimizer.step(&grads, 0.01);
@@ -70,7 +70,7 @@ fn clipping_asynchronously_is_the_same() {
 }
 
 #[test]
-fn an_infinity_or_a_nan_anywhere_is_noticed() {
+fn an_infinity_or_a_nan_anywhere_is_found() {
     let (optimizer, params) = quadratic();
     assert!(optimizer.backward(&loss(&params)).unwrap().is_finite());
     for factor in [f64::INFINITY, f64::NAN] {

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_to_this_machine_is_the_loopback_interface() {
+    fn the_route_to_this_machine_is_the_loopback_interface() {
         assert!(towards("127.0.0.1", 29500).unwrap().is_loopback());
         assert!(towards("no-such-host.invalid", 29500).is_err());
     }

@@ -1,7 +1,7 @@
 //! The interface between a trainer and the other processes of its run.
 //!
-//! A run of W processes takes each global batch apart: each process computes its share, gradients and losses are summed
-//! before each update, so all processes hold the same weights at all times. One process writes what the run leaves. The
+//! A run of W processes divides each global batch: each process computes its share, gradients and losses are summed
+//! before each update, so all processes hold the same weights at all times. One process writes the run's files. The
 //! backend (Gloo, NCCL, threads in a test) is behind this one trait; a trainer does not know which it is.
 
 use crate::TrainError;
@@ -29,7 +29,7 @@ pub trait ProcessGroup: Send {
     }
 
     /// Starts to replace a contiguous tensor by its sum over all processes. It must not be read or written before
-    /// [`Pending::wait`] returns. The result is the same to the bit in all processes.
+    /// [`Pending::wait`] returns. The result is bit-identical in all processes.
     ///
     /// # Errors
     /// Another process is gone.
@@ -137,7 +137,7 @@ pub trait ProcessGroup: Send {
 }
 
 /// An exchange that was started.
-#[must_use = "the tensor is not to be touched before `wait`"]
+#[must_use = "the tensor must not be read or written before `wait`"]
 pub struct Pending<'a>(Box<dyn FnOnce() -> Result<(), TrainError> + 'a>);
 
 impl<'a> Pending<'a> {
@@ -199,12 +199,12 @@ struct Shared {
     brought: Mutex<Vec<Tensor>>,
 }
 
-/// The barrier at which the threads meet.
+/// State of the barrier of all threads.
 #[derive(Debug, Default)]
 struct Meeting {
-    /// Threads that wait.
+    /// Number of waiting threads.
     arrived: usize,
-    /// Barriers that were passed.
+    /// Number of completed barriers.
     held: u64,
     /// The first thread that is gone.
     gone: Option<usize>,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_a_process_that_is_gone_is_told() {
+    fn a_wait_for_a_process_that_is_gone_fails() {
         let [first, second] = ThreadProcessGroup::group(2).try_into().unwrap();
         let waiting = std::thread::spawn(move || first.barrier());
         drop(second);

@@ -1,8 +1,8 @@
-//! Where the processes of a run meet, as the launcher says in the environment.
+//! The address of a run's store, from the variables that the launcher sets.
 
 use crate::TrainError;
 
-/// From this number on, SLURM's step ids stand for special steps: the batch script, the interactive shell and their like.
+/// From this number on, SLURM's step ids stand for special steps, such as the batch script and the interactive shell.
 const FIRST_SPECIAL_STEP: u32 = 0xffff_fff0;
 
 /// Ports for runs that SLURM starts: `FIRST_PORT .. FIRST_PORT + PORTS`, below the ephemeral ports of common systems.
@@ -34,7 +34,7 @@ impl Endpoint {
     /// the step. `variable` gives the value of an environment variable.
     ///
     /// # Errors
-    /// A variable is missing, or no port.
+    /// A variable is missing, or is not a port.
     pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Endpoint, TrainError> {
         let text = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let refuse = |place: &str, what: String| Err(TrainError::Config { place: place.into(), what });
@@ -43,7 +43,7 @@ impl Endpoint {
         match (text("MASTER_ADDR"), text("MASTER_PORT")) {
             (Some(host), Some(port)) => match port.parse() {
                 Ok(port) if port > 0 => Ok(Endpoint { host, port, holder }),
-                _ => refuse("MASTER_PORT", format!("`{port}` in the environment is no port; expected 1 to 65535")),
+                _ => refuse("MASTER_PORT", format!("`{port}` in the environment is not a port; expected 1 to 65535")),
             },
             (Some(_), None) => refuse("MASTER_PORT", "it is not set, but MASTER_ADDR is; give every process both".into()),
             (None, Some(_)) => refuse("MASTER_ADDR", "it is not set, but MASTER_PORT is; give every process both".into()),
@@ -60,7 +60,7 @@ impl Endpoint {
     }
 }
 
-/// The first host of a step of SLURM, and a port that other steps do not have.
+/// The first host of a step of SLURM, and a port that other steps do not use.
 fn slurm(text: &dyn Fn(&str) -> Option<String>) -> Option<(String, u16)> {
     let step: u32 = text("SLURM_STEP_ID")?.parse().ok().filter(|&step| step < FIRST_SPECIAL_STEP)?;
     let host = first_host(&text("SLURM_STEP_NODELIST")?)?;

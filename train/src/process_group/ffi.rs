@@ -29,7 +29,7 @@ struct WorkRef {
     _private: [u8; 0],
 }
 
-#[rustfmt::skip] // a line a function, in the order of the C++ file
+#[rustfmt::skip] // one line per function, in the order of the C++ file
 unsafe extern "C" {
     fn c10d_free_text(text: *mut c_char);
     fn c10d_prepare();
@@ -75,7 +75,7 @@ fn outcome(text: *mut c_char) -> Result<(), Failure> {
 }
 
 fn c_text(text: &str) -> CString {
-    // Keys and host names; what an environment or a file holds cannot have a zero in it.
+    // Keys and host names; values from the environment or a file cannot contain a zero.
     CString::new(text.replace('\0', "")).expect("zeros are removed")
 }
 
@@ -90,9 +90,9 @@ fn made<T>(pointer: *mut T) -> NonNull<T> {
 
 /// To be called before anything else here: c10d then leaves reporting, and ending the process, to its callers.
 pub(super) fn prepare() {
-    // Once: a variable of the environment must not be set while the threads of an earlier call read others.
+    // Once: an environment variable must not be set while the threads of an earlier call read others.
     static PREPARED: Once = Once::new();
-    // SAFETY: it sets a level of logging and a variable of the environment, and takes nothing.
+    // SAFETY: it sets a log level and an environment variable, and has no arguments.
     PREPARED.call_once(|| unsafe { c10d_prepare() });
 }
 
@@ -164,7 +164,7 @@ impl Drop for RawStore {
     }
 }
 
-/// What moves the tensors of a group.
+/// The transport of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transport {
     Gloo,
@@ -181,7 +181,7 @@ pub(crate) struct RawGroup {
 #[derive(Debug)]
 struct GroupHandle(NonNull<GroupRef>);
 
-// SAFETY: c10d's groups have no ties to the thread that made them.
+// SAFETY: c10d's groups are not bound to the thread that made them.
 unsafe impl Send for GroupHandle {}
 // SAFETY: one thread starts exchanges; what another may do at the same time is to abort, which c10d's own threads do as well.
 unsafe impl Sync for GroupHandle {}
@@ -289,7 +289,7 @@ impl RawGroup {
         std::thread::spawn(move || {
             let ended = outcome(end(handle.as_ptr()));
             if let Err(Failure(text)) = ended {
-                tracing::debug!("a group of processes could not be left: {text}");
+                tracing::debug!("a process group did not shut down: {text}");
             }
             let _ = done.send(());
         });

@@ -24,7 +24,7 @@ const INQUEST: Duration = Duration::from_secs(20);
 /// How long the process that holds the store stays after a failure at most, so that the others can read the verdict.
 const LINGER: Duration = Duration::from_secs(4);
 
-/// The deadlines of Gloo and NCCL come after ours, which names who is late.
+/// The deadlines of Gloo and NCCL are later than ours, which reports the rank that is late.
 const GRACE: Duration = Duration::from_secs(60);
 
 /// How long a GPU may take to abort an exchange.
@@ -76,7 +76,7 @@ impl GlooProcessGroup {
         let (rank, world_size, timeout) = (*rank, *world_size, *timeout);
         let Endpoint { host, port, holder } = endpoint;
         let address = towards(host, *port).map_err(|error| TrainError::ProcessGroup {
-            what: format!("there is no way to {host}, where the processes of this run meet (MASTER_ADDR): {error}"),
+            what: format!("no route to {host}, the address of this run's store (MASTER_ADDR): {error}"),
         })?;
         let holds_store = rank == 0 && *holder == Holder::Rank0;
         let store = Store::connect(endpoint, holds_store, timeout)
@@ -157,7 +157,7 @@ impl GlooProcessGroup {
     }
 
     fn failure(&self, verdict: Verdict) -> TrainError {
-        let what = format!("{verdict}; start all processes again to go on from the newest checkpoint");
+        let what = format!("{verdict}; start all processes again to continue from the newest checkpoint");
         TrainError::ProcessGroup { what }
     }
 
@@ -232,7 +232,7 @@ fn group_of(
     let group = RawGroup::gloo(store, prefix, (rank, world_size), listen, timeout).map_err(|failure| failure.0)?;
     let found = group.describe().map_err(|failure| failure.0)?;
     let wanted = GroupFacts { name: "gloo".into(), rank, world_size, timeout };
-    // Or else the headers that csrc/c10d.cpp was compiled with are not those of the library.
+    // If not, the headers that csrc/c10d.cpp was compiled with are not those of the library.
     match found == wanted {
         true => Ok(group),
         false => Err(format!("libtorch's process group is not laid out as its headers say: {found:?}, not {wanted:?}")),
@@ -351,7 +351,7 @@ impl Drop for GlooProcessGroup {
             Some(Verdict::StoreGone { .. } | Verdict::StoreSilent { .. }) => {}
             verdict => self.leave(LINGER, verdict.as_ref().and_then(Verdict::lost)),
         }
-        // Their destructors would wait for exchanges that never end; the process is about to.
+        // Their destructors would wait for exchanges that never end; the process is about to exit.
         std::mem::forget((self.group.take(), self.nccl.take()));
     }
 }

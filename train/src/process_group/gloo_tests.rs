@@ -1,4 +1,4 @@
-//! Threads that meet as processes do, over the loopback interface.
+//! Threads that connect as processes do, over the loopback interface.
 
 use super::super::work::Work;
 use super::*;
@@ -32,7 +32,7 @@ fn sums_gathers_and_broadcasts() {
         let rank = processes.rank() as f32;
         let first = Tensor::from_slice(&[rank, 10.0 * rank, 1.0]);
         let second = Tensor::from_slice(&[0.5f32; 1000]).to_kind(Kind::BFloat16);
-        // Both are under way at the same time.
+        // Both are pending at the same time.
         let pending = [processes.start_sum(&first).unwrap(), processes.start_sum(&second).unwrap()];
         pending.into_iter().for_each(|pending| pending.wait().unwrap());
         let gathered = processes.all_gather(&Tensor::from_slice(&[rank, -rank])).unwrap();
@@ -60,7 +60,7 @@ fn a_process_that_is_alive_and_does_not_come_is_named_as_behind() {
         let processes = GlooProcessGroup::join(&hangs).unwrap();
         // Busy with something else until the other has given up.
         has_failed.recv().unwrap();
-        // What the other has sent for the exchange that it gave up is still there.
+        // Data that the other has sent for the abandoned exchange are still there.
         let fails = || processes.barrier().err();
         std::iter::repeat_with(fails).take(3).flatten().next().unwrap().to_string()
     });
@@ -157,7 +157,7 @@ fn a_rank_that_does_not_come_is_named() {
         let threads: Vec<_> = [0, 1, 3].into_iter().map(start).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(messages, ["ranks [2] of 4 did not come within 3 s"; 3]);
+    assert_eq!(messages, ["ranks [2] of 4 did not arrive within 3 s"; 3]);
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn a_store_that_outlives_a_start_does_not_confuse_the_next() {
     let port = free_port();
     let agent = Endpoint { host: "127.0.0.1".into(), port, holder: Holder::Agent };
     let _store = Store::connect(&agent, true, Duration::from_secs(60)).unwrap();
-    // Those of the first start stay as if they hung. Their threads must not outlive the test: the process's end would pull
-    // libtorch's statics from under them.
+    // The threads of the first start stay as if they hung. They must not outlive the test: the process's end would destroy
+    // libtorch's static objects while they use them.
     let mut hanging = vec![];
     for start in 0..3 {
         let joined: Vec<(f64, GlooProcessGroup)> = std::thread::scope(|scope| {

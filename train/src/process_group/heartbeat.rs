@@ -78,7 +78,7 @@ impl Pulse {
         self.exchanges.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An exchange failed: somebody is gone.
+    /// Records that an exchange failed, because a process is gone.
     pub(crate) fn suspect(&self) {
         self.suspects.store(true, Ordering::Relaxed);
     }
@@ -108,7 +108,7 @@ impl Pulse {
         }
     }
 
-    /// What a process publishes of itself.
+    /// The heartbeat that a process publishes.
     fn sign(&self, round: u64) -> String {
         format!("{round} {} {}", self.exchanges.load(Ordering::Relaxed), self.steps())
     }
@@ -156,7 +156,7 @@ fn beat(pulse: &Pulse, store: &Store, mut doorkeeper: Option<Doorkeeper>) {
     }
 }
 
-/// What is known of another process.
+/// The last heartbeat of another process.
 #[derive(Debug, Clone, Default)]
 struct Sign {
     text: String,
@@ -165,18 +165,18 @@ struct Sign {
 }
 
 impl Sign {
-    /// The number at a place: 0 the round, 1 exchanges, 2 steps.
+    /// The number at an index: 0 the round, 1 exchanges, 2 steps.
     fn number(&self, place: usize) -> u64 {
         self.text.split(' ').nth(place).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 }
 
-/// What the thread remembers from round to round.
+/// State of the thread between rounds.
 struct Watch {
     round: u64,
     last_round: Instant,
     signs: Vec<Sign>,
-    /// Whether rank 0 knows that this process suspects somebody.
+    /// Whether rank 0 knows that this process suspects another.
     told: bool,
 }
 
@@ -251,7 +251,7 @@ impl Watch {
     }
 }
 
-/// Decides, for all processes.
+/// Writes the verdict, for all processes.
 pub(super) fn publish(pulse: &Pulse, store: &Store, verdict: Verdict) -> Result<(), StoreError> {
     pulse.decide(verdict.clone());
     let text = serde_json::to_string(&verdict).expect("names and numbers are JSON");

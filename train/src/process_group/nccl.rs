@@ -1,6 +1,6 @@
 //! NCCL: exchanges between GPUs, beside Gloo, which exchanges tensors in host memory.
 //!
-//! Nothing of it is linked. libtorch's CUDA library, which has it, is loaded where a GPU is asked for; `csrc/c10d.cpp` finds the
+//! It is not linked. libtorch's CUDA library, which contains it, is loaded where a GPU is requested; `csrc/c10d.cpp` finds the
 //! two functions that it needs there by their names. All exchanges have deadlines of ours: see `work`.
 
 use super::ffi::{Failure, RawGroup, RawStore};
@@ -9,17 +9,17 @@ use crate::TrainError;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// The variable that chooses how tensors on GPUs are exchanged: `nccl`, or `gloo` for the way through the memory of the host.
+/// The variable that chooses how tensors on GPUs are exchanged: `nccl`, or `gloo` to exchange them through host memory.
 const BACKEND: &str = "TOKENGRID_BACKEND";
 
 /// How a process exchanges the tensors of its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// They are in the memory of the host.
+    /// They are in host memory.
     Host,
     /// From GPU to GPU.
     Nccl,
-    /// From a GPU through the memory of the host.
+    /// From a GPU through host memory.
     Through,
 }
 
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpus_exchange_with_nccl_unless_told_otherwise() {
+    fn gpus_exchange_with_nccl_unless_configured_otherwise() {
         let gpu = Device::Cuda(3);
         assert_eq!(Choice::with(gpu, None), Choice::Nccl);
         assert_eq!(Choice::with(gpu, Some("nccl")), Choice::Nccl);

@@ -2,8 +2,8 @@
 //!
 //! A store may hold what an earlier start of the same run left in it (that of `torchrun` lives through restarts), and the
 //! numbers by which launchers count restarts differ between nodes. So only fresh answers count: rank r writes
-//! `hello/r` with a fresh nonce; rank 0 answers `welcome/r` with that nonce and the name of this meeting, the epoch; rank r
-//! acknowledges below the epoch. All else is below the epoch too.
+//! `hello/r` with a fresh nonce; rank 0 answers `welcome/r` with that nonce and the name of this rendezvous, the epoch; rank r
+//! acknowledges below the epoch. All other keys are below the epoch too.
 //!
 //! Rank 0 reads the ranks below its own world size, and those that have entered themselves in a list: a process that was
 //! started with a larger world size may have a rank that rank 0 does not expect.
@@ -78,7 +78,7 @@ pub(crate) struct Guest<'a> {
 /// The outcome.
 #[derive(Debug)]
 pub(crate) struct Meeting {
-    /// Prefix of all keys of this meeting.
+    /// Prefix of all keys of this rendezvous.
     pub epoch: String,
     /// Addresses by rank.
     pub addresses: Vec<IpAddr>,
@@ -134,7 +134,7 @@ pub(super) fn encode<T: Serialize>(value: &T) -> String {
 /// Waits for all processes of the run.
 ///
 /// # Errors
-/// Some do not come in time, or were started with other settings; all that came get the same answer.
+/// Some do not arrive in time, or were started with other settings; all that arrived get the same answer.
 pub(super) fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> {
     let (epoch, outcome, doorkeeper) = match guest.rank {
         0 => receive(store, guest),
@@ -148,9 +148,9 @@ pub(super) fn meet(store: &Store, guest: &Guest) -> Result<Meeting, TrainError> 
 
 fn lost(error: StoreError) -> TrainError {
     let what = match error {
-        StoreError::Silent => "the store of this run does not answer, while its processes come together".into(),
+        StoreError::Silent => "the store of this run does not answer at the rendezvous".into(),
         StoreError::Failed(text) => {
-            format!("the connection to the store of this run is lost, while its processes come together ({text})")
+            format!("the connection to the store of this run was lost at the rendezvous ({text})")
         }
     };
     TrainError::ProcessGroup { what }
@@ -162,7 +162,7 @@ fn read<T: for<'a> Deserialize<'a>>(store: &Store, key: &str) -> Result<Option<T
     Ok(value.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
-/// Rank 0's part: it answers until all have acknowledged.
+/// The loop of rank 0: it answers until all have acknowledged.
 fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Doorkeeper>), TrainError> {
     let epoch = format!("tokengrid/{}", nonce());
     let mut reception = Reception { store, guest, epoch: &epoch, hellos: BTreeMap::new(), listed: 0 };
@@ -199,7 +199,7 @@ fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Door
             Outcome::Go(std::iter::once(guest.address).chain(others).collect())
         }
         None => Outcome::Refused(format!(
-            "ranks {missing:?} of {} did not come within {} s",
+            "ranks {missing:?} of {} did not arrive within {} s",
             guest.world_size,
             guest.timeout.as_secs_f64(),
             missing = missing.iter().collect::<Vec<_>>(),
@@ -212,7 +212,7 @@ fn receive(store: &Store, guest: &Guest) -> Result<(String, Outcome, Option<Door
     Ok((epoch, outcome, Some(doorkeeper)))
 }
 
-/// Rank 0, while the others come.
+/// Rank 0, while the other processes arrive.
 struct Reception<'a> {
     store: &'a Store,
     guest: &'a Guest<'a>,
@@ -265,7 +265,7 @@ fn unlike(hello: &Hello, rank: usize, guest: &Guest) -> Option<String> {
     hello.facts.iter().zip(guest.facts).find_map(|(there, here)| there.difference(here, rank))
 }
 
-/// The other ranks' part: they say hello, and wait for rank 0.
+/// The loop of all other ranks: they write `hello`, and wait for rank 0.
 fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> {
     let rank = guest.rank;
     let deadline = Instant::now() + guest.timeout;
@@ -278,15 +278,15 @@ fn visit(store: &Store, guest: &Guest) -> Result<(String, Outcome), TrainError> 
     let is_mine = |welcome: &Welcome| welcome.nonce == nonce;
     let Some(welcome) = poll(deadline, || Ok(read::<Welcome>(store, &welcome_key(rank))?.filter(is_mine)))? else {
         return Err(TrainError::ProcessGroup {
-            what: format!("rank 0 of {} did not come within {} s", guest.world_size, guest.timeout.as_secs_f64()),
+            what: format!("rank 0 of {} did not arrive within {} s", guest.world_size, guest.timeout.as_secs_f64()),
         });
     };
     let epoch = welcome.epoch;
     store.set(&format!("{epoch}/ack/{rank}"), "1").map_err(lost)?;
-    // Rank 0 has begun to wait later than this process, perhaps, and says itself who does not come.
+    // Rank 0 may have begun to wait later than this process, and reports itself which ranks are missing.
     let outcome = poll(deadline + guest.timeout, || read(store, &format!("{epoch}/outcome")))?;
     outcome.map(|outcome| (epoch, outcome)).ok_or_else(|| TrainError::ProcessGroup {
-        what: "rank 0 did not say within its time who has come to this run".into(),
+        what: "rank 0 did not report in time which ranks have arrived".into(),
     })
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum Verdict {
     StoreSilent { is_agent: bool, seconds: u64 },
     /// The connection to the store is lost.
     StoreGone { is_agent: bool, step: u64 },
-    /// All show signs of life, and a connection between two of them is lost all the same.
+    /// All show signs of life, but a connection between two of them is lost.
     Broken { rank: usize, step: u64, text: String },
 }
 

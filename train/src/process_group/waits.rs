@@ -13,7 +13,7 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// To be called when a run starts or continues, and after each step.
+    /// Call it when a run starts or continues, and after each step.
     pub(super) fn begin(&self) {
         self.calls.set(self.calls.get().saturating_add(1));
         // The first step also waits for the slowest process to start.

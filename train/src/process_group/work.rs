@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// An exchange that ends at the given look, if it does.
+    /// An exchange that ends at the given poll, if it does.
     struct Fake {
         ends_at: Option<(usize, Result<(), &'static str>)>,
         looks: Cell<usize>,
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    /// Rank 2 is behind; after `gone_at` looks, rank 1 is known to be gone.
+    /// Rank 2 is behind; after `gone_at` polls, rank 1 is known to be gone.
     struct Bench {
         gone_at: Option<usize>,
         looks: Cell<usize>,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_that_fails_is_looked_into_and_its_group_is_not_used_any_more() {
+    fn a_failed_exchange_gets_a_verdict_and_its_group_is_aborted() {
         let (outcome, aborts) = wait_for(&Fake::new(Some((2, Err("connection reset")))), None, LONG);
         assert!(outcome.unwrap_err().contains("connection reset"));
         assert_eq!(aborts, 1);

@@ -56,7 +56,7 @@ mod tests {
     const PSNR: Criterion = Criterion { metric: "val/psnr", largest: true };
 
     #[test]
-    fn metrics_are_known_by_both_spellings() {
+    fn both_spellings_of_metrics_are_accepted() {
         for (name, criterion) in [("val/loss", LOSS), ("val_loss", LOSS), ("val/psnr", PSNR)] {
             assert_eq!(Criterion::of(name, &[LOSS, PSNR]), Ok(criterion));
         }
@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(LOSS.surpassed(Some(&best), worse, 20), None, "{worse}");
         }
         assert_eq!(LOSS.surpassed(Some(&best), 1.5, 20).unwrap().step, 20);
-        assert_eq!(PSNR.surpassed(Some(&best), 1.0, 20).unwrap().metric, "val/psnr", "another metric begins anew");
+        assert_eq!(PSNR.surpassed(Some(&best), 1.0, 20).unwrap().metric, "val/psnr", "another metric replaces it");
         let best = PSNR.surpassed(None, 1.0, 20).unwrap();
         assert!(PSNR.surpassed(Some(&best), 0.5, 30).is_none() && PSNR.surpassed(Some(&best), 1.5, 30).is_some());
         assert_eq!(LOSS.surpassed(None, f64::NAN, 5), None);

@@ -26,7 +26,7 @@ pub struct State {
     /// Fingerprint of the tokenizer behind the tokens; empty for a tokenizer's own training.
     #[serde(default)]
     pub tokenizer: String,
-    /// Samples per step, of all processes together; a run keeps this number whatever the number of its processes.
+    /// Samples per step, of all processes together; a run keeps this number for any number of processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_batch: Option<usize>,
     /// State of the loss scaling, in an autoregressive run in fp16.
@@ -66,7 +66,7 @@ impl Checkpoint {
         let Some(path) = found else {
             return damaged.into_iter().next().map_or(Ok(None), |(path, what)| {
                 let what = format!(
-                    "{what}, and there is no whole one before it to go on from: bring it back, or start again with --overwrite"
+                    "{what}, and there is no complete one before it to continue from: restore it, or start again with --overwrite"
                 );
                 Err(TrainError::Checkpoint { path, what })
             });
@@ -74,7 +74,7 @@ impl Checkpoint {
         let file = path.join("state.json");
         let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
         let state = serde_json::from_str(&text)
-            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to go on") })?;
+            .map_err(|e| TrainError::Checkpoint { path: file, what: format!("{e}; remove its folder to continue") })?;
         Ok(Some(Checkpoint { path, state }))
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_is_the_newest_and_old_ones_go() {
+    fn latest_is_the_newest_and_old_ones_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         (1..=4).for_each(|step| publish_one(folder.path(), step * 100));
         let latest = Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap();
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_that_is_whole_decides_whatever_the_link_says() {
+    fn the_newest_complete_checkpoint_is_used_for_any_target_of_the_link() {
         let folder = tempfile::tempdir().unwrap();
         let run = folder.path();
         let checkpoints = run.join("checkpoints");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_one_that_is_damaged_pushes_out_no_good_one() {
+    fn a_later_damaged_one_does_not_displace_a_good_one() {
         let folder = tempfile::tempdir().unwrap();
         let keep = Keep { last: 1, every: 0 };
         [100, 200].into_iter().for_each(|step| publish_with(folder.path(), step, Keep { last: 2, every: 0 }));
@@ -253,17 +253,17 @@ mod tests {
         std::fs::write(optimizer(200), "cut").unwrap();
         assert_eq!(newest(&needed), 100);
         publish_with(folder.path(), 150, keep);
-        assert!(folder.path().join("step-00000150").is_dir(), "it is the newest of the run that goes on");
+        assert!(folder.path().join("step-00000150").is_dir(), "it is the newest of the continued run");
         publish_with(folder.path(), 200, keep);
         assert_eq!(published(folder.path()).unwrap(), [folder.path().join("step-00000200")]);
-        // None at all is whole.
+        // No checkpoint is complete.
         std::fs::write(folder.path().join("step-00000200").join(MODEL), "cut").unwrap();
         let error = Checkpoint::latest(folder.path(), &[MODEL]).unwrap_err().to_string();
         assert!(error.contains("step-00000200") && error.contains("--overwrite"), "{error}");
     }
 
     #[test]
-    fn a_folder_in_the_links_place_goes_if_it_is_a_second_copy() {
+    fn a_folder_in_place_of_the_link_is_removed_if_it_is_a_second_copy() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("latest");
         let copy_links_followed = |step: u64| {
@@ -294,7 +294,7 @@ mod tests {
         [200, 300].into_iter().for_each(|step| publish_one(folder.path(), step));
         assert_eq!(fs::read_dir(notes.parent().unwrap()).unwrap().count(), 1, "the notes, and no weights");
         assert_eq!(published(folder.path()).unwrap().len(), 2);
-        // Its step comes again.
+        // Its step is repeated.
         publish_with(folder.path(), 100, Keep { last: 0, every: 0 });
         assert!(folder.path().join("step-00000100.others-1/notes.txt").is_file());
         assert_eq!(published(folder.path()).unwrap().len(), 3);
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_stays_whatever_comes_after_it() {
+    fn the_best_is_kept_after_later_checkpoints() {
         let folder = tempfile::tempdir().unwrap();
         let publish_best = |step: u64, best: u64| {
             let best = Some(Best { metric: "val/loss".into(), value: 1.0, step: best });
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_told_by_its_number() {
+    fn the_newest_is_the_one_with_the_largest_number() {
         let folder = tempfile::tempdir().unwrap();
         [99_999_999, 100_000_000].into_iter().for_each(|step| publish_one(folder.path(), step));
         assert_eq!(Checkpoint::latest(folder.path(), &[MODEL]).unwrap().unwrap().state.step, 100_000_000);

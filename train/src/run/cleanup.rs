@@ -100,7 +100,7 @@ pub(super) fn make_room(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// Gives what is at `path` another name, which nothing has.
+/// Renames the file or folder at `path` to a free name.
 pub(super) fn move_aside(path: &Path) -> Result<PathBuf, TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let named = |n: u32| path.with_file_name(format!("{name}.others-{n}"));

@@ -4,7 +4,7 @@ use super::*;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// CRC-32C bit by bit, written apart from the code under test.
+/// CRC-32C bit by bit, independent of the code under test.
 fn slow_crc32c(bytes: &[u8]) -> u32 {
     let mut remainder = u32::MAX;
     for byte in bytes {
@@ -85,7 +85,7 @@ fn events(path: &Path) -> Vec<Vec<u8>> {
     found
 }
 
-/// The loss by step, as a reader that heeds session logs sees it.
+/// The loss by step, as a reader that honours session logs returns it.
 fn losses(folder: &Path) -> BTreeMap<u64, f32> {
     let mut files = event_files(folder).unwrap();
     files.sort();
@@ -160,7 +160,7 @@ print([(image.step, image.width, image.height) for image in run.Images('samples'
     let python = std::env::var("TENSORBOARD_PYTHON").unwrap_or("python3".into());
     let known = Command::new(&python).args(["-c", "import tensorboard"]).output();
     if !known.is_ok_and(|output| output.status.success()) {
-        // It is large, and needs a Python that is not the newest.
+        // It is large, and needs a Python older than the newest.
         let text = format!("{python} has no tensorboard (TENSORBOARD_PYTHON names another Python)");
         tokengrid_test_support::skip_anywhere(&text);
         return;

@@ -40,7 +40,7 @@ fn point_unless(folder: &Path, link: &str, name: &str) -> Result<(), TrainError>
     point(folder, link, name)
 }
 
-/// Points a link at a checkpoint, whatever it pointed at.
+/// Points a link at a checkpoint, replacing an existing link.
 pub(super) fn point(folder: &Path, link: &str, name: &str) -> Result<(), TrainError> {
     let (link, temporary) = (folder.join(link), folder.join(format!(".{link}.tmp")));
     clear_folder(&link)?;

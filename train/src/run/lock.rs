@@ -33,7 +33,7 @@ impl RunLock {
                     let _ = file.read_to_string(&mut holder);
                     return Err(TrainError::InUse { path: folder.into(), holder: holder.trim().into() });
                 }
-                // Some network file systems know no locks; training on them is possible all the same.
+                // Some network file systems do not support locks; training on them is still possible.
                 Err(TryLockError::Error(e)) if e.kind() == std::io::ErrorKind::Unsupported => {
                     tracing::warn!("{} has no file locks: see that no other process trains in it", folder.display());
                 }

@@ -26,7 +26,7 @@ impl Metrics {
         let path = folder.join("metrics.jsonl");
         if path.is_file() {
             let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
-            // Lines stay as they are: a number that is parsed and printed may come out with another last digit.
+            // Lines are kept unchanged: a number that is parsed and printed may get another last digit.
             let text: String = text.lines().filter(|line| is_of(line, step)).map(|line| format!("{line}\n")).collect();
             super::checkpoint::write_atomically(&path, text.as_bytes())?;
         }
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn resuming_keeps_earlier_lines_to_the_letter() {
+    fn resuming_keeps_earlier_lines_byte_for_byte() {
         let folder = tempfile::tempdir().unwrap();
         let mut metrics = open(folder.path(), 0).unwrap();
         for step in 1..=200u32 {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_a_null_of_its_line() {
+    fn values_that_are_not_finite_become_null() {
         let folder = tempfile::tempdir().unwrap();
         open(folder.path(), 0).unwrap().log(1, &[("train/loss", f64::NAN), ("lr", 0.5)]).unwrap();
         let rows = read_metrics(&folder.path().join("metrics.jsonl")).unwrap();

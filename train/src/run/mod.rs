@@ -53,7 +53,7 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Creates the folder, or continues the run in it: then the configuration must be the same but for the keys in
+    /// Creates the folder, or continues the run in it: then the configuration must be the same except for the keys in
     /// `free`. With `overwrite` the run in it is removed first.
     ///
     /// # Errors

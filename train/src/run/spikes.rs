@@ -61,7 +61,7 @@ mod tests {
     use tokengrid_model::rng::CounterRng;
 
     #[test]
-    fn a_leap_is_told_once_and_noise_is_not() {
+    fn a_spike_is_reported_once_and_noise_is_not() {
         let mut rng = CounterRng::new(&[1]);
         let mut watch = SpikeWatch::default();
         let mut spikes = vec![];
@@ -80,6 +80,6 @@ mod tests {
         let told = (0..200).filter(|_| watch.observe(9.0).is_some()).count();
         assert!((1..100).contains(&told), "told {told} times");
         assert_eq!(watch.observe(f64::NAN), None);
-        assert_eq!(watch.observe(5.0), None, "falling is no spike");
+        assert_eq!(watch.observe(5.0), None, "a decrease is not a spike");
     }
 }

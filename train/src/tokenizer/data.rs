@@ -2,7 +2,7 @@
 //!
 //! The stream is one epoch after the other; an epoch takes every image once, in the order of a keyed permutation of
 //! (seed, epoch). Crop n of the stream is a pure function of (seed, n): a run that resumes sees the crops that it would
-//! have seen, whatever the number of threads or processes. Global batch g is crops `[g * B * W, (g + 1) * B * W)`, for W
+//! have seen, for any number of threads or processes. Global batch g is crops `[g * B * W, (g + 1) * B * W)`, for W
 //! processes of batch size B, and process r takes the r-th slice of B.
 //!
 //! Images are read one by one, in the order of the stream. A broken one is replaced by the next sound one of the source, and

@@ -1,4 +1,4 @@
-//! What a training run may rely on in its stream of crops.
+//! Guarantees of the stream of crops for a training run.
 
 use super::*;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ fn files(batches: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn an_epoch_takes_every_photograph_once_in_an_order_of_its_own() {
+fn an_epoch_takes_every_photograph_once_in_its_own_order() {
     let folder = tempfile::tempdir().unwrap();
     let images = Arc::new(ImageSet::open(&colours(folder.path(), 20, &[]), &[]).unwrap());
     let (first, second) = (files(&take(&images, config(), 0, 5)), files(&take(&images, config(), 20, 5)));
@@ -47,7 +47,7 @@ fn an_epoch_takes_every_photograph_once_in_an_order_of_its_own() {
     assert_ne!(first, files(&take(&images, other, 0, 5)), "another seed, another order");
 }
 
-/// Smooth noise, so that crops of different places differ.
+/// Smooth noise, so that crops at different positions differ.
 fn texture(path: &Path) {
     fs::create_dir_all(path).unwrap();
     for i in 0..5usize {
@@ -58,7 +58,7 @@ fn texture(path: &Path) {
 }
 
 #[test]
-fn crops_depend_on_seed_and_number_and_on_nothing_else() {
+fn crops_depend_on_seed_and_number_only() {
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
     let images = Arc::new(ImageSet::open(folder.path(), &[]).unwrap());
@@ -85,7 +85,7 @@ fn crops_depend_on_seed_and_number_and_on_nothing_else() {
 }
 
 #[test]
-fn a_crop_is_what_the_ingest_crate_makes_of_the_photograph() {
+fn a_crop_equals_that_of_the_ingest_crate() {
     use tokengrid_ingest::{Limits, Recipe, Views, views_of_file};
     let folder = tempfile::tempdir().unwrap();
     texture(folder.path());
@@ -114,7 +114,11 @@ fn a_broken_photograph_is_replaced_by_the_next_and_counted() {
     assert_eq!(images.num_bad(), 3);
     let again = Arc::new(ImageSet::open(&path, &[]).unwrap());
     let threads = CropConfig { threads: 3, ..config() };
-    assert_eq!(take(&images, config(), 0, 5), take(&again, threads, 0, 5), "whatever was known before");
+    assert_eq!(
+        take(&images, config(), 0, 5),
+        take(&again, threads, 0, 5),
+        "the stream does not depend on earlier reads"
+    );
 }
 
 #[test]

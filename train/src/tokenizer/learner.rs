@@ -157,7 +157,7 @@ impl Learner {
     /// `loss.disc_loss` is unknown.
     ///
     /// # Panics
-    /// When `weights` lack the discriminator that the configuration asks for.
+    /// When `weights` lack the discriminator that the configuration requires.
     pub fn new(
         config: &TokenizerConfig,
         weights: InitialWeights,

@@ -156,8 +156,8 @@ mod tests {
     }
 
     #[test]
-    fn the_factorised_form_is_the_literal_one() {
-        // From bits that are nearly undecided to bits that are all but certain; odd numbers of bits too.
+    fn the_factorised_form_equals_the_literal_one() {
+        // From bits that are nearly undecided to bits that are almost certain; odd numbers of bits too.
         for (z, deviation) in [(1, 0.01), (5, 0.001), (10, 0.003), (10, 0.03), (11, 1.0)] {
             let (ours, theirs) = (random_h(z, deviation), random_h(z, deviation));
             let (ours, theirs) = (ours.set_requires_grad(true), theirs.set_requires_grad(true));

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reference_is_constant_but_for_drops_at_the_end_of_epochs() {
+    fn the_reference_is_constant_except_for_drops_at_the_end_of_epochs() {
         let train = TokenizerTrainSection { lr_drop_epochs: vec![200, 250], ..Default::default() };
         let schedule = LrSchedule::new(&train, 1_000_000);
         let near = |a: f64, b: f64| (a - b).abs() < 1e-12 * b;

@@ -56,7 +56,7 @@ pub(super) fn compute(runtime: Runtime) -> (Kind, LossScale) {
     }
 }
 
-/// The perceptual net that the configuration asks for.
+/// The perceptual net of the configuration.
 pub(super) fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -> Result<Option<Lpips>, TrainError> {
     let loss = &config.loss;
     let Some(file) = loss.perceptual_file() else {
@@ -70,7 +70,7 @@ pub(super) fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -
         }
         return Ok(None);
     };
-    // One file, or two with a comma between them. A local path stays as it is: it may have a comma in its name.
+    // One file, or two with a comma between them. A local path is not split: it may have a comma in its name.
     let parts = file.split(',').map(|part| if is_remote(Path::new(part.trim())) { part.trim() } else { part });
     let files = parts.map(local_file).collect::<Result<Vec<_>, _>>()?;
     let paths: Vec<_> = files.iter().map(|file| file.path().as_os_str()).collect();

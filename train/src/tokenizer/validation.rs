@@ -35,7 +35,7 @@ pub(super) struct Validation {
     pub reconstruct_loss: f64,
     /// Mean perceptual distance.
     pub perceptual_loss: Option<f64>,
-    /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB; infinite when an image comes back equal.
+    /// Mean of the images' peak signal-to-noise ratios, of 8-bit values, in dB; infinite when a reconstruction equals its original.
     pub psnr: f64,
     /// Number of different codes in use.
     pub codes_used: u64,

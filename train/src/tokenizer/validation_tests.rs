@@ -1,4 +1,4 @@
-//! Validation against the same numbers computed image by image.
+//! Validation compared with the same metrics computed image by image.
 
 use super::*;
 use crate::process_group::OneProcess;
@@ -14,7 +14,7 @@ fn tokenizer() -> Tokenizer {
     Tokenizer::from_params(architecture, &params)
 }
 
-/// Five pictures of different sizes, and a file that is none.
+/// Five pictures of different sizes, and a file that is not a picture.
 fn images(folder: &Path) {
     for i in 0..5usize {
         let (width, height) = (24 + 3 * i, 20 + i);
@@ -29,13 +29,13 @@ fn options(batch_size: usize) -> ValidationOptions<'static> {
 }
 
 #[test]
-fn centre_crops_come_in_order_whatever_the_batch() {
+fn centre_crops_are_in_order_for_any_batch_size() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     let set = ValidationSet::open(folder.path(), 16, None).unwrap();
     let all = |size| set.batches(size).map(Result::unwrap).collect::<Vec<_>>();
     let sizes = all(2).iter().map(|batch| batch.images).collect::<Vec<_>>();
-    assert_eq!(sizes, [2, 2, 1], "the broken one is left out");
+    assert_eq!(sizes, [2, 2, 1], "the broken one is skipped");
     let whole = all(100).remove(0).pixels;
     assert_eq!(whole.len(), 5 * 16 * 16 * 3);
     assert!(whole == all(2).into_iter().flat_map(|batch| batch.pixels).collect::<Vec<_>>());
@@ -81,7 +81,7 @@ fn means_are_those_of_single_images() {
 }
 
 #[test]
-fn originals_stand_above_their_reconstructions() {
+fn originals_are_above_their_reconstructions() {
     let folder = tempfile::tempdir().unwrap();
     images(folder.path());
     let (tokenizer, set) = (tokenizer(), ValidationSet::open(folder.path(), 16, None).unwrap());
@@ -96,7 +96,7 @@ fn originals_stand_above_their_reconstructions() {
 }
 
 #[test]
-fn a_source_without_a_sound_image_is_an_error() {
+fn a_source_without_a_valid_image_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("a.png"), b"broken").unwrap();
     let set = ValidationSet::open(folder.path(), 16, None).unwrap();

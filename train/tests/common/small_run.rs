@@ -35,7 +35,7 @@ pub(crate) fn cache(dir: &Path) -> PathBuf {
     dir
 }
 
-/// A model and weights to start from whose heads are not zero: gradients everywhere from the first step.
+/// A model and initial weights with nonzero heads, so that every parameter has a gradient from the first step.
 pub(crate) fn config(dir: &Path, steps: u64) -> ArConfig {
     let model = ModelConfig {
         dim: 32,
@@ -48,7 +48,7 @@ pub(crate) fn config(dir: &Path, steps: u64) -> ArConfig {
         token_drop: 0.0,
         resid_dropout: 0.0,
         ffn_dropout: 0.0,
-        // Which labels are dropped does not depend on the number of processes.
+        // The choice of dropped labels does not depend on the number of processes.
         class_dropout: 0.3,
     };
     let mut config = ArConfig { model, ..ArConfig::default() };

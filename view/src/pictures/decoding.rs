@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_decoded_once_and_nothing_for_those_who_left() {
+    fn a_row_is_decoded_once_and_not_for_closed_requests() {
         let decoding = Decoding::start(|| Box::new(Gray));
         let (wanted, left) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
         for _ in 0..3 {
@@ -132,14 +132,14 @@ mod tests {
         assert!(decoding.picture(6, || Ok(vec![1]), &left).is_err());
         decoding.end();
         assert!(matches!(decoding.picture(7, || Ok(vec![1]), &wanted), Err(Refusal::NotYet(_))));
-        assert!(decoding.picture(5, || Ok(vec![9]), &wanted).is_ok(), "it is still known");
+        assert!(decoding.picture(5, || Ok(vec![9]), &wanted).is_ok(), "it is still cached");
         assert_eq!(DECODED.load(Ordering::Relaxed), 1);
     }
     struct Picky;
 
     impl Decode for Picky {
         fn decode(&mut self, tokens: &[u32]) -> Picture {
-            assert_ne!(tokens[0], 99, "a token that this decoder cannot take");
+            assert_ne!(tokens[0], 99, "a token that this decoder refuses");
             Picture { width: 1, height: 1, rgb: vec![tokens[0] as u8; 3] }
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn start(
     let worker = Arc::clone(shared);
     let work = move || match stage(&worker, order) {
         Ok(shards) if shards > known => left_out(&worker.left_out(shards)),
-        // The program is to stop, or nobody reads any more.
+        // The program is stopping, or the reader is dropped.
         Ok(_) | Err(CacheError::Cancelled) => {}
         Err(error) => worker.fail(error),
     };

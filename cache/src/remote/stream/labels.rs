@@ -59,7 +59,7 @@ fn rate(reads: usize, took: Duration) -> f64 {
 }
 
 /// The shards as the store lists them: sizes are compared, and tags see to it that one version is read. A web server has no
-/// listing, and who may read need not be allowed to list; then the checksums alone tell.
+/// listing, and a user who may read need not be allowed to list; then only the checksums show a difference.
 fn objects_of(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -> Result<Vec<Object>, CacheError> {
     let listed = match place.scheme() {
         Scheme::Http => vec![],

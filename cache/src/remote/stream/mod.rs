@@ -1,7 +1,7 @@
 //! A cache in a bucket whose rows are read while its shards are on their way.
 //!
 //! What a shard says of itself and the labels of all images come first, by ranges, and are compared with their checksums. A row
-//! whose shard is staged is read from the map. Any other is read by a range of its own, which no checksum covers; it is noted, and
+//! whose shard is staged is read from the map. Any other is read by a separate range, which no checksum covers; it is recorded, and
 //! compared once the shard is there.
 //!
 //! | module | what it is for |
@@ -50,7 +50,7 @@ struct Shared {
     reads_per_sec: f64,
     is_staging: AtomicBool,
     is_stopped: AtomicBool,
-    /// Why staging ended, until a reader has been told.
+    /// Why staging ended, until a reader has reported it.
     failure: Mutex<Option<CacheError>>,
 }
 
@@ -128,12 +128,12 @@ impl StreamedCache {
         self.0.labels[row / self.0.manifest.views as usize]
     }
 
-    /// Begins to stage the shards in a thread of its own, in the order in which `rows` needs them; those that it does not need
-    /// come last. Where the stage folder has no room for all, the rest is read by ranges for good, and `left_out` is called: before
+    /// Begins to stage the shards in a separate thread, in the order in which `rows` needs them; those that it does not need
+    /// come last. Where the stage folder has no room for all, the rest is always read by ranges, and `left_out` is called: before
     /// this returns, or later where others take the room. A second call does nothing.
     ///
     /// # Errors
-    /// [`CacheError::Io`] of the stage folder, or where no thread can be started. What goes wrong later is told by the next rows that are
+    /// [`CacheError::Io`] of the stage folder, or where no thread can be started. Later failures are returned for the next rows that are
     /// read.
     pub fn stage_behind(
         &self,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_store::Fetch;
 
-/// Rows with so many bytes between them are read by one request: at 1 Gbit/s these take 0.1 ms, and so does one of many requests
+/// Rows with at most this number of bytes between them are read by one request: at 1 Gbit/s they take 0.1 ms, as does one of many requests
 /// at a time where each takes 20 ms.
 const GAP_BYTES_MAX: u64 = 16 << 10;
 
@@ -24,7 +24,7 @@ pub struct PendingRows {
     spans: Vec<Span>,
 }
 
-/// A range of a shard that was not staged when it was asked for.
+/// A range of a shard that was not staged at the time of the request.
 struct Span {
     shard: usize,
     bytes: Range<u64>,
@@ -45,7 +45,7 @@ impl PendingRows {
         Ok(PendingRows { cache: Arc::clone(cache), rows, spans })
     }
 
-    /// The rows, as they were asked for.
+    /// The requested rows, in their order.
     pub fn rows(&self) -> &[usize] {
         &self.rows
     }

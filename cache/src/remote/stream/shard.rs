@@ -106,7 +106,7 @@ fn short_hash(packed: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Two groups of 3 and 2 rows of 4 bytes, with 5 bytes in front of each.
+    /// Two groups of 3 and 2 rows of 4 bytes, with 5 bytes before each.
     fn shard() -> (RemoteShard, Bytes) {
         let file: Vec<u8> = (0..30).collect();
         let object = Object { key: "k".into(), bytes: 30, tag: None, modified_secs: 0 };

@@ -1,4 +1,4 @@
-//! The orientation that a file asks for, as Pillow's `ImageOps.exif_transpose` would apply it.
+//! The orientation in a file's metadata, as Pillow's `ImageOps.exif_transpose` would apply it.
 //!
 //! Pillow looks for tag 274 of the Exif data, and for `tiff:Orientation` in the XMP text where Exif has no such tag; Exif
 //! data that is not TIFF stops it from looking further. Both may stand in a JPEG, PNG or WebP file; Pillow finds neither

@@ -1,4 +1,4 @@
-//! Small files that ask to be turned, and what Pillow made of each (`scripts/pillow/exif_fixtures.py`).
+//! Small files with an orientation, and Pillow's result for each (`scripts/pillow/exif_fixtures.py`).
 
 use super::exif_orientation;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ fn expected() -> BTreeMap<String, u8> {
 }
 
 #[test]
-fn every_file_is_turned_as_pillow_turns_it() {
+fn every_file_is_rotated_as_by_pillow() {
     let expected = expected();
     assert!(expected.len() > 70 && (1..=8).all(|o| expected.values().any(|e| *e == o)), "{} files", expected.len());
     let differing: Vec<_> = expected

@@ -19,7 +19,7 @@ pub(super) enum Tag {
     Unreadable,
 }
 
-/// Looks the orientation up in the first directory. Entries after one whose data is missing are not looked at.
+/// Looks the orientation up in the first directory. Entries after one whose data is missing are ignored.
 pub(super) fn orientation(data: &[u8]) -> Tag {
     // A prefix or two.
     let data = data.strip_prefix(PREFIX).unwrap_or(data);

@@ -22,7 +22,7 @@ impl<'a> Demuxer<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Option<Demuxer<'a>> {
         let data = WebPData { bytes: bytes.as_ptr(), size: bytes.len() };
         // SAFETY: `data` is read during the call only; what it points to outlives the demuxer by its lifetime. Partial
-        // files are not allowed, and no state is asked for.
+        // files are not allowed, and no state is requested.
         let raw = unsafe { WebPDemuxInternal(&raw const data, 0, ptr::null_mut(), WEBP_DEMUX_ABI_VERSION as _) };
         Some(Demuxer { raw: NonNull::new(raw)?, _bytes: PhantomData })
     }

@@ -1,6 +1,6 @@
 //! WebP, lossy and lossless; of an animation the first frame, on a black canvas.
 //!
-//! libwebp takes the file apart and decodes it, as it does for Pillow, so damaged files come out alike too. Pillow goes
+//! libwebp parses the file and decodes it, as it does for Pillow, so damaged files give the same result too. Pillow goes
 //! through libwebp's animation decoder; its first frame is the frame's own pixels on a cleared canvas, not blended with
 //! anything, and that is what is made here, without the animation decoder's two further canvases.
 

@@ -19,7 +19,7 @@ const MAX_COLUMN_BYTES: u64 = 256 << 20;
 /// Rows decoded at once.
 const BATCH_ROWS: usize = 64;
 
-/// A page from the file: as it is there, and decompressed.
+/// A page of the file: as stored, and decompressed.
 struct Loaded {
     span: PageSpan,
     body: Bytes,

@@ -190,7 +190,7 @@ fn label_column(schema: &SchemaDescriptor, wanted: Wanted<'_>) -> Result<Option<
     )))
 }
 
-/// Columns that may be the label, and are not taken unless they are asked for.
+/// Columns that may be the label, and are not taken unless the user names them.
 fn hint(schema: &SchemaDescriptor, image: usize) -> Option<String> {
     let is_other = |column: &ColumnDescriptor| OTHER_LABEL_NAMES.iter().any(|name| is_called(column, name));
     let others: Vec<usize> = (0..schema.num_columns())

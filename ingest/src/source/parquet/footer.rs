@@ -138,7 +138,7 @@ impl<'a> ChunkReader for Positioned<'a> {
     }
 }
 
-/// A place in a file that moves as it is read.
+/// A position in a file that advances with each read.
 struct PositionedRead<'a> {
     file: &'a Blob,
     at: u64,

@@ -118,7 +118,7 @@ impl ImageGroup {
     }
 
     fn decode(&self, file: &Blob, index: &GroupIndex, page: usize) -> Images {
-        // The page as it is in the file, and decompressed. Whoever reads an image holds no other claim.
+        // The page as stored, and decompressed. A thread that reads an image holds no other claim.
         let _claim = memory::claim(2 * index.bytes_of(page) as u64);
         let (images, direct) = page_images(file, &self.column, &self.chunk, &index.pages, page)?;
         index.direct[page].get_or_init(|| direct);

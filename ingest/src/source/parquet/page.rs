@@ -221,7 +221,7 @@ impl PageSpan {
         matches!(self.kind, Kind::DataV2 { .. })
     }
 
-    /// Reads the page as it is in the file.
+    /// Reads the page as stored.
     pub(super) fn body(&self, file: &Blob) -> Result<Bytes, String> {
         let mut body = vec![0; self.compressed as usize];
         let read = file.read_up_to(&mut body, self.body).map_err(|error| format!("cannot be read: {error}"))?;
@@ -362,7 +362,7 @@ mod tests {
         for compression in [Compression::SNAPPY, Compression::LZ4_RAW] {
             let mut bytes = Vec::new();
             assert!(unpack(compression, &[0; 40], MAX_PAGE_BYTES as usize, &mut bytes).is_err());
-            assert_eq!(bytes.capacity(), 0, "{compression}: a size without the bytes for it");
+            assert_eq!(bytes.capacity(), 0, "{compression}: a size larger than the data");
         }
     }
 }

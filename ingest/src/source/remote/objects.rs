@@ -66,7 +66,7 @@ impl Objects {
     }
 }
 
-/// Images that are being read ahead of those who ask for them, by row.
+/// Images that are read ahead of their requests, by row.
 #[derive(Debug, Default)]
 pub(in crate::source) struct Ahead {
     fetches: Mutex<HashMap<usize, Fetch>>,

@@ -36,7 +36,7 @@ pub(super) struct ClassTar {
     container: String,
     prefix: String,
     region: Range<u64>,
-    /// Whether it goes beyond the end of the outer tar, as its header has it.
+    /// Whether it exceeds the outer tar, by the size in its header.
     is_cut: bool,
 }
 

@@ -11,7 +11,7 @@
 //! 3. The picture of a sample is the member with nothing between stem and ending.
 //!
 //! What stays ambiguous is an error that names the members. In a tar without any other member beside a picture, images are
-//! images, whatever their names have in common, unless all stems come with the same set of endings.
+//! images, even if their names share a stem, unless all stems have the same set of endings.
 
 use super::runs::{Member, are_labels_only, are_regular, base, ending, is_label_file, join_runs, runs, stem};
 use crate::source::IMAGE_EXTENSIONS;
@@ -37,7 +37,7 @@ pub(super) struct Samples {
     pub(super) ignored: usize,
 }
 
-/// What the user asked for: endings of members after the stem, such as `left.jpg` and `cls`.
+/// The user's choice: endings of members after the stem, such as `left.jpg` and `cls`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Endings<'a> {
     pub(super) image: Option<&'a str>,

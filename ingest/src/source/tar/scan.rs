@@ -36,7 +36,7 @@ const MAX_NAME_BYTES: usize = 4096;
 pub(super) enum Entry<'a> {
     /// A file with its data. Those of a label file of an object are held, as long as it is small.
     File { name: &'a [u8], at: u64, length: u64, held: Option<Box<[u8]>> },
-    /// A file whose data would go on after the end of the archive: `available` bytes are there.
+    /// A file whose data exceed the archive, which has `available` bytes of them.
     Overrun { name: &'a [u8], header: u64, at: u64, length: u64, available: u64 },
     /// A folder.
     Folder { name: &'a [u8] },
@@ -57,7 +57,7 @@ pub(super) type Visit<'a> = dyn FnMut(Entry<'_>) -> Option<u64> + 'a;
 /// Continues nowhere: the walk ends.
 pub(super) const END: u64 = u64::MAX;
 
-/// Walks through the tar that fills `region` of the file. Whatever is in it, the walk ends: it only goes forward.
+/// Walks through the tar that fills `region` of the file. The walk ends for any content: it only moves forward.
 /// It ends early when it is cancelled, and what was found is then incomplete.
 pub(super) fn scan(
     file: &Blob,
@@ -164,7 +164,7 @@ impl Walk<'_> {
         let extension = std::mem::take(&mut self.next).or(&self.global);
         let name = extension.name.unwrap_or_else(|| header.name());
         let is_folder_name = name.ends_with(b"/");
-        // Links, devices and folders have no data, whatever their size says.
+        // Links, devices and folders have no data, even with a size in the header.
         let size = if matches!(header.kind(), b'1'..=b'6') { 0 } else { extension.size.unwrap_or(size) };
         let data = if header.kind() == b'S' { self.skip_sparse_map(header, data) } else { data };
         let available = self.window.end.saturating_sub(data);
@@ -239,7 +239,7 @@ impl Walk<'_> {
     }
 }
 
-/// A look at the file through a small buffer.
+/// Reads of the file through a small buffer.
 struct Window<'a> {
     file: &'a Blob,
     end: u64,
@@ -314,7 +314,7 @@ impl Window<'_> {
     }
 
     /// The next block at or after `from` that is certainly a header. Members lie at multiples of the block size, so
-    /// only these are looked at.
+    /// only these are read.
     fn find_header(&mut self, from: u64) -> Option<u64> {
         let last = from.saturating_add(MAX_SEARCH_BYTES).min(self.end);
         let mut at = from;

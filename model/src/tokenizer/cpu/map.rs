@@ -1,4 +1,4 @@
-//! Activations on the CPU, channels last, with what a norm needs to know of them.
+//! Activations on the CPU, channels last, with the sums that a norm needs.
 
 /// An image's activations `[h, w, c]`.
 #[derive(Debug, Default)]
@@ -11,12 +11,12 @@ pub(super) struct Map {
     pub c: usize,
     /// The values, row by row, pixel by pixel.
     pub data: Vec<f32>,
-    /// Sums of the values and of their squares, `[strip, 2, c]`: strip by strip of whatever wrote the map.
+    /// Sums of the values and of their squares, `[strip, 2, c]`: one for each strip of the kernel that wrote the map.
     pub sums: Vec<f64>,
 }
 
 impl Map {
-    /// Takes another shape; the values are whatever was there before. Memory is kept.
+    /// Takes another shape; the values are unspecified. Memory is kept.
     pub(super) fn reshape(&mut self, h: usize, w: usize, c: usize) {
         (self.h, self.w, self.c) = (h, w, c);
         self.data.resize(h * w * c, 0.0);

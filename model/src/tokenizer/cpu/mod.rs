@@ -26,16 +26,16 @@ pub(super) use network::{CpuDecoder, CpuEncoder};
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What becomes of a convolution's results.
+/// How a convolution stores its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
-    /// They replace what was there.
+    /// They replace the output's values.
     Set,
-    /// They are added to it.
+    /// They are added to the output's values.
     Add,
 }
 
-/// A thread's memory for what lies between the steps of a convolution.
+/// A thread's memory for intermediate results of a convolution.
 #[derive(Debug, Default)]
 struct Scratch {
     inputs: Vec<f32>,
@@ -43,7 +43,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// Lends this thread's memory to `work`.
+    /// Calls `work` with this thread's memory.
     fn with(work: impl FnOnce(&mut Scratch)) {
         thread_local! {
             static SCRATCH: RefCell<Scratch> = RefCell::default();
@@ -52,7 +52,7 @@ impl Scratch {
     }
 }
 
-/// The threads that compute: as many as libtorch was set to use.
+/// The compute threads: the number that libtorch is set to use.
 fn threads() -> Arc<rayon::ThreadPool> {
     static POOL: Mutex<Option<Arc<rayon::ThreadPool>>> = Mutex::new(None);
     let wanted = tch::get_num_threads().max(1) as usize;

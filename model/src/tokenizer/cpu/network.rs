@@ -147,7 +147,7 @@ impl Maps {
 struct Memory(Mutex<Vec<Maps>>);
 
 impl Memory {
-    /// Runs `work` on each image of `batch`, with what `prepare` makes of it, and stacks the current activations then.
+    /// Runs `work` on each image of `batch`, after `prepare`, and stacks the resulting activations.
     fn each<T: Sync>(
         &self,
         batch: &Tensor,

@@ -8,7 +8,7 @@ use crate::kernels::simd::{Kernel, Level, Simd};
 use crate::kernels::tile::PANEL;
 use rayon::prelude::*;
 
-/// Pixels that go through the matrix product together.
+/// Pixels per matrix product.
 const PIXELS: usize = 32;
 
 /// A convolution with a square kernel of odd side, padded by half of it, with any stride and any channels.

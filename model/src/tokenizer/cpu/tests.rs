@@ -43,7 +43,7 @@ fn convolved(x: &Map, weights: &[f32], bias: &[f32], kernel: usize, stride: usiz
     results
 }
 
-/// Weights as [`Patches`] takes them.
+/// Weights in the layout of [`Patches`].
 fn taps_first(weights: &[f32], cin: usize, taps: usize) -> Vec<f32> {
     let reordered = |kernel: &[f32]| (0..taps * cin).map(|i| kernel[i % cin * taps + i / cin]).collect::<Vec<_>>();
     weights.chunks_exact(cin * taps).flat_map(reordered).collect()
@@ -63,7 +63,7 @@ fn assert_near(y: &Map, want: &[f64]) {
 }
 
 #[test]
-fn convolutions_are_near_sums_in_f64_at_all_edges_and_add_to_what_is_there() {
+fn convolutions_are_near_sums_in_f64_at_all_edges_and_add_to_the_output() {
     for (h, w, cin, cout) in [(13, 10, 32, 64), (4, 4, 64, 32), (1, 1, 32, 32), (5, 70, 32, 32), (2, 3, 32, 96)] {
         let (x, weights, bias) = (map(h, w, cin), values("w", cout * cin * 9), values("b", cout));
         let want = convolved(&x, &weights, &bias, 3, 1);
@@ -139,7 +139,7 @@ fn the_network_is_libtorchs_to_within_rounding_and_the_same_bits_at_every_width_
     for level in Level::all() {
         let (encoder, decoder) =
             (CpuEncoder::new(&tokenizer.encoder, level), CpuDecoder::new(&tokenizer.decoder, level));
-        // Where fused multiplication is a function call, arrays are slow.
+        // Where fused multiply-add is a function call, the scalar kernels are slow.
         let thread_counts: &[i32] = if level == Level::Portable { &[3] } else { &[1, 3] };
         for &threads in thread_counts {
             tch::set_num_threads(threads);
@@ -150,7 +150,7 @@ fn the_network_is_libtorchs_to_within_rounding_and_the_same_bits_at_every_width_
             assert!(h.equal(&ours) && recon.equal(&back), "{level:?} on {threads} threads");
         }
     }
-    // One image alone gives what it gives in a batch.
+    // The result of an image does not depend on its batch.
     let encoder = CpuEncoder::new(&tokenizer.encoder, Level::all()[0]);
     let alone = encoder.forward(&images.narrow(0, 1, 1));
     assert!(alone.equal(&encoder.forward(&images).narrow(0, 1, 1)));

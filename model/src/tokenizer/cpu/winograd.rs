@@ -15,7 +15,7 @@ use crate::kernels::simd::{Kernel, LANES_MAX, Level, Simd};
 use crate::kernels::tile::PANEL;
 use rayon::prelude::*;
 
-/// Tiles that go through the matrix product together.
+/// Tiles per matrix product.
 const TILES: usize = 32;
 
 /// Floats between the planes of two points, beyond what they hold: so that planes do not all fall into the same sets of the

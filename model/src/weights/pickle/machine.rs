@@ -30,7 +30,7 @@ struct Machine<'a> {
     stack: Vec<Value>,
     memo: HashMap<u32, Value>,
     pickle: Pickle,
-    /// Items that may still be copied out of lists, each of which can be named many times. Honest files use each once.
+    /// Items that may still be copied out of lists, each of which can be named many times. Genuine files use each once.
     copies_left: usize,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It never imports, calls or constructs anything: a `GLOBAL` is only a name, a call of a known tensor-rebuilding name
 //! yields a description of where the tensor lies, and of any other name an opaque value that is dropped. Names from
-//! modules that exist to run code make the whole file refused, since no weights need them.
+//! modules that exist to run code cause the whole file to be refused, since no weights need them.
 //!
 //! Memory and time are linear in the pickle's length and bounded besides ([`STEPS_MAX`]): no opcode copies more than it
 //! spells out, and what a hostile file could repeat by reference is charged against a budget.
@@ -26,7 +26,7 @@ use tch::Kind;
 /// Opcodes that are interpreted before a pickle is refused: at 50 per tensor, enough for 80,000 tensors.
 pub(super) const STEPS_MAX: usize = 4_000_000;
 
-/// Bytes of a pickle that are looked at. Real ones have some megabytes.
+/// Limit in bytes of a pickle's length that is read. Real ones have some megabytes.
 pub(super) const BYTES_MAX: usize = 1 << 28;
 
 /// Why a pickle was not read.
@@ -52,13 +52,13 @@ pub(super) struct StoredStorage {
     /// Its key: the member `data/<key>` of a zip, or an entry of the list behind an old-style pickle.
     pub key: Rc<str>,
     pub kind: Kind,
-    /// Elements that it is said to have.
+    /// Number of elements, as the pickle states it.
     pub numel: i64,
-    /// First element of it that a view begins with; 0 but in files of the first PyTorch versions.
+    /// First element of it that a view begins with; 0 except in files of the first PyTorch versions.
     pub view_offset: i64,
 }
 
-/// Where a tensor lies.
+/// Location of a tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct StoredTensor {
     pub storage: Rc<StoredStorage>,
@@ -84,7 +84,7 @@ pub(super) enum Value {
     Global(Rc<str>),
     Storage(Rc<StoredStorage>),
     Tensor(Rc<StoredTensor>),
-    /// Something that inference has no use for.
+    /// A value that inference does not need.
     Opaque,
     Mark,
 }
@@ -118,7 +118,7 @@ impl Pickle {
         }
     }
 
-    /// Every storage that the pickle refers to, in its order; one may come many times.
+    /// Every storage that the pickle refers to, in its order; one may occur many times.
     pub(super) fn storages(&self) -> impl Iterator<Item = &StoredStorage> {
         self.storages.iter().map(|storage| &**storage)
     }

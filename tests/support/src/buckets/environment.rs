@@ -5,11 +5,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Something that a test starts.
+/// A program that a test starts.
 pub(super) struct Tool {
     /// The message if it cannot be installed.
     pub(super) name: &'static str,
-    /// Succeeds where the package is there.
+    /// Succeeds if the package is installed.
     pub(super) import: &'static str,
     pub(super) package: &'static str,
 }
@@ -36,7 +36,7 @@ const NODE: Tool = Tool {
 };
 const AZURITE: &str = "azurite@^3.35.0";
 
-/// The environment's folder with a tool in it; `None`, with the reason noted, where it cannot be installed.
+/// The environment's folder with a tool in it; `None`, with the reason recorded, where it cannot be installed.
 #[track_caller]
 pub(super) fn environment_with(tool: &Tool) -> Option<PathBuf> {
     let (folder, _lock) = locked();
@@ -56,7 +56,7 @@ pub(super) fn azurite() -> Option<(PathBuf, PathBuf)> {
     let node = wheel.join("bin/node");
     let modules = folder.join("azurite");
     let program = modules.join("node_modules/azurite/dist/src/blob/main.js");
-    // The mark is made last: an installation that was stopped is made again.
+    // The mark is written last: an interrupted installation is repeated.
     let mark = modules.join("complete");
     if !mark.exists() {
         let npm = wheel.join("lib/node_modules/npm/bin/npm-cli.js");

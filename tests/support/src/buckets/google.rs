@@ -1,18 +1,18 @@
 //! fake-gcs-server, a stand-in for Google Cloud Storage, behind a proxy that translates writes.
 //!
-//! The program's client writes by the XML API, `PUT /bucket/key`, as Google has it. The server takes uploads of the JSON API, and heeds
-//! conditions in those of several parts. Reads, listings and removals pass as they are. Uploads in parts (`POST ?uploads`) it does not
-//! know: files of more than 8 MiB cannot be written to it.
+//! The program's client writes by the XML API, `PUT /bucket/key`, as Google specifies it. The server accepts uploads of the
+//! JSON API, and honours conditions in multipart ones. Reads, listings and removals pass unchanged. It does not support uploads
+//! in parts (`POST ?uploads`): files of more than 8 MiB cannot be written to it.
 
 use super::message::{Answer, Request};
 use super::proxy::{Fate, Proxy, pass_on};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// Between the parts of an upload. No test's content has it.
+/// Separator of the parts of an upload. No test's content contains it.
 const BOUNDARY: &str = "between-the-parts-of-an-upload";
 
-/// The server at `server`, as the program's client knows Google's.
+/// The server at `server` with the interface that the program's client expects of Google's.
 pub(super) fn translated(server: SocketAddr) -> Proxy {
     Proxy::serve(
         |_, _| Fate::Pass,
@@ -23,7 +23,7 @@ pub(super) fn translated(server: SocketAddr) -> Proxy {
     )
 }
 
-/// The request with the server's own address: it looks at that.
+/// The request with the server's own address, which it checks.
 fn addressed(server: SocketAddr, request: &Request) -> Request {
     let lines = request.head.lines().filter(|line| !line.is_empty());
     let line = |line: &str| match line.to_ascii_lowercase().starts_with("host:") {
@@ -58,7 +58,7 @@ fn put(server: SocketAddr, request: &Request) -> Answer {
     Answer::new("200 OK", &format!("ETag: \"{tag}\"\r\nx-goog-generation: {generation}\r\n"), b"")
 }
 
-/// `%2F` and the like as bytes.
+/// Decodes `%2F` and other percent escapes to bytes.
 fn decoded(key: &str) -> String {
     let mut parts = key.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

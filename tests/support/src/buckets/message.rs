@@ -11,7 +11,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// An answer without a body of interest.
+    /// An answer without a body.
     pub fn status_only(status: &str) -> Answer {
         Answer::new(status, "", b"")
     }
@@ -35,7 +35,7 @@ impl Answer {
     }
 }
 
-/// Sends a request whole and reads the answer to its end.
+/// Sends a whole request and reads the answer to its end.
 pub(super) fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.write_all(request)?;
@@ -47,7 +47,7 @@ pub(super) fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<A
 
 /// A request as a server sees it.
 pub struct Request {
-    /// `GET /bucket/key HTTP/1.1` and the headers, as they came.
+    /// `GET /bucket/key HTTP/1.1` and the headers, as received.
     pub head: String,
     pub(super) body: Vec<u8>,
 }

@@ -12,19 +12,19 @@ use std::time::Duration;
 pub enum Fate {
     /// It is passed on.
     Pass,
-    /// It is answered so, and not passed on.
+    /// It gets this answer, and is not passed on.
     Answer(Answer),
     /// It is passed on, and answered with 500: the answer is lost.
     Lose,
-    /// It is passed on after a while.
+    /// It is passed on after a delay.
     Slow(Duration),
-    /// It is passed on, and the answer's body ends half way.
+    /// It is passed on, and the answer's body is cut in half.
     Tear,
-    /// It is passed on without its condition (`If-None-Match`), as to a store that does not know it.
+    /// It is passed on without its condition (`If-None-Match`), as to a store that does not support it.
     Unconditional,
 }
 
-/// A proxy in front of a server, one request a connection.
+/// A proxy in front of a server, one request per connection.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Counts>,
@@ -44,7 +44,7 @@ impl Proxy {
         Proxy::serve(fate, move |request| pass_on(server, request))
     }
 
-    /// Starts a server of which `answer` is the whole behaviour.
+    /// Starts a server whose answer to each request is `answer`.
     ///
     /// # Panics
     /// When no port is free.
@@ -80,7 +80,7 @@ impl Proxy {
         self.shared.body_bytes.load(Ordering::SeqCst)
     }
 
-    /// The most requests that were in flight at one time.
+    /// The largest number of requests that were pending at one time.
     pub fn most_in_flight(&self) -> usize {
         self.shared.most_in_flight.load(Ordering::SeqCst)
     }
@@ -88,7 +88,7 @@ impl Proxy {
 
 /// The server's answer to a request.
 pub(super) fn pass_on(server: SocketAddr, request: &Request) -> Answer {
-    // One request a connection: the answer ends where the connection does.
+    // One request per connection: the answer ends where the connection does.
     let kept = request.head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
     let mut head: String = kept.filter(|line| !line.is_empty()).map(|line| format!("{line}\r\n")).collect();
     head.push_str("Connection: close\r\n\r\n");
@@ -130,7 +130,7 @@ impl Counts {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let sent = if is_torn { reply.body.len() / 2 } else { reply.body.len() };
         self.body_bytes.fetch_add(sent as u64, Ordering::SeqCst);
-        // Whoever asked may have gone.
+        // The client may have closed the connection.
         let _ = stream.write_all(reply.head.as_bytes()).and_then(|()| stream.write_all(&reply.body[..sent]));
     }
 }

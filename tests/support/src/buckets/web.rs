@@ -81,7 +81,7 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
-/// A web server with TLS. Its authority's certificate is in a file that a client has to be told of.
+/// A web server with TLS. A client needs the file with its authority's certificate.
 pub struct HttpsServer {
     _program: Program,
     address: SocketAddr,
@@ -89,8 +89,8 @@ pub struct HttpsServer {
 }
 
 impl HttpsServer {
-    /// Serves the files below `root` as `host`, the name in the certificate; `authority` is where that of its authority is
-    /// written. `None`, with the reason noted, where certificates cannot be made.
+    /// Serves the files below `root` as `host`, the name in the certificate; the authority's certificate is written
+    /// to `authority`. `None`, with the reason recorded, where certificates cannot be made.
     ///
     /// # Panics
     /// When it does not start.

@@ -1,6 +1,6 @@
 //! Causal attention with rotary positions, and back: a task for each head of each sequence.
 //!
-//! A task gathers its head into its own memory, rotated, and goes through the queries in strips of as many as the
+//! A task gathers its head into its own memory, rotated, and processes the queries in strips of as many as the
 //! registers hold; a strip reads the keys up to its last query. Backward computes the probabilities again from the
 //! logarithms of their denominators.
 //!

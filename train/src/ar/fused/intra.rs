@@ -27,7 +27,7 @@ pub(crate) struct Intra {
     qk: Matrix,
     v_pd: Matrix,
     y_pd: Matrix,
-    /// What element 1 takes of its own value, `[P, H]`.
+    /// Weight of element 1's own value, `[P, H]`.
     w_ph: Matrix,
     mid_pd: Matrix,
     out_pd: Matrix,

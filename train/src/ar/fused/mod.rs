@@ -1,6 +1,6 @@
 //! The fused training step: forward and backward of the model on the CPU in fp32.
 //!
-//! libtorch's autograd runs a step of this model as some hundred operations, and on a CPU half of its time goes to those
+//! libtorch's autograd runs a step of this model as some hundred operations, and on a CPU half of its time is spent on those
 //! that are not matrix products: norms, rotations, gates, cross entropy, their backward passes and the memory of all of them.
 //! Here each of these is one kernel, matrix products and attention are our own ([`tokengrid_model::kernels::gemm`]: libtorch's
 //! library does not use what all processors have), weight gradients are written where the optimizer reads them, and activations

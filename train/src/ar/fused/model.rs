@@ -155,7 +155,7 @@ impl FusedStep {
             reached(self.intra.len() - i);
         }
         self.embed_pre_backward(batch);
-        // SAFETY: neither whole is touched before the parts are gone.
+        // SAFETY: neither whole buffer is used before its parts are dropped.
         let (mut dx_pd, mut scratch_pd) =
             unsafe { (self.dsub_pd.part_mut(0, rows), self.scratch_pd.part_mut(0, rows)) };
         for i in (0..self.spatial.len()).rev() {
@@ -207,7 +207,7 @@ impl FusedStep {
         let rows = self.x_pd.rows;
         let h_pd = self.spatial.last().map_or(&self.x_pd, Spatial::output);
         let pre_emb = &self.pre_emb.value;
-        // SAFETY: two halves, and the whole is not touched before they are gone.
+        // SAFETY: two disjoint halves, and the whole buffer is not used before they are dropped.
         let [mut first_pd, mut second_pd] = [0, rows].map(|from| unsafe { self.sub_pd.part_mut(from, rows) });
         first_pd.copy_from(h_pd);
         second_pd.each_row(&|row, x| x.copy_from_slice(pre_emb.row(batch.pre[row] as usize)));

@@ -39,7 +39,7 @@ impl Norm {
         &self.n_pd
     }
 
-    /// Where the gradient of the output goes, once the output itself is no longer needed.
+    /// Storage of the gradient of the output, once the output itself is no longer needed.
     pub(crate) fn output_mut(&mut self) -> &mut Matrix {
         &mut self.n_pd
     }

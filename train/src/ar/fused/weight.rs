@@ -23,7 +23,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Safety
     /// As long as a [`Weight`] made from it lives, nothing else writes to the values or touches the gradients while it is used;
-    /// and what is taken does not overlap: each parameter is asked for once, or its rows once.
+    /// and what is taken does not overlap: each parameter is requested once, or its rows once.
     pub(super) unsafe fn new(values: &'a Params, grads: &'a Params) -> Weights<'a> {
         Weights { values, grads, prefix: String::new() }
     }
