@@ -44,7 +44,8 @@
 //! | train from it | [`Loader`], [`LoaderConfig`], [`LoaderState`], [`Batch`], [`Requirement`] | `read/loader.rs` |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
 //! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
-//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] | `inspect/` |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`rows_with_code`], [`ClassIndex`], [`ClassNames`]; [`diff`] | `inspect/` |
+//! | find what is alike in it | [`near_rows`]; [`Survey`] | `distance/`, `survey/` |
 //! | make one of others, or remove one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] | `export/` |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] | `bench/` |
@@ -90,6 +91,7 @@
 mod bench;
 mod cancel;
 mod combine;
+mod distance;
 mod error;
 mod export;
 mod files;
@@ -105,6 +107,7 @@ mod permutation;
 mod read;
 mod remote;
 mod shard;
+mod survey;
 mod unpack;
 mod write;
 
@@ -114,7 +117,8 @@ pub use cancel::cancel_with;
 pub use combine::input::MergeInput;
 pub use combine::jobs::views_extend;
 pub use combine::merge::merge;
-pub use combine::subset::{Selection, subset};
+pub use combine::subset::{Selection, images_of_keys, subset};
+pub use distance::near_rows::{NearRow, NearRows, near_rows};
 pub use error::CacheError;
 pub use export::files::{export_npy, export_parquet};
 pub use files::atomic::{AtomicFile, is_temporary_name, write_atomically};
@@ -133,12 +137,15 @@ pub use format::split::Split;
 pub use import::arrays::{import_npy, import_npy_pairs};
 pub use import::importer::ImportOptions;
 pub use import::parquet::import_parquet;
+pub use inspect::class_names::{CLASS_NAMES_FILE, ClassNames};
 pub use inspect::classes::ClassIndex;
+pub use inspect::codes::rows_with_code;
 pub use inspect::conflicts::{LabelConflict, LabelConflicts};
 pub use inspect::diff::diff;
 pub use inspect::differences::{CacheDiff, RowDiff};
 pub use inspect::duplicates::SameGrid;
 pub use inspect::find::{FoundRows, RowFilter, find_rows};
+pub use inspect::images_by_key::ImagesByKey;
 pub use inspect::info::{CacheInfo, ShardInfo, SplitInfo, inspect};
 pub use inspect::inspection::{Inspection, stats};
 pub use inspect::near::{NearDuplicates, NearPair};
@@ -159,6 +166,7 @@ pub use remote::clean::{Cleaned, clean_bucket};
 pub use remote::out::allow_single_writer;
 pub use shard::access::Access;
 pub use shard::map::{LostPages, handle_lost_pages, lost_any_page};
+pub use survey::{SURVEY_FILE, Survey};
 pub use unpack::{unpack, unpack_factorized, unpack_i64};
 pub use write::plan::JobPlan;
 pub use write::progress::images_done;

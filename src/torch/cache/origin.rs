@@ -118,7 +118,7 @@ pub(super) fn with_origin(
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
     let mut parts = Vec::with_capacity(named.len());
     for (split, path) in named {
-        let exclude = ingest::excluded(made_of.preset, &made_of.exclude);
+        let exclude = ingest::excluded(made_of.preset, &made_of.exclude)?;
         let options = SourceOptions {
             exclude,
             limit: made_of.limit,
