@@ -119,7 +119,8 @@ const PALE = 0x4cffffff;
 
 /** The same by writing pixels. */
 function pixels(canvas, points) {
-  const context = canvas.getContext("2d");
+  // In memory, where the pixels are written: a canvas of a card would have to be sent each time.
+  const context = canvas.getContext("2d", { willReadFrequently: true });
   const places = new Uint16Array(points.buffer, points.byteOffset, points.byteLength / 2);
   const labels = new Int32Array(points.buffer, points.byteOffset, points.byteLength / 4);
   const packed = ([red, green, blue]) => (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;

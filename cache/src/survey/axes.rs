@@ -92,8 +92,8 @@ fn principal_directions(sample: &[u8], row_bytes: usize, cancel: &AtomicBool) ->
 }
 
 /// Gram-Schmidt, in order. A direction in which nothing is spread becomes zero.
-fn orthonormalize(directions: &mut Directions) {
-    let dot = |directions: &Directions, i: usize, j: usize| -> f64 {
+fn orthonormalize(directions: &mut [[f32; FOLLOWED]]) {
+    let dot = |directions: &[[f32; FOLLOWED]], i: usize, j: usize| -> f64 {
         directions.iter().map(|weights| f64::from(weights[i]) * f64::from(weights[j])).sum()
     };
     for i in 0..FOLLOWED {

@@ -112,11 +112,9 @@ struct Inside<'a> {
 impl Inside<'_> {
     fn of(corners: &[[f32; 2]]) -> Inside<'_> {
         let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
-        for corner in corners {
-            for axis in 0..2 {
-                low[axis] = low[axis].min(corner[axis]);
-                high[axis] = high[axis].max(corner[axis]);
-            }
+        for [x, y] in corners {
+            low = [low[0].min(*x), low[1].min(*y)];
+            high = [high[0].max(*x), high[1].max(*y)];
         }
         Inside { corners, low, high }
     }
