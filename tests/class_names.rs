@@ -42,7 +42,7 @@ fn a_list_of_keys_takes_images_or_leaves_them_out() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path();
     let source = photos(dir, 2, 3);
-    let [cache, rest, part, list] = ["cache", "rest", "part", "keys.txt"].map(|name| dir.join(name));
+    let [cache, rest, part, none, list] = ["cache", "rest", "part", "none", "keys.txt"].map(|name| dir.join(name));
     tokenize(&source, &cache, &[]);
     let key = |row: &str| json(&["cache", "show", text(&cache), "--index", row])["key"].as_str().unwrap().to_owned();
     let keys = [key("4"), key("1")];
@@ -53,7 +53,7 @@ fn a_list_of_keys_takes_images_or_leaves_them_out() {
     let left = tokenize(&source, &rest, &["--exclude", &format!("@{}", text(&list))]);
     assert_eq!(left["rows"], 4, "{left}");
     std::fs::write(&list, "not/there.jpg\n").unwrap();
-    let subset = ["cache", "subset", text(&cache), "--keys", text(&list), "--out", text(&dir.join("none"))];
+    let subset = ["cache", "subset", text(&cache), "--keys", text(&list), "--out", text(&none)];
     assert!(fails(&subset, 1).contains("not/there.jpg"));
     std::fs::write(&list, "\n").unwrap();
     assert!(fails(&subset, 2).contains("no key"));
