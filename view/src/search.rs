@@ -110,6 +110,18 @@ impl Found {
         Found::List(Arc::new(self.iter().filter(|row| keep(*row)).map(short).collect()))
     }
 
+    /// Those of `named` that are among them, in row order: without a look at all the others.
+    pub(crate) fn among(&self, named: &RowSet) -> Found {
+        let has = |row: usize| match self {
+            Found::Computed { rows, places } => {
+                let place = first_place(rows, row);
+                places.contains(&place) && rows.get(place) == Some(row)
+            }
+            Found::List(rows) => rows.contains(&short(row)),
+        };
+        Found::List(Arc::new(named.iter().filter(|row| has(*row)).map(short).collect()))
+    }
+
     /// The same rows in the order of a number that each has; `rows` are in row order.
     pub(crate) fn ordered(&self, number: impl Fn(usize) -> u16, is_descending: bool) -> Found {
         let mut rows: Vec<u32> = self.iter().map(short).collect();

@@ -262,7 +262,7 @@ impl Shared {
         is_unwanted: &AtomicBool,
     ) -> Result<Found, Refusal> {
         if let Some(rows) = rows {
-            found = found.filtered(|row| rows.contains(row));
+            found = found.among(rows);
         }
         if let Some(labels) = labels {
             found = found.filtered(|row| labels.binary_search(&cache.label(row)).is_ok());
