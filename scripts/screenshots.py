@@ -29,6 +29,9 @@ PAGES = (
     ("codebook", "/codebook", 800, ()),
     ("classes", "/classes?sort=rows", 700, (DARK,)),
     ("duplicates", "/duplicates", 520, ()),
+    ("similar", "/similar/46", 640, ()),
+    ("map", "/map?size=9", 640, ()),
+    ("selection", "/selection?rows=12,20-31,46", 700, ()),
 )
 
 
@@ -57,16 +60,18 @@ def tokenize(program, folder):
 def serve(program, folder):
     """Starts the server; the process and its address."""
     command = [program, "view", "photos-tokens", "--tokenizer", "tiny", "--source", "data/photos", "--port", "0"]
+    command += ["--class-names", str(ROOT / "data/classes.txt"), "--export-dir", "."]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     return process, process.stdout.readline().split()[0]
 
 
 def warm_up(address):
-    """Computes the statistics before the screenshots, which would otherwise show a progress page."""
-    statistics = f"{address}/api/statistics"
-    urllib.request.urlopen(statistics, data=b"").close()
-    while json.load(urllib.request.urlopen(statistics))["state"] == "running":
-        time.sleep(0.1)
+    """Computes statistics and map before the screenshots, which would otherwise show progress pages."""
+    for work in ("statistics", "map"):
+        url = f"{address}/api/{work}"
+        urllib.request.urlopen(url, data=b"").close()
+        while json.load(urllib.request.urlopen(url))["state"] == "running":
+            time.sleep(0.1)
 
 
 def shoot(browser, url, path, profile, height, more):

@@ -10,7 +10,21 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     tokengrid_cache::write_atomically(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Mark of the files that this program makes: in pictures the text chunk `Software`, in reports the first field, `made_by`.
+/// Longest list that is read: the keys of some ten million images.
+const LIST_BYTES_MAX: u64 = 2 << 30;
+
+/// The lines of a list of names, without those that are empty. The file may begin with a byte order mark and have line ends of
+/// any kind.
+pub(crate) fn read_list(path: &Path) -> anyhow::Result<Vec<String>> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut text = String::new();
+    File::open(path).with_context(reading)?.take(LIST_BYTES_MAX + 1).read_to_string(&mut text).with_context(reading)?;
+    anyhow::ensure!(text.len() as u64 <= LIST_BYTES_MAX, "{} is larger than 2 GiB: no list of names", path.display());
+    let lines = text.trim_start_matches('\u{feff}').lines().filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// What a file says that this program made: pictures in the text chunk `Software`, reports in their first field, `made_by`.
 pub(crate) const MADE_BY: &str = "tokengrid";
 /// Bytes at the start of a file that contain the mark.
 const MARK_WITHIN_BYTES: u64 = 1024;

@@ -188,6 +188,9 @@ pub enum CacheError {
     #[error("{}: {what} is {actual}, expected {expected}", path.display())]
     Selection { path: PathBuf, what: &'static str, expected: String, actual: String },
 
+    #[error("{} has no class names: {what}", path.display())]
+    ClassNames { path: PathBuf, what: String },
+
     #[error("{} exists, and it is not what an export wrote: choose another folder, or --overwrite", path.display())]
     ExportTarget { path: PathBuf },
 

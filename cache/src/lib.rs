@@ -45,7 +45,8 @@
 //! | train while its shards are on their way | [`StreamedCache`], [`PendingRows`], [`SampleOrder`] | `remote/stream/`, `read/order.rs` |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
 //! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
-//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`ClassIndex`]; [`diff`] | `inspect/` |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`rows_with_code`], [`ClassIndex`], [`ClassNames`]; [`diff`] | `inspect/` |
+//! | find what is alike in it | [`near_rows`]; [`Survey`] | `distance/`, `survey/` |
 //! | make one of others, or remove one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] | `export/` |
 //! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] | `bench/` |
@@ -91,6 +92,7 @@
 mod bench;
 mod cancel;
 mod combine;
+mod distance;
 mod error;
 mod export;
 mod files;
@@ -106,6 +108,7 @@ mod permutation;
 mod read;
 mod remote;
 mod shard;
+mod survey;
 mod unpack;
 mod write;
 
@@ -115,7 +118,8 @@ pub use cancel::cancel_with;
 pub use combine::input::MergeInput;
 pub use combine::jobs::views_extend;
 pub use combine::merge::merge;
-pub use combine::subset::{Selection, subset};
+pub use combine::subset::{Selection, images_of_keys, subset};
+pub use distance::near_rows::{NearRow, NearRows, near_rows};
 pub use error::CacheError;
 pub use export::files::{export_npy, export_parquet};
 pub use files::atomic::{AtomicFile, is_temporary_name, write_atomically};
@@ -134,12 +138,15 @@ pub use format::split::Split;
 pub use import::arrays::{import_npy, import_npy_pairs};
 pub use import::importer::ImportOptions;
 pub use import::parquet::import_parquet;
+pub use inspect::class_names::{CLASS_NAMES_FILE, ClassNames};
 pub use inspect::classes::ClassIndex;
+pub use inspect::codes::rows_with_code;
 pub use inspect::conflicts::{LabelConflict, LabelConflicts};
 pub use inspect::diff::diff;
 pub use inspect::differences::{CacheDiff, RowDiff};
 pub use inspect::duplicates::SameGrid;
 pub use inspect::find::{FoundRows, RowFilter, find_rows};
+pub use inspect::images_by_key::ImagesByKey;
 pub use inspect::info::{CacheInfo, ShardInfo, SplitInfo, inspect};
 pub use inspect::inspection::{Inspection, stats};
 pub use inspect::near::{NearDuplicates, NearPair};
@@ -163,6 +170,7 @@ pub use remote::stream::rows::PendingRows;
 pub use remote::stream::{LeftOut, StreamedCache};
 pub use shard::access::Access;
 pub use shard::map::{LostPages, handle_lost_pages, lost_any_page};
+pub use survey::{SURVEY_FILE, Survey};
 pub use unpack::{unpack, unpack_factorized, unpack_i64};
 pub use write::plan::JobPlan;
 pub use write::progress::images_done;

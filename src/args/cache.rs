@@ -55,7 +55,18 @@ pub(crate) enum CacheCommand {
         #[arg(long, value_name = "FILE.png")]
         plot: Option<PathBuf>,
     },
-    /// Compare two caches row by row: keys, labels, crops, and how many bits agree. Exit status 1 when they differ.
+    /// Readable names of the classes: lists them, or keeps those of a file beside the cache.
+    Names {
+        /// The cache's folder.
+        dir: PathBuf,
+        /// Lines of a class and its name (LOC_synset_mapping.txt), lines of names, or JSON (imagenet_class_index.json).
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Forget the names that are kept.
+        #[arg(long, conflicts_with = "file")]
+        remove: bool,
+    },
+    /// Two caches row by row: keys, labels, crops, and how many bits agree. Exit status 1 when they differ.
     Diff {
         /// Folder of the first cache.
         a: PathBuf,
@@ -244,6 +255,9 @@ pub(crate) struct SubsetArgs {
     /// One split.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
+    /// The images of these keys: a file with a key per line, as `view` saves it.
+    #[arg(long, value_name = "FILE")]
+    pub keys: Option<PathBuf>,
     /// Start again where there is a cache already.
     #[arg(long)]
     pub overwrite: bool,
@@ -268,8 +282,8 @@ pub(crate) struct MadeOfArgs {
     /// Its --preset, if given.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<super::PresetArg>,
-    /// The excluded names, if any.
-    #[arg(long, value_name = "NAME")]
+    /// The names that were left out.
+    #[arg(long, value_name = "NAME|@FILE")]
     pub exclude: Vec<String>,
     /// Its --limit, if given.
     #[arg(long, value_name = "N")]

@@ -103,8 +103,8 @@ pub(crate) struct EvalReconstructionArgs {
     /// An image of more pixels is bad.
     #[arg(long, default_value_t = tokengrid_ingest::MAX_PIXELS, value_name = "PIXELS", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
-    /// Leave out images of this key or file name; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    /// Leave out images of this key or file name; may be repeated. @FILE: of the names in a file, a line each.
+    #[arg(long, value_name = "NAME|@FILE")]
     pub exclude: Vec<String>,
     /// Bad images.
     #[command(flatten)]

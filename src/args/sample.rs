@@ -46,7 +46,8 @@ pub(crate) struct SampleArgs {
     /// On a GPU: capture the step of a token as a CUDA graph and repeat it. No GPU has run it yet.
     #[arg(long)]
     pub cuda_graph: bool,
-    /// `all`, or class indices: 207,88.
+    /// `all`, or classes by index or name: 207,88 or tench,goldfish. Names: those of --class-names, else those beside the
+    /// cache that the run was trained on.
     #[arg(long, default_value = "all", value_name = "LIST")]
     pub classes: String,
     /// Images per class.
@@ -92,7 +93,8 @@ pub(crate) struct SampleArgs {
     /// Also make a token cache of all tokens: a folder, as `tokenize` makes it.
     #[arg(long, value_name = "DIR")]
     pub cache_out: Option<PathBuf>,
-    /// Class names for the grid, one per line [default: those of the cache that the run was trained on, if it still exists].
+    /// Names of the classes: a line each, lines of a class and its name (LOC_synset_mapping.txt), or JSON
+    /// (imagenet_class_index.json) [default: those of the cache that the run was trained on, if it is still there].
     #[arg(long, value_name = "FILE")]
     pub class_names: Option<PathBuf>,
     /// Also write the distributions that tokens were drawn from: entropy and probabilities, as a picture and as JSON beside

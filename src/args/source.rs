@@ -39,8 +39,8 @@ pub(crate) struct SourceArgs {
     /// `open-magvit2`: leave out the image that the reference leaves out (n06596364_9591.JPEG).
     #[arg(long, value_name = "NAME")]
     pub preset: Option<PresetArg>,
-    /// Leave out images of this key or file name; may be repeated.
-    #[arg(long, value_name = "NAME")]
+    /// Leave out images of this key or file name; may be repeated. @FILE: of the names in a file, a line each.
+    #[arg(long, value_name = "NAME|@FILE")]
     pub exclude: Vec<String>,
     /// Only the first N images.
     #[arg(long, value_name = "N", value_parser = at_least_one)]

@@ -96,8 +96,8 @@ pub(crate) enum TrainCommand {
         /// `open-magvit2`: leave out the image that the reference leaves out (n06596364_9591.JPEG).
         #[arg(long, value_name = "NAME")]
         preset: Option<PresetArg>,
-        /// Leave out training images of this key or file name; may be repeated.
-        #[arg(long, value_name = "NAME")]
+        /// Leave out training images of this key or file name; may be repeated. @FILE: of the names in a file, a line each.
+        #[arg(long, value_name = "NAME|@FILE")]
         exclude: Vec<String>,
         /// Images to validate on, any source.
         #[arg(long, value_name = "SOURCE")]

@@ -30,6 +30,15 @@ pub(crate) struct ViewArgs {
     /// Its --label-column, if given.
     #[arg(long, value_name = "NAME", requires = "source")]
     pub label_column: Option<String>,
+    /// Another cache of the same images to show beside this one: of another tokenizer, or other views.
+    #[arg(long, value_name = "DIR")]
+    pub beside: Option<PathBuf>,
+    /// Tokenizer of the other cache [default: that of this one, where both were made with it].
+    #[arg(long, value_name = "WEIGHTS", requires = "beside")]
+    pub beside_tokenizer: Option<PathBuf>,
+    /// Readable names of the classes: lines of a class and its name, lines of names, or JSON. They are kept beside the cache.
+    #[arg(long, value_name = "FILE")]
+    pub class_names: Option<PathBuf>,
     /// The port; 0 takes any that is free.
     #[arg(long, default_value_t = 8080, value_name = "N")]
     pub port: u16,
@@ -43,4 +52,7 @@ pub(crate) struct ViewArgs {
     /// Another accepted host name, such as a reverse proxy's; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
+    /// The folder below which the page may write caches of selected images. Without it, the page writes nothing.
+    #[arg(long, value_name = "DIR")]
+    pub export_dir: Option<PathBuf>,
 }

@@ -19,7 +19,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Ingest(args) => ingest::run(args, global),
         Command::Cache(args) => cache::run(&args.command, global),
-        Command::View(args) if args.tokenizer.is_none() => view::run(args, None, global),
+        Command::View(args) if args.tokenizer.is_none() && args.beside_tokenizer.is_none() => {
+            view::run(args, None, None, global)
+        }
         Command::Bench(args) => bench::run(&args.command, global),
         Command::Completions { shell } => completions::run(*shell),
         Command::Manuals { dir } => completions::manuals(dir),

@@ -8,13 +8,23 @@ use crate::terminal::print_json;
 use anyhow::Context;
 use serde_json::json;
 use std::path::PathBuf;
-use tokengrid_cache::Manifest;
+use tokengrid_cache::{ClassNames, Manifest};
 use tokengrid_ingest::{Source, SourceOptions};
 use tokengrid_store::is_remote;
-use tokengrid_view::{Decoder, NamedSource, OpenSource, Server, ViewConfig};
+use tokengrid_view::{Beside, Decoder, NamedSource, OpenSource, Server, ViewConfig};
 
 /// Runs the command: until Ctrl-C. Without a `decoder` there are no decoded pictures.
-pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) -> anyhow::Result<()> {
+/// `beside` decodes the tokens of the cache beside this one.
+pub(crate) fn run(
+    args: &ViewArgs,
+    decoder: Option<Decoder>,
+    beside: Option<Decoder>,
+    global: &Global,
+) -> anyhow::Result<()> {
+    if let Some(dir) = &args.export_dir {
+        let metadata = std::fs::metadata(dir).with_context(|| format!("cannot write below {}", dir.display()))?;
+        anyhow::ensure!(metadata.is_dir(), "--export-dir {}: not a folder", dir.display());
+    }
     let config = ViewConfig {
         host: args.host.clone(),
         port: args.port,
@@ -24,6 +34,9 @@ pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) ->
         decoder,
         inspection_folder: inspection_folder(),
         threads: global.threads.map(usize::from),
+        export_dir: args.export_dir.clone(),
+        class_names: class_names(args)?,
+        beside: args.beside.clone().map(|dir| Beside { dir, decoder: beside }),
         ..ViewConfig::new(args.dir.clone())
     };
     // A file that shrinks makes one request fail; the server checks before it uses data that it read.
@@ -43,8 +56,18 @@ pub(crate) fn run(args: &ViewArgs, decoder: Option<Decoder>, global: &Global) ->
     Err(anyhow::Error::from(Stopped).context("the inspector has stopped"))
 }
 
-/// Returns the function that opens the sources; the server calls it in the background, since a large source takes a while.
-/// A path that does not exist is refused at once.
+/// The readable names that were given; they are kept beside the cache where that can be written to.
+fn class_names(args: &ViewArgs) -> anyhow::Result<Option<ClassNames>> {
+    let Some(file) = &args.class_names else { return Ok(None) };
+    let classes = Manifest::read(&args.dir)?.classes;
+    let names = ClassNames::read(file, &classes)?;
+    if let Err(error) = names.store(&args.dir, &classes) {
+        tracing::warn!("the names are shown, and not kept: {:#}", anyhow::Error::from(error));
+    }
+    Ok(Some(names))
+}
+
+/// How the sources are opened: in the background, since a large one takes a while. One that does not exist is refused at once.
 fn source(args: &ViewArgs) -> anyhow::Result<Option<OpenSource>> {
     if args.source.is_empty() {
         return Ok(None);

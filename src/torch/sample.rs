@@ -1,6 +1,7 @@
 //! `tokengrid sample`.
 
 mod cache;
+mod names;
 mod targets;
 
 use super::model::{self, pair};
@@ -10,18 +11,12 @@ use crate::files::existing_target;
 use crate::ranks::ranks;
 use crate::signals;
 use crate::terminal::{Meter, counted, print_json, seconds};
-use anyhow::Context;
 use cache::TokensToCache;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use tokengrid_cache::TokenCache;
-use tokengrid_model::ar::ArWeights;
+use names::Names;
 use tokengrid_sample::Schedule;
 use tokengrid_sample::job::model_fingerprint;
 use tokengrid_sample::presets::preset;
 use tokengrid_sample::{Outputs, SampleJob, SampleOutcome, SamplerConfig};
-use tokengrid_train::ar::ArConfig;
-use tokengrid_train::config::{Typed, resolve};
 
 /// Runs the command.
 pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
@@ -40,7 +35,8 @@ pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
     let (ar, weights) = model::ar_model(&args.checkpoint, args.model_variant.as_deref(), &args.model, &runtime)?;
     model::note_averages(&weights, args.model_variant.as_deref(), global);
     config.validate(ar.config.vocab())?;
-    let classes = classes(&args.classes, ar.config.class_num)?;
+    let names = Names::of(args.class_names.as_deref(), &weights)?;
+    let classes = names.classes(&args.classes, ar.config.class_num)?;
     let (tokenizer, info) = model::tokenizer(&args.tokenizer, &runtime)?;
     if let Some(trained_on) = weights.tokenizer.as_ref().filter(|trained_on| **trained_on != info.fingerprint) {
         let (path, given) = (args.checkpoint.display(), &info.fingerprint);
@@ -59,12 +55,16 @@ pub(super) fn run(args: &SampleArgs, global: &Global) -> anyhow::Result<()> {
         model_fingerprint: format!("{} {}", model_fingerprint(&ar.config, &weights.params), info.fingerprint),
         overwrite: args.overwrite,
         preset: args.preset.map(|preset| preset_name(preset).to_string()),
-        class_names: class_names(args.class_names.as_deref(), &weights)?,
+        class_names: names.captions(),
         diagnostics: args.diagnostics,
         rank,
         world_size,
     };
-    let cache = args.cache_out.as_deref().map(|dir| TokensToCache::new(&job, info, dir, args.overwrite)).transpose()?;
+    let cache = args
+        .cache_out
+        .as_deref()
+        .map(|dir| TokensToCache::new(&job, names.classes.clone(), info, dir, args.overwrite))
+        .transpose()?;
     let outcome = sample(&job, args, cache, global)?;
     if global.json {
         return print_json(&outcome);
@@ -128,74 +128,6 @@ fn preset_name(typed: SamplePresetArg) -> &'static str {
         SamplePresetArg::L => "L",
         SamplePresetArg::Xl => "XL",
     }
-}
-
-/// Class names by index: of the file, else of the checkpoint, else of the cache that its run was trained on.
-fn class_names(file: Option<&Path>, checkpoint: &ArWeights) -> anyhow::Result<Vec<String>> {
-    if let Some(path) = file {
-        return read_names(path);
-    }
-    if !checkpoint.classes.is_empty() {
-        return Ok(checkpoint.classes.clone());
-    }
-    // Names are optional: a cache that has moved is not an error.
-    Ok(training_cache(&checkpoint.path)
-        .and_then(|cache| TokenCache::open(&cache).ok())
-        .map(|cache| cache.manifest().classes.clone())
-        .unwrap_or_default())
-}
-
-/// Longest class name in bytes.
-const CLASS_NAME_BYTES_MAX: usize = 4096;
-/// Largest file of class names in bytes: the longest names, for more classes than any data set has.
-const CLASS_NAMES_BYTES_MAX: u64 = 64 << 20;
-
-/// One name per line.
-fn read_names(path: &Path) -> anyhow::Result<Vec<String>> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut text = String::new();
-    let read = file.take(CLASS_NAMES_BYTES_MAX + 1).read_to_string(&mut text);
-    read.with_context(|| format!("cannot read {}", path.display()))?;
-    if text.len() as u64 > CLASS_NAMES_BYTES_MAX {
-        let most = CLASS_NAMES_BYTES_MAX >> 20;
-        return Err(CheckFailed(format!("{} is larger than {most} MiB: not class names", path.display())).into());
-    }
-    let names = text.trim_start_matches('\u{feff}').lines().map(str::to_string).collect::<Vec<_>>();
-    if let Some(line) = names.iter().position(|name| name.len() > CLASS_NAME_BYTES_MAX) {
-        let (path, bytes) = (path.display(), names[line].len());
-        let text = format!(
-            "{path}, line {}: a class name of {bytes} bytes; expected one name per line, of at most {CLASS_NAME_BYTES_MAX} \
-             bytes",
-            line + 1
-        );
-        return Err(CheckFailed(text).into());
-    }
-    Ok(names)
-}
-
-/// The cache that the configuration beside a checkpoint names.
-fn training_cache(checkpoint: &Path) -> Option<PathBuf> {
-    let config = checkpoint.parent()?.join("config.toml");
-    let typed = Typed { file: Some(&config), ..Typed::default() };
-    let config = config.is_file().then(|| resolve::<ArConfig>(&typed).ok())??;
-    (!config.data.cache.is_empty()).then(|| config.data.cache.into())
-}
-
-fn classes(text: &str, class_num: i64) -> anyhow::Result<Vec<i64>> {
-    if text == "all" {
-        return Ok((0..class_num).collect());
-    }
-    let classes: Result<Vec<i64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
-    let classes =
-        classes.map_err(|_| Usage(format!("--classes {text}: expected `all` or class indices such as 207,88")))?;
-    if let Some(twice) = classes.iter().enumerate().find_map(|(i, class)| classes[..i].contains(class).then_some(class))
-    {
-        return Err(Usage(format!(
-            "--classes {text}: class {twice} is listed twice; --num-per-class gives more images per class"
-        ))
-        .into());
-    }
-    Ok(classes)
 }
 
 impl From<ScheduleArg> for Schedule {

@@ -39,7 +39,7 @@ pub(super) fn run(command: &TrainCommand, global: &Global) -> anyhow::Result<()>
         }
         TrainCommand::Tokenizer { config: args, data, preset, exclude, val, out, rank, world_size } => {
             let mut flags = texts(&[("data.train", data), ("data.val", val)]);
-            let exclude = excluded(*preset, exclude);
+            let exclude = excluded(*preset, exclude)?;
             if !exclude.is_empty() {
                 flags.push(("data.exclude", exclude.into()));
             }

@@ -2,22 +2,30 @@
 
 import { about, get, isOpening, reason, root } from "./api.js";
 import { count, h } from "./dom.js";
+import * as map from "./map.js";
 import * as overview from "./overview.js";
 import * as grid from "./grid.js";
 import * as sample from "./sample.js";
 import * as codebook from "./codebook.js";
 import * as classes from "./classes.js";
+import * as chosen from "./chosen.js";
 import * as duplicates from "./duplicates.js";
 import * as quarantine from "./quarantine.js";
+import * as selection from "./selection.js";
+import * as similar from "./similar.js";
 
 const PAGES = [
   { path: "", name: "Overview", key: "o", page: overview },
   { path: "grid", name: "Grid", key: "g", page: grid },
+  { path: "map", name: "Map", key: "m", page: map },
   { path: "sample", name: "Sample", key: "s", page: sample },
   { path: "codebook", name: "Codebook", key: "b", page: codebook },
   { path: "classes", name: "Classes", key: "c", page: classes },
   { path: "duplicates", name: "Duplicates", key: "d", page: duplicates },
   { path: "quarantine", name: "Quarantine", key: "q", page: quarantine },
+  { path: "selection", name: "Selection", key: "e", page: selection },
+  // Led to from a sample, not from the list of pages.
+  { path: "similar", name: "Similar", key: null, page: similar },
 ];
 
 // The document's base was relative to the address that it was loaded from, which is about to change.
@@ -70,9 +78,10 @@ function go(address) {
 }
 
 function navigation() {
-  document.getElementById("nav").replaceChildren(...PAGES.map(({ path, name, key }) => {
-    const few = path === "quarantine" && about.overview?.info.quarantined;
-    return h("a", { href: path || "./", title: `g ${key}` }, name, few ? h("span", { class: "badge bad" }, count(few)) : null);
+  const badges = { quarantine: ["badge bad", about.overview?.info.quarantined], selection: ["badge", about.overview && chosen.size()] };
+  document.getElementById("nav").replaceChildren(...PAGES.filter(({ key }) => key !== null).map(({ path, name, key }) => {
+    const [kind, few] = badges[path] ?? [];
+    return h("a", { href: path || "./", title: `g ${key}` }, name, few ? h("span", { class: kind }, count(few)) : null);
   }));
 }
 
@@ -120,10 +129,11 @@ function showHelp() {
   help.replaceChildren(
     h("h2", {}, "Keys"),
     h("table", {}, [
-      ...PAGES.map(({ name, key }) => [keys("g", key), name]),
+      ...PAGES.filter(({ key }) => key !== null).map(({ name, key }) => [keys("g", key), name]),
       [keys("r"), "Go to a row"], [keys("/"), "Filter the grid by key"],
       [keys("←", "→"), "The previous and the next row, or part of a list"], [keys("↑", "↓"), "In the grid: a line up and down"],
-      [keys("↵"), "In the grid: open the row"], [keys("?"), "This list"],
+      [keys("↵"), "In the grid: open the row"],
+      [keys("x"), "Select the row, or give it up"], [keys("n"), "On a sample: similar rows"], [keys("?"), "This list"],
     ].map(([key, text]) => h("tr", {}, h("td", {}, key), h("td", {}, text)))),
     h("form", { method: "dialog", class: "pager" }, h("button", {}, "Close")));
   help.showModal();
@@ -146,4 +156,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 navigation();
+chosen.onChange(() => {
+  navigation();
+  markCurrent(entryOf(parts()));
+});
 show().then(navigation).then(() => markCurrent(entryOf(parts())));

@@ -33,20 +33,20 @@ export async function show(context) {
   await fill(Number(query.get("offset")) || 0);
 }
 
-const line = ({ label, name, rows, distinct_codes: codes, code_entropy_bits: entropy }) => h("tr", {},
+const line = ({ label, name, class_name: readable, rows, distinct_codes: codes, code_entropy_bits: entropy }) => h("tr", {},
   hasPictures() && h("td", {}, rows > 0 && h("img", { class: "small", src: picture("class", label), alt: `mean of class ${label}`, loading: "lazy" })),
-  h("td", { class: "number" }, label), h("td", {}, h("a", { href: `grid?label=${label}` }, name ?? `class ${label}`)),
+  h("td", { class: "number" }, label), h("td", {}, h("a", { href: `grid?label=${label}` }, readable ?? name ?? `class ${label}`), readable && name ? h("span", { class: "soft mono" }, ` ${name}`) : null),
   h("td", { class: "number" }, count(rows)), h("td", { class: "number" }, count(codes)), h("td", { class: "number" }, entropy.toFixed(2)));
 
 function sizes(items) {
   const rows = items.map(({ label, name, rows }) => ({ label, name, rows }));
-  const chart = bars(items.map((item) => item.rows), { x: "class index, the largest class first", y: "rows", names: (i) => items[i].label, titles: (i) => `${items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
+  const chart = bars(items.map((item) => item.rows), { x: "class index, the largest class first", y: "rows", names: (i) => items[i].label, titles: (i) => `${items[i].class_name ?? items[i].name ?? items[i].label}: ${count(items[i].rows)} rows`, marks: (i) => items[i].rows === 0, link: (i) => `grid?label=${items[i].label}` });
   return figure("Rows per class", chart, chartFiles("class-rows", rows, chart, ["label", "name", "rows"]));
 }
 
 function entropies(items) {
   const sorted = items.filter((item) => item.rows > 0).sort((a, b) => a.code_entropy_bits - b.code_entropy_bits);
   const rows = sorted.map(({ label, name, code_entropy_bits: entropy }) => ({ label, name, entropy }));
-  const chart = bars(sorted.map((item) => item.code_entropy_bits), { x: "class index, the lowest entropy first", y: "bits per token", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
+  const chart = bars(sorted.map((item) => item.code_entropy_bits), { x: "class index, the lowest entropy first", y: "bits per token", names: (i) => sorted[i].label, titles: (i) => `${sorted[i].class_name ?? sorted[i].name ?? sorted[i].label}: ${sorted[i].code_entropy_bits.toFixed(2)} bits`, link: (i) => `grid?label=${sorted[i].label}` });
   return figure("Entropy per class", chart, chartFiles("class-entropy", rows, chart, ["label", "name", "entropy"]));
 }

@@ -67,7 +67,7 @@ async function codes({ signal }, sort, bits, { distinct_codes: total }) {
     const { items } = await get("api/codes", { sort, offset, limit: CODES }, { signal });
     const line = ({ code, count: times, row, position }) => h("tr", {},
       hasPictures() && h("td", {}, h("a", { href: `sample/${row}` }, h("img", { class: "patch", src: picture("patch", row, position), alt: `where code ${code} stands first`, title: "The token and the eight around it", loading: "lazy" }))),
-      h("td", { class: "number mono" }, code), h("td", { class: "mono" }, bitsOf(code, bits)), h("td", { class: "number" }, count(times)),
+      h("td", { class: "number mono" }, h("a", { href: `grid?code=${code}`, title: "All rows with this code" }, code)), h("td", { class: "mono" }, bitsOf(code, bits)), h("td", { class: "number" }, count(times)),
       h("td", { class: "number" }, h("a", { href: `sample/${row}` }, count(row))));
     const heading = [hasPictures() && h("th", {}, "Where"), h("th", { class: "number" }, "Code"), h("th", {}, "Bits from 0"), h("th", { class: "number" }, "Tokens"), h("th", { class: "number" }, "First in row")];
     box.replaceChildren(h("table", {}, h("tr", {}, heading), items.map(line)), pager(offset, CODES, total, fill) ?? "");

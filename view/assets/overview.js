@@ -60,6 +60,7 @@ function origin(info) {
     ["Content hash", h("span", { class: "mono" }, info.content_hash)],
     ["Format", `version ${info.format_version}`],
     ["Pictures by", about.overview.pictures ?? "no tokenizer was given: start with --tokenizer"],
+    ...(about.overview.beside ? [["Beside", h("span", { class: "mono" }, about.overview.beside.dir)]] : []),
     ["Originals", about.overview.source ? sourceText(about.overview.source) : "no source was given: start with --source"],
   ];
   return figure("Origin", h("dl", { class: "facts" }, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),

@@ -1,6 +1,7 @@
 // One row: pictures, tokens, bits.
 
-import { about, className, get, hasPictures, hasSource, noSource, picture } from "./api.js";
+import { about, besidePicture, className, get, hasBeside, hasPictures, hasSource, noSource, picture } from "./api.js";
+import * as chosen from "./chosen.js";
 import { count, csv, figure, h, percent, save } from "./dom.js";
 import { bitsOf, canvas, colour, enlarged } from "./tokens.js";
 
@@ -13,9 +14,20 @@ export async function show({ main, path, signal, keys, go }) {
   const row = /^\d+$/.test(path[0] ?? "0") ? Number(path[0] ?? 0) : null;
   const step = (to) => () => to >= 0 && to <= last && go(`sample/${to}`);
   if (row !== null) Object.assign(keys, { ArrowLeft: step(row - 1), ArrowRight: step(row + 1) });
+  const choice = h("button", { type: "button", id: "choose", onclick: () => chosen.toggle(row) });
+  const showChoice = () => {
+    choice.setAttribute("aria-pressed", String(chosen.has(row)));
+    choice.textContent = chosen.has(row) ? "Selected ✓" : "Select";
+  };
+  if (row !== null) {
+    showChoice();
+    chosen.onChange(showChoice, signal);
+    Object.assign(keys, { x: () => chosen.toggle(row), n: () => go(`similar/${row}`) });
+  }
   const around = (more) => h("div", { class: "bar" },
     h("button", { onclick: step(row - 1), disabled: row === 0 || row === null }, "← Previous row"),
     h("button", { onclick: step(row + 1), disabled: row === null || row >= last }, "Next row →"), more,
+    row !== null && row <= last && [h("a", { href: `similar/${row}` }, "Similar to this"), choice],
     h("span", { class: "end" }, `row ${row === null ? "?" : count(row)} of rows 0 to ${count(last)}`));
   const found = await get(`api/row/${path[0] ?? "0"}`, {}, { signal }).catch((error) => {
     // The rows before and after may be fine.
@@ -28,10 +40,11 @@ export async function show({ main, path, signal, keys, go }) {
   main.replaceChildren(
     around(found.views.length > 1 && [h("span", { class: "soft" }, "Views"), found.views.map((other, i) => h("a", { href: `sample/${other}`, class: other === found.row ? "badge" : "" }, about.overview.first_view + i))]),
     h("h1", {}, found.key),
-    h("p", { class: "lead" }, h("a", { href: `grid?label=${found.label}` }, className(found.label)), found.split !== null && [" · split ", h("a", { href: `grid?${new URLSearchParams({ split: found.split })}` }, found.split)], ` · view ${found.view}`,
+    h("p", { class: "lead" }, h("a", { href: `grid?label=${found.label}` }, className(found.label)), found.class_name && found.class && h("span", { class: "mono" }, ` ${found.class}`), found.split !== null && [" · split ", h("a", { href: `grid?${new URLSearchParams({ split: found.split })}` }, found.split)], ` · view ${found.view}`,
       ` · crop at ${found.crop_x}, ${found.crop_y}${found.flip ? ", mirrored" : ""}`, ` · image ${count(found.image)} · ${found.shard}, row group ${found.row_group}`),
     ...notes(found),
     h("div", { class: "pictures" }, original(view), reconstruction(view), difference(view, signal), crop(view)),
+    hasBeside() && beside(found, signal) || "",
     h("div", { class: "cards grids" }, colours(view), numbers(view)),
     planes(view));
 }
@@ -116,6 +129,35 @@ function crop({ found }) {
   const box = h("div", { class: "crop", style: { left: share(found.crop_x, width), top: share(found.crop_y, height), width: share(origin.size, width), height: share(origin.size, height) } });
   return figure("Crop", h("div", { class: "frame" }, h("img", { src: address, alt: "The whole image" }), box), [["PNG", address]],
     `${origin.size} × ${origin.size} of ${width} × ${height} pixels${found.flip ? ", then mirrored" : ""}.`);
+}
+
+/** The same image in the other cache: its picture, and where the tokens differ. */
+function beside({ row, tokens }, signal) {
+  const { beside: other } = about.overview;
+  const box = h("div", { class: "pictures", id: "beside" }, h("p", { class: "soft" }, "…"));
+  const differing = ({ each }) => {
+    const width = tokens[0].length;
+    const lines = Array.from({ length: tokens.length }, (_, y) => each.slice(y * width, (y + 1) * width));
+    const shade = (bits) => (bits === 0 ? [238, 236, 232] : [255 - Math.min(bits, 9) * 9, 190 - Math.min(bits, 9) * 17, 120 - Math.min(bits, 9) * 12]);
+    return canvas(lines, shade, { class: "colours", role: "img", "aria-label": "Tokens that differ" });
+  };
+  const draw = async () => {
+    const { row: there, unequal } = await get(`api/beside/${row}`, {}, { signal });
+    if (there === null) return box.replaceChildren(h("p", { class: "note" }, `${other.dir} has no image of this key.`));
+    const found = await get(`beside/api/row/${there}`, {}, { signal });
+    const address = other.pictures === null ? null : besidePicture("decoded", there);
+    const shown = address === null ? canvas(found.tokens, colour, { class: "colours" }) : h("img", { src: address, alt: "What the other cache's tokens decode to" });
+    const words = `row ${count(there)}, view ${found.view}, crop at ${found.crop_x}, ${found.crop_y}${found.flip ? ", mirrored" : ""}, ${found.label === -1 ? "no class" : `class ${found.label}`}`;
+    return box.replaceChildren(
+      figure("Beside", h("div", { class: "frame square" }, shown), address === null ? [] : [["PNG", address]], `${other.dir}: ${words}.${address === null ? " Start with --beside-tokenizer WEIGHTS to see pictures." : ""}`),
+      unequal === null
+        ? figure("Tokens that differ", none("The two caches have grids of different shapes."))
+        : figure("Tokens that differ", h("div", { class: "frame square" }, differing(unequal)), [], `${count(unequal.tokens)} of ${count(tokens.flat().length)} tokens, ${count(unequal.bits)} bits. Darker: more bits of a token.`));
+  };
+  draw().catch((error) => {
+    if (!signal.aborted) box.replaceChildren(h("p", { class: "note bad", role: "alert" }, error.message));
+  });
+  return box;
 }
 
 function colours(view) {

@@ -22,11 +22,18 @@ static FILES: &[(&str, &str, &str)] = &[
     ("classes.js", JS, include_str!("../assets/classes.js")),
     ("duplicates.js", JS, include_str!("../assets/duplicates.js")),
     ("quarantine.js", JS, include_str!("../assets/quarantine.js")),
+    ("chosen.js", JS, include_str!("../assets/chosen.js")),
+    ("shelf.js", JS, include_str!("../assets/shelf.js")),
+    ("similar.js", JS, include_str!("../assets/similar.js")),
+    ("selection.js", JS, include_str!("../assets/selection.js")),
+    ("map.js", JS, include_str!("../assets/map.js")),
+    ("points.js", JS, include_str!("../assets/points.js")),
     ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
 ];
 
 /// First parts of the addresses of pages, all of which are the same document: its script shows the right one.
-pub(crate) const PAGES: &[&str] = &["grid", "sample", "codebook", "classes", "duplicates", "quarantine"];
+pub(crate) const PAGES: &[&str] =
+    &["grid", "sample", "codebook", "classes", "duplicates", "quarantine", "selection", "similar", "map"];
 
 /// The document, with addresses that are relative to the server's root as seen from `path`: a proxy may show the page below a
 /// path that this server does not know.

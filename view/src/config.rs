@@ -2,6 +2,7 @@
 
 use crate::pictures::Decode;
 use std::path::PathBuf;
+use tokengrid_cache::ClassNames;
 use tokengrid_ingest::Source;
 
 /// A source of a cache's images.
@@ -27,6 +28,14 @@ pub struct Decoder {
     pub decode: Box<dyn Decode>,
 }
 
+/// A second cache, of the same images.
+pub struct Beside {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// A decoder for its tokens.
+    pub decoder: Option<Decoder>,
+}
+
 /// What to serve.
 pub struct ViewConfig {
     /// The cache's folder.
@@ -46,8 +55,14 @@ pub struct ViewConfig {
     pub decoder: Option<Decoder>,
     /// Where statistics are kept when the cache's folder cannot be written to.
     pub inspection_folder: Option<PathBuf>,
-    /// Threads for the statistics [default: one per core].
+    /// Threads for the statistics and for searches [default: one per core].
     pub threads: Option<usize>,
+    /// Another cache to show beside it.
+    pub beside: Option<Beside>,
+    /// Readable names of the classes [default: those that are kept beside the cache].
+    pub class_names: Option<ClassNames>,
+    /// The folder below which the page may write caches of selections. Without one it writes nothing.
+    pub export_dir: Option<PathBuf>,
 }
 
 impl ViewConfig {
@@ -63,6 +78,9 @@ impl ViewConfig {
             decoder: None,
             inspection_folder: None,
             threads: None,
+            beside: None,
+            class_names: None,
+            export_dir: None,
         }
     }
 }

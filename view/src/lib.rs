@@ -16,7 +16,8 @@
 //! | `assets` | the page itself |
 //! | `state` | what requests share |
 //! | `log` | what is logged, without repetition |
-//! | `shards`, `search` | files under the map, damaged row groups; filters |
+//! | `shards`, `search`, `row_set`, `remembered` | files under the map, damaged row groups; filters, selections, what was found last |
+//! | `beside` | the second cache |
 //! | `background` | opening, counting, verifying: work with progress |
 //! | `pictures` | decoding on one thread, the last pictures, the source's images |
 //!
@@ -34,6 +35,7 @@
 mod api;
 mod assets;
 mod background;
+mod beside;
 mod body;
 mod config;
 mod connections;
@@ -45,14 +47,16 @@ mod log;
 mod names;
 mod pictures;
 mod query;
+mod remembered;
 mod reply;
+mod row_set;
 mod search;
 mod server;
 mod shards;
 mod state;
 mod text;
 
-pub use config::{Decoder, NamedSource, OpenSource, ViewConfig};
+pub use config::{Beside, Decoder, NamedSource, OpenSource, ViewConfig};
 pub use error::ViewError;
 pub use pictures::{Decode, Picture};
 pub use server::Server;

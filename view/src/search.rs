@@ -1,24 +1,70 @@
-//! Which rows are shown: filters, and what they found.
+//! Which rows are shown: filters, orders, and what they found.
 
+use crate::row_set::RowSet;
 use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_cache::{FoundRows, RowFilter, TokenCache};
 
-/// What rows must have.
+/// What rows must have, and their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// What the cache looks for.
     pub(crate) filter: RowFilter,
     /// The split that they are of.
     pub(crate) split: Option<String>,
+    /// What it takes a list to find.
+    pub(crate) listed: Listed,
 }
 
-/// Rows that were found, in row order.
+/// Conditions and orders for which the rows that were found are put into a list of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Any of these classes, in ascending order.
+    pub(crate) labels: Option<Vec<i32>>,
+    /// A code that one of their tokens has.
+    pub(crate) code: Option<u32>,
+    /// Rows that were named.
+    pub(crate) rows: Option<RowSet>,
+    /// Their order, where it is not that of the cache.
+    pub(crate) order: Option<Order>,
+}
+
+/// An order of rows; equal ones stay in row order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    pub(crate) by: By,
+    pub(crate) is_descending: bool,
+}
+
+/// What rows are ordered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Entropy of the codes of their own grids.
+    Entropy,
+    /// Distance from the mean of their class.
+    Distance,
+    /// The share of bits near 0 in their shard.
+    Margin,
+}
+
+impl Listed {
+    /// Whether rows need no list.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Listed::default()
+    }
+}
+
+/// Rows that were found.
 #[derive(Clone, Debug)]
-pub(crate) struct Found {
-    rows: Arc<FoundRows>,
-    /// The places among `rows` that count: splits are ranges of rows.
-    places: Range<usize>,
+pub(crate) enum Found {
+    /// In row order, computed from the classes' lists.
+    Computed {
+        rows: Arc<FoundRows>,
+        /// The places among `rows` that count: splits are ranges of rows.
+        places: Range<usize>,
+    },
+    /// In any order.
+    List(Arc<Vec<u32>>),
 }
 
 impl Found {
@@ -32,19 +78,65 @@ impl Found {
                 first_of(images.start)..first_of(images.end)
             }
         };
-        Some(Found { rows, places })
+        Some(Found::Computed { rows, places })
     }
 
     /// How many.
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        match self {
+            Found::Computed { places, .. } => places.len(),
+            Found::List(rows) => rows.len(),
+        }
     }
 
     /// The row at a place in the list.
     pub(crate) fn get(&self, place: usize) -> Option<usize> {
-        let place = self.places.start.checked_add(place).filter(|place| self.places.contains(place))?;
-        self.rows.get(place)
+        match self {
+            Found::Computed { rows, places } => {
+                let place = places.start.checked_add(place).filter(|place| places.contains(place))?;
+                rows.get(place)
+            }
+            Found::List(rows) => rows.get(place).map(|row| *row as usize),
+        }
     }
+
+    /// All of them, in their order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.len()).filter_map(|place| self.get(place))
+    }
+
+    /// Those that `keep` accepts.
+    pub(crate) fn filtered(&self, keep: impl Fn(usize) -> bool) -> Found {
+        Found::List(Arc::new(self.iter().filter(|row| keep(*row)).map(short).collect()))
+    }
+
+    /// Those of `named` that are among them, in row order: without a look at all the others.
+    pub(crate) fn among(&self, named: &RowSet) -> Found {
+        let has = |row: usize| match self {
+            Found::Computed { rows, places } => {
+                let place = first_place(rows, row);
+                places.contains(&place) && rows.get(place) == Some(row)
+            }
+            Found::List(rows) => rows.contains(&short(row)),
+        };
+        Found::List(Arc::new(named.iter().filter(|row| has(*row)).map(short).collect()))
+    }
+
+    /// The same rows in the order of a number that each has; `rows` are in row order.
+    pub(crate) fn ordered(&self, number: impl Fn(usize) -> u16, is_descending: bool) -> Found {
+        let mut rows: Vec<u32> = self.iter().map(short).collect();
+        let number = |row: &u32| number(*row as usize);
+        if is_descending {
+            rows.sort_by_key(|row| std::cmp::Reverse(number(row)));
+        } else {
+            rows.sort_by_key(number);
+        }
+        Found::List(Arc::new(rows))
+    }
+}
+
+fn short(row: usize) -> u32 {
+    u32::try_from(row).expect("fewer than 2^32 rows")
 }
 
 /// The place of the first row that is `row` or follows it.

@@ -10,8 +10,8 @@ use crate::names::{self, OwnNames};
 use crate::reply::{Content, Refusal, Reply, json};
 use crate::state::Shared;
 use crate::text::printable;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -43,6 +43,11 @@ const FILES_MAX: usize = 8;
 /// How long a client may take to say what it wants.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long it may take to send a selection, how long that may be, and how many may be on their way.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+const BODY_BYTES_MAX: usize = 32 << 20;
+const BODIES_MAX: usize = 4;
+
 /// How often a server that runs looks whether it should stop.
 const STOP_EVERY: Duration = Duration::from_millis(100);
 
@@ -63,6 +68,7 @@ struct Service {
     rows: Semaphore,
     searches: Semaphore,
     pictures: Semaphore,
+    bodies: Semaphore,
     files: Arc<Files>,
 }
 
@@ -94,6 +100,7 @@ impl Server {
             rows: Semaphore::new(ROWS_MAX),
             searches: Semaphore::new(SEARCHES_MAX),
             pictures: Semaphore::new(PICTURES_MAX),
+            bodies: Semaphore::new(BODIES_MAX),
             files: Files::new(FILES_MAX),
         };
         Ok(Server { runtime, listener, address, service: Arc::new(service) })
@@ -207,6 +214,12 @@ impl Service {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let Some(path) = self.path(uri.path()) else { return moved_to_folder(&self.prefix) };
         let path = path.to_owned();
+        // What a selection is sent for is done, or begun, before the next one may be sent.
+        let _sent = if method == Method::POST { self.bodies.acquire().await.ok() } else { None };
+        let body = match body(request).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
         let unwanted = Unwanted(Arc::default());
         let flag = Arc::clone(&unwanted.0);
         // Whoever waits here holds no thread, and leaves the queue with its connection. A lane is never closed.
@@ -217,7 +230,7 @@ impl Service {
             Lane::Pictures => self.pictures.acquire().await.ok(),
         };
         let shared = Arc::clone(&self.shared);
-        let work = move || api::answer(&shared, &method, &path, uri.query().unwrap_or(""), &flag);
+        let work = move || api::answer(&shared, &method, &path, uri.query().unwrap_or(""), &body, &flag);
         let reply = tokio::task::spawn_blocking(work).await;
         drop(unwanted);
         reply.unwrap_or_else(|_| refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal error; please report this"))
@@ -251,6 +264,22 @@ impl Service {
         let is_foreign =
             if is_change { !self.names.is_own_page(headers, named) } else { names::is_from_another_site(headers) };
         is_foreign.then(|| refusal(StatusCode::FORBIDDEN, "this request came from a page of another origin"))
+    }
+}
+
+/// What came with a request that changes something; nothing else has use for a body.
+async fn body(request: Request<Incoming>) -> Result<Bytes, Reply> {
+    if request.method() != Method::POST {
+        return Ok(Bytes::new());
+    }
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let most = BODY_BYTES_MAX >> 20;
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, &format!("the selection is longer than {most} MiB")))
+        }
+        Ok(Err(_)) | Err(_) => Err(refusal(StatusCode::BAD_REQUEST, "the request's body did not arrive")),
     }
 }
 

@@ -1,13 +1,15 @@
 //! What all requests share: the cache, the work that goes on in the background, the pictures.
 
 use crate::background::{Background, State};
+use crate::beside::BesideCache;
 use crate::config::ViewConfig;
 use crate::error::ViewError;
 use crate::lock::lock;
 use crate::log::Log;
 use crate::pictures::{Decoding, SourceImages};
+use crate::remembered::Remembered;
 use crate::reply::{Refusal, with_causes};
-use crate::search::{Found, Wanted};
+use crate::search::{By, Found, Listed, Order, Wanted};
 use crate::shards::Shards;
 use crate::text::printable;
 use std::path::PathBuf;
@@ -15,15 +17,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokengrid_cache::{
-    CacheInfo, ClassIndex, FoundRows, Inspection, Manifest, RowFilter, RowMeta, TokenCache, VerifyReport, find_rows,
-    inspect, verify,
+    CacheInfo, ClassIndex, ClassNames, Finished, FoundRows, Inspection, Manifest, NearRow, RowFilter, RowMeta,
+    ShardEntry, Survey, TokenCache, VerifyReport, find_rows, inspect, near_rows, rows_with_code, verify,
 };
 
 /// How long a request waits for something that is being opened.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Searches that are remembered: somebody who scrolls asks for the same one again and again.
+/// Searches that are remembered.
 const SEARCHES: usize = 8;
+
+/// Lists of rows that are remembered: four bytes per row each.
+const LISTS: usize = 2;
+
+/// Margins that are near 0: up to 1e-3.
+const NEAR_ZERO: usize = 4;
+
+/// Rows that are named as similar to one.
+const SIMILAR_ROWS: usize = 500;
 
 /// Neighbouring rows are read together, also where some of those between them were not asked for.
 const SPAN_ROWS: usize = 64;
@@ -37,18 +48,35 @@ pub(crate) struct Shared {
     /// decoder may have run on another device before, shards may have been repaired, and the source may have changed.
     pub(crate) id: String,
     pub(crate) tokenizer: Option<String>,
+    /// The second cache.
+    pub(crate) beside: Option<BesideCache>,
+    /// What classes are called, where that is known.
+    pub(crate) class_names: ClassNames,
     pub(crate) shards: Shards,
     pub(crate) cache: Arc<Background<TokenCache>>,
     pub(crate) inspection: Background<Inspected>,
+    pub(crate) survey: Background<Survey>,
     pub(crate) health: Background<VerifyReport>,
     pub(crate) source: Option<Background<SourceImages>>,
     decoding: Option<Decoding>,
     index: OnceLock<ClassIndex>,
-    searches: Mutex<Vec<(RowFilter, Arc<FoundRows>)>>,
+    searches: Remembered<RowFilter, Arc<FoundRows>>,
+    lists: Remembered<Wanted, Found>,
+    similar: Remembered<usize, Arc<Vec<NearRow>>>,
+    /// Where caches of selections are written, where that was allowed.
+    pub(crate) export_dir: Option<PathBuf>,
+    /// The cache of a selection that is being written, or was written last.
+    pub(crate) subset: Background<Subset>,
     logged: Mutex<Log>,
     inspection_folder: Option<PathBuf>,
     threads: Option<usize>,
     cancel: Arc<AtomicBool>,
+}
+
+/// A cache of a selection.
+pub(crate) struct Subset {
+    pub(crate) dir: PathBuf,
+    pub(crate) finished: Finished,
 }
 
 /// An inspection, and the codes in the order of their use.
@@ -61,7 +89,8 @@ pub(crate) struct Inspected {
 impl Shared {
     /// Reads the manifest and begins to open the rest.
     pub(crate) fn open(config: ViewConfig) -> Result<Shared, ViewError> {
-        let ViewConfig { dir, source, decoder, inspection_folder, threads, .. } = config;
+        let ViewConfig { dir, source, decoder, inspection_folder, threads, class_names, export_dir, beside, .. } =
+            config;
         let failed = |source| ViewError::Cache { path: dir.clone(), source };
         let manifest = Manifest::read(&dir).map_err(failed)?;
         let info = inspect(&dir).map_err(failed)?;
@@ -92,6 +121,11 @@ impl Shared {
             Some(decoder) => (Some(decoder.name), Some(Decoding::start(move || decoder.decode))),
             None => (None, None),
         };
+        let cancel: Arc<AtomicBool> = Arc::default();
+        let open = |beside| BesideCache::open(beside, inspection_folder.clone(), threads, Arc::clone(&cancel));
+        let beside = beside.map(open).transpose()?;
+        let kept = || ClassNames::load(&dir, &manifest.classes).unwrap_or_default();
+        let class_names = class_names.unwrap_or_else(kept);
         Ok(Shared {
             shards: Shards::new(&manifest),
             dir,
@@ -99,17 +133,24 @@ impl Shared {
             info,
             id,
             tokenizer,
+            beside,
+            class_names,
             cache,
             inspection: Background::default(),
+            survey: Background::default(),
             health: Background::default(),
             source,
             decoding,
             index: OnceLock::new(),
-            searches: Mutex::default(),
+            searches: Remembered::new(SEARCHES),
+            lists: Remembered::new(LISTS),
+            similar: Remembered::new(SEARCHES),
+            export_dir,
+            subset: Background::default(),
             logged: Mutex::default(),
             inspection_folder,
             threads,
-            cancel: Arc::default(),
+            cancel,
         })
     }
 
@@ -117,6 +158,11 @@ impl Shared {
     pub(crate) fn end(&self) {
         self.cancel.store(true, Ordering::SeqCst);
         self.inspection.join();
+        self.survey.join();
+        self.subset.join();
+        if let Some(beside) = &self.beside {
+            beside.end();
+        }
         if let Some(decoding) = &self.decoding {
             decoding.end();
         }
@@ -189,14 +235,105 @@ impl Shared {
 
     /// The rows that are wanted; what was found is remembered for the next request. `is_unwanted` ends the search.
     pub(crate) fn find(&self, wanted: &Wanted, is_unwanted: &AtomicBool) -> Result<Found, Refusal> {
+        if let Some(found) = self.lists.get(wanted) {
+            return Ok(found);
+        }
         let cache = self.cache()?;
         let rows = self.find_rows(&cache, &wanted.filter, is_unwanted)?;
-        Found::of(rows, wanted.split.as_deref(), &cache).ok_or_else(|| {
+        let found = Found::of(rows, wanted.split.as_deref(), &cache).ok_or_else(|| {
             let names: Vec<&str> = self.manifest.splits.iter().map(|split| split.name.as_str()).collect();
             let there_are = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             let split = printable(wanted.split.as_deref().unwrap_or_default(), 64);
             Refusal::Bad(format!("`split` is `{split}`; the cache's splits: {}", printable(&there_are, 500)))
+        })?;
+        if wanted.listed.is_empty() {
+            return Ok(found);
+        }
+        let found = self.listed(&cache, found, &wanted.listed, is_unwanted)?;
+        self.lists.insert(wanted.clone(), found.clone());
+        Ok(found)
+    }
+
+    /// Those of the rows in `found` that have what it takes a list to find.
+    fn listed(
+        &self,
+        cache: &TokenCache,
+        mut found: Found,
+        Listed { labels, code, rows, order }: &Listed,
+        is_unwanted: &AtomicBool,
+    ) -> Result<Found, Refusal> {
+        if let Some(rows) = rows {
+            found = found.among(rows);
+        }
+        if let Some(labels) = labels {
+            found = found.filtered(|row| labels.binary_search(&cache.label(row)).is_ok());
+        }
+        if let Some(code) = code {
+            self.shards.check_all_lengths(cache)?;
+            let with_code = rows_with_code(cache, *code, is_unwanted);
+            self.shards.check_all_lost(cache)?;
+            let with_code = with_code?;
+            found = found.filtered(|row| with_code.binary_search_by_key(&row, |found| *found as usize).is_ok());
+        }
+        match order {
+            Some(order) => self.ordered(&found, *order),
+            None => Ok(found),
+        }
+    }
+
+    fn ordered(&self, found: &Found, Order { by, is_descending }: Order) -> Result<Found, Refusal> {
+        Ok(match by {
+            By::Margin => {
+                let ranks = self.shards_by_margin();
+                found.ordered(|row| ranks[self.shards.place(row).shard], is_descending)
+            }
+            By::Entropy => {
+                let survey = self.surveyed()?;
+                found.ordered(|row| survey.entropy[row], is_descending)
+            }
+            By::Distance => {
+                let survey = self.surveyed()?;
+                found.ordered(|row| survey.class_distance[row], is_descending)
+            }
         })
+    }
+
+    /// For each shard its share of bits near 0, in steps from 0 to 65535 of the largest one; 0 where nobody counted them.
+    fn shards_by_margin(&self) -> Vec<u16> {
+        let share = |shard: &ShardEntry| {
+            let counts = &shard.margins.counts;
+            let (near, all): (u64, u64) = (counts[..NEAR_ZERO].iter().sum(), counts.iter().sum());
+            near as f64 / all.max(1) as f64
+        };
+        let shares: Vec<f64> = self.manifest.shards.iter().map(share).collect();
+        let most = shares.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        shares.iter().map(|share| (share / most * f64::from(u16::MAX)).round() as u16).collect()
+    }
+
+    /// Begins to survey the rows, where that was not done. After a failure, begins again.
+    pub(crate) fn survey(self: &Arc<Self>) -> Result<(), Refusal> {
+        let cache = self.cache()?;
+        let shared = Arc::clone(self);
+        let is_again = matches!(self.survey.state(), State::Failed(_));
+        self.survey.start(is_again, move |progress| {
+            shared.shards.check_all_lengths(&cache).map_err(|refusal| refusal.text().to_owned())?;
+            let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
+            let found = Survey::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
+            shared.shards.check_all_lost(&cache).map_err(|refusal| refusal.text().to_owned())?;
+            found.map_err(|error| with_causes(&error))
+        });
+        Ok(())
+    }
+
+    /// The survey; where it is not there yet, says so.
+    pub(crate) fn surveyed(&self) -> Result<Arc<Survey>, Refusal> {
+        let not_yet = |text: &str| Err(Refusal::NotYet(text.to_owned()));
+        match self.survey.state() {
+            State::Done(survey) => Ok(survey),
+            State::Failed(why) => Err(Refusal::Unavailable(why)),
+            State::Running { .. } => not_yet("the rows are being surveyed: GET /api/map tells how far that is"),
+            State::Idle => not_yet("the rows were not surveyed yet: POST /api/map begins to"),
+        }
     }
 
     fn find_rows(
@@ -205,8 +342,8 @@ impl Shared {
         filter: &RowFilter,
         is_unwanted: &AtomicBool,
     ) -> Result<Arc<FoundRows>, Refusal> {
-        if let Some((_, found)) = lock(&self.searches).iter().find(|(known, _)| known == filter) {
-            return Ok(Arc::clone(found));
+        if let Some(found) = self.searches.get(filter) {
+            return Ok(found);
         }
         if filter.key.is_some() {
             self.shards.check_all_lengths(cache)?;
@@ -216,9 +353,26 @@ impl Shared {
             self.shards.check_all_lost(cache)?;
         }
         let found = Arc::new(found?);
-        let mut searches = lock(&self.searches);
-        searches.truncate(SEARCHES - 1);
-        searches.insert(0, (filter.clone(), Arc::clone(&found)));
+        self.searches.insert(filter.clone(), Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// The rows that are nearest to a row, the nearest first, without the row itself.
+    pub(crate) fn similar(&self, row: usize) -> Result<Arc<Vec<NearRow>>, Refusal> {
+        if let Some(found) = self.similar.get(&row) {
+            return Ok(found);
+        }
+        let cache = self.cache()?;
+        self.shards.check_all_lengths(&cache)?;
+        let query = cache.packed_row(row).to_vec();
+        let found = near_rows(&cache, &[&query], u32::MAX, SIMILAR_ROWS + 1, self.threads, &mut |_, _| {});
+        self.shards.check_all_lost(&cache)?;
+        let mut found = found?.rows;
+        found.retain(|near| near.row != row);
+        // There may be more rows of the same grid than are named, so that the row itself is not among them.
+        found.truncate(SIMILAR_ROWS);
+        let found = Arc::new(found);
+        self.similar.insert(row, Arc::clone(&found));
         Ok(found)
     }
 
@@ -272,7 +426,7 @@ impl Shared {
         self.index.get_or_init(|| ClassIndex::of(cache))
     }
 
-    /// The name of a class.
+    /// The name of a class, as its folder is called.
     pub(crate) fn class_name(&self, label: i32) -> Option<&str> {
         self.manifest.classes.get(usize::try_from(label).ok()?).map(String::as_str)
     }

@@ -11,7 +11,7 @@ use tokengrid_cache::Manifest;
 use tokengrid_ingest::{Source, SourceOptions};
 use tokengrid_view::{Decoder, NamedSource, OpenSource, Picture, ViewConfig};
 
-const PAGES: [(&str, &str); 7] = [
+const PAGES: [(&str, &str); 9] = [
     ("/", "Origin"),
     ("/grid", ""),
     ("/sample", ""),
@@ -19,6 +19,8 @@ const PAGES: [(&str, &str); 7] = [
     ("/classes", "Classes"),
     ("/duplicates", "Duplicates"),
     ("/quarantine", "Quarantine"),
+    ("/selection", "No row is selected"),
+    ("/map", "Map"),
 ];
 
 #[track_caller]

@@ -6,6 +6,7 @@ use crate::combine::shared_keys::refuse_duplicates;
 use crate::error::CacheError;
 use crate::format::job::JobSpec;
 use crate::format::row::{Row, RowMeta};
+use crate::inspect::class_names::ClassNames;
 use crate::write::copy::CopyWriter;
 use crate::write::writer::{Finished, OpenMode};
 use std::ops::Range;
@@ -49,15 +50,19 @@ pub fn merge(out: &Path, inputs: &[MergeInput], mode: OpenMode) -> Result<Finish
     let opened: Result<Vec<_>, _> = inputs.iter().map(Input::open).collect();
     let mut opened = opened?;
     let first = opened.first().ok_or(CacheError::NothingToMerge)?.identity.first_view;
-    if opened.iter().all(|input| input.identity.first_view == first) {
+    let (finished, classes) = if opened.iter().all(|input| input.identity.first_view == first) {
         let (job, relabel) = joined_job(&opened)?;
         refuse_duplicates(&opened)?;
-        append(out, job, &opened, &relabel, mode)
+        let classes = job.classes.clone();
+        (append(out, job, &opened, &relabel, mode)?, classes)
     } else {
         opened.sort_by_key(|input| input.identity.first_view);
         let job = widened_job(&opened)?;
-        interleave(out, job, &opened, mode)
-    }
+        let classes = job.classes.clone();
+        (interleave(out, job, &opened, mode)?, classes)
+    };
+    opened.iter().try_for_each(|input| ClassNames::carry(input.cache.local_dir(), out, &classes))?;
+    Ok(finished)
 }
 
 /// Writes the inputs one after the other.

@@ -1,9 +1,11 @@
 //! A smaller cache out of a larger one.
 
 use crate::error::CacheError;
+use crate::format::hash::blake3_hex;
 use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
+use crate::inspect::class_names::ClassNames;
 use crate::read::cache::TokenCache;
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
 use std::collections::HashSet;
@@ -13,7 +15,7 @@ use std::path::Path;
 /// Which rows of a cache to take. Every condition that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Classes, by name or by index as text.
+    /// Classes, by name, by index as text, or by a readable name: see [`ClassNames`].
     pub classes: Option<Vec<String>>,
     /// The first images, this many, of those that the other conditions leave.
     pub limit: Option<usize>,
@@ -21,6 +23,8 @@ pub struct Selection {
     pub views: Option<Range<u32>>,
     /// The images of one split.
     pub split: Option<String>,
+    /// Images by their numbers, in ascending order: see [`images_of_keys`].
+    pub images: Option<Vec<usize>>,
 }
 
 /// Writes the rows of the cache `input` that `selection` takes to the new cache `out`. Class names and labels stay as
@@ -59,7 +63,34 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
         next += 1;
         Ok(())
     })?;
-    writer.finish()
+    let finished = writer.finish()?;
+    ClassNames::carry(cache.local_dir(), out, &cache.manifest().classes)?;
+    Ok(finished)
+}
+
+/// The images of some keys, in ascending order: all of a key that several splits have.
+///
+/// # Errors
+/// [`CacheError::Selection`] naming a key that the cache does not have; the keys are damaged.
+pub fn images_of_keys(cache: &TokenCache, keys: &HashSet<String>) -> Result<Vec<usize>, CacheError> {
+    let (mut images, mut found) = (Vec::new(), HashSet::new());
+    cache.visit_keys(0..cache.num_images(), &mut |image, key| {
+        if let Some(key) = keys.get(key) {
+            images.push(image);
+            found.insert(key.as_str());
+        }
+        Ok(())
+    })?;
+    // The first by their order, so that the same list gives the same message.
+    match keys.iter().filter(|key| !found.contains(key.as_str())).min() {
+        Some(missing) => Err(CacheError::Selection {
+            path: cache.dir().into(),
+            what: "key",
+            expected: format!("keys of its {} images", cache.num_images()),
+            actual: missing.clone(),
+        }),
+        None => Ok(images),
+    }
 }
 
 /// The images that are taken. Membership is decided by their labels, which are in memory, instead of a list of images.
@@ -68,15 +99,25 @@ struct Taken<'a> {
     /// No image outside is taken.
     within: Range<usize>,
     labels: Option<HashSet<i32>>,
+    images: Option<&'a [usize]>,
 }
 
 impl Taken<'_> {
-    fn new<'a>(cache: &'a TokenCache, selection: &Selection) -> Result<Taken<'a>, CacheError> {
+    fn new<'a>(cache: &'a TokenCache, selection: &'a Selection) -> Result<Taken<'a>, CacheError> {
         let within = match &selection.split {
             None => 0..cache.num_images(),
             Some(name) => cache.split_images(name).ok_or_else(|| no_split(cache, name))?,
         };
-        let mut taken = Taken { cache, within, labels: selection.labels(cache)? };
+        let images = selection.images.as_deref();
+        if let Some(image) = images.and_then(|images| images.iter().find(|image| **image >= cache.num_images())) {
+            return Err(CacheError::Selection {
+                path: cache.dir().into(),
+                what: "image",
+                expected: format!("a number below {}", cache.num_images()),
+                actual: image.to_string(),
+            });
+        }
+        let mut taken = Taken { cache, within, labels: selection.labels(cache)?, images };
         let first_too_many = selection.limit.and_then(|limit| taken.images().nth(limit));
         taken.within.end = first_too_many.unwrap_or(taken.within.end);
         Ok(taken)
@@ -84,7 +125,10 @@ impl Taken<'_> {
 
     fn has(&self, image: usize) -> bool {
         let is_of_class = |labels: &HashSet<i32>| labels.contains(&self.cache.image_label(image));
-        self.within.contains(&image) && self.labels.as_ref().is_none_or(is_of_class)
+        let is_listed = |images: &[usize]| images.binary_search(&image).is_ok();
+        self.within.contains(&image)
+            && self.labels.as_ref().is_none_or(is_of_class)
+            && self.images.is_none_or(is_listed)
     }
 
     fn images(&self) -> impl Iterator<Item = usize> {
@@ -100,10 +144,15 @@ impl Taken<'_> {
 impl Selection {
     fn labels(&self, cache: &TokenCache) -> Result<Option<HashSet<i32>>, CacheError> {
         let classes = &cache.manifest().classes;
+        let names = ClassNames::load(cache.local_dir(), classes).unwrap_or_default();
+        let by_meaning = |wanted: &str| match names.find(wanted).as_slice() {
+            [label] => Some(*label),
+            _ => None,
+        };
         let label = |wanted: &String| {
             let by_name = classes.iter().position(|class| class == wanted).map(|label| label as i32);
             let by_index = || wanted.parse().ok().filter(|label| classes.is_empty() || *label < classes.len() as i32);
-            by_name.or_else(by_index).ok_or_else(|| CacheError::Selection {
+            by_name.or_else(by_index).or_else(|| by_meaning(wanted)).ok_or_else(|| CacheError::Selection {
                 path: cache.dir().into(),
                 what: "class",
                 expected: format!("a name or an index of the {} classes", classes.len()),
@@ -136,12 +185,13 @@ impl Selection {
         job.source = SourceInfo {
             kind: "subset".to_owned(),
             location: format!(
-                "{} (content {}; classes {}, limit {}, split {})",
+                "{} (content {}; classes {}, limit {}, split {}{})",
                 manifest.source.location,
                 manifest.content_hash,
                 self.classes.as_ref().map_or("all".to_owned(), |classes| classes.join(",")),
                 self.limit.map_or("none".to_owned(), |limit| limit.to_string()),
                 self.split.as_deref().unwrap_or("all"),
+                self.images.as_deref().map(listed).unwrap_or_default(),
             ),
             images,
             excluded: manifest.source.excluded + left_out,
@@ -153,6 +203,12 @@ impl Selection {
         };
         Ok(job)
     }
+}
+
+/// What tells a list of images from others: a subset of other images is another job.
+fn listed(images: &[usize]) -> String {
+    let bytes: Vec<u8> = images.iter().flat_map(|image| (*image as u64).to_le_bytes()).collect();
+    format!(", {} listed images of blake3 {}", images.len(), blake3_hex(&bytes))
 }
 
 /// The splits, counted in the images that are taken.

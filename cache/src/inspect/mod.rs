@@ -10,10 +10,14 @@
 //! | [`conflicts`] | labels that contradict the images' names |
 //! | [`inspection`], [`stats`] | all of these together |
 //! | [`store`] | the file that keeps all this beside the cache |
-//! | [`find`] | rows by a part of their key |
+//! | [`find`], [`images_by_key`] | rows by a part of their key; images by their keys |
+//! | [`codes`] | rows by a code |
+//! | [`class_names`] | what classes are called |
 //! | [`diff`], [`matches`], [`diff_rows`], [`differences`] | two caches, row by row |
 
+pub(crate) mod class_names;
 pub(crate) mod classes;
+pub(crate) mod codes;
 pub(crate) mod conflicts;
 pub(crate) mod diff;
 pub(crate) mod diff_rows;
@@ -21,6 +25,7 @@ pub(crate) mod differences;
 pub(crate) mod duplicates;
 pub(crate) mod figures;
 pub(crate) mod find;
+pub(crate) mod images_by_key;
 pub(crate) mod info;
 pub(crate) mod inspection;
 pub(crate) mod matches;

@@ -3,8 +3,9 @@
 use super::made::{check_apart, mode, report};
 use crate::args::{Global, SubsetArgs};
 use crate::exit::Usage;
+use crate::files::read_list;
 use std::path::Path;
-use tokengrid_cache::{MergeInput, Selection};
+use tokengrid_cache::{MergeInput, Selection, TokenCache, images_of_keys};
 
 pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) -> anyhow::Result<()> {
     // A folder's name may contain an equals sign: an existing path is taken as a path.
@@ -21,12 +22,23 @@ pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Glo
 }
 
 pub(super) fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
-    let SubsetArgs { classes, limit, views, split, .. } = args;
-    let selection = Selection { classes: classes.clone(), limit: *limit, views: views.clone(), split: split.clone() };
+    let SubsetArgs { classes, limit, views, split, keys, .. } = args;
     check_apart(&args.out, &[&args.dir])?;
+    let images = keys.as_ref().map(|keys| images(&args.dir, keys)).transpose()?;
+    let selection =
+        Selection { classes: classes.clone(), limit: *limit, views: views.clone(), split: split.clone(), images };
     if *limit == Some(0) {
         return Err(Usage("--limit 0 would leave nothing".into()).into());
     }
     let finished = tokengrid_cache::subset(&args.dir, &args.out, &selection, mode(args.overwrite))?;
     report(&finished, &args.out, global)
+}
+
+/// The images of the keys in a file.
+fn images(dir: &Path, keys: &Path) -> anyhow::Result<Vec<usize>> {
+    let listed = read_list(keys)?;
+    if listed.is_empty() {
+        return Err(Usage(format!("--keys {}: there is no key in it", keys.display())).into());
+    }
+    Ok(images_of_keys(&TokenCache::open(dir)?, &listed.into_iter().collect())?)
 }

@@ -6,6 +6,7 @@ mod info;
 mod inspect;
 mod made;
 mod merge_subset;
+mod names;
 mod plot;
 pub(crate) mod rows;
 pub(crate) mod table;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()>
         CacheCommand::Find(args) => rows::find(args, global),
         CacheCommand::Stats { dir, plot } => inspect::stats(dir, plot.as_deref(), global),
         CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
+        CacheCommand::Names { dir, file, remove } => names::names(dir, file.as_deref(), *remove, global),
         CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
         CacheCommand::Import(args) => import_export::import(args, global),
         CacheCommand::Export { dir, format, out, overwrite } => import_export::export(dir, *format, out, *overwrite, global),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, ClassIndex, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, TokenCache, find_rows, unpack,
+    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, TokenCache, find_rows, unpack,
 };
 
 pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
@@ -210,7 +210,12 @@ fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first:
 fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> {
     let classes = &cache.manifest().classes;
     let by_name = classes.iter().position(|name| name == class).map(|label| label as i32);
-    let label = by_name.or_else(|| class.parse().ok().filter(|label| *label >= -1));
+    let by_index = || class.parse().ok().filter(|label| *label >= -1);
+    let by_meaning = || match ClassNames::load(cache.local_dir(), classes)?.find(class).as_slice() {
+        [label] => Some(*label),
+        _ => None,
+    };
+    let label = by_name.or_else(by_index).or_else(by_meaning);
     let refuse =
         || Usage(format!("--class {class}: {} has no class of this name; {} are listed", dir.display(), classes.len()));
     label.ok_or_else(|| refuse().into())

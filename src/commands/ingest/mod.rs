@@ -11,11 +11,12 @@ pub(crate) use splits::named_sources;
 
 use crate::args::{BadArgs, Global, IngestArgs, OnBadArg, OrientationArg, PresetArg, SourceArgs};
 use crate::exit::Usage;
-use crate::files::{check_target, is_own_json, write_json};
+use crate::files::{check_target, is_own_json, read_list, write_json};
 use crate::signals::{self, Stopped};
 use crate::terminal::{Meter, print_json};
 use pngs::PngFolder;
 use report::Report;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use tokengrid_ingest::{
@@ -31,7 +32,7 @@ pub(crate) fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<So
         let text = "--preset open-magvit2 means the reference's pixels; leave out --exif-orientation apply";
         return Err(Usage(text.into()).into());
     }
-    let exclude = excluded(args.preset, &args.exclude);
+    let exclude = excluded(args.preset, &args.exclude)?;
     let options = SourceOptions {
         exclude,
         limit: args.limit,
@@ -48,10 +49,18 @@ pub(crate) fn open(args: &SourceArgs, is_shared: bool) -> anyhow::Result<(Arc<So
     Ok((Arc::new(source), recipe))
 }
 
-/// Excluded names: those of `--exclude` and of the preset.
-pub(crate) fn excluded(preset: Option<PresetArg>, typed: &[String]) -> Vec<String> {
+/// Names that are left out: those typed, those in the lists that were typed as `@FILE`, and those of the preset.
+pub(crate) fn excluded(preset: Option<PresetArg>, typed: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for name in typed {
+        match name.strip_prefix('@') {
+            Some(list) => names.extend(read_list(Path::new(list))?),
+            None => names.push(name.clone()),
+        }
+    }
     let of_preset = preset.map(|PresetArg::OpenMagvit2| OPEN_MAGVIT2_EXCLUDE.map(String::from));
-    typed.iter().cloned().chain(of_preset.into_iter().flatten()).collect()
+    names.extend(of_preset.into_iter().flatten());
+    Ok(names)
 }
 
 fn recipe(args: &SourceArgs) -> anyhow::Result<Recipe> {

@@ -116,7 +116,7 @@ pub(super) fn with_origin(
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
     let options = SourceOptions {
-        exclude: ingest::excluded(made_of.preset, &made_of.exclude),
+        exclude: ingest::excluded(made_of.preset, &made_of.exclude)?,
         limit: made_of.limit,
         labels: made_of.labels.clone(),
         image_column: made_of.image_column.clone(),

@@ -135,7 +135,7 @@ fn perceptual_nets(args: &EvalReconstructionArgs, runtime: &Runtime) -> Result<V
 fn pictures(args: &EvalReconstructionArgs, global: &Global) -> anyhow::Result<Pictures> {
     // Classes do not matter here: unusable labels are ignored.
     let options = SourceOptions {
-        exclude: args.exclude.clone(),
+        exclude: ingest::excluded(None, &args.exclude)?,
         limit: args.limit,
         image_column: args.image_column.clone(),
         label_column: Some("none".into()),

@@ -18,14 +18,14 @@ pub(super) struct TokensToCache {
 }
 
 impl TokensToCache {
-    /// Makes all checks that are possible before the first image: a wrong name should not cost hours of sampling.
+    /// `classes`: what the cache's classes are called, by index. Checks what can be checked before the first image: afterwards, hours of work would be lost on a wrong name.
     pub(super) fn new(
         job: &SampleJob,
+        classes: Vec<String>,
         tokenizer: TokenizerInfo,
         dir: &Path,
         overwrite: bool,
     ) -> anyhow::Result<TokensToCache> {
-        let classes = job.class_names.clone();
         if let Some(class) = job.classes.iter().find(|class| **class >= classes.len() as i64 && !classes.is_empty()) {
             let text =
                 format!("there are {} class names; class {class} has none, which --cache-out needs", classes.len());

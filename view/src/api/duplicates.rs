@@ -15,7 +15,19 @@ const NEAR_DUPLICATES: Kind =
     Kind { name: "near-duplicates", columns: &["equal_bits", "equal_tokens", "first", "first_key", "key", "row"] };
 const LABEL_CONFLICTS: Kind = Kind {
     name: "label-conflicts",
-    columns: &["class", "crop_x", "crop_y", "flip", "folder", "folder_class", "key", "label", "row", "view"],
+    columns: &[
+        "class",
+        "class_name",
+        "crop_x",
+        "crop_y",
+        "flip",
+        "folder",
+        "folder_class",
+        "key",
+        "label",
+        "row",
+        "view",
+    ],
 };
 
 /// Rows with the grid of an earlier row.

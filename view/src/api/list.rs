@@ -48,23 +48,34 @@ pub(super) fn list(kind: Kind, total: usize, more: Value, query: &Query, items: 
     Ok(json_reply(&object))
 }
 
-/// The list as a file, [`LIMIT_MAX`] items at a time. A short one is an answer like any other.
-fn file(Kind { name, columns }: Kind, total: usize, items: Items) -> Answer {
-    let mut parts = FileParts { items, columns, next: 0, total, is_begun: false };
+/// The list as a file of comma-separated values.
+pub(super) fn file(Kind { name, columns }: Kind, total: usize, items: Items) -> Answer {
+    let part = move |places: Range<usize>| {
+        let has_heading = places.start == 0;
+        Ok(csv::lines(&items(places)?, columns, has_heading))
+    };
+    download(&format!("{name}.csv"), "text/csv; charset=utf-8", total, Box::new(part))
+}
+
+/// Makes the text of some places of a list.
+pub(super) type Part = Box<dyn Fn(Range<usize>) -> Result<Vec<u8>, Refusal> + Send>;
+
+/// A file that is made of a list, [`LIMIT_MAX`] items at a time. A short one is an answer like any other.
+pub(super) fn download(name: &str, kind: &'static str, total: usize, part: Part) -> Answer {
+    let mut parts = FileParts { part, next: 0, total, is_begun: false };
     // An error at the beginning can still be said in words.
     let first = parts.next().transpose()?.unwrap_or_default();
-    let reply = whole("text/csv; charset=utf-8", Default::default());
+    let reply = whole(kind, Default::default());
     let body = if total <= LIMIT_MAX {
         Content::Whole(first.into())
     } else {
         Content::Parts(Box::new(std::iter::once(Ok(first)).chain(parts)))
     };
-    Ok(Reply { download: Some(format!("{name}.csv")), body, ..reply })
+    Ok(Reply { download: Some(name.to_owned()), body, ..reply })
 }
 
 struct FileParts {
-    items: Items,
-    columns: &'static [&'static str],
+    part: Part,
     next: usize,
     total: usize,
     is_begun: bool,
@@ -74,17 +85,18 @@ impl Iterator for FileParts {
     type Item = Result<Vec<u8>, Refusal>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let has_heading = !std::mem::replace(&mut self.is_begun, true);
-        if self.next >= self.total && !has_heading {
+        // An empty list has one part, too: its heading.
+        let is_first = !std::mem::replace(&mut self.is_begun, true);
+        if self.next >= self.total && !is_first {
             return None;
         }
         let start = self.next;
         self.next = (start + LIMIT_MAX).min(self.total);
-        let items = (self.items)(start..self.next);
+        let part = (self.part)(start..self.next);
         // After an error nothing follows.
-        if items.is_err() {
+        if part.is_err() {
             self.next = self.total;
         }
-        Some(items.map(|items| csv::lines(&items, self.columns, has_heading)))
+        Some(part)
     }
 }

@@ -4,16 +4,24 @@
 //! |---|---|
 //! | `/`, `/grid`, `/sample/ROW`, ...; `/assets/FILE` | [`crate::assets`] |
 //! | `/api/overview`, `/api/health`, `/api/quarantine` | [`overview`] |
-//! | `/api/rows`, `/api/row/ROW` | [`rows`] |
+//! | `/api/rows`, `/api/row/ROW`, `/api/row-numbers` | [`rows`] |
+//! | `/api/map`, `/api/map/points`, `/api/map/lasso` | [`map`] |
+//! | `/api/beside/ROW`; `/beside/api/row/ROW`, `/beside/picture/...` | [`beside`] |
+//! | `/api/similar/ROW` | [`similar`] |
+//! | `/api/selection/...`, `/api/subset` | [`selection`] |
 //! | `/api/statistics`, `/api/codes`, `/api/code/CODE`, `/api/classes` | [`statistics`] |
 //! | `/api/duplicates`, `/api/near-duplicates`, `/api/label-conflicts` | [`duplicates`] |
 //! | `/picture/...` | [`picture`] |
 
+mod beside;
 mod duplicates;
 mod list;
+mod map;
 mod overview;
 mod picture;
 mod rows;
+mod selection;
+mod similar;
 mod statistics;
 
 use self::list::{Kind, expect_list, is_csv, list};
@@ -35,7 +43,7 @@ pub(crate) enum Lane {
     Quick,
     /// Rows and what was counted of them.
     Rows,
-    /// Every key of the cache, or the whole list of inputs without rows.
+    /// Every key or token of the cache, or the whole list of inputs without rows.
     Search,
     /// The decoder, or an image of the source.
     Pictures,
@@ -44,13 +52,18 @@ pub(crate) enum Lane {
 impl Lane {
     /// The lane of a request; `path` begins after the prefix.
     pub(crate) fn of(path: &str, query: &str) -> Lane {
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-        let is_by_key = query.split('&').any(|pair| pair.starts_with("key="));
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        // What is asked of the second cache takes as long as of the first.
+        let _ = segments.next_if_eq(&"beside");
+        let reads_all = |pair: &str| ["key=", "code=", "sort="].iter().any(|name| pair.starts_with(name));
+        let is_search = query.split('&').any(reads_all);
         match (segments.next(), segments.next()) {
+            (Some("api"), Some("map")) if segments.next().is_none() => Lane::Quick,
             (Some("picture"), _) => Lane::Pictures,
             (Some("api"), Some("overview" | "health" | "statistics")) => Lane::Quick,
-            (Some("api"), Some("quarantine")) => Lane::Search,
-            (Some("api"), Some("rows")) if is_by_key => Lane::Search,
+            (Some("api"), Some("subset")) => Lane::Quick,
+            (Some("api"), Some("quarantine" | "similar")) => Lane::Search,
+            (Some("api"), Some("rows" | "row-numbers")) if is_search => Lane::Search,
             (Some("api"), _) => Lane::Rows,
             _ => Lane::Quick,
         }
@@ -58,14 +71,16 @@ impl Lane {
 }
 
 /// The answer to other methods.
-const ONLY_GET: &str = "this address answers GET alone; POST is answered at /api/health and /api/statistics";
+const ONLY_GET: &str = "this address answers GET alone; POST is answered at /api/health and /api/statistics, and at \
+    /api/map, /api/map/lasso, /api/selection/keys, /api/selection/rows and /api/subset";
 
-/// Answers one request. `is_unwanted` is set when nobody waits for the answer any more.
+/// Answers one request with the body `body`. `is_unwanted` is set when nobody waits for the answer any more.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     method: &Method,
     path: &str,
     query: &str,
+    body: &[u8],
     is_unwanted: &Arc<AtomicBool>,
 ) -> Reply {
     let answer = || -> Answer {
@@ -77,6 +92,11 @@ pub(crate) fn answer(
             (&Method::GET | &Method::HEAD, segments) => route(shared, segments, &query, is_unwanted),
             (&Method::POST, ["api", "health"]) => overview::verify(shared, &query),
             (&Method::POST, ["api", "statistics"]) => statistics::count(shared, &query),
+            (&Method::POST, ["api", "selection", "keys"]) => selection::keys(shared, &query, body),
+            (&Method::POST, ["api", "selection", "rows"]) => selection::rows(shared, &query, body),
+            (&Method::POST, ["api", "map"]) => map::begin(shared, &query),
+            (&Method::POST, ["api", "map", "lasso"]) => map::lasso(shared, &query, body),
+            (&Method::POST, ["api", "subset"]) => selection::write_subset(shared, &query, body),
             _ => Ok(Reply { status: StatusCode::METHOD_NOT_ALLOWED, ..json_reply(&json!({"error": ONLY_GET})) }),
         }
     };
@@ -101,6 +121,14 @@ fn route(shared: &Arc<Shared>, segments: &[&str], query: &Query, is_unwanted: &A
         ["api", "quarantine"] => overview::quarantine(shared, query),
         ["api", "rows"] => rows::rows(shared, query, is_unwanted),
         ["api", "row", row] => rows::row(shared, row, query),
+        ["api", "row-numbers"] => rows::numbers(shared, query, is_unwanted),
+        ["api", "beside", row] => beside::beside(shared, row, query),
+        ["beside", "api", "row", row] => rows::row(&beside::other(shared)?.shared, row, query),
+        ["beside", "picture", rest @ ..] => picture::picture(&beside::other(shared)?.shared, rest, query, is_unwanted),
+        ["api", "similar", row] => similar::similar(shared, row, query),
+        ["api", "map"] => map::state(shared, query),
+        ["api", "map", "points"] => map::points(shared, query),
+        ["api", "subset"] => selection::subset(shared, query),
         ["api", "statistics"] => statistics::statistics(shared, query),
         ["api", "codes"] => statistics::codes(shared, query),
         ["api", "code", code] => statistics::code(shared, code, query),
@@ -144,6 +172,11 @@ mod tests {
             ("/api/overview", "", Lane::Quick),
             ("//api//rows", "class=1", Lane::Rows),
             ("/api/rows", "class=1&key=a", Lane::Search),
+            ("/api/row-numbers", "code=5", Lane::Search),
+            ("/api/similar/7", "", Lane::Search),
+            ("/beside/picture/decoded/1.png", "", Lane::Pictures),
+            ("/beside/api/row/1", "", Lane::Rows),
+            ("/api/subset", "", Lane::Quick),
             ("/api/codes", "format=csv", Lane::Rows),
             ("/picture/decoded/1.png", "", Lane::Pictures),
         ] {

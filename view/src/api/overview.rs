@@ -1,6 +1,6 @@
 //! The cache as a whole: what the manifest says, whether it is whole, what was left out.
 
-use super::{Kind, expect_list, list};
+use super::{Kind, beside, expect_list, list};
 use crate::background::State;
 use crate::query::Query;
 use crate::reply::{Answer, json as json_reply};
@@ -33,14 +33,24 @@ pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
         "classes": classes(shared),
         "splits": manifest.splits.iter().map(|split| split_entry(shared, split)).collect::<Vec<_>>(),
         "class_names": manifest.classes.iter().map(|name| cut(name)).collect::<Vec<_>>(),
+        "readable_class_names": readable(shared),
         "margin_edges": tokengrid_cache::MARGIN_EDGES,
         "shard_margins": shard_margins,
         "pictures": shared.tokenizer,
+        "beside": beside::described(shared),
+        "export_dir": shared.export_dir,
         "source": source,
         "cache": progress(&shared.cache.state(), &|_| json!({})),
         "statistics": progress(&shared.inspection.state(), &|_| json!({})),
         "health": progress(&shared.health.state(), &report),
     })))
+}
+
+/// What classes are called, by index; null where nobody said.
+fn readable(shared: &Shared) -> Value {
+    let classes = 0..shared.manifest.classes.len().max(shared.class_names.len()) as i32;
+    let names = || classes.map(|label| shared.class_names.get(label)).collect::<Vec<_>>();
+    if shared.class_names.count() == 0 { Value::Null } else { json!(names()) }
 }
 
 /// How many classes there are: those of the list, and labels without a name that rows have, which is known once the cache

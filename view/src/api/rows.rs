@@ -1,13 +1,16 @@
 //! Rows: many by a filter, or one with all that is known of it.
 
+use super::list::{Kind, file, is_csv};
 use super::{row_number, statistics};
 use crate::background::State;
 use crate::query::{BadRequest, Query};
 use crate::reply::{Answer, Refusal, json as json_reply};
-use crate::search::Wanted;
+use crate::row_set::RowSet;
+use crate::search::{By, Listed, Order, Wanted};
 use crate::state::Shared;
 use crate::text::{cut, printable};
 use serde_json::{Value, json};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use tokengrid_cache::{RowFilter, RowMeta};
@@ -20,24 +23,78 @@ const ROWS_MAX: usize = 500;
 const KEY_BYTES_MAX: usize = 1024;
 
 /// Parameters of a filter.
-const FILTER: [&str; 6] = ["class", "label", "view", "shard", "split", "key"];
+const FILTER: [&str; 10] = ["class", "label", "view", "shard", "split", "key", "code", "rows", "sort", "order"];
 
-/// Rows that have what the parameters say, in row order.
+/// Classes of one filter.
+const LABELS_MAX: usize = 1000;
+
+/// Rows as a file.
+const ROWS_FILE: Kind = Kind {
+    name: "rows",
+    columns: &[
+        "class",
+        "class_distance",
+        "class_name",
+        "crop_x",
+        "crop_y",
+        "damage",
+        "entropy",
+        "flip",
+        "key",
+        "label",
+        "row",
+        "view",
+    ],
+};
+
+/// Rows that have what the parameters say.
 pub(super) fn rows(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
+    query.expect(&[&FILTER[..], &["offset", "limit", "format"]].concat())?;
+    query.word("format", &["json", "csv"])?;
+    let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
+    let (maker, total) = (Arc::clone(shared), found.len());
+    let items = move |places: Range<usize>| {
+        let rows: Vec<usize> = places.filter_map(|place| found.get(place)).collect();
+        entries(&maker, &rows)
+    };
+    if is_csv(query) {
+        return file(ROWS_FILE, total, Box::new(items));
+    }
+    let places = query.page(ROWS, ROWS_MAX)?.of(total);
+    Ok(json_reply(&json!({ "total": total, "offset": places.start, "items": items(places)? })))
+}
+
+/// The numbers of the rows that have what the parameters say, as a text: those of some places in the list, or all.
+pub(super) fn numbers(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
     query.expect(&[&FILTER[..], &["offset", "limit"]].concat())?;
-    let wanted = Wanted { filter: filter(shared, query)?, split: query.text("split").map(str::to_owned) };
-    let page = query.page(ROWS, ROWS_MAX)?;
-    let found = shared.find(&wanted, is_unwanted)?;
-    let places = page.of(found.len());
-    let rows: Vec<usize> = places.clone().filter_map(|place| found.get(place)).collect();
-    let items = entries(shared, &rows)?;
-    Ok(json_reply(&json!({ "total": found.len(), "offset": places.start, "items": items })))
+    let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
+    let places = query.page(usize::MAX >> 1, usize::MAX >> 1)?.of(found.len());
+    let rows = RowSet::of(places.clone().filter_map(|place| found.get(place)));
+    Ok(json_reply(&json!({ "total": found.len(), "count": rows.len(), "rows": rows.to_text() })))
+}
+
+/// Rows of a selection as a file.
+pub(super) fn selected(shared: &Arc<Shared>, rows: RowSet) -> Answer {
+    let (maker, total) = (Arc::clone(shared), rows.len());
+    let items = move |places: Range<usize>| {
+        let rows: Vec<usize> = places.filter_map(|place| rows.get(place)).collect();
+        entries(&maker, &rows)
+    };
+    file(ROWS_FILE, total, Box::new(items))
 }
 
 /// Rows, without their tokens. Where a row group cannot be read, each of its rows says why, and the others are there.
-fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Refusal> {
+pub(super) fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Refusal> {
     let report = shared.last_report();
-    let with_damage = |row: usize, mut entry: Value| {
+    let survey = match shared.survey.state() {
+        State::Done(survey) => Some(survey),
+        _ => None,
+    };
+    let with_more = |row: usize, mut entry: Value| {
+        if let Some(survey) = &survey {
+            entry["entropy"] = rounded(survey.entropy_bits(row)).into();
+            entry["class_distance"] = rounded(survey.class_distance_bits(row)).into();
+        }
         if let Some(what) = shared.shards.known_damage(shared.shards.place(row), report.as_deref()) {
             entry["damage"] = what.into();
         }
@@ -45,14 +102,16 @@ fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Refusal> {
     };
     if let Ok(metas) = shared.metas(rows) {
         let each = rows.iter().zip(&metas);
-        return Ok(each.map(|(row, meta)| with_damage(*row, entry(shared, *row, meta))).collect());
+        return each
+            .map(|(row, meta)| with_beside(shared, *row, meta, with_more(*row, entry(shared, *row, meta))))
+            .collect();
     }
     let mut items = Vec::with_capacity(rows.len());
     for group in rows.chunk_by(|a, b| shared.shards.place(*a) == shared.shards.place(*b)) {
         match shared.metas(group) {
             Ok(metas) => {
                 let each = group.iter().zip(&metas);
-                items.extend(each.map(|(row, meta)| with_damage(*row, entry(shared, *row, meta))));
+                items.extend(each.map(|(row, meta)| with_more(*row, entry(shared, *row, meta))));
             }
             Err(refusal @ Refusal::Unavailable(_)) => {
                 shared.log_once(refusal.text(), "/api/rows");
@@ -64,20 +123,83 @@ fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Refusal> {
     Ok(items)
 }
 
+/// An entry with the row of the second cache that goes with it, where there is a second cache.
+fn with_beside(shared: &Shared, row: usize, meta: &RowMeta, mut entry: Value) -> Result<Value, Refusal> {
+    let Some(beside) = &shared.beside else { return Ok(entry) };
+    match beside.row(meta, row / shared.cache()?.num_views()) {
+        Err(not_yet @ Refusal::NotYet(_)) => Err(not_yet),
+        // What is wrong with the other cache is said on the pages of single rows.
+        found => {
+            entry["beside"] = json!(found.ok().flatten());
+            Ok(entry)
+        }
+    }
+}
+
+/// Thousandths are more than is kept.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1000.0).round() / 1000.0
+}
+
 /// A row of which nothing but its number and label is known.
 fn unreadable(shared: &Shared, row: usize, why: &str) -> Value {
     let label = shared.cache().map_or(-1, |cache| cache.label(row));
-    json!({ "row": row, "key": null, "label": label, "class": shared.class_name(label).map(cut), "damage": why })
+    json!({ "row": row, "key": null, "label": label, "class": shared.class_name(label).map(cut), "class_name": shared.class_names.get(label), "damage": why })
 }
 
-fn filter(shared: &Shared, query: &Query) -> Result<RowFilter, Refusal> {
+/// What the parameters say.
+fn wanted(shared: &Shared, query: &Query) -> Result<Wanted, Refusal> {
+    let labels = labels(shared, query)?;
+    let mut listed = Listed {
+        labels: None,
+        code: query.number("code", 0, (1i64 << shared.info.bits) - 1)?.map(|code| code as u32),
+        rows: query.text("rows").map(|text| RowSet::parse(text, shared.info.rows)).transpose()?,
+        order: order(query)?,
+    };
+    let label = match labels.as_deref() {
+        Some([label]) => Some(*label),
+        _ => {
+            listed.labels = labels;
+            None
+        }
+    };
+    Ok(Wanted { filter: filter(query, label)?, split: query.text("split").map(str::to_owned), listed })
+}
+
+/// The order that is wanted, where it is not that of the rows.
+fn order(query: &Query) -> Result<Option<Order>, BadRequest> {
+    let is_descending = query.word("order", &["up", "down"])? == "down";
+    let by = match query.word("sort", &["row", "entropy", "distance", "margin"])? {
+        "entropy" => By::Entropy,
+        "distance" => By::Distance,
+        "margin" => By::Margin,
+        _ => return Ok(None),
+    };
+    Ok(Some(Order { by, is_descending }))
+}
+
+/// The classes that are wanted, in ascending order.
+fn labels(shared: &Shared, query: &Query) -> Result<Option<Vec<i32>>, Refusal> {
     let named = query.text("class").map(|text| class(shared, text)).transpose()?;
     // Classes may be called by numbers, and not by their own: `label` is an index, and never a name.
-    let numbered = query.number("label", -1, i64::from(i32::MAX))?.map(|label| label as i32);
-    if named.is_some() && numbered.is_some() {
-        return Err(Refusal::Bad("`class` and `label` are both given: one is enough".to_owned()));
+    let number = |text: &str| crate::query::number("label", text, -1, i64::from(i32::MAX)).map(|label| label as i32);
+    let numbered: Option<Vec<i32>> =
+        query.text("label").map(|text| text.split(',').map(number).collect()).transpose()?;
+    let mut labels = match (named, numbered) {
+        (Some(_), Some(_)) => return Err(Refusal::Bad("`class` and `label` are both given: one is enough".to_owned())),
+        (Some(label), None) => vec![label],
+        (None, Some(labels)) => labels,
+        (None, None) => return Ok(None),
+    };
+    if labels.len() > LABELS_MAX {
+        return Err(Refusal::Bad(format!("`label` has {} classes, at most {LABELS_MAX}", labels.len())));
     }
-    let label = named.or(numbered);
+    labels.sort_unstable();
+    labels.dedup();
+    Ok(Some(labels))
+}
+
+fn filter(query: &Query, label: Option<i32>) -> Result<RowFilter, Refusal> {
     let view = query.number("view", 0, i64::from(u32::MAX))?.map(|view| view as u32);
     let shard = query.number("shard", 0, i64::MAX)?.map(|shard| shard as usize);
     let key = query.text("key").map(str::to_owned);
@@ -87,10 +209,15 @@ fn filter(shared: &Shared, query: &Query) -> Result<RowFilter, Refusal> {
     Ok(RowFilter { label, view, shard, key })
 }
 
-/// A class by its name or index, or as the page shows it; -1 for rows without one.
+/// A class by its name, its readable name or its index, or as the page shows it; -1 for rows without one.
 fn class(shared: &Shared, text: &str) -> Result<i32, BadRequest> {
     let by_name = shared.manifest.classes.iter().position(|name| name == text).map(|label| label as i32);
-    match by_name.or_else(|| shown_class(shared, text)) {
+    // What several classes are called is none of them.
+    let by_meaning = || match shared.class_names.find(text).as_slice() {
+        [label] => Some(*label),
+        _ => None,
+    };
+    match by_name.or_else(|| shown_class(shared, text)).or_else(by_meaning) {
         Some(label) => Ok(label),
         None => crate::query::number("class", text, -1, i64::from(i32::MAX)).map(|label| label as i32).map_err(|_| {
             let known = shared.manifest.classes.len();
@@ -108,18 +235,21 @@ fn shown_class(shared: &Shared, text: &str) -> Option<i32> {
         return Some(-1);
     }
     let unnamed = text.strip_prefix("class ").and_then(|index| index.parse().ok());
-    if let Some(label) = unnamed.filter(|label| *label >= 0 && shared.class_name(*label).is_none()) {
+    let has_name = |label: i32| shared.class_name(label).is_some() || shared.class_names.get(label).is_some();
+    if let Some(label) = unnamed.filter(|label| *label >= 0 && !has_name(*label)) {
         return Some(label);
     }
     let (name, index) = text.strip_suffix(')')?.rsplit_once(" (")?;
     let label = index.parse().ok()?;
-    shared.class_name(label).is_some_and(|known| cut(known) == name).then_some(label)
+    let names = [shared.class_name(label), shared.class_names.get(label)];
+    names.iter().flatten().any(|known| cut(known) == name).then_some(label)
 }
 
 /// A row, without its tokens.
 pub(super) fn entry(shared: &Shared, row: usize, meta: &RowMeta) -> Value {
     json!({
         "row": row, "key": cut(&meta.key), "label": meta.label, "class": shared.class_name(meta.label).map(cut),
+        "class_name": shared.class_names.get(meta.label),
         "view": meta.view, "crop_x": meta.crop_x, "crop_y": meta.crop_y, "flip": meta.flip,
     })
 }

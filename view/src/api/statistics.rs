@@ -15,7 +15,7 @@ use tokengrid_cache::{ClassRows, Inspection};
 
 const CODES: Kind = Kind { name: "codes", columns: &["code", "count", "position", "row"] };
 const CLASSES: Kind =
-    Kind { name: "classes", columns: &["code_entropy_bits", "distinct_codes", "label", "name", "rows"] };
+    Kind { name: "classes", columns: &["class_name", "code_entropy_bits", "distinct_codes", "label", "name", "rows"] };
 
 /// Points of the curve of codes by their use.
 const CURVE_POINTS: usize = 200;
@@ -101,20 +101,25 @@ pub(super) fn classes(shared: &Arc<Shared>, query: &Query) -> Answer {
     match sort {
         "rows" => order.sort_by_key(|place| Reverse(class(place).rows)),
         "entropy" => order.sort_by(|a, b| class(a).code_entropy_bits.total_cmp(&class(b).code_entropy_bits)),
-        "name" => order.sort_by_key(|place| class(place).name.as_deref()),
+        "name" => order.sort_by_key(|place| {
+            let label = class(place).label as i32;
+            shared.class_names.get(label).or(shared.class_name(label))
+        }),
         _ => {}
     }
     let more = json!({ "unlabelled_rows": stats.unlabelled_rows, "empty": stats.empty_classes });
     let total = order.len();
+    let maker = Arc::clone(shared);
     let items = move |places: Range<usize>| {
         let classes = &inspected.inspection.stats.classes;
-        Ok(order[places].iter().map(|place| class_entry(&classes[*place])).collect())
+        Ok(order[places].iter().map(|place| class_entry(&maker, &classes[*place])).collect())
     };
     list(CLASSES, total, more, query, Box::new(items))
 }
 
-fn class_entry(class: &ClassRows) -> Value {
+fn class_entry(shared: &Shared, class: &ClassRows) -> Value {
     json!({
+        "class_name": shared.class_names.get(class.label as i32),
         "label": class.label, "name": class.name.as_deref().map(cut), "rows": class.rows,
         "distinct_codes": class.distinct_codes, "code_entropy_bits": class.code_entropy_bits,
     })

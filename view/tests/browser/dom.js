@@ -1,9 +1,17 @@
 // As much of a browser as the inspector's pages use: a document without layout, addresses, timers, requests.
-// `ask(method, target)` comes from the test: it asks the server and returns [status, head, body] as texts.
+// `ask(method, target, body)` comes from the test: it asks the server and returns [status, head, body] as texts.
 
-const request = (method, target) => {
-  const [status, kind, body] = ask(method, target);
+const request = (method, target, sent = "") => {
+  const [status, kind, body] = ask(method, target, sent);
   return [Number(status), kind, body];
+};
+/** What a session keeps; a test may look into it. */
+const kept = {};
+globalThis.sessionStorage = { getItem: (name) => kept[name] ?? null, setItem: (name, text) => { kept[name] = text; } };
+/** Files that the page has saved: [name, text] each. */
+globalThis.saved = [];
+globalThis.Blob = class {
+  constructor(parts) { this.content = parts.join(""); }
 };
 const failures = [];
 const timers = [];
@@ -11,6 +19,9 @@ let now = 0;
 
 globalThis.setTimeout = (work, delay = 0) => timers.push({ at: now + delay, work, id: timers.length + 1 });
 globalThis.clearTimeout = () => {};
+globalThis.requestAnimationFrame = (work) => setTimeout(() => work(now), 16);
+globalThis.performance = { now: () => now };
+globalThis.devicePixelRatio = 1;
 globalThis.runTimers = () => {
   timers.sort((a, b) => a.at - b.at);
   const timer = timers.shift();
@@ -57,7 +68,10 @@ globalThis.URL = class {
     if (/(^|\/)\.{1,2}$/.test(path)) parts.push("");
     return [null, base.origin, `/${parts.join("/")}`, search, hash];
   }
-  static createObjectURL() { return "blob:saved"; }
+  static createObjectURL({ content }) {
+    URL.content = content;
+    return "blob:saved";
+  }
   static revokeObjectURL() {}
 };
 
@@ -69,13 +83,13 @@ globalThis.AbortController = class {
   abort() { this.signal.aborted = true; }
 };
 
-globalThis.fetch = async (address, { method = "GET", signal } = {}) => {
+globalThis.fetch = async (address, { method = "GET", body: sent, signal } = {}) => {
   if (signal?.aborted) throw Object.assign(new Error("given up"), { name: "AbortError" });
   const { pathname, search } = new URL(address, document.baseURI);
-  const [status, kind, body] = request(method, pathname + search);
+  const [status, kind, body] = request(method, pathname + search, sent);
   // As browsers say it.
   if (status === 0) throw new TypeError("Failed to fetch");
-  return { status, ok: status < 300, headers: { get: () => kind }, json: async () => JSON.parse(body), text: async () => body };
+  return { status, ok: status < 300, headers: { get: () => kind }, json: async () => JSON.parse(body), text: async () => body, arrayBuffer: async () => new ArrayBuffer(8 * Math.floor(body.length / 8)), blob: async () => new Blob([body]) };
 };
 
 class Target {
@@ -152,6 +166,9 @@ class Element extends Node {
   set value(text) { this.typed = text; }
   get width() { return Number(this.attributes.width); }
   get height() { return Number(this.attributes.height); }
+  set width(size) { this.attributes.width = String(size); }
+  set height(size) { this.attributes.height = String(size); }
+  setPointerCapture() {}
   set hidden(is) { this.toggleAttribute("hidden", is); }
   *all() {
     for (const child of this.children) {
@@ -172,9 +189,11 @@ class Element extends Node {
   }
   querySelector(selector) { return this.querySelectorAll(selector)[0] ?? null; }
   getBoundingClientRect() { return { left: 0, top: 0, width: this.clientWidth, height: this.clientHeight }; }
-  getContext() {
+  getContext(kind) {
+    // Pages must do without a graphics card.
+    if (kind !== "2d") return null;
     const size = () => this.width * this.height * 4;
-    return { createImageData: () => ({ data: new Uint8ClampedArray(size()) }), putImageData() {}, drawImage() {} };
+    return { createImageData: () => ({ data: new Uint8ClampedArray(size()) }), putImageData() {}, drawImage() {}, clearRect() {}, beginPath() {}, moveTo() {}, lineTo() {}, closePath() {}, stroke() {}, fill() {} };
   }
   click() { clicked(this); }
   focus() { document.focused = this; }
@@ -187,10 +206,12 @@ class Base extends Element {
 }
 
 /** A click as a browser passes it on: to the element and all around it, then to the document. */
-globalThis.clicked = (element) => {
-  const event = { target: element, button: 0, isPrevented: false, preventDefault() { event.isPrevented = true; } };
-  for (let node = element; node; node = node.parent) node.fire?.("click", event);
-  document.fire("click", event);
+globalThis.clicked = (element, keys = {}) => {
+  let isStopped = false;
+  const event = { target: element, button: 0, isPrevented: false, preventDefault() { event.isPrevented = true; }, stopPropagation() { isStopped = true; }, ...keys };
+  if (element.getAttribute?.("download") && element.href.includes("blob:saved")) saved.push([element.getAttribute("download"), URL.content]);
+  for (let node = element; node && !isStopped; node = node.parent) node.fire?.("click", event);
+  if (!isStopped) document.fire("click", event);
 };
 globalThis.typed = (element, text) => {
   element.value = text;

@@ -29,6 +29,13 @@ pub(crate) fn ask(address: &str, method: &str, target: &str) -> Answer {
     )
 }
 
+/// Sends a request with a body.
+pub(crate) fn post(address: &str, target: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close");
+    send(address, &format!("{head}\r\n\r\n{body}"))
+}
+
 /// Sends a request as it is.
 pub(crate) fn send(address: &str, request: &str) -> Answer {
     let none = || Answer { status: 0, head: String::new(), body: Vec::new() };
@@ -112,16 +119,18 @@ impl Browser {
         let browser = Browser { runtime, context };
         browser.context.with(|ctx| {
             let server = address.to_owned();
-            let request = move |method: String, target: String| -> (u16, String, String) {
+            let request = move |method: String, target: String, sent: String| -> (u16, String, String) {
                 let target = target.strip_prefix(prefix).unwrap_or(&target).to_owned();
-                let Answer { status, head, body } = ask(&server, &method, &target);
+                let answer =
+                    if sent.is_empty() { ask(&server, &method, &target) } else { post(&server, &target, &sent) };
+                let Answer { status, head, body } = answer;
                 (status, head, String::from_utf8_lossy(&body).into_owned())
             };
             ctx.globals()
                 .set(
                     "ask",
-                    Function::new(ctx.clone(), move |method, target| {
-                        let (status, kind, body) = request(method, target);
+                    Function::new(ctx.clone(), move |method, target, sent| {
+                        let (status, kind, body) = request(method, target, sent);
                         vec![status.to_string(), kind, body]
                     })
                     .unwrap(),
