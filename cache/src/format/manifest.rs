@@ -149,6 +149,25 @@ impl Manifest {
         rows_below(split.images[0])..rows_below(split.images[1])
     }
 
+    /// The images with rows of a split of this cache, by their numbers among all images with rows.
+    pub(crate) fn split_images(&self, split: &Split) -> Range<usize> {
+        let (rows, views) = (self.split_rows(split), self.views.max(1) as usize);
+        rows.start / views..rows.end / views
+    }
+
+    /// The splits in order, with the images of each.
+    pub(crate) fn splits_by_images(&self) -> Vec<(&str, Range<usize>)> {
+        self.splits.iter().map(|split| (split.name.as_str(), self.split_images(split))).collect()
+    }
+
+    /// The images of a shard, by its place; none where there is no such shard.
+    pub(crate) fn shard_images(&self, shard: usize) -> Range<usize> {
+        let images =
+            |shards: &[ShardEntry]| shards.iter().map(|shard| shard.rows).sum::<usize>() / self.views.max(1) as usize;
+        let shards = &self.shards;
+        images(&shards[..shard.min(shards.len())])..images(&shards[..shard.saturating_add(1).min(shards.len())])
+    }
+
     /// Reads and checks the manifest of the cache in `dir`, a folder or a URL: version, checksum, and that its parts fit each other.
     ///
     /// # Errors

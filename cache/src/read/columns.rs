@@ -66,6 +66,18 @@ impl TokenCache {
         self.groups.find(row).rows.clone()
     }
 
+    /// The rows of every row group, in order.
+    pub(crate) fn group_rows(&self) -> Vec<Range<usize>> {
+        self.groups.rows()
+    }
+
+    /// Takes the row group that a row is in out of this process's memory, where it is mapped.
+    pub(crate) fn release_rows(&self, row: usize) {
+        let (index, group) = self.groups.find(row).place;
+        let (shard, bytes) = &self.shards[index];
+        shard.release(bytes, group);
+    }
+
     /// Calls `visit` with the number and the rows of each of `images` that `wanted` accepts, in order, verifying every
     /// column on the way: how caches are copied.
     ///

@@ -35,6 +35,11 @@ impl RowIndex {
         RowIndex { groups, first_group, shift }
     }
 
+    /// The rows of every row group, in order.
+    pub(super) fn rows(&self) -> Vec<Range<usize>> {
+        self.groups.iter().map(|group| group.rows.clone()).collect()
+    }
+
     #[inline]
     pub(super) fn find(&self, row: usize) -> &TokenGroup {
         let mut group = self.first_group[row >> self.shift] as usize;
