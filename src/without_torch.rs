@@ -3,10 +3,10 @@
 //! Loading libtorch takes longer than most commands that do not need it. So this program is not linked to it, and executes
 //! the other one in its place where needed: in the same process, with the same arguments, signals and exit codes.
 
-use crate::args::{BenchCommand, Command, Global, MadeOfArgs, ShowArgs};
+use crate::args::{BenchCommand, Command, FindArgs, Global, MadeOfArgs, ShowArgs};
 use std::error::Error;
 use std::path::Path;
-use tokengrid_cache::TokenCache;
+use tokengrid_cache::{Manifest, TokenCache};
 
 #[path = "installed_torch.rs"]
 mod installed_torch;
@@ -80,7 +80,11 @@ pub(crate) fn repair(_: &Path, _: &MadeOfArgs, _: &Global) -> anyhow::Result<()>
     Err(hand_over())
 }
 
-pub(crate) fn show_picture(_: &TokenCache, _: &[u32], _: &ShowArgs, _: &Global) -> anyhow::Result<()> {
+pub(crate) fn find_near_image(_: &TokenCache, _: &FindArgs, _: &Global) -> anyhow::Result<()> {
+    Err(hand_over())
+}
+
+pub(crate) fn show_picture(_: &Manifest, _: &[u32], _: &ShowArgs, _: &Global) -> anyhow::Result<()> {
     Err(hand_over())
 }
 

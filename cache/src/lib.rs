@@ -12,6 +12,7 @@
 //!   shard-00000-00000.parquet   shard-<rank>-<number>
 //!   shard-00000-00001.parquet
 //!   quarantine.jsonl            inputs that could not be decoded
+//!   keys.index                  beside a large cache: finds keys; made again where it is missing
 //! ```
 //!
 //! A shard is one Parquet file. The token column of a row group is a single PLAIN, uncompressed page, so its grids lie
@@ -46,10 +47,11 @@
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
 //! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
 //! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`rows_with_code`], [`ClassIndex`], [`ClassNames`]; [`diff`] | `inspect/` |
-//! | find what is alike in it | [`near_rows`]; [`Survey`] | `distance/`, `survey/` |
+//! | look at a few rows of a large one | [`RowReader`] | `lookup/` |
+//! | find rows that are alike | [`near_rows`], [`leak()`]; [`Survey`] | `distance/`, `survey/` |
 //! | make one of others, or remove one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
 //! | take it elsewhere | [`export_npy`], [`export_parquet`] | `export/` |
-//! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`] | `bench/` |
+//! | measure it | [`LoaderBench`], [`LoaderFigures`], [`write_synthetic_cache`], [`write_synthetic_grids`] | `bench/` |
 //! | read or write the header of an array file | [`npy`] | `npy.rs` |
 //! | write any other file safely | [`AtomicFile`], [`write_atomically`] | `files/` |
 //! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] | `format/pack.rs`, `unpack/` |
@@ -102,6 +104,7 @@ pub mod fuzzing;
 mod import;
 mod inspect;
 mod integrity;
+mod lookup;
 pub mod npy;
 mod parallel;
 mod permutation;
@@ -113,12 +116,13 @@ mod unpack;
 mod write;
 
 pub use bench::loader::{LoaderBench, LoaderFigures};
-pub use bench::synthetic::write_synthetic_cache;
+pub use bench::synthetic::{write_synthetic_cache, write_synthetic_grids};
 pub use cancel::cancel_with;
 pub use combine::input::MergeInput;
 pub use combine::jobs::views_extend;
 pub use combine::merge::merge;
 pub use combine::subset::{Selection, images_of_keys, subset};
+pub use distance::leak::{Leak, LeakPair, leak};
 pub use distance::near_rows::{NearRow, NearRows, near_rows};
 pub use error::CacheError;
 pub use export::files::{export_npy, export_parquet};
@@ -158,6 +162,8 @@ pub use integrity::repair::keys::surviving_keys;
 pub use integrity::repair::report::{Deliver, Encode, Encoded, RepairReport};
 pub use integrity::repair::whole::repair;
 pub use integrity::verify::{Problem, VerifyReport, verify, verify_with_threads};
+pub use lookup::key_index::KEY_INDEX_FILE;
+pub use lookup::reader::RowReader;
 pub use permutation::{Permutation, derive_key};
 pub use read::cache::TokenCache;
 pub use read::columns::VisitImage;

@@ -151,7 +151,7 @@ fn an_inspection_is_kept_for_its_cache_and_no_other() {
     for spoiled in [
         &text[..100],
         &text.replace("\"code_first\":[", "\"code_first\":[7,"),
-        &text.replace("\"version\":1", "\"version\":0"),
+        &text.replace("\"version\":2", "\"version\":1"),
         &text.replace(&found.manifest, &"0".repeat(64)),
     ] {
         fs::write(&path, spoiled).unwrap();

@@ -34,9 +34,12 @@ pub(crate) enum CacheCommand {
         #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
         rows: usize,
     },
-    /// List the rows of a class, of a view, or whose key contains a text.
+    /// Rows of a class, of a part of a key, of a view; or rows that are like a row or an image.
     Find(FindArgs),
-    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Computed once and stored in the cache's folder.
+    /// Rows of one cache that are like rows of another: images of a validation set that are in the training set, too. None
+    /// is missed.
+    Leak(LeakArgs),
+    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder.
     Stats {
         /// The cache's folder or URL.
         dir: PathBuf,
@@ -189,7 +192,37 @@ pub(crate) struct FindArgs {
     /// View, counted from 0.
     #[arg(long, value_name = "N")]
     pub view: Option<u32>,
-    /// At most this many of the matching rows are listed.
+    /// Rows whose bits are nearly those of this row, counted from 0, or of this image, the nearest first.
+    #[arg(long, value_name = "ROW|IMAGE", conflicts_with_all = ["class", "key", "view"])]
+    pub near: Option<String>,
+    /// With --near: bits of the grid that may differ [default: one in 23, as 200 of 4608].
+    #[arg(long, value_name = "D", requires = "near")]
+    pub distance: Option<u32>,
+    /// With --near IMAGE: the tokenizer that the cache was made with: weights, or `tiny`.
+    #[arg(long, value_name = "WEIGHTS", requires = "near")]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the weights: raw, or ema (their moving average).
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
+    /// Device.
+    #[command(flatten)]
+    pub device: super::DeviceArgs,
+    /// Rows that are listed, of those that are found.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: usize,
+}
+
+/// `cache leak`.
+#[derive(Debug, Args)]
+pub(crate) struct LeakArgs {
+    /// The cache of the training set.
+    pub train: PathBuf,
+    /// The cache of the validation set; the same cache again finds its near-duplicates.
+    pub val: PathBuf,
+    /// Bits of a grid that may differ [default: one in 23, as 200 of 4608].
+    #[arg(long, value_name = "D")]
+    pub distance: Option<u32>,
+    /// Pairs that are listed, of those that are found.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub limit: usize,
 }

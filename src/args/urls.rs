@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokengrid_store::is_remote;
 
 /// Arguments that may name an object store, by command.
-const MAY_BE_URLS: [(&str, &[&str]); 22] = [
+const MAY_BE_URLS: [(&str, &[&str]); 23] = [
     ("bench ingest", &["source"]),
     ("bench loader", &["dir"]),
     ("bench train", &["source"]),
@@ -18,6 +18,7 @@ const MAY_BE_URLS: [(&str, &[&str]); 22] = [
     ("cache find", &["dir"]),
     ("cache head", &["dir"]),
     ("cache info", &["dir"]),
+    ("cache leak", &["train", "val"]),
     ("cache repair", &["source"]),
     ("cache show", &["dir"]),
     ("cache stats", &["dir"]),

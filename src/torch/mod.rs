@@ -26,9 +26,10 @@ mod working_folder;
 
 use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
 pub(crate) use cache::check::check;
+pub(crate) use cache::near::find_near_image;
 pub(crate) use cache::repair::repair;
 use std::error::Error;
-use tokengrid_cache::TokenCache;
+use tokengrid_cache::Manifest;
 use tokengrid_eval::EvalError;
 use tokengrid_model::ModelError;
 use tokengrid_sample::SampleError;
@@ -75,11 +76,16 @@ pub(crate) fn bench(command: &BenchCommand, global: &Global) -> anyhow::Result<(
     }
 }
 
-/// Runs `cache show --image`: prints a row as a picture.
-pub(crate) fn show_picture(cache: &TokenCache, tokens: &[u32], args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
+/// `cache show --image`: a row as a picture.
+pub(crate) fn show_picture(
+    manifest: &Manifest,
+    tokens: &[u32],
+    args: &ShowArgs,
+    global: &Global,
+) -> anyhow::Result<()> {
     let tokenizer = args.tokenizer.as_ref().expect("the parser asks for a tokenizer where a picture is wanted");
     let weights = TokenizerArgs { tokenizer: tokenizer.clone(), variant: args.variant.clone() };
-    cache::picture::print(cache, tokens, &weights, &args.device, global)
+    cache::picture::print(manifest, tokens, &weights, &args.device, global)
 }
 
 /// Whether a panic with this text is an expected error of libtorch, which is caught and reported as an error.

@@ -348,7 +348,11 @@ impl Shared {
         if filter.key.is_some() {
             self.shards.check_all_lengths(cache)?;
         }
-        let found = find_rows(cache, self.index(cache), filter, is_unwanted);
+        let found = match cache.find_in_index(filter, is_unwanted) {
+            Ok(None) => find_rows(cache, self.index(cache), filter, is_unwanted),
+            Ok(Some(found)) => Ok(found),
+            Err(error) => Err(error),
+        };
         if filter.key.is_some() {
             self.shards.check_all_lost(cache)?;
         }

@@ -18,7 +18,14 @@ pub(super) fn noise(value: u64, bits: u32) -> u32 {
 /// # Errors
 /// As [`CacheWriter::open`].
 pub fn write_synthetic_cache(dir: &Path, images: usize, views: u32) -> Result<(), CacheError> {
-    let grid = GridSpec { height: 16, width: 16, bits: 18 };
+    write_synthetic_grids(dir, GridSpec { height: 16, width: 16, bits: 18 }, images, views)
+}
+
+/// As [`write_synthetic_cache`], of grids of any shape: with small ones, millions of rows take little space.
+///
+/// # Errors
+/// As [`CacheWriter::open`].
+pub fn write_synthetic_grids(dir: &Path, grid: GridSpec, images: usize, views: u32) -> Result<(), CacheError> {
     let mut job = JobSpec::new(grid, images, views);
     job.source.kind = "synthetic".into();
     let mut writer = CacheWriter::open(dir, job, OpenMode::Resume)?;

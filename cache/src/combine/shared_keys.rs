@@ -22,7 +22,9 @@ pub(crate) fn refuse_duplicates(inputs: &[Input]) -> Result<(), CacheError> {
     for pass in 0..passes {
         // The hashes are spread evenly over the passes.
         let is_of_pass = |hash: u128| hash % passes == pass;
-        let mut hashes = Vec::with_capacity(images / passes as usize);
+        // A little more than their share, so that the list need not move to a place of twice the size.
+        let share = images / passes as usize;
+        let mut hashes = Vec::with_capacity(share + share / 64 + 1024);
         for input in inputs {
             visit_hashes(input, &mut |hash, _| {
                 if is_of_pass(hash) {

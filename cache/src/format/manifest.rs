@@ -151,9 +151,26 @@ impl Manifest {
 
     /// The images of a split, by their places in the cache; `None` when there is no split of that name.
     pub fn split_images(&self, name: &str) -> Option<Range<usize>> {
-        let rows = self.split_rows(self.splits.iter().find(|split| split.name == name)?);
-        let views = self.views as usize;
-        Some(rows.start / views..rows.end / views)
+        Some(self.images_of(self.splits.iter().find(|split| split.name == name)?))
+    }
+
+    /// The images with rows of a split of this cache, by their numbers among all images with rows.
+    fn images_of(&self, split: &Split) -> Range<usize> {
+        let (rows, views) = (self.split_rows(split), self.views.max(1) as usize);
+        rows.start / views..rows.end / views
+    }
+
+    /// The splits in order, with the images of each.
+    pub(crate) fn splits_by_images(&self) -> Vec<(&str, Range<usize>)> {
+        self.splits.iter().map(|split| (split.name.as_str(), self.images_of(split))).collect()
+    }
+
+    /// The images of a shard, by its place; none where there is no such shard.
+    pub(crate) fn shard_images(&self, shard: usize) -> Range<usize> {
+        let images =
+            |shards: &[ShardEntry]| shards.iter().map(|shard| shard.rows).sum::<usize>() / self.views.max(1) as usize;
+        let shards = &self.shards;
+        images(&shards[..shard.min(shards.len())])..images(&shards[..shard.saturating_add(1).min(shards.len())])
     }
 
     /// Reads and checks the manifest of the cache in `dir`, a folder or a URL: version, checksum, and that its parts fit each other.

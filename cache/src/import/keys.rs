@@ -2,7 +2,6 @@
 
 use crate::cancel;
 use crate::error::{CacheError, io_error};
-use crate::format::hash::short_hash;
 use crate::format::row::KEY_BYTES_MAX;
 use crate::import::error::import_error;
 use std::fs::File;
@@ -23,19 +22,19 @@ impl Keys {
     /// # Errors
     /// [`CacheError::Io`]; [`CacheError::Import`] naming the line.
     pub(super) fn open(path: &Path, images: usize, views: usize) -> Result<Keys, CacheError> {
-        let mut hashes = Vec::new();
+        let mut found = 0;
         let mut lines = Lines::open(path)?;
-        while let Some(key) = lines.next()? {
-            hashes.push((short_hash(&key), hashes.len() as u64));
+        while lines.next()?.is_some() {
+            found += 1;
             cancel::check()?;
         }
-        let (found, rows) = (hashes.len(), images * views);
+        let rows = images * views;
         if found != images && found != rows {
             let expected = if views == 1 { format!("{images}") } else { format!("{images} images or {rows} rows") };
             return Err(import_error(path, "number of keys", expected, found));
         }
         let each = if found == images { 1 } else { views };
-        refuse_repeated(path, hashes, each as u64)?;
+        refuse_repeated(path, found, each as u64)?;
         Ok(Keys { path: path.into(), lines: Lines::open(path)?, each })
     }
 
@@ -53,17 +52,48 @@ impl Keys {
     }
 }
 
-/// Names the first line whose key another image has already. `hashes` are those of all lines, with their numbers.
-fn refuse_repeated(path: &Path, mut hashes: Vec<(u64, u64)>, each: u64) -> Result<(), CacheError> {
-    hashes.sort_unstable();
-    let is_repeated = |pair: &&[(u64, u64)]| pair[0].0 == pair[1].0 && pair[0].1 / each != pair[1].1 / each;
-    let repeated = hashes.windows(2).filter(is_repeated).map(|pair| (pair[1].1, pair[0].1)).min();
+/// Hashes of keys that are held at a time: 64 MiB. More keys are looked through in several passes.
+const HASHES_MAX: usize = 4 << 20;
+
+/// Names the first of `count` lines whose key another image has already.
+fn refuse_repeated(path: &Path, count: usize, each: u64) -> Result<(), CacheError> {
+    let passes = count.div_ceil(HASHES_MAX).max(1) as u64;
+    let mut repeated = None;
+    for pass in 0..passes {
+        let of_pass = repeated_of_pass(path, count, each, |hash| hash % passes == pass)?;
+        repeated = [repeated, of_pass].into_iter().flatten().min();
+    }
     let Some((line, earlier)) = repeated else { return Ok(()) };
     let mut lines = Lines::open(path)?;
     (0..line).try_for_each(|_| lines.next().map(drop))?;
     let key = lines.next()?.unwrap_or_default();
     let expected = format!("a key of its own for every image; line {} has it already", earlier + 1);
     Err(import_error(path, "key", expected, format!("`{key}` in line {}", line + 1)))
+}
+
+/// Of the lines whose hashes are of a pass, the first with the key of an earlier image, and that image's line.
+fn repeated_of_pass(
+    path: &Path,
+    count: usize,
+    each: u64,
+    is_of_pass: impl Fn(u64) -> bool,
+) -> Result<Option<(u64, u64)>, CacheError> {
+    let mut hashes = Vec::with_capacity(count.min(HASHES_MAX + HASHES_MAX / 64));
+    let mut lines = Lines::open(path)?;
+    let mut number = 0;
+    while let Some(key) = lines.next()? {
+        let hash = blake3::hash(key.as_bytes());
+        let (words, _) = hash.as_bytes().as_chunks::<8>();
+        let hash = u64::from_le_bytes(words[0]);
+        if is_of_pass(hash) {
+            hashes.push((hash, number));
+        }
+        number += 1;
+        cancel::check()?;
+    }
+    hashes.sort_unstable();
+    let is_repeated = |pair: &&[(u64, u64)]| pair[0].0 == pair[1].0 && pair[0].1 / each != pair[1].1 / each;
+    Ok(hashes.windows(2).filter(is_repeated).map(|pair| (pair[1].1, pair[0].1)).min())
 }
 
 /// Lines of text, none of which is longer than a key may be.

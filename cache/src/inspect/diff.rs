@@ -14,7 +14,7 @@ const BLOCK_ROWS: usize = 1 << 20;
 /// Compares two caches; of rows that differ, lists the first `listed_max`. `progress` is called with the images of the
 /// first cache that are done, and all of them.
 ///
-/// Memory: 24 MiB, and 9 bytes per image of the second cache (25 where the caches are in different orders).
+/// Memory: 24 MiB, and 8 bytes per image of the second cache (12 where the caches are in different orders).
 ///
 /// # Errors
 /// As [`TokenCache::meta`], for a column of one of them; [`CacheError::Cancelled`]. Token bytes are compared as they are,

@@ -1,7 +1,9 @@
 //! Rows by class, view, shard and a part of their key.
 
 use crate::error::CacheError;
+use crate::format::manifest::Manifest;
 use crate::inspect::classes::ClassIndex;
+use crate::lookup::key_index::KeyIndex;
 use crate::parallel;
 use crate::parallel::num_threads;
 use crate::read::cache::TokenCache;
@@ -69,7 +71,8 @@ impl FoundRows {
     }
 }
 
-/// Finds the rows that `filter` lets through. Labels are in memory; a filter by key reads every key, on all cores.
+/// Finds the rows that `filter` lets through. Labels are in memory. A filter by key looks them up in the index beside a
+/// large cache, and makes it where there is none; where that cannot be, it reads every key, on all cores.
 ///
 /// # Errors
 /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys are damaged. A view, shard or class that the cache does not
@@ -80,16 +83,7 @@ pub fn find_rows(
     filter: &RowFilter,
     cancel: &AtomicBool,
 ) -> Result<FoundRows, CacheError> {
-    let (num_views, first_view) = (cache.num_views(), cache.manifest().first_view as usize);
-    let views = match filter.view.map(|view| (view as usize).checked_sub(first_view)) {
-        None => 0..num_views,
-        Some(Some(view)) if view < num_views => view..view + 1,
-        Some(_) => 0..0,
-    };
-    let range = match filter.shard {
-        None => 0..cache.num_images(),
-        Some(shard) => cache.shard_images(shard),
-    };
+    let (views, range) = filter.places(cache.manifest());
     let images = match (filter.label, &filter.key) {
         (label, Some(key)) => Images::List(by_key(cache, range, label, key, cancel)?),
         (None, None) => Images::Range(range),
@@ -98,7 +92,42 @@ pub fn find_rows(
             Images::List(index.images(label).iter().filter(is_inside).copied().collect())
         }
     };
-    Ok(FoundRows { images, views, views_of_image: num_views })
+    Ok(FoundRows { images, views, views_of_image: cache.num_views() })
+}
+
+/// As [`find_rows`], from the manifest and the index of keys alone. `None` where there is no index, and one is needed.
+pub(crate) fn find_in_index(
+    manifest: &Manifest,
+    index: Option<&KeyIndex>,
+    filter: &RowFilter,
+    cancel: &AtomicBool,
+) -> Result<Option<FoundRows>, CacheError> {
+    let (views, range) = filter.places(manifest);
+    let images = if filter.label.is_none() && filter.key.is_none() {
+        Some(Images::Range(range))
+    } else if let Some(index) = index {
+        index.find(range, filter.label, filter.key.as_deref(), cancel)?.map(Images::List)
+    } else {
+        None
+    };
+    Ok(images.map(|images| FoundRows { images, views, views_of_image: manifest.views as usize }))
+}
+
+impl RowFilter {
+    /// The views by their places among those of an image, and the images of the shard.
+    fn places(&self, manifest: &Manifest) -> (Range<usize>, Range<usize>) {
+        let (num_views, first_view) = (manifest.views as usize, manifest.first_view as usize);
+        let views = match self.view.map(|view| (view as usize).checked_sub(first_view)) {
+            None => 0..num_views,
+            Some(Some(view)) if view < num_views => view..view + 1,
+            Some(_) => 0..0,
+        };
+        let images = match self.shard {
+            None => 0..manifest.images,
+            Some(shard) => manifest.shard_images(shard),
+        };
+        (views, images)
+    }
 }
 
 fn by_key(
@@ -108,6 +137,13 @@ fn by_key(
     text: &str,
     cancel: &AtomicBool,
 ) -> Result<Vec<u32>, CacheError> {
+    if let Some(index) = cache.key_index_or_new(cancel) {
+        if let Some(found) = index.find(images.clone(), label, Some(text), cancel)? {
+            return Ok(found);
+        }
+        // Damaged. The next time it is made again.
+        index.remove();
+    }
     let blocks = images.len().div_ceil(BLOCK_IMAGES);
     let found = parallel::map(num_threads(), blocks, &mut |_| {}, |block, _| {
         let start = images.start + block * BLOCK_IMAGES;

@@ -4,7 +4,11 @@
 //! places of the grid, hashed. There are up to 16 bands, which share no place. Two grids that agree at a share p of all
 //! places have a band in common with a probability of about 1 - (1 - p^3)^16: 0.88 for p = 0.5, 0.998 for p = 0.7. What
 //! is found that way is then compared token by token, so nothing is reported that is not so.
+//!
+//! Fewer tokens that differ than there are bands leave a band in which they agree: such pairs are found for sure, as long as
+//! no crowd of images with the same band is thinned. [`crate::leak()`] finds pairs up to any distance.
 
+use crate::distance::nearest::Nearest;
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::parallel;
@@ -12,7 +16,9 @@ use crate::permutation::{Permutation, derive_key, mix};
 use crate::read::cache::TokenCache;
 use crate::unpack::unpack;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Positions of a grid that make a band.
 const BAND_PLACES: usize = 3;
@@ -25,6 +31,13 @@ const SKETCH_BYTES: usize = 128 << 20;
 
 /// With these a pair of images with half of their tokens equal is found with a probability of 41 %: `1 - (1 - 0.5^3)^4`.
 const BANDS_MIN: usize = 4;
+
+/// Memory for the bands that are held at a time. Of more images fewer bands are held, and the others made in further
+/// passes over the first views.
+const HELD_BYTES: usize = 104 << 20;
+
+/// Images of one band that are sorted at a time.
+const PART_IMAGES: usize = 1 << 20;
 
 /// Images with the same band that are all compared with each other. In a larger crowd (blank corners, white backgrounds)
 /// each is compared with the first one and with the two before it.
@@ -58,6 +71,9 @@ pub struct NearDuplicates {
     pub bands: usize,
     /// Whether a band proposed more pairs than are compared, so that some may be missing.
     pub is_cut_short: bool,
+    /// Pairs of first views that differ in at most so many bits were found for sure. `None` where so many images have a band
+    /// in common that not all of them were compared.
+    pub guaranteed_distance: Option<usize>,
     /// The pairs that agree most, the best one first.
     pub listed: Vec<NearPair>,
 }
@@ -66,6 +82,7 @@ pub struct NearDuplicates {
 pub(super) struct Sketcher {
     /// `[bands]` of places in the grid.
     places: Vec<Vec<usize>>,
+    held_bands: usize,
 }
 
 impl Sketcher {
@@ -76,84 +93,186 @@ impl Sketcher {
         // Scattered over the grid: neighbours often agree for the same reason.
         let scattered = Permutation::new(derive_key(0, 0, 0), num_tokens as u64);
         let places: Vec<usize> = (0..num_tokens as u64).map(|i| scattered.apply(i) as usize).collect();
-        Sketcher { places: places.chunks(BAND_PLACES).take(bands).map(<[usize]>::to_vec).collect() }
+        let held_bands = (HELD_BYTES / (4 * num_images.max(1))).clamp(1, bands);
+        Sketcher { places: places.chunks(BAND_PLACES).take(bands).map(<[usize]>::to_vec).collect(), held_bands }
     }
 
     pub(super) fn bands(&self) -> usize {
         self.places.len()
     }
 
-    /// The hash of each band.
-    pub(super) fn bands_of<'a>(&'a self, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+    /// Bands that are held at a time.
+    pub(super) fn held_bands(&self) -> usize {
+        self.held_bands
+    }
+
+    /// The hash of each of these bands.
+    pub(super) fn bands_of<'a>(&'a self, bands: Range<usize>, tokens: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
         const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
         let joined = |places: &[usize]| {
             places.iter().fold(0u64, |sum, place| sum.wrapping_mul(FACTOR).wrapping_add(tokens[*place].into()))
         };
-        self.places.iter().map(move |places| (mix(joined(places)) >> 32) as u32)
+        self.places[bands].iter().map(move |places| (mix(joined(places)) >> 32) as u32)
+    }
+
+    /// `[bands, images]`: these bands of every image's first view.
+    fn sketch(
+        &self,
+        cache: &TokenCache,
+        bands: Range<usize>,
+        threads: usize,
+        cancel: &AtomicBool,
+    ) -> Result<Vec<u32>, CacheError> {
+        let (views, num_images) = (cache.num_views(), cache.num_images());
+        let sketches: Vec<AtomicU32> = (0..bands.len() * num_images).map(|_| AtomicU32::new(0)).collect();
+        let groups = cache.group_rows();
+        parallel::map(threads, groups.len(), &mut |_| {}, |group, _| {
+            let mut packed = Vec::new();
+            let mut tokens = vec![0; cache.grid().num_tokens()];
+            for row in groups[group].clone().step_by(views) {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(CacheError::Cancelled);
+                }
+                cache.read_packed(row..row + 1, &mut packed)?;
+                unpack(&packed, cache.grid().bits, &mut tokens);
+                let slots = sketches[row / views..].iter().step_by(num_images);
+                let found = self.bands_of(bands.clone(), &tokens);
+                slots.zip(found).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
+            }
+            Ok(())
+        })?;
+        Ok(sketches.into_iter().map(AtomicU32::into_inner).collect())
     }
 }
 
-/// Compares what the bands propose. `hashes` are those of the whole grids, by row: rows with equal ones are duplicates,
-/// which are reported elsewhere.
+/// Compares what the bands propose. `sketches` are the first bands of all images; `hashes` are those of the whole grids,
+/// by row: rows with equal ones are duplicates, which are reported elsewhere.
 pub(super) fn find(
     cache: &TokenCache,
-    sketches: &[u32],
-    hashes: &[u64],
+    sketcher: &Sketcher,
+    sketches: Vec<u32>,
+    hashes: &[u32],
     threads: usize,
     cancel: &AtomicBool,
 ) -> Result<NearDuplicates, CacheError> {
-    let views = cache.num_views();
-    let bands = sketches.len().checked_div(cache.num_images()).unwrap_or(0);
-    let proposed = parallel::map(threads, bands, &mut |_| {}, |band, _| {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(CacheError::Cancelled);
+    let mut proposed = Proposed::default();
+    let mut sketches = sketches;
+    for first in (0..sketcher.bands()).step_by(sketcher.held_bands()) {
+        let bands = first..(first + sketcher.held_bands()).min(sketcher.bands());
+        if first > 0 {
+            // Before the next ones are made.
+            sketches = Vec::new();
         }
-        let of_image = |(image, bands): (usize, &[u32])| u64::from(bands[band]) << 32 | image as u64;
-        let mut images: Vec<u64> = sketches.chunks_exact(bands).enumerate().map(of_image).collect();
-        images.sort_unstable();
-        let is_duplicate = |a: u32, b: u32| hashes[a as usize * views] == hashes[b as usize * views];
-        Ok(propose(&images, &is_duplicate))
-    })?;
-    let is_cut_short = proposed.iter().any(|pairs| pairs.len() >= PROPOSALS_MAX);
-    let mut pairs = proposed.concat();
+        if sketches.is_empty() {
+            sketches = sketcher.sketch(cache, bands, threads, cancel)?;
+        }
+        proposed.add_bands(cache, &sketches, hashes, threads, cancel)?;
+    }
+    drop(sketches);
+    let Proposed { mut pairs, is_cut_short, is_thinned } = proposed;
     pairs.sort_unstable();
     pairs.dedup();
+    let (pairs, listed) = compare_all(cache, &pairs, threads, cancel)?;
+    let bands = if cache.num_images() == 0 { 0 } else { sketcher.bands() };
+    let guaranteed_distance = (!is_cut_short && !is_thinned).then(|| sketcher.bands() - 1);
+    Ok(NearDuplicates { pairs, bands, is_cut_short, guaranteed_distance, listed })
+}
+
+/// How many of the proposed pairs are near each other, and the nearest of them.
+fn compare_all(
+    cache: &TokenCache,
+    pairs: &[(u32, u32)],
+    threads: usize,
+    cancel: &AtomicBool,
+) -> Result<(usize, Vec<NearPair>), CacheError> {
+    let views = cache.num_views();
     let chunk = pairs.len().div_ceil(4 * threads.max(1)).max(1);
     let chunks: Vec<_> = pairs.chunks(chunk).collect();
     let compared = parallel::map(threads, chunks.len(), &mut |_| {}, |chunk, _| {
         let mut compare = Compare::new(cache);
-        let mut near = Vec::new();
+        let mut near = Nearest::new(LISTED_PAIRS);
         for (a, b) in chunks[chunk] {
             if cancel.load(Ordering::Relaxed) {
                 return Err(CacheError::Cancelled);
             }
-            near.extend(compare.rows(*a as usize * views, *b as usize * views)?);
+            if let Some(pair) = compare.rows(*a as usize * views, *b as usize * views)? {
+                near.push((Reverse(pair.equal_tokens), pair.first, pair.row, pair.equal_bits));
+            }
         }
         Ok(near)
     })?;
-    let mut listed = compared.concat();
-    let pairs = listed.len();
-    listed.sort_unstable_by_key(|pair| (std::cmp::Reverse(pair.equal_tokens), pair.first, pair.row));
-    listed.truncate(LISTED_PAIRS);
-    Ok(NearDuplicates { pairs, bands, is_cut_short, listed })
+    let mut near = Nearest::new(LISTED_PAIRS);
+    compared.into_iter().for_each(|part| near.add(part));
+    let count = near.count as usize;
+    let pair = |(Reverse(equal_tokens), first, row, equal_bits)| NearPair { first, row, equal_tokens, equal_bits };
+    Ok((count, near.into_sorted().into_iter().map(pair).collect()))
 }
 
-/// Pairs of images with the same band: `images` are sorted, the band in the upper half, the image in the lower one.
-fn propose(images: &[u64], is_duplicate: &dyn Fn(u32, u32) -> bool) -> Vec<(u32, u32)> {
-    let mut pairs = Vec::new();
-    for crowd in images.chunk_by(|a, b| a >> 32 == b >> 32) {
-        for (i, b) in crowd.iter().enumerate() {
-            let with = if crowd.len() <= CROWD { 0..i } else { i.saturating_sub(2)..i };
-            let first = (with.start > 0).then(|| &crowd[0]);
-            for a in crowd[with].iter().chain(first) {
-                let pair = (*a as u32, *b as u32);
-                if pairs.len() < PROPOSALS_MAX && !is_duplicate(pair.0, pair.1) {
-                    pairs.push(pair);
+/// Pairs of images that have a band in common.
+#[derive(Debug, Default)]
+struct Proposed {
+    pairs: Vec<(u32, u32)>,
+    /// Whether a band proposed as many as it may.
+    is_cut_short: bool,
+    /// Whether of some images with the same band not every two are a pair.
+    is_thinned: bool,
+}
+
+impl Proposed {
+    /// Adds what some bands propose.
+    fn add_bands(
+        &mut self,
+        cache: &TokenCache,
+        sketches: &[u32],
+        hashes: &[u32],
+        threads: usize,
+        cancel: &AtomicBool,
+    ) -> Result<(), CacheError> {
+        let (views, num_images) = (cache.num_views(), cache.num_images());
+        let bands: Vec<&[u32]> = sketches.chunks(num_images.max(1)).collect();
+        let parts = num_images.div_ceil(PART_IMAGES).max(1);
+        let limit = PROPOSALS_MAX / parts;
+        let is_duplicate = |a: u32, b: u32| hashes[a as usize * views] == hashes[b as usize * views];
+        let found = parallel::map(threads, bands.len() * parts, &mut |_| {}, |item, _| {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(CacheError::Cancelled);
+            }
+            let part = (item % parts) as u64;
+            // Hashes are spread evenly over the parts.
+            let is_of_part = |band: u32| u64::from(band) * parts as u64 >> 32 == part;
+            let of_part = bands[item / parts].iter().zip(0u64..).filter(|(band, _)| is_of_part(**band));
+            let mut images: Vec<u64> = of_part.map(|(band, image)| u64::from(*band) << 32 | image).collect();
+            images.sort_unstable();
+            let mut proposed = Proposed::default();
+            proposed.propose(&images, limit, &is_duplicate);
+            Ok(proposed)
+        })?;
+        for part in found {
+            self.pairs.extend(part.pairs);
+            self.is_cut_short |= part.is_cut_short;
+            self.is_thinned |= part.is_thinned;
+        }
+        Ok(())
+    }
+
+    /// Pairs of images with the same band, at most `limit`: `images` are sorted, the band in the upper half, the image in the
+    /// lower one.
+    fn propose(&mut self, images: &[u64], limit: usize, is_duplicate: &dyn Fn(u32, u32) -> bool) {
+        for crowd in images.chunk_by(|a, b| a >> 32 == b >> 32) {
+            self.is_thinned |= crowd.len() > CROWD;
+            for (i, b) in crowd.iter().enumerate() {
+                let with = if crowd.len() <= CROWD { 0..i } else { i.saturating_sub(2)..i };
+                let first = (with.start > 0).then(|| &crowd[0]);
+                for a in crowd[with].iter().chain(first) {
+                    let pair = (*a as u32, *b as u32);
+                    if self.pairs.len() < limit && !is_duplicate(pair.0, pair.1) {
+                        self.pairs.push(pair);
+                    }
                 }
             }
         }
+        self.is_cut_short |= self.pairs.len() >= limit;
     }
-    pairs
 }
 
 /// Compares rows token by token.
@@ -190,9 +309,11 @@ mod tests {
 
     #[test]
     fn bands_share_no_place_and_there_is_always_one() {
-        for (side, images, bands) in [(16, 1000, 16), (4, 1000, 5), (1, 1000, 1), (16, 100_000_000, 4)] {
+        for (side, images, bands, held) in
+            [(16, 1000, 16, 16), (4, 1000, 5, 5), (1, 1000, 1, 1), (16, 12_800_000, 4, 2), (16, 100_000_000, 4, 1)]
+        {
             let sketcher = Sketcher::new(GridSpec { height: side, width: side, bits: 18 }, images);
-            assert_eq!(sketcher.bands(), bands, "{side} x {side}");
+            assert_eq!((sketcher.bands(), sketcher.held_bands()), (bands, held), "{side} x {side}");
             let mut places = sketcher.places.concat();
             places.sort_unstable();
             let count = places.len();
@@ -203,10 +324,17 @@ mod tests {
 
     #[test]
     fn a_crowd_proposes_a_few_pairs_for_each_and_a_group_all() {
+        let propose = |images: &[u64], limit, is_duplicate| {
+            let mut proposed = Proposed::default();
+            proposed.propose(images, limit, &|_, _| is_duplicate);
+            (proposed.pairs.len(), proposed.is_thinned, proposed.is_cut_short)
+        };
         let group: Vec<u64> = (0..10).collect();
-        assert_eq!(propose(&group, &|_, _| false).len(), 45);
+        assert_eq!(propose(&group, 100, false), (45, false, false));
+        assert_eq!(propose(&group, 40, false), (40, false, true));
         let crowd: Vec<u64> = (0..1000).map(|image| 7 << 32 | image).collect();
-        assert!(propose(&crowd, &|_, _| false).len() < 3 * 1000);
-        assert!(propose(&crowd, &|_, _| true).is_empty());
+        let (pairs, is_thinned, is_cut_short) = propose(&crowd, 10_000, false);
+        assert!(pairs < 3 * 1000 && is_thinned && !is_cut_short);
+        assert_eq!(propose(&crowd, 10_000, true).0, 0);
     }
 }

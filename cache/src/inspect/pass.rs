@@ -6,15 +6,15 @@
 //! memory as far as it was touched, which here is all of it.
 
 use crate::error::CacheError;
+use crate::format::hash::quick_hash;
 use crate::inspect::classes::ClassIndex;
 use crate::inspect::figures::distinct_and_entropy;
 use crate::inspect::near::Sketcher;
 use crate::inspect::tally::Tally;
 use crate::parallel;
-use crate::permutation::mix;
 use crate::read::cache::TokenCache;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 /// Rows that are read at a time.
 const BLOCK_ROWS: usize = 1024;
@@ -30,9 +30,9 @@ pub(super) struct Passed {
     pub first: Vec<u64>,
     /// For every label of the index, from -1 on: distinct codes, and their entropy in bits.
     pub classes: Vec<(u64, f64)>,
-    /// 64 bits of the hash of each row's grid.
-    pub hashes: Vec<u64>,
-    /// `[images, bands]`: see [`Sketcher`].
+    /// 32 bits of the hash of each row's grid.
+    pub hashes: Vec<u32>,
+    /// `[bands, images]`: the first bands of every image, see [`Sketcher`].
     pub sketches: Vec<u32>,
 }
 
@@ -52,7 +52,7 @@ struct Shared<'a> {
     parts: Vec<Part>,
     next: AtomicUsize,
     cancel: &'a AtomicBool,
-    hashes: Vec<AtomicU64>,
+    hashes: Vec<AtomicU32>,
     sketches: Vec<AtomicU32>,
     /// By label + 1. Of classes in several parts: what was counted so far.
     split: Vec<Mutex<Vec<u64>>>,
@@ -69,7 +69,7 @@ pub(super) fn run(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Passed, CacheError> {
     let labels = index.labels().count();
-    let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+    let zeros = |count: usize| (0..count).map(|_| AtomicU32::new(0)).collect();
     let shared = Shared {
         cache,
         index,
@@ -78,7 +78,7 @@ pub(super) fn run(
         next: AtomicUsize::new(0),
         cancel,
         hashes: zeros(cache.num_rows()),
-        sketches: (0..cache.num_images() * sketcher.bands()).map(|_| AtomicU32::new(0)).collect(),
+        sketches: zeros(cache.num_images() * sketcher.held_bands()),
         split: (0..labels).map(|_| Mutex::default()).collect(),
         entropies: (0..labels).map(|_| Mutex::default()).collect(),
     };
@@ -99,7 +99,7 @@ pub(super) fn run(
         counts: total.counts,
         first: total.first,
         classes,
-        hashes: shared.hashes.into_iter().map(AtomicU64::into_inner).collect(),
+        hashes: shared.hashes.into_iter().map(AtomicU32::into_inner).collect(),
         sketches: shared.sketches.into_iter().map(AtomicU32::into_inner).collect(),
     })
 }
@@ -166,50 +166,14 @@ impl Shared<'_> {
     }
 
     fn count_row(&self, row: usize, packed: &[u8], tally: &mut Tally) {
-        self.hashes[row].store(grid_hash(packed), Ordering::Relaxed);
+        self.hashes[row].store(quick_hash(packed) as u32, Ordering::Relaxed);
         tally.unpack(packed);
         let views = self.cache.num_views();
         if row.is_multiple_of(views) {
-            let sketch = &self.sketches[row / views * self.sketcher.bands()..][..self.sketcher.bands()];
-            let bands = self.sketcher.bands_of(&tally.tokens);
-            sketch.iter().zip(bands).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
+            let slots = self.sketches[row / views..].iter().step_by(self.cache.num_images());
+            let bands = self.sketcher.bands_of(0..self.sketcher.held_bands(), &tally.tokens);
+            slots.zip(bands).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
         }
         tally.count(row);
-    }
-}
-
-/// A fast hash of a grid that is not cryptographic: grids made to collide would be reported as duplicates. Sixteen bytes at a
-/// time are multiplied and folded, as wyhash does.
-fn grid_hash(packed: &[u8]) -> u64 {
-    const KEY: u64 = 0x9E37_79B9_7F4A_7C15;
-    let step = |hash: u64, block: [u8; 16]| {
-        let [low, high] = [u128::from_le_bytes(block) as u64, (u128::from_le_bytes(block) >> 64) as u64];
-        let product = u128::from(low ^ KEY) * u128::from(high ^ hash);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let (blocks, rest) = packed.as_chunks::<16>();
-    let hash = blocks.iter().fold(mix(packed.len() as u64), |hash, block| step(hash, *block));
-    let mut last = [0; 16];
-    last[..rest.len()].copy_from_slice(rest);
-    mix(step(hash, last))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_bit_and_the_length_of_a_grid_count_in_its_hash() {
-        let mut hashes = HashSet::new();
-        for length in [1, 15, 16, 17, 576] {
-            let mut grid = vec![0u8; length];
-            assert!(hashes.insert(grid_hash(&grid)), "{length} zeros");
-            for bit in 0..8 * length {
-                grid[bit / 8] ^= 1 << (bit % 8);
-                assert!(hashes.insert(grid_hash(&grid)), "bit {bit} of {length} bytes");
-                grid[bit / 8] ^= 1 << (bit % 8);
-            }
-        }
     }
 }

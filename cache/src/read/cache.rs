@@ -3,6 +3,12 @@
 use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
+use crate::inspect::find::{FoundRows, RowFilter, find_in_index};
+use crate::lookup::key_index::KeyIndex;
+use crate::lookup::write;
+use crate::parallel;
+use crate::parallel::num_threads;
+use crate::read::labels::Labels;
 use crate::read::row_index::{RowIndex, TokenGroup};
 use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
@@ -13,7 +19,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A finished cache, open for reading; cheap to share between threads in an `Arc`.
 ///
@@ -34,13 +41,18 @@ pub struct TokenCache {
     pub(super) grid: GridSpec,
     pub(super) row_bytes: usize,
     pub(super) num_rows: usize,
-    /// One per image: its views share it.
-    pub(super) labels: Vec<i32>,
+    /// Of each image: its views share it.
+    pub(super) labels: Labels,
     pub(super) groups: RowIndex,
     pub(super) shards: Vec<(Shard, Arc<Bytes>)>,
     /// Shards whose files are open, the one that was opened last after the others.
     pub(super) open_files: Mutex<VecDeque<usize>>,
+    /// What keys and labels are looked up in, once one is: see [`TokenCache::key_index`].
+    pub(super) key_index: OnceLock<KeyIndex>,
 }
+
+/// Shards that are worth a thread when a cache is opened.
+const SHARDS_PER_THREAD: usize = 4;
 
 impl TokenCache {
     /// Opens the cache in `dir`, mapped. See [`TokenCache::open_with`].
@@ -64,14 +76,10 @@ impl TokenCache {
         let local = LocalFolder::of(dir)?;
         let manifest = Manifest::read(local.path())?;
         let grid = manifest.grid_spec();
-        let mut shards = Vec::with_capacity(manifest.shards.len());
-        for entry in &manifest.shards {
-            let shard = Shard::open(&local.path().join(&entry.file), Some(entry))?;
-            shard.check_belongs(&manifest.job, grid, manifest.views)?;
-            shard.check_entry(entry)?;
-            shard.handle.close();
-            shards.push(shard);
-        }
+        let threads = num_threads().min(manifest.shards.len() / SHARDS_PER_THREAD).max(1);
+        let shards = parallel::map(threads, manifest.shards.len(), &mut |_| {}, |index, _| {
+            Shard::open_of(local.path(), &manifest, index)
+        })?;
         // Only now, with every shard validated, is anything mapped. A map needs no open file.
         let load = |shard: Shard| {
             let bytes = shard.load(access)?;
@@ -79,21 +87,32 @@ impl TokenCache {
             Ok((shard, bytes))
         };
         let shards = shards.into_iter().map(load).collect::<Result<Vec<_>, CacheError>>()?;
-        let mut labels = Vec::with_capacity(manifest.images);
+        let labels = Labels::read(&shards, threads)?;
         let mut groups = Vec::new();
         let mut num_rows = 0;
         for (index, (shard, bytes)) in shards.iter().enumerate() {
             for group in 0..shard.num_groups() {
                 let start = num_rows;
                 num_rows += shard.group_rows(group);
-                labels.extend(shard.image_labels(bytes, group)?);
                 let tokens = bytes.slice(shard.token_range(group));
                 groups.push(TokenGroup { rows: start..num_rows, tokens, place: (index, group) });
             }
         }
         let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
-        let open_files = Mutex::default();
-        Ok(TokenCache { local, dir, manifest, grid, row_bytes, num_rows, labels, groups, shards, open_files })
+        let (open_files, key_index) = (Mutex::default(), OnceLock::new());
+        Ok(TokenCache {
+            local,
+            dir,
+            manifest,
+            grid,
+            row_bytes,
+            num_rows,
+            labels,
+            groups,
+            shards,
+            open_files,
+            key_index,
+        })
     }
 
     /// A shard of which a page could not be read while it was mapped: with [`crate::LostPages::Zeros`], what was read since
@@ -150,17 +169,38 @@ impl TokenCache {
 
     /// The splits in order, with the images of each.
     pub fn splits(&self) -> Vec<(&str, Range<usize>)> {
-        let names = self.manifest.splits.iter().map(|split| split.name.as_str());
-        names.filter_map(|name| Some((name, self.split_images(name)?))).collect()
+        self.manifest.splits_by_images()
     }
 
     /// The images of a shard, by its place in the manifest; none where there is no such shard.
-    pub(crate) fn shard_images(&self, shard: usize) -> Range<usize> {
-        let images = |shards: &[crate::format::manifest::ShardEntry]| {
-            shards.iter().map(|shard| shard.rows).sum::<usize>() / self.num_views().max(1)
-        };
-        let shards = &self.manifest.shards;
-        images(&shards[..shard.min(shards.len())])..images(&shards[..shard.saturating_add(1).min(shards.len())])
+    pub fn shard_images(&self, shard: usize) -> Range<usize> {
+        self.manifest.shard_images(shard)
+    }
+
+    /// The index of keys and labels that lies beside the cache, where there is one of this cache.
+    pub(crate) fn key_index(&self) -> Option<&KeyIndex> {
+        if let Some(index) = self.key_index.get() {
+            return Some(index);
+        }
+        let index = KeyIndex::load(self.local_dir(), &self.manifest)?;
+        Some(self.key_index.get_or_init(|| index))
+    }
+
+    /// As [`crate::find_rows`], from the index of keys and labels that lies beside a large cache. `None` where there is none, and
+    /// one is needed.
+    ///
+    /// # Errors
+    /// [`CacheError::Cancelled`].
+    pub fn find_in_index(&self, filter: &RowFilter, cancel: &AtomicBool) -> Result<Option<FoundRows>, CacheError> {
+        find_in_index(&self.manifest, self.key_index(), filter, cancel)
+    }
+
+    /// As [`TokenCache::key_index`]; a large cache that has none gets one, where its folder can be written to.
+    pub(crate) fn key_index_or_new(&self, cancel: &AtomicBool) -> Option<&KeyIndex> {
+        if self.key_index().is_none() && write::is_worth_it(&self.manifest) {
+            write::write(self, cancel).ok()?;
+        }
+        self.key_index()
     }
 
     /// The rows of an image, `0..num_images`: its views in order.
@@ -180,7 +220,7 @@ impl TokenCache {
     /// When `row` is not below [`TokenCache::num_rows`].
     #[inline]
     pub fn label(&self, row: usize) -> i32 {
-        self.labels[row / self.manifest.views as usize]
+        self.labels.get(row / self.manifest.views as usize)
     }
 
     /// The class index of an image, -1 when unknown.
@@ -188,7 +228,7 @@ impl TokenCache {
     /// # Panics
     /// When `image` is not below [`TokenCache::num_images`].
     pub fn image_label(&self, image: usize) -> i32 {
-        self.labels[image]
+        self.labels.get(image)
     }
 }
 

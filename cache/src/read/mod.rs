@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod columns;
 pub(crate) mod grids;
+mod labels;
 pub(crate) mod loader;
 pub(crate) mod order;
 pub(crate) mod require;

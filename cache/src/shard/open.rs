@@ -3,7 +3,7 @@
 use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
-use crate::format::manifest::{ByteRange, GroupEntry, ShardEntry};
+use crate::format::manifest::{ByteRange, GroupEntry, Manifest, ShardEntry};
 use crate::format::schema::{COLUMNS, LABEL, SPLIT, TOKENS};
 use crate::shard::access::Access;
 use crate::shard::footer::ShardFooter;
@@ -50,6 +50,19 @@ impl Shard {
         }
         check_magic(path, &file)?;
         Self::from_footer(path, file, bytes, true)
+    }
+
+    /// Opens shard `index` of a cache and checks that it is the one that the manifest means. Its file is closed again.
+    ///
+    /// # Errors
+    /// As [`Shard::open`]; [`CacheError::ForeignShard`].
+    pub(crate) fn open_of(dir: &Path, manifest: &Manifest, index: usize) -> Result<Shard, CacheError> {
+        let entry = &manifest.shards[index];
+        let shard = Shard::open(&dir.join(&entry.file), Some(entry))?;
+        shard.check_belongs(&manifest.job, manifest.grid_spec(), manifest.views)?;
+        shard.check_entry(entry)?;
+        shard.handle.close();
+        Ok(shard)
     }
 
     /// Opens a shard whose page index and footer are those of the manifest, and whose rows may be damaged: only those

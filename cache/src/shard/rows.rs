@@ -10,6 +10,7 @@ use crate::shard::open::Shard;
 use crate::unpack::unpack;
 use bytes::Bytes;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, Int32Type};
+use parquet::file::statistics::Statistics;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,6 +25,19 @@ impl Shard {
         }
     }
 
+    /// The largest label of a group, by the footer's statistics.
+    pub(crate) fn label_max(&self, group: usize) -> Option<i32> {
+        match self.metadata.row_group(group).column(self.column_index(LABEL)).statistics()? {
+            Statistics::Int32(labels) => labels.max_opt().copied(),
+            _ => None,
+        }
+    }
+
+    /// Images of a group, whose views are all in it.
+    pub(crate) fn group_images(&self, group: usize) -> usize {
+        self.group_rows(group) / self.footer.views as usize
+    }
+
     /// The label of every image of a group, after verifying the column.
     pub(crate) fn image_labels(
         &self,
@@ -33,7 +47,10 @@ impl Shard {
         let labels = self.labels(file, group, 0..self.group_rows(group))?;
         let views = self.footer.views as usize;
         // `ShardFooter::parse` saw to it that a group holds whole images.
-        if let Some(views) = labels.chunks(views).find(|views| views.iter().any(|label| *label != views[0])) {
+        let is_mixed = |views: &&[i32]| views.iter().any(|label| *label != views[0]);
+        if views > 1
+            && let Some(views) = labels.chunks(views).find(is_mixed)
+        {
             return Err(self.value_error(group, LABEL, "one label for all views of an image", format!("{views:?}")));
         }
         Ok(labels.into_iter().step_by(views))

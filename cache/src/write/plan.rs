@@ -2,6 +2,7 @@
 
 use crate::error::CacheError;
 use crate::format::job::JobSpec;
+use crate::lookup::write::INDEX_IMAGES_MIN;
 use crate::write::writer::GROUP_PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
@@ -20,9 +21,9 @@ pub struct JobPlan {
     pub row_groups: usize,
     /// Shards of all ranks.
     pub shards: usize,
-    /// Files of the finished cache: shards, manifest and quarantine list.
+    /// Files of the finished cache: shards, manifest, quarantine list, and the index of keys of a large one.
     pub files: usize,
-    /// Bytes of the finished cache.
+    /// Bytes of the finished cache, without the index of keys.
     pub bytes: u64,
     /// Bytes on disk at the worst moment: while a shard is written, its parts are still there.
     pub peak_bytes: u64,
@@ -75,7 +76,7 @@ impl JobPlan {
             rows_per_group,
             row_groups,
             shards,
-            files: shards + 2,
+            files: shards + 2 + usize::from(images >= INDEX_IMAGES_MIN),
             bytes: bytes as u64,
             peak_bytes: (bytes + parts) as u64,
             // Packed grids and columns of what waits, and the encoder's copy of one row group, twice.

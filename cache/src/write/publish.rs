@@ -8,6 +8,7 @@ use crate::format::job_file::MANIFEST_BYTES_MAX;
 use crate::format::manifest::{Manifest, ShardEntry, manifest_of};
 use crate::format::names::{MANIFEST_FILE, Name};
 use crate::format::quarantine::{QuarantineRecord, quarantine_list};
+use crate::lookup::write::write_for_new;
 use crate::write::folder::remove_leftovers;
 use crate::write::writer::{CacheWriter, Finished};
 use serde::{Deserialize, Serialize};
@@ -45,7 +46,10 @@ impl CacheWriter {
         self.rank_lock = None; // so that its file can go with the rest
         match self.remote {
             Some(remote) => remote.clean(&manifest),
-            None => remove_leftovers(&self.dir),
+            None => {
+                remove_leftovers(&self.dir);
+                write_for_new(&self.dir, &manifest);
+            }
         }
         Ok(Finished::published(&manifest))
     }

@@ -5,6 +5,7 @@ use crate::files::small::{list_names, remove_if_present, sync_dir};
 use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE, is_leftover};
 use crate::inspect::store::{INSPECTION_FILE, is_temporary_inspection};
+use crate::lookup::key_index::KEY_INDEX_FILE;
 use crate::survey::SURVEY_FILE;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,8 @@ pub fn remove_cache(dir: &Path, rest: &Path) -> Result<(), CacheError> {
     if !names.is_empty() {
         let manifest = Manifest::read(dir)?;
         let is_listed = |name: &str| name == QUARANTINE_FILE || manifest.shards.iter().any(|shard| shard.file == name);
-        let is_derived = |name: &str| {
-            name == INSPECTION_FILE || name == SURVEY_FILE || is_temporary_inspection(name) || is_leftover(name)
-        };
+        let is_kept = |name: &str| [INSPECTION_FILE, SURVEY_FILE, KEY_INDEX_FILE].contains(&name);
+        let is_derived = |name: &str| is_kept(name) || is_temporary_inspection(name) || is_leftover(name);
         let (ours, foreign): (Vec<_>, Vec<_>) = names
             .iter()
             .filter(|name| *name != MANIFEST_FILE)

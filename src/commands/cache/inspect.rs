@@ -74,6 +74,10 @@ fn print_stats(stats: &CacheStats, picture: Option<&Path>) -> anyhow::Result<()>
     let more = if near.is_cut_short { "; there may be more" } else { "" };
     let pairs = counted(near.pairs, "pair");
     println!("  near           {pairs} of images with half of their tokens or more in common{more}");
+    match near.guaranteed_distance {
+        Some(bits) => println!("                 none is missed whose first views differ in at most {}", counted(bits, "bit")),
+        None => println!("                 some may be missed: `cache leak DIR DIR` misses none"),
+    }
     for pair in near.listed.iter().take(5) {
         println!("                 row {} ~ row {}: {} tokens agree", pair.first, pair.row, pair.equal_tokens);
     }

@@ -7,6 +7,7 @@ mod inspect;
 mod made;
 mod merge_subset;
 mod names;
+pub(crate) mod near;
 mod plot;
 pub(crate) mod rows;
 pub(crate) mod table;
@@ -23,7 +24,9 @@ pub(crate) fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()>
         CacheCommand::Verify { dir } => verify::verify(dir, global),
         CacheCommand::Show(args) => rows::show(args, global),
         CacheCommand::Head { dir, rows } => rows::head(dir, *rows, global),
+        CacheCommand::Find(args) if args.near.is_some() => near::find(args, global),
         CacheCommand::Find(args) => rows::find(args, global),
+        CacheCommand::Leak(args) => near::leak(args, global),
         CacheCommand::Stats { dir, plot } => inspect::stats(dir, plot.as_deref(), global),
         CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
         CacheCommand::Names { dir, file, remove } => names::names(dir, file.as_deref(), *remove, global),
@@ -43,6 +46,7 @@ pub(crate) fn needs_torch(command: &CacheCommand) -> bool {
     match command {
         CacheCommand::Repair { .. } | CacheCommand::Check { .. } => true,
         CacheCommand::Show(args) => rows::needs_torch(args),
+        CacheCommand::Find(args) => near::needs_torch(args),
         _ => false,
     }
 }

@@ -11,33 +11,36 @@ use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, TokenCache, find_rows, unpack,
+    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, RowReader, TokenCache, find_rows,
+    unpack,
 };
 
 pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let (dir, index) = (&args.dir, args.index);
-    let cache = TokenCache::open(dir)?;
+    let cache = RowReader::open(dir)?;
     if index >= cache.num_rows() {
         let rows = cache.num_rows();
         return Err(Usage(format!("--index {index}: {} has {rows} rows, counted from 0", dir.display())).into());
     }
-    let (meta, grid) = (cache.meta(index)?, cache.grid());
-    let mut tokens = vec![0u32; grid.num_tokens()];
-    cache.tokens_into(index, &mut tokens);
+    let metas = cache.metas(index..index + 1)?;
+    let (meta, grid) = (&metas[0], cache.grid());
+    let (mut tokens, mut packed) = (vec![0u32; grid.num_tokens()], Vec::new());
+    cache.read_packed(index..index + 1, &mut packed)?;
+    unpack(&packed, grid.bits, &mut tokens);
     let rows: Vec<&[u32]> = tokens.chunks(grid.width as usize).collect();
     if global.json {
-        let mut object = entry(&cache, &Splits::of(&cache), index, &meta);
+        let mut object = entry(&cache, &Splits::of(&cache), index, meta);
         object["tokens"] = json!(rows);
         return print_json(&object);
     }
     println!("row {index}: {}", meta.key);
     println!("  label {} ({})", meta.label, class_name(&cache, meta.label).unwrap_or("unknown"));
-    println!("  view {}, crop at {}", meta.view, crop(&meta));
+    println!("  view {}, crop at {}", meta.view, crop(meta));
     if let Some(split) = Splits::of(&cache).name(index) {
         println!("  split {split}");
     }
     if needs_torch(args) {
-        return crate::torch::show_picture(&cache, &tokens, args, global);
+        return crate::torch::show_picture(cache.manifest(), &tokens, args, global);
     }
     let digits = (1u64 << grid.bits).saturating_sub(1).to_string().len();
     for row in rows {
@@ -46,22 +49,22 @@ pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn crop(meta: &RowMeta) -> String {
+pub(super) fn crop(meta: &RowMeta) -> String {
     format!("({}, {}){}", meta.crop_x, meta.crop_y, if meta.flip { ", mirrored" } else { "" })
 }
 
-fn class_name(cache: &TokenCache, label: i32) -> Option<&str> {
+fn class_name(cache: &RowReader, label: i32) -> Option<&str> {
     cache.manifest().classes.get(usize::try_from(label).ok()?).map(String::as_str)
 }
 
 /// The splits of a cache, by rows.
-struct Splits<'a> {
+pub(super) struct Splits<'a> {
     images: Vec<(&'a str, Range<usize>)>,
     num_views: usize,
 }
 
 impl Splits<'_> {
-    fn of(cache: &TokenCache) -> Splits<'_> {
+    pub(super) fn of(cache: &RowReader) -> Splits<'_> {
         Splits { images: cache.splits(), num_views: cache.num_views() }
     }
 
@@ -72,8 +75,8 @@ impl Splits<'_> {
     }
 }
 
-/// A row as JSON, without its tokens.
-fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Value {
+/// One row for scripts, without its tokens.
+pub(super) fn entry(cache: &RowReader, splits: &Splits, row: usize, meta: &RowMeta) -> Value {
     json!({
         "index": row, "key": meta.key, "label": meta.label, "class": class_name(cache, meta.label), "view": meta.view,
         "crop_x": meta.crop_x, "crop_y": meta.crop_y, "flip": meta.flip, "split": splits.name(row),
@@ -84,7 +87,7 @@ fn entry(cache: &TokenCache, splits: &Splits, row: usize, meta: &RowMeta) -> Val
 const BLOCK_ROWS: usize = 4096;
 
 pub(crate) fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<()> {
-    let cache = TokenCache::open(dir)?;
+    let cache = RowReader::open(dir)?;
     let rows = 0..rows.min(cache.num_rows());
     if global.json {
         return print_json_rows(&cache, rows, "");
@@ -93,10 +96,16 @@ pub(crate) fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<(
 }
 
 pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
-    let cache = TokenCache::open(&args.dir)?;
+    let cache = RowReader::open(&args.dir)?;
     let label = args.class.as_deref().map(|class| label_of(&cache, class, &args.dir)).transpose()?;
     let filter = RowFilter { label, view: args.view, key: args.key.clone(), ..RowFilter::default() };
-    let found = find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?;
+    let found = match cache.find(&filter, signals::flag())? {
+        Some(found) => found,
+        None => {
+            let cache = TokenCache::open(&args.dir)?;
+            find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?
+        }
+    };
     let quarantined = Quarantined::find(&cache, args.key.as_deref());
     let num_listed = found.len().min(args.limit);
     let listed = (0..num_listed).filter_map(|place| found.get(place));
@@ -123,8 +132,8 @@ struct Quarantined {
 }
 
 impl Quarantined {
-    /// Searches by key only: nothing else is known of these inputs. An unreadable list is a warning: rows are still found.
-    fn find(cache: &TokenCache, text: Option<&str>) -> Quarantined {
+    /// A search by key only: nothing else is known of them. A list that cannot be read keeps nobody from finding rows.
+    fn find(cache: &RowReader, text: Option<&str>) -> Quarantined {
         let Some(text) = text else { return Quarantined::default() };
         Self::read(cache, text).unwrap_or_else(|error| {
             tracing::warn!("the list of quarantined inputs was not searched: {:#}", anyhow::Error::from(error));
@@ -132,7 +141,7 @@ impl Quarantined {
         })
     }
 
-    fn read(cache: &TokenCache, text: &str) -> Result<Quarantined, CacheError> {
+    fn read(cache: &RowReader, text: &str) -> Result<Quarantined, CacheError> {
         const LISTED: usize = 10;
         let mut found = Quarantined::default();
         for record in QuarantineReader::open(cache.local_dir(), cache.manifest())? {
@@ -166,11 +175,28 @@ impl Quarantined {
 pub(crate) const QUARANTINE_ADVICE: &str = "to have rows of such an image, mend or replace it in the source; then tokenize the source \
 anew, or the image alone and add it with `cache merge`";
 
-/// Function of a block of rows: their indices and metadata.
+/// What is known of rows in any order: those that lie near each other are read together.
+pub(super) fn metas_of(cache: &RowReader, rows: &[usize]) -> anyhow::Result<Vec<RowMeta>> {
+    const SPAN_ROWS: usize = 16_384;
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|place| rows[*place]);
+    let mut metas = vec![None; rows.len()];
+    let mut rest = order.as_slice();
+    while let Some(first) = rest.first().map(|place| rows[*place]) {
+        let near = rest.partition_point(|place| rows[*place] < first + SPAN_ROWS);
+        let last = rows[rest[near - 1]];
+        let read = cache.metas(first..last + 1)?;
+        rest[..near].iter().for_each(|place| metas[*place] = Some(read[rows[*place] - first].clone()));
+        rest = &rest[near..];
+    }
+    Ok(metas.into_iter().flatten().collect())
+}
+
+/// What is done with each block of rows: their indices and what a cache says of them.
 type EachBlock<'a> = dyn FnMut(&[(usize, RowMeta)]) -> anyhow::Result<()> + 'a;
 
-/// Calls `each` with blocks of rows in ascending order; adjacent rows are read together.
-fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each: &mut EachBlock) -> anyhow::Result<()> {
+/// Calls `each` with what is known of rows in ascending order, some at a time; neighbours are read together.
+fn visit_blocks(cache: &RowReader, mut rows: impl Iterator<Item = usize>, each: &mut EachBlock) -> anyhow::Result<()> {
     loop {
         let block: Vec<usize> = rows.by_ref().take(BLOCK_ROWS).collect();
         if signals::cancelled() {
@@ -187,9 +213,9 @@ fn visit_blocks(cache: &TokenCache, mut rows: impl Iterator<Item = usize>, each:
     }
 }
 
-/// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never held in memory as a whole.
-fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first: &str) -> anyhow::Result<()> {
-    // Nothing is printed before the first rows are read: a damaged cache is an error, not half an object.
+/// Prints `{"rows": [...]}`, with `first` as further fields in front. The object is never in memory as a whole.
+fn print_json_rows(cache: &RowReader, rows: impl Iterator<Item = usize>, first: &str) -> anyhow::Result<()> {
+    // Nothing is printed before the first rows are read: what is damaged is an error, not half an object.
     let splits = Splits::of(cache);
     let mut before = format!("{{\n{first}  \"rows\": [");
     visit_blocks(cache, rows, &mut |block| {
@@ -207,7 +233,7 @@ fn print_json_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>, first:
 }
 
 /// A class by name or index.
-fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> {
+fn label_of(cache: &RowReader, class: &str, dir: &Path) -> anyhow::Result<i32> {
     let classes = &cache.manifest().classes;
     let by_name = classes.iter().position(|name| name == class).map(|label| label as i32);
     let by_index = || class.parse().ok().filter(|label| *label >= -1);
@@ -221,7 +247,7 @@ fn label_of(cache: &TokenCache, class: &str, dir: &Path) -> anyhow::Result<i32> 
     label.ok_or_else(|| refuse().into())
 }
 
-fn print_rows(cache: &TokenCache, rows: impl Iterator<Item = usize>) -> anyhow::Result<()> {
+fn print_rows(cache: &RowReader, rows: impl Iterator<Item = usize>) -> anyhow::Result<()> {
     let splits = Splits::of(cache);
     let mut columns = vec!["#row", "key", "label", "#view", "crop", "first tokens"];
     if !splits.images.is_empty() {

@@ -2,42 +2,47 @@
 
 use super::origin::{Located, Origin};
 use crate::exit::Usage;
-use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use tokengrid_cache::{Manifest, QuarantineReader, surviving_keys};
 
-/// A cache that is of a part of its sources.
-pub(super) struct ImagesByKey {
-    /// Location of each image of the cache's job; `None` where it cannot be determined.
-    places: Vec<Option<Located>>,
+/// The number of an image that is not known.
+const UNKNOWN: u32 = u32::MAX;
+
+/// A cache whose sources have other images, too.
+pub(super) struct ImagesByKey<'a> {
+    origin: &'a Origin<'a>,
+    /// Of each image of the cache's job, its number among the images of all sources; [`UNKNOWN`] where nothing says which one
+    /// it is.
+    numbers: Vec<u32>,
 }
 
-impl ImagesByKey {
-    /// Finds every image whose key can still be read, and those between them where the sources have only one possibility.
+impl<'a> ImagesByKey<'a> {
+    /// Finds every image whose key can still be read, and those between them where the sources leave no choice.
     ///
     /// # Errors
-    /// An image with rows in the cache is not in the sources.
-    pub(super) fn find(dir: &Path, manifest: &Manifest, origin: &Origin) -> anyhow::Result<ImagesByKey> {
-        let images: Vec<_> = origin.images().collect();
-        let numbers: HashMap<_, _> =
-            images.iter().enumerate().map(|(number, (split, key, _))| ((*split, *key), number)).collect();
-        let keys = surviving_keys(dir, manifest);
+    /// The sources do not have an image that the cache has rows of.
+    pub(super) fn find(dir: &Path, manifest: &Manifest, origin: &'a Origin<'a>) -> anyhow::Result<ImagesByKey<'a>> {
+        let keys = KeyTable::of(origin);
         let quarantined = quarantined(dir, manifest);
-        let mut found = vec![None; keys.len()];
-        for (image, key) in keys.iter().enumerate() {
-            if let Some(key) = key {
-                let split = split_of(manifest, image);
-                let number = numbers.get(&(split, key.as_str())).copied();
-                // An image that could not be decoded may have been removed; its record is known without it.
-                if number.is_none() && quarantined.binary_search(&image).is_err() {
-                    return Err(no_image(split, key).into());
-                }
-                found[image] = number;
+        let mut numbers = vec![UNKNOWN; manifest.source.images];
+        let mut missing: Option<(usize, String)> = None;
+        surviving_keys(dir, manifest, &mut |image, key| {
+            let Some(place) = numbers.get_mut(image) else { return };
+            let number = keys.number(split_of(manifest, image), key);
+            *place = number.unwrap_or(UNKNOWN);
+            // An image that could not be decoded may have been taken away; its record is known without it.
+            let is_missing = number.is_none() && quarantined.binary_search(&image).is_err();
+            if is_missing && missing.as_ref().is_none_or(|(first, _)| image < *first) {
+                missing = Some((image, key.to_owned()));
             }
+        });
+        if let Some((image, key)) = missing {
+            return Err(no_image(split_of(manifest, image), &key).into());
         }
-        let splits: Vec<&str> = (0..keys.len()).map(|image| split_of(manifest, image)).collect();
-        fill_gaps(&mut found, &splits, &images.iter().map(|(split, ..)| *split).collect::<Vec<_>>());
-        Ok(ImagesByKey { places: found.into_iter().map(|number| Some(images[number?].2)).collect() })
+        let source_split = |number: usize| origin.image(number).map_or("", |(split, _)| split);
+        fill_gaps(&mut numbers, &|image| split_of(manifest, image), origin.num_images(), &source_split);
+        Ok(ImagesByKey { origin, numbers })
     }
 
     /// Location of an image.
@@ -45,7 +50,8 @@ impl ImagesByKey {
     /// # Errors
     /// Its key is lost.
     pub(super) fn locate(&self, image: usize) -> Result<Located, String> {
-        self.places.get(image).copied().flatten().ok_or_else(|| {
+        let number = self.numbers.get(image).filter(|number| **number != UNKNOWN);
+        number.and_then(|number| self.origin.locate(*number as usize)).ok_or_else(|| {
             format!(
                 "the key of image {image} is lost with its shard, and the sources have more images than the cache: give \
                  sources of the cache's images alone"
@@ -54,7 +60,35 @@ impl ImagesByKey {
     }
 }
 
-/// The numbers of the images without rows, if the list of them is intact.
+/// The images of the sources by split and key. Memory: 16 bytes for each.
+struct KeyTable<'a> {
+    origin: &'a Origin<'a>,
+    /// Hashes with the images' numbers, sorted.
+    hashes: Vec<(u64, u32)>,
+}
+
+impl KeyTable<'_> {
+    fn of<'a>(origin: &'a Origin<'a>) -> KeyTable<'a> {
+        let mut hashes: Vec<_> = origin.images().zip(0..UNKNOWN).map(|((s, key, _), n)| (hash(s, key), n)).collect();
+        hashes.sort_unstable();
+        KeyTable { origin, hashes }
+    }
+
+    fn number(&self, split: &str, key: &str) -> Option<u32> {
+        let hash = hash(split, key);
+        let first = self.hashes.partition_point(|(other, _)| *other < hash);
+        let same = self.hashes[first..].iter().take_while(|(other, _)| *other == hash).map(|(_, number)| *number);
+        same.filter(|number| self.origin.image(*number as usize) == Some((split, key))).last()
+    }
+}
+
+fn hash(split: &str, key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (split, key).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The numbers of the images without rows, where the list of them is intact.
 fn quarantined(dir: &Path, manifest: &Manifest) -> Vec<usize> {
     let records = QuarantineReader::open(dir, manifest).into_iter().flatten();
     records.map(|record| record.map(|record| record.index)).collect::<Result<_, _>>().unwrap_or_default()
@@ -75,27 +109,34 @@ pub(super) fn split_of(manifest: &Manifest, image: usize) -> &str {
     split.map_or("", |split| split.name.as_str())
 }
 
-/// Images without a key, between two that are known: those of the source that lie between these, if they are as many.
-/// `splits` are those of the cache's images, `source_splits` those of the source's.
-fn fill_gaps(found: &mut [Option<usize>], splits: &[&str], source_splits: &[&str]) {
+/// Images without a number, between two that have one: those of the source that lie between these, if they are as many.
+/// `split` tells that of each of the cache's images, `source_split` that of each of `num_source` images of the source.
+fn fill_gaps<'a>(
+    found: &mut [u32],
+    split: &dyn Fn(usize) -> &'a str,
+    num_source: usize,
+    source_split: &dyn Fn(usize) -> &'a str,
+) {
     let mut start = 0;
     while start < found.len() {
-        let is_gap = |image: &usize| found[*image].is_none() && splits[*image] == splits[start];
+        let of_gap = split(start);
+        let is_gap = |image: &usize| found[*image] == UNKNOWN && split(*image) == of_gap;
         let end = start + (start..found.len()).take_while(is_gap).count();
         if end == start {
             start += 1;
             continue;
         }
         let neighbour = |image: Option<usize>| {
-            image.filter(|image| splits.get(*image) == Some(&splits[start])).and_then(|image| found[image])
+            let number = found[image.filter(|image| *image < found.len() && split(*image) == of_gap)?];
+            (number != UNKNOWN).then_some(number as usize)
         };
-        let of_split = || source_splits.iter().enumerate().filter(|(_, split)| **split == splits[start]);
-        let first = neighbour(start.checked_sub(1)).map(|number| number + 1).or_else(|| Some(of_split().next()?.0));
-        let last = neighbour(Some(end)).or_else(|| Some(of_split().next_back()?.0 + 1));
+        let of_split = || (0..num_source).filter(|number| source_split(*number) == of_gap);
+        let first = neighbour(start.checked_sub(1)).map(|number| number + 1).or_else(|| of_split().next());
+        let last = neighbour(Some(end)).or_else(|| of_split().next_back().map(|number| number + 1));
         if let (Some(first), Some(last)) = (first, last)
             && last.checked_sub(first) == Some(end - start)
         {
-            (start..end).zip(first..last).for_each(|(image, number)| found[image] = Some(number));
+            (start..end).zip(first..last).for_each(|(image, number)| found[image] = number as u32);
         }
         start = end;
     }
@@ -107,10 +148,10 @@ mod tests {
 
     #[test]
     fn gaps_are_filled_where_there_is_no_choice() {
-        let filled = |found: &[Option<usize>], splits: &[&str], source: &[&str]| {
-            let mut found = found.to_vec();
-            fill_gaps(&mut found, splits, source);
-            found
+        let filled = |found: &[Option<u32>], splits: &[&'static str], source: &[&'static str]| {
+            let mut found: Vec<u32> = found.iter().map(|number| number.unwrap_or(UNKNOWN)).collect();
+            fill_gaps(&mut found, &|image| splits[image], source.len(), &|number| source[number]);
+            found.into_iter().map(|number| (number != UNKNOWN).then_some(number)).collect::<Vec<_>>()
         };
         assert_eq!(filled(&[Some(3), None, None, Some(6)], &[""; 4], &[""; 9]), [3, 4, 5, 6].map(Some));
         assert_eq!(filled(&[Some(3), None, Some(6)], &[""; 3], &[""; 9]), [Some(3), None, Some(6)]);

@@ -2,6 +2,7 @@
 
 mod by_key;
 pub(super) mod check;
+pub(super) mod near;
 mod origin;
 pub(super) mod picture;
 pub(super) mod repair;

@@ -49,7 +49,19 @@ impl Origin<'_> {
         None
     }
 
-    /// All images: split, key and location of each.
+    /// Images of all sources.
+    pub(super) fn num_images(&self) -> usize {
+        self.parts.iter().map(|part| part.job.source.len()).sum()
+    }
+
+    /// The split and the key of image `number` of all sources, one after the other; `None` where there is none.
+    pub(super) fn image(&self, number: usize) -> Option<(&str, &str)> {
+        let Located { part, index } = self.locate(number)?;
+        let Part { job, split, .. } = &self.parts[part];
+        Some((split, job.source.key(index)))
+    }
+
+    /// All images: the split that each belongs to, its key, and where it is.
     pub(super) fn images(&self) -> impl Iterator<Item = (&str, &str, Located)> {
         self.parts.iter().enumerate().flat_map(|(part, Part { job, split, .. })| {
             (0..job.source.len()).map(move |index| (split.as_str(), job.source.key(index), Located { part, index }))

@@ -6,7 +6,7 @@ use crate::args::{DeviceArgs, Global, TokenizerArgs};
 use crate::commands::cache::table::terminal_columns;
 use crate::torch::decoder::TokenDecoder;
 use std::fmt::Write;
-use tokengrid_cache::TokenCache;
+use tokengrid_cache::Manifest;
 use tokengrid_model::Picture;
 
 /// Width in characters of a picture if that of the terminal is unknown.
@@ -14,13 +14,13 @@ const COLUMNS: usize = 80;
 
 /// Decodes a grid and prints its picture.
 pub(crate) fn print(
-    cache: &TokenCache,
+    manifest: &Manifest,
     tokens: &[u32],
     weights: &TokenizerArgs,
     device: &DeviceArgs,
     global: &Global,
 ) -> anyhow::Result<()> {
-    let picture = TokenDecoder::open(cache.manifest(), weights, device, global)?.picture(tokens);
+    let picture = TokenDecoder::open(manifest, weights, device, global)?.picture(tokens);
     let columns = terminal_columns();
     let text = text(&picture, if columns == usize::MAX { COLUMNS } else { columns });
     crate::output::print_raw(&format!("{text}\n"));

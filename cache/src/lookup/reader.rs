@@ -1,0 +1,183 @@
+//! Some rows of a cache, without opening all of it.
+
+use crate::cancel;
+use crate::error::CacheError;
+use crate::format::grid::GridSpec;
+use crate::format::manifest::Manifest;
+use crate::format::row::RowMeta;
+use crate::inspect::find::{FoundRows, RowFilter, find_in_index};
+use crate::lookup::key_index::KeyIndex;
+use crate::remote::staged::LocalFolder;
+use crate::shard::access::Access;
+use crate::shard::open::Shard;
+use bytes::Bytes;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+/// A finished cache of which a few rows are looked at: the manifest is checked when it is opened, a shard when a row of
+/// it is asked for. Opening takes milliseconds, however many rows there are; [`TokenCache`](crate::TokenCache) is for
+/// many rows.
+///
+/// What [`TokenCache`](crate::TokenCache) says of files that are truncated while they are mapped holds here as well.
+pub struct RowReader {
+    local: LocalFolder,
+    dir: PathBuf,
+    manifest: Manifest,
+    grid: GridSpec,
+    groups: Vec<Group>,
+    shards: Vec<OnceLock<(Shard, Arc<Bytes>)>>,
+    index: OnceLock<Option<KeyIndex>>,
+}
+
+/// A row group, by the manifest.
+struct Group {
+    rows: Range<usize>,
+    shard: usize,
+    group: usize,
+}
+
+impl RowReader {
+    /// Opens the cache in `dir`, a folder or a URL.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`].
+    ///
+    /// ```
+    /// use tokengrid_cache::{RowReader, write_synthetic_cache};
+    /// # fn main() -> Result<(), tokengrid_cache::CacheError> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let dir = &folder.path().join("cache");
+    /// write_synthetic_cache(dir, 100, 2)?;
+    /// let reader = RowReader::open(dir)?;
+    /// assert_eq!(reader.metas(7..8)?[0].view, 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn open(dir: &Path) -> Result<RowReader, CacheError> {
+        let local = LocalFolder::of(dir)?;
+        let manifest = Manifest::read(local.path())?;
+        let mut groups = Vec::new();
+        let mut next = 0;
+        for (shard, entry) in manifest.shards.iter().enumerate() {
+            for (group, entry) in entry.row_groups.iter().enumerate() {
+                groups.push(Group { rows: next..next + entry.rows, shard, group });
+                next += entry.rows;
+            }
+        }
+        let shards = manifest.shards.iter().map(|_| OnceLock::new()).collect();
+        let (dir, grid) = (dir.to_owned(), manifest.grid_spec());
+        Ok(RowReader { local, dir, manifest, grid, groups, shards, index: OnceLock::new() })
+    }
+
+    /// The folder or URL, as it was named.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The folder that holds the cache's files.
+    pub fn local_dir(&self) -> &Path {
+        self.local.path()
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Shape of every grid.
+    pub fn grid(&self) -> GridSpec {
+        self.grid
+    }
+
+    /// Rows.
+    pub fn num_rows(&self) -> usize {
+        self.manifest.rows
+    }
+
+    /// Views (rows) of every image.
+    pub fn num_views(&self) -> usize {
+        self.manifest.views as usize
+    }
+
+    /// The splits in order, with the images of each.
+    pub fn splits(&self) -> Vec<(&str, Range<usize>)> {
+        self.manifest.splits_by_images()
+    }
+
+    /// Finds the rows that `filter` lets through, without reading any. A filter by key or class needs the index that lies
+    /// beside large caches: `None` where there is none, and [`find_rows`](crate::find_rows) will do.
+    ///
+    /// # Errors
+    /// [`CacheError::Cancelled`].
+    pub fn find(&self, filter: &RowFilter, cancel: &AtomicBool) -> Result<Option<FoundRows>, CacheError> {
+        let index = || self.index.get_or_init(|| KeyIndex::load(self.local_dir(), &self.manifest)).as_ref();
+        let needed = filter.key.is_some() || filter.label.is_some();
+        find_in_index(&self.manifest, needed.then(index).flatten(), filter, cancel)
+    }
+
+    /// Key, label, view and crop of consecutive rows.
+    ///
+    /// # Errors
+    /// [`CacheError::RowOutOfRange`]; the variant that names the damage of a shard or of its columns.
+    pub fn metas(&self, rows: Range<usize>) -> Result<Vec<RowMeta>, CacheError> {
+        let mut metas = Vec::with_capacity(rows.len());
+        self.visit(rows, &mut |shard, bytes, group, local| {
+            metas.extend(shard.row_metas(bytes, group, local)?);
+            Ok(())
+        })?;
+        Ok(metas)
+    }
+
+    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each.
+    ///
+    /// # Errors
+    /// As [`RowReader::metas`].
+    pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
+        out.clear();
+        let row_bytes = self.grid.row_bytes();
+        self.visit(rows, &mut |shard, bytes, group, local| {
+            let start = shard.token_range(group).start;
+            out.extend_from_slice(&bytes[start + local.start * row_bytes..start + local.end * row_bytes]);
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with each row group that has some of `rows`, and their places in it.
+    fn visit(
+        &self,
+        rows: Range<usize>,
+        visit: &mut dyn FnMut(&Shard, &Arc<Bytes>, usize, Range<usize>) -> Result<(), CacheError>,
+    ) -> Result<(), CacheError> {
+        if rows.end > self.num_rows() {
+            return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
+        }
+        let first = self.groups.partition_point(|group| group.rows.end <= rows.start);
+        for group in self.groups[first..].iter().take_while(|group| group.rows.start < rows.end) {
+            cancel::check()?;
+            let (shard, bytes) = self.shard(group.shard)?;
+            let [start, end] = [rows.start.max(group.rows.start), rows.end.min(group.rows.end)];
+            visit(shard, bytes, group.group, start - group.rows.start..end - group.rows.start)?;
+            // Rows are looked at once.
+            shard.release(bytes, group.group);
+        }
+        Ok(())
+    }
+
+    fn shard(&self, index: usize) -> Result<&(Shard, Arc<Bytes>), CacheError> {
+        if let Some(shard) = self.shards[index].get() {
+            return Ok(shard);
+        }
+        let shard = Shard::open_of(self.local_dir(), &self.manifest, index)?;
+        let bytes = shard.load(Access::Map)?;
+        shard.handle.close();
+        Ok(self.shards[index].get_or_init(|| (shard, bytes)))
+    }
+}
+
+impl fmt::Debug for RowReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowReader").field("dir", &self.dir).field("rows", &self.num_rows()).finish_non_exhaustive()
+    }
+}
