@@ -44,7 +44,7 @@ pub(super) fn find(
     let parts = hashes.len().div_ceil(PART_ROWS).max(1) as u64;
     for part in 0..parts {
         // Hashes are spread evenly over the parts.
-        let is_of_part = |hash: u32| u64::from(hash) * parts >> 32 == part;
+        let is_of_part = |hash: u32| (u64::from(hash) * parts) >> 32 == part;
         let with_row = hashes.iter().zip(0u64..).filter(|(hash, _)| is_of_part(**hash));
         let mut rows: Vec<u64> = with_row.map(|(hash, row)| u64::from(*hash) << 32 | row).collect();
         rows.sort_unstable();

@@ -77,7 +77,7 @@ fn sorted(keys: &[u64]) -> Vec<u32> {
     let parts = keys.len().div_ceil(PART_IMAGES).max(1) as u128;
     for part in 0..parts {
         // Hashes are spread evenly over the parts.
-        let is_of_part = |hash: u64| u128::from(hash) * parts >> 64 == part;
+        let is_of_part = |hash: u64| (u128::from(hash) * parts) >> 64 == part;
         let with_image = keys.iter().copied().zip(0u32..).filter(|(hash, _)| is_of_part(*hash));
         let mut of_part: Vec<(u64, u32)> = with_image.collect();
         of_part.sort_unstable();

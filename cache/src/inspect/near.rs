@@ -239,7 +239,7 @@ impl Proposed {
             }
             let part = (item % parts) as u64;
             // Hashes are spread evenly over the parts.
-            let is_of_part = |band: u32| u64::from(band) * parts as u64 >> 32 == part;
+            let is_of_part = |band: u32| (u64::from(band) * parts as u64) >> 32 == part;
             let of_part = bands[item / parts].iter().zip(0u64..).filter(|(band, _)| is_of_part(**band));
             let mut images: Vec<u64> = of_part.map(|(band, image)| u64::from(*band) << 32 | image).collect();
             images.sort_unstable();
