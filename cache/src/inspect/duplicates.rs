@@ -6,7 +6,7 @@ use crate::format::hash::quick_hash;
 use crate::inspect::stats::Duplicates;
 use crate::read::cache::TokenCache;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Pairs that statistics list.
 const LISTED_IN_STATS: usize = 20;
@@ -35,7 +35,7 @@ const PART_ROWS: usize = 1 << 20;
 /// in 400,000. Memory: 12 bytes for each of a million rows.
 pub(super) fn find(
     cache: &TokenCache,
-    hashes: &[u32],
+    hashes: &[AtomicU32],
     cancel: &AtomicBool,
 ) -> Result<(Duplicates, Vec<SameGrid>), CacheError> {
     let mut found = Duplicates::default();
@@ -45,8 +45,9 @@ pub(super) fn find(
     for part in 0..parts {
         // Hashes are spread evenly over the parts.
         let is_of_part = |hash: u32| (u64::from(hash) * parts) >> 32 == part;
-        let with_row = hashes.iter().zip(0u64..).filter(|(hash, _)| is_of_part(**hash));
-        let mut rows: Vec<u64> = with_row.map(|(hash, row)| u64::from(*hash) << 32 | row).collect();
+        let with_row = hashes.iter().map(|hash| hash.load(Ordering::Relaxed)).zip(0u64..);
+        let of_part = with_row.filter(|(hash, _)| is_of_part(*hash));
+        let mut rows: Vec<u64> = of_part.map(|(hash, row)| u64::from(hash) << 32 | row).collect();
         rows.sort_unstable();
         for alike in rows.chunk_by(|a, b| a >> 32 == b >> 32).filter(|alike| alike.len() > 1) {
             let mut grids: Vec<Grid> = Vec::new();

@@ -122,27 +122,46 @@ impl Sketcher {
         bands: Range<usize>,
         threads: usize,
         cancel: &AtomicBool,
-    ) -> Result<Vec<u32>, CacheError> {
-        let (views, num_images) = (cache.num_views(), cache.num_images());
+    ) -> Result<Vec<AtomicU32>, CacheError> {
+        let num_images = cache.num_images();
         let sketches: Vec<AtomicU32> = (0..bands.len() * num_images).map(|_| AtomicU32::new(0)).collect();
         let groups = cache.group_rows();
         parallel::map(threads, groups.len(), &mut |_| {}, |group, _| {
-            let mut packed = Vec::new();
             let mut tokens = vec![0; cache.grid().num_tokens()];
-            for row in groups[group].clone().step_by(views) {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(CacheError::Cancelled);
-                }
-                cache.read_packed(row..row + 1, &mut packed)?;
-                unpack(&packed, cache.grid().bits, &mut tokens);
-                let slots = sketches[row / views..].iter().step_by(num_images);
+            visit_first_views(cache, groups[group].clone(), cancel, &mut |image, packed| {
+                unpack(packed, cache.grid().bits, &mut tokens);
+                let slots = sketches[image..].iter().step_by(num_images);
                 let found = self.bands_of(bands.clone(), &tokens);
                 slots.zip(found).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
-            }
+            })?;
             Ok(())
         })?;
-        Ok(sketches.into_iter().map(AtomicU32::into_inner).collect())
+        Ok(sketches)
     }
+}
+
+/// Calls `visit` with each image that has `rows` and the packed grid of its first view.
+fn visit_first_views(
+    cache: &TokenCache,
+    rows: Range<usize>,
+    cancel: &AtomicBool,
+    visit: &mut dyn FnMut(usize, &[u8]),
+) -> Result<(), CacheError> {
+    const BLOCK_ROWS: usize = 1024;
+    let (views, row_bytes) = (cache.num_views(), cache.grid().row_bytes());
+    // Where an image has many views, the others are not worth reading.
+    let block_rows = if views <= 4 { BLOCK_ROWS.next_multiple_of(views) } else { views };
+    let mut packed = Vec::new();
+    for start in rows.clone().step_by(block_rows) {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(CacheError::Cancelled);
+        }
+        let end = if views <= 4 { (start + block_rows).min(rows.end) } else { start + 1 };
+        cache.read_packed(start..end, &mut packed)?;
+        let first_views = packed.chunks_exact(row_bytes).step_by(views);
+        (start / views..).zip(first_views).for_each(|(image, packed)| visit(image, packed));
+    }
+    Ok(())
 }
 
 /// Compares what the bands propose. `sketches` are the first bands of all images; `hashes` are those of the whole grids,
@@ -150,8 +169,8 @@ impl Sketcher {
 pub(super) fn find(
     cache: &TokenCache,
     sketcher: &Sketcher,
-    sketches: Vec<u32>,
-    hashes: &[u32],
+    sketches: Vec<AtomicU32>,
+    hashes: &[AtomicU32],
     threads: usize,
     cancel: &AtomicBool,
 ) -> Result<NearDuplicates, CacheError> {
@@ -223,16 +242,17 @@ impl Proposed {
     fn add_bands(
         &mut self,
         cache: &TokenCache,
-        sketches: &[u32],
-        hashes: &[u32],
+        sketches: &[AtomicU32],
+        hashes: &[AtomicU32],
         threads: usize,
         cancel: &AtomicBool,
     ) -> Result<(), CacheError> {
         let (views, num_images) = (cache.num_views(), cache.num_images());
-        let bands: Vec<&[u32]> = sketches.chunks(num_images.max(1)).collect();
+        let bands: Vec<&[AtomicU32]> = sketches.chunks(num_images.max(1)).collect();
         let parts = num_images.div_ceil(PART_IMAGES).max(1);
         let limit = PROPOSALS_MAX / parts;
-        let is_duplicate = |a: u32, b: u32| hashes[a as usize * views] == hashes[b as usize * views];
+        let hash = |image: u32| hashes[image as usize * views].load(Ordering::Relaxed);
+        let is_duplicate = |a: u32, b: u32| hash(a) == hash(b);
         let found = parallel::map(threads, bands.len() * parts, &mut |_| {}, |item, _| {
             if cancel.load(Ordering::Relaxed) {
                 return Err(CacheError::Cancelled);
@@ -240,8 +260,9 @@ impl Proposed {
             let part = (item % parts) as u64;
             // Hashes are spread evenly over the parts.
             let is_of_part = |band: u32| (u64::from(band) * parts as u64) >> 32 == part;
-            let of_part = bands[item / parts].iter().zip(0u64..).filter(|(band, _)| is_of_part(**band));
-            let mut images: Vec<u64> = of_part.map(|(band, image)| u64::from(*band) << 32 | image).collect();
+            let with_image = bands[item / parts].iter().map(|band| band.load(Ordering::Relaxed)).zip(0u64..);
+            let of_part = with_image.filter(|(band, _)| is_of_part(*band));
+            let mut images: Vec<u64> = of_part.map(|(band, image)| u64::from(band) << 32 | image).collect();
             images.sort_unstable();
             let mut proposed = Proposed::default();
             proposed.propose(&images, limit, &is_duplicate);

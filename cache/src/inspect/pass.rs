@@ -31,9 +31,9 @@ pub(super) struct Passed {
     /// For every label of the index, from -1 on: distinct codes, and their entropy in bits.
     pub classes: Vec<(u64, f64)>,
     /// 32 bits of the hash of each row's grid.
-    pub hashes: Vec<u32>,
+    pub hashes: Vec<AtomicU32>,
     /// `[bands, images]`: the first bands of every image, see [`Sketcher`].
-    pub sketches: Vec<u32>,
+    pub sketches: Vec<AtomicU32>,
 }
 
 /// Some images of one class, by their places in the index's list of it.
@@ -95,13 +95,7 @@ pub(super) fn run(
             *class = distinct_and_entropy(counts.iter().copied());
         }
     }
-    Ok(Passed {
-        counts: total.counts,
-        first: total.first,
-        classes,
-        hashes: shared.hashes.into_iter().map(AtomicU32::into_inner).collect(),
-        sketches: shared.sketches.into_iter().map(AtomicU32::into_inner).collect(),
-    })
+    Ok(Passed { counts: total.counts, first: total.first, classes, hashes: shared.hashes, sketches: shared.sketches })
 }
 
 /// Cuts the classes so that no thread is left with a large one at the end.

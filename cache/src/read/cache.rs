@@ -87,7 +87,7 @@ impl TokenCache {
             Ok((shard, bytes))
         };
         let shards = shards.into_iter().map(load).collect::<Result<Vec<_>, CacheError>>()?;
-        let labels = Labels::read(&shards, threads)?;
+        let labels = Labels::read(&shards, threads, matches!(access, Access::Map | Access::MapRandom))?;
         let mut groups = Vec::new();
         let mut num_rows = 0;
         for (index, (shard, bytes)) in shards.iter().enumerate() {

@@ -16,8 +16,8 @@ pub(super) enum Labels {
 }
 
 impl Labels {
-    /// Reads and verifies the labels of all shards.
-    pub(super) fn read(shards: &[(Shard, Arc<Bytes>)], threads: usize) -> Result<Labels, CacheError> {
+    /// Reads and verifies the labels of all shards. `releases`: the pages around them need not stay in memory.
+    pub(super) fn read(shards: &[(Shard, Arc<Bytes>)], threads: usize, releases: bool) -> Result<Labels, CacheError> {
         let groups =
             || shards.iter().flat_map(|(shard, bytes)| (0..shard.num_groups()).map(move |g| (shard, bytes, g)));
         let images = groups().map(|(shard, _, group)| shard.group_images(group)).sum();
@@ -26,12 +26,12 @@ impl Labels {
         if is_narrow {
             let mut labels = vec![0; images];
             let narrow = |label: i32| u16::try_from(label + 1).ok();
-            if fill(&mut labels, &groups().collect::<Vec<_>>(), threads, narrow)? {
+            if fill(&mut labels, &groups().collect::<Vec<_>>(), threads, releases, narrow)? {
                 return Ok(Labels::Narrow(labels));
             }
         }
         let mut labels = vec![0; images];
-        fill(&mut labels, &groups().collect::<Vec<_>>(), threads, Some)?;
+        fill(&mut labels, &groups().collect::<Vec<_>>(), threads, releases, Some)?;
         Ok(Labels::Wide(labels))
     }
 
@@ -49,6 +49,7 @@ fn fill<T: Send>(
     mut out: &mut [T],
     groups: &[(&Shard, &Arc<Bytes>, usize)],
     threads: usize,
+    releases: bool,
     convert: impl Fn(i32) -> Option<T> + Sync,
 ) -> Result<bool, CacheError> {
     let mut parts = Vec::with_capacity(groups.len());
@@ -65,6 +66,9 @@ fn fill<T: Send>(
                 Some(label) => *slot = label,
                 None => return Ok(false),
             }
+        }
+        if releases {
+            shard.release(bytes, group);
         }
         Ok(true)
     })?;
