@@ -39,6 +39,9 @@ struct Group {
     group: usize,
 }
 
+/// Called with a shard, its bytes, a row group of it, and places of rows in that group.
+type VisitGroup<'a> = dyn FnMut(&Shard, &Arc<Bytes>, usize, Range<usize>) -> Result<(), CacheError> + 'a;
+
 impl RowReader {
     /// Opens the cache in `dir`, a folder or a URL.
     ///
@@ -145,11 +148,7 @@ impl RowReader {
     }
 
     /// Calls `visit` with each row group that has some of `rows`, and their places in it.
-    fn visit(
-        &self,
-        rows: Range<usize>,
-        visit: &mut dyn FnMut(&Shard, &Arc<Bytes>, usize, Range<usize>) -> Result<(), CacheError>,
-    ) -> Result<(), CacheError> {
+    fn visit(&self, rows: Range<usize>, visit: &mut VisitGroup<'_>) -> Result<(), CacheError> {
         if rows.end > self.num_rows() {
             return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
         }

@@ -25,7 +25,7 @@ fn clustered(dir: &Path, images: usize) -> TokenCache {
     for image in 0..images {
         let label = image % 3;
         let grid = |view: usize| -> Vec<u32> {
-            let token = |i: usize| if i % 3 == 0 { label * 100 + i } else { (2 * image + view) * 1000 + i };
+            let token = |i: usize| if i.is_multiple_of(3) { label * 100 + i } else { (2 * image + view) * 1000 + i };
             (0..15).map(|i| mix(token(i) as u64) as u32 & 0x3FFFF).collect()
         };
         let (grids, key) = ([grid(0), grid(1)], image.to_string());
