@@ -19,8 +19,9 @@ pub(crate) struct SourceArgs {
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
-    /// `exact`: Pillow's bilinear, to the bit. There is no other one.
-    #[arg(long, default_value = "exact", value_name = "KERNEL", value_parser = resize, hide = true)]
+    /// `exact`: torchvision's Resize and CenterCrop. `adm`: center_crop_arr of ADM, DiT, LlamaGen, MAR and RAR (halve, then
+    /// bicubic, then a square from the centre). Both as Pillow computes them, to the bit.
+    #[arg(long, default_value = "exact", value_name = "exact|adm", value_parser = resize)]
     pub resize: Resize,
     /// `ignore` takes pixels as they are stored, as the reference does; `apply` turns them as the camera meant.
     #[arg(long, default_value = "ignore", value_name = "POLICY")]
