@@ -3,10 +3,10 @@
 //! Loading libtorch takes longer than most commands that do without it. So this program is not linked to it, and becomes the
 //! other one where it is needed: the same process, the same arguments, the same signals and exit codes.
 
-use crate::args::{BenchCommand, Command, Global, MadeOfArgs, ShowArgs};
+use crate::args::{BenchCommand, Command, Global, ImportArgs, MadeOfArgs, ShowArgs};
 use std::error::Error;
 use std::path::Path;
-use tokengrid_cache::TokenCache;
+use tokengrid_cache::{BitOrder, FrameSet, TokenCache};
 
 #[path = "installed_torch.rs"]
 mod installed_torch;
@@ -77,6 +77,10 @@ pub(crate) fn check(_: &Path, _: &MadeOfArgs, _: u32, _: u64, _: &Global) -> any
 }
 
 pub(crate) fn repair(_: &Path, _: &MadeOfArgs, _: &Global) -> anyhow::Result<()> {
+    Err(hand_over())
+}
+
+pub(crate) fn bit_order(_: &FrameSet, _: &ImportArgs, _: &Global) -> anyhow::Result<(Option<BitOrder>, String)> {
     Err(hand_over())
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()>
         CacheCommand::Classes { dir, sort, plot } => inspect::classes(dir, *sort, plot.as_deref(), global),
         CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
         CacheCommand::Import(args) => import_export::import(args, global),
-        CacheCommand::Export { dir, format, out, overwrite } => import_export::export(dir, *format, out, *overwrite, global),
+        CacheCommand::Export(args) => import_export::export(args, global),
         CacheCommand::Merge { out, inputs, overwrite } => merge_subset::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => merge_subset::subset(args, global),
         CacheCommand::Clean { url, unfinished } => clean::clean(url, *unfinished, global),
@@ -41,6 +41,7 @@ pub(crate) fn needs_torch(command: &CacheCommand) -> bool {
     match command {
         CacheCommand::Repair { .. } | CacheCommand::Check { .. } => true,
         CacheCommand::Show(args) => rows::needs_torch(args),
+        CacheCommand::Import(args) => args.tokenizer.is_some(),
         _ => false,
     }
 }

@@ -1,5 +1,6 @@
 //! `tokengrid cache ...` where images are encoded or tokens decoded.
 
+pub(super) mod bit_order;
 mod by_key;
 pub(super) mod check;
 mod origin;
