@@ -3,10 +3,10 @@
 //! Loading libtorch takes longer than most commands that do not need it. So this program is not linked to it, and executes
 //! the other one in its place where needed: in the same process, with the same arguments, signals and exit codes.
 
-use crate::args::{BenchCommand, Command, FindArgs, Global, MadeOfArgs, ShowArgs};
+use crate::args::{BenchCommand, Command, FindArgs, Global, ImportArgs, MadeOfArgs, ShowArgs};
 use std::error::Error;
 use std::path::Path;
-use tokengrid_cache::{Manifest, TokenCache};
+use tokengrid_cache::{BitOrder, FrameSet, Manifest, TokenCache};
 
 #[path = "installed_torch.rs"]
 mod installed_torch;
@@ -81,6 +81,10 @@ pub(crate) fn repair(_: &Path, _: &MadeOfArgs, _: &Global) -> anyhow::Result<()>
 }
 
 pub(crate) fn find_near_image(_: &TokenCache, _: &FindArgs, _: &Global) -> anyhow::Result<()> {
+    Err(hand_over())
+}
+
+pub(crate) fn bit_order(_: &FrameSet, _: &ImportArgs, _: &Global) -> anyhow::Result<(Option<BitOrder>, String)> {
     Err(hand_over())
 }
 

@@ -88,6 +88,18 @@ fn the_fast_resize_is_gone_and_says_so() {
 }
 
 #[test]
+fn views_of_adms_recipe_are_not_mixed_with_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, out) = (photos(folder.path(), 1, 1), folder.path().join("png"));
+    let fixed = ["ingest", text(&source), "--size", "48", "--views", "ten-crop:1.05", "--out", text(&out), "--resize"];
+    assert_eq!(json(&[&fixed[..], &["adm"]].concat())["views"], 10);
+    let message = fails(&[&fixed[..], &["exact"]].concat(), 1);
+    assert!(message.contains("another recipe"), "{message}");
+    let message = fails(&[&fixed[..], &["lanczos"]].concat(), 2);
+    assert!(message.contains("expected exact or adm"), "{message}");
+}
+
+#[test]
 fn pngs_are_continued_and_never_mixed() {
     let folder = tempfile::tempdir().unwrap();
     let source = photos(folder.path(), 2, 2);

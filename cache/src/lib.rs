@@ -73,7 +73,7 @@
 //! let grid = GridSpec { height: 2, width: 2, bits: 18 };
 //! let mut job = JobSpec::new(grid, 10, 1); // 10 images, 1 view each
 //! job.tokenizer = TokenizerInfo { fingerprint: "5a17".into(), name: "tiny".into(), ..Default::default() };
-//! job.source = SourceInfo { kind: "class folders".into(), location: "/data/train".into(), images: 10, excluded: 0 };
+//! job.source = SourceInfo { kind: "class folders".into(), location: "/data/train".into(), images: 10, ..Default::default() };
 //!
 //! let mut writer = CacheWriter::open(dir, job, OpenMode::Resume)?;
 //! for image in writer.next_image()..writer.images().end {
@@ -126,8 +126,12 @@ pub use distance::leak::{Leak, LeakPair, leak};
 pub use distance::near_rows::{NearRow, NearRows, near_rows};
 pub use error::CacheError;
 pub use export::files::{export_npy, export_parquet};
+pub use export::one_x::export_1x;
+pub use export::rows::{export_jsonl, export_llamagen, export_memmap};
 pub use files::atomic::{AtomicFile, is_temporary_name, write_atomically};
 pub use files::system_names::is_system_name;
+pub use format::attached::{ATTACHED_FOLDER, AttachedFile};
+pub use format::bit_order::BitOrder;
 pub use format::grid::{GRID_TOKENS_MAX, GridSpec};
 pub use format::identity::{SourceInfo, TokenizerInfo};
 pub use format::job::{DEFAULT_GROUPS_PER_SHARD, DEFAULT_ROWS_PER_GROUP, JobSpec, VIEWS_MAX};
@@ -140,8 +144,15 @@ pub use format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, RowMeta};
 pub use format::schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
 pub use format::split::Split;
 pub use import::arrays::{import_npy, import_npy_pairs};
+pub use import::bit_profile::{BitProfile, OrderFound};
+pub use import::frame_set::FrameSet;
 pub use import::importer::ImportOptions;
+pub use import::jsonl::import_jsonl;
+pub use import::llamagen::import_llamagen;
+pub use import::memmap::{TokenType, import_memmap};
+pub use import::one_x::import_1x;
 pub use import::parquet::import_parquet;
+pub use import::webdataset::import_webdataset;
 pub use inspect::class_names::{CLASS_NAMES_FILE, ClassNames};
 pub use inspect::classes::ClassIndex;
 pub use inspect::codes::rows_with_code;

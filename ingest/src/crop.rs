@@ -2,7 +2,8 @@
 
 use crate::decode::{Picture, RgbImage};
 use crate::recipe::{Recipe, RecipeError, Views};
-use crate::resample::{Plane, Region, Resampler, source_region, target_size};
+use crate::resample::{Plane, Region, Resampler, source_region};
+use crate::resize_plan::ResizePlan;
 
 /// One view of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,20 +67,40 @@ pub(crate) struct Place {
 /// [`ViewError::TooLong`] for an image whose longer side would exceed 2^31 - 1 pixels after resizing,
 /// [`ViewError::Inconsistent`] for pixels that do not match their size, [`ViewError::Recipe`] for an invalid recipe.
 pub fn views_of(image: &RgbImage, key: &str, recipe: &Recipe) -> Result<Vec<View>, ViewError> {
+    let plane = whole_plane(image)?;
+    let mut cutter = Cutter::default();
+    cutter.plan(recipe, key, (image.width, image.height))?;
+    Ok(cutter.views(plane))
+}
+
+/// All of the resized image that `recipe`'s crops are cut from.
+///
+/// # Errors
+/// As [`views_of`].
+pub fn resized(image: &RgbImage, recipe: &Recipe) -> Result<RgbImage, ViewError> {
+    let plane = whole_plane(image)?;
+    let mut cutter = Cutter::default();
+    cutter.plan(recipe, "", (image.width, image.height))?;
+    let (width, height) = cutter.resize_plan.resized();
+    cutter.around = Region { left: 0, top: 0, width, height };
+    cutter.halve(plane);
+    let mut pixels = vec![0; width as usize * height as usize * 3];
+    cutter.resize(plane, cutter.around, &mut pixels);
+    Ok(RgbImage { width, height, pixels, warnings: image.warnings })
+}
+
+fn whole_plane(image: &RgbImage) -> Result<Plane<'_>, ViewError> {
     let (width, height) = (image.width, image.height);
     if width as usize * height as usize * 3 != image.pixels.len() || image.pixels.is_empty() {
         return Err(ViewError::Inconsistent { width, height, bytes: image.pixels.len() });
     }
-    let mut cutter = Cutter::default();
-    cutter.plan(recipe, key, (width, height))?;
-    let plane = Plane { pixels: &image.pixels, stride: width as usize * 3, left: 0, top: 0 };
-    Ok(cutter.views(plane))
+    Ok(Plane { pixels: &image.pixels, stride: width as usize * 3, left: 0, top: 0 })
 }
 
-/// Where the crops lie in an image of the size `resized`.
-fn places(recipe: &Recipe, key: &str, resized: (u32, u32), out: &mut Vec<Place>) {
+/// Where the crops lie in a resized image, which they may use `frame` of.
+fn places(recipe: &Recipe, key: &str, frame: Region, out: &mut Vec<Place>) {
     out.clear();
-    let room = (resized.0 - recipe.size, resized.1 - recipe.size);
+    let room = (frame.width - recipe.size, frame.height - recipe.size);
     let center = (half_to_even(room.0), half_to_even(room.1));
     let plain = |x, y| Place { x, y, flip: false };
     match recipe.views {
@@ -92,6 +113,9 @@ fn places(recipe: &Recipe, key: &str, resized: (u32, u32), out: &mut Vec<Place>)
             let mirrored = five.map(|(x, y)| Place { x: room.0 - x, y, flip: true });
             out.extend(five.into_iter().map(|(x, y)| plain(x, y)).chain(mirrored));
         }
+    }
+    for place in out {
+        (place.x, place.y) = (place.x + frame.left, place.y + frame.top);
     }
 }
 
@@ -129,12 +153,13 @@ fn splitmix64(mut z: u64) -> u64 {
 pub(crate) struct Cutter {
     resampler: Resampler,
     recipe: Recipe,
-    /// Columns and rows of the image before and after resizing.
-    whole: (u32, u32),
-    resized: (u32, u32),
+    resize_plan: ResizePlan,
     places: Vec<Place>,
     /// The rectangle around all crops, after resizing.
     around: Region,
+    /// The last halving's pixels of `halved_region`, and room for those of the one before it.
+    halved: [Vec<u8>; 2],
+    halved_region: Region,
     /// Its pixels, where resizing it once is less work than resizing each crop.
     shared: Vec<u8>,
 }
@@ -146,22 +171,21 @@ impl Cutter {
     /// A resized side that is not addressable; an impossible recipe.
     pub(crate) fn plan(&mut self, recipe: &Recipe, key: &str, whole: (u32, u32)) -> Result<(), ViewError> {
         recipe.validate().map_err(|source| ViewError::Recipe { source })?;
-        let (width, height) = whole;
-        let shorter = recipe.shorter_side();
-        self.resized = target_size(width, height, shorter).ok_or(ViewError::TooLong { width, height, shorter })?;
-        (self.recipe, self.whole) = (*recipe, whole);
-        places(recipe, key, self.resized, &mut self.places);
+        self.resize_plan = ResizePlan::new(recipe, whole)?;
+        self.recipe = *recipe;
+        places(recipe, key, self.resize_plan.frame, &mut self.places);
         self.around = surrounding(&self.places, recipe.size);
         Ok(())
     }
 
     /// The rectangle of the image that the crops are made of.
     pub(crate) fn needed(&self) -> Region {
-        source_region(self.whole, self.resized, self.around)
+        self.resize_plan.needed(self.around)
     }
 
     /// Looks at the pixels of the image, of which there are at least the [needed](Cutter::needed) ones.
     pub(crate) fn begin(&mut self, plane: Plane<'_>) {
+        self.halve(plane);
         self.shared.clear();
         let area = u64::from(self.around.width) * u64::from(self.around.height);
         let crops_area = u64::from(self.recipe.size).pow(2) * self.places.len() as u64;
@@ -206,17 +230,52 @@ impl Cutter {
         (0..count).map(view).collect()
     }
 
+    /// Does the halvings, for the rectangle around all crops.
+    fn halve(&mut self, plane: Plane<'_>) {
+        if self.resize_plan.halvings.is_empty() {
+            return;
+        }
+        let halvings = std::mem::take(&mut self.resize_plan.halvings);
+        // What a halving has to give is what the later ones and the last resize read of it.
+        let mut regions = vec![self.resize_plan.before_last(self.around)];
+        for halving in halvings.iter().skip(1).rev() {
+            regions.push(source_region(*halving, regions[regions.len() - 1]));
+        }
+        let mut before: Option<Region> = None;
+        for (halving, region) in halvings.iter().zip(regions.into_iter().rev()) {
+            self.halved.swap(0, 1);
+            let [out, input] = &mut self.halved;
+            let plane = before.map_or(plane, |region| plane_of(input, region));
+            out.resize(region.width as usize * region.height as usize * 3, 0);
+            self.resampler.resize_plane(plane, *halving, region, out);
+            before = Some(region);
+        }
+        self.halved_region = before.unwrap_or_default();
+        self.resize_plan.halvings = halvings;
+    }
+
     fn resize(&mut self, plane: Plane<'_>, region: Region, out: &mut [u8]) {
-        self.resampler.resize_plane(plane, self.whole, self.resized, region, out);
+        let plane = match self.resize_plan.halvings.is_empty() {
+            true => plane,
+            false => plane_of(&self.halved[0], self.halved_region),
+        };
+        self.resampler.resize_plane(plane, self.resize_plan.last, region, out);
     }
 
     /// Gives buffers back that grew beyond `bytes`.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         self.resampler.shrink(bytes);
-        if self.shared.capacity() > bytes {
-            self.shared = Vec::new();
+        for buffer in self.halved.iter_mut().chain([&mut self.shared]) {
+            if buffer.capacity() > bytes {
+                *buffer = Vec::new();
+            }
         }
     }
+}
+
+/// The pixels of `region` of an image.
+fn plane_of(pixels: &[u8], region: Region) -> Plane<'_> {
+    Plane { pixels, stride: region.width as usize * 3, left: region.left, top: region.top }
 }
 
 impl Picture {
@@ -258,7 +317,7 @@ mod tests {
     fn ten_crop_lies_where_torchvision_puts_it() {
         let recipe = Recipe { size: 4, views: Views::TenCrop(Factor::ONE), ..Recipe::default() };
         let mut five_and_five = Vec::new();
-        places(&recipe, "k", (7, 4), &mut five_and_five);
+        places(&recipe, "k", Region { left: 0, top: 0, width: 7, height: 4 }, &mut five_and_five);
         let places: Vec<_> = five_and_five.iter().map(|p| (p.x, p.y, p.flip)).collect();
         // Width 7, so crops at 0, 3 and round(1.5) = 2; mirrored, the same places counted from the right.
         let plain = [(0, 0), (3, 0), (0, 0), (3, 0), (2, 0)].map(|(x, y)| (x, y, false));

@@ -45,11 +45,12 @@ mod policy;
 mod psnr;
 mod recipe;
 mod resample;
+mod resize_plan;
 mod source;
 mod stages;
 mod stream;
 
-pub use crop::{View, ViewError, views_of};
+pub use crop::{View, ViewError, resized, views_of};
 pub use decode::{
     Accept, DecodeError, Format, JpegEntropy, Limits, MAX_PIXELS, RgbImage, decode_rgb, decode_rgb_if,
     exif_orientation, jpeg_simd, picture_size,

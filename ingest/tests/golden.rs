@@ -6,8 +6,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use support::{Output, expectations, input, outputs};
 use tokengrid_ingest::{
-    DecodeError, Kernel, Limits, Recipe, Region, Resampler, RgbImage, Views, decode_rgb, jpeg_simd, target_size,
-    views_of,
+    DecodeError, Kernel, Limits, Recipe, Region, Resampler, Resize, RgbImage, Views, decode_rgb, jpeg_simd,
+    target_size, views_of, views_of_file,
 };
 
 /// A JPEG with corrupt entropy-coded data. Its pixels are those of libjpeg's SIMD code.
@@ -47,12 +47,44 @@ fn every_accepted_image_equals_the_reference_to_the_bit() {
             compared
         })
         .sum();
-    let elsewhere = 5;
+    let elsewhere = 5 + adm_outputs(&outputs).count();
     assert_eq!(
         compared + elsewhere,
         outputs.len(),
-        "all are compared: here, four whole resized images, one of corrupt data"
+        "all are compared: here, four whole resized images, one of corrupt data, those of ADM's recipe"
     );
+}
+
+/// Outputs of ADM's recipe: name of the input, side, what follows `.adm` in the name, pixels.
+fn adm_outputs(outputs: &BTreeMap<String, Output>) -> impl Iterator<Item = (&str, u32, &str, &Output)> {
+    outputs.iter().filter_map(|(name, output)| {
+        let (input, factor) = name.split_once(".adm")?;
+        let (input, size) = input.rsplit_once('.')?;
+        Some((input, size.parse().expect("a side"), factor, output))
+    })
+}
+
+#[test]
+fn views_of_adms_recipe_equal_the_reference_to_the_bit() {
+    let outputs = outputs();
+    let mut halved = 0;
+    for (name, size, factor, output) in adm_outputs(&outputs) {
+        let views = match factor.strip_prefix('-') {
+            None => Views::Center,
+            Some(factor) => format!("ten-crop:{factor}").parse().expect("views"),
+        };
+        let recipe = Recipe { size, views, resize: Resize::Adm, ..Recipe::default() };
+        // Through the decoder of parts: what it leaves out must not be missed.
+        let views = views_of_file(&input(name), name, &recipe, &Limits::default()).expect("views");
+        let pixels: Vec<u8> = views.into_iter().flat_map(|view| view.pixels).collect();
+        output.assert_same(&format!("{name} at {size} with {recipe}"), &pixels);
+        let image = decode(name);
+        halved += usize::from(image.width.min(image.height) >= 2 * recipe.shorter_side());
+        let whole: Vec<u8> =
+            views_of(&image, name, &recipe).expect("views").into_iter().flat_map(|view| view.pixels).collect();
+        assert_eq!(whole, pixels, "{name} at {size}");
+    }
+    assert!(halved > 5, "{halved}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use support::python_with_pillow;
 use tokengrid_ingest::{
-    Limits, MAX_PIXELS, Recipe, RgbImage, Views, decode_rgb, exif_orientation, jpeg_simd, views_of,
+    Limits, MAX_PIXELS, Recipe, Resize, RgbImage, Views, decode_rgb, exif_orientation, jpeg_simd, views_of,
 };
 
 const SEED: u64 = 20_260_101;
@@ -38,6 +38,9 @@ struct Expected {
     crc: u32,
     #[serde(default)]
     orientation: u8,
+    /// CRC-32 of ADM's centre crop of that side.
+    #[serde(default)]
+    adm: u32,
 }
 
 struct Case {
@@ -129,6 +132,10 @@ fn compare_crop(image: &RgbImage, case: &Case) -> Result<(), String> {
     let differing = views[0].pixels.iter().zip(&case.crop).filter(|(a, b)| a != b).count();
     if views[0].pixels.len() != case.crop.len() || differing > 0 {
         return Err(format!("{differing} other samples than Pillow's in the crop of {}", case.expected.size));
+    }
+    let adm = views_of(image, "key", &Recipe { resize: Resize::Adm, ..recipe }).map_err(|e| e.to_string())?;
+    if crc(&adm[0].pixels) != case.expected.adm {
+        return Err(format!("other pixels than Pillow's in ADM's crop of {}", case.expected.size));
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ fn what_departs_from_the_reference_is_recorded() {
     assert_eq!(Recipe::from_json(line).expect("recipe"), recipe);
     assert_eq!(("exact".parse().ok(), "ignore".parse().ok()), (Some(Resize::default()), Some(Orientation::default())));
     let (resize, orientation) = ("lanczos".parse::<Resize>(), "auto".parse::<Orientation>());
-    assert_eq!(resize.expect_err("unknown").to_string(), "resampler 'lanczos'; expected exact");
+    assert_eq!(resize.expect_err("unknown").to_string(), "resampler 'lanczos'; expected exact or adm");
     assert_eq!(orientation.expect_err("unknown").to_string(), "EXIF orientation 'auto'; expected ignore or apply");
 }
 
@@ -182,6 +182,52 @@ fn ten_crop_resizes_by_its_factor_first() {
     assert_eq!(Factor::from_thousandths(1050).expect("factor").scale(128), 134, "int(128 * 1.05)");
     let corner = &views(&image(50, 50), "k", "ten-crop:1.5", 10, 0)[3];
     assert_eq!((corner.crop_x, corner.crop_y), (5, 5));
+}
+
+/// A recipe of ADM's preprocessing.
+fn adm(size: u32, views: &str) -> Recipe {
+    Recipe { size, views: views.parse().expect(views), resize: Resize::Adm, ..Recipe::default() }
+}
+
+#[test]
+fn adms_recipe_is_another_one_and_cuts_crops_from_a_square() {
+    let recipe = adm(16, "ten-crop:1.5");
+    let line = r#"{"size":16,"views":"ten-crop:1.5","seed":0,"resize":"adm","orientation":"ignore"}"#;
+    assert_eq!((recipe.to_json(), Recipe::from_json(line).expect("recipe")), (line.into(), recipe));
+    // 24 rows already, so nothing is resized; the square of 24 begins at floor(17 / 2).
+    let image = image(41, 24);
+    assert_eq!(recipe.resized_size(41, 24), Some((41, 24)));
+    let ten = views_of(&image, "k", &recipe).expect("views");
+    let places: Vec<_> = ten.iter().map(|v| (v.crop_x, v.crop_y, v.flip)).collect();
+    let plain = [(8, 0), (16, 0), (8, 8), (16, 8), (12, 4)].map(|(x, y)| (x, y, false));
+    let mirrored = [(16, 0), (8, 0), (16, 8), (8, 8), (12, 4)].map(|(x, y)| (x, y, true));
+    assert_eq!(places, [plain, mirrored].concat());
+    ten.iter().for_each(|view| assert_eq!(view.pixels, expected_pixels(&image, view, 16)));
+    // The centre lies at floor(n / 2), and not at Python's round, as torchvision's does.
+    let center = |recipe: &Recipe| views_of(&image, "k", recipe).expect("views")[0].crop_x;
+    assert_eq!((center(&adm(24, "center")), center(&Recipe { size: 24, ..Recipe::default() })), (8, 8));
+    let odd = |recipe: &Recipe| views_of(&self::image(27, 24), "k", recipe).expect("views")[0].crop_x;
+    assert_eq!((odd(&adm(24, "center")), odd(&Recipe { size: 24, ..Recipe::default() })), (1, 2));
+}
+
+#[test]
+fn adms_sizes_are_rounded_as_python_rounds() {
+    assert_eq!(adm(75, "center").resized_size(301, 407), Some((75, 101)), "halved twice, and each time rounded down");
+    assert_eq!(adm(75, "center").resized_size(100, 134), Some((75, 100)), "100.5 to the even number");
+    assert_eq!(adm(75, "center").resized_size(100, 130), Some((75, 98)), "97.5 to the even number");
+    assert_eq!(adm(256, "center").resized_size(500, 375), Some((341, 256)));
+    assert_eq!(adm(128, "ten-crop:1.1").resized_size(500, 375), Some((187, 140)));
+    assert_eq!(adm(16, "center").resized_size(0, 5), None);
+    assert_eq!(adm(16, "center").resized_size(1, u32::MAX), None);
+}
+
+#[test]
+fn random_crops_of_adms_recipe_reach_all_of_the_image() {
+    let recipe = adm(16, "random-crop:40");
+    let image = image(200, 35);
+    let views = views_of(&image, "k", &recipe).expect("views");
+    let (width, _) = recipe.resized_size(200, 35).expect("size");
+    assert!(views.iter().any(|view| view.crop_x < 16) && views.iter().any(|view| view.crop_x as u32 > width - 32));
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl From<Job> for JobSpec {
         JobSpec {
             tokenizer: job.tokenizer,
             recipe: job.recipe,
-            source: SourceInfo { kind, location, images: job.images, excluded: job.excluded },
+            source: SourceInfo { kind, location, images: job.images, excluded: job.excluded, ..SourceInfo::default() },
             classes: job.classes,
             splits: job.splits.into_iter().map(split).collect(),
             rank: job.rank,

@@ -4,7 +4,7 @@
 
 A case is three blocks, each behind its length (4 bytes, little-endian): a JSON object, the file, and the pixels of the
 centre crop (empty if Pillow rejects the file). The object has `name`, `ok`, `width`, `height`, `crc` (CRC-32 of the whole
-picture in RGB), `orientation` and `size` (of the crop). Case i depends on the seed and i only. Needs Pillow 13 or newer.
+picture in RGB), `orientation`, `size` (of the crop) and `adm` (CRC-32 of ADM's centre crop of that size). Case i depends on the seed and i only. Needs Pillow 13 or newer.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def case(seed, number, damaged, kind):
         return {"name": name, "ok": False}, data, b""
     size = crop_size(rng, *image.size)
     about = {"name": name, "ok": True, "width": image.width, "height": image.height, "size": size,
-             "crc": zlib.crc32(image.tobytes()), "orientation": reference.orientation(data)}
+             "crc": zlib.crc32(image.tobytes()), "orientation": reference.orientation(data),
+             "adm": zlib.crc32(reference.adm_center_crop(image, size).tobytes())}
     return about, data, reference.center_crop(image, size).tobytes()
 
 

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use tokengrid_cache::{BitOrder, TokenType};
 
 /// `cache`.
 #[derive(Debug, Args)]
@@ -82,19 +83,7 @@ pub(crate) enum CacheCommand {
     /// Make a cache from token arrays.
     Import(ImportArgs),
     /// Write tokens and labels for other programs.
-    Export {
-        /// The cache's folder or URL.
-        dir: PathBuf,
-        /// `npy`: tokens.npy (int32, N x H*W), labels.npy, keys.txt. `parquet-list`: tokens as lists of int32.
-        #[arg(long, default_value = "npy", value_name = "FORMAT")]
-        format: ExportFormat,
-        /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// Replace files of these names, even those of other programs.
-        #[arg(long)]
-        overwrite: bool,
-    },
+    Export(ExportArgs),
     /// Merge several caches: parts of a data set, splits (train=DIR), or more views of the same images.
     Merge {
         /// The new cache's folder.
@@ -241,19 +230,49 @@ pub(crate) enum ClassOrder {
 /// `cache import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
+    /// The file or folder of tokens (also as --tokens).
+    #[arg(value_name = "INPUT", required_unless_present = "tokens", conflicts_with = "tokens")]
+    pub input: Option<PathBuf>,
+    /// What the input is [default: by its name; 1x is never guessed].
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<ImportFormat>,
     /// Integers, N x H*W or images x views x H*W (.npy); Parquet with tokens as lists of int32; or a folder of I.npy, as
     /// LlamaGen writes them.
     #[arg(long, value_name = "FILE|DIR")]
-    pub tokens: PathBuf,
+    pub tokens: Option<PathBuf>,
     /// Labels, one per row or image (.npy); with a folder of tokens, the folder of labels. Parquet brings its own.
     #[arg(long, value_name = "FILE|DIR")]
     pub labels: Option<PathBuf>,
     /// Keys, one line per row or image [default: numbers].
     #[arg(long, value_name = "FILE.txt")]
     pub keys: Option<PathBuf>,
-    /// Height and width of a grid, in tokens: 16x16.
+    /// Height and width of a grid, in tokens: 16x16. 1x and llamagen sets say it themselves.
     #[arg(long, value_name = "HxW", value_parser = grid)]
-    pub grid: (u32, u32),
+    pub grid: Option<(u32, u32)>,
+    /// Parquet: the column of tokens [default: tokens, input_ids, codes, token_ids, indices, image_tokens].
+    #[arg(long, value_name = "NAME")]
+    pub tokens_column: Option<String>,
+    /// Parquet: the column of labels [default: label, labels, class_id, class_label, class].
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+    /// memmap: the type of a token, uint16, uint32, int32 or int64.
+    #[arg(long, value_name = "TYPE", default_value = "uint16", value_parser = token_type)]
+    pub dtype: TokenType,
+    /// 1x: which bit of a token channel 0 is, for sets of which it is known: low-first or high-first.
+    #[arg(long, value_name = "ORDER", value_parser = bit_order)]
+    pub bit_order: Option<BitOrder>,
+    /// 1x: a cache of the same tokenizer, by whose channels the order of the bits is found.
+    #[arg(long, value_name = "CACHE", conflicts_with = "bit_order")]
+    pub like: Option<PathBuf>,
+    /// 1x: the tokenizer that made the set; frames that it decodes are smooth only in the right order of the bits.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with_all = ["bit_order", "like"])]
+    pub tokenizer: Option<PathBuf>,
+    /// Which copy of the tokenizer's weights: raw, or ema (their moving average).
+    #[arg(long, default_value = "raw", value_name = "raw|ema")]
+    pub variant: String,
+    /// Device, for --tokenizer.
+    #[command(flatten)]
+    pub device: super::DeviceArgs,
     /// Bits of a token [default: as many as the largest one needs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
     pub bits: Option<u32>,
@@ -264,6 +283,28 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Start again where there is a cache already.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `cache export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The cache's folder or URL.
+    pub dir: PathBuf,
+    /// What is written.
+    #[arg(long, default_value = "npy", value_name = "FORMAT")]
+    pub format: ExportFormat,
+    /// The folder for the files. Files that an earlier export wrote are replaced, others are refused.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// 1x: where channel 0 goes, of a cache that was not made of such a set: low-first or high-first.
+    #[arg(long, value_name = "ORDER", value_parser = bit_order)]
+    pub bit_order: Option<BitOrder>,
+    /// memmap: the type of a token, uint16, uint32, int32 or int64.
+    #[arg(long, value_name = "TYPE", default_value = "uint32", value_parser = token_type)]
+    pub dtype: TokenType,
+    /// Replace files of these names, even those of other programs.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -332,16 +373,53 @@ pub(crate) struct MadeOfArgs {
 /// `--format` of `cache export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum ExportFormat {
-    /// Arrays.
+    /// tokens.npy (int32, N x H*W), labels.npy, keys.txt.
     Npy,
-    /// Parquet, readable by any data set library.
+    /// Parquet, readable by any data set library: tokens as lists of int32.
     ParquetList,
+    /// Video frames as the 1X world-model data: video.bin, segment_ids.bin, metadata.json, the other files.
+    #[value(name = "1x")]
+    OneX,
+    /// LlamaGen's: a file per image, imagenet<SIZE>_codes/I.npy and imagenet<SIZE>_labels/I.npy.
+    Llamagen,
+    /// RAR's, TiTok's and AliTok's: a line {"class_id": L, "tokens": [...]} per row.
+    Jsonl,
+    /// tokens.bin without a header, as numpy.memmap reads it, and labels.npy.
+    Memmap,
+}
+
+/// `--format` of `cache import`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// An array: N x H*W, or images x views x H*W.
+    Npy,
+    /// Parquet with tokens as lists of integers: a file, or a folder of them (Hugging Face data sets).
+    Parquet,
+    /// Video frames: a folder with video.bin and metadata.json, as the 1X world-model data.
+    #[value(name = "1x")]
+    OneX,
+    /// A folder with <NAME>_codes/I.npy and <NAME>_labels/I.npy, or I.npy with --labels.
+    Llamagen,
+    /// A line {"class_id": L, "tokens": [...]} per row.
+    Jsonl,
+    /// WebDataset: a .tar or a folder of them, with tokens as .npy or .json and classes as .cls.
+    Webdataset,
+    /// Tokens one after the other, as numpy.memmap has them; or of nanoGPT's speedruns, with their header of 1024 bytes.
+    Memmap,
 }
 
 /// `16x16`, height and width.
 pub(super) fn grid(text: &str) -> Result<(u32, u32), String> {
     let sides = text.split_once('x').and_then(|(height, width)| Some((height.parse().ok()?, width.parse().ok()?)));
     sides.filter(|(height, width)| *height > 0 && *width > 0).ok_or_else(|| "expected HxW, for example 16x16".into())
+}
+
+fn token_type(text: &str) -> Result<TokenType, String> {
+    text.parse()
+}
+
+fn bit_order(text: &str) -> Result<BitOrder, String> {
+    text.parse()
 }
 
 fn view_range(text: &str) -> Result<std::ops::Range<u32>, String> {

@@ -19,8 +19,9 @@ pub(crate) struct SourceArgs {
     /// Seed of random crops: the same seed, image and view give the same crop everywhere.
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
-    /// `exact`: Pillow's bilinear filter, bit for bit. The only choice.
-    #[arg(long, default_value = "exact", value_name = "KERNEL", value_parser = resize, hide = true)]
+    /// `exact`: torchvision's Resize and CenterCrop. `adm`: center_crop_arr of ADM, DiT, LlamaGen, MAR and RAR (halve, then
+    /// bicubic, then a square from the centre). Both as Pillow computes them, to the bit.
+    #[arg(long, default_value = "exact", value_name = "exact|adm", value_parser = resize)]
     pub resize: Resize,
     /// `ignore` takes pixels as stored, as the reference does; `apply` rotates and mirrors them as their EXIF tag says.
     #[arg(long, default_value = "ignore", value_name = "POLICY")]

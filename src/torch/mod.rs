@@ -25,6 +25,7 @@ mod weights;
 mod working_folder;
 
 use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
+pub(crate) use cache::bit_order::bit_order;
 pub(crate) use cache::check::check;
 pub(crate) use cache::near::find_near_image;
 pub(crate) use cache::repair::repair;

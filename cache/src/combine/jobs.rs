@@ -34,6 +34,7 @@ pub(super) fn joined_job(inputs: &[Input]) -> Result<(JobSpec, Vec<Vec<i32>>), C
         location: locations.join(" + "),
         images: sources.iter().map(|source| source.images).sum(),
         excluded: sources.iter().map(|source| source.excluded).sum(),
+        ..SourceInfo::default()
     };
     job.splits = joined_splits(inputs)?;
     Ok((job, relabel))

@@ -195,6 +195,7 @@ impl Selection {
             ),
             images,
             excluded: manifest.source.excluded + left_out,
+            ..SourceInfo::default()
         };
         (job.first_view, job.num_views) = (views.start, views.end - views.start);
         job.splits = match &self.split {

@@ -46,6 +46,8 @@ struct Record {
 #[derive(Debug)]
 pub(super) struct ExportFolder {
     dir: PathBuf,
+    /// The files of this export.
+    names: Vec<String>,
     record: Record,
     lock: PathBuf,
     _held: Lock,
@@ -67,7 +69,13 @@ impl ExportFolder {
             CacheError::Locked { path, lock } => CacheError::ExportInUse { path, lock },
             other => other,
         })?;
-        let mut folder = ExportFolder { dir: dir.into(), record: Record::empty(), lock, _held: held };
+        let mut folder = ExportFolder {
+            dir: dir.into(),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            record: Record::empty(),
+            lock,
+            _held: held,
+        };
         folder.read_record(mode)?;
         if mode != OpenMode::Overwrite {
             names.iter().try_for_each(|name| folder.check_own(name))?;
@@ -111,33 +119,36 @@ impl ExportFolder {
     fn remove_leftovers(&self) -> Result<(), CacheError> {
         let is_leftover = |name: &String| is_temporary_name(name) && name != LOCK_FILE;
         if list_names(&self.dir)?.iter().any(is_leftover) {
-            let names = FILES.into_iter().chain([RECORD_FILE]);
+            let names = self.names.iter().map(String::as_str).chain(FILES).chain([RECORD_FILE]);
             // A temporary file takes the place of one that was left, and is removed when it is dropped.
             names.for_each(|name| drop(AtomicFile::create(&self.dir.join(name))));
         }
         Ok(())
     }
 
-    /// A file of the export, to be written.
-    pub(super) fn create(&self, name: &'static str) -> Result<Output, CacheError> {
+    /// A file of the export, to be written. The name may be a relative path.
+    pub(super) fn create(&self, name: &str) -> Result<Output, CacheError> {
         let path = self.dir.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(io_error("create folder", folder))?;
+        }
         let file = AtomicFile::create(&path).map_err(io_error("create", &path))?;
-        Ok(Output { name, path, file, hasher: blake3::Hasher::new() })
+        Ok(Output { name: name.to_owned(), path, file, hasher: blake3::Hasher::new() })
     }
 
     /// Gives whole files their names.
     pub(super) fn publish(mut self, outputs: Vec<Output>) -> Result<(), CacheError> {
-        let hashes: Vec<_> = outputs.iter().map(|output| (output.name, output.hash())).collect();
+        let hashes: Vec<_> = outputs.iter().map(|output| (output.name.clone(), output.hash())).collect();
         // Before the files: an export that is killed between two of them can be run again.
         for (name, hash) in &hashes {
-            self.record.files.entry((*name).to_owned()).or_default().push(hash.clone());
+            self.record.files.entry(name.clone()).or_default().push(hash.clone());
         }
         self.write_record()?;
         for output in outputs {
             output.file.publish().map_err(io_error("write", &output.path))?;
         }
         for (name, hash) in hashes {
-            self.record.files.insert(name.to_owned(), vec![hash]);
+            self.record.files.insert(name, vec![hash]);
         }
         self.write_record()
     }
@@ -165,7 +176,7 @@ impl Record {
 /// A file that gets its name when all files of the export are whole, and is removed otherwise.
 #[derive(Debug)]
 pub(super) struct Output {
-    name: &'static str,
+    name: String,
     path: PathBuf,
     file: AtomicFile,
     hasher: blake3::Hasher,
@@ -180,7 +191,7 @@ impl Output {
         self.write_all(bytes).map_err(io_error("write", &self.path))
     }
 
-    fn hash(&self) -> String {
+    pub(super) fn hash(&self) -> String {
         self.hasher.finalize().to_hex().to_string()
     }
 }

@@ -3,3 +3,5 @@
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod list_writer;
+pub(crate) mod one_x;
+pub(crate) mod rows;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// An array of integers that is read from its beginning to its end.
 pub(crate) struct NpyReader {
     path: PathBuf,
-    input: BufReader<File>,
+    input: Box<dyn Read>,
     pub(crate) shape: Vec<usize>,
     width: usize,
     signed: bool,
@@ -23,7 +23,14 @@ impl NpyReader {
     pub(crate) fn open(path: &Path) -> Result<NpyReader, CacheError> {
         let file = File::open(path).map_err(io_error("open", path))?;
         let bytes = file.metadata().map_err(io_error("read the size of", path))?.len();
-        let mut input = BufReader::with_capacity(1 << 20, file);
+        Self::of(path, Box::new(BufReader::with_capacity(1 << 20, file)), bytes)
+    }
+
+    /// An array of `bytes` bytes, header included, that is not a file of its own; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As [`NpyReader::open`].
+    pub(crate) fn of(path: &Path, mut input: Box<dyn Read>, bytes: u64) -> Result<NpyReader, CacheError> {
         let refuse = |what: &str| CacheError::NotNpy { path: path.into(), what: what.to_owned() };
         let header = Header::read(&mut input).map_err(|what| refuse(&what))?;
         let is_integer = |dtype: &Dtype| matches!(dtype.kind, 'i' | 'u') && matches!(dtype.width, 1 | 2 | 4 | 8);

@@ -1,5 +1,6 @@
 //! What makes two jobs the same: who made the tokens, of what; and in which field two of them differ.
 
+use crate::format::attached::AttachedFile;
 use crate::format::hash::blake3_hex;
 use crate::format::split::Split;
 use crate::format::text::shown;
@@ -35,6 +36,12 @@ pub struct SourceInfo {
     pub images: usize,
     /// Inputs that were left out on purpose before the listing.
     pub excluded: usize,
+    /// More facts by name, of sources that have some: what an export needs to give a set back as it was.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, Value>,
+    /// Files of the source that are kept in the cache's folder, below [`crate::ATTACHED_FOLDER`], by their relative path.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attached: BTreeMap<String, AttachedFile>,
 }
 
 /// The part of a job that decides the rows, whatever the ranks and the layout: equal for every shard of a cache.

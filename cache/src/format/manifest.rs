@@ -9,7 +9,7 @@ use crate::format::job::JobSpec;
 use crate::format::job_file::MANIFEST_BYTES_MAX;
 use crate::format::margins::Margins;
 use crate::format::names::MANIFEST_FILE;
-use crate::format::schema::{FORMAT, FORMAT_VERSION, SPLIT};
+use crate::format::schema::{FORMAT, FORMAT_VERSION, MoreColumns};
 use crate::format::signature::{check_signature, field_error};
 use crate::format::split::Split;
 use crate::remote::staged::read_manifest;
@@ -80,7 +80,7 @@ pub struct ShardEntry {
     /// The shard's share of the content hash; the shares add up to it.
     pub content_sum: String,
     /// Columns of the file beside those of every shard: `split` in a cache with splits, unless an earlier version wrote the
-    /// shard. A shard whose footer is lost is made again with just these.
+    /// shard; `segment` and `frame` in one of video frames. A shard whose footer is lost is made again with just these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_columns: Vec<String>,
     /// Counts of |h| over the shard's bits; empty where the tokenizer did not count them.
@@ -239,9 +239,9 @@ impl Manifest {
 }
 
 impl ShardEntry {
-    /// Whether the rows name their split.
-    pub(crate) fn has_split_column(&self) -> bool {
-        self.more_columns.iter().any(|column| column == SPLIT)
+    /// The columns, of those that this version knows, that the shard has beside those of every shard.
+    pub(crate) fn more_columns(&self) -> MoreColumns {
+        MoreColumns::of(self.more_columns.iter().map(String::as_str))
     }
 }
 

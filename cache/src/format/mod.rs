@@ -2,6 +2,9 @@
 //!
 //! Parquet files themselves are [`crate::shard`]'s.
 
+pub(crate) mod attached;
+pub(crate) mod bit_order;
+pub(crate) mod frame_key;
 pub(crate) mod grid;
 pub(crate) mod hash;
 pub(crate) mod identity;

@@ -31,7 +31,41 @@ pub(crate) const FLIP: &str = "flip";
 /// The name of the row's split; only in shards of caches with splits.
 pub(crate) const SPLIT: &str = "split";
 
-/// The columns that every shard has, in file order. Others may follow, of which this version knows [`SPLIT`].
+/// The clip that a video frame belongs to; only in shards of video frames.
+pub(crate) const SEGMENT: &str = "segment";
+
+/// The number of a video frame in its set; only in shards of video frames.
+pub(crate) const FRAME: &str = "frame";
+
+/// Columns that a shard has behind [`COLUMNS`], in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MoreColumns {
+    /// [`SPLIT`].
+    pub(crate) split: bool,
+    /// [`SEGMENT`] and [`FRAME`], which are those of the key.
+    pub(crate) frames: bool,
+}
+
+impl MoreColumns {
+    /// Their names.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        let split = self.split.then_some(SPLIT);
+        let frames = self.frames.then_some([SEGMENT, FRAME]);
+        split.into_iter().chain(frames.into_iter().flatten())
+    }
+
+    /// Those of a list of names; names that this version does not know are ignored.
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> MoreColumns {
+        let mut columns = MoreColumns::default();
+        for name in names {
+            columns.split |= name == SPLIT;
+            columns.frames |= name == FRAME;
+        }
+        columns
+    }
+}
+
+/// The columns that every shard has, in file order. Others may follow, of which this version knows [`MoreColumns`].
 pub(crate) const COLUMNS: [&str; 7] = [TOKENS, LABEL, KEY, VIEW, CROP_X, CROP_Y, FLIP];
 
 /// Keys of a footer's key-value metadata.
@@ -55,8 +89,14 @@ pub(crate) mod keys {
 }
 
 /// The Parquet schema of a shard.
-pub(crate) fn parquet_schema(grid: GridSpec, has_split: bool) -> Result<TypePtr, ParquetError> {
-    let split = if has_split { format!("required binary {SPLIT} (STRING);") } else { String::new() };
+pub(crate) fn parquet_schema(grid: GridSpec, more: MoreColumns) -> Result<TypePtr, ParquetError> {
+    let more: String = more
+        .names()
+        .map(|name| match name {
+            SPLIT => format!("required binary {name} (STRING);"),
+            _ => format!("required int32 {name};"),
+        })
+        .collect();
     let message = format!(
         "message tokengrid {{
             required fixed_len_byte_array({}) {TOKENS};
@@ -66,7 +106,7 @@ pub(crate) fn parquet_schema(grid: GridSpec, has_split: bool) -> Result<TypePtr,
             required int32 {CROP_X};
             required int32 {CROP_Y};
             required boolean {FLIP};
-            {split}
+            {more}
         }}",
         grid.row_bytes()
     );
@@ -91,6 +131,11 @@ pub(crate) fn writer_properties() -> WriterPropertiesPtr {
         .set_column_dictionary_enabled(key(), false)
         .set_column_encoding(key(), Encoding::DELTA_BYTE_ARRAY)
         .set_column_compression(key(), Compression::SNAPPY)
+        // Numbers that count up: differences take less than a dictionary in which each is once.
+        .set_column_dictionary_enabled(ColumnPath::from(SEGMENT), false)
+        .set_column_encoding(ColumnPath::from(SEGMENT), Encoding::DELTA_BINARY_PACKED)
+        .set_column_dictionary_enabled(ColumnPath::from(FRAME), false)
+        .set_column_encoding(ColumnPath::from(FRAME), Encoding::DELTA_BINARY_PACKED)
         .build();
     Arc::new(properties)
 }

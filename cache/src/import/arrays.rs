@@ -148,14 +148,14 @@ fn needed_bits(path: &Path, mut input: NpyReader, values: usize) -> Result<u32, 
 }
 
 /// Labels of rows or of images.
-struct PerRow {
+pub(super) struct PerRow {
     path: PathBuf,
     reader: NpyReader,
     each_row: bool,
 }
 
 impl PerRow {
-    fn labels(path: &Path, images: usize, views: usize) -> Result<PerRow, CacheError> {
+    pub(super) fn labels(path: &Path, images: usize, views: usize) -> Result<PerRow, CacheError> {
         let reader = NpyReader::open(path)?;
         let values: usize = reader.shape.iter().product();
         if values != images && values != images * views {
@@ -168,7 +168,7 @@ impl PerRow {
         Ok(PerRow { path: path.into(), each_row: values != images, reader })
     }
 
-    fn next(&mut self, views: usize) -> Result<i64, CacheError> {
+    pub(super) fn next(&mut self, views: usize) -> Result<i64, CacheError> {
         let mut labels = vec![0; if self.each_row { views } else { 1 }];
         self.reader.read(&mut labels)?;
         match labels.iter().find(|label| **label != labels[0]) {

@@ -3,7 +3,7 @@
 use crate::error::CacheError;
 use std::path::Path;
 
-pub(super) fn import_error(
+pub(crate) fn import_error(
     path: &Path,
     what: &'static str,
     expected: String,

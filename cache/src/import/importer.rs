@@ -25,6 +25,10 @@ pub struct ImportOptions {
     pub tokenizer: TokenizerInfo,
     /// Class names by index.
     pub classes: Vec<String>,
+    /// The column of tokens of Parquet files; `None`: the first of the usual names that is there.
+    pub tokens_column: Option<String>,
+    /// The column of labels, likewise.
+    pub label_column: Option<String>,
 }
 
 /// The kind of source that arrays are.
@@ -130,6 +134,16 @@ pub(super) fn job_of(path: &Path, images: usize, bits: u32, options: &ImportOpti
     job.source.kind = IMPORT.to_owned();
     job.source.location = path.display().to_string();
     Ok(job)
+}
+
+/// The square grid of so many tokens.
+pub(super) fn square_of(path: &Path, num_tokens: usize) -> Result<(u32, u32), CacheError> {
+    let side = num_tokens.isqrt();
+    if side * side != num_tokens || num_tokens == 0 {
+        return Err(import_error(path, "number of tokens", "a square: else give --grid HxW".into(), num_tokens));
+    }
+    let side = u32::try_from(side).unwrap_or(u32::MAX);
+    Ok((side, side))
 }
 
 pub(super) fn width_of(largest: i64) -> u32 {

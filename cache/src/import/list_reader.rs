@@ -4,6 +4,7 @@ use crate::error::CacheError;
 use crate::files::token_lists::{Columns, JOB_KEY};
 use crate::format::identity::JobIdentity;
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
+use crate::import::error::import_error;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -22,17 +23,44 @@ pub(super) struct ListReader {
     metadata: ParquetMetaData,
     /// The job that an export of ours describes.
     pub(super) identity: Option<JobIdentity>,
+    tokens_column: String,
+    label_column: Option<String>,
 }
 
+/// Usual names of the column of tokens, and of that of labels.
+const TOKENS_COLUMNS: [&str; 6] = [TOKENS, "input_ids", "codes", "token_ids", "indices", "image_tokens"];
+const LABEL_COLUMNS: [&str; 5] = [LABEL, "labels", "class_id", "class_label", "class"];
+
 impl ListReader {
-    pub(super) fn open(path: &Path) -> Result<ListReader, CacheError> {
+    /// Opens a file. Columns without a given name are looked for by the usual ones.
+    ///
+    /// # Errors
+    /// [`CacheError::Import`] for a column that is not there.
+    pub(super) fn open(
+        path: &Path,
+        tokens_column: Option<&str>,
+        label_column: Option<&str>,
+    ) -> Result<ListReader, CacheError> {
         let file = File::open(path).map_err(crate::error::io_error("open", path))?;
         let failed = |source| CacheError::ImportParquet { path: path.into(), source };
         let metadata = read_metadata(&file).map_err(failed)?;
         let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);
         let text = entries.iter().find(|entry| entry.key == JOB_KEY).and_then(|entry| entry.value.as_deref());
         let identity = text.and_then(|text| serde_json::from_str(text).ok());
-        Ok(ListReader { path: path.into(), file: Arc::new(file), metadata, identity })
+        let schema = metadata.file_metadata().schema_descr();
+        let fields: Vec<_> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
+        let find = |what, given: Option<&str>, usual: &[&str]| match given {
+            Some(name) if fields.contains(&name) => Ok(Some(name.to_owned())),
+            Some(name) => Err(import_error(path, what, format!("one of {}", fields.join(", ")), name)),
+            None => Ok(usual.iter().find(|name| fields.contains(name)).map(|name| (*name).to_owned())),
+        };
+        let missing = || {
+            let expected = format!("one of {}, or one that is named (--tokens-column)", TOKENS_COLUMNS.join(", "));
+            import_error(path, "column of tokens", expected, format!("not among {}", fields.join(", ")))
+        };
+        let tokens_column = find("column of tokens", tokens_column, &TOKENS_COLUMNS)?.ok_or_else(missing)?;
+        let label_column = find("column of labels", label_column, &LABEL_COLUMNS)?;
+        Ok(ListReader { path: path.into(), file: Arc::new(file), metadata, identity, tokens_column, label_column })
     }
 
     pub(super) fn num_rows(&self) -> usize {
@@ -52,10 +80,11 @@ impl ListReader {
         let column = |name: &str| find_column(&group, name);
         let rows = group.metadata().num_rows().max(0) as usize;
         let mut columns = Columns::default();
-        let tokens = column(TOKENS).ok_or_else(|| failed(ParquetError::General("no column tokens".to_owned())))?;
+        let no_column = || failed(ParquetError::General(format!("no column {}", self.tokens_column)));
+        let tokens = column(&self.tokens_column).ok_or_else(no_column)?;
         (columns.tokens, columns.lengths) = read_lists(&group, tokens, rows).map_err(failed)?;
         for (name, values) in [
-            (LABEL, &mut columns.labels),
+            (self.label_column.as_deref().unwrap_or(LABEL), &mut columns.labels),
             (VIEW, &mut columns.views),
             (CROP_X, &mut columns.crop_x),
             (CROP_Y, &mut columns.crop_y),

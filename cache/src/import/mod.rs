@@ -1,9 +1,17 @@
 //! From other programs: arrays of `numpy`, and Parquet with lists of integers.
 
 pub(crate) mod arrays;
+pub(crate) mod bit_profile;
 pub(crate) mod error;
+pub(crate) mod frame_set;
 pub(crate) mod importer;
+pub(crate) mod jsonl;
 pub(crate) mod keys;
 pub(crate) mod list_reader;
+pub(crate) mod llamagen;
+pub(crate) mod memmap;
+pub(crate) mod one_x;
 pub(crate) mod parquet;
+mod tar_members;
 pub(crate) mod waiting_rows;
+pub(crate) mod webdataset;

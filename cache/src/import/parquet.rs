@@ -10,7 +10,7 @@ use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 use std::path::{Path, PathBuf};
 
-/// Imports Parquet files with `tokens` as lists of integers; `label`, `key`, `view`, `crop_x`, `crop_y` and `flip` where
+/// Imports Parquet files with tokens as lists of integers; labels, `key`, `view`, `crop_x`, `crop_y` and `flip` where
 /// they are there. A file that [`crate::export_parquet`] wrote gives the cache that it was written from, and `options`
 /// are not used.
 ///
@@ -22,7 +22,9 @@ pub fn import_parquet(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    let readers: Result<Vec<_>, CacheError> = files.iter().map(|path| Ok((path, ListReader::open(path)?))).collect();
+    let (tokens, label) = (options.tokens_column.as_deref(), options.label_column.as_deref());
+    let readers: Result<Vec<_>, CacheError> =
+        files.iter().map(|path| Ok((path, ListReader::open(path, tokens, label)?))).collect();
     let readers = readers?;
     let rows = readers.iter().map(|(_, reader)| reader.num_rows()).sum::<usize>();
     let nothing = || CacheError::Import {

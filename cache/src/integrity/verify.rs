@@ -2,6 +2,7 @@
 
 use crate::error::{CacheError, io_error};
 use crate::files::small::list_names;
+use crate::format::attached::{ATTACHED_FOLDER, AttachedFile, attached_path};
 use crate::format::manifest::{ByteRange, Manifest, ShardEntry};
 use crate::format::names::{MANIFEST_FILE, QUARANTINE_FILE};
 use crate::parallel::num_threads;
@@ -93,6 +94,8 @@ pub fn verify_with_threads(
         Err(error) => return Err(error),
     };
     let local = LocalFolder::unchecked(dir)?;
+    // Of a cache in a bucket only its own files are fetched.
+    let has_attachments = local.path() == dir;
     let dir = local.path();
     let total = manifest.quarantine.bytes + manifest.shards.iter().map(|shard| shard.bytes).sum::<u64>();
     let mut bytes = 0;
@@ -108,6 +111,9 @@ pub fn verify_with_threads(
     })?;
     let mut problems = problems.concat();
     problems.extend(surplus(dir, &manifest)?);
+    if has_attachments {
+        problems.extend(damaged_attachments(dir, &manifest)?);
+    }
     Ok(VerifyReport { problems, rows: manifest.rows, shards: manifest.shards.len(), bytes })
 }
 
@@ -230,6 +236,24 @@ fn surplus(dir: &Path, manifest: &Manifest) -> Result<Vec<Problem>, CacheError> 
     };
     let names = list_names(dir)?.into_iter().filter(is_surplus);
     Ok(names.map(|name| problem(&name, None, "the manifest does not name this file: remove it")).collect())
+}
+
+/// Files of other programs that are missing or not what the manifest says.
+fn damaged_attachments(dir: &Path, manifest: &Manifest) -> Result<Vec<Problem>, CacheError> {
+    let mut problems = Vec::new();
+    for (name, expected) in &manifest.source.attached {
+        let what = match attached_path(dir, name) {
+            None => Some("the name is no relative path".to_owned()),
+            Some(path) if !path.exists() => Some("the file is missing: run the import again to attach it".to_owned()),
+            Some(path) => {
+                let actual = AttachedFile::of(&path)?;
+                (actual != *expected)
+                    .then(|| format!("the file's checksum is {}, by the manifest {}", actual.blake3, expected.blake3))
+            }
+        };
+        problems.extend(what.map(|what| problem(&format!("{ATTACHED_FOLDER}/{name}"), None, what)));
+    }
+    Ok(problems)
 }
 
 fn open(path: &Path) -> Result<Option<File>, CacheError> {

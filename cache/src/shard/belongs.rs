@@ -28,8 +28,10 @@ impl Shard {
         let starts = self.groups.iter().map(|layout| layout.range.start);
         let found: Vec<_> = self.footer.row_groups.iter().zip(starts).map(|(g, s)| (g.rows, g.images, s)).collect();
         // Not the other way: a version that did not know the column may have made the manifest again.
-        if entry.has_split_column() && !self.has_split_column() {
-            return self.compare(&[("more_columns", format!("{:?}", entry.more_columns), "[]".to_owned())]);
+        let (told_columns, columns) = (entry.more_columns(), self.more_columns());
+        if told_columns.names().any(|name| columns.names().all(|column| column != name)) {
+            let found: Vec<_> = columns.names().collect();
+            return self.compare(&[("more_columns", format!("{:?}", entry.more_columns), format!("{found:?}"))]);
         }
         self.compare(&[
             ("rows", entry.rows.to_string(), self.footer.rows().to_string()),

@@ -29,8 +29,8 @@ pub(super) struct Unchecked<'a> {
     pub(super) footer: &'a ShardFooter,
     pub(super) metadata: &'a ParquetMetaData,
     pub(super) handle: &'a Handle,
-    /// Where the column of splits is, in a shard that has one.
-    pub(super) split_column: Option<usize>,
+    /// Columns that this version knows beside those of every shard, and where they are.
+    pub(super) more_columns: &'a [(&'static str, usize)],
 }
 
 impl Unchecked<'_> {
@@ -75,8 +75,8 @@ impl GroupLayout {
         for (i, column) in group.columns().iter().enumerate() {
             let range = checks.chunk_range(column, next)?;
             next = range.end;
-            let is_split = shard.split_column == Some(i);
-            if let Some(name) = COLUMNS.get(i).copied().or(is_split.then_some(SPLIT)) {
+            let more = shard.more_columns.iter().find(|(_, index)| *index == i).map(|(name, _)| *name);
+            if let Some(name) = COLUMNS.get(i).copied().or(more) {
                 checks.column(column, name, rows)?;
             }
             chunks.push(range);

@@ -4,7 +4,7 @@ use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
 use crate::format::manifest::{ByteRange, GroupEntry, Manifest, ShardEntry};
-use crate::format::schema::{COLUMNS, LABEL, SPLIT, TOKENS};
+use crate::format::schema::{COLUMNS, FRAME, LABEL, MoreColumns, SEGMENT, SPLIT, TOKENS};
 use crate::shard::access::Access;
 use crate::shard::footer::ShardFooter;
 use crate::shard::handle::Handle;
@@ -26,8 +26,8 @@ pub(crate) struct Shard {
     pub(crate) bytes: u64,
     pub(crate) handle: Handle,
     pub(super) metadata: ParquetMetaData,
-    /// Where the column of splits is, in a shard that has one.
-    pub(super) split_column: Option<usize>,
+    /// Columns that this version knows beside those of every shard, and where they are.
+    pub(super) more_columns: Vec<(&'static str, usize)>,
     pub(super) groups: Vec<GroupLayout>,
 }
 
@@ -101,11 +101,20 @@ impl Shard {
         let footer = ShardFooter::parse(path, metadata.file_metadata())?;
         let columns = metadata.file_metadata().schema_descr().columns();
         // Behind those that every shard has; a later version may have put others in front of it.
-        let is_split = |index: &usize| columns[*index].path().string() == SPLIT;
-        let split_column = (COLUMNS.len()..columns.len()).find(is_split);
-        let unchecked = Unchecked { path, bytes, footer: &footer, metadata: &metadata, handle: &handle, split_column };
+        let known = [SPLIT, SEGMENT, FRAME];
+        let known_name = |index: usize| known.into_iter().find(|name| columns[index].path().string() == *name);
+        let more = (COLUMNS.len()..columns.len()).filter_map(|index| Some((known_name(index)?, index)));
+        let more_columns: Vec<_> = more.collect();
+        let unchecked = Unchecked {
+            path,
+            bytes,
+            footer: &footer,
+            metadata: &metadata,
+            handle: &handle,
+            more_columns: &more_columns,
+        };
         let groups = unchecked.check(rows_intact)?;
-        Ok(Shard { path: path.into(), footer, bytes, handle, metadata, split_column, groups })
+        Ok(Shard { path: path.into(), footer, bytes, handle, metadata, more_columns, groups })
     }
 
     /// As [`ShardFooter::identity`].
@@ -117,19 +126,20 @@ impl Shard {
         self.groups.len()
     }
 
-    /// Whether the rows name their split.
-    pub(crate) fn has_split_column(&self) -> bool {
-        self.split_column.is_some()
+    /// Those of [`MoreColumns`] that the shard has.
+    pub(crate) fn more_columns(&self) -> MoreColumns {
+        MoreColumns::of(self.more_columns.iter().map(|(name, _)| *name))
     }
 
     /// The columns that this version knows.
     pub(crate) fn known_columns(&self) -> impl Iterator<Item = &'static str> {
-        COLUMNS.into_iter().chain(self.split_column.map(|_| SPLIT))
+        COLUMNS.into_iter().chain(self.more_columns.iter().map(|(name, _)| *name))
     }
 
     /// The place in the file of a column that the shard has.
     pub(super) fn column_index(&self, name: &str) -> usize {
-        let index = COLUMNS.iter().position(|column| *column == name).or(self.split_column);
+        let more = || self.more_columns.iter().find(|(column, _)| *column == name).map(|(_, index)| *index);
+        let index = COLUMNS.iter().position(|column| *column == name).or_else(more);
         index.expect("only known columns are asked for")
     }
 
@@ -218,7 +228,7 @@ impl Shard {
             bytes: self.bytes,
             blake3: blake3_hex(file),
             content_sum: self.footer.content.to_hex(),
-            more_columns: self.split_column.map(|_| SPLIT.to_owned()).into_iter().collect(),
+            more_columns: self.more_columns.iter().map(|(name, _)| (*name).to_owned()).collect(),
             margins: self.footer.margins,
             row_groups: row_groups.collect(),
             footer: range(self.footer_offset()..self.bytes),

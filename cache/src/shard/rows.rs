@@ -1,8 +1,9 @@
 //! The columns of a shard, read after their checksums were compared.
 
 use crate::error::{CacheError, io_error};
+use crate::format::frame_key::frame_of_key;
 use crate::format::row::{CLASS_INDEX_MAX, Crop, RowMeta, row_hash};
-use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, SPLIT, TOKENS, VIEW};
+use crate::format::schema::{CROP_X, CROP_Y, FLIP, FRAME, KEY, LABEL, SEGMENT, SPLIT, TOKENS, VIEW};
 use crate::format::split::{Split, split_of};
 use crate::shard::columns::read_column;
 use crate::shard::group::RowGroup;
@@ -141,6 +142,7 @@ impl Shard {
     pub(crate) fn read_group(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<RowGroup, CacheError> {
         self.verify_column(file, group, TOKENS)?;
         self.check_split_column(file, group, splits)?;
+        self.check_frame_columns(file, group)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let [start, end] = self.footer.row_groups[group].images;
@@ -165,6 +167,7 @@ impl Shard {
     ) -> Result<Vec<[u8; 32]>, CacheError> {
         self.verify_column(file, group, TOKENS)?;
         self.check_split_column(file, group, splits)?;
+        self.check_frame_columns(file, group)?;
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
@@ -174,7 +177,7 @@ impl Shard {
 
     /// Checks that the rows of a group name the split that its images belong to, where they name one.
     fn check_split_column(&self, file: &Arc<Bytes>, group: usize, splits: &[Split]) -> Result<(), CacheError> {
-        if !self.has_split_column() {
+        if !self.more_columns().split {
             return Ok(());
         }
         let expected = split_of(splits, self.footer.row_groups[group].images[0]);
@@ -186,6 +189,25 @@ impl Shard {
                 Err(self.value_error(group, SPLIT, &format!("the split of its images, {expected:?}"), actual))
             }
         }
+    }
+
+    /// Checks that the columns of a video frame say what its key says, where they are.
+    fn check_frame_columns(&self, file: &Arc<Bytes>, group: usize) -> Result<(), CacheError> {
+        if !self.more_columns().frames {
+            return Ok(());
+        }
+        let rows = 0..self.group_rows(group);
+        let segments = self.int_column(file, group, SEGMENT, rows.clone())?;
+        let frames = self.int_column(file, group, FRAME, rows.clone())?;
+        let keys = self.column::<ByteArrayType>(file, group, KEY, rows)?;
+        for ((segment, frame), key) in segments.into_iter().zip(frames).zip(&keys) {
+            let expected = frame_of_key(key.data());
+            if (segment, frame) != expected {
+                let expected = format!("frame {} of segment {}, as its key says", expected.1, expected.0);
+                return Err(self.value_error(group, FRAME, &expected, format!("frame {frame} of segment {segment}")));
+            }
+        }
+        Ok(())
     }
 
     fn int_column(

@@ -2,13 +2,14 @@
 
 use crate::error::CacheError;
 use crate::files::temporary::TempFile;
+use crate::format::frame_key::frame_of_key;
 use crate::format::hash::{ContentSum, blake3_hex};
 use crate::format::identity::JobIdentity;
 use crate::format::job::JobSpec;
 use crate::format::manifest::ShardEntry;
 use crate::format::margins::Margins;
 use crate::format::names::Name;
-use crate::format::schema::{COLUMNS, SPLIT, TOKENS, parquet_schema, writer_properties};
+use crate::format::schema::{COLUMNS, MoreColumns, TOKENS, parquet_schema, writer_properties};
 use crate::shard::access::Access;
 use crate::shard::footer::{GroupFooter, ShardFooter};
 use crate::shard::group::RowGroup;
@@ -30,8 +31,8 @@ pub(crate) struct ShardSpec<'a> {
     pub(crate) job: &'a JobSpec,
     pub(crate) identity: &'a JobIdentity,
     pub(crate) job_id: &'a str,
-    /// Whether the rows name their split. New shards of caches with splits do; those of earlier versions did not.
-    pub(crate) has_split_column: bool,
+    /// Columns beside those of every shard. New shards of caches with splits name them; those of earlier versions did not.
+    pub(crate) more_columns: MoreColumns,
 }
 
 impl ShardSpec<'_> {
@@ -64,7 +65,7 @@ impl ShardSpec<'_> {
         let failed = |source| CacheError::encode(&path, source);
         // The encoder writes to memory and every row group goes to the file when it is whole: a full disk is then an
         // I/O error with its path, and a group's columns can be hashed before the footer that holds their hashes.
-        let schema = parquet_schema(self.job.grid, self.has_split_column).map_err(failed)?;
+        let schema = parquet_schema(self.job.grid, self.more_columns).map_err(failed)?;
         let mut encoder = SerializedFileWriter::new(Vec::new(), schema, writer_properties()).map_err(failed)?;
         let mut row_groups = Vec::new();
         let mut content = ContentSum::default();
@@ -79,7 +80,7 @@ impl ShardSpec<'_> {
             let metadata = self.encode_group(&mut encoder, group).map_err(failed)?;
             encoder.flush().map_err(|e| failed(e.into()))?;
             let bytes = encoder.inner_mut();
-            row_groups.push(describe_group(group, &metadata, bytes, written));
+            row_groups.push(describe_group(group, &metadata, self.more_columns, bytes, written));
             file.write(bytes)?;
             written += bytes.len() as u64;
             bytes.clear();
@@ -117,9 +118,15 @@ impl ShardSpec<'_> {
         write_column::<Int32Type>(&mut columns, [&group.crop_x])?;
         write_column::<Int32Type>(&mut columns, [&group.crop_y])?;
         write_column::<BoolType>(&mut columns, [&group.flips])?;
-        if self.has_split_column {
+        if self.more_columns.split {
             let split = ByteArray::from(group.split.as_str());
             write_column::<ByteArrayType>(&mut columns, [vec![split; group.rows()]])?;
+        }
+        if self.more_columns.frames {
+            let (segments, frames): (Vec<i32>, Vec<i32>) =
+                group.keys.iter().map(|key| frame_of_key(key.data())).unzip();
+            write_column::<Int32Type>(&mut columns, [segments])?;
+            write_column::<Int32Type>(&mut columns, [frames])?;
         }
         Ok(columns.close()?.as_ref().clone())
     }
@@ -154,18 +161,24 @@ fn write_column<T: DataType>(
 }
 
 /// What the footer says about a row group whose encoded form is `bytes`, at `offset` of the file.
-fn describe_group(group: &RowGroup, metadata: &RowGroupMetaData, bytes: &[u8], offset: u64) -> GroupFooter {
+fn describe_group(
+    group: &RowGroup,
+    metadata: &RowGroupMetaData,
+    more: MoreColumns,
+    bytes: &[u8],
+    offset: u64,
+) -> GroupFooter {
     let mut tokens_offset = 0;
     let mut blake3 = BTreeMap::new();
-    for (name, column) in COLUMNS.iter().chain([&SPLIT]).zip(metadata.columns()) {
+    for (name, column) in COLUMNS.into_iter().chain(more.names()).zip(metadata.columns()) {
         let (start, length) = column.byte_range();
         let end = start + length;
         // The only page of the token column ends where its chunk does.
-        let from = if *name == TOKENS { end - group.tokens.len() as u64 } else { start };
-        if *name == TOKENS {
+        let from = if name == TOKENS { end - group.tokens.len() as u64 } else { start };
+        if name == TOKENS {
             tokens_offset = from;
         }
-        blake3.insert((*name).to_owned(), blake3_hex(&bytes[(from - offset) as usize..(end - offset) as usize]));
+        blake3.insert(name.to_owned(), blake3_hex(&bytes[(from - offset) as usize..(end - offset) as usize]));
     }
     let images = [group.images.start, group.images.end];
     GroupFooter { rows: group.rows(), images, tokens_offset, blake3 }
@@ -189,7 +202,8 @@ mod tests {
         group.push(job.grid, &row);
         group.images.end = 1;
         let (name, identity) = (Name::Shard(0, 0), job.identity());
-        let spec = ShardSpec { job: &job, identity: &identity, job_id: &identity.id(), has_split_column: true };
+        let more_columns = MoreColumns { split: true, frames: false };
+        let spec = ShardSpec { job: &job, identity: &identity, job_id: &identity.id(), more_columns };
         let entry = spec.write(temp.path(), name, &[group]).expect("written");
         assert_eq!(entry.more_columns, ["split"]);
         let shard = Shard::open(&name.path(temp.path()), Some(&entry)).expect("opened");

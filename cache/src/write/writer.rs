@@ -11,8 +11,9 @@ use crate::format::margins::Margins;
 use crate::format::names::Name;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::Row;
-use crate::format::schema::GROUP_BYTES_MAX;
+use crate::format::schema::{GROUP_BYTES_MAX, MoreColumns};
 use crate::format::split::split_of;
+use crate::import::one_x::FRAMES_KIND;
 use crate::remote::out::{Begin, Remote};
 use crate::shard::group::{RowGroup, check_rows};
 use crate::write::encode::ShardSpec;
@@ -318,7 +319,10 @@ impl CacheWriter {
             job: &self.job,
             identity: &self.identity,
             job_id: &self.job_id,
-            has_split_column: !self.job.splits.is_empty(),
+            more_columns: MoreColumns {
+                split: !self.job.splits.is_empty(),
+                frames: self.job.source.kind == FRAMES_KIND,
+            },
         }
     }
 }

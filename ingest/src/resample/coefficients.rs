@@ -1,5 +1,6 @@
-//! The weights of Pillow's BILINEAR (triangle) filter along one axis, as integers with 22 fraction bits.
+//! The weights of a filter of Pillow's along one axis, as integers with 22 fraction bits.
 
+use super::filter::Filter;
 use std::ops::Range;
 
 /// Fraction bits of a weight: 32 bits less 8 of the sample less 2 of headroom.
@@ -18,10 +19,27 @@ pub(crate) struct Coefficients {
     row: Vec<f64>,
 }
 
-/// The scale of a resize from `n_in` to `n_out` positions: the distance between outputs and the reach of one, in inputs.
-fn scale_and_support(n_in: u32, n_out: u32) -> (f64, f64) {
-    let scale = f64::from(n_in) / f64::from(n_out);
-    (scale, scale.max(1.0))
+/// What a resize along one axis does to distances.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    /// Distance between outputs, in inputs.
+    scale: f64,
+    /// Inputs to a unit of the filter: a filter never becomes narrower than the inputs lie apart.
+    filter_scale: f64,
+    /// Reach of one output, in inputs.
+    support: f64,
+}
+
+impl Stretch {
+    fn new(n_in: u32, n_out: u32, filter: Filter) -> Stretch {
+        let scale = f64::from(n_in) / f64::from(n_out);
+        let filter_scale = scale.max(1.0);
+        Stretch { scale, filter_scale, support: filter.support() * filter_scale }
+    }
+
+    fn center(&self, output: u32) -> f64 {
+        (f64::from(output) + 0.5) * self.scale
+    }
 }
 
 /// The input positions of an output whose center lies at `center`.
@@ -32,32 +50,32 @@ fn taps(center: f64, support: f64, n_in: u32) -> Range<u32> {
 }
 
 /// The input positions that the outputs `wanted`, at least one, read in a resize from `n_in` to `n_out` positions.
-pub(crate) fn source_range(n_in: u32, n_out: u32, wanted: Range<u32>) -> Range<u32> {
+pub(crate) fn source_range(n_in: u32, n_out: u32, wanted: Range<u32>, filter: Filter) -> Range<u32> {
     if n_in == n_out {
         return wanted;
     }
-    let (scale, support) = scale_and_support(n_in, n_out);
-    let of = |o: u32| taps((f64::from(o) + 0.5) * scale, support, n_in);
+    let stretch = Stretch::new(n_in, n_out, filter);
+    let of = |o: u32| taps(stretch.center(o), stretch.support, n_in);
     of(wanted.start).start..of(wanted.end - 1).end
 }
 
 impl Coefficients {
     /// Weights for the outputs `wanted` of a resize from `n_in` to `n_out` positions, `wanted` within `0..n_out`.
-    pub(crate) fn compute(&mut self, n_in: u32, n_out: u32, wanted: Range<u32>) {
+    pub(crate) fn compute(&mut self, n_in: u32, n_out: u32, wanted: Range<u32>, filter: Filter) {
         self.taps.clear();
         self.weights.clear();
-        let (scale, support) = scale_and_support(n_in, n_out);
-        let per_support = 1.0 / support;
+        let stretch = Stretch::new(n_in, n_out, filter);
+        let per_filter_scale = 1.0 / stretch.filter_scale;
         let row = &mut self.row;
         for o in wanted {
-            let center = (f64::from(o) + 0.5) * scale;
-            let taps = taps(center, support, n_in);
+            let center = stretch.center(o);
+            let taps = taps(center, stretch.support, n_in);
             row.clear();
-            row.extend(taps.clone().map(|i| (1.0 - ((f64::from(i) - center + 0.5) * per_support).abs()).max(0.0)));
+            row.extend(taps.clone().map(|i| filter.weight((f64::from(i) - center + 0.5) * per_filter_scale)));
             let sum: f64 = row.iter().fold(0.0, |acc, w| acc + w);
             let start = self.weights.len();
             let scaled = |w: f64| if sum == 0.0 { w } else { w / sum };
-            self.weights.extend(row.iter().map(|&w| (0.5 + scaled(w) * f64::from(1 << FRACTION_BITS)) as i32));
+            self.weights.extend(row.iter().map(|&w| to_fixed_point(scaled(w))));
             self.taps.push((taps.start, start..self.weights.len()));
         }
     }
@@ -85,4 +103,10 @@ impl Coefficients {
         let (last, weights) = self.get(self.len() - 1);
         *first..(last + weights.len()) as u32
     }
+}
+
+/// Rounds to the nearest, halves away from 0.
+fn to_fixed_point(weight: f64) -> i32 {
+    // `as` truncates towards zero.
+    (weight * f64::from(1 << FRACTION_BITS) + 0.5f64.copysign(weight)) as i32
 }

@@ -1,4 +1,4 @@
-//! Pillow's BILINEAR resize with antialiasing, to the bit, for the region that is asked for.
+//! Pillow's BILINEAR, BOX and BICUBIC resize with antialiasing, to the bit, for the region that is asked for.
 //!
 //! Two passes, each rounding to 8 bits, so their order shows in the last bit: Pillow goes over the columns' direction first
 //! when that pass removes more than twice as many rows as the other removes columns ([`vertical_first`]). A pass that does
@@ -7,6 +7,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod coefficients;
+mod filter;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "x86_64")]
@@ -19,6 +20,7 @@ mod tests;
 
 use crate::decode::RgbImage;
 use coefficients::{Coefficients, source_range};
+pub(crate) use filter::Filter;
 use std::ops::Range;
 
 /// A set of kernels. All give the same bits.
@@ -101,9 +103,19 @@ fn vertical_first(width: u32, height: u32, new_width: u32, new_height: u32) -> b
     removed_rows > 0 && removed_rows > 2 * removed_columns
 }
 
-/// The rectangle of an image of the size `from` that resizing it to the size `to` reads for `region` of the result.
-pub(crate) fn source_region(from: (u32, u32), to: (u32, u32), region: Region) -> Region {
-    let (columns, rows) = (source_range(from.0, to.0, region.columns()), source_range(from.1, to.1, region.rows()));
+/// One resize of a whole image. Sizes are columns and rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resizing {
+    pub from: (u32, u32),
+    pub to: (u32, u32),
+    pub filter: Filter,
+}
+
+/// The rectangle of the image that a resize reads for `region` of its result.
+pub(crate) fn source_region(resizing: Resizing, region: Region) -> Region {
+    let Resizing { from, to, filter } = resizing;
+    let columns = source_range(from.0, to.0, region.columns(), filter);
+    let rows = source_range(from.1, to.1, region.rows(), filter);
     Region { left: columns.start, top: rows.start, width: columns.len() as u32, height: rows.len() as u32 }
 }
 
@@ -168,26 +180,21 @@ impl Resampler {
     }
 
     /// Writes the pixels of `region` of `image` resized to `new_size` (width, height) into `out`, which is emptied first:
-    /// RGB, row-major, `region.height * region.width * 3` bytes.
+    /// BILINEAR, RGB, row-major, `region.height * region.width * 3` bytes.
     ///
     /// # Panics
     /// If the image or `new_size` is empty, or the region does not lie inside `new_size`.
     pub fn resize_region(&mut self, image: &RgbImage, new_size: (u32, u32), region: Region, out: &mut Vec<u8>) {
         let plane = Plane { pixels: &image.pixels, stride: image.width as usize * 3, left: 0, top: 0 };
         resize_for_overwrite(out, region.width as usize * region.height as usize * 3);
-        self.resize_plane(plane, (image.width, image.height), new_size, region, out);
+        let resizing = Resizing { from: (image.width, image.height), to: new_size, filter: Filter::Bilinear };
+        self.resize_plane(plane, resizing, region, out);
     }
 
-    /// [`Resampler::resize_region`] of an image of the size `size`, of which `plane` has what [`source_region`] says, into
-    /// `out`, which has the length of the region's pixels.
-    pub(crate) fn resize_plane(
-        &mut self,
-        plane: Plane<'_>,
-        (width, height): (u32, u32),
-        (new_width, new_height): (u32, u32),
-        region: Region,
-        out: &mut [u8],
-    ) {
+    /// Writes `region` of a resized image into `out`, which has the length of the region's pixels. Of the image before the
+    /// resize `plane` has what [`source_region`] says.
+    pub(crate) fn resize_plane(&mut self, plane: Plane<'_>, resizing: Resizing, region: Region, out: &mut [u8]) {
+        let Resizing { from: (width, height), to: (new_width, new_height), filter } = resizing;
         assert!(width > 0 && height > 0, "an image has pixels");
         let inside = |start: u32, length: u32, whole: u32| start.checked_add(length).is_some_and(|end| end <= whole);
         assert!(inside(region.left, region.width, new_width), "region inside the width");
@@ -200,16 +207,16 @@ impl Resampler {
         match (width != new_width, height != new_height) {
             (false, false) => copy(plane, region, out),
             (true, false) => {
-                self.plan_across(width, new_width, region.columns());
+                self.plan_across(width, new_width, region.columns(), filter);
                 self.horizontal(plane, region.rows(), out);
             }
             (false, true) => {
-                self.plan_down(height, new_height, region.rows());
+                self.plan_down(height, new_height, region.rows(), filter);
                 self.vertical(plane, region.columns(), out);
             }
             (true, true) => {
-                self.plan_across(width, new_width, region.columns());
-                self.plan_down(height, new_height, region.rows());
+                self.plan_across(width, new_width, region.columns(), filter);
+                self.plan_down(height, new_height, region.rows(), filter);
                 if vertical_first(width, height, new_width, new_height) {
                     self.vertical_then_horizontal(plane, region, &mut between, out);
                 } else {
@@ -238,16 +245,16 @@ impl Resampler {
         self.horizontal(low, region.rows(), out);
     }
 
-    fn plan_across(&mut self, width: u32, new_width: u32, columns: Range<u32>) {
-        self.across.compute(width, new_width, columns);
+    fn plan_across(&mut self, width: u32, new_width: u32, columns: Range<u32>, filter: Filter) {
+        self.across.compute(width, new_width, columns, filter);
         #[cfg(target_arch = "x86_64")]
         if self.kernel != Kernel::Scalar {
             self.packed_across.pack(&self.across);
         }
     }
 
-    fn plan_down(&mut self, height: u32, new_height: u32, rows: Range<u32>) {
-        self.down.compute(height, new_height, rows);
+    fn plan_down(&mut self, height: u32, new_height: u32, rows: Range<u32>, filter: Filter) {
+        self.down.compute(height, new_height, rows, filter);
         #[cfg(target_arch = "x86_64")]
         if self.kernel != Kernel::Scalar {
             self.packed_down.pack(&self.down);

@@ -21,6 +21,14 @@ fn resize(kernel: Kernel, image: &RgbImage, new_size: (u32, u32), region: Region
     out
 }
 
+fn resize_with(filter: Filter, kernel: Kernel, image: &RgbImage, to: (u32, u32), region: Region) -> Vec<u8> {
+    let mut out = vec![7; region.width as usize * region.height as usize * 3];
+    let plane = Plane { pixels: &image.pixels, stride: image.width as usize * 3, left: 0, top: 0 };
+    let resizing = Resizing { from: (image.width, image.height), to, filter };
+    Resampler::new(kernel).resize_plane(plane, resizing, region, &mut out);
+    out
+}
+
 fn supported() -> impl Iterator<Item = Kernel> {
     Kernel::ALL.into_iter().filter(|kernel| kernel.is_supported())
 }
@@ -29,25 +37,42 @@ fn whole(size: (u32, u32)) -> Region {
     Region { left: 0, top: 0, width: size.0, height: size.1 }
 }
 
+/// Filters as functions of a distance, written down again: reach and weight.
+fn naive_filter(filter: Filter) -> (f64, fn(f64) -> f64) {
+    match filter {
+        Filter::Box => (0.5, |x| if -0.5 < x && x <= 0.5 { 1.0 } else { 0.0 }),
+        Filter::Bilinear => (1.0, |x| (1.0 - x.abs()).max(0.0)),
+        Filter::Bicubic => (2.0, |x| match x.abs() {
+            x if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            x if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5,
+            _ => 0.0,
+        }),
+    }
+}
+
 /// One axis by the formula of the reference, on `lines` of samples.
-fn naive_axis(line: &[u8], n_out: usize) -> Vec<u8> {
+fn naive_axis(line: &[u8], n_out: usize, filter: Filter) -> Vec<u8> {
     let n_in = line.len();
     let scale = n_in as f64 / n_out as f64;
-    let support = scale.max(1.0);
+    let (reach, weight_at) = naive_filter(filter);
+    let support = reach * scale.max(1.0);
     let one = |o: usize| {
         let center = (o as f64 + 0.5) * scale;
         let lo = ((center - support + 0.5) as i64).max(0) as usize;
         let hi = ((center + support + 0.5) as usize).min(n_in);
-        let weight = |i: usize| (1.0 - ((i as f64 - center + 0.5) * (1.0 / support)).abs()).max(0.0);
+        let weight = |i: usize| weight_at((i as f64 - center + 0.5) * (1.0 / scale.max(1.0)));
         let sum: f64 = (lo..hi).map(weight).fold(0.0, |a, b| a + b);
-        let fixed = |i: usize| (0.5 + weight(i) / sum * 4_194_304.0) as i64;
+        let fixed = |i: usize| {
+            let scaled = weight(i) / sum * 4_194_304.0;
+            (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i64
+        };
         let total: i64 = (lo..hi).map(|i| i64::from(line[i]) * fixed(i)).sum();
         ((total + (1 << 21)) >> 22).clamp(0, 255) as u8
     };
     (0..n_out).map(one).collect()
 }
 
-fn naive_pass(image: &RgbImage, n_out: u32, across: bool) -> RgbImage {
+fn naive_pass(image: &RgbImage, n_out: u32, across: bool, filter: Filter) -> RgbImage {
     if n_out == if across { image.width } else { image.height } {
         return image.clone();
     }
@@ -62,7 +87,7 @@ fn naive_pass(image: &RgbImage, n_out: u32, across: bool) -> RgbImage {
             };
             let n_in = if across { image.width } else { image.height } as usize;
             let samples: Vec<u8> = (0..n_in).map(|i| image.pixels[place(i, image.width)]).collect();
-            for (i, sample) in naive_axis(&samples, n_out as usize).into_iter().enumerate() {
+            for (i, sample) in naive_axis(&samples, n_out as usize, filter).into_iter().enumerate() {
                 pixels[place(i, width)] = sample;
             }
         }
@@ -71,10 +96,14 @@ fn naive_pass(image: &RgbImage, n_out: u32, across: bool) -> RgbImage {
 }
 
 fn naive(image: &RgbImage, new_size: (u32, u32)) -> Vec<u8> {
-    if vertical_first(image.width, image.height, new_size.0, new_size.1) {
-        naive_pass(&naive_pass(image, new_size.1, false), new_size.0, true).pixels
+    naive_with(Filter::Bilinear, image, new_size)
+}
+
+fn naive_with(filter: Filter, image: &RgbImage, (width, height): (u32, u32)) -> Vec<u8> {
+    if vertical_first(image.width, image.height, width, height) {
+        naive_pass(&naive_pass(image, height, false, filter), width, true, filter).pixels
     } else {
-        naive_pass(&naive_pass(image, new_size.0, true), new_size.1, false).pixels
+        naive_pass(&naive_pass(image, width, true, filter), height, false, filter).pixels
     }
 }
 
@@ -84,6 +113,10 @@ fn cut(pixels: &[u8], width: u32, region: Region) -> Vec<u8> {
         &pixels[start..start + region.width as usize * 3]
     };
     region.rows().flat_map(row).copied().collect()
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    prop_oneof![Just(Filter::Box), Just(Filter::Bilinear), Just(Filter::Bicubic)]
 }
 
 /// Sizes before and after, a region of the latter, and a seed. Small images, and long thin ones that go vertical first.
@@ -100,25 +133,30 @@ fn case() -> impl Strategy<Value = ((u32, u32), (u32, u32), Region, u64)> {
 
 proptest! {
     #[test]
-    fn every_kernel_and_region_gives_the_same_bits(((width, height), new_size, region, seed) in case()) {
+    fn every_kernel_and_region_gives_the_same_bits(
+        ((width, height), new_size, region, seed) in case(), filter in filter()
+    ) {
         let image = noise(width, height, seed);
-        let expected = cut(&naive(&image, new_size), new_size.0, region);
+        let expected = cut(&naive_with(filter, &image, new_size), new_size.0, region);
         for kernel in supported() {
-            prop_assert_eq!(&resize(kernel, &image, new_size, region), &expected, "{:?}", kernel);
+            let pixels = resize_with(filter, kernel, &image, new_size, region);
+            prop_assert_eq!(&pixels, &expected, "{:?} {:?}", filter, kernel);
         }
     }
 
     #[test]
-    fn a_part_of_the_image_is_enough(((width, height), new_size, region, seed) in case()) {
+    fn a_part_of_the_image_is_enough(((width, height), new_size, region, seed) in case(), filter in filter()) {
         let image = noise(width, height, seed);
-        let needed = source_region((width, height), new_size, region);
+        let resizing = Resizing { from: (width, height), to: new_size, filter };
+        let needed = source_region(resizing, region);
         let part = cut(&image.pixels, width, needed);
         let plane =
             Plane { pixels: &part, stride: needed.width as usize * 3, left: needed.left, top: needed.top };
         for kernel in supported() {
             let mut out = vec![7; region.width as usize * region.height as usize * 3];
-            Resampler::new(kernel).resize_plane(plane, (width, height), new_size, region, &mut out);
-            prop_assert_eq!(&out, &resize(kernel, &image, new_size, region), "{:?}", kernel);
+            Resampler::new(kernel).resize_plane(plane, resizing, region, &mut out);
+            let whole = resize_with(filter, kernel, &image, new_size, region);
+            prop_assert_eq!(&out, &whole, "{:?} {:?}", filter, kernel);
         }
     }
 
@@ -138,6 +176,8 @@ fn extreme_samples_do_not_overflow() {
         let image = RgbImage { width: 700, height: 900, pixels: vec![255; 700 * 900 * 3], warnings: 0 };
         for kernel in supported() {
             assert!(resize(kernel, &image, new_size, whole(new_size)).iter().all(|&v| v >= 254), "{new_size:?}");
+            let bicubic = resize_with(Filter::Bicubic, kernel, &image, new_size, whole(new_size));
+            assert!(bicubic.iter().all(|&v| v >= 254), "{new_size:?}");
         }
     }
 }

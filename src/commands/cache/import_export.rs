@@ -1,54 +1,182 @@
 //! `cache import` and `cache export`: caches from and to other programs' files.
 
 use super::made::{check_apart, mode, report};
-use crate::terminal::counted;
-use crate::args::{ExportFormat, Global, ImportArgs};
-use crate::exit::Usage;
-use crate::terminal::print_json;
+use crate::args::{ExportArgs, ExportFormat, Global, ImportArgs, ImportFormat};
+use crate::exit::{CheckFailed, Usage};
+use crate::terminal::{counted, print_json};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokengrid_cache::{
-    ImportOptions, TokenCache, TokenizerInfo, export_npy, export_parquet, import_npy, import_npy_pairs, import_parquet,
+    BitOrder, BitProfile, Finished, FrameSet, ImportOptions, TokenCache, TokenizerInfo, export_1x, export_jsonl,
+    export_llamagen, export_memmap, export_npy, export_parquet, import_1x, import_jsonl, import_llamagen,
+    import_memmap, import_npy, import_npy_pairs, import_parquet, import_webdataset,
 };
 
 /// Tokenizer name of imported tokens, whose tokenizer is unknown.
 const UNKNOWN_TOKENIZER: &str = "imported";
 
+/// Frames by which the order of bits is found.
+const SAMPLED_FRAMES: usize = 1024;
+
 pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
-    let tokenizer = TokenizerInfo {
+    let input = args.input.as_ref().or(args.tokens.as_ref()).expect("the parser asks for one of them");
+    let format = match args.format {
+        Some(format) => format,
+        None => format_of(input)?,
+    };
+    let finished = match format {
+        ImportFormat::OneX => import_frames(input, args, global)?,
+        _ => import_rows(input, format, args)?,
+    };
+    report(&finished, &args.out, global)
+}
+
+fn unknown_tokenizer() -> TokenizerInfo {
+    TokenizerInfo {
         name: UNKNOWN_TOKENIZER.into(),
         fingerprint: UNKNOWN_TOKENIZER.into(),
         variant: "unknown".into(),
         precision: "unknown".into(),
         ..TokenizerInfo::default()
-    };
-    let options =
-        ImportOptions { grid: args.grid, bits: args.bits, views: args.views, tokenizer, ..ImportOptions::default() };
-    let (labels, keys, mode) = (args.labels.as_deref(), args.keys.as_deref(), mode(args.overwrite));
-    let finished = if args.tokens.is_dir() {
-        let labels =
-            labels.ok_or_else(|| Usage("--labels is needed: the folder of <i>.npy with a label each".into()))?;
-        import_npy_pairs(&args.tokens, labels, &options, &args.out, mode)?
-    } else if args.tokens.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet")) {
-        import_parquet(std::slice::from_ref(&args.tokens), &options, &args.out, mode)?
-    } else {
-        import_npy(&args.tokens, labels, keys, &options, &args.out, mode)?
-    };
-    report(&finished, &args.out, global)
+    }
 }
 
-pub(super) fn export(dir: &Path, format: ExportFormat, out: &Path, overwrite: bool, global: &Global) -> anyhow::Result<()> {
-    check_apart(out, &[dir])?;
-    let cache = TokenCache::open(dir)?;
-    let files = match format {
+/// What a path holds, by its name. Frames of video are never guessed: it matters what their bits mean.
+fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
+    let ending = input.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    match ending.as_str() {
+        _ if input.join("metadata.json").exists() => {
+            let text = format!("{}: a folder with metadata.json; give --format 1x for video frames", input.display());
+            Err(Usage(text).into())
+        }
+        _ if input.is_dir() && !files_of(input, "parquet")?.is_empty() => Ok(ImportFormat::Parquet),
+        _ if input.is_dir() && !files_of(input, "tar")?.is_empty() => Ok(ImportFormat::Webdataset),
+        _ if input.is_dir() => Ok(ImportFormat::Llamagen),
+        "parquet" => Ok(ImportFormat::Parquet),
+        "jsonl" => Ok(ImportFormat::Jsonl),
+        "tar" => Ok(ImportFormat::Webdataset),
+        "bin" => Ok(ImportFormat::Memmap),
+        _ => Ok(ImportFormat::Npy),
+    }
+}
+
+fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow::Result<Finished> {
+    let infers_grid = matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) || format == ImportFormat::Llamagen && args.labels.is_none();
+    let grid = match args.grid {
+        Some(grid) => grid,
+        None if infers_grid => (0, 0),
+        None => return Err(Usage("--grid HxW is needed: the height and width of a grid, in tokens".into()).into()),
+    };
+    let options = ImportOptions {
+        grid,
+        bits: args.bits,
+        views: args.views,
+        tokenizer: unknown_tokenizer(),
+        tokens_column: args.tokens_column.clone(),
+        label_column: args.label_column.clone(),
+        ..ImportOptions::default()
+    };
+    let (labels, keys, mode) = (args.labels.as_deref(), args.keys.as_deref(), mode(args.overwrite));
+    let out = &args.out;
+    Ok(match (format, labels) {
+        (ImportFormat::Npy, _) => import_npy(input, labels, keys, &options, out, mode)?,
+        (ImportFormat::Parquet, _) => import_parquet(&files_of(input, "parquet")?, &options, out, mode)?,
+        (ImportFormat::Webdataset, _) => import_webdataset(&files_of(input, "tar")?, &options, out, mode)?,
+        (ImportFormat::Llamagen, Some(labels)) => import_npy_pairs(input, labels, &options, out, mode)?,
+        (ImportFormat::Llamagen, None) if holds_arrays(input) => {
+            return Err(Usage("--labels is needed: the folder of <i>.npy with a label each".into()).into());
+        }
+        (ImportFormat::Llamagen, None) => import_llamagen(input, &options, out, mode)?,
+        (ImportFormat::Jsonl, _) => import_jsonl(input, &options, out, mode)?,
+        (ImportFormat::Memmap, _) => import_memmap(input, args.dtype, labels, keys, &options, out, mode)?,
+        (ImportFormat::OneX, _) => unreachable!("frames are imported elsewhere"),
+    })
+}
+
+/// Whether the folder itself has arrays, and not folders of them.
+fn holds_arrays(folder: &Path) -> bool {
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    entries.take(1000).any(|entry| entry.path().extension().is_some_and(|ending| ending == "npy"))
+}
+
+/// The files of an ending in a folder and in its folder `data`, in the order of their names; a file stands for itself.
+fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
+    if folder.is_file() {
+        return Ok(vec![folder.to_path_buf()]);
+    }
+    let mut files = Vec::new();
+    for folder in [folder.to_path_buf(), folder.join("data")].iter().filter(|folder| folder.is_dir()) {
+        for entry in folder.read_dir()? {
+            files.push(entry?.path());
+        }
+    }
+    files.retain(|path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted)));
+    files.sort();
+    Ok(files)
+}
+
+fn import_frames(input: &Path, args: &ImportArgs, global: &Global) -> anyhow::Result<Finished> {
+    let set = FrameSet::open(input)?;
+    let order = match args.bit_order {
+        _ if !set.has_bits() => None,
+        Some(order) => Some(order),
+        None => {
+            let (order, why) = find_order(&set, args, global)?;
+            if !global.quiet {
+                let place = if order == BitOrder::LowFirst { "lowest" } else { "highest" };
+                eprintln!("channel 0 is the {place} bit ({order}): {why}");
+            }
+            Some(order)
+        }
+    };
+    Ok(import_1x(&set, order, unknown_tokenizer(), &args.out, mode(args.overwrite))?)
+}
+
+/// The order of a set's bits, and why.
+fn find_order(set: &FrameSet, args: &ImportArgs, global: &Global) -> anyhow::Result<(BitOrder, String)> {
+    let cannot_tell = |why: String| {
+        CheckFailed(format!(
+            "cannot tell which bit of a token channel 0 is: {why}. Give --like CACHE (a cache of the same tokenizer), \
+             --tokenizer WEIGHTS, or --bit-order (sets made with code of Open-MAGVIT2 before September 2024, those of 1X \
+             among them, are high-first)"
+        ))
+    };
+    if args.tokenizer.is_some() {
+        let (order, why) = crate::torch::bit_order(set, args, global)?;
+        return Ok((order.ok_or_else(|| cannot_tell(why.clone()))?, why));
+    }
+    let Some(like) = &args.like else {
+        let text = "in reverse, the bits of tokens are only channels by other numbers";
+        return Err(cannot_tell(text.into()).into());
+    };
+    let reference = TokenCache::open(like)?;
+    if reference.grid().bits != set.grid().bits {
+        let (theirs, ours) = (reference.grid().bits, set.grid().bits);
+        return Err(CheckFailed(format!("{} has tokens of {theirs} bits, the set of {ours}", like.display())).into());
+    }
+    let found = BitProfile::of_cache(&reference).order_of(&set.sample(SAMPLED_FRAMES)?, set.grid());
+    let why = format!("{found}, by {}", like.display());
+    Ok((found.order.ok_or_else(|| cannot_tell(why.clone()))?, why))
+}
+
+pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
+    let (out, mode) = (&args.out, mode(args.overwrite));
+    check_apart(out, &[&args.dir])?;
+    let cache = TokenCache::open(&args.dir)?;
+    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let files = match args.format {
         ExportFormat::Npy => {
-            export_npy(&cache, out, mode(overwrite))?;
-            ["tokens.npy", "labels.npy", "keys.txt"].as_slice()
+            export_npy(&cache, out, mode)?;
+            own(&["tokens.npy", "labels.npy", "keys.txt"])
         }
         ExportFormat::ParquetList => {
-            export_parquet(&cache, out, mode(overwrite))?;
-            ["tokens.parquet"].as_slice()
+            export_parquet(&cache, out, mode)?;
+            own(&["tokens.parquet"])
         }
+        ExportFormat::OneX => export_1x(&cache, args.bit_order, out, mode)?,
+        ExportFormat::Llamagen => export_llamagen(&cache, out, mode)?,
+        ExportFormat::Jsonl => export_jsonl(&cache, out, mode)?,
+        ExportFormat::Memmap => export_memmap(&cache, args.dtype, out, mode)?,
     };
     let rows = cache.num_rows();
     if global.json {

@@ -32,7 +32,7 @@ pub(crate) fn run(command: &CacheCommand, global: &Global) -> anyhow::Result<()>
         CacheCommand::Names { dir, file, remove } => names::names(dir, file.as_deref(), *remove, global),
         CacheCommand::Diff { a, b, limit } => inspect::diff(a, b, *limit, global),
         CacheCommand::Import(args) => import_export::import(args, global),
-        CacheCommand::Export { dir, format, out, overwrite } => import_export::export(dir, *format, out, *overwrite, global),
+        CacheCommand::Export(args) => import_export::export(args, global),
         CacheCommand::Merge { out, inputs, overwrite } => merge_subset::merge(out, inputs, *overwrite, global),
         CacheCommand::Subset(args) => merge_subset::subset(args, global),
         CacheCommand::Clean { url, unfinished } => clean::clean(url, *unfinished, global),
@@ -47,6 +47,7 @@ pub(crate) fn needs_torch(command: &CacheCommand) -> bool {
         CacheCommand::Repair { .. } | CacheCommand::Check { .. } => true,
         CacheCommand::Show(args) => rows::needs_torch(args),
         CacheCommand::Find(args) => near::needs_torch(args),
+        CacheCommand::Import(args) => args.tokenizer.is_some(),
         _ => false,
     }
 }

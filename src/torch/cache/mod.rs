@@ -1,5 +1,6 @@
 //! `tokengrid cache ...` for the commands that encode images or decode tokens.
 
+pub(super) mod bit_order;
 mod by_key;
 pub(super) mod check;
 pub(super) mod near;

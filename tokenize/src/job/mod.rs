@@ -109,6 +109,7 @@ impl Job<'_> {
             location: self.source.root().display().to_string(),
             images: self.source.len(),
             excluded: self.source.excluded(),
+            ..SourceInfo::default()
         };
         spec.classes = self.source.classes().to_vec();
         spec.rank = self.rank;

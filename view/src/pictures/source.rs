@@ -9,8 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use tokengrid_cache::{Manifest, RowMeta, TokenCache};
 use tokengrid_ingest::{
-    Limits, Orientation, Recipe, RecipeError, Region, Resampler, View, decode_rgb_if, picture_size, target_size,
-    views_of_file,
+    Limits, Orientation, Recipe, RecipeError, RgbImage, View, decode_rgb_if, picture_size, resized, views_of_file,
 };
 
 /// A resized image larger than this is not shown as a whole: a panorama may be a hundred times as long as it is high.
@@ -118,15 +117,14 @@ impl SourceImages {
         let refuse = |text: String| Refusal::Unavailable(format!("{}: {text}", meta.key));
         let decoded =
             decode_rgb_if(&bytes, &Limits::default(), &mut is_shown).map_err(|error| refuse(with_causes(&error)))?;
-        let (width, height) = size.ok_or_else(|| refuse("its size is not known".into()))?;
-        let mut rgb = Vec::new();
-        let whole = Region { left: 0, top: 0, width, height };
-        Resampler::default().resize_region(&decoded, (width, height), whole, &mut rgb);
-        Ok(Picture { width: width as usize, height: height as usize, rgb })
+        size.ok_or_else(|| refuse("its size is not known".into()))?;
+        let RgbImage { width, height, pixels, .. } =
+            resized(&decoded, &self.recipe).map_err(|error| refuse(error.to_string()))?;
+        Ok(Picture { width: width as usize, height: height as usize, rgb: pixels })
     }
 
     fn resized_size(&self, width: u32, height: u32) -> Option<(u32, u32)> {
-        let (width, height) = target_size(width, height, self.recipe.shorter_side())?;
+        let (width, height) = self.recipe.resized_size(width, height)?;
         let is_shown = u64::from(width) * u64::from(height) <= RESIZED_PIXELS_MAX;
         (is_shown && self.recipe.orientation == Orientation::Ignore).then_some((width, height))
     }

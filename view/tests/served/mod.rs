@@ -129,8 +129,7 @@ fn imported(dir: &Path) -> PathBuf {
     bytes.extend(tokens.iter().flat_map(|token| token.to_le_bytes()));
     let file = dir.with_extension("npy");
     std::fs::write(&file, bytes).unwrap();
-    let options =
-        ImportOptions { grid: (4, 4), bits: None, views: 1, tokenizer: TokenizerInfo::default(), classes: vec![] };
+    let options = ImportOptions { grid: (4, 4), views: 1, ..ImportOptions::default() };
     import_npy(&file, None, None, &options, dir, OpenMode::Resume).unwrap();
     dir.to_owned()
 }

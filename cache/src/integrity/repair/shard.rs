@@ -6,7 +6,7 @@ use crate::format::job::JobSpec;
 use crate::format::manifest::{Manifest, ShardEntry};
 use crate::format::names::{Name, parse_shard_name};
 use crate::format::quarantine::{QuarantineReader, QuarantineRecord};
-use crate::format::schema::TOKENS;
+use crate::format::schema::{MoreColumns, TOKENS};
 use crate::integrity::repair::report::{Encode, Encoded, RepairReport};
 use crate::shard::access::Access;
 use crate::shard::group::{RowGroup, check_rows};
@@ -60,8 +60,9 @@ impl ShardRepair<'_> {
             first.margins = entry.margins;
         }
         let name = parse_shard_name(&entry.file).map(|(rank, number)| Name::Shard(rank, number));
-        let has_split_column = entry.has_split_column() || shard.as_ref().is_some_and(Shard::has_split_column);
-        let spec = ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.manifest.job, has_split_column };
+        let (told, found) = (entry.more_columns(), shard.as_ref().map(Shard::more_columns).unwrap_or_default());
+        let more_columns = MoreColumns { split: told.split || found.split, frames: told.frames || found.frames };
+        let spec = ShardSpec { job: &self.job, identity: &self.identity, job_id: &self.manifest.job, more_columns };
         // The manifest's check has established that the name is a shard's.
         let name = name.unwrap_or(Name::Shard(0, 0));
         spec.write_if(self.dir, name, &groups, |temp, written| match same_file(written, entry) {
