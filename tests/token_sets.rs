@@ -171,9 +171,9 @@ fn webdataset_shards_are_read_with_their_keys() {
     let whole = std::fs::read(folder.join("shards/00000.tar")).unwrap();
     let damaged = folder.join("damaged.tar");
     std::fs::write(&damaged, [&whole[..100], b"!", &whole[101..]].concat()).unwrap();
-    let import = ["cache", "import", text(&damaged), "--grid", "4x4", "--out", text(&folder.join("nowhere"))];
-    let message = fails(&import, 1);
-    assert!(message.contains("checksum") && !folder.join("nowhere").exists(), "{message}");
+    let nowhere = folder.join("nowhere");
+    let message = fails(&["cache", "import", text(&damaged), "--grid", "4x4", "--out", text(&nowhere)], 1);
+    assert!(message.contains("checksum") && !nowhere.exists(), "{message}");
 }
 
 /// The arrays of a set as its own loader reads them.
