@@ -121,7 +121,8 @@ fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 /// `(3, 4)`, `(3,)`, `()`.
 fn parse_shape(text: &str) -> Option<Vec<usize>> {
     let inner = text.strip_prefix('(')?.strip_suffix(')')?;
-    inner.split(',').map(str::trim).filter(|side| !side.is_empty()).map(|side| side.parse().ok()).collect()
+    let sides = inner.split(',').map(str::trim).filter(|side| !side.is_empty());
+    sides.map(|side| side.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn other_headers_are_refused_by_what_is_wrong() {
+    fn other_headers_are_refused_with_the_reason() {
         let parse = |text: &str| Header::parse(text, 0);
         for (text, word) in [
             ("{'fortran_order': False, 'shape': (3,)}", "no type"),

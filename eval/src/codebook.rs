@@ -42,16 +42,18 @@ impl CodeCounter {
         let tokens: u64 = self.counts.iter().sum();
         let distinct_codes = self.counts.iter().filter(|&&count| count > 0).count();
         let ones = |bit: u32| -> u64 {
-            self.counts.iter().enumerate().filter(|(code, _)| code >> bit & 1 == 1).map(|(_, count)| count).sum()
+            let with_bit = self.counts.iter().enumerate().filter(|(code, _)| code >> bit & 1 == 1);
+            with_bit.map(|(_, count)| count).sum()
         };
         let ones: Vec<u64> = (0..self.bits).map(ones).collect();
+        let is_dead = |bit: &u32| matches!(ones[*bit as usize], n if n == 0 || n == tokens);
         CodebookUse {
             tokens,
             codebook_size: self.counts.len(),
             distinct_codes,
             codebook_utilization: distinct_codes as f64 / self.counts.len() as f64,
             bit_balance: ones.iter().map(|&ones| ones as f64 / tokens.max(1) as f64).collect(),
-            dead_bits: (0..).zip(&ones).filter(|(_, n)| **n == 0 || **n == tokens).map(|(bit, _)| bit).collect(),
+            dead_bits: (0..self.bits).filter(is_dead).collect(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Whether the most likely token is taken, whatever the random number.
+    /// Whether the most likely token is taken, for any random number.
     pub(crate) fn is_greedy(&self) -> bool {
         self.top_k == 1 || self.temperature < COLDEST
     }
@@ -67,7 +67,9 @@ impl RowDraw {
         let weights_v: Vec<f64> = self.logits_v.iter().map(|&logit| f64::from(logit - max).exp()).collect();
         let total: f64 = weights_v.iter().sum();
         let share = |weight: &f64| weight / total;
-        let entropy = -weights_v.iter().map(share).filter(|p| *p > 0.0).map(|p| p * p.ln()).sum::<f64>();
+        // The limit of p ln p at 0 is 0; computed, it would be NaN.
+        let probabilities = weights_v.iter().map(share).filter(|p| *p > 0.0);
+        let entropy = -probabilities.map(|p| p * p.ln()).sum::<f64>();
         let token = self.pick(max, rule, uniform);
         let chosen = share(&weights_v[token as usize]);
         // Filters leave minus infinity, and inverting turns it to 0.
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_as_often_as_they_are_likely() {
+    fn tokens_are_drawn_as_often_as_they_are_likely() {
         let logits: Vec<f32> = [0.1f32, 0.0, 0.4, 0.3, 0.2].iter().map(|p| p.ln()).collect();
         let mut counts = [0; 5];
         for i in 0..1000 {
@@ -148,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn guidance_leads_from_no_class_to_more_than_the_class() {
+    fn guidance_extrapolates_from_the_unconditional_logits() {
         let (cond, uncond) = ([1.0f32, 2.0, 0.0], [3.0f32, 2.0, 1.9]);
         let greedy = |cfg_scale| draw(&cond, Some(&uncond), Rule { cfg_scale, top_k: 1, ..PLAIN }, 0.9);
         assert_eq!(greedy(0.0), Some(0));
         assert_eq!(greedy(1.0), Some(1));
         assert_eq!(greedy(0.4), Some(0));
         assert_eq!(greedy(3.0), Some(1));
-        // What a scale of 1 draws is what the class alone draws.
+        // A scale of 1 draws the same tokens as the class alone.
         assert_eq!(draw(&cond, Some(&uncond), PLAIN, 0.3), draw(&cond, None, PLAIN, 0.3));
     }
 
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_that_are_no_numbers_give_no_token() {
+    fn logits_that_are_not_finite_give_no_token() {
         for bad in [f32::NAN, f32::INFINITY] {
             assert_eq!(draw(&[0.0, bad, 1.0], None, PLAIN, 0.5), None);
         }

@@ -5,7 +5,7 @@ use crate::args::Global;
 use crate::terminal::bytes;
 use tch::{Device, Kind};
 use tokengrid_model::Runtime;
-use tokengrid_sample::memory::sequence_bytes;
+use tokengrid_sample::memory::{available_bytes, sequence_bytes};
 use tokengrid_train::TrainError;
 use tokengrid_train::ar::{ArConfig, MemoryEstimate, estimate, estimate_among, largest_batch};
 use tokengrid_train::tokenizer::TokenizerConfig;
@@ -18,7 +18,7 @@ pub(super) fn foresee(config: &ArConfig, runtime: &Runtime, world_size: usize, g
     let estimate = with_samples(estimate_among(config, runtime, world_size), config, runtime);
     // tch has no function for the free memory of a GPU.
     let on_cpu = runtime.device == Device::Cpu;
-    let available = if on_cpu { kibibytes("/proc/meminfo", "MemAvailable:") } else { None };
+    let available = if on_cpu { available_bytes() } else { None };
     let own = if on_cpu { kibibytes("/proc/self/status", "VmRSS:").unwrap_or_default() } else { 0 };
     if let Some(machine) = machine_bytes().filter(|_| on_cpu) {
         refuse_impossible("train.batch_size", estimate.total_bytes(), machine, || advice(config, runtime, machine))?;
@@ -138,7 +138,7 @@ mod tests {
     const CPU: Runtime = Runtime::EXACT;
 
     #[test]
-    fn a_run_that_does_not_fit_is_told_what_would() {
+    fn a_run_that_does_not_fit_gets_advice() {
         let mut config = ArConfig::default();
         config.train.batch_size = 64;
         let told = advice(&config, &CPU, 20 << 30);
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_on_the_way_are_foreseen_where_they_take_more_than_a_checkpoint() {
+    fn samples_during_training_count_where_they_take_more_than_a_checkpoint() {
         let mut config = ArConfig::default();
         let plain = estimate(&config, &CPU);
         assert_eq!(with_samples(plain, &config, &CPU), plain);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_machine_holds_is_refused_and_what_may_fit_is_not() {
+    fn runs_far_beyond_the_machine_are_refused_and_others_are_not() {
         let refused = |needed: u64| refuse_impossible("train.batch_size", needed, 1000, || "take less".into());
         assert!(refused(1300).is_ok());
         let message = refused(1400).unwrap_err().to_string();

@@ -14,7 +14,8 @@ pub(crate) fn torchrun() -> Option<Command> {
         programs.into_iter().find(|program| program.is_file())
     });
     let named = std::env::var_os("TOKENGRID_TORCHRUN").map(PathBuf::from);
-    named.or(in_path).or_else(|| torch_environment().map(|folder| folder.join("bin/torchrun"))).map(Command::new)
+    let in_environment = || Some(torch_environment()?.join("bin/torchrun"));
+    named.or(in_path).or_else(in_environment).map(Command::new)
 }
 
 /// Starts two processes of a run, again after up to `restarts` failures.

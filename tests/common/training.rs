@@ -16,8 +16,9 @@ pub(crate) fn arguments(cache: &Path, out: &Path, settings: &[&str]) -> Vec<Stri
     let model =
         ["preset=tiny", "dim=32", "n_head=2", "class_num=3", "block_size=16", "spatial_n_layer=2", "ffn_dropout=0.1"];
     let fixed = ["train", "ar", "--cache", text(cache), "--out", text(out), "--threads", "1", "--device", "cpu"];
-    let settings = model.iter().map(|key| format!("model.{key}")).chain(settings.iter().map(|s| format!("train.{s}")));
-    let settings = settings.flat_map(|setting| ["--set".to_string(), setting]);
+    let model = model.iter().map(|key| format!("model.{key}"));
+    let train = settings.iter().map(|key| format!("train.{key}"));
+    let settings = model.chain(train).flat_map(|setting| ["--set".to_string(), setting]);
     fixed.iter().map(|s| s.to_string()).chain(settings).collect()
 }
 

@@ -11,10 +11,17 @@ pub struct Split {
     pub images: [usize; 2],
 }
 
-/// The name of the split that the image of number `image` in the source belongs to; empty in a cache without splits.
+impl Split {
+    /// The name of the split, among `splits`, that the image of number `image` in the source belongs to; empty if there is none.
+    pub fn name_of(splits: &[Split], image: usize) -> &str {
+        let contains = |split: &&Split| (split.images[0]..split.images[1]).contains(&image);
+        splits.iter().find(contains).map_or("", |split| &split.name)
+    }
+}
+
+/// [`Split::name_of`].
 pub(crate) fn split_of(splits: &[Split], image: usize) -> &str {
-    let contains = |split: &&Split| (split.images[0]..split.images[1]).contains(&image);
-    splits.iter().find(contains).map_or("", |split| &split.name)
+    Split::name_of(splits, image)
 }
 
 /// What is wrong with splits that should tile `0..images`.

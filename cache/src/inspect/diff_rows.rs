@@ -65,7 +65,7 @@ impl<'a> Compare<'a> {
                 if let Some(row) = row {
                     differing.insert(row_a, row);
                 }
-                // The first ones by the first cache's order; they do not come in it.
+                // The first ones by the first cache's order, which is not that of the comparison.
                 if differing.len() > self.listed_max.saturating_sub(found.listed.len()) {
                     differing.pop_last();
                 }
@@ -117,10 +117,16 @@ impl<'a> Compare<'a> {
             for (packed, tokens) in self.packed.iter().zip(&mut self.tokens) {
                 unpack(packed, bits as u32, tokens);
             }
-            for different in self.tokens[0].iter().zip(&self.tokens[1]).map(|(a, b)| a ^ b).filter(|bits| *bits != 0) {
+            for (a, b) in self.tokens[0].iter().zip(&self.tokens[1]) {
+                let different = a ^ b;
+                if different == 0 {
+                    continue;
+                }
                 unequal_tokens += 1;
                 unequal_bits += different.count_ones() as usize;
-                self.unequal_by_bit.iter_mut().enumerate().for_each(|(bit, n)| *n += u64::from(different >> bit & 1));
+                for (bit, unequal) in self.unequal_by_bit.iter_mut().enumerate() {
+                    *unequal += u64::from(different >> bit & 1);
+                }
             }
         }
         found.equal_tokens += (num_tokens - unequal_tokens) as u64;
@@ -129,7 +135,7 @@ impl<'a> Compare<'a> {
     }
 }
 
-/// The crops of the row group that was asked for last.
+/// The crops of the most recently requested row group.
 #[derive(Default)]
 struct RowsRead {
     rows: Range<usize>,

@@ -1,4 +1,4 @@
-//! What follows from how often each code occurs: bits and entropies need no second look at the tokens.
+//! Statistics that follow from the counts of codes: bits and entropies need no second pass over the tokens.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,8 @@ impl Ones {
     /// Bits that have the same value in all of `tokens` tokens.
     pub(super) fn dead(&self, tokens: u64) -> Vec<u32> {
         let is_dead = |ones: u64| tokens > 0 && (ones == 0 || ones == tokens);
-        (0..).zip(&self.alone).filter(|(_, ones)| is_dead(**ones)).map(|(bit, _)| bit).collect()
+        let bits = 0..self.alone.len() as u32;
+        bits.filter(|&bit| is_dead(self.alone[bit as usize])).collect()
     }
 
     /// Pearson's correlation of every two bits over `tokens` tokens, -1 to 1; `None` where one of them is dead.
@@ -53,11 +54,11 @@ impl Ones {
 /// Counts below this one are collected in a table.
 const SMALL_COUNTS: usize = 1024;
 
-/// Tables that are filled in turn: an increment need not wait for the one before, which usually is of the same small count.
+/// Tables that are filled alternately: an increment need not wait for the one before, which usually is of the same small count.
 const TABLES: usize = 4;
 
 /// How many counts are not 0, and the entropy, in bits, of the distribution that they describe. The sum goes over equal
-/// counts together, smallest first, so that it has the same bits whatever the order of the counts.
+/// counts together, smallest first, so that it has the same bits for any order of the counts.
 pub(super) fn distinct_and_entropy(counts: impl Iterator<Item = u64>) -> (u64, f64) {
     let mut tables = [[0u32; SMALL_COUNTS]; TABLES];
     let mut large = BTreeMap::new();

@@ -75,7 +75,8 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let entries = self.take(3 << ((flags & 7) + 1)).ok_or_else(|| truncated("a colour table is incomplete"))?;
-        let is_ramp = entries.chunks_exact(3).enumerate().all(|(i, c)| c.iter().all(|&v| usize::from(v) == i));
+        let is_gray = |colour: &[u8], level: usize| colour.iter().all(|&value| usize::from(value) == level);
+        let is_ramp = entries.chunks_exact(3).enumerate().all(|(i, colour)| is_gray(colour, i));
         Ok((!is_ramp).then(|| Palette::from_rgb(entries)))
     }
 
@@ -214,7 +215,7 @@ fn skip_extension(reader: &mut Reader<'_>, transparent: &mut Option<u8>) -> Resu
     Ok(())
 }
 
-/// Where the next pixel of a frame goes.
+/// Position of the next pixel of a frame.
 struct Cursor {
     x: u32,
     y: u32,

@@ -18,7 +18,7 @@ const MAX_DECODE_BYTES: u64 = 960 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum JpegEntropy {
-    /// For sound files of one scan the one of this crate (`csrc/huffman.c`), which lets pictures be decoded as far as they are
+    /// For intact files of one scan the one of this crate (`csrc/huffman.c`), which lets pictures be decoded as far as they are
     /// needed; libjpeg's for all others.
     #[default]
     Own,
@@ -71,6 +71,7 @@ impl Limits {
             return Err(DecodeError::TooManyPixels { width, height, limit: self.max_pixels });
         }
         let too_large = || DecodeError::TooManyPixels { width, height, limit: (isize::MAX / 3) as u64 };
-        pixels.checked_mul(3).and_then(|b| isize::try_from(b).ok()).map(|b| b as usize).ok_or_else(too_large)
+        let bytes = pixels.checked_mul(3).ok_or_else(too_large)?;
+        isize::try_from(bytes).map(|bytes| bytes as usize).map_err(|_| too_large())
     }
 }

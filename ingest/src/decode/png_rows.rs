@@ -60,7 +60,7 @@ impl Layout {
         (width * self.pixel_bits()).div_ceil(8)
     }
 
-    /// The colour of pixels that no row brought.
+    /// The colour of pixels without a row.
     fn untouched(self, palette: &Palette) -> [u8; 3] {
         if self.indexed() { palette.color(0) } else { [0; 3] }
     }
@@ -78,7 +78,7 @@ impl Layout {
             (3, 8) => palette.extend(out, row),
             (3, depth) => out.extend(samples(row, depth).take(width).flat_map(|v| palette.color(v))),
             (_, 8) => out.extend(row.iter().flat_map(|&v| gray(v))),
-            // Pillow keeps 16-bit gray as it is and saturates on the way to RGB, where 16-bit colour keeps the high byte.
+            // Pillow keeps 16-bit gray unchanged and saturates it in the conversion to RGB, where 16-bit colour keeps the high byte.
             (_, 16) => out.extend(row.chunks_exact(2).flat_map(|p| gray(if p[0] == 0 { p[1] } else { 255 }))),
             (_, depth) => {
                 let step = 255 / ((1 << depth) - 1);
@@ -91,7 +91,8 @@ impl Layout {
 /// The samples of `depth` < 8 bits in a row, the leftmost in the highest bits.
 fn samples(row: &[u8], depth: u8) -> impl Iterator<Item = u8> {
     let mask = ((1u16 << depth) - 1) as u8;
-    row.iter().flat_map(move |&byte| (0..8 / depth).rev().map(move |slot| (byte >> (slot * depth)) & mask))
+    let samples_of = move |byte: u8| (0..8 / depth).rev().map(move |slot| (byte >> (slot * depth)) & mask);
+    row.iter().flat_map(move |&byte| samples_of(byte))
 }
 
 /// Where the pixels of one interlacing pass go.

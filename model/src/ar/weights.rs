@@ -77,7 +77,8 @@ impl ModelConfig {
             others: 0,
             wanted: "an autoregressive model",
         };
-        let rows = |name: &str| shape(name).and_then(|s| s.first().copied()).ok_or_else(|| missing(name));
+        let first_axis = |name: &str| shape(name)?.first().copied();
+        let rows = |name: &str| first_axis(name).ok_or_else(|| missing(name));
         let bits = |rows: i64| (rows.max(1) as u64).ilog2();
         let layers = |stack: &str| {
             let norm = |i: &i64| shape(&format!("{stack}.{i}.attention_norm.weight")).is_some();

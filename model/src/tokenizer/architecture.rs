@@ -113,7 +113,8 @@ impl Architecture {
     pub fn num_params(&self) -> (i64, i64) {
         let count = |prefix: &str| {
             let tensors = self.tensors();
-            tensors.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, s)| s.iter().product::<i64>()).sum()
+            let of_part = tensors.iter().filter(|(name, _)| name.starts_with(prefix));
+            of_part.map(|(_, shape)| shape.iter().product::<i64>()).sum()
         };
         (count("encoder."), count("decoder."))
     }

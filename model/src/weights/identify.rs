@@ -36,7 +36,8 @@ const MEMBERS_SHOWN: usize = 3;
 
 /// A description of an archive that `torch.save` did not write, and advice. `None` for one that it may have written.
 pub(super) fn other_archive(members: &[Member]) -> Option<(String, &'static str)> {
-    let named = |is: fn(&str) -> bool| members.iter().map(|member| member.name.as_str()).find(|name| is(name));
+    let names = || members.iter().map(|member| member.name.as_str());
+    let named = |is: fn(&str) -> bool| names().find(|name| is(name));
     if members.is_empty() {
         return Some(("an empty zip archive".into(), "download or copy the weights themselves"));
     }

@@ -72,8 +72,11 @@ pub(super) fn renamed<'a>(names: impl Iterator<Item = &'a str>) -> (BTreeMap<Str
     }
     let mut notes = vec![];
     let left_out = |segments: &str| format!("`{}` is left out of the tensors' names", segments.escape_debug());
-    let has = |wrapper: &&&str| names.iter().any(|name| name.split('.').any(|part| part == **wrapper));
-    notes.extend(MODULE_WRAPPERS.iter().filter(has).map(|wrapper| left_out(&format!("{wrapper}."))));
+    for wrapper in MODULE_WRAPPERS {
+        if names.iter().any(|name| name.split('.').any(|part| part == wrapper)) {
+            notes.push(left_out(&format!("{wrapper}.")));
+        }
+    }
     if !prefixes.weights.is_empty() {
         notes.push(left_out(&prefixes.weights));
     }
@@ -112,7 +115,11 @@ fn prefix_of(name: &str) -> Option<&str> {
     // Without a dot behind it, the averages' prefix is the reference's own.
     let is_plain =
         matches!(Part::of(name), Part::Loss) || name.strip_prefix(EMA_PREFIX).is_some_and(|rest| !rest.contains('.'));
-    std::iter::once(0).chain(starts).find(|&at| !is_plain && is_model(&name[at..])).map(|at| &name[..at])
+    if is_plain {
+        return None;
+    }
+    let at = std::iter::once(0).chain(starts).find(|&at| is_model(&name[at..]))?;
+    Some(&name[..at])
 }
 
 /// Whether only our models use such a name. `norm.` and `head.` are too common to be conclusive.
@@ -137,7 +144,7 @@ impl Prefixes {
 mod tests {
     use super::renamed;
 
-    /// Old and new names of a file, and how much is said about them.
+    /// Old and new names of a file, and the number of notes.
     fn rename(names: &[&str]) -> (Vec<String>, usize) {
         let (changed, notes) = renamed(names.iter().copied());
         let new = names.iter().map(|name| changed.get(*name).cloned().unwrap_or(name.to_string()));

@@ -21,14 +21,14 @@ const GRID_MAX: usize = 100;
 /// Purpose of the key of [`npz_order`], which keeps it apart from other keys of the same seed.
 const NPZ_ORDER: u64 = 0x6e70_7a5f_6f72_6465;
 
-/// Which of `images` images (counted class by class) comes at each place of the `.npz` file.
+/// Which of `images` images (counted class by class) is at each position of the `.npz` file.
 ///
 /// The ADM suite cuts the inception score into runs of 5,000 consecutive pictures. Class by class, such a run would hold a
 /// few classes only, and its score would be far too low.
 pub(super) fn npz_order(seed: u64, images: usize) -> Vec<u64> {
     let images = images as u64;
     let permutation = Permutation::new(derive_key(seed, NPZ_ORDER, images), images.max(1));
-    (0..images).map(|place| permutation.apply(place)).collect()
+    (0..images).map(|position| permutation.apply(position)).collect()
 }
 
 impl SampleJob<'_> {
@@ -105,8 +105,9 @@ impl SampleJob<'_> {
             bytes.extend_from_slice(&self.token_bytes(images, image)?);
         }
         let array = npy(Dtype::I32, &[all.len(), n], &bytes);
-        let write = || AtomicFile::create(path).and_then(|mut file| file.write_all(&array).map(|()| file));
-        write().map_err(SampleError::io("write", path))
+        let mut file = AtomicFile::create(path).map_err(SampleError::io("write", path))?;
+        file.write_all(&array).map_err(SampleError::io("write", path))?;
+        Ok(file)
     }
 
     /// The tokens of one image, int32 little-endian. The header of our own files is one block; the rest is the tokens.
@@ -149,15 +150,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_a_permutation_that_tears_classes_apart() {
+    fn the_order_is_a_permutation_that_mixes_the_classes() {
         let order = npz_order(0, 50_000);
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert!(sorted.iter().copied().eq(0..50_000));
-        // 50 images of a class: a run of 5,000 holds nearly all of the 1,000 classes.
+        // 50 images per class: a run of 5,000 holds nearly all of the 1,000 classes.
         let classes: std::collections::BTreeSet<u64> = order[..5000].iter().map(|image| image / 50).collect();
         assert!(classes.len() > 950, "{}", classes.len());
-        // Forever: files that were written must be told apart by their records later.
+        // These numbers must never change: the records of existing files refer to them.
         assert_eq!(npz_order(7, 5), npz_order(7, 5));
         assert_ne!(npz_order(7, 50), npz_order(8, 50));
         assert!(npz_order(0, 0).is_empty());

@@ -1,4 +1,4 @@
-//! Space for staged files: sets that nobody reads are removed, the least recently used one first.
+//! Space for staged files: unused sets are removed, the least recently used one first.
 
 use super::entry::Entry;
 use super::{settings, stage_folder};
@@ -49,7 +49,7 @@ pub(super) fn room_for_first(root: &Path, id: &str, sizes: &[u64], chosen: Optio
     Ok(sizes.iter().take_while(fits).count())
 }
 
-/// Removes sets that nobody uses, until `needed` bytes more fit or none is left to remove: the bytes that are staged then, and
+/// Removes unused sets, until `needed` bytes more fit or none is left to remove: the bytes that are staged then, and
 /// how many may be.
 fn evict(root: &Path, id: &str, needed: u64, chosen: Option<u64>) -> Result<(u64, u64), StoreError> {
     let path = root.join(".room");
@@ -82,7 +82,8 @@ struct Set {
 
 fn sets(root: &Path) -> Vec<Set> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let locks = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "lock"));
+    let is_lock = |path: &PathBuf| path.extension().is_some_and(|end| end == "lock");
+    let locks = entries.map(|entry| entry.path()).filter(is_lock);
     let set = |lock: PathBuf| {
         let used_at = fs::metadata(&lock).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let id = lock.file_stem()?.to_str()?.to_owned();

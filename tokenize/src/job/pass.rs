@@ -110,7 +110,8 @@ impl Job<'_> {
     /// Places of a batch whose views are to be encoded.
     fn wanted(&self, batch: &ViewBatch) -> Vec<usize> {
         let is_wanted = |slot: &BatchSlot| slot.view >= self.first_view && batch.images()[slot.image].outcome.is_ok();
-        batch.slots().iter().enumerate().filter(|(_, slot)| is_wanted(slot)).map(|(i, _)| i).collect()
+        let slots = batch.slots();
+        (0..slots.len()).filter(|&i| is_wanted(&slots[i])).collect()
     }
 
     /// Encodes images of the source, by their positions in it, and calls `each` with every one of them in that order: for

@@ -36,7 +36,9 @@ impl Endpoint {
     /// # Errors
     /// A variable is missing, or is not a port.
     pub fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Endpoint, TrainError> {
-        let text = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        // An empty variable counts as not set.
+        let trimmed = |name: &str| variable(name).map(|text| text.trim().to_owned());
+        let text = |name: &str| trimmed(name).filter(|text| !text.is_empty());
         let refuse = |place: &str, what: String| Err(TrainError::Config { place: place.into(), what });
         let is_agent = text("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let holder = if is_agent { Holder::Agent } else { Holder::Rank0 };

@@ -61,7 +61,10 @@ impl TokenizerTrainer {
         metrics: Option<&mut Metrics>,
     ) -> Result<TokenizerReport, TrainError> {
         let (step, steps) = (self.state.step, self.schedule.steps);
-        let find = |values: &[(&str, f64)], name: &str| values.iter().find(|(key, _)| *key == name).map(|(_, v)| *v);
+        let find = |values: &[(&str, f64)], name: &str| {
+            let found = values.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| *value)
+        };
         let get = |name: &str| find(&values, name).unwrap_or(f64::NAN);
         if let Err(diverged) = self.check_finite(&values) {
             metrics.map(|metrics| metrics.log(step, &values)).transpose()?;

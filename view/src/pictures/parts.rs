@@ -63,7 +63,7 @@ impl Parts {
     /// Where an image of the cache is: usually at its number, else where its key is, in a source of its split.
     pub(super) fn find(&self, key: &str, image: usize) -> Result<ImagePosition, Refusal> {
         let number = number(&self.skipped, image);
-        let split = split_of(&self.splits, number);
+        let split = Split::name_of(&self.splits, number);
         let is_it = |position: &ImagePosition| {
             let part = &self.parts[position.part];
             part.split == split && part.source.key(position.index) == key
@@ -128,12 +128,6 @@ fn number(skipped: &[usize], image: usize) -> usize {
         }
     }
     image + low
-}
-
-/// The split of an image by its number; empty where there is none.
-fn split_of(splits: &[Split], number: usize) -> &str {
-    let contains = |split: &&Split| (split.images[0]..split.images[1]).contains(&number);
-    splits.iter().find(contains).map_or("", |split| &split.name)
 }
 
 /// For each label of the source, the label of the class of that name in the cache. `None` where the source has a class

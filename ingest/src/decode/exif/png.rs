@@ -46,7 +46,7 @@ struct Found {
     raw_profile: Option<Vec<u8>>,
     /// Text of the XMP key.
     xmp: Option<Vec<u8>>,
-    /// Text of a key that Pillow keeps for bytes: it gives up on it where it would look for XMP.
+    /// Text of a key that Pillow treats as bytes: it then stops its search for XMP.
     xmp_in_the_way: bool,
     image_data: bool,
 }
@@ -72,8 +72,8 @@ impl Found {
     }
 
     fn metadata(self) -> Metadata {
-        let exif =
-            self.exif.or_else(|| self.raw_profile.map(|text| from_hex(&text).map_or(Exif::Unusable, Exif::Data)));
+        let decoded = |text: Vec<u8>| from_hex(&text).map_or(Exif::Unusable, Exif::Data);
+        let exif = self.exif.or_else(|| self.raw_profile.map(decoded));
         let xmp = match self.xmp {
             Some(text) if !text.is_empty() => Some(Xmp::Text(text)),
             _ => self.xmp_in_the_way.then_some(Xmp::Unusable),

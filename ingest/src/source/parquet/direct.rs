@@ -44,8 +44,12 @@ impl Direct {
             let at = (image.data().as_ptr() as usize).checked_sub(start)?;
             (at + image.len() <= page.len()).then_some((at as u32, image.len() as u32))
         };
-        let slices: Option<Box<[_]>> =
-            images.iter().map(|image| image.as_ref().map_or(Some(None), |image| slice(image).map(Some))).collect();
+        // The inner `None` is a missing image; the outer one an image that is not in the page.
+        let slice_of = |image: &Option<ByteArray>| match image {
+            None => Some(None),
+            Some(image) => slice(image).map(Some),
+        };
+        let slices: Option<Box<[_]>> = images.iter().map(slice_of).collect();
         // Levels of version 2 lie before the compressed part: such pages are decoded whole.
         let snappy = match compression {
             Compression::UNCOMPRESSED => None,
@@ -74,7 +78,7 @@ impl Direct {
         let last = last.min(blocks.len() - 1);
         let (from, to) = (blocks[first] as usize, blocks[last] as usize);
         let unpacked = (last * SNAPPY_BLOCK).min(*page_bytes as usize) - first * SNAPPY_BLOCK;
-        // A stream of its own: the length in front, then blocks as they are.
+        // A separate stream: the length first, then the blocks unchanged.
         let mut packed = length_prefix(unpacked);
         let head = packed.len();
         packed.resize(head + to - from, 0);
@@ -157,7 +161,7 @@ impl Element {
 mod tests {
     use super::*;
 
-    /// Bytes of which some compress and some do not.
+    /// Bytes that are partly compressible.
     fn mixed(length: usize) -> Vec<u8> {
         let mut state = 7u32;
         let mut next = || {
@@ -183,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_are_no_sequence_of_blocks_are_not_taken_apart() {
-        // A literal of two blocks, a copy from the block before, and a stream that is cut off.
+    fn streams_that_are_not_a_sequence_of_blocks_are_not_split() {
+        // A literal of two blocks, a copy from the block before, and a truncated stream.
         let literal = |length: usize| {
             let head = [0xF8, (length - 1) as u8, ((length - 1) >> 8) as u8, ((length - 1) >> 16) as u8];
             [&head[..], &vec![7; length]].concat()

@@ -80,7 +80,8 @@ fn all_of_pattern(pattern: &Path, urls: &[PathBuf]) -> Result<Vec<Found>, Ingest
         Some(Scheme::Http) => look_up(&places)?,
         _ => from_listings(&places)?,
     };
-    let missing: Vec<&Place> = places.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(p, _)| p).collect();
+    let missing = places.iter().zip(&found).filter(|(_, found)| found.is_none());
+    let missing: Vec<&Place> = missing.map(|(place, _)| place).collect();
     if let Some(first) = missing.first() {
         let are = if missing.len() == 1 { "is" } else { "are" };
         let problem = format!("{} of its {} {are} missing, first {first}", missing.len(), count(places.len(), "file"));

@@ -158,7 +158,8 @@ fn first_folder(folder: &str) -> &str {
 /// Folders around the whole set of class folders, with a `/` at the end: as in a tar of the folder `train`.
 fn common_folders(table: &Table) -> String {
     let mut prefix = String::new();
-    let images = || (0..table.len()).filter(|&row| table.broken(row).is_none()).map(|row| table.key(row));
+    let is_image = |row: &usize| table.broken(*row).is_none();
+    let images = || (0..table.len()).filter(is_image).map(|row| table.key(row));
     while let Some(first) = images().next() {
         let Some((folder, _)) = first[prefix.len()..].split_once('/') else { break };
         let longer = format!("{prefix}{folder}/");

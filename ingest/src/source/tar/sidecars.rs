@@ -163,16 +163,15 @@ impl Sidecars {
         let Some(json) = json else { return Ok(()) };
         let usual = ["label", "cls"];
         let names = columns.label.as_ref().map_or(&usual[..], std::slice::from_ref);
-        let Some((name, value)) =
-            names.iter().find_map(|name| json.get(name).filter(|v| !v.is_null()).map(|v| (name, v)))
-        else {
-            return Ok(());
-        };
+        let field = |name| json.get(name).filter(|value| !value.is_null());
+        let Some((name, value)) = names.iter().find_map(|name| Some((name, field(name)?))) else { return Ok(()) };
         self.has_wanted = true;
         match value {
             Value::String(text) => self.labels.push(row, text),
             Value::Number(number) => {
-                let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.fract() == 0.0).map(|n| n as i64));
+                // Some programs write indices as floats, such as 7.0.
+                let whole_float = || number.as_f64().filter(|n| n.fract() == 0.0);
+                let whole = number.as_i64().or_else(|| whole_float().map(|n| n as i64));
                 let index = whole.and_then(|index| i32::try_from(index).ok()).filter(|index| *index >= -1);
                 let index = index.ok_or_else(|| format!("'{name}' is {number}, which is not a class index"))?;
                 self.labels.has_indices = true;
@@ -228,7 +227,7 @@ impl Sidecars {
         ))
     }
 
-    /// What was passed over, for people.
+    /// The ignored members, for users.
     pub(super) fn notes(&self) -> Vec<String> {
         let unread =
             |(first, number): &(String, usize)| format!("label files that were passed over: {number}; {first}");
