@@ -2,6 +2,8 @@
 
 use crate::ModelError;
 use crate::weights::{Weights, expanded};
+use flate2::read::GzDecoder;
+use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -9,9 +11,9 @@ use std::sync::OnceLock;
 const NAME: &str = "tiny";
 
 /// It downsamples 8 times and has 18 bits; how it was trained is in docs/src/tiny.md.
-static TOKENIZER: Shipped = Shipped::new(include_bytes!("../weights/tiny.safetensors"));
+static TOKENIZER: Shipped = Shipped::new(include_bytes!("../weights/tiny.safetensors.gz"));
 /// An autoregressive model of its tokens, of the twelve classes of data/photos; docs/src/tiny.md has its training, too.
-static AR: Shipped = Shipped::new(include_bytes!("../weights/tiny-ar.safetensors"));
+static AR: Shipped = Shipped::new(include_bytes!("../weights/tiny-ar.safetensors.gz"));
 
 /// Opens what `--tokenizer` names: `tiny`, or a file.
 ///
@@ -29,7 +31,7 @@ pub(crate) fn open_ar(name: &Path) -> Result<Weights, ModelError> {
     AR.open(name)
 }
 
-/// Weights inside the program, in 8 bits.
+/// Weights inside the program, in 8 bits, compressed with gzip.
 struct Shipped {
     stored: &'static [u8],
     /// In fp32, from the first use on.
@@ -47,12 +49,19 @@ impl Shipped {
             return Weights::open(name);
         }
         if self.expanded.get().is_none() {
-            let bytes = expanded(NAME, self.stored)?;
+            let bytes = expanded(NAME, inflated(self.stored))?;
             // Another thread may have been faster, with the same bytes.
             let _ = self.expanded.set(bytes);
         }
         Weights::from_static(NAME, self.expanded.get().map_or(&[], Vec::as_slice))
     }
+}
+
+/// The file in `stored`. It stays in memory, as [`Weights::from_static`] wants it: a few MB, once.
+fn inflated(stored: &[u8]) -> &'static [u8] {
+    let mut bytes = Vec::new();
+    GzDecoder::new(stored).read_to_end(&mut bytes).expect("the program's own file is complete");
+    bytes.leak()
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 """Stores weights in 8 bits, the format of the program's built-in weights.
 
-    python3 scripts/tiny/pack_weights.py IN.safetensors OUT.safetensors [CLASS_NAME ...]
+    python3 scripts/tiny/pack_weights.py IN.safetensors OUT.safetensors.gz [CLASS_NAME ...]
 
 Every tensor of two and more axes becomes integers of 8 bits and `NAME.scale`, one factor in half precision for each index
 of its first axis, chosen for the least squared error; the others become half precision. Metadata stays; the names of
-classes are added to it. Needs numpy and safetensors.
+classes are added to it. The file is compressed with gzip. Needs numpy and safetensors.
 """
 
+import gzip
 import json
 import struct
 import sys
@@ -50,7 +51,7 @@ def main():
             integers, packed[f"{name}.scale"] = eight_bits(values.reshape(len(values), -1))
             packed[name] = integers.reshape(values.shape)
     with open(target, "wb") as out:
-        out.write(sorted_metadata(save(packed), metadata))
+        out.write(gzip.compress(sorted_metadata(save(packed), metadata), mtime=0))
 
 
 def sorted_metadata(file, metadata):

@@ -380,7 +380,7 @@ pub(crate) enum ExportFormat {
     /// Video frames as the 1X world-model data: video.bin, segment_ids.bin, metadata.json, the other files.
     #[value(name = "1x")]
     OneX,
-    /// LlamaGen's: a file per image, imagenet<SIZE>_codes/I.npy and imagenet<SIZE>_labels/I.npy.
+    /// LlamaGen's: a file per image, `imagenet<SIZE>_codes/I.npy` and `imagenet<SIZE>_labels/I.npy`.
     Llamagen,
     /// RAR's, TiTok's and AliTok's: a line {"class_id": L, "tokens": [...]} per row.
     Jsonl,
@@ -398,7 +398,7 @@ pub(crate) enum ImportFormat {
     /// Video frames: a folder with video.bin and metadata.json, as the 1X world-model data.
     #[value(name = "1x")]
     OneX,
-    /// A folder with <NAME>_codes/I.npy and <NAME>_labels/I.npy, or I.npy with --labels.
+    /// A folder with `<NAME>_codes/I.npy` and `<NAME>_labels/I.npy`, or `I.npy` with --labels.
     Llamagen,
     /// A line {"class_id": L, "tokens": [...]} per row.
     Jsonl,
