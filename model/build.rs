@@ -22,6 +22,8 @@ fn main() {
         .debug(false)
         .warnings(false)
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        // As libtorch was compiled: with assertions its observers have other members.
+        .define("NDEBUG", None)
         .flag("-fvisibility=hidden")
         .flag("-fvisibility-inlines-hidden")
         .include(include.join("torch/csrc/api/include"))
