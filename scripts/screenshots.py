@@ -87,7 +87,7 @@ def shrink(path):
     except ImportError:
         return
     image = Image.open(path).convert("RGB")
-    image.quantize(colors=256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(colors=64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main():
