@@ -174,8 +174,9 @@ def token_stream(folder, tokens, labels):
     return lambda: DataLoader(stream, batch_size=None)
 
 
+OURS = "tokengrid TokenStream"
 CONTESTANTS = {
-    "tokengrid TokenStream": token_stream,
+    OURS: token_stream,
     "tokengrid TokenDataset": token_dataset,
     "numpy memmap": numpy_memmap,
     "numpy memmap, own batches": numpy_memmap_batched,
@@ -215,6 +216,7 @@ def main():
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=50_000, help="grids (default 50000)")
     parser.add_argument("--folder", type=Path, help="where the data sets are written (default: a temporary folder)")
+    parser.add_argument("--only", default="", metavar="WORD,...", help="contestants with one of these words in their names")
     args = parser.parse_args()
     inside(args.env, PACKAGES)
     install_wheel()
@@ -228,18 +230,21 @@ def main():
     folder = Path(tempfile.mkdtemp(dir=args.folder))
     contestants, notes = {}, [f"{args.rows} grids of 256 tokens"]
     try:
-        for name, place, contestant in working_peers(CONTESTANTS, folder, tokens, labels, num_rows_of):
+        words = args.only.split(",")
+        # The ratios are to TokenStream, so it always takes part.
+        chosen = {name: make for name, make in CONTESTANTS.items() if name == OURS or any(word in name for word in words)}
+        for name, place, contestant in working_peers(chosen, folder, tokens, labels, num_rows_of):
             contestants[name] = contestant
             size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
             notes.append(f"{name}: {size / args.rows:.0f} bytes per row")
         before = own_memory()
         for _ in range(20):
-            contestants["tokengrid TokenStream"]()
-        notes.append(f"tokengrid TokenStream: memory of its own after 20 more epochs: {own_memory() - before:+.1f} MB")
+            contestants[OURS]()
+        notes.append(f"{OURS}: memory of its own after 20 more epochs: {own_memory() - before:+.1f} MB")
         figures = Rounds(contestants, args.rounds).run()
     finally:
         shutil.rmtree(folder)
-    record(args, "grids / processor second", figures, "tokengrid TokenStream", notes)
+    record(args, "grids / processor second", figures, OURS, notes)
 
 
 if __name__ == "__main__":
