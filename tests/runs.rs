@@ -148,7 +148,7 @@ fn a_run_killed_while_it_saves_or_validates_has_the_best_checkpoint_of_an_unbrok
     let folder = tempfile::tempdir().unwrap();
     let (cache, whole, killed) = (cache(folder.path()), folder.path().join("whole"), folder.path().join("killed"));
     // A learning rate at which the loss goes up and down.
-    let rate = ["peak_lr=0.05", "warmup_steps=0", "wpe=1.0", "batch_size=4", "max_steps=40"];
+    let rate = ["peak_lr=0.2", "warmup_steps=0", "wpe=1.0", "batch_size=4", "max_steps=40"];
     let saved = ["val_every=2", "checkpoint_every=3", "keep_last=1", "save_best=val_loss"];
     let arguments = |run: &Path| {
         let settings: Vec<&str> = rate.into_iter().chain(saved).collect();

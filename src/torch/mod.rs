@@ -94,12 +94,23 @@ pub(crate) fn is_expected_panic(text: &str) -> bool {
     tokengrid_model::guard::is_expected(text)
 }
 
-/// Whether an error says that the user stopped the work.
+/// Whether an error says that the user stopped the work. Errors that pass on another crate's as their own do not have it among their
+/// causes, so these are looked into.
 pub(crate) fn is_cancelled(cause: &(dyn Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(TokenizeError::Cancelled))
-        || matches!(cause.downcast_ref(), Some(TrainError::Cancelled))
+    use tokengrid_cache::CacheError::Cancelled as CacheCancelled;
+    use tokengrid_ingest::IngestError::Cancelled as IngestCancelled;
+    let of_tokenize = cause.downcast_ref().is_some_and(|error| {
+        use TokenizeError::{Cache, Cancelled, Ingest};
+        matches!(error, Cancelled | Cache(CacheCancelled) | Ingest(IngestCancelled))
+    });
+    let of_train = cause.downcast_ref().is_some_and(|error| {
+        use TrainError::{Cache, Cancelled, Ingest};
+        matches!(error, Cancelled | Cache(CacheCancelled) | Ingest(IngestCancelled))
+    });
+    of_tokenize
+        || of_train
         || matches!(cause.downcast_ref(), Some(SampleError::Cancelled))
-        || matches!(cause.downcast_ref(), Some(EvalError::Stopped))
+        || matches!(cause.downcast_ref(), Some(EvalError::Stopped | EvalError::Ingest(IngestCancelled)))
 }
 
 /// Whether an error is about the arguments.
