@@ -120,8 +120,8 @@ mod tests {
             (interactive, "torchrun"),
             ("MASTER_ADDR=a", "MASTER_PORT"),
             ("MASTER_PORT=1", "MASTER_ADDR"),
-            ("MASTER_ADDR=a MASTER_PORT=0", "no port"),
-            ("MASTER_ADDR=a MASTER_PORT=70000", "no port"),
+            ("MASTER_ADDR=a MASTER_PORT=0", "not a port"),
+            ("MASTER_ADDR=a MASTER_PORT=70000", "not a port"),
         ] {
             let refused = found(variables).unwrap_err();
             assert!(refused.contains(word), "{variables}: {refused}");

@@ -149,7 +149,7 @@ mod tests {
         let decoding = Decoding::start(|| Box::new(Picky));
         let wanted = Arc::new(AtomicBool::new(false));
         let failed = decoding.picture(0, || Ok(vec![99]), &wanted);
-        assert!(matches!(&failed, Err(Refusal::Internal(text)) if text.contains("cannot take")), "{failed:?}");
+        assert!(matches!(&failed, Err(Refusal::Internal(text)) if text.contains("refuses")), "{failed:?}");
         assert_eq!(decoding.picture(1, || Ok(vec![9]), &wanted).unwrap().rgb, [9, 9, 9]);
         let refused = decoding.picture(2, || Err(Refusal::Busy), &wanted);
         assert_eq!(refused, Err(Refusal::Busy));
