@@ -79,6 +79,11 @@ fn ten_crops_of_rar_and_llamagen_come_back_byte_by_byte() {
         let (cache, out) = (at("of-rar"), at(out));
         json(&[&["cache", "export", text(&cache), "--format", format, "--out", text(&out)], more].concat())
     };
+    let lines = at("rar.jsonl");
+    let unused =
+        ["cache", "import", text(&lines), "--labels", "labels.npy", "--out", text(&at("unused"))].map(str::to_owned);
+    let message = fails(&unused.each_ref().map(String::as_str), 2);
+    assert!(message.contains("--labels is for npy, llamagen, memmap, not for jsonl"), "{message}");
     export("jsonl", "lines", &[]);
     same("lines/pretokenized.jsonl", "rar.jsonl");
     export("memmap", "memmap", &["--dtype", "uint16"]);

@@ -141,6 +141,10 @@ fn a_cache_with_itself_gives_its_near_duplicates_once() {
     let found = leak(&cache, &cache, 9, 10, None, &mut |_, _| {}).unwrap();
     assert_eq!((found.pairs, found.rows), (1, 1));
     assert_eq!(found.listed, [LeakPair { distance: 9, row: 100, train_row: 40 }]);
+    // A copy is another cache: all of its rows are in the first one.
+    let copy = write(&temp.path().join("copy"), GRID, &rows);
+    let found = leak(&cache, &copy, 0, 10, None, &mut |_, _| {}).unwrap();
+    assert_eq!((found.pairs, found.rows), (101, 101));
 }
 
 #[test]

@@ -255,9 +255,9 @@ pub(crate) struct ImportArgs {
     /// Parquet: the column of labels [default: label, labels, class_id, class_label, class].
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
-    /// memmap: the type of a token, uint16, uint32, int32 or int64.
-    #[arg(long, value_name = "TYPE", default_value = "uint16", value_parser = token_type)]
-    pub dtype: TokenType,
+    /// memmap: the type of a token, uint16, uint32, int32 or int64 [default: uint16].
+    #[arg(long, value_name = "TYPE", value_parser = token_type)]
+    pub dtype: Option<TokenType>,
     /// 1x: which bit of a token channel 0 is, for sets of which it is known: low-first or high-first.
     #[arg(long, value_name = "ORDER", value_parser = bit_order)]
     pub bit_order: Option<BitOrder>,
@@ -276,9 +276,9 @@ pub(crate) struct ImportArgs {
     /// Bits of a token [default: as many as the largest one needs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
     pub bits: Option<u32>,
-    /// Rows of each image, next to each other in the array (images x views x H*W has them, too).
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub views: u32,
+    /// Rows of each image, next to each other in the array (images x views x H*W has them, too) [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub views: Option<u32>,
     /// The cache's folder.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

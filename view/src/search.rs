@@ -39,6 +39,8 @@ pub(crate) struct Order {
 /// What rows are ordered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
+    /// Their order in the cache.
+    Row,
     /// Entropy of the codes of their own grids.
     Entropy,
     /// Distance from the mean of their class.
@@ -120,6 +122,11 @@ impl Found {
             Found::List(rows) => rows.contains(&short(row)),
         };
         Found::List(Arc::new(named.iter().filter(|row| has(*row)).map(short).collect()))
+    }
+
+    /// The same rows from the last one to the first.
+    pub(crate) fn reversed(&self) -> Found {
+        Found::List(Arc::new((0..self.len()).rev().filter_map(|place| self.get(place)).map(short).collect()))
     }
 
     /// The same rows in the order of a number that each has; `rows` are in row order.

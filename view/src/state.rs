@@ -283,6 +283,8 @@ impl Shared {
 
     fn ordered(&self, found: &Found, Order { by, is_descending }: Order) -> Result<Found, Refusal> {
         Ok(match by {
+            By::Row if is_descending => found.reversed(),
+            By::Row => found.clone(),
             By::Margin => {
                 let ranks = self.shards_by_margin();
                 found.ordered(|row| ranks[self.shards.place(row).shard], is_descending)

@@ -100,6 +100,7 @@ fn rows_come_in_the_order_of_entropy_distance_and_margins() {
     assert!(status == 503 && answer["error"].as_str().unwrap().contains("POST /api/map"), "{answer}");
     survey(&server.address);
     let found = |query: &str| json(&server.address, "GET", &format!("/api/rows?{query}")).1;
+    assert_eq!(rows_of(&found("order=down&label=0")), (0..40).rev().filter(|row| row % 3 == 0).collect::<Vec<_>>());
     let kept = Survey::load(&TokenCache::open(&dir).unwrap(), None).unwrap();
     let sorted = |values: &[u16], keep: &dyn Fn(usize) -> bool| {
         let mut rows: Vec<usize> = (0..40).filter(|row| keep(*row)).collect();

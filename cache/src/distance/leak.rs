@@ -10,6 +10,7 @@ use crate::read::cache::TokenCache;
 use crate::read::require::Requirement;
 use serde::Serialize;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -95,7 +96,7 @@ pub fn leak(
         distance,
         limit,
         indexes_val,
-        is_same: train.content_hash() == val.content_hash(),
+        is_same: is_same_folder(train.local_dir(), val.local_dir()),
         hamming: Hamming::best(),
         nearest: Mutex::new(Nearest::new(limit)),
         near_val: (0..val.num_rows().div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
@@ -146,6 +147,14 @@ struct Against<'a> {
     first_row: usize,
     packed: &'a [u8],
     index: Option<BlockIndex<'a>>,
+}
+
+/// Whether both are one cache, whose rows are not to be compared with themselves. A copy is another one.
+fn is_same_folder(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
 }
 
 impl Search<'_> {

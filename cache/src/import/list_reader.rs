@@ -5,6 +5,7 @@ use crate::files::token_lists::{Columns, JOB_KEY};
 use crate::format::identity::JobIdentity;
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
 use crate::import::error::import_error;
+use parquet::basic::ConvertedType;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
@@ -83,14 +84,16 @@ impl ListReader {
         let no_column = || failed(ParquetError::General(format!("no column {}", self.tokens_column)));
         let tokens = column(&self.tokens_column).ok_or_else(no_column)?;
         (columns.tokens, columns.lengths) = read_lists(&group, tokens, rows).map_err(failed)?;
-        for (name, values) in [
-            (self.label_column.as_deref().unwrap_or(LABEL), &mut columns.labels),
-            (VIEW, &mut columns.views),
-            (CROP_X, &mut columns.crop_x),
-            (CROP_Y, &mut columns.crop_y),
+        let label = self.label_column.as_deref().unwrap_or(LABEL);
+        for (name, values, null) in [
+            (label, &mut columns.labels, Some(-1)),
+            (VIEW, &mut columns.views, None),
+            (CROP_X, &mut columns.crop_x, None),
+            (CROP_Y, &mut columns.crop_y, None),
         ] {
             if let Some(index) = column(name) {
-                (*values, _) = read_lists(&group, index, rows).map_err(failed)?;
+                let read = read_lists(&group, index, rows);
+                *values = read.and_then(|read| one_each(name, read, null)).map_err(failed)?;
             }
         }
         if let Some(index) = column(KEY) {
@@ -98,12 +101,14 @@ impl ListReader {
             let ColumnReader::ByteArrayColumnReader(reader) = reader else {
                 return Err(failed(ParquetError::General("the column key is not text".to_owned())));
             };
-            columns.keys = read_values(reader, rows).map_err(failed)?.0;
+            let read = read_values(reader, rows, max_definition(&group, index));
+            columns.keys = read.and_then(|read| one_each(KEY, read, None)).map_err(failed)?;
         }
         if let Some(index) = column(FLIP)
             && let ColumnReader::BoolColumnReader(reader) = group.get_column_reader(index).map_err(failed)?
         {
-            columns.flips = read_values(reader, rows).map_err(failed)?.0;
+            let read = read_values(reader, rows, max_definition(&group, index));
+            columns.flips = read.and_then(|read| one_each(FLIP, read, None)).map_err(failed)?;
         }
         Ok(columns)
     }
@@ -134,20 +139,50 @@ fn find_column(group: &dyn RowGroupReader, name: &str) -> Option<usize> {
     columns.iter().position(|column| column.column_path().parts().first().is_some_and(|part| part == name))
 }
 
+/// The definition level of a value that is there.
+fn max_definition(group: &dyn RowGroupReader, index: usize) -> i16 {
+    group.metadata().column(index).column_descr().max_def_level()
+}
+
 /// The values of a column of integers, and how many of them each record has.
-fn read_lists(group: &dyn RowGroupReader, index: usize, rows: usize) -> ParquetResult<(Vec<i64>, Vec<usize>)> {
+fn read_lists(group: &dyn RowGroupReader, index: usize, rows: usize) -> ParquetResult<Read<i64>> {
+    let column = group.metadata().column(index).column_descr();
+    let most = column.max_def_level();
     match group.get_column_reader(index)? {
         ColumnReader::Int32ColumnReader(reader) => {
-            let (values, lengths) = read_values::<Int32Type>(reader, rows)?;
-            Ok((values.into_iter().map(i64::from).collect(), lengths))
+            let (values, lengths) = read_values::<Int32Type>(reader, rows, most)?;
+            let wide = |value: i32| match column.converted_type() {
+                ConvertedType::UINT_32 => i64::from(value.cast_unsigned()),
+                _ => i64::from(value),
+            };
+            Ok((values.into_iter().map(wide).collect(), lengths))
         }
-        ColumnReader::Int64ColumnReader(reader) => read_values::<Int64Type>(reader, rows),
-        _ => Err(ParquetError::General(format!("column {index} holds no integers of 32 or 64 bits"))),
+        ColumnReader::Int64ColumnReader(reader) => read_values::<Int64Type>(reader, rows, most),
+        _ => Err(ParquetError::General(format!("column {} holds no integers of 32 or 64 bits", column.name()))),
     }
 }
 
-/// All values, and how many of them each record has. Empty lists and nulls are records without values.
-fn read_values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize) -> ParquetResult<(Vec<T::T>, Vec<usize>)> {
+/// Values, and how many of them each record has.
+type Read<T> = (Vec<T>, Vec<usize>);
+
+/// The one value of each record of a column; `null` stands for those without.
+fn one_each<T: Clone>(column: &str, (values, lengths): Read<T>, null: Option<T>) -> ParquetResult<Vec<T>> {
+    let mut values = values.into_iter();
+    let value = |(record, length)| {
+        let found = match length {
+            0 => null.clone(),
+            1 => values.next(),
+            _ => None,
+        };
+        let wrong = || format!("column {column} has {length} values in row {record} of a row group, expected 1");
+        found.ok_or_else(|| ParquetError::General(wrong()))
+    };
+    lengths.into_iter().enumerate().map(value).collect()
+}
+
+/// All values, and how many of them each record has; `most` is the definition level of a value. Empty lists and nulls are records
+/// without values; a null within a list is an error, since the values after it would move.
+fn read_values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize, most: i16) -> ParquetResult<Read<T::T>> {
     let (mut values, mut definitions, mut repetitions) = (Vec::new(), Vec::new(), Vec::new());
     let mut records = 0;
     while records < rows {
@@ -158,22 +193,89 @@ fn read_values<T: DataType>(mut reader: ColumnReaderImpl<T>, rows: usize) -> Par
         }
         records += read;
     }
-    let most = definitions.iter().max().copied().unwrap_or(0);
     let mut lengths = Vec::with_capacity(rows);
     if repetitions.is_empty() {
         let defined = |i: usize| usize::from(definitions.get(i).is_none_or(|level| *level == most));
         lengths.extend((0..rows).map(defined));
     }
+    // Entries of a record: one for an empty list, else one per element.
+    let mut entries = 0;
     for (repetition, definition) in repetitions.iter().zip(definitions.iter().chain(std::iter::repeat(&most))) {
+        let is_value = usize::from(*definition == most);
         if *repetition == 0 {
             lengths.push(0);
+            entries = 0;
         }
+        entries += 1;
+        let record = lengths.len();
         if let Some(length) = lengths.last_mut() {
-            *length += usize::from(*definition == most);
+            *length += is_value;
+            if entries > 1 && *length < entries {
+                return Err(ParquetError::General(format!("row {} of a row group has a null in its list", record - 1)));
+            }
         }
     }
     if lengths.iter().sum::<usize>() != values.len() {
         return Err(ParquetError::General("a column has nulls within its lists".to_owned()));
     }
     Ok((values, lengths))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    const SCHEMA: &str = "message rows {
+        optional group tokens (LIST) { repeated group list { optional int32 element; } }
+        optional int32 label (UINT_32);
+    }";
+
+    /// A file with these entries of `tokens` (repetition, definition) and these labels.
+    fn write(path: &Path, tokens: &[i32], levels: &[(i16, i16)], labels: &[Option<i32>]) {
+        let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+        let mut file = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::default()).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        let (repetitions, definitions): (Vec<_>, Vec<_>) = levels.iter().copied().unzip();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(tokens, Some(&definitions), Some(&repetitions)).unwrap();
+        column.close().unwrap();
+        let definitions: Vec<_> = labels.iter().map(|label| i16::from(label.is_some())).collect();
+        let values: Vec<_> = labels.iter().flatten().copied().collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&values, Some(&definitions), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        file.close().unwrap();
+    }
+
+    fn read(path: &Path) -> Result<Columns, CacheError> {
+        ListReader::open(path, None, None).unwrap().read_group(0)
+    }
+
+    #[test]
+    fn a_null_label_is_no_class_and_moves_no_other() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.parquet");
+        write(&path, &[1, 2, 3], &[(0, 3), (0, 3), (0, 3)], &[Some(3), None, Some(-1)]);
+        let columns = read(&path).unwrap();
+        assert_eq!((columns.labels, columns.lengths), (vec![3, -1, i64::from(u32::MAX)], vec![1, 1, 1]));
+        write(&path, &[1, 2], &[(0, 3), (0, 3)], &[None, None]);
+        assert_eq!(read(&path).unwrap().labels, [-1, -1]);
+    }
+
+    #[test]
+    fn a_null_within_a_list_is_refused_with_its_row() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("a.parquet");
+        for levels in [[(0, 3), (0, 3), (1, 2), (1, 3)], [(0, 3), (0, 2), (1, 3), (1, 3)]] {
+            write(&path, &[1, 2, 3], &levels, &[Some(0), Some(0)]);
+            let text = format!("{:?}", read(&path).err().unwrap());
+            assert!(text.contains("row 1 of a row group has a null"), "{text}");
+        }
+        // An empty list and a list that is null are records without values.
+        write(&path, &[1], &[(0, 1), (0, 0), (0, 3)], &[Some(0); 3]);
+        assert_eq!(read(&path).unwrap().lengths, [0, 0, 1]);
+    }
 }

@@ -64,11 +64,13 @@ pub(super) struct ClassCounts {
     rows: u64,
 }
 
-/// How far rows are from the mean of a class.
+/// How far rows of a class are from its other rows, on average.
 pub(super) struct MeanDistance {
     sums: ByteSums<1>,
-    /// The distance of a grid of zeros.
+    /// The distance of a grid of zeros from the mean.
     of_zeros: f32,
+    /// A row does not differ from itself, and is not one of the others.
+    without_itself: f32,
 }
 
 impl ClassCounts {
@@ -76,7 +78,8 @@ impl ClassCounts {
     pub(super) fn distance(&self) -> MeanDistance {
         let share = |count: &u32| *count as f32 / self.rows.max(1) as f32;
         let weights: Vec<[f32; 1]> = self.counts.iter().map(|count| [1.0 - 2.0 * share(count)]).collect();
-        MeanDistance { sums: ByteSums::new(&weights), of_zeros: self.counts.iter().map(share).sum() }
+        let without_itself = self.rows as f32 / self.rows.saturating_sub(1).max(1) as f32;
+        MeanDistance { sums: ByteSums::new(&weights), of_zeros: self.counts.iter().map(share).sum(), without_itself }
     }
 }
 
@@ -84,6 +87,6 @@ impl MeanDistance {
     /// In bits.
     pub(super) fn of(&self, grid: &[u8]) -> f32 {
         let [ones] = self.sums.of(grid);
-        self.of_zeros + ones
+        (self.of_zeros + ones) * self.without_itself
     }
 }

@@ -4,10 +4,11 @@ use super::made::{check_apart, mode, report};
 use crate::args::{ExportArgs, ExportFormat, Global, ImportArgs, ImportFormat};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::{counted, print_json};
+use clap::ValueEnum;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{
-    BitOrder, BitProfile, Finished, FrameSet, ImportOptions, TokenCache, TokenizerInfo, export_1x, export_jsonl,
+    BitOrder, BitProfile, Finished, FrameSet, ImportOptions, TokenCache, TokenType, TokenizerInfo, export_1x, export_jsonl,
     export_llamagen, export_memmap, export_npy, export_parquet, import_1x, import_jsonl, import_llamagen,
     import_memmap, import_npy, import_npy_pairs, import_parquet, import_webdataset,
 };
@@ -24,11 +25,40 @@ pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
         Some(format) => format,
         None => format_of(input)?,
     };
+    refuse_unused(format, args)?;
     let finished = match format {
         ImportFormat::OneX => import_frames(input, args, global)?,
         _ => import_rows(input, format, args)?,
     };
     report(&finished, &args.out, global)
+}
+
+/// Refuses flags that the format has no use for: what they say would be lost.
+fn refuse_unused(format: ImportFormat, args: &ImportArgs) -> anyhow::Result<()> {
+    use ImportFormat::{Jsonl, Llamagen, Memmap, Npy, OneX, Parquet, Webdataset};
+    let rows = [Npy, Parquet, Llamagen, Jsonl, Webdataset, Memmap];
+    let flags: [(&str, bool, &[ImportFormat]); 11] = [
+        ("--labels", args.labels.is_some(), &[Npy, Llamagen, Memmap]),
+        ("--keys", args.keys.is_some(), &[Npy, Memmap]),
+        ("--grid", args.grid.is_some(), &rows),
+        ("--bits", args.bits.is_some(), &rows),
+        ("--views", args.views.is_some(), &rows),
+        ("--tokens-column", args.tokens_column.is_some(), &[Parquet]),
+        ("--label-column", args.label_column.is_some(), &[Parquet]),
+        ("--dtype", args.dtype.is_some(), &[Memmap]),
+        ("--bit-order", args.bit_order.is_some(), &[OneX]),
+        ("--like", args.like.is_some(), &[OneX]),
+        ("--tokenizer", args.tokenizer.is_some(), &[OneX]),
+    ];
+    for (flag, is_given, formats) in flags {
+        if is_given && !formats.contains(&format) {
+            let name = |format: &ImportFormat| format.to_possible_value().map_or(String::new(), |value| value.get_name().into());
+            let formats: Vec<String> = formats.iter().map(name).collect();
+            let text = format!("{flag} is for {}, not for {}", formats.join(", "), name(&format));
+            return Err(Usage(text).into());
+        }
+    }
+    Ok(())
 }
 
 fn unknown_tokenizer() -> TokenizerInfo {
@@ -70,7 +100,7 @@ fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow:
     let options = ImportOptions {
         grid,
         bits: args.bits,
-        views: args.views,
+        views: args.views.unwrap_or(1),
         tokenizer: unknown_tokenizer(),
         tokens_column: args.tokens_column.clone(),
         label_column: args.label_column.clone(),
@@ -88,7 +118,7 @@ fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow:
         }
         (ImportFormat::Llamagen, None) => import_llamagen(input, &options, out, mode)?,
         (ImportFormat::Jsonl, _) => import_jsonl(input, &options, out, mode)?,
-        (ImportFormat::Memmap, _) => import_memmap(input, args.dtype, labels, keys, &options, out, mode)?,
+        (ImportFormat::Memmap, _) => import_memmap(input, args.dtype.unwrap_or(TokenType::U16), labels, keys, &options, out, mode)?,
         (ImportFormat::OneX, _) => unreachable!("frames are imported elsewhere"),
     })
 }

@@ -173,6 +173,7 @@ fn order(query: &Query) -> Result<Option<Order>, BadRequest> {
         "entropy" => By::Entropy,
         "distance" => By::Distance,
         "margin" => By::Margin,
+        _ if is_descending => By::Row,
         _ => return Ok(None),
     };
     Ok(Some(Order { by, is_descending }))
