@@ -15,6 +15,8 @@ const CLASS_NAME_BYTES_MAX: usize = 4096;
 /// A file of the longest names for more classes than any data set has.
 const CLASS_NAMES_BYTES_MAX: u64 = 64 << 20;
 
+/// Classes of which a message lists all names.
+const LISTED: usize = 24;
 /// Classes of the same name that a message lists.
 const CANDIDATES: usize = 8;
 
@@ -118,6 +120,10 @@ impl Names {
         }
         let known = match self.classes.len().max(self.readable.len()) {
             0 => "; names need --class-names FILE".to_owned(),
+            number @ 1..=LISTED => {
+                let all: Vec<_> = (0..number as i32).filter_map(|label| self.caption(label)).collect();
+                format!(", or names: {}; none is called {}", all.join(", "), parts[0].trim())
+            }
             number => format!(", or names among {number} classes: none is called {}", parts[0].trim()),
         };
         Err(Usage(format!("--classes {typed}: expected `all` or class indices such as 207,88{known}")).into())
