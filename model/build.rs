@@ -15,6 +15,11 @@ fn main() {
     };
     let include = root.join("include");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    // For train/build.rs, which compiles against the same headers, and ours.
+    let headers = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("csrc");
+    println!("cargo::metadata=include={}", include.display());
+    println!("cargo::metadata=headers={}", headers.display());
+    println!("cargo::metadata=cxx11_abi={abi}");
     cc::Build::new()
         .cpp(true)
         .std("c++17")

@@ -1,20 +1,15 @@
-//! Compiles `csrc/c10d.cpp`, the C surface over libtorch's process groups, against libtorch's headers.
+//! Compiles `csrc/c10d.cpp`, the C surface over libtorch's process groups, against the headers of libtorch and of tokengrid-model's C++.
 
 use std::env;
 use std::path::PathBuf;
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
-    // As torch-sys finds them.
-    let root = env::var_os("LIBTORCH_INCLUDE").or_else(|| env::var_os("LIBTORCH"));
-    let Some(root) = root.map(PathBuf::from) else {
-        println!("cargo:warning=LIBTORCH is not set: run `make setup`");
-        panic!("libtorch's headers are needed");
+    // What model/build.rs has found.
+    let told = |name: &str| {
+        env::var(format!("DEP_TOKENGRID_LIBTORCH_{name}")).expect("tokengrid-model's build script says it")
     };
-    let include = root.join("include");
-    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
+    let (include, headers) = (PathBuf::from(told("INCLUDE")), told("HEADERS"));
     cc::Build::new()
         .cpp(true)
         .std("c++17")
@@ -22,10 +17,13 @@ fn main() {
         .debug(false)
         .warnings(false)
         .define("USE_C10D_GLOO", None)
-        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .define("_GLIBCXX_USE_CXX11_ABI", told("CXX11_ABI").as_str())
+        // As libtorch was compiled.
+        .define("NDEBUG", None)
         .flag("-fvisibility=hidden")
         .flag("-fvisibility-inlines-hidden")
         .include("csrc")
+        .include(headers)
         .include(include.join("torch/csrc/api/include"))
         .include(include)
         .file("csrc/c10d.cpp")

@@ -9,12 +9,13 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/headeronly/version.h>
 
+#include "guarded.h"
+
 #include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,21 +24,6 @@
 static_assert(TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR == 11, "graph.cpp was written for libtorch 2.11");
 
 namespace {
-
-// Runs `body`; the text of what it throws, or null.
-template <typename Body>
-char* guarded(const Body& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return ::strdup(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return ::strdup(error.what());
-  } catch (...) {
-    return ::strdup("an exception without a text");
-  }
-}
 
 // at::cuda::CUDAGraph is in libtorch_cuda, which is loaded at run time where there is a GPU, and its header wants those of CUDA.
 // So its functions are looked up by name; streams and events are reached through the interface of c10 that all devices have.

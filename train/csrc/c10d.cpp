@@ -10,12 +10,13 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/headeronly/version.h>
 
+#include "guarded.h"
+
 #include <dlfcn.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <exception>
 #include <thread>
 
 // The declarations below gloo/ were compared with this version of libtorch.
@@ -27,25 +28,6 @@ using Milliseconds = std::chrono::milliseconds;
 using Group = c10::intrusive_ptr<c10d::Backend>;
 using StoreRef = c10::intrusive_ptr<c10d::Store>;
 using WorkRef = c10::intrusive_ptr<c10d::Work>;
-
-char* text_of(const char* what) {
-  return ::strdup(what);
-}
-
-// Runs `body`; the text of what it throws, or null.
-template <typename Body>
-char* guarded(const Body& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    return text_of(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return text_of(error.what());
-  } catch (...) {
-    return text_of("an exception without a text");
-  }
-}
 
 std::vector<uint8_t> bytes_of(const uint8_t* data, size_t length) {
   return std::vector<uint8_t>(data, data + length);
@@ -203,7 +185,7 @@ char* c10d_group_describe(const Group* group, int* rank, int* size, int64_t* tim
     *rank = (*group)->getRank();
     *size = (*group)->getSize();
     *timeout_ms = (*group)->getBackendOptions()->timeout.count();
-    *name = text_of((*group)->getBackendName().c_str());
+    *name = ::strdup((*group)->getBackendName().c_str());
   });
 }
 

@@ -2,7 +2,7 @@
 
 use crate::combine::input::{Input, Piece};
 use crate::error::CacheError;
-use crate::format::split::split_of;
+use crate::format::split::Split;
 
 /// Hashes of keys that are held at a time: 64 MiB. More keys take several passes.
 const HASHES_MAX: usize = 4 << 20;
@@ -74,7 +74,7 @@ fn visit_hashes(input: &Input, visit: &mut dyn FnMut(u128, &str) -> Result<(), C
         let Piece::Encoded { images, source } = piece? else { continue };
         let (split, first) = (input.split.as_deref(), images.start);
         input.cache.visit_keys(images, &mut |image, key| {
-            let split = split.unwrap_or_else(|| split_of(splits, source + image - first));
+            let split = split.unwrap_or_else(|| Split::name_of(splits, source + image - first));
             let mut hasher = blake3::Hasher::new();
             hasher.update(split.as_bytes()).update(b"\0").update(key.as_bytes());
             let hash = hasher.finalize();

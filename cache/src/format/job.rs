@@ -134,7 +134,7 @@ pub const VIEWS_MAX: u32 = 4096;
 mod tests {
     use super::*;
     use crate::format::identity::canonical_json;
-    use crate::format::split::split_of;
+    use crate::format::split::Split;
     use serde_json::json;
 
     fn job() -> JobSpec {
@@ -193,7 +193,7 @@ mod tests {
         let good = [train.clone(), val.clone()];
         assert_eq!(check_splits(&good, 10), Ok(()));
         assert_eq!(check_splits(&[], 10), Ok(()));
-        assert_eq!([0, 6, 7, 9, 10].map(|image| split_of(&good, image)), ["train", "train", "val", "val", ""]);
+        assert_eq!([0, 6, 7, 9, 10].map(|image| Split::name_of(&good, image)), ["train", "train", "val", "val", ""]);
         for (splits, images) in [
             (vec![train.clone()], 10),
             (good.to_vec(), 11),

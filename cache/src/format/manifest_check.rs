@@ -5,7 +5,7 @@ use crate::format::grid::GridSpec;
 use crate::format::hash::ContentSum;
 use crate::format::manifest::{GroupEntry, Manifest, ShardEntry};
 use crate::format::signature::field_error;
-use crate::format::split::{check_splits, split_of};
+use crate::format::split::{Split, check_splits};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -55,7 +55,7 @@ impl Manifest {
     fn check_groups_in_splits(&self, path: &Path, shard: &ShardEntry) -> Result<(), CacheError> {
         let straddles = |group: &&GroupEntry| {
             let [start, end] = group.images;
-            start >= end || split_of(&self.splits, start) != split_of(&self.splits, end - 1)
+            start >= end || Split::name_of(&self.splits, start) != Split::name_of(&self.splits, end - 1)
         };
         match shard.row_groups.iter().find(straddles) {
             None => Ok(()),

@@ -19,11 +19,6 @@ impl Split {
     }
 }
 
-/// [`Split::name_of`].
-pub(crate) fn split_of(splits: &[Split], image: usize) -> &str {
-    Split::name_of(splits, image)
-}
-
 /// What is wrong with splits that should tile `0..images`.
 pub(crate) fn check_splits(splits: &[Split], images: usize) -> Result<(), String> {
     let mut next = 0;

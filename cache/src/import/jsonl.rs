@@ -1,17 +1,16 @@
 //! A cache out of lines of JSON: `{"class_id": L, "tokens": [...]}`, as RAR, TiTok and AliTok pretokenize.
 
 use crate::cancel;
-use crate::error::{CacheError, io_error};
+use crate::error::CacheError;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, square_of, width_of};
+use crate::import::lines::Lines;
 use crate::write::writer::{Finished, OpenMode};
 use serde::Deserialize;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The longest line, in bytes: a million tokens of six digits.
-const LINE_BYTES_MAX: u64 = 8 << 20;
+const LINE_BYTES_MAX: usize = 8 << 20;
 
 /// What a line says. Other fields are ignored.
 #[derive(Deserialize)]
@@ -34,8 +33,8 @@ pub fn import_jsonl(path: &Path, options: &ImportOptions, out: &Path, mode: Open
     let views = options.views.max(1) as usize;
     // Once to count, since a job knows its images from the beginning, and to learn how wide tokens are.
     let (mut rows, mut largest, mut num_tokens) = (0usize, 0, 0);
-    let mut lines = Lines::open(path)?;
-    while let Some(line) = lines.next()? {
+    let mut lines = Lines::open(path, LINE_BYTES_MAX)?;
+    while let Some(line) = next_row(&mut lines)? {
         if rows == 0 {
             num_tokens = line.tokens.len();
         }
@@ -60,11 +59,12 @@ pub fn import_jsonl(path: &Path, options: &ImportOptions, out: &Path, mode: Open
     }
     let bits = options.bits.unwrap_or_else(|| width_of(largest));
     let mut importer = Importer::open(path, rows / views, bits, &options, out, mode)?;
-    let mut lines = Lines::open(path)?;
+    let mut lines = Lines::open(path, LINE_BYTES_MAX)?;
     for image in 0..rows / views {
         let (mut tokens, mut label) = (Vec::with_capacity(num_tokens * views), None);
         for _ in 0..views {
-            let line = lines.next()?.ok_or_else(|| import_error(path, "number of lines", rows.to_string(), "fewer"))?;
+            let line = next_row(&mut lines)?
+                .ok_or_else(|| import_error(path, "number of lines", rows.to_string(), "fewer"))?;
             if *label.get_or_insert(line.class_id) != line.class_id {
                 let expected = format!("{} of the first view of image {image}", label.unwrap_or(-1));
                 return Err(lines.error("class_id of a later view", expected, line.class_id));
@@ -77,41 +77,16 @@ pub fn import_jsonl(path: &Path, options: &ImportOptions, out: &Path, mode: Open
     importer.writer.finish()
 }
 
-/// Lines of a file, one at a time.
-struct Lines {
-    path: PathBuf,
-    input: BufReader<File>,
-    number: usize,
-}
-
-impl Lines {
-    fn open(path: &Path) -> Result<Lines, CacheError> {
-        let file = File::open(path).map_err(io_error("open", path))?;
-        Ok(Lines { path: path.into(), input: BufReader::with_capacity(1 << 20, file), number: 0 })
-    }
-
-    /// The next line that is not empty.
-    fn next(&mut self) -> Result<Option<Line>, CacheError> {
-        let mut text = Vec::new();
-        loop {
-            text.clear();
-            let bounded = self.input.by_ref().take(LINE_BYTES_MAX);
-            let read = { bounded }.read_until(b'\n', &mut text).map_err(io_error("read", &self.path))?;
-            self.number += 1;
-            if read == 0 {
-                return Ok(None);
-            }
-            if read as u64 == LINE_BYTES_MAX {
-                return Err(self.error("length of a line", format!("less than {LINE_BYTES_MAX} bytes"), "longer"));
-            }
-            if !text.trim_ascii().is_empty() {
-                let expected = || r#"{"class_id": a number, "tokens": [numbers]}"#.to_owned();
-                return serde_json::from_slice(&text).map(Some).map_err(|error| self.error("line", expected(), error));
-            }
+/// The next line that is not empty.
+fn next_row(lines: &mut Lines) -> Result<Option<Line>, CacheError> {
+    loop {
+        let Some(text) = lines.next()? else { return Ok(None) };
+        if text.len() > LINE_BYTES_MAX {
+            return Err(lines.error("length of a line", format!("at most {LINE_BYTES_MAX} bytes"), "longer"));
         }
-    }
-
-    fn error(&self, what: &'static str, expected: String, actual: impl std::fmt::Display) -> CacheError {
-        import_error(&self.path, what, format!("{expected} (line {})", self.number), actual)
+        if !text.trim_ascii().is_empty() {
+            let expected = r#"{"class_id": a number, "tokens": [numbers]}"#;
+            return serde_json::from_slice(text).map(Some).map_err(|error| lines.error("line", expected, error));
+        }
     }
 }

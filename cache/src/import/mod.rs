@@ -7,6 +7,7 @@ pub(crate) mod frame_set;
 pub(crate) mod importer;
 pub(crate) mod jsonl;
 pub(crate) mod keys;
+mod lines;
 pub(crate) mod list_reader;
 pub(crate) mod llamagen;
 pub(crate) mod memmap;

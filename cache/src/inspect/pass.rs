@@ -7,6 +7,7 @@
 
 use crate::error::CacheError;
 use crate::format::hash::quick_hash;
+use crate::inspect::class_rows::{BLOCK_ROWS, visit_rows};
 use crate::inspect::classes::ClassIndex;
 use crate::inspect::figures::distinct_and_entropy;
 use crate::inspect::near::Sketcher;
@@ -15,9 +16,6 @@ use crate::parallel;
 use crate::read::cache::TokenCache;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-
-/// Rows that are read at a time.
-const BLOCK_ROWS: usize = 1024;
 
 /// Rows of a class that one thread takes at a time, at most.
 const PART_ROWS_MAX: usize = 1 << 18;
@@ -138,25 +136,8 @@ impl Shared<'_> {
     }
 
     fn count_part(&self, part: &Part, tally: &mut Tally, report: &dyn Fn(u64)) -> Result<(), CacheError> {
-        let views = self.cache.num_views();
         let images = &self.index.images(part.label)[part.images.clone()];
-        let mut packed = Vec::new();
-        // Images that follow each other in the cache are read together.
-        for run in images.chunk_by(|a, b| a + 1 == *b) {
-            for block in run.chunks((BLOCK_ROWS / views).max(1)) {
-                if self.cancel.load(Ordering::Relaxed) {
-                    return Err(CacheError::Cancelled);
-                }
-                let first = block[0] as usize * views;
-                let rows = first..first + block.len() * views;
-                self.cache.read_packed(rows.clone(), &mut packed)?;
-                for (row, grid) in rows.clone().zip(packed.chunks_exact(self.cache.grid().row_bytes())) {
-                    self.count_row(row, grid, tally);
-                }
-                report(rows.len() as u64);
-            }
-        }
-        Ok(())
+        visit_rows(self.cache, images, self.cancel, report, &mut |row, grid| self.count_row(row, grid, tally))
     }
 
     fn count_row(&self, row: usize, packed: &[u8], tally: &mut Tally) {

@@ -4,6 +4,7 @@ use crate::error::CacheError;
 use crate::files::small::{list_names, read_at_most};
 use crate::files::temporary::write_atomically;
 use crate::inspect::inspection::{INSPECTION_VERSION, Inspection};
+use crate::inspect::kept::{places, write_to_first};
 use crate::read::cache::TokenCache;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,15 +60,12 @@ impl Inspection {
     pub fn store(&self, cache: &TokenCache, fallback: Option<&Path>) -> StoredAt {
         // Numbers, texts and lists always have a JSON form.
         let text = serde_json::to_vec(self).unwrap_or_default();
-        let write = |path: &PathBuf| {
-            let folder = path.parent()?;
-            fs::create_dir_all(folder).ok()?;
+        let write = |path: &Path| {
             // Two programs may be at it at once.
-            let temporary = folder.join(temporary_name(std::process::id()));
-            write_atomically(temporary, path, &text).ok()
+            let temporary = path.with_file_name(temporary_name(std::process::id()));
+            write_atomically(temporary, path, &text)
         };
-        let written = paths(cache, fallback).into_iter().find(|path| write(path).is_some());
-        written.map_or(StoredAt::Memory, StoredAt::File)
+        write_to_first(paths(cache, fallback), &write).map_or(StoredAt::Memory, StoredAt::File)
     }
 
     /// Whether it is of this cache, and whole: others may have written to the file.
@@ -134,7 +132,5 @@ fn is_alive(_: u32) -> bool {
 
 /// Where an inspection may lie, the best place first.
 fn paths(cache: &TokenCache, fallback: Option<&Path>) -> Vec<PathBuf> {
-    let beside = cache.local_dir().join(INSPECTION_FILE);
-    let elsewhere = fallback.map(|folder| folder.join(format!("{}.json", cache.manifest().checksum)));
-    std::iter::once(beside).chain(elsewhere).collect()
+    places(cache, fallback, INSPECTION_FILE, "json")
 }

@@ -8,7 +8,7 @@ use crate::format::margins::Margins;
 use crate::format::pack::pack;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, row_hash};
-use crate::format::split::{Split, split_of};
+use crate::format::split::Split;
 use crate::format::text::shown;
 use parquet::data_type::ByteArray;
 use std::ops::Range;
@@ -37,7 +37,7 @@ pub(crate) struct RowGroup {
 
 impl RowGroup {
     pub(crate) fn starting_at(image: usize, splits: &[Split]) -> RowGroup {
-        RowGroup { images: image..image, split: split_of(splits, image).to_owned(), ..RowGroup::default() }
+        RowGroup { images: image..image, split: Split::name_of(splits, image).to_owned(), ..RowGroup::default() }
     }
 
     pub(crate) fn rows(&self) -> usize {

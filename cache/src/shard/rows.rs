@@ -4,7 +4,7 @@ use crate::error::{CacheError, io_error};
 use crate::format::frame_key::frame_of_key;
 use crate::format::row::{CLASS_INDEX_MAX, Crop, RowMeta, row_hash};
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, FRAME, KEY, LABEL, SEGMENT, SPLIT, TOKENS, VIEW};
-use crate::format::split::{Split, split_of};
+use crate::format::split::Split;
 use crate::shard::columns::read_column;
 use crate::shard::group::RowGroup;
 use crate::shard::open::Shard;
@@ -171,7 +171,7 @@ impl Shard {
         let grid = self.footer.grid;
         let metas = self.row_metas(file, group, 0..self.group_rows(group))?;
         let packed = file[self.token_range(group)].chunks_exact(grid.row_bytes());
-        let split = split_of(splits, self.footer.row_groups[group].images[0]);
+        let split = Split::name_of(splits, self.footer.row_groups[group].images[0]);
         Ok(metas.iter().zip(packed).map(|(meta, packed)| row_hash(grid, split, &meta.row(&[]), packed)).collect())
     }
 
@@ -180,7 +180,7 @@ impl Shard {
         if !self.more_columns().split {
             return Ok(());
         }
-        let expected = split_of(splits, self.footer.row_groups[group].images[0]);
+        let expected = Split::name_of(splits, self.footer.row_groups[group].images[0]);
         let names = self.column::<ByteArrayType>(file, group, SPLIT, 0..self.group_rows(group))?;
         match names.iter().find(|name| name.data() != expected.as_bytes()) {
             None => Ok(()),

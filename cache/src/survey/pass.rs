@@ -7,15 +7,13 @@ use super::axes::Axes;
 use super::means::{BitCounts, ClassCounts, MeanDistance};
 use super::quantized;
 use crate::error::CacheError;
+use crate::inspect::class_rows::visit_rows;
 use crate::inspect::classes::ClassIndex;
 use crate::parallel::{self, num_threads};
 use crate::read::cache::TokenCache;
 use crate::unpack::Kernels;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-/// Rows that are read at a time.
-const BLOCK_ROWS: usize = 512;
 
 /// Images that a thread takes at a time.
 const PART_IMAGES: usize = 1 << 14;
@@ -128,25 +126,8 @@ impl Shared<'_> {
 
     /// Calls `visit` with the number and the packed grid of each row of a part.
     fn visit(&self, part: &Part, report: &dyn Fn(u64), visit: &mut dyn FnMut(usize, &[u8])) -> Result<(), CacheError> {
-        let views = self.cache.num_views();
         let images = &self.index.images(part.label)[part.images.clone()];
-        let mut packed = Vec::new();
-        // Images that follow each other in the cache are read together.
-        for run in images.chunk_by(|a, b| a + 1 == *b) {
-            for block in run.chunks((BLOCK_ROWS / views).max(1)) {
-                if self.cancel.load(Ordering::Relaxed) {
-                    return Err(CacheError::Cancelled);
-                }
-                let first = block[0] as usize * views;
-                let rows = first..first + block.len() * views;
-                self.cache.read_packed(rows.clone(), &mut packed)?;
-                for (row, grid) in rows.clone().zip(packed.chunks_exact(self.cache.grid().row_bytes())) {
-                    visit(row, grid);
-                }
-                report(rows.len() as u64);
-            }
-        }
-        Ok(())
+        visit_rows(self.cache, images, self.cancel, report, visit)
     }
 }
 

@@ -7,8 +7,9 @@
 //! ```
 
 use super::Survey;
-use crate::error::CacheError;
+use crate::error::{CacheError, io_error};
 use crate::files::atomic::AtomicFile;
+use crate::inspect::kept::{places, write_to_first};
 use crate::read::cache::TokenCache;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -49,12 +50,7 @@ impl Survey {
             return Ok(survey);
         }
         let survey = Survey::of(cache, threads, cancel, progress)?;
-        let is_written = |path: &PathBuf| {
-            let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-            std::fs::create_dir_all(folder)?;
-            survey.write(path)
-        };
-        let _ = paths(cache, fallback).iter().find(|path| is_written(path).is_ok());
+        let _ = write_to_first(paths(cache, fallback), &|path| survey.write(path).map_err(io_error("write", path)));
         Ok(survey)
     }
 
@@ -141,7 +137,5 @@ impl<T: Read> Read for Hashing<T> {
 
 /// Where a survey may lie, the best place first.
 fn paths(cache: &TokenCache, fallback: Option<&Path>) -> Vec<PathBuf> {
-    let beside = cache.local_dir().join(SURVEY_FILE);
-    let elsewhere = fallback.map(|folder| folder.join(format!("{}.survey", cache.manifest().checksum)));
-    std::iter::once(beside).chain(elsewhere).collect()
+    places(cache, fallback, SURVEY_FILE, "survey")
 }

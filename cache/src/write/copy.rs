@@ -6,7 +6,7 @@ use crate::format::hash::ContentSum;
 use crate::format::job::JobSpec;
 use crate::format::pack::pack;
 use crate::format::row::{Row, row_hash};
-use crate::format::split::split_of;
+use crate::format::split::Split;
 use crate::shard::group::check_rows;
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl CopyWriter {
         }
         let Some(CacheWriter { job, .. }) = &self.writer else { unreachable!("it is not finished") };
         check_rows(job, index, rows)?;
-        let split = split_of(&job.splits, index);
+        let split = Split::name_of(&job.splits, index);
         for row in rows {
             self.packed.fill(0);
             pack(row.tokens, job.grid.bits, &mut self.packed);

@@ -12,7 +12,7 @@ use crate::format::names::Name;
 use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::Row;
 use crate::format::schema::{GROUP_BYTES_MAX, MoreColumns};
-use crate::format::split::split_of;
+use crate::format::split::Split;
 use crate::import::one_x::FRAMES_KIND;
 use crate::remote::out::{Begin, Remote};
 use crate::shard::group::{RowGroup, check_rows};
@@ -260,7 +260,8 @@ impl CacheWriter {
         let too_large = held > 0 && self.current.bytes_max() + bytes > GROUP_PAYLOAD_BYTES_MAX;
         // Images without rows fill no group; the records are bounded all the same.
         let too_long = self.current.quarantined.len() >= self.job.rows_per_group;
-        let of_another_split = !self.current.is_empty() && self.current.split != split_of(&self.job.splits, image);
+        let of_another_split =
+            !self.current.is_empty() && self.current.split != Split::name_of(&self.job.splits, image);
         if too_many || too_large || too_long || of_another_split {
             self.seal(true)?;
         }

@@ -4,7 +4,7 @@ use super::origin::{Located, Origin};
 use crate::exit::Usage;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use tokengrid_cache::{Manifest, QuarantineReader, surviving_keys};
+use tokengrid_cache::{Manifest, QuarantineReader, Split, surviving_keys};
 
 /// The number of an image that is not known.
 const UNKNOWN: u32 = u32::MAX;
@@ -29,7 +29,7 @@ impl<'a> ImagesByKey<'a> {
         let mut missing: Option<(usize, String)> = None;
         surviving_keys(dir, manifest, &mut |image, key| {
             let Some(place) = numbers.get_mut(image) else { return };
-            let number = keys.number(split_of(manifest, image), key);
+            let number = keys.number(Split::name_of(&manifest.splits, image), key);
             *place = number.unwrap_or(UNKNOWN);
             // An image that could not be decoded may have been taken away; its record is known without it.
             let is_missing = number.is_none() && quarantined.binary_search(&image).is_err();
@@ -38,10 +38,10 @@ impl<'a> ImagesByKey<'a> {
             }
         });
         if let Some((image, key)) = missing {
-            return Err(no_image(split_of(manifest, image), &key).into());
+            return Err(no_image(Split::name_of(&manifest.splits, image), &key).into());
         }
         let source_split = |number: usize| origin.image(number).map_or("", |(split, _)| split);
-        fill_gaps(&mut numbers, &|image| split_of(manifest, image), origin.num_images(), &source_split);
+        fill_gaps(&mut numbers, &|image| Split::name_of(&manifest.splits, image), origin.num_images(), &source_split);
         Ok(ImagesByKey { origin, numbers })
     }
 
@@ -101,12 +101,6 @@ pub(super) fn no_image(split: &str, key: &str) -> Usage {
         "the source{within} has no image `{key}`, which the cache has; give the source that it was made of, and the \
          --exclude, --preset and --labels that were used"
     ))
-}
-
-/// The split of an image of the cache's job; empty in a cache without splits.
-pub(super) fn split_of(manifest: &Manifest, image: usize) -> &str {
-    let split = manifest.splits.iter().find(|split| (split.images[0]..split.images[1]).contains(&image));
-    split.map_or("", |split| split.name.as_str())
 }
 
 /// Images without a number, between two that have one: those of the source that lie between these, if they are as many.

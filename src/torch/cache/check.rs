@@ -1,6 +1,6 @@
 //! `cache check` encodes a sample of the images again and compares.
 
-use super::by_key::{no_image, split_of};
+use super::by_key::no_image;
 use super::origin::{Located, Origin, with_origin};
 use crate::args::{Global, MadeOfArgs};
 use crate::commands::cache::rows::QUARANTINE_ADVICE;
@@ -11,7 +11,8 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, CheckReport, CheckedImage, CheckedView, QuarantineReader, QuarantineRecord, TokenCache, check_job,
+    CacheError, CheckReport, CheckedImage, CheckedView, QuarantineReader, QuarantineRecord, Split, TokenCache,
+    check_job,
 };
 use tokengrid_tokenize::EncodedImage;
 
@@ -83,7 +84,7 @@ impl<'a> SourceImages<'a> {
         for record in QuarantineReader::open(cache.local_dir(), manifest)? {
             let record = record?;
             quarantined.push(record.index);
-            if places.contains_key(&(split_of(manifest, record.index).to_owned(), record.key.clone())) {
+            if places.contains_key(&(Split::name_of(&manifest.splits, record.index).to_owned(), record.key.clone())) {
                 in_source.push(record);
             }
         }
@@ -101,7 +102,7 @@ impl<'a> SourceImages<'a> {
                 // Images in quarantine have numbers and no rows.
                 let image = number - quarantined.partition_point(|index| index < number);
                 let key = cache.meta(cache.image_rows(image).start)?.key;
-                let split = split_of(cache.manifest(), *number);
+                let split = Split::name_of(&cache.manifest().splits, *number);
                 let found = places.get(&(split.to_owned(), key.clone())).copied();
                 found.ok_or_else(|| AnyError::from(no_image(split, &key)))
             }
