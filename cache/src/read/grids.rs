@@ -41,19 +41,18 @@ impl TokenCache {
     /// When a row is not below [`TokenCache::num_rows`].
     #[inline]
     pub fn visit_packed(&self, rows: &[usize], mut visit: impl FnMut(usize, &[u8])) {
-        let mut ahead: [&[u8]; PREFETCH_ROWS] = [&[]; PREFETCH_ROWS];
-        for (slot, row) in ahead.iter_mut().zip(rows) {
-            *slot = self.packed_row(*row);
-            prefetch(slot);
-        }
-        for i in 0..rows.len() {
-            let slot = &mut ahead[i % PREFETCH_ROWS];
-            let packed = *slot;
-            if let Some(row) = rows.get(i + PREFETCH_ROWS) {
-                *slot = self.packed_row(*row);
-                prefetch(slot);
+        let mut grids: [&[u8]; VISIT_ROWS] = [&[]; VISIT_ROWS];
+        for (block, rows) in rows.chunks(VISIT_ROWS).enumerate() {
+            // All places first: nothing below waits for the search of a row group.
+            let grids = &mut grids[..rows.len()];
+            grids.iter_mut().zip(rows).for_each(|(grid, row)| *grid = self.packed_row(*row));
+            grids.iter().take(PREFETCH_ROWS).for_each(|grid| prefetch(grid));
+            for (i, packed) in grids.iter().enumerate() {
+                if let Some(next) = grids.get(i + PREFETCH_ROWS) {
+                    prefetch(next);
+                }
+                visit(block * VISIT_ROWS + i, packed);
             }
-            visit(i, packed);
         }
     }
 
@@ -129,6 +128,9 @@ impl TokenCache {
         Some(file)
     }
 }
+
+/// Rows whose places in the map are found at once: a usual batch.
+const VISIT_ROWS: usize = 256;
 
 /// Rows that are prefetched before the current one is used: enough to hide the latency of memory.
 const PREFETCH_ROWS: usize = 8;
