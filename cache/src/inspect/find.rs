@@ -95,6 +95,20 @@ pub fn find_rows(
     Ok(FoundRows { images, views, views_of_image: cache.num_views() })
 }
 
+/// As [`find_rows`], where `find` finds the images of the filter's class and key among a range of them.
+pub(crate) fn find_by(
+    manifest: &Manifest,
+    filter: &RowFilter,
+    find: impl FnOnce(&Range<usize>) -> Result<Vec<u32>, CacheError>,
+) -> Result<FoundRows, CacheError> {
+    let (views, range) = filter.places(manifest);
+    let images = match (filter.label, &filter.key) {
+        (None, None) => Images::Range(range),
+        _ => Images::List(find(&range)?),
+    };
+    Ok(FoundRows { images, views, views_of_image: manifest.views as usize })
+}
+
 /// As [`find_rows`], from the manifest and the index of keys alone. `None` where there is no index, and one is needed.
 pub(crate) fn find_in_index(
     manifest: &Manifest,

@@ -4,7 +4,7 @@ use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
 use crate::format::manifest::{ByteRange, GroupEntry, Manifest, ShardEntry};
-use crate::format::schema::{COLUMNS, FRAME, LABEL, MoreColumns, SEGMENT, SPLIT, TOKENS};
+use crate::format::schema::{COLUMNS, FRAME, MoreColumns, SEGMENT, SPLIT, TOKENS};
 use crate::shard::access::Access;
 use crate::shard::footer::ShardFooter;
 use crate::shard::handle::Handle;
@@ -158,9 +158,14 @@ impl Shard {
         start..start + self.group_rows(group) * self.footer.grid.row_bytes()
     }
 
-    /// Bytes of the file that hold the labels of a group.
-    pub(crate) fn label_range(&self, group: usize) -> Range<u64> {
-        self.groups[group].chunks[self.column_index(LABEL)].clone()
+    /// Bytes of the file that hold a column of a group.
+    pub(crate) fn column_range(&self, group: usize, name: &str) -> Range<u64> {
+        self.groups[group].chunks[self.column_index(name)].clone()
+    }
+
+    /// Bytes of the file that hold the columns of a group behind the tokens, which come first.
+    pub(crate) fn columns_range(&self, group: usize) -> Range<u64> {
+        self.column_range(group, TOKENS).end..self.groups[group].range.end
     }
 
     /// Takes a row group that will not be read again soon out of this process's memory, where it is mapped.

@@ -12,7 +12,7 @@
 //! | `behind` | staging while rows are read |
 
 mod behind;
-mod labels;
+pub(super) mod labels;
 pub(crate) mod rows;
 mod shard;
 
