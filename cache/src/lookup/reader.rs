@@ -5,10 +5,12 @@ use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
 use crate::format::row::RowMeta;
+use crate::format::schema::TOKENS;
 use crate::inspect::find::{FoundRows, RowFilter, find_in_index};
 use crate::lookup::key_index::KeyIndex;
 use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
+use crate::shard::check_once::CheckOnce;
 use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::fmt;
@@ -37,10 +39,12 @@ struct Group {
     rows: Range<usize>,
     shard: usize,
     group: usize,
+    /// Whether the grids are those of their checksum.
+    checked: CheckOnce,
 }
 
 /// Called with a shard, its bytes, a row group of it, and places of rows in that group.
-type VisitGroup<'a> = dyn FnMut(&Shard, &Arc<Bytes>, usize, Range<usize>) -> Result<(), CacheError> + 'a;
+type VisitGroup<'a> = dyn FnMut(&Shard, &Arc<Bytes>, &Group, Range<usize>) -> Result<(), CacheError> + 'a;
 
 impl RowReader {
     /// Opens the cache in `dir`, a folder or a URL.
@@ -65,7 +69,8 @@ impl RowReader {
         let mut next = 0;
         for (shard, entry) in manifest.shards.iter().enumerate() {
             for (group, entry) in entry.row_groups.iter().enumerate() {
-                groups.push(Group { rows: next..next + entry.rows, shard, group });
+                let checked = CheckOnce::default();
+                groups.push(Group { rows: next..next + entry.rows, shard, group, checked });
                 next += entry.rows;
             }
         }
@@ -127,13 +132,25 @@ impl RowReader {
     pub fn metas(&self, rows: Range<usize>) -> Result<Vec<RowMeta>, CacheError> {
         let mut metas = Vec::with_capacity(rows.len());
         self.visit(rows, &mut |shard, bytes, group, local| {
-            metas.extend(shard.row_metas(bytes, group, local)?);
+            metas.extend(shard.row_metas(bytes, group.group, local)?);
             Ok(())
         })?;
         Ok(metas)
     }
 
-    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each.
+    /// Compares the grids of the row groups that `rows` are in with their checksums, each group once. That reads all of them, up to
+    /// 64 MiB per group.
+    ///
+    /// # Errors
+    /// As [`RowReader::metas`].
+    pub fn check_tokens(&self, rows: Range<usize>) -> Result<(), CacheError> {
+        self.visit(rows, &mut |shard, bytes, group, _| {
+            group.checked.make(|| shard.verify_column(bytes, group.group, TOKENS))
+        })
+    }
+
+    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each, as they are: what they are
+    /// compared with is a matter of [`RowReader::check_tokens`].
     ///
     /// # Errors
     /// As [`RowReader::metas`].
@@ -141,7 +158,7 @@ impl RowReader {
         out.clear();
         let row_bytes = self.grid.row_bytes();
         self.visit(rows, &mut |shard, bytes, group, local| {
-            let start = shard.token_range(group).start;
+            let start = shard.token_range(group.group).start;
             out.extend_from_slice(&bytes[start + local.start * row_bytes..start + local.end * row_bytes]);
             Ok(())
         })
@@ -157,7 +174,7 @@ impl RowReader {
             cancel::check()?;
             let (shard, bytes) = self.shard(group.shard)?;
             let [start, end] = [rows.start.max(group.rows.start), rows.end.min(group.rows.end)];
-            visit(shard, bytes, group.group, start - group.rows.start..end - group.rows.start)?;
+            visit(shard, bytes, group, start - group.rows.start..end - group.rows.start)?;
             // Rows are looked at once.
             shard.release(bytes, group.group);
         }
