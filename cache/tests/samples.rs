@@ -9,6 +9,7 @@ use parquet::schema::parser::parse_message_type;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::slice::from_ref;
 use std::sync::Arc;
 use tokengrid_cache::{
     ImportOptions, OpenMode, TokenCache, TokenType, import_jsonl, import_llamagen, import_memmap, import_npy,
@@ -26,7 +27,7 @@ fn tar(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
         header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
         header[148..156].fill(b' ');
         header[156] = b'0';
-        header[257..265].copy_from_slice(b"ustar\000");
+        header[257..265].copy_from_slice(b"ustar\x0000");
         let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
         header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
         archive.extend(header);
@@ -222,9 +223,9 @@ fn inputs_without_rows_are_refused_by_name() {
     }
     let refused = [
         (&array, import_npy(&array, None, None, &options, &out, RESUME)),
-        (&lists, import_parquet(&[lists.clone()], &options, &out, RESUME)),
-        (&archive, import_webdataset(&[archive.clone()], &options, &out, RESUME)),
-        (&empty, import_webdataset(&[empty.clone()], &options, &out, RESUME)),
+        (&lists, import_parquet(from_ref(&lists), &options, &out, RESUME)),
+        (&archive, import_webdataset(from_ref(&archive), &options, &out, RESUME)),
+        (&empty, import_webdataset(from_ref(&empty), &options, &out, RESUME)),
         (&lines, import_jsonl(&lines, &options, &out, RESUME)),
         (&empty, import_jsonl(&empty, &options, &out, RESUME)),
         (&empty, import_memmap(&empty, TokenType::U32, None, None, &options, &out, RESUME)),
