@@ -45,8 +45,7 @@ impl Inspection {
     /// for what near-duplicates are looked for by, or 4 bytes per image where that is more.
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys are damaged. Damaged tokens are counted as they are:
-    /// [`crate::verify()`] finds them.
+    /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys, and as [`TokenCache::read_packed`] where tokens are damaged.
     pub fn of(
         cache: &TokenCache,
         threads: Option<usize>,

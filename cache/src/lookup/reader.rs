@@ -5,11 +5,13 @@ use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
 use crate::format::row::RowMeta;
+use crate::format::schema::TOKENS;
 use crate::inspect::find::{FoundRows, RowFilter, find_by, find_in_index};
 use crate::lookup::key_index::KeyIndex;
 use crate::remote::ranges::Ranges;
 use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
+use crate::shard::check_once::CheckOnce;
 use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::fmt;
@@ -45,6 +47,8 @@ struct Group {
     rows: Range<usize>,
     shard: usize,
     group: usize,
+    /// Whether the grids are those of their checksum.
+    checked: CheckOnce,
 }
 
 /// Called with a row group that has some of the rows, and their places in it.
@@ -73,7 +77,8 @@ impl RowReader {
         let mut next = 0;
         for (shard, entry) in manifest.shards.iter().enumerate() {
             for (group, entry) in entry.row_groups.iter().enumerate() {
-                groups.push(Group { rows: next..next + entry.rows, shard, group });
+                let checked = CheckOnce::default();
+                groups.push(Group { rows: next..next + entry.rows, shard, group, checked });
                 next += entry.rows;
             }
         }
@@ -159,7 +164,25 @@ impl RowReader {
         Ok(metas)
     }
 
-    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each.
+    /// Compares the grids of the row groups that `rows` are in with their checksums, each group once. That reads all of them, up to
+    /// 64 MiB per group. Of a cache in a bucket that is not staged, nothing is compared.
+    ///
+    /// # Errors
+    /// As [`RowReader::metas`].
+    pub fn check_tokens(&self, rows: Range<usize>) -> Result<(), CacheError> {
+        self.visit(rows, &mut |Group { shard, group, checked, .. }, _| match &self.files {
+            Files::Local(folder, shards) => {
+                let (shard, bytes) = self.mapped(folder, &shards[*shard], *shard)?;
+                checked.make(|| shard.verify_column(bytes, *group, TOKENS))?;
+                shard.release(bytes, *group);
+                Ok(())
+            }
+            Files::Remote(_) => Ok(()),
+        })
+    }
+
+    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each, as they are: what they are
+    /// compared with is a matter of [`RowReader::check_tokens`].
     ///
     /// # Errors
     /// As [`RowReader::metas`].

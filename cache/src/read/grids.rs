@@ -1,6 +1,7 @@
 //! Grids straight from the map, or by position from the files.
 
 use crate::error::CacheError;
+use crate::format::schema::TOKENS;
 use crate::read::cache::TokenCache;
 use crate::unpack::{unpack, unpack_factorized};
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 const OPEN_FILES_MAX: usize = 16;
 
 impl TokenCache {
-    /// The packed grid of a row, straight from the map: `grid().row_bytes()` bytes.
+    /// The packed grid of a row, straight from the map and as it is there: `grid().row_bytes()` bytes.
     ///
     /// # Panics
     /// When `row` is not below [`TokenCache::num_rows`].
@@ -85,15 +86,56 @@ impl TokenCache {
         });
     }
 
+    /// As [`TokenCache::packed_run`], after all grids of the row group were compared with their checksum: once for a cache that is
+    /// open.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`].
+    pub(crate) fn checked_run(&self, rows: Range<usize>) -> Result<&[u8], CacheError> {
+        let group = self.groups.find(rows.start);
+        let (index, group_index) = group.place;
+        let (shard, bytes) = &self.shards[index];
+        group.checked.make(|| shard.verify_column(bytes, group_index, TOKENS))?;
+        Ok(self.packed_run(rows))
+    }
+
     /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each: by position from the files,
     /// so that rows that are read once do not stay in this program's memory as mapped pages do.
     ///
+    /// The first read of a row group compares all of its grids with their checksum (16,384 rows or 64 MiB at most), later ones of
+    /// the same open cache do not.
+    ///
     /// # Errors
-    /// [`CacheError::RowOutOfRange`]; [`CacheError::Replaced`] and [`CacheError::Io`] when the file cannot be read.
+    /// [`CacheError::RowOutOfRange`]; [`CacheError::ColumnChecksum`]; [`CacheError::Replaced`] and [`CacheError::Io`] when the file
+    /// cannot be read; [`CacheError::Cancelled`].
     pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
-        if rows.end > self.num_rows() {
-            return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
+        self.check_rows(&rows)?;
+        let mut next = rows.start;
+        while next < rows.end {
+            let group = self.groups.find(next);
+            let (index, group_index) = group.place;
+            group.checked.make(|| {
+                let (shard, bytes) = &self.shards[index];
+                shard.verify_tokens(bytes, self.file_of(index).as_deref(), group_index)
+            })?;
+            next = group.rows.end;
         }
+        self.read_unchecked(rows, out)
+    }
+
+    fn check_rows(&self, rows: &Range<usize>) -> Result<(), CacheError> {
+        match rows.end > self.num_rows() {
+            true => Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() }),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`TokenCache::read_packed`], of grids as they are: for samples of rows whose groups are checked by what follows.
+    ///
+    /// # Errors
+    /// As [`TokenCache::read_packed`], but for checksums.
+    pub(crate) fn read_unchecked(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
+        self.check_rows(&rows)?;
         out.resize(rows.len() * self.row_bytes, 0);
         let mut rest = out.as_mut_slice();
         let mut next = rows.start;

@@ -1,5 +1,6 @@
 //! One shard file: opened, checked, loaded, described.
 
+use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
@@ -18,6 +19,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes of grids that are read and hashed at a time.
+const HASHED_BYTES: usize = 128 << 10;
 
 /// A shard whose footer was read and checked; its rows were not touched.
 pub(crate) struct Shard {
@@ -259,7 +263,33 @@ impl Shard {
             let chunk = &self.groups[group].chunks[self.column_index(column)];
             chunk.start as usize..chunk.end as usize
         };
-        let actual = blake3_hex(&file[range]);
+        self.compare_checksum(group, column, blake3_hex(&file[range]))
+    }
+
+    /// Compares the grids of a group with the checksum in the footer, as [`Shard::read_tokens`] reads them: nothing of them stays
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`]; [`CacheError::Io`]; [`CacheError::Cancelled`].
+    pub(crate) fn verify_tokens(
+        &self,
+        bytes: &Arc<Bytes>,
+        file: Option<&File>,
+        group: usize,
+    ) -> Result<(), CacheError> {
+        let length = self.token_range(group).len();
+        let mut buffer = vec![0; length.min(HASHED_BYTES)];
+        let mut hasher = blake3::Hasher::new();
+        for start in (0..length).step_by(HASHED_BYTES) {
+            cancel::check()?;
+            let chunk = &mut buffer[..(length - start).min(HASHED_BYTES)];
+            self.read_tokens(bytes, file, group, start, chunk)?;
+            hasher.update(chunk);
+        }
+        self.compare_checksum(group, TOKENS, hasher.finalize().to_hex().to_string())
+    }
+
+    fn compare_checksum(&self, group: usize, column: &'static str, actual: String) -> Result<(), CacheError> {
         let expected = self.footer.row_groups[group].blake3.get(column).cloned().unwrap_or_default();
         if actual == expected {
             return Ok(());

@@ -53,7 +53,7 @@ pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
 pub use links::lies_in;
 pub use options::SourceOptions;
 use remote::{Ahead, Objects};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -83,6 +83,8 @@ struct Contents {
     table: Table,
     classes: Vec<String>,
     excluded: usize,
+    /// Those of [`SourceOptions::exclude`] that some of them had.
+    named: HashSet<String>,
     ignored: usize,
     renamed: usize,
     /// Messages about contents that may be a mistake.
@@ -101,6 +103,7 @@ impl Contents {
             table: Table::default(),
             classes: Vec::new(),
             excluded: 0,
+            named: HashSet::new(),
             ignored: 0,
             renamed: 0,
             notes: Vec::new(),
@@ -166,6 +169,15 @@ impl Source {
             labels::apply(file, &mut contents)?;
         }
         contents.select(options).check_not_empty(path, options)
+    }
+
+    /// One image alone, whatever its file is called; its key is the file's name. Nothing is read yet.
+    pub fn of_image(path: &Path) -> Source {
+        let mut contents = Contents::new(path.parent().unwrap_or(Path::new("")));
+        contents.kind = "image";
+        let name = Path::new(path.file_name().unwrap_or(path.as_os_str()));
+        contents.table.push_file(&keys::file_key(name), Some(name.to_owned()), -1);
+        Source { contents, excluded: 0 }
     }
 
     fn check_not_empty(self, path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {

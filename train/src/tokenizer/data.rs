@@ -76,6 +76,7 @@ impl ImageSet {
             path,
             &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
         )?;
+        source.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadImages { known: HashSet::new(), counter, refused: None });
         Ok(ImageSet { source, place: path.display().to_string(), bad })

@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_cache::{QuarantineReader, QuarantineRecord, Split, VerifyReport};
 
-const QUARANTINE: Kind = Kind { name: "quarantine", columns: &["index", "key", "reason", "stage"] };
+const QUARANTINE: Kind = Kind { name: "quarantine", columns: &[&["index", "key", "reason", "stage"]] };
 
 /// Everything that the manifest says: no row is read for it.
 pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {

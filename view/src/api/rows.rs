@@ -1,6 +1,6 @@
 //! Rows: many by a filter, or one with all that is known of it.
 
-use super::list::{Kind, file, is_csv};
+use super::list::{Kind, file};
 use super::{row_number, statistics};
 use crate::background::State;
 use crate::query::{BadRequest, Query};
@@ -28,47 +28,36 @@ const FILTER: [&str; 10] = ["class", "label", "view", "shard", "split", "key", "
 /// Classes of one filter.
 const LABELS_MAX: usize = 1000;
 
+/// What [`entry`] says of a row, and what [`entries`] adds.
+pub(super) const ENTRY: &[&str] = &["class", "class_name", "crop_x", "crop_y", "flip", "key", "label", "row", "view"];
+pub(super) const MORE: &[&str] = &["class_distance", "damage", "entropy"];
+
 /// Rows as a file.
-const ROWS_FILE: Kind = Kind {
-    name: "rows",
-    columns: &[
-        "class",
-        "class_distance",
-        "class_name",
-        "crop_x",
-        "crop_y",
-        "damage",
-        "entropy",
-        "flip",
-        "key",
-        "label",
-        "row",
-        "view",
-    ],
-};
+const ROWS_FILE: Kind = Kind { name: "rows", columns: &[ENTRY, MORE] };
 
 /// Rows that have what the parameters say.
 pub(super) fn rows(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
     query.expect(&[&FILTER[..], &["offset", "limit", "format"]].concat())?;
-    query.word("format", &["json", "csv"])?;
+    let (is_csv, page) = (query.is_csv()?, query.page(ROWS, ROWS_MAX)?);
     let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
     let (maker, total) = (Arc::clone(shared), found.len());
     let items = move |places: Range<usize>| {
         let rows: Vec<usize> = places.filter_map(|place| found.get(place)).collect();
         entries(&maker, &rows)
     };
-    if is_csv(query) {
+    if is_csv {
         return file(ROWS_FILE, total, Box::new(items));
     }
-    let places = query.page(ROWS, ROWS_MAX)?.of(total);
+    let places = page.of(total);
     Ok(json_reply(&json!({ "total": total, "offset": places.start, "items": items(places)? })))
 }
 
 /// The numbers of the rows that have what the parameters say, as a text: those of some places in the list, or all.
 pub(super) fn numbers(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
     query.expect(&[&FILTER[..], &["offset", "limit"]].concat())?;
+    let page = query.page(usize::MAX >> 1, usize::MAX >> 1)?;
     let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
-    let places = query.page(usize::MAX >> 1, usize::MAX >> 1)?.of(found.len());
+    let places = page.of(found.len());
     let rows = RowSet::of(places.clone().filter_map(|place| found.get(place)));
     Ok(json_reply(&json!({ "total": found.len(), "count": rows.len(), "rows": rows.to_text() })))
 }
@@ -153,7 +142,8 @@ fn wanted(shared: &Shared, query: &Query) -> Result<Wanted, Refusal> {
     let mut listed = Listed {
         labels: None,
         code: query.number("code", 0, (1i64 << shared.info.bits) - 1)?.map(|code| code as u32),
-        rows: query.text("rows").map(|text| RowSet::parse(text, shared.info.rows)).transpose()?,
+        // A selection without rows has none: it is not a filter that was left out.
+        rows: query.given("rows").map(|text| RowSet::parse(text, shared.info.rows)).transpose()?,
         order: order(query)?,
     };
     let label = match labels.as_deref() {
@@ -224,7 +214,8 @@ fn class(shared: &Shared, text: &str) -> Result<i32, BadRequest> {
             let known = shared.manifest.classes.len();
             let shown = printable(text, 64);
             BadRequest(format!(
-                "`class` is `{shown}`, expected a class index from -1, or one of the cache's {known} class names"
+                "`class` is `{shown}`, expected a class index from -1, or one of the cache's {known} class names; for several \
+                 classes give their indices: `label=0,2`"
             ))
         }),
     }

@@ -13,9 +13,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_cache::{ClassRows, Inspection};
 
-const CODES: Kind = Kind { name: "codes", columns: &["code", "count", "position", "row"] };
-const CLASSES: Kind =
-    Kind { name: "classes", columns: &["class_name", "code_entropy_bits", "distinct_codes", "label", "name", "rows"] };
+const CODES: Kind = Kind { name: "codes", columns: &[&["code", "count", "position", "row"]] };
+const CLASSES: Kind = Kind {
+    name: "classes",
+    columns: &[&["class_name", "code_entropy_bits", "distinct_codes", "label", "name", "rows"]],
+};
 
 /// Points of the curve of codes by their use.
 const CURVE_POINTS: usize = 200;
