@@ -46,9 +46,9 @@ fn refusals_say_what_and_where_and_what_to_do() {
         ("400 Bad Request", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>", "eu-west-1"),
         ("301 Moved Permanently", "PermanentRedirect", "", "AWS_REGION"),
     ] {
-        for url in [url.to_owned(), format!("{url}/")] {
+        for url in [url.to_owned(), format!("{url}/"), format!("{url}/{{0..3}}.tar")] {
             let said = message(server(refusal(status, code, more)).address(), &url);
-            assert!(said.contains("s3://data/train") && said.contains(expected), "{code}: {said}");
+            assert!(said.contains(url.trim_end_matches('/')) && said.contains(expected), "{code}: {said}");
         }
     }
 }

@@ -11,9 +11,14 @@ const S3: &str = "s3://data/train";
 const GOOGLE: &str = "gs://data/train";
 const AZURE: &str = "az://data/train";
 
-/// The message of `ingest URL` with these variables and no others of any cloud.
+/// The message of `ingest URL`, or of another command, with these variables and no others of any cloud.
 #[track_caller]
 fn message(url: &str, variables: &[(&str, &str)]) -> String {
+    message_of(&["ingest", url], url, variables)
+}
+
+#[track_caller]
+fn message_of(arguments: &[&str], url: &str, variables: &[(&str, &str)]) -> String {
     let mut command = tokengrid();
     let home = tempfile::tempdir().unwrap();
     for (name, _) in std::env::vars_os() {
@@ -27,7 +32,7 @@ fn message(url: &str, variables: &[(&str, &str)]) -> String {
     }
     // No machine's own credentials: of the user, or of the cloud that it is in.
     command.env("HOME", home.path()).env("AWS_EC2_METADATA_DISABLED", "true").env("NO_GCE_CHECK", "true");
-    command.envs(variables.iter().copied()).args(["ingest", url, "--quiet"]);
+    command.envs(variables.iter().copied()).args(arguments).arg("--quiet");
     let output = command.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -58,6 +63,16 @@ fn missing_credentials_are_named_for_each_cloud() {
         &azure,
         &["AZURE_STORAGE_ACCOUNT_NAME is missing", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_SKIP_SIGNATURE=true"],
     );
+}
+
+#[cfg(feature = "torch")]
+#[test]
+fn a_job_is_told_before_it_encodes_anything() {
+    let photos = common::repository("data/photos");
+    let fixed = ["tokenize", common::text(&photos), "--tokenizer", "tiny", "--size", "32", "--out"];
+    for (url, expected) in [(S3, "AWS_ACCESS_KEY_ID"), (AZURE, "AZURE_STORAGE_ACCOUNT_NAME is missing")] {
+        assert_says(&message_of(&[&fixed[..], &[url]].concat(), url, &[]), &[expected]);
+    }
 }
 
 #[test]

@@ -207,7 +207,8 @@ fn a_tokenizer_is_not_trained_on_other_images_while_the_server_fails() {
     world.server.put_folder(&world.path("photos"), "photos");
     let run = out.clone();
     let proxy = Proxy::start(world.server.address(), move |_, _| match num_steps(&run) >= 3 {
-        true => Fate::Answer(Answer::status_only("503 Slow Down")),
+        // Unlike 503, it is not asked again.
+        true => Fate::Answer(Answer::status_only("403 Forbidden")),
         false => Fate::Pass,
     });
     let settings = [
@@ -232,7 +233,7 @@ fn a_tokenizer_is_not_trained_on_other_images_while_the_server_fails() {
     ];
     let arguments: Vec<&str> = fixed.into_iter().chain(set).collect();
     let said = world.fails_by(world.command(proxy.address(), "stage"), &arguments);
-    for expected in ["last checkpoint is that of step ", "same command", "s3://bucket/photos/", "503"] {
+    for expected in ["last checkpoint is that of step ", "same command", "s3://bucket/photos/", "access is denied"] {
         assert!(said.contains(expected), "`{expected}` is missing: {said}");
     }
 }

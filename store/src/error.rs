@@ -289,7 +289,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The innermost cause: what a user can act upon.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(cause) = inner.source() {
         inner = cause;

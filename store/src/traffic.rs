@@ -1,7 +1,7 @@
 //! Counts of requests and bytes, retries included.
 
 use crate::contact::{Contact, is_about_connecting};
-use crate::error::is_about_certificate;
+use crate::error::{is_about_certificate, root_cause};
 use crate::retry_log::{is_repeated, warn_of_retry};
 use crate::settings::names_metadata_server;
 use async_trait::async_trait;
@@ -84,7 +84,7 @@ impl HttpService for Counting {
             is_about_certificate(&error) || is_about_connecting(&error) && self.contact.is_hopeless(Instant::now());
         // Until a server has answered, its silence is the error that is about to be reported.
         if !is_final && self.contact.has_answered() {
-            warn("was not answered");
+            warn(&format!("was not answered ({})", root_cause(&error)));
         }
         // Errors of this kind are not tried again.
         Err(if is_final { HttpError::new(HttpErrorKind::Unknown, error) } else { error })
