@@ -19,6 +19,7 @@ use std::fs;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
+use tokengrid_store::is_remote;
 
 /// The kind of source that such sets are. Shards of caches of this kind have the columns `segment` and `frame`.
 pub(crate) const FRAMES_KIND: &str = "1x";
@@ -48,6 +49,10 @@ pub fn import_1x(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
+    if is_remote(out) {
+        let expected = "a local folder, to be copied to the bucket with all files below it".to_owned();
+        return Err(import_error(out, "output", expected, "a URL"));
+    }
     let job = job_of(set, order, tokenizer, out, mode)?;
     let attached = job.source.attached.clone();
     let writer = CopyWriter::open(out, job, mode)?;

@@ -115,6 +115,10 @@ impl ImageSet {
                 continue;
             }
             let read = self.source.read(index, file);
+            if read.is_err() {
+                // The image is as good as any other if it is the server that does not answer.
+                self.source.check_reachable()?;
+            }
             let made = read
                 .map_err(|e| Bad { stage: Stage::Read, reason: e.to_string() })
                 .and_then(|()| make(file, self.source.key(index)));

@@ -9,16 +9,13 @@ use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
-use tokengrid_store::{Bucket, Fetch, Object, Place, Scheme, StoreError, in_flight_max};
+use tokengrid_store::{Bucket, Fetch, Object, Place, Scheme, StoreError};
 
 /// What was read.
 pub(super) struct Found {
     pub(super) shards: Vec<RemoteShard>,
     /// One per image.
     pub(super) labels: Vec<i32>,
-    /// Small reads that the server answers per second with as many in flight as there may be.
-    pub(super) reads_per_sec: f64,
 }
 
 /// Reads footers and labels of all shards, and compares them with their checksums.
@@ -35,28 +32,18 @@ pub(super) fn read(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manife
         shard.check_entry(entry)?;
         shards.push(shard);
     }
-    // Connections are made by now.
-    let (started, mut reads) = (Instant::now(), 0);
     let mut chunks = Vec::with_capacity(shards.len());
     for (shard, object) in shards.iter().zip(&objects) {
         let groups = (0..shard.num_groups()).map(|group| fetch(object, shard.column_range(group, LABEL)));
-        let groups: Vec<Fetch> = groups.collect::<Result<_, _>>()?;
-        reads += groups.len();
-        chunks.push(groups);
+        chunks.push(groups.collect::<Result<Vec<Fetch>, _>>()?);
     }
     let mut labels = Vec::with_capacity(manifest.images);
     for ((shard, groups), entry) in shards.iter().zip(chunks).zip(&manifest.shards) {
         let groups = groups.into_iter().map(|group| group.wait().map_err(missing(dir, entry)));
         push_labels(shard, &groups.collect::<Result<Vec<_>, _>>()?, &mut labels)?;
     }
-    let reads_per_sec = rate(reads, started.elapsed());
     let shards = shards.iter().zip(objects).map(|(shard, object)| RemoteShard::new(shard, object)).collect();
-    Ok(Found { shards, labels, reads_per_sec })
-}
-
-/// With fewer reads than may be in flight, their time was that of one.
-fn rate(reads: usize, took: Duration) -> f64 {
-    reads.max(in_flight_max()) as f64 / took.as_secs_f64().max(1e-6)
+    Ok(Found { shards, labels })
 }
 
 /// The shards as the store lists them: sizes are compared, and tags see to it that one version is read. A web server has no
