@@ -222,6 +222,8 @@ fn inputs_without_rows_are_refused_by_name() {
         fs::create_dir(folder.join(name)).unwrap();
     }
     let refused = [
+        (&empty, import_npy(&empty, None, None, &options, &out, RESUME)),
+        (&empty, import_parquet(from_ref(&empty), &options, &out, RESUME)),
         (&array, import_npy(&array, None, None, &options, &out, RESUME)),
         (&lists, import_parquet(from_ref(&lists), &options, &out, RESUME)),
         (&archive, import_webdataset(from_ref(&archive), &options, &out, RESUME)),

@@ -1,6 +1,6 @@
 //! Parquet files whose grids are lists of integers, of ours or of anybody else.
 
-use crate::error::CacheError;
+use crate::error::{CacheError, io_error};
 use crate::files::token_lists::{Columns, JOB_KEY};
 use crate::format::identity::JobIdentity;
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
@@ -36,13 +36,16 @@ impl ListReader {
     /// Opens a file. Columns without a given name are looked for by the usual ones.
     ///
     /// # Errors
-    /// [`CacheError::Import`] for a column that is not there.
+    /// [`CacheError::NoRows`] for a file of no bytes; [`CacheError::Import`] for a column that is not there.
     pub(super) fn open(
         path: &Path,
         tokens_column: Option<&str>,
         label_column: Option<&str>,
     ) -> Result<ListReader, CacheError> {
-        let file = File::open(path).map_err(crate::error::io_error("open", path))?;
+        let file = File::open(path).map_err(io_error("open", path))?;
+        if file.metadata().map_err(io_error("read the size of", path))?.len() == 0 {
+            return Err(CacheError::NoRows { path: path.into(), what: "it is an empty file".into() });
+        }
         let failed = |source| CacheError::ImportParquet { path: path.into(), source };
         let metadata = read_metadata(&file).map_err(failed)?;
         let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);

@@ -102,7 +102,7 @@ impl TarMembers {
 
     fn cut_off(&self, place: &str) -> CacheError {
         let actual = format!("byte {}, {place}", self.at);
-        let expected = "behind two blocks of zeros: the archive was cut off; get it again".to_owned();
+        let expected = "two blocks of zeros in front of it: the archive was cut off; get it again".to_owned();
         import_error(&self.path, "end of the archive", expected, actual)
     }
 

@@ -73,8 +73,8 @@ fn unknown_tokenizer() -> TokenizerInfo {
 
 /// What a path holds, by its name. Frames of video are never guessed: it matters what their bits mean.
 fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
-    // What gzip compressed is what the name in front of its ending says.
-    let unpacked = if is_gzip(input) { input.with_extension("") } else { input.to_path_buf() };
+    // What was compressed is what the name in front of its ending says.
+    let unpacked = if is_compressed(input) { input.with_extension("") } else { input.to_path_buf() };
     let ending = unpacked.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     match ending.as_str() {
         _ if input.join("metadata.json").exists() => {
@@ -92,13 +92,15 @@ fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
     }
 }
 
-fn is_gzip(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"))
+/// Whether a file is compressed as a whole, by its name.
+fn is_compressed(path: &Path) -> bool {
+    let endings = ["gz", "zst", "xz", "bz2"];
+    path.extension().is_some_and(|found| endings.iter().any(|ending| found.eq_ignore_ascii_case(ending)))
 }
 
 fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow::Result<Finished> {
-    if is_gzip(input) && !matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) {
-        let text = format!("{}: gzip compressed it: unpack it first (jsonl and webdataset are read as they are)", input.display());
+    if is_compressed(input) && !matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) {
+        let text = format!("{}: a compressed file: unpack it first (of gzip, jsonl and webdataset are read as they are)", input.display());
         return Err(Usage(text).into());
     }
     let infers_grid = matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) || format == ImportFormat::Llamagen && args.labels.is_none();
@@ -143,7 +145,7 @@ fn holds_arrays(folder: &Path) -> bool {
     entries.take(1000).any(|entry| entry.path().extension().is_some_and(|ending| ending == "npy"))
 }
 
-/// The files of an ending, perhaps with `.gz` behind it, in a folder and in its folder `data`, in the order of their names; a file
+/// The files of an ending, perhaps with `.gz` or the like behind it, in a folder and in its folder `data`, in the order of their names; a file
 /// stands for itself.
 fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
     if folder.is_file() {
@@ -156,7 +158,7 @@ fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     let is_wanted = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted));
-    files.retain(|path| is_wanted(path) || is_gzip(path) && is_wanted(&path.with_extension("")));
+    files.retain(|path| is_wanted(path) || is_compressed(path) && is_wanted(&path.with_extension("")));
     files.sort();
     Ok(files)
 }

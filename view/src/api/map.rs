@@ -16,6 +16,8 @@ const POINT_BYTES: usize = 8;
 
 /// Corners of a line around points.
 const CORNERS_MAX: usize = 5000;
+/// Fewer have no inside.
+const CORNERS_MIN: usize = 3;
 
 /// Begins to survey the rows, where that was not done.
 pub(super) fn begin(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -94,6 +96,10 @@ pub(super) fn lasso(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> Answer 
     let lasso: Lasso = serde_json::from_slice(body).map_err(bad)?;
     if lasso.corners.len() > CORNERS_MAX {
         return Err(Refusal::Bad(format!("the line has {} corners, at most {CORNERS_MAX}", lasso.corners.len())));
+    }
+    if lasso.corners.len() < CORNERS_MIN || !lasso.corners.iter().flatten().all(|side| side.is_finite()) {
+        let (found, least) = (lasso.corners.len(), CORNERS_MIN);
+        return Err(Refusal::Bad(format!("the line has {found} corners, expected {least} or more of finite numbers")));
     }
     let survey = shared.surveyed()?;
     let inside = Inside::of(&lasso.corners);
