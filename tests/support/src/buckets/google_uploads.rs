@@ -47,7 +47,7 @@ impl Uploads {
             return Some(self.begin(key));
         }
         let id = parameter("uploadId")?;
-        if !self.lock().1.get(id).is_some_and(|upload| upload.key == key) {
+        if self.lock().1.get(id).is_none_or(|upload| upload.key != key) {
             return Some(refusal("404 Not Found", "NoSuchUpload"));
         }
         match (request.method(), parameter("partNumber")) {
