@@ -1,7 +1,6 @@
 //! A smaller cache out of a larger one.
 
 use crate::error::CacheError;
-use crate::format::hash::blake3_hex;
 use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
@@ -208,8 +207,11 @@ impl Selection {
 
 /// What tells a list of images from others: a subset of other images is another job.
 fn listed(images: &[usize]) -> String {
-    let bytes: Vec<u8> = images.iter().flat_map(|image| (*image as u64).to_le_bytes()).collect();
-    format!(", {} listed images of blake3 {}", images.len(), blake3_hex(&bytes))
+    let mut hash = blake3::Hasher::new();
+    for image in images {
+        hash.update(&(*image as u64).to_le_bytes());
+    }
+    format!(", {} listed images of blake3 {}", images.len(), hash.finalize().to_hex())
 }
 
 /// The splits, counted in the images that are taken.
