@@ -69,7 +69,8 @@ impl<'a> Collector<'a> {
     }
 
     pub(super) fn finish(self, root: &Path, kind: &'static str, classes: Vec<String>) -> Contents {
-        let Collector { table, excluded, ignored, .. } = self;
+        let Collector { mut table, excluded, ignored, .. } = self;
+        table.shrink_to_fit();
         Contents { kind, table, classes, excluded, ignored, ..Contents::new(root) }
     }
 }
