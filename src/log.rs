@@ -55,6 +55,12 @@ pub(crate) fn heading(global: &Global) {
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether `--quiet` was given.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// When the last line of [`staging`] was printed.
 static STAGING: Mutex<Option<Instant>> = Mutex::new(None);
 const STAGING_EVERY: Duration = Duration::from_secs(5);

@@ -198,9 +198,13 @@ impl TokenCache {
     }
 
     /// As [`TokenCache::key_index`]; a large cache that has none gets one, where its folder can be written to.
-    pub(crate) fn key_index_or_new(&self, cancel: &AtomicBool) -> Option<&KeyIndex> {
+    pub(crate) fn key_index_or_new(
+        &self,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Option<&KeyIndex> {
         if self.key_index().is_none() && write::is_worth_it(&self.manifest) {
-            write::write(self, cancel).ok()?;
+            write::write(self, cancel, progress).ok()?;
         }
         self.key_index()
     }

@@ -56,7 +56,7 @@ use remote::{Ahead, Objects};
 use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use table::Table;
 pub(crate) use text::count;
 
@@ -156,11 +156,25 @@ impl Source {
     /// # Errors
     /// Those of [`Source::open`], and [`IngestError::Cancelled`].
     pub fn open_until(path: &Path, options: &SourceOptions, cancel: &AtomicBool) -> Result<Source, IngestError> {
+        Source::open_watched(path, options, cancel, &AtomicU64::new(0))
+    }
+
+    /// The same; `listed` counts the images that were found so far, excluded ones included, for another thread to show. What
+    /// an object store lists is not counted.
+    ///
+    /// # Errors
+    /// Those of [`Source::open_until`].
+    pub fn open_watched(
+        path: &Path,
+        options: &SourceOptions,
+        cancel: &AtomicBool,
+        listed: &AtomicU64,
+    ) -> Result<Source, IngestError> {
         // Labels are matched to all images; exclusions apply afterwards.
         let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
-        let listed = if options.labels.is_some() { &all } else { options };
+        let listing = if options.labels.is_some() { &all } else { options };
         tokengrid_store::forget_outage();
-        let mut contents = containers::open(path, listed, Cancel(cancel))?;
+        let mut contents = containers::open(path, listing, Cancel::new(cancel, listed))?;
         check_reachable()?;
         if let Store::Parquet(store) = &mut contents.store {
             store.whole_pages = options.whole_pages;

@@ -103,7 +103,8 @@ impl<'a> Collector<'a> {
     }
 
     pub(super) fn finish(self, root: &Path, kind: &'static str, classes: Vec<String>) -> Contents {
-        let Collector { table, excluded, ignored, exclude, .. } = self;
+        let Collector { mut table, excluded, ignored, exclude, .. } = self;
+        table.shrink_to_fit();
         let named = exclude.into_matched().collect();
         Contents { kind, table, classes, excluded, named, ignored, ..Contents::new(root) }
     }

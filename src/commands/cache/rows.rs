@@ -6,13 +6,13 @@ use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
 use crate::printable;
 use crate::signals::{self, Stopped};
-use crate::terminal::print_json;
+use crate::terminal::{Meter, print_json};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, RowReader, TokenCache, find_rows,
-    unpack,
+    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, RowReader, TokenCache,
+    find_rows_with_progress,    unpack,
 };
 
 pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
@@ -105,7 +105,9 @@ pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
         Some(found) => found,
         None => {
             let cache = TokenCache::open(&args.dir)?;
-            find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?
+            let mut meter = Meter::new(global, "keys");
+            let mut progress = |done, total| meter.update(done, total, "");
+            find_rows_with_progress(&cache, &ClassIndex::of(&cache), &filter, signals::flag(), &mut progress)?
         }
     };
     let quarantined = Quarantined::find(&cache, args.key.as_deref());

@@ -1,5 +1,6 @@
 //! `tokengrid ingest`: decode and resize everything.
 
+mod listing;
 mod names;
 mod pngs;
 mod report;

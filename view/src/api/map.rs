@@ -2,10 +2,10 @@
 
 use super::overview::progress;
 use crate::query::Query;
-use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, whole};
+use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, json_of, whole};
 use crate::row_set::RowSet;
 use crate::state::Shared;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use tokengrid_cache::{Survey, TokenCache};
@@ -89,6 +89,13 @@ struct Lasso {
     corners: Vec<[f32; 2]>,
 }
 
+/// The answer.
+#[derive(Debug, Serialize)]
+struct RowsInside {
+    count: usize,
+    rows: String,
+}
+
 /// The rows inside a line.
 pub(super) fn lasso(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> Answer {
     query.expect(&[])?;
@@ -105,7 +112,7 @@ pub(super) fn lasso(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> Answer 
     let inside = Inside::of(&lasso.corners);
     let is_inside = |row: &usize| inside.has([survey.x[*row].into(), survey.y[*row].into()]);
     let rows = RowSet::of((0..survey.x.len()).filter(is_inside));
-    Ok(json_reply(&json!({ "count": rows.len(), "rows": rows.to_text() })))
+    Ok(json_of(&RowsInside { count: rows.len(), rows: rows.to_text()? }))
 }
 
 /// The inside of a polygon: where a ray crosses its sides an odd number of times.

@@ -58,7 +58,7 @@ fn readable(shared: &Shared) -> Value {
 fn classes(shared: &Shared) -> Value {
     let named = shared.manifest.classes.len();
     let all = match shared.cache.state() {
-        State::Done(cache) => Some((shared.index(&cache).labels().end() + 1) as usize),
+        State::Done(cache) => Some(shared.num_classes(&cache)),
         _ => None,
     };
     json!({ "all": all, "named": named })
