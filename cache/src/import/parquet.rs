@@ -51,7 +51,7 @@ pub fn import_parquet(
     if rows / views != job.source.images {
         return Err(import_error(path, "number of images", job.source.images.to_string(), rows / views));
     }
-    let mut importer = Importer::of(path, job, out, mode)?;
+    let mut importer = Importer::of(path, job, &options.key_prefix, out, mode)?;
     let mut rows = OwnedRows::default();
     let mut image = 0;
     for (path, reader) in &readers {
