@@ -28,7 +28,7 @@ fn night() -> Frames {
 }
 
 /// The files of a set of these frames, as whoever has them would write them.
-fn files_of(frames: &Frames) -> BTreeMap<String, Vec<u8>> {
+fn files_of(frames: &[(i32, u64)]) -> BTreeMap<String, Vec<u8>> {
     let token = |seed: u64, i: u64| (scramble(seed * 16 + i) as u32 & 0x3FFFF).to_le_bytes();
     let of_all = |entry: &dyn Fn(&(i32, u64)) -> Vec<u8>| frames.iter().flat_map(entry).collect::<Vec<u8>>();
     let metadata = format!("{{\"s\": 4, \"num_images\":  {}, \"vocab_size\": 262144, \"hz\": 30.0}}\n", frames.len());
@@ -104,12 +104,12 @@ fn whole_clips_of_a_set_are_the_set_of_these_clips() {
         let cache = sound(&part);
         assert_eq!(cache.manifest().shards[0].more_columns, ["segment", "frame"]);
         let is_taken = |(segment, _): &(i32, u64)| clips.contains(&format!("{segment}/").as_str());
-        assert_eq!(exported(&cache), files_of(&day().into_iter().filter(is_taken).collect()), "{name}");
+        assert_eq!(exported(&cache), files_of(&day().into_iter().filter(is_taken).collect::<Frames>()), "{name}");
     }
     // A part of a part: entries belong to rows, whatever numbers their frames have.
     let (ends, last) = (temp.path().join("ends"), temp.path().join("last"));
     subset(&ends, &last, &of_clips(&ends, &["9/"]), RESUME).unwrap();
-    assert_eq!(exported(&sound(&last)), files_of(&day()[5..].to_vec()));
+    assert_eq!(exported(&sound(&last)), files_of(&day()[5..]));
     assert_eq!(sound(&last).meta(0).unwrap().key, "9/00000005");
 }
 
@@ -142,7 +142,7 @@ fn two_sets_become_one_and_come_apart_again() {
     let temp = tempfile::tempdir().unwrap();
     let (day_files, night_files) = (files_of(&day()), files_of(&night()));
     let a = imported(temp.path(), "day", &day_files, "");
-    let plain = imported(temp.path(), "plain", &files_of(&day()[3..].to_vec()), "");
+    let plain = imported(temp.path(), "plain", &files_of(&day()[3..]), "");
     let b = imported(temp.path(), "night", &night_files, "night");
     assert_eq!(TokenCache::open(&b).unwrap().meta(0).unwrap().key, "night/4/00000000");
     assert_eq!(exported(&sound(&b)), night_files, "the name before the keys is no part of the set");
@@ -150,7 +150,7 @@ fn two_sets_become_one_and_come_apart_again() {
     // Segments and frames are counted from the same number.
     let both = temp.path().join("both");
     let inputs = |dirs: [&Path; 2]| dirs.map(MergeInput::new);
-    let shifted = imported(temp.path(), "shifted", &files_of(&vec![(3, 7)]), "");
+    let shifted = imported(temp.path(), "shifted", &files_of(&[(3, 7)]), "");
     let error = merge(&both, &inputs([&a, &shifted]), RESUME).unwrap_err();
     assert!(matches!(error, CacheError::DuplicateKey { .. }), "{error}");
     assert!(error.to_string().contains("--key-prefix"), "{error}");
@@ -163,7 +163,7 @@ fn two_sets_become_one_and_come_apart_again() {
     assert_eq!(cache.manifest().shards[0].more_columns, ["segment", "frame"]);
     // Clip 4 is in both: the second set's ids count on from the first's.
     let moved = night().into_iter().map(|(segment, seed)| (segment + 6, seed));
-    assert_eq!(exported(&cache), files_of(&day().into_iter().chain(moved).collect()));
+    assert_eq!(exported(&cache), files_of(&day().into_iter().chain(moved).collect::<Frames>()));
     let part = temp.path().join("part");
     subset(&both, &part, &of_clips(&both, &["night/"]), RESUME).unwrap();
     assert_eq!(exported(&sound(&part)), night_files);

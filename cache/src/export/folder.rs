@@ -142,18 +142,17 @@ impl ExportFolder {
         Ok(Output { name: name.to_owned(), path, file, hasher: blake3::Hasher::new() })
     }
 
-    /// Continues an export of `what`, and says which of its files are whole. What other exports in several files left, of
+    /// Continues an export of `what`, and names those of its files that are whole. What other exports in several files left, of
     /// another cache or in other parts, is removed: a reader would take their files for some of this one.
     ///
     /// # Errors
     /// [`CacheError::ExportTarget`] for a file that was changed since it was written, unless `mode` says to replace it.
-    pub(super) fn resume(&mut self, what: &str, mode: OpenMode) -> Result<Box<dyn Fn(&str) -> bool>, CacheError> {
+    pub(super) fn resume(&mut self, what: &str, mode: OpenMode) -> Result<BTreeSet<String>, CacheError> {
         if self.record.of.as_deref() == Some(what) && mode != OpenMode::Overwrite {
-            let dir = self.dir.clone();
-            // Their hashes were compared when the folder was opened.
-            let names: BTreeSet<String> =
-                self.record.files.keys().filter(|name| dir.join(name).is_file()).cloned().collect();
-            return Ok(Box::new(move |name: &str| names.contains(name)));
+            // Their hashes were compared when the folder was opened, except for files without content.
+            let is_there =
+                |name: &&String| self.dir.join(name).metadata().is_ok_and(|file| file.is_file() && file.len() > 0);
+            return Ok(self.record.files.keys().filter(is_there).cloned().collect());
         }
         let is_part = |name: &&String| name.ends_with(PART_ENDING);
         let parts: Vec<String> = self.record.files.keys().filter(is_part).cloned().collect();
@@ -166,7 +165,7 @@ impl ExportFolder {
         }
         self.record.of = Some(what.to_owned());
         self.write_record()?;
-        Ok(Box::new(|_: &str| false))
+        Ok(BTreeSet::new())
     }
 
     /// Gives one whole file of a resumable export its name.

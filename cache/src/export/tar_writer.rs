@@ -14,7 +14,8 @@ pub(super) fn put_file(out: &mut Output, name: &str, content: &[u8]) -> Result<(
         let record = path_record(name);
         put_member(out, "PaxHeaders/path", b'x', record.as_bytes())?;
     }
-    put_member(out, &name[..name.floor_char_boundary(NAME_BYTES_MAX)], b'0', content)
+    let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|end| name.is_char_boundary(*end));
+    put_member(out, &name[..end.unwrap_or(0)], b'0', content)
 }
 
 /// Ends the archive.

@@ -40,8 +40,8 @@ pub fn export_webdataset(
     let names: Vec<String> = shards.iter().map(|shard| shard.file.clone()).collect();
     let mut folder = ExportFolder::open(out, &names.iter().map(String::as_str).collect::<Vec<_>>(), mode)?;
     let what = format!("webdataset, {shard_images} images per shard, of {}", cache.content_hash());
-    let is_there = folder.resume(&what, mode)?;
-    for Shard { file, images, split } in shards.into_iter().filter(|shard| !is_there(&shard.file)) {
+    let whole = folder.resume(&what, mode)?;
+    for Shard { file, images, split } in shards.into_iter().filter(|shard| !whole.contains(&shard.file)) {
         let mut output = folder.create(&file)?;
         let mut buffer = Vec::new();
         cache.visit_images(images, &|_| true, &mut |_, rows| {

@@ -28,7 +28,7 @@ use crate::import::list_reader::{LABEL_COLUMNS, TOKENS_COLUMNS};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 pub use folder::is_data_set;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Imports a data set or a dictionary of them, whose names become splits; or a single file. Columns are found as those of
 /// [`crate::import_parquet`], also lists of lists, which are read as one; the names of a `ClassLabel` become those of the classes. A
@@ -96,7 +96,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn add(&mut self, file: &PathBuf, options: &ImportOptions) -> Result<(), CacheError> {
+    fn add(&mut self, file: &Path, options: &ImportOptions) -> Result<(), CacheError> {
         let mut reader = Reader::open(file, options)?;
         let has_all = options.bits.is_some() && options.grid != (0, 0);
         while let Some(batch) = reader.stream.next()? {
