@@ -6,7 +6,7 @@
 use crate::args::{BenchCommand, Command, FindArgs, Global, ImportArgs, MadeOfArgs, ShowArgs};
 use std::error::Error;
 use std::path::Path;
-use tokengrid_cache::{BitOrder, FrameSet, Manifest, TokenCache};
+use tokengrid_cache::{BitOrder, FrameSet, Manifest, TokenCache, TokenizerInfo};
 
 #[path = "installed_torch.rs"]
 mod installed_torch;
@@ -85,6 +85,10 @@ pub(crate) fn find_near_image(_: &TokenCache, _: &FindArgs, _: &Global) -> anyho
 }
 
 pub(crate) fn bit_order(_: &FrameSet, _: &ImportArgs, _: &Global) -> anyhow::Result<(Option<BitOrder>, String)> {
+    Err(hand_over())
+}
+
+pub(crate) fn tokenizer_identity(_: &ImportArgs, _: &Global) -> anyhow::Result<(TokenizerInfo, u32)> {
     Err(hand_over())
 }
 

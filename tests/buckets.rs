@@ -20,7 +20,8 @@ fn bytes_below(folder: &Path) -> u64 {
 }
 
 fn has_shards(folder: &Path) -> bool {
-    let is_shard = |path: &std::path::PathBuf| path.extension().is_some_and(|name| name == "parquet") || has_shards(path);
+    let is_shard =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|name| name == "parquet") || has_shards(path);
     folder.is_dir() && sorted(folder).iter().any(is_shard)
 }
 

@@ -37,7 +37,6 @@ const SKIPPED: &[(&str, &str)] = &[
     ("AR_256_B.ckpt", "needs published weights"),
     ("published.ckpt", "needs published weights"),
     ("pt_inception", "needs published weights"),
-    ("out/token-shards", "needs shards of tokens"),
     ("real.npy", "needs features of another network"),
     ("photos/tiny", "needs photographs that are not shipped"),
     ("photos/small", "downloads"),

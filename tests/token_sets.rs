@@ -207,6 +207,164 @@ fn inputs_are_known_by_their_names_also_where_they_are_compressed_or_empty() {
     }
 }
 
+/// What MAR's loader does, for tokens: a file per image, class folders in order; and one that holds MAR's own arrays.
+const NPZ: &str = r#"
+import json, numpy as np, os
+row, i = np.meshgrid(np.arange(8), np.arange(16), indexing="ij")
+codes = (row * 7919 + i * 104729) % 65536
+for n in range(4):
+    os.makedirs(f"set/n{n % 2}", exist_ok=True)
+    save = np.savez if n < 2 else np.savez_compressed
+    # Sorted as the rows are: class by class.
+    image = 2 * (n % 2) + n // 2
+    save(f"set/n{n % 2}/{n}.JPEG.npz", codes=codes[2 * image].reshape(4, 4), codes_flip=codes[2 * image + 1].reshape(4, 4))
+os.makedirs("latents/n0")
+np.savez("latents/n0/0.JPEG.npz", moments=np.zeros((32, 16, 16), np.float32), moments_flip=np.zeros((32, 16, 16), np.float32))
+"#;
+
+/// Reads what was exported.
+const READ_NPZ: &str = r#"
+import json, numpy as np
+data = np.load("out/npz/n1/3.JPEG.npz")
+print(json.dumps({"names": data.files, "tokens": data["tokens"].tolist(), "flip": data["tokens_flip"].tolist(), "dtype": str(data["tokens"].dtype)}))
+"#;
+
+#[test]
+fn an_npz_per_image_is_read_and_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    if python(folder, "import numpy", NPZ).is_none() {
+        return;
+    }
+    let (cache, out) = (folder.join("cache"), folder.join("out"));
+    json(&["cache", "import", text(&folder.join("set")), "--out", text(&cache)]);
+    (0..8).for_each(|row| is_as_written(&cache, row, 4));
+    let last = json(&["cache", "show", text(&cache), "--index", "7"]);
+    assert_eq!((&last["key"], &last["label"], &last["flip"]), (&"n1/3.JPEG".into(), &1.into(), &true.into()));
+    json(&["cache", "export", text(&cache), "--format", "npz", "--out", text(&out)]);
+    let read: Value = serde_json::from_str(&python(folder, "import numpy", READ_NPZ).unwrap()).unwrap();
+    assert_eq!(read["names"], serde_json::json!(["tokens", "tokens_flip"]));
+    assert_eq!((&read["tokens"][1][2], &read["dtype"]), (&expected(6, 6).into(), &"int32".into()));
+    assert_eq!(read["flip"][3][3], expected(7, 15));
+    let nowhere = folder.join("nowhere");
+    let message = fails(&["cache", "import", text(&folder.join("latents")), "--out", text(&nowhere)], 1);
+    assert!(message.contains("latents of a VAE") && message.contains("0.JPEG.npz") && !nowhere.exists(), "{message}");
+}
+
+/// A dictionary of data sets, several files and several batches of rows; lists, lists of lists, and columns nobody needs.
+const SAVED: &str = r#"
+import datasets, numpy as np, shutil
+row, i = np.meshgrid(np.arange(30), np.arange(16), indexing="ij")
+codes = (row * 7919 + i * 104729) % 65536
+def made(rows, tokens, kind, **more):
+    features = datasets.Features({"caption": datasets.Sequence(datasets.Value("string")), "tokens": tokens,
+                                  "size": {"height": datasets.Value("float32")}, "label": datasets.ClassLabel(names=["cat", "dog"]), **kind})
+    lists = codes[rows] if more.get("flat", True) else codes[rows].reshape(-1, 4, 4)
+    keys = {"key": [f"a/{r}.png" for r in rows]} if kind else {}
+    return datasets.Dataset.from_dict({"caption": [["x"] * (r % 3) for r in rows], "tokens": lists.tolist(),
+        "size": [{"height": float(r)} for r in rows], "label": [r % 2 if r % 5 else None for r in rows], **keys}, features=features)
+lists = datasets.Sequence(datasets.Value("uint16"))
+# A batch of 3 rows after the other, as map() leaves them.
+train = made(range(20), lists, {}).map(lambda batch: batch, batched=True, batch_size=3, writer_batch_size=3)
+datasets.DatasetDict({"train": train, "test": made(range(20, 30), lists, {})}).save_to_disk("dictionary", num_shards={"train": 3, "test": 1})
+made(range(30), datasets.Array2D((4, 4), "int64"), {"key": datasets.Value("string")}, flat=False).save_to_disk("grids")
+made(range(30), datasets.Sequence(datasets.Value("int32"), length=16), {}).save_to_disk("fixed")
+made(range(30), datasets.LargeList(datasets.Value("int32")), {}).select(range(5, 30)).save_to_disk("cut")
+shutil.copytree("fixed", "damaged")
+"#;
+
+#[test]
+fn what_save_to_disk_writes_is_read() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    if python(folder, "import datasets, numpy", SAVED).is_none() {
+        return;
+    }
+    let import = |name: &str| {
+        let out = folder.join(format!("of-{name}"));
+        json(&["cache", "import", text(&folder.join(name)), "--out", text(&out)]);
+        json(&["cache", "verify", text(&out)]);
+        out
+    };
+    let manifest = |cache: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(cache.join("manifest.json")).unwrap()).unwrap()
+    };
+    for name in ["dictionary", "grids", "fixed"] {
+        let cache = import(name);
+        [0, 1, 2, 3, 19, 20, 29].into_iter().for_each(|row| is_as_written(&cache, row, 4));
+        let label = |row: usize| json(&["cache", "show", text(&cache), "--index", &row.to_string()])["label"].clone();
+        assert_eq!([label(1), label(22), label(25)], [1, 0, -1], "{name}");
+        assert_eq!(manifest(&cache)["classes"], serde_json::json!(["cat", "dog"]));
+    }
+    let splits = manifest(&folder.join("of-dictionary"))["splits"].clone();
+    assert_eq!(splits, serde_json::json!([{"name": "train", "images": [0, 20]}, {"name": "test", "images": [20, 30]}]));
+    assert_eq!(json(&["cache", "show", text(&folder.join("of-grids")), "--index", "7"])["key"], "a/7.png");
+    // Rows from the sixth on.
+    let cut = import("cut");
+    let expected: Vec<i64> = (0..4).map(|i| expected(5, i)).collect();
+    assert_eq!(tokens_of(&cut, 0)[0], expected);
+
+    let file = folder.join("damaged/data-00000-of-00001.arrow");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    let nowhere = folder.join("nowhere");
+    let message = fails(&["cache", "import", text(&folder.join("damaged")), "--out", text(&nowhere)], 1);
+    assert!(message.contains("data-00000-of-00001.arrow") && message.contains("truncated"), "{message}");
+    std::fs::remove_file(&file).unwrap();
+    let message = fails(&["cache", "import", text(&folder.join("damaged")), "--out", text(&nowhere)], 1);
+    assert!(message.contains("data-00000-of-00001.arrow") && !nowhere.exists(), "{message}");
+}
+
+/// Shards as `webdataset` reads them, and as the standard library does.
+const READ_SHARDS: &str = r#"
+import glob, json, tarfile
+names = [member.name for path in sorted(glob.glob("out/*.tar")) for member in tarfile.open(path)]
+print(json.dumps(names))
+"#;
+
+const READ_SAMPLES: &str = r#"
+import glob, json, webdataset
+data = webdataset.WebDataset(sorted(glob.glob("out/*.tar")), shardshuffle=False, empty_check=False).decode()
+print(json.dumps([[s["__key__"], s["cls"], s["json"]["key"], s["json"]["view"], str(s["tokens.npy"].dtype), s["tokens.npy"].tolist()] for s in data]))
+"#;
+
+#[test]
+fn exported_shards_are_read_by_others_and_give_the_same_cache() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    if python(folder, "import numpy", TEN_CROPS).is_none() {
+        return;
+    }
+    let (cache, out, again) = (folder.join("cache"), folder.join("out"), folder.join("again"));
+    json(&[
+        "cache",
+        "import",
+        text(&folder.join("rar.jsonl")),
+        "--views",
+        "10",
+        "--key-prefix",
+        "a.b",
+        "--out",
+        text(&cache),
+    ]);
+    let export = ["cache", "export", text(&cache), "--format", "webdataset", "--shard-rows", "20", "--out", text(&out)];
+    assert_eq!(json(&export)["files"].as_array().unwrap().len(), 3);
+    let names: Vec<String> = serde_json::from_str(&python(folder, "import numpy", READ_SHARDS).unwrap()).unwrap();
+    assert_eq!(names[..3], ["tokens.npy", "cls", "json"].map(|ending| format!("a%2Eb/00000000-v0.{ending}")));
+    assert_eq!(names.len(), 150);
+    json(&["cache", "import", text(&out), "--out", text(&again)]);
+    let hash = |cache: &Path| json(&["cache", "info", text(cache)])["content_hash"].clone();
+    assert_eq!(hash(&again), hash(&cache));
+    if let Some(read) = python(folder, "import webdataset", READ_SAMPLES) {
+        let samples: Vec<Value> = serde_json::from_str(&read).unwrap();
+        assert_eq!(samples.len(), 50);
+        let (last, row) = (&samples[49], 49);
+        assert_eq!(last[0], "a%2Eb/00000004-v9");
+        assert_eq!((&last[1], &last[2], &last[3]), (&1.into(), &"a.b/00000004".into(), &9.into()));
+        assert_eq!((&last[4], &last[5][3][3]), (&"int32".into(), &expected(row, 15).into()));
+    }
+}
+
 /// The arrays of a set as its own loader reads them.
 const LOADER: &str = r#"
 import json, numpy as np
@@ -256,6 +414,67 @@ fn the_order_of_bits_is_found_by_a_tokenizer_or_a_cache_and_refused_without() {
             assert_eq!(read["vocab_size"], 262_144);
         }
     }
+}
+
+#[test]
+fn imported_tokens_have_the_tokenizer_that_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let (cache, arrays) = (photographs(folder), folder.join("arrays"));
+    json(&["cache", "export", text(&cache), "--out", text(&arrays)]);
+    let tokens = arrays.join("tokens.npy");
+    let import = |name: &str, more: &[&str]| {
+        let out = folder.join(name);
+        json(&[&["cache", "import", text(&tokens), "--grid", "16x16", "--out", text(&out)], more].concat());
+        out
+    };
+    let info = |cache: &Path| json(&["cache", "info", text(cache)]);
+    let made_by = info(&cache)["tokenizer"].clone();
+    let hash = made_by["fingerprint"].as_str().unwrap();
+    let unknown = import("unknown", &["--bits", "18"]);
+    let message = fails(&["cache", "leak", text(&cache), text(&unknown)], 1);
+    assert!(message.contains("unknown does not say which tokenizer") && message.contains(hash), "{message}");
+    for (name, more, expected) in [
+        ("by-cache", vec!["--like", text(&cache)], "tiny"),
+        ("by-weights", vec!["--tokenizer", "tiny", "--device", "cpu"], "tiny"),
+        ("by-hash", vec!["--tokenizer-hash", hash, "--bits", "18"], "imported"),
+    ] {
+        let imported = import(name, &more);
+        let found = info(&imported);
+        // The tokenizer says how wide its tokens are, whatever the largest one is.
+        assert_eq!((&found["bits"], &found["tokenizer"]["fingerprint"]), (&18.into(), &hash.into()), "{name}");
+        assert_eq!(found["tokenizer"]["name"], expected, "{name}");
+        let found = json(&["cache", "leak", text(&cache), text(&imported), "--distance", "0"]);
+        assert_eq!(found["rows"], found["rows_compared"], "{name}");
+    }
+    let nowhere = folder.join("nowhere");
+    let import = ["cache", "import", text(&tokens), "--grid", "16x16", "--out", text(&nowhere)];
+    let message = fails(&[&import[..], &["--like", text(&cache), "--bits", "17"]].concat(), 1);
+    assert!(message.contains("18 bits") && message.contains("17"), "{message}");
+    let message = fails(&[&import[..], &["--tokenizer-hash", "the tiny one"]].concat(), 2);
+    assert!(message.contains("hexadecimal"), "{message}");
+    assert!(!nowhere.exists());
+}
+
+#[test]
+fn sets_with_the_same_keys_are_merged_under_names() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let tokens = (0..6 * 16u32).flat_map(|i| (i * 40_503 % (1 << 18)).to_le_bytes()).collect::<Vec<_>>();
+    std::fs::write(folder.join("tokens.bin"), tokens).unwrap();
+    let cache = |name: &str, more: &[&str]| {
+        let (tokens, out) = (folder.join("tokens.bin"), folder.join(name));
+        let import = ["cache", "import", text(&tokens), "--dtype", "uint32", "--grid", "4x4", "--bits", "18"];
+        json(&[&import[..], &["--out", text(&out)], more].concat());
+        out
+    };
+    let (a, b, both) = (cache("a", &[]), cache("b", &[]), folder.join("both"));
+    let message = fails(&["cache", "merge", text(&both), text(&a), text(&b)], 1);
+    assert!(message.contains("00000000 is both in") && message.contains("--key-prefix NAME"), "{message}");
+    let named = cache("named", &["--key-prefix", "second/"]);
+    assert_eq!(json(&["cache", "show", text(&named), "--index", "5"])["key"], "second/00000005");
+    assert_eq!(json(&["cache", "merge", text(&both), text(&a), text(&named)])["rows"], 12);
+    json(&["cache", "verify", text(&both)]);
 }
 
 #[test]

@@ -179,7 +179,11 @@ pub enum CacheError {
     #[error("{} cannot be merged with {}: {field} is {actual}, expected {expected}", other.display(), path.display())]
     CachesDiffer { path: PathBuf, other: PathBuf, field: String, expected: String, actual: String },
 
-    #[error("{key} is both in {} and in {}: merging them would hold it twice", path.display(), other.display())]
+    #[error(
+        "{key} is both in {} and in {}: merging them would hold it twice; make each a split of its own (NAME=DIR), or, of token sets \
+         that were imported, import one again with --key-prefix NAME",
+        path.display(), other.display()
+    )]
     DuplicateKey { path: PathBuf, other: PathBuf, key: String },
 
     #[error("there is nothing to merge: name at least one cache")]

@@ -52,6 +52,11 @@ python_for_tests() {
         "$environment/bin/python" -m pip install --quiet --disable-pip-version-check datasets duckdb polars ||
             echo 'duckdb, polars or datasets cannot be installed: the examples that need them are skipped' >&2
     fi
+    # Reads the shards that are exported.
+    if ! "$environment/bin/python" -c 'import webdataset' 2>/dev/null; then
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check webdataset ||
+            echo 'webdataset cannot be installed: the test that needs it is skipped' >&2
+    fi
     printf '%s\n' "$PWD/$environment/bin/python"
 }
 

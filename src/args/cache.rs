@@ -249,27 +249,35 @@ pub(crate) struct ImportArgs {
     /// Keys, one line per row or image [default: numbers].
     #[arg(long, value_name = "FILE.txt")]
     pub keys: Option<PathBuf>,
-    /// Height and width of a grid, in tokens: 16x16. 1x and llamagen sets say it themselves.
+    /// Height and width of a grid, in tokens: 16x16. For all but npy, parquet and memmap a square one is found by itself.
     #[arg(long, value_name = "HxW", value_parser = grid)]
     pub grid: Option<(u32, u32)>,
-    /// Parquet: the column of tokens [default: tokens, input_ids, codes, token_ids, indices, image_tokens].
+    /// Parquet, arrow, npz: the column or array of tokens [default: tokens, input_ids, codes, token_ids, indices, image_tokens].
     #[arg(long, value_name = "NAME")]
     pub tokens_column: Option<String>,
-    /// Parquet: the column of labels [default: label, labels, class_id, class_label, class].
+    /// Parquet, arrow: the column of labels [default: label, labels, class_id, class_label, class].
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
     /// memmap: the type of a token, uint16, uint32, int32 or int64 [default: uint16].
     #[arg(long, value_name = "TYPE", value_parser = token_type)]
     pub dtype: Option<TokenType>,
+    /// A name in front of every key, NAME/KEY, so that sets whose keys are numbers can be merged.
+    #[arg(long, value_name = "NAME", value_parser = key_prefix)]
+    pub key_prefix: Option<String>,
     /// 1x: which bit of a token channel 0 is, for sets of which it is known: low-first or high-first.
     #[arg(long, value_name = "ORDER", value_parser = bit_order)]
     pub bit_order: Option<BitOrder>,
-    /// 1x: a cache of the same tokenizer, by whose channels the order of the bits is found.
-    #[arg(long, value_name = "CACHE", conflicts_with = "bit_order")]
+    /// A cache of the same tokenizer, whose name and fingerprint the new cache gets. 1x: without --bit-order, its channels also
+    /// tell the order of the bits.
+    #[arg(long, value_name = "CACHE")]
     pub like: Option<PathBuf>,
-    /// 1x: the tokenizer that made the set; frames that it decodes are smooth only in the right order of the bits.
-    #[arg(long, value_name = "WEIGHTS", conflicts_with_all = ["bit_order", "like"])]
+    /// The tokenizer that made the tokens, which is recorded: weights, or `tiny`. 1x: without --bit-order, frames that it decodes also tell
+    /// the order of the bits, since they are smooth only in the right one.
+    #[arg(long, value_name = "WEIGHTS", conflicts_with = "like")]
     pub tokenizer: Option<PathBuf>,
+    /// The fingerprint of the tokenizer that made the tokens, as `cache info` prints it, where its weights are not at hand.
+    #[arg(long, value_name = "HASH", conflicts_with_all = ["like", "tokenizer"], value_parser = fingerprint, visible_alias = "tokenizer-fingerprint")]
+    pub tokenizer_hash: Option<String>,
     /// Which copy of the tokenizer's weights: raw, or ema (their moving average).
     #[arg(long, default_value = "raw", value_name = "raw|ema")]
     pub variant: String,
@@ -308,6 +316,9 @@ pub(crate) struct ExportArgs {
     /// memmap: the type of a token, uint16, uint32, int32 or int64.
     #[arg(long, value_name = "TYPE", default_value = "uint32", value_parser = token_type)]
     pub dtype: TokenType,
+    /// webdataset: rows of a shard.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub shard_rows: u32,
     /// Replace files of these names, even those of other programs.
     #[arg(long)]
     pub overwrite: bool,
@@ -390,6 +401,10 @@ pub(crate) enum ExportFormat {
     Jsonl,
     /// tokens.bin without a header, as numpy.memmap reads it, and labels.npy.
     Memmap,
+    /// MAR's layout: an .npz per image below class folders, tokens and, of a mirrored second view, tokens_flip.
+    Npz,
+    /// WebDataset shards: .tokens.npy, .cls and .json per row.
+    Webdataset,
 }
 
 /// `--format` of `cache import`.
@@ -410,6 +425,10 @@ pub(crate) enum ImportFormat {
     Webdataset,
     /// Tokens one after the other, as numpy.memmap has them; or of nanoGPT's speedruns, with their header of 1024 bytes.
     Memmap,
+    /// MAR's layout: an .npz of integers per image below class folders. Latents are no tokens, and are refused.
+    Npz,
+    /// What save_to_disk of Hugging Face's datasets writes: a folder of .arrow files, or of such folders, which become splits.
+    Arrow,
 }
 
 /// `16x16`, height and width.
@@ -424,6 +443,18 @@ fn token_type(text: &str) -> Result<TokenType, String> {
 
 fn bit_order(text: &str) -> Result<BitOrder, String> {
     text.parse()
+}
+
+/// Slashes at the end are not part of the name: one follows it anyway.
+fn key_prefix(text: &str) -> Result<String, String> {
+    let name = text.trim_end_matches('/');
+    let is_name = !name.is_empty() && !name.starts_with('/') && !name.chars().any(char::is_control);
+    is_name.then(|| name.to_owned()).ok_or_else(|| "expected a name, for example night".into())
+}
+
+fn fingerprint(text: &str) -> Result<String, String> {
+    let is_hash = text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| text.to_ascii_lowercase()).ok_or_else(|| "expected hexadecimal digits, as `cache info` prints them".into())
 }
 
 fn view_range(text: &str) -> Result<std::ops::Range<u32>, String> {

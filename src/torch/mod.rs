@@ -27,6 +27,7 @@ mod working_folder;
 use crate::args::{BenchCommand, Command, Global, ShowArgs, TokenizerArgs};
 pub(crate) use cache::bit_order::bit_order;
 pub(crate) use cache::check::check;
+pub(crate) use cache::identity::tokenizer_identity;
 pub(crate) use cache::near::find_near_image;
 pub(crate) use cache::repair::repair;
 use std::error::Error;

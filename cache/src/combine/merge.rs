@@ -1,5 +1,6 @@
 //! One cache out of several: parts of a data set, splits, or more views of the same images.
 
+use crate::combine::attachments::{joined_details, of_copy, of_merge};
 use crate::combine::input::{Input, MergeInput, Piece};
 use crate::combine::jobs::{joined_job, widened_job};
 use crate::combine::shared_keys::refuse_duplicates;
@@ -7,6 +8,7 @@ use crate::error::CacheError;
 use crate::format::job::JobSpec;
 use crate::format::row::{Row, RowMeta};
 use crate::inspect::class_names::ClassNames;
+use crate::write::attach::{attach_all, described, remove_replaced};
 use crate::write::copy::CopyWriter;
 use crate::write::writer::{Finished, OpenMode};
 use std::ops::Range;
@@ -23,6 +25,10 @@ const MERGE_ROWS: usize = 16_384;
 /// the content hash of one full run. Inputs whose views begin at different numbers are more views of the same images
 /// ([`JobSpec::first_view`]); the result is the cache that the job of the last ones would have written with all of
 /// them.
+///
+/// Of video frames, the columns `segment` and `frame` stay; rows of other caches have -1 there. Files that are kept beside
+/// the rows stay one file where all inputs have an equal one, or one with an entry per image; all others are kept below
+/// `input-<number>/`.
 ///
 /// # Errors
 /// [`CacheError::CachesDiffer`] naming the field in which an input differs from the first one;
@@ -50,17 +56,23 @@ pub fn merge(out: &Path, inputs: &[MergeInput], mode: OpenMode) -> Result<Finish
     let opened: Result<Vec<_>, _> = inputs.iter().map(Input::open).collect();
     let mut opened = opened?;
     let first = opened.first().ok_or(CacheError::NothingToMerge)?.identity.first_view;
-    let (finished, classes) = if opened.iter().all(|input| input.identity.first_view == first) {
-        let (job, relabel) = joined_job(&opened)?;
+    let (finished, classes, attachments) = if opened.iter().all(|input| input.identity.first_view == first) {
+        let (mut job, relabel) = joined_job(&opened)?;
         refuse_duplicates(&opened)?;
+        job.source.details = joined_details(&opened);
+        let attachments = of_merge(&opened, &job.source.details)?;
+        job.source.attached = described(&attachments);
         let classes = job.classes.clone();
-        (append(out, job, &opened, &relabel, mode)?, classes)
+        (append(out, job, &opened, &relabel, mode)?, classes, attachments)
     } else {
         opened.sort_by_key(|input| input.identity.first_view);
         let job = widened_job(&opened)?;
         let classes = job.classes.clone();
-        (interleave(out, job, &opened, mode)?, classes)
+        // Views of the same images: the same files beside them.
+        let attachments = of_copy(&opened[opened.len() - 1].cache)?;
+        (interleave(out, job, &opened, mode)?, classes, attachments)
     };
+    attach_all(&attachments, out)?;
     opened.iter().try_for_each(|input| ClassNames::carry(input.cache.local_dir(), out, &classes))?;
     Ok(finished)
 }
@@ -74,6 +86,7 @@ fn append(
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
     let mut writer = CopyWriter::open(out, job, mode)?;
+    remove_replaced(out, mode)?;
     let mut next = 0;
     for (input, labels) in inputs.iter().zip(relabel) {
         for piece in input.pieces()? {
@@ -102,6 +115,7 @@ fn append(
 fn interleave(out: &Path, job: JobSpec, inputs: &[Input], mode: OpenMode) -> Result<Finished, CacheError> {
     let block = (MERGE_ROWS / job.num_views as usize).max(1);
     let mut writer = CopyWriter::open(out, job, mode)?;
+    remove_replaced(out, mode)?;
     let mut next = 0;
     for piece in inputs[0].pieces()? {
         match piece? {

@@ -1,5 +1,6 @@
 //! Caches out of caches: one of several, and a part of one.
 
+mod attachments;
 pub(crate) mod input;
 pub(crate) mod jobs;
 pub(crate) mod merge;

@@ -1,11 +1,13 @@
 //! A smaller cache out of a larger one.
 
+use crate::combine::attachments::{details_of, of_subset};
 use crate::error::CacheError;
 use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
 use crate::inspect::class_names::ClassNames;
 use crate::read::cache::TokenCache;
+use crate::write::attach::{attach_all, described, remove_replaced};
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
 use std::collections::HashSet;
 use std::ops::Range;
@@ -29,9 +31,11 @@ pub struct Selection {
 }
 
 /// Writes the rows of the cache `input` that `selection` takes to the new cache `out`. Class names and labels stay as
-/// they are, keys and crops too; the rows of images in quarantine are not there to be taken.
+/// they are, keys and crops too; the rows of images in quarantine are not there to be taken. Files that are kept beside
+/// the rows are kept; of those with an entry per image, the entries of the images that are taken.
 ///
 /// # Errors
+/// [`CacheError::Import`] for a file beside the rows that is missing or altered;
 /// [`CacheError::Selection`] naming the class, view or split that the cache does not have; as [`TokenCache::open`],
 /// [`CacheWriter::open`] and [`CacheWriter::push_image`].
 ///
@@ -50,21 +54,25 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
     let cache = TokenCache::open(input)?;
     let views = selection.view_range(&cache)?;
     let taken = Taken::new(&cache, selection)?;
-    let job = selection.job(&taken, &views)?;
+    let mut job = selection.job(&taken, &views)?;
+    let images = || -> Box<dyn Iterator<Item = usize> + '_> { Box::new(taken.images()) };
+    let attachments = of_subset(&cache, job.source.images, &images)?;
+    job.source.attached = described(&attachments);
 
     let mut writer = CacheWriter::open(out, job, mode)?;
+    remove_replaced(out, mode)?;
     let mut next = writer.next_image();
-    let Some(first) = taken.images().nth(next) else {
-        return writer.finish();
-    };
-    let first_view = cache.manifest().first_view;
-    let columns = (views.start - first_view) as usize..(views.end - first_view) as usize;
-    cache.visit_images(first..taken.within.end, &|image| taken.has(image), &mut |_, rows| {
-        writer.push_image(next, &rows[columns.clone()])?;
-        next += 1;
-        Ok(())
-    })?;
+    if let Some(first) = taken.images().nth(next) {
+        let first_view = cache.manifest().first_view;
+        let columns = (views.start - first_view) as usize..(views.end - first_view) as usize;
+        cache.visit_images(first..taken.within.end, &|image| taken.has(image), &mut |_, rows| {
+            writer.push_image(next, &rows[columns.clone()])?;
+            next += 1;
+            Ok(())
+        })?;
+    }
     let finished = writer.finish()?;
+    attach_all(&attachments, out)?;
     ClassNames::carry(cache.local_dir(), out, &cache.manifest().classes)?;
     Ok(finished)
 }
@@ -221,6 +229,7 @@ impl Selection {
             ),
             images,
             excluded: manifest.source.excluded + left_out,
+            details: details_of(taken.cache),
             ..SourceInfo::default()
         };
         (job.first_view, job.num_views) = (views.start, views.end - views.start);

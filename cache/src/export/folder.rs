@@ -5,11 +5,11 @@
 use crate::error::{CacheError, io_error};
 use crate::files::atomic::{AtomicFile, is_temporary_name, write_atomically};
 use crate::files::lock::Lock;
-use crate::files::small::{list_names, read_at_most};
+use crate::files::small::{list_names, read_at_most, remove_if_present};
 use crate::format::names::{Name, list_ours};
 use crate::write::writer::OpenMode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,16 @@ pub(super) const PARQUET_FILE: &str = "tokens.parquet";
 /// The files of an export of any format.
 const FILES: [&str; 4] = [NPY_FILES[0], NPY_FILES[1], NPY_FILES[2], PARQUET_FILE];
 
+/// The ending of the files of exports in several.
+const PART_ENDING: &str = ".tar";
+
 const RECORD_FILE: &str = ".tokengrid-export.json";
 
 /// A temporary name, so that what a killed export leaves does not block the next one.
 const LOCK_FILE: &str = ".tokengrid-export-lock.tmp";
 
-/// Size up to which the record is read, in bytes: far more than its few hashes take.
-const RECORD_BYTES_MAX: u64 = 1 << 16;
+/// Size up to which the record is read, in bytes: far more than the hashes of 100,000 shards take.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
 
 const MADE_BY: &str = "tokengrid";
 
@@ -40,6 +43,9 @@ struct Record {
     made_by: String,
     /// By name, the hashes of what may be there: a killed export leaves some files of before and some of after.
     files: BTreeMap<String, Vec<String>>,
+    /// What an export in several files, one after the other, is of: one of the same goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
 }
 
 /// A folder that belongs to this export until it is dropped.
@@ -136,8 +142,43 @@ impl ExportFolder {
         Ok(Output { name: name.to_owned(), path, file, hasher: blake3::Hasher::new() })
     }
 
+    /// Continues an export of `what`, and names those of its files that are whole. What other exports in several files left, of
+    /// another cache or in other parts, is removed: a reader would take their files for some of this one.
+    ///
+    /// # Errors
+    /// [`CacheError::ExportTarget`] for a file that was changed since it was written, unless `mode` says to replace it.
+    pub(super) fn resume(&mut self, what: &str, mode: OpenMode) -> Result<BTreeSet<String>, CacheError> {
+        if self.record.of.as_deref() == Some(what) && mode != OpenMode::Overwrite {
+            // Their hashes were compared when the folder was opened, except for files without content.
+            let is_there =
+                |name: &&String| self.dir.join(name).metadata().is_ok_and(|file| file.is_file() && file.len() > 0);
+            return Ok(self.record.files.keys().filter(is_there).cloned().collect());
+        }
+        let is_part = |name: &&String| name.ends_with(PART_ENDING);
+        let parts: Vec<String> = self.record.files.keys().filter(is_part).cloned().collect();
+        for name in parts {
+            if mode != OpenMode::Overwrite {
+                self.check_own(&name)?;
+            }
+            remove_if_present(&self.dir.join(&name))?;
+            self.record.files.remove(&name);
+        }
+        self.record.of = Some(what.to_owned());
+        self.write_record()?;
+        Ok(BTreeSet::new())
+    }
+
+    /// Gives one whole file of a resumable export its name.
+    pub(super) fn publish_one(&mut self, output: Output) -> Result<(), CacheError> {
+        self.give_names(vec![output])
+    }
+
     /// Gives whole files their names.
     pub(super) fn publish(mut self, outputs: Vec<Output>) -> Result<(), CacheError> {
+        self.give_names(outputs)
+    }
+
+    fn give_names(&mut self, outputs: Vec<Output>) -> Result<(), CacheError> {
         let hashes: Vec<_> = outputs.iter().map(|output| (output.name.clone(), output.hash())).collect();
         // Before the files: an export that is killed between two of them can be run again.
         for (name, hash) in &hashes {
@@ -169,7 +210,7 @@ impl Drop for ExportFolder {
 
 impl Record {
     fn empty() -> Record {
-        Record { made_by: MADE_BY.to_owned(), files: BTreeMap::new() }
+        Record { made_by: MADE_BY.to_owned(), files: BTreeMap::new(), of: None }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::error::CacheError;
 use crate::export::folder::ExportFolder;
+use crate::export::segments::SegmentIds;
 use crate::format::attached::{AttachedFile, attached_path, visit_chunks};
 use crate::format::bit_order::BitOrder;
-use crate::format::frame_key::parse_frame_key;
+use crate::format::frame_key::FrameKey;
 use crate::import::error::import_error;
 use crate::import::frame_set::{METADATA_FILE, SEGMENTS_FILE, VIDEO_FILES};
-use crate::import::one_x::{FRAMES_KIND, details};
+use crate::import::one_x::details;
 use crate::read::cache::TokenCache;
 use crate::remote::staged::LocalFolder;
 use crate::write::writer::OpenMode;
@@ -24,7 +25,8 @@ struct Layout {
 }
 
 /// Writes the rows of a cache to `out` in the layout of the 1X world-model data. A cache that [`crate::import_1x`] made gives
-/// the files back that it was made of, byte by byte. Of any other one with one view and square grids `video.bin` (uint32),
+/// the files back that it was made of, byte by byte; one that was cut out of it or merged of such, the files of its rows.
+/// Where several sets follow each other, the ids of a later one's clips count on from those before, if they are the same. Of any other one with one view and square grids `video.bin` (uint32),
 /// `segment_ids.bin` where all keys are `<segment>/<frame>`, and a `metadata.json` are made, with channel 0 where `order` says.
 /// Returns the names of the files.
 ///
@@ -47,7 +49,10 @@ pub fn export_1x(
     let folder = ExportFolder::open(out, &names.iter().map(String::as_str).collect::<Vec<_>>(), mode)?;
 
     let mut video = folder.create(&layout.video)?;
-    let mut segments = layout.has_segments.then(|| folder.create(SEGMENTS_FILE)).transpose()?;
+    let mut segments = match layout.has_segments {
+        true => Some((folder.create(SEGMENTS_FILE)?, SegmentIds::of(cache)?)),
+        false => None,
+    };
     let (bits, mut bytes) = (cache.grid().bits, Vec::new());
     cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
         for row in rows {
@@ -57,16 +62,14 @@ pub fn export_1x(
                 put_token(&mut bytes, token, &layout.dtype);
             }
             video.put(&bytes)?;
-            if let Some(segments) = &mut segments {
-                let (segment, _) = parse_frame_key(row.key)
-                    .ok_or_else(|| import_error(cache.dir(), "key", "<segment>/<frame>".into(), row.key))?;
-                segments.put(&segment.to_le_bytes())?;
+            if let Some((segments, ids)) = &mut segments {
+                segments.put(&ids.next(cache, row.key)?.to_le_bytes())?;
             }
         }
         Ok(())
     })?;
     let mut outputs = vec![video];
-    outputs.extend(segments);
+    outputs.extend(segments.map(|(output, _)| output));
     let attached = LocalFolder::of_attached(cache.dir(), cache.manifest())?;
     for (name, expected) in &source.attached {
         let path = attached_path(attached.path(), name)
@@ -104,7 +107,7 @@ fn layout_of(cache: &TokenCache, wanted: Option<BitOrder>) -> Result<Layout, Cac
     if cache.num_views() != 1 {
         return refuse("number of views", "1: take one by `cache subset --views`", cache.num_views().to_string());
     }
-    if source.kind == FRAMES_KIND {
+    if source.details.contains_key(details::DTYPE) {
         let text = |name: &str| source.details.get(name).and_then(Value::as_str);
         let recorded = text(details::BIT_ORDER).and_then(|order| order.parse().ok());
         if wanted.is_some() && wanted != recorded {
@@ -125,7 +128,7 @@ fn layout_of(cache: &TokenCache, wanted: Option<BitOrder>) -> Result<Layout, Cac
     let Some(order) = wanted else {
         return refuse("bit order", "given: the cache is not of such a set, and its readers differ", "missing".into());
     };
-    let has_segments = cache.meta(0).is_ok_and(|meta| parse_frame_key(&meta.key).is_some());
+    let has_segments = cache.meta(0).is_ok_and(|meta| FrameKey::parse(&meta.key).is_some());
     Ok(Layout { order: Some(order), dtype: "uint32".into(), video: VIDEO_FILES[0].into(), has_segments })
 }
 

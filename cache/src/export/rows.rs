@@ -119,7 +119,7 @@ pub fn export_llamagen(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result
     Ok(names.to_vec())
 }
 
-fn remove_folder(path: &PathBuf) -> Result<(), CacheError> {
+pub(super) fn remove_folder(path: &PathBuf) -> Result<(), CacheError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),

@@ -8,3 +8,4 @@ pub(crate) mod small;
 pub(crate) mod system_names;
 pub(crate) mod temporary;
 pub(crate) mod token_lists;
+pub(crate) mod token_samples;

@@ -18,13 +18,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub(crate) const METADATA_FILE: &str = "metadata.json";
+/// The key of the metadata for the number of frames.
+pub(crate) const NUM_IMAGES: &str = "num_images";
 pub(crate) const SEGMENTS_FILE: &str = "segment_ids.bin";
 /// Names of the file of tokens, the usual one first.
 pub(crate) const VIDEO_FILES: [&str; 2] = ["video.bin", "videos.bin"];
 /// The type of tokens where the metadata does not name it.
 const DEFAULT_DTYPE: &str = "uint32";
 
-const METADATA_BYTES_MAX: u64 = 1 << 24;
+/// Size up to which the metadata is read, in bytes.
+pub(crate) const METADATA_BYTES_MAX: u64 = 1 << 24;
 
 /// A folder of frames, opened: sizes agree with its metadata.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct FrameSet {
     pub(crate) video_name: &'static str,
     video: File,
     pub(crate) has_segments: bool,
+    /// What keys begin with: nothing, or a name that tells this set from others.
+    pub(crate) key_prefix: String,
 }
 
 impl FrameSet {
@@ -59,7 +64,7 @@ impl FrameSet {
                 import_error(&metadata_path, "metadata", expected, found)
             })
         };
-        let (num_frames, side, vocabulary) = (number("num_images")? as usize, number("s")?, number("vocab_size")?);
+        let (num_frames, side, vocabulary) = (number(NUM_IMAGES)? as usize, number("s")?, number("vocab_size")?);
         let grid = GridSpec {
             height: u32::try_from(side).unwrap_or(u32::MAX),
             width: u32::try_from(side).unwrap_or(u32::MAX),
@@ -90,6 +95,7 @@ impl FrameSet {
             video_name,
             video,
             has_segments: dir.join(SEGMENTS_FILE).exists(),
+            key_prefix: String::new(),
         };
         let tokens_bytes = (num_frames as u64).saturating_mul((grid.num_tokens() * token_bytes) as u64);
         set.check_size(video_name, tokens_bytes)?;
@@ -108,6 +114,12 @@ impl FrameSet {
         let frames = self.num_frames;
         let expected = format!("{expected} bytes for {frames} frames of {} ({})", self.grid, self.dtype);
         Err(import_error(&path, "size", expected, format!("{actual} bytes")))
+    }
+
+    /// The same set with keys `<prefix>/<segment>/<frame>`, so that it can be merged with another one that counts its
+    /// segments and frames from 0, too.
+    pub fn with_key_prefix(self, prefix: &str) -> FrameSet {
+        FrameSet { key_prefix: prefix.to_owned(), ..self }
     }
 
     /// Frames of the set.
@@ -183,7 +195,7 @@ impl FrameSet {
 }
 
 /// Adds the files below `dir`, whose own relative path is `prefix`.
-fn collect_files(dir: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), CacheError> {
+pub(super) fn collect_files(dir: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), CacheError> {
     for entry in dir.read_dir().map_err(io_error("list", dir))? {
         let entry = entry.map_err(io_error("list", dir))?;
         let path = entry.path();

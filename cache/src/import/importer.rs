@@ -10,6 +10,7 @@ use crate::import::waiting_rows::{MISSING, OwnedRows};
 use crate::write::copy::CopyWriter;
 use crate::write::folder::identity_there;
 use crate::write::writer::OpenMode;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// What arrays do not say about themselves.
@@ -30,10 +31,21 @@ pub struct ImportOptions {
     pub tokens_column: Option<String>,
     /// The column of labels, likewise.
     pub label_column: Option<String>,
+    /// A name in front of every key, `<prefix>/<key>`; empty for none. Keys that are numbers would else be those of any
+    /// other set.
+    pub key_prefix: String,
 }
 
 /// The kind of source that arrays are.
 const IMPORT: &str = "import";
+
+/// The part of an image that a view shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Crop {
+    pub(super) x: i32,
+    pub(super) y: i32,
+    pub(super) flip: bool,
+}
 
 /// The writer of an import, with what its rows are checked against.
 pub(super) struct Importer {
@@ -43,6 +55,7 @@ pub(super) struct Importer {
     first_view: u32,
     pub(super) num_tokens: usize,
     tokens: Vec<u32>,
+    key_prefix: String,
 }
 
 impl Importer {
@@ -54,7 +67,7 @@ impl Importer {
         out: &Path,
         mode: OpenMode,
     ) -> Result<Importer, CacheError> {
-        Self::of(path, job_of(path, images, bits, options)?, out, mode)
+        Self::of(path, job_of(path, images, bits, options)?, &options.key_prefix, out, mode)
     }
 
     /// The job as it was begun: arrays are identified by their contents, which are compared, and not by their location.
@@ -65,11 +78,33 @@ impl Importer {
         job
     }
 
-    pub(super) fn of(path: &Path, job: JobSpec, out: &Path, mode: OpenMode) -> Result<Importer, CacheError> {
+    pub(super) fn of(
+        path: &Path,
+        job: JobSpec,
+        key_prefix: &str,
+        out: &Path,
+        mode: OpenMode,
+    ) -> Result<Importer, CacheError> {
         let job = if job.source.kind == IMPORT && mode == OpenMode::Resume { Self::as_begun(job, out) } else { job };
         let (grid, first_view) = (job.grid, job.first_view);
         let writer = CopyWriter::open(out, job, mode)?;
-        Ok(Importer { writer, path: path.into(), grid, first_view, num_tokens: grid.num_tokens(), tokens: Vec::new() })
+        Ok(Importer {
+            writer,
+            path: path.into(),
+            grid,
+            first_view,
+            num_tokens: grid.num_tokens(),
+            tokens: Vec::new(),
+            key_prefix: key_prefix.to_owned(),
+        })
+    }
+
+    /// The key as the cache has it.
+    fn prefixed<'a>(&self, key: &'a str) -> Cow<'a, str> {
+        match self.key_prefix.as_str() {
+            "" => Cow::Borrowed(key),
+            prefix => Cow::Owned(format!("{prefix}/{key}")),
+        }
     }
 
     fn narrow(&mut self, image: usize, tokens: &[i64]) -> Result<(), CacheError> {
@@ -84,11 +119,27 @@ impl Importer {
     }
 
     pub(super) fn push(&mut self, image: usize, tokens: &[i64], label: i64, key: &str) -> Result<(), CacheError> {
+        self.push_views(image, tokens, label, key, &|_| Crop::default())
+    }
+
+    /// As [`Importer::push`], with the crop of each view, counted from 0.
+    pub(super) fn push_views(
+        &mut self,
+        image: usize,
+        tokens: &[i64],
+        label: i64,
+        key: &str,
+        crop_of: &dyn Fn(usize) -> Crop,
+    ) -> Result<(), CacheError> {
         self.narrow(image, tokens)?;
         let label = label_of(&self.path, label)?;
-        let views = self.tokens.chunks_exact(self.num_tokens).zip(self.first_view..);
-        let rows: Vec<_> =
-            views.map(|(tokens, view)| Row { tokens, label, key, view, crop_x: 0, crop_y: 0, flip: false }).collect();
+        let key = &self.prefixed(key);
+        let views = self.tokens.chunks_exact(self.num_tokens).enumerate();
+        let row = |(number, tokens)| {
+            let Crop { x: crop_x, y: crop_y, flip } = crop_of(number);
+            Row { tokens, label, key, view: self.first_view + number as u32, crop_x, crop_y, flip }
+        };
+        let rows: Vec<_> = views.map(row).collect();
         self.writer.push_image(image, &rows)
     }
 
@@ -99,6 +150,10 @@ impl Importer {
         let number = |what, value: i64| {
             i32::try_from(value).map_err(|_| import_error(&self.path, what, "32 bits".into(), value))
         };
+        let mut keys = Vec::with_capacity(views);
+        for key in &columns.keys[rows.start..rows.start + views] {
+            keys.push(self.prefixed(std::str::from_utf8(key.data()).map_err(no_text)?));
+        }
         let mut pushed = Vec::with_capacity(views);
         for (view, tokens) in self.tokens.chunks_exact(num_tokens).enumerate() {
             let row = rows.start + view;
@@ -111,7 +166,7 @@ impl Importer {
             pushed.push(Row {
                 tokens,
                 label: label_of(&self.path, columns.labels[row])?,
-                key: std::str::from_utf8(columns.keys[row].data()).map_err(no_text)?,
+                key: &keys[view],
                 view: found as u32,
                 crop_x: number("crop_x", columns.crop_x[row])?,
                 crop_y: number("crop_y", columns.crop_y[row])?,

@@ -29,8 +29,8 @@ pub(super) struct ListReader {
 }
 
 /// Usual names of the column of tokens, and of that of labels.
-const TOKENS_COLUMNS: [&str; 6] = [TOKENS, "input_ids", "codes", "token_ids", "indices", "image_tokens"];
-const LABEL_COLUMNS: [&str; 5] = [LABEL, "labels", "class_id", "class_label", "class"];
+pub(super) const TOKENS_COLUMNS: [&str; 6] = [TOKENS, "input_ids", "codes", "token_ids", "indices", "image_tokens"];
+pub(super) const LABEL_COLUMNS: [&str; 5] = [LABEL, "labels", "class_id", "class_label", "class"];
 
 impl ListReader {
     /// Opens a file. Columns without a given name are looked for by the usual ones.

@@ -1,8 +1,10 @@
 //! From other programs: arrays of `numpy`, and Parquet with lists of integers.
 
 pub(crate) mod arrays;
+pub(crate) mod arrow;
 pub(crate) mod bit_profile;
 pub(crate) mod error;
+pub(crate) mod frame_metadata;
 pub(crate) mod frame_set;
 pub(crate) mod importer;
 pub(crate) mod jsonl;
@@ -11,6 +13,7 @@ mod lines;
 pub(crate) mod list_reader;
 pub(crate) mod llamagen;
 pub(crate) mod memmap;
+pub(crate) mod npz;
 pub(crate) mod one_x;
 pub(crate) mod parquet;
 mod sample_layout;

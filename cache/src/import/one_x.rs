@@ -2,26 +2,24 @@
 
 use crate::cancel;
 use crate::error::{CacheError, io_error};
-use crate::files::atomic::AtomicFile;
-use crate::format::attached::{ATTACHED_FOLDER, AttachedFile, attached_path, visit_chunks};
 use crate::format::bit_order::BitOrder;
 use crate::format::frame_key::frame_key;
-use crate::format::identity::TokenizerInfo;
+use crate::format::identity::{SourceInfo, TokenizerInfo};
 use crate::format::job::JobSpec;
 use crate::format::row::Row;
 use crate::import::error::import_error;
 use crate::import::frame_set::{FrameSet, SEGMENTS_FILE};
+use crate::write::attach::{Attachment, Content, attach_all, described, remove_replaced};
 use crate::write::copy::CopyWriter;
 use crate::write::folder::identity_there;
 use crate::write::writer::{Finished, OpenMode};
-use std::collections::BTreeMap;
-use std::fs;
+use serde_json::Value;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, Read};
 use std::path::Path;
 use tokengrid_store::is_remote;
 
-/// The kind of source that such sets are. Shards of caches of this kind have the columns `segment` and `frame`.
+/// The kind of source that such sets are.
 pub(crate) const FRAMES_KIND: &str = "1x";
 
 /// Names of `source.details`.
@@ -30,6 +28,14 @@ pub(crate) mod details {
     pub(crate) const DTYPE: &str = "token_dtype";
     pub(crate) const VIDEO: &str = "video";
     pub(crate) const HAS_SEGMENTS: &str = "has_segment_ids";
+    /// In caches that were made of others.
+    pub(crate) const HAS_FRAMES: &str = "has_frames";
+}
+
+/// Whether rows are video frames: then shards have the columns `segment` and `frame`.
+pub(crate) fn holds_frames(source: &SourceInfo) -> bool {
+    let is_marked = source.details.get(details::HAS_FRAMES).and_then(Value::as_bool);
+    source.kind == FRAMES_KIND || is_marked.unwrap_or(false)
 }
 
 /// Frames that are read at a time: 1 MB of 16 x 16 tokens of 32 bits.
@@ -53,27 +59,19 @@ pub fn import_1x(
         let expected = "a local folder, to be copied to the bucket with all files below it".to_owned();
         return Err(import_error(out, "output", expected, "a URL"));
     }
-    let job = job_of(set, order, tokenizer, out, mode)?;
-    let attached = job.source.attached.clone();
+    let mut job = job_of(set, order, tokenizer, out, mode);
+    let whole = |name: String| Attachment::new(name.clone(), Content::Files(vec![set.dir.join(name)]));
+    let attachments: Result<Vec<_>, CacheError> = set.other_files()?.into_iter().map(whole).collect();
+    let attachments = attachments?;
+    job.source.attached = described(&attachments);
     let writer = CopyWriter::open(out, job, mode)?;
-    let attachments = out.join(ATTACHED_FOLDER);
-    if mode == OpenMode::Overwrite && attachments.exists() {
-        fs::remove_dir_all(&attachments).map_err(io_error("remove", &attachments))?;
-    }
+    remove_replaced(out, mode)?;
     let finished = push_frames(set, order, writer)?;
-    // After the rows: a folder with these files and nothing else would not be known as a cache's. What is missing when the
-    // process dies here is attached by the next run, and until then `verify` names it.
-    attach(set, &attached, out)?;
+    attach_all(&attachments, out)?;
     Ok(finished)
 }
 
-fn job_of(
-    set: &FrameSet,
-    order: Option<BitOrder>,
-    tokenizer: TokenizerInfo,
-    out: &Path,
-    mode: OpenMode,
-) -> Result<JobSpec, CacheError> {
+fn job_of(set: &FrameSet, order: Option<BitOrder>, tokenizer: TokenizerInfo, out: &Path, mode: OpenMode) -> JobSpec {
     let mut job = JobSpec::new(set.grid, set.num_frames, 1);
     job.tokenizer = tokenizer;
     job.source.kind = FRAMES_KIND.to_owned();
@@ -84,17 +82,13 @@ fn job_of(
     job.source.details.insert(details::DTYPE.into(), set.dtype.clone().into());
     job.source.details.insert(details::VIDEO.into(), set.video_name.into());
     job.source.details.insert(details::HAS_SEGMENTS.into(), set.has_segments.into());
-    for name in set.other_files()? {
-        let file = AttachedFile::of(&set.dir.join(&name))?;
-        job.source.attached.insert(name, file);
-    }
     // A set is known by what it holds, not by where it lies.
     if let Some(found) =
         identity_there(out).filter(|found| mode == OpenMode::Resume && found.source.kind == FRAMES_KIND)
     {
         job.source.location = found.source.location;
     }
-    Ok(job)
+    job
 }
 
 fn push_frames(set: &FrameSet, order: Option<BitOrder>, mut writer: CopyWriter) -> Result<Finished, CacheError> {
@@ -115,34 +109,11 @@ fn push_frames(set: &FrameSet, order: Option<BitOrder>, mut writer: CopyWriter) 
             if let Some(segments) = &mut segments {
                 segments.read_exact(&mut segment).map_err(io_error("read", &segments_path))?;
             }
-            let key = frame_key(i32::from_le_bytes(segment), frame);
+            let key = frame_key(&set.key_prefix, i32::from_le_bytes(segment), frame);
             let row = Row { tokens, label: -1, key: &key, view: 0, crop_x: 0, crop_y: 0, flip: false };
             writer.push_image(frame, &[row])?;
         }
         cancel::check()?;
     }
     writer.finish()
-}
-
-/// Copies the files that are not there yet into the cache's folder.
-fn attach(set: &FrameSet, files: &BTreeMap<String, AttachedFile>, out: &Path) -> Result<(), CacheError> {
-    for (name, expected) in files {
-        let (source, target) = (set.dir.join(name), attached_path(out, name));
-        let target = target.ok_or_else(|| import_error(&source, "name", "a relative path".into(), name))?;
-        if target.exists() && AttachedFile::of(&target)? == *expected {
-            continue;
-        }
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder).map_err(io_error("create folder", folder))?;
-        }
-        let mut file = AtomicFile::create(&target).map_err(io_error("create", &target))?;
-        visit_chunks(&source, &mut |chunk| file.write_all(chunk).map_err(io_error("write", &target)))?;
-        file.publish().map_err(io_error("write", &target))?;
-        let actual = AttachedFile::of(&target)?;
-        if actual != *expected {
-            let expected = format!("{}, as when the import began", expected.blake3);
-            return Err(import_error(&source, "checksum", expected, actual.blake3));
-        }
-    }
-    Ok(())
 }

@@ -57,7 +57,7 @@ pub fn import_parquet(
         return Err(import_error(path, "number of images", job.source.images.to_string(), rows / views));
     }
     refuse_repeated(&readers, views)?;
-    let mut importer = Importer::of(path, job, out, mode)?;
+    let mut importer = Importer::of(path, job, &options.key_prefix, out, mode)?;
     let mut rows = OwnedRows::default();
     let mut image = 0;
     for (path, reader) in &readers {

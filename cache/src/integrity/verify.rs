@@ -240,7 +240,9 @@ fn damaged_attachments(dir: &Path, manifest: &Manifest) -> Result<Vec<Problem>, 
     for (name, expected) in &manifest.source.attached {
         let what = match attached_path(dir, name) {
             None => Some("the name is no relative path".to_owned()),
-            Some(path) if !path.exists() => Some("the file is missing: run the import again to attach it".to_owned()),
+            Some(path) if !path.exists() => {
+                Some("the file is missing: run the command that made the cache again to attach it".to_owned())
+            }
             Some(path) => {
                 let actual = AttachedFile::of(&path)?;
                 (actual != *expected)

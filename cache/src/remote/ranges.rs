@@ -109,7 +109,10 @@ impl Ranges {
             let num_images = shard.group_images(group);
             let mut is_wanted = vec![true; num_images];
             if let Some(label) = label {
-                is_wanted.iter_mut().zip(shard.image_labels(&file, group)?).for_each(|(is, other)| *is = other == label);
+                is_wanted
+                    .iter_mut()
+                    .zip(shard.image_labels(&file, group)?)
+                    .for_each(|(is, other)| *is = other == label);
             }
             if let Some(text) = text {
                 let keys = shard.keys(&file, group, 0..shard.group_rows(group))?;

@@ -8,6 +8,7 @@
 //! When a rank has pushed all its images it leaves a done-marker with the entries of its shards. Whichever rank then
 //! finds all markers present publishes the quarantine list and the manifest, under the folder's lock.
 
+pub(crate) mod attach;
 pub(crate) mod copy;
 pub(crate) mod encode;
 pub(crate) mod folder;

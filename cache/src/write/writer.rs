@@ -13,7 +13,7 @@ use crate::format::quarantine::QuarantineRecord;
 use crate::format::row::Row;
 use crate::format::schema::{GROUP_BYTES_MAX, MoreColumns};
 use crate::format::split::Split;
-use crate::import::one_x::FRAMES_KIND;
+use crate::import::one_x::holds_frames;
 use crate::remote::out::{Begin, Remote};
 use crate::shard::group::{RowGroup, check_rows};
 use crate::write::encode::ShardSpec;
@@ -320,10 +320,7 @@ impl CacheWriter {
             job: &self.job,
             identity: &self.identity,
             job_id: &self.job_id,
-            more_columns: MoreColumns {
-                split: !self.job.splits.is_empty(),
-                frames: self.job.source.kind == FRAMES_KIND,
-            },
+            more_columns: MoreColumns { split: !self.job.splits.is_empty(), frames: holds_frames(&self.job.source) },
         }
     }
 }

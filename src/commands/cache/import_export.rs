@@ -1,6 +1,7 @@
 //! `cache import` and `cache export`: caches from and to other programs' files.
 
 use super::made::{check_apart, mode, report};
+use super::made_by::MadeBy;
 use crate::args::{ExportArgs, ExportFormat, Global, ImportArgs, ImportFormat};
 use crate::exit::{CheckFailed, Usage};
 use crate::terminal::{counted, print_json};
@@ -8,13 +9,11 @@ use clap::ValueEnum;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokengrid_cache::{
-    BitOrder, BitProfile, Finished, FrameSet, ImportOptions, TokenCache, TokenType, TokenizerInfo, export_1x, export_jsonl,
-    export_llamagen, export_memmap, export_npy, export_parquet, import_1x, import_jsonl, import_llamagen,
-    import_memmap, import_npy, import_npy_pairs, import_parquet, import_webdataset,
+    BitOrder, BitProfile, Finished, FrameSet, ImportOptions, TokenCache, TokenType, export_1x, export_jsonl,
+    export_llamagen, export_memmap, export_npy, export_npz, export_parquet, export_webdataset, holds_npz, import_1x,
+    import_arrow, import_jsonl, import_llamagen, import_memmap, import_npy, import_npy_pairs, import_npz,
+    import_parquet, import_webdataset, is_data_set,
 };
-
-/// Tokenizer name of imported tokens, whose tokenizer is unknown.
-const UNKNOWN_TOKENIZER: &str = "imported";
 
 /// Frames by which the order of bits is found.
 const SAMPLED_FRAMES: usize = 1024;
@@ -28,27 +27,25 @@ pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     refuse_unused(format, args)?;
     let finished = match format {
         ImportFormat::OneX => import_frames(input, args, global)?,
-        _ => import_rows(input, format, args)?,
+        _ => import_rows(input, format, args, global)?,
     };
     report(&finished, &args.out, global)
 }
 
 /// Refuses flags that the format has no use for: what they say would be lost.
 fn refuse_unused(format: ImportFormat, args: &ImportArgs) -> anyhow::Result<()> {
-    use ImportFormat::{Jsonl, Llamagen, Memmap, Npy, OneX, Parquet, Webdataset};
-    let rows = [Npy, Parquet, Llamagen, Jsonl, Webdataset, Memmap];
-    let flags: [(&str, bool, &[ImportFormat]); 11] = [
+    use ImportFormat::{Arrow, Jsonl, Llamagen, Memmap, Npy, Npz, OneX, Parquet, Webdataset};
+    let rows = [Npy, Parquet, Llamagen, Jsonl, Webdataset, Memmap, Npz, Arrow];
+    let flags: [(&str, bool, &[ImportFormat]); 9] = [
         ("--labels", args.labels.is_some(), &[Npy, Llamagen, Memmap]),
         ("--keys", args.keys.is_some(), &[Npy, Memmap]),
         ("--grid", args.grid.is_some(), &rows),
         ("--bits", args.bits.is_some(), &rows),
-        ("--views", args.views.is_some(), &rows),
-        ("--tokens-column", args.tokens_column.is_some(), &[Parquet]),
-        ("--label-column", args.label_column.is_some(), &[Parquet]),
+        ("--views", args.views.is_some(), &[Npy, Parquet, Llamagen, Jsonl, Webdataset, Memmap, Arrow]),
+        ("--tokens-column", args.tokens_column.is_some(), &[Parquet, Npz, Arrow]),
+        ("--label-column", args.label_column.is_some(), &[Parquet, Arrow]),
         ("--dtype", args.dtype.is_some(), &[Memmap]),
         ("--bit-order", args.bit_order.is_some(), &[OneX]),
-        ("--like", args.like.is_some(), &[OneX]),
-        ("--tokenizer", args.tokenizer.is_some(), &[OneX]),
     ];
     for (flag, is_given, formats) in flags {
         if is_given && !formats.contains(&format) {
@@ -61,16 +58,6 @@ fn refuse_unused(format: ImportFormat, args: &ImportArgs) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn unknown_tokenizer() -> TokenizerInfo {
-    TokenizerInfo {
-        name: UNKNOWN_TOKENIZER.into(),
-        fingerprint: UNKNOWN_TOKENIZER.into(),
-        variant: "unknown".into(),
-        precision: "unknown".into(),
-        ..TokenizerInfo::default()
-    }
-}
-
 /// What a path holds, by its name. Frames of video are never guessed: it matters what their bits mean.
 fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
     // What was compressed is what the name in front of its ending says.
@@ -81,8 +68,10 @@ fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
             let text = format!("{}: a folder with metadata.json; give --format 1x for video frames", input.display());
             Err(Usage(text).into())
         }
+        _ if is_data_set(input) => Ok(ImportFormat::Arrow),
         _ if input.is_dir() && !files_of(input, "parquet")?.is_empty() => Ok(ImportFormat::Parquet),
         _ if input.is_dir() && !files_of(input, "tar")?.is_empty() => Ok(ImportFormat::Webdataset),
+        _ if input.is_dir() && holds_npz(input) => Ok(ImportFormat::Npz),
         _ if input.is_dir() => Ok(ImportFormat::Llamagen),
         "parquet" => Ok(ImportFormat::Parquet),
         "jsonl" => Ok(ImportFormat::Jsonl),
@@ -98,22 +87,28 @@ fn is_compressed(path: &Path) -> bool {
     path.extension().is_some_and(|found| endings.iter().any(|ending| found.eq_ignore_ascii_case(ending)))
 }
 
-fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow::Result<Finished> {
-    if is_compressed(input) && !matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) {
+fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs, global: &Global) -> anyhow::Result<Finished> {
+    use ImportFormat::{Arrow, Jsonl, Llamagen, Npz, Webdataset};
+    if is_compressed(input) && !matches!(format, Jsonl | Webdataset) {
         let text = format!("{}: a compressed file: unpack it first (of gzip, jsonl and webdataset are read as they are)", input.display());
         return Err(Usage(text).into());
     }
-    let infers_grid = matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) || format == ImportFormat::Llamagen && args.labels.is_none();
+    let infers_grid = match format {
+        Llamagen => args.labels.is_none(),
+        _ => [Jsonl, Webdataset, Npz, Arrow].contains(&format),
+    };
     let grid = match args.grid {
         Some(grid) => grid,
         None if infers_grid => (0, 0),
         None => return Err(Usage("--grid HxW is needed: the height and width of a grid, in tokens".into()).into()),
     };
+    let made_by = MadeBy::of(args, global)?;
     let options = ImportOptions {
         grid,
-        bits: args.bits,
+        bits: made_by.bits(args.bits)?,
         views: args.views.unwrap_or_default(),
-        tokenizer: unknown_tokenizer(),
+        tokenizer: made_by.tokenizer,
+        key_prefix: args.key_prefix.clone().unwrap_or_default(),
         tokens_column: args.tokens_column.clone(),
         label_column: args.label_column.clone(),
         ..ImportOptions::default()
@@ -135,6 +130,8 @@ fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs) -> anyhow:
         (ImportFormat::Llamagen, None) => import_llamagen(input, &options, out, mode)?,
         (ImportFormat::Jsonl, _) => import_jsonl(input, &options, out, mode)?,
         (ImportFormat::Memmap, _) => import_memmap(input, args.dtype.unwrap_or(TokenType::U16), labels, keys, &options, out, mode)?,
+        (ImportFormat::Npz, _) => import_npz(input, &options, out, mode)?,
+        (ImportFormat::Arrow, _) => import_arrow(input, &options, out, mode)?,
         (ImportFormat::OneX, _) => unreachable!("frames are imported elsewhere"),
     })
 }
@@ -164,7 +161,9 @@ fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn import_frames(input: &Path, args: &ImportArgs, global: &Global) -> anyhow::Result<Finished> {
-    let set = FrameSet::open(input)?;
+    let set = FrameSet::open(input)?.with_key_prefix(args.key_prefix.as_deref().unwrap_or_default());
+    let made_by = MadeBy::of(args, global)?;
+    made_by.bits(Some(set.grid().bits))?;
     let order = match args.bit_order {
         _ if !set.has_bits() => None,
         Some(order) => Some(order),
@@ -177,7 +176,7 @@ fn import_frames(input: &Path, args: &ImportArgs, global: &Global) -> anyhow::Re
             Some(order)
         }
     };
-    Ok(import_1x(&set, order, unknown_tokenizer(), &args.out, mode(args.overwrite))?)
+    Ok(import_1x(&set, order, made_by.tokenizer, &args.out, mode(args.overwrite))?)
 }
 
 /// The order of a set's bits, and why.
@@ -199,10 +198,6 @@ fn find_order(set: &FrameSet, args: &ImportArgs, global: &Global) -> anyhow::Res
         return Err(cannot_tell(text.into()).into());
     };
     let reference = TokenCache::open(like)?;
-    if reference.grid().bits != set.grid().bits {
-        let (theirs, ours) = (reference.grid().bits, set.grid().bits);
-        return Err(CheckFailed(format!("{} has tokens of {theirs} bits, the set of {ours}", like.display())).into());
-    }
     let found = BitProfile::of_cache(&reference).order_of(&set.sample(SAMPLED_FRAMES)?, set.grid());
     let why = format!("{found}, by {}", like.display());
     Ok((found.order.ok_or_else(|| cannot_tell(why.clone()))?, why))
@@ -225,6 +220,8 @@ pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
         ExportFormat::OneX => export_1x(&cache, args.bit_order, out, mode)?,
         ExportFormat::Llamagen => export_llamagen(&cache, out, mode)?,
         ExportFormat::Jsonl => export_jsonl(&cache, out, mode)?,
+        ExportFormat::Npz => export_npz(&cache, out, mode)?,
+        ExportFormat::Webdataset => export_webdataset(&cache, args.shard_rows as usize, out, mode)?,
         ExportFormat::Memmap => export_memmap(&cache, args.dtype, out, mode)?,
     };
     let rows = cache.num_rows();

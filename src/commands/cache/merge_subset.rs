@@ -5,7 +5,7 @@ use crate::args::{Global, SubsetArgs};
 use crate::exit::Usage;
 use crate::files::read_list;
 use std::path::Path;
-use tokengrid_cache::{MergeInput, Selection, TokenCache, images_of_keys};
+use tokengrid_cache::{Manifest, MergeInput, Selection, TokenCache, images_of_keys};
 
 pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Global) -> anyhow::Result<()> {
     // A folder's name may contain an equals sign: an existing path is taken as a path.
@@ -31,7 +31,20 @@ pub(super) fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
         return Err(Usage("--limit 0 would leave nothing".into()).into());
     }
     let finished = tokengrid_cache::subset(&args.dir, &args.out, &selection, mode(args.overwrite))?;
+    if !global.quiet {
+        note_whole_files(&Manifest::read(&args.out)?, &TokenCache::open(&args.dir)?);
+    }
     report(&finished, &args.out, global)
+}
+
+/// Says which of the files beside the rows still describe the whole set.
+fn note_whole_files(part: &Manifest, whole: &TokenCache) {
+    let files = &whole.manifest().source.attached;
+    let is_same = |name: &&String| part.source.attached.get(*name) == files.get(*name);
+    let names: Vec<&str> = files.keys().filter(is_same).map(String::as_str).collect();
+    if part.rows < whole.num_rows() && !names.is_empty() {
+        eprintln!("note: files that have no entry per frame are kept and describe the whole set: {}", names.join(", "));
+    }
 }
 
 /// The images of the keys in a file.

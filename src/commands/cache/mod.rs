@@ -5,6 +5,7 @@ mod import_export;
 mod info;
 mod inspect;
 mod made;
+mod made_by;
 mod merge_subset;
 mod names;
 pub(crate) mod near;

@@ -1,9 +1,10 @@
 //! Rows that are like others: `cache find --near`, `cache leak`.
 
+use super::made_by::UNKNOWN_TOKENIZER;
 use super::rows::{Splits, crop, entry, metas_of};
 use super::table::Table;
 use crate::args::{FindArgs, Global, LeakArgs};
-use crate::exit::Usage;
+use crate::exit::{CheckFailed, Usage};
 use crate::printable;
 use crate::terminal::{Meter, counted, print_json};
 use serde_json::json;
@@ -76,8 +77,27 @@ fn unlisted(left: u64) -> String {
     if left == 0 { String::new() } else { format!("; {left} are not listed: --limit N lists more") }
 }
 
+/// Refuses a cache whose tokenizer was not named when it was imported, beside one of a known tokenizer: whether their tokens mean
+/// the same cannot be told.
+fn refuse_unknown(a: &TokenCache, b: &TokenCache) -> anyhow::Result<()> {
+    let fingerprint = |cache: &TokenCache| cache.manifest().tokenizer.fingerprint.clone();
+    for (unknown, known) in [(a, b), (b, a)] {
+        let hash = fingerprint(known);
+        if fingerprint(unknown) == UNKNOWN_TOKENIZER && hash != UNKNOWN_TOKENIZER {
+            let (unknown, known) = (unknown.dir().display(), known.dir().display());
+            let text = format!(
+                "{unknown} does not say which tokenizer made its tokens: if it is that of {known}, import them again with --like \
+                 {known}, --tokenizer WEIGHTS or --tokenizer-hash {hash}"
+            );
+            return Err(CheckFailed(text).into());
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn leak(args: &LeakArgs, global: &Global) -> anyhow::Result<()> {
     let (train, val) = (TokenCache::open(&args.train)?, TokenCache::open(&args.val)?);
+    refuse_unknown(&train, &val)?;
     let distance = distance(args.distance, &val);
     let mut meter = Meter::new(global, "rows");
     let mut progress = |done, total| meter.update(done, total, "");

@@ -3,6 +3,7 @@
 pub(super) mod bit_order;
 mod by_key;
 pub(super) mod check;
+pub(super) mod identity;
 pub(super) mod near;
 mod origin;
 pub(super) mod picture;

@@ -48,7 +48,12 @@ pub(super) fn read(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manife
 
 /// The shards as the store lists them: sizes are compared, and tags see to it that one version is read. A web server has no
 /// listing, and a user who may read need not be allowed to list; then only the checksums show a difference.
-pub(in crate::remote) fn objects_of(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -> Result<Vec<Object>, CacheError> {
+pub(in crate::remote) fn objects_of(
+    dir: &Path,
+    place: &Place,
+    bucket: &Bucket,
+    manifest: &Manifest,
+) -> Result<Vec<Object>, CacheError> {
     let listed = match place.scheme() {
         Scheme::Http => vec![],
         _ => match bucket.list(place.key()) {
