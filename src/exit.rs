@@ -54,7 +54,9 @@ struct Ended {
 /// Prints the error as one line with its causes, and picks the exit code.
 fn ended_by_error(error: &Error) -> Ended {
     if is_cancelled(error) {
-        eprintln!("tokengrid: {error}");
+        if !signals::is_part() {
+            eprintln!("tokengrid: {error}");
+        }
         // A stopped command owes no JSON object.
         return Ended { code: signals::exit_code(), message: None };
     }

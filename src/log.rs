@@ -2,6 +2,7 @@
 //! several processes.
 
 use crate::args::Global;
+use crate::environment::LOG;
 use crate::output::Log;
 use std::fmt;
 use std::io::IsTerminal;
@@ -32,7 +33,7 @@ pub(crate) fn init(global: &Global) {
     };
     QUIET.store(global.quiet, Ordering::Relaxed);
     WITH_TIME.store(global.verbose > 0 || !std::io::stderr().is_terminal(), Ordering::Relaxed);
-    let filter = EnvFilter::try_from_env("TOKENGRID_LOG").unwrap_or_else(|_| EnvFilter::new(format!("{level},{SAID_BY_US}")));
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new(format!("{level},{SAID_BY_US}")));
     tracing_subscriber::fmt()
         // This is about stderr itself, so it cannot be reported.
         .log_internal_errors(false)
@@ -54,6 +55,12 @@ pub(crate) fn heading(global: &Global) {
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Whether `--quiet` was given.
+pub(crate) fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// When the last line of [`staging`] was printed.
 static STAGING: Mutex<Option<Instant>> = Mutex::new(None);
 const STAGING_EVERY: Duration = Duration::from_secs(5);

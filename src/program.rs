@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod environment;
 mod exit;
 mod files;
 mod launcher;
@@ -25,7 +26,9 @@ fn main() {
     }
     let code = match typed {
         _ if signals::cancelled() => {
-            eprintln!("tokengrid: {}", signals::Stopped);
+            if !signals::is_part() {
+                eprintln!("tokengrid: {}", signals::Stopped);
+            }
             signals::exit_code()
         }
         Ok(_) if is_handed_over => {
@@ -40,6 +43,9 @@ fn main() {
 
 fn run(mut cli: args::Cli) -> u8 {
     output::expect_json(cli.global.json);
+    if let Err(usage) = environment::check() {
+        return exit::code_of(|| Err(usage.into()));
+    }
     log::init(&cli.global);
     torch::begin();
     cli.global.threads = threads::choose(cli.global.threads);

@@ -74,7 +74,9 @@ fn listen() {
             if answer == Answer::EndAtOnce {
                 exit::leave_at_once(code);
             }
-            eprintln!("tokengrid: stopping (again to stop at once)");
+            if !is_part() {
+                eprintln!("tokengrid: stopping (again to stop at once)");
+            }
             if let Answer::EndAfter(grace) = answer {
                 let end = move || end_after(grace, code);
                 let _ = std::thread::Builder::new().name("grace".into()).spawn(end);
@@ -112,8 +114,19 @@ pub(crate) fn keep_work() {
 
 fn end_after(grace: Duration, code: u8) {
     std::thread::sleep(grace);
-    eprintln!("tokengrid: {Stopped}");
+    if !is_part() {
+        eprintln!("tokengrid: {Stopped}");
+    }
     exit::leave_at_once(code);
+}
+
+/// The variable by which a command tells those that it runs that they are parts of it: it reports itself that it was stopped, and
+/// how to go on.
+pub(crate) const PART: &str = "TOKENGRID_PART_OF";
+
+/// Whether another command runs this one as a part of it.
+pub(crate) fn is_part() -> bool {
+    std::env::var_os(PART).is_some()
 }
 
 /// The flag that long work polls.

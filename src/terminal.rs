@@ -90,6 +90,55 @@ fn speed(done: u64, total: u64, first: u64, elapsed: Duration) -> String {
     format!(" ({}{eta})", rate(per_sec))
 }
 
+/// A count of what has no known end: on a terminal a line that changes, else a line every few seconds.
+pub(crate) struct Counter {
+    /// `None` where nothing is shown.
+    bar: Option<ProgressBar>,
+    doing: &'static str,
+    what: &'static str,
+    started: Instant,
+    last: Instant,
+}
+
+impl Counter {
+    /// `doing` and `what`: the work, and the noun of the counted things, in the plural.
+    pub(crate) fn new(doing: &'static str, what: &'static str) -> Counter {
+        let is_shown = std::io::stderr().is_terminal() && !log::is_quiet();
+        let bar = is_shown.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5)));
+        if let (Some(bar), Ok(style)) = (&bar, ProgressStyle::with_template("{spinner} {msg}")) {
+            bar.set_style(style);
+        }
+        Counter { bar, doing, what, started: Instant::now(), last: Instant::now() }
+    }
+
+    /// Shows a number.
+    pub(crate) fn update(&mut self, count: u64) {
+        let text = || so_many(self.doing, count, self.what, self.started.elapsed());
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+            bar.tick();
+        } else if !log::is_quiet() && self.last.elapsed() >= PLAIN_EVERY {
+            eprintln!("{}{}", log::stamp(), text());
+            self.last = Instant::now();
+        }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn so_many(doing: &str, count: u64, what: &str, elapsed: Duration) -> String {
+    match count {
+        0 => format!("{doing}: {} so far", seconds(elapsed.as_secs_f64())),
+        _ => format!("{doing}: {count} {what}{}", speed(count, count, 0, elapsed)),
+    }
+}
+
 impl Drop for Meter {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
@@ -139,6 +188,13 @@ mod tests {
         assert_eq!(in_10_s(100, 200, 100), "");
         assert_eq!(in_10_s(200, 1000, 0), " (20.0/s, 40 s left)");
         assert_eq!(in_10_s(1000, 1000, 0), " (100/s)");
+    }
+
+    #[test]
+    fn a_count_without_an_end_has_a_rate_and_no_remaining_time() {
+        let after_10_s = |count| so_many("listing", count, "images", Duration::from_secs(10));
+        assert_eq!(after_10_s(350_000), "listing: 350000 images (35000/s)");
+        assert_eq!(after_10_s(0), "listing: 10 s so far");
     }
 
     #[test]

@@ -81,6 +81,50 @@ fn caches_are_looked_at_and_copied() {
 }
 
 #[test]
+fn files_that_are_attached_to_a_cache_are_checked_and_exported() {
+    let Some(world) = World::new() else { return };
+    let (set, local, out) = (world.path("set"), world.path("local"), world.path("out"));
+    std::fs::create_dir_all(set.join("actions")).unwrap();
+    let tokens: Vec<u8> = (0..12 * 16u32).flat_map(|i| (i * 40_503 % (1 << 18)).to_le_bytes()).collect();
+    let metadata = r#"{"num_images": 12,  "s": 4, "vocab_size": 262144, "hz": 30}"#;
+    let files =
+        [("video.bin", &tokens[..]), ("metadata.json", metadata.as_bytes()), ("actions/joint_pos.bin", &[7; 500])];
+    for (name, content) in files {
+        std::fs::write(set.join(name), content).unwrap();
+    }
+    json(&["cache", "import", "--format", "1x", text(&set), "--bit-order", "high-first", "--out", text(&local)]);
+    world.server.put_folder(&local, "frames");
+    let frames = "s3://bucket/frames";
+    let info = world.json(&["cache", "info", frames]);
+    assert_eq!(info["source"]["attached"]["actions/joint_pos.bin"]["bytes"], 500, "{info}");
+    assert_eq!(world.json(&["cache", "verify", frames])["ok"], true);
+    world.json(&["cache", "export", frames, "--format", "1x", "--out", text(&out)]);
+    for (name, content) in files {
+        assert!(std::fs::read(out.join(name)).unwrap() == content, "{name}");
+    }
+    assert_eq!(world.json(&["cache", "clean", frames])["objects"], 0, "they are no leftovers");
+    // Another content of the same size; the copy of the good one in the stage folder is not what the bucket holds.
+    world.server.put("frames/attached/actions/joint_pos.bin", &[8; 500]);
+    let problem = || {
+        let mut command = world.command(world.server.address(), "another-machine");
+        let output = command.args(["cache", "verify", frames, "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = problem();
+    assert!(said.contains("attached/actions/joint_pos.bin") && said.contains("checksum"), "{said}");
+    let none = world.path("none");
+    let export = ["cache", "export", frames, "--format", "1x", "--out", text(&none)];
+    let fails = || world.fails_by(world.command(world.server.address(), "a-third-machine"), &export);
+    let said = fails();
+    assert!(said.contains("s3://bucket/frames/attached/actions/joint_pos.bin") && said.contains("checksum"), "{said}");
+    world.server.delete("frames/attached/actions/joint_pos.bin");
+    let said = problem();
+    assert!(said.contains("attached/actions/joint_pos.bin") && said.contains("missing"), "{said}");
+    assert!(fails().contains("s3://bucket/frames/attached/actions/joint_pos.bin"));
+}
+
+#[test]
 fn models_are_trained_and_measured() {
     let Some((world, source, local)) = world() else { return };
     let settings = ["max_steps=2", "batch_size=2", "precision=fp32"];

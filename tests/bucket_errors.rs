@@ -46,9 +46,9 @@ fn refusals_say_what_and_where_and_what_to_do() {
         ("400 Bad Request", "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>", "eu-west-1"),
         ("301 Moved Permanently", "PermanentRedirect", "", "AWS_REGION"),
     ] {
-        for url in [url.to_owned(), format!("{url}/")] {
+        for url in [url.to_owned(), format!("{url}/"), format!("{url}/{{0..3}}.tar")] {
             let said = message(server(refusal(status, code, more)).address(), &url);
-            assert!(said.contains("s3://data/train") && said.contains(expected), "{code}: {said}");
+            assert!(said.contains(url.trim_end_matches('/')) && said.contains(expected), "{code}: {said}");
         }
     }
 }
@@ -91,19 +91,6 @@ fn a_request_is_tried_again_and_the_last_answer_is_told() {
     let said = message(busy.address(), "s3://data/train/");
     assert!(said.contains("503") && said.contains("s3://data/train") && said.contains("retries"), "{said}");
     assert_eq!(requests.load(Ordering::SeqCst), 1 + tokengrid_store::RETRIES_MAX);
-}
-
-#[test]
-fn without_credentials_nothing_is_asked_for_minutes() {
-    let mut command = tokengrid();
-    for name in ["AWS_ACCESS_KEY_ID", "AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
-        command.env_remove(name);
-    }
-    let output =
-        command.args(["ingest", "s3://data/train/", "--quiet"]).timeout(Duration::from_secs(300)).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    // A machine in a cloud may have its own credentials, which do not reach this bucket.
-    assert!(!output.status.success() && stderr.contains("s3://data/train"), "{stderr}");
 }
 
 #[test]

@@ -65,11 +65,16 @@ fn staged_shard(request: &Request) -> Option<String> {
     is_whole.then(|| shard.to_owned())
 }
 
+/// Steps that a run has logged.
+fn num_steps(run: &Path) -> usize {
+    std::fs::read_to_string(run.join("metrics.jsonl")).map_or(0, |text| text.matches('\n').count())
+}
+
 /// Waits for the first step of a run.
 fn wait_for_step(run: &Path) -> bool {
     let since = Instant::now();
     while since.elapsed() < PATIENCE {
-        if std::fs::read_to_string(run.join("metrics.jsonl")).is_ok_and(|text| text.contains('\n')) {
+        if num_steps(run) > 0 {
             return true;
         }
         sleep(Duration::from_millis(20));
@@ -151,8 +156,86 @@ fn a_cache_that_does_not_fit_into_the_stage_folder_is_still_trained_from() {
     let mut limited = arguments("s3://bucket/cache", &out, 6);
     limited.extend(["--stage-size".to_owned(), room]);
     let said = train(world.command(world.server.address(), "stage"), &limited);
-    assert!(said.contains("no room for 2 of 3 shards") && said.contains("rows/s"), "{said}");
+    let warning =
+        said.lines().find(|line| line.contains("no room for 2 of 3 shards")).unwrap_or_else(|| panic!("{said}"));
+    assert!(warning.contains("--stage-size") && !warning.contains("rows/s"), "a rate would be a guess: {warning}");
     assert_eq!(outcome(&out), outcome(&expected));
+}
+
+#[test]
+fn a_run_whose_server_fails_says_where_it_continues() {
+    let Some((world, _)) = world() else { return };
+    let out = world.path("run");
+    let run = out.clone();
+    let proxy = Proxy::start(world.server.address(), move |_, _| match num_steps(&run) >= 6 {
+        true => Fate::Answer(Answer::status_only("503 Slow Down")),
+        false => Fate::Pass,
+    });
+    // No shard is staged, and few rows are read ahead.
+    let begin = |steps: usize, address| {
+        let mut arguments = arguments("s3://bucket/cache", &out, steps);
+        arguments
+            .extend(["--set", "train.checkpoint_every=4", "--stage-size", "1", "--requests", "2"].map(str::to_owned));
+        world.command(address, "stage").args(arguments).output().unwrap()
+    };
+    let failed = begin(1_000_000, proxy.address());
+    let stderr = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(1), "{stderr}");
+    let lines: Vec<&str> = stderr.lines().collect();
+    let (said, before) = lines.split_last().unwrap();
+    assert!(
+        before.iter().any(|line| line.contains("WARN") && line.contains("503") && line.contains("repeated")),
+        "{stderr}"
+    );
+    let saved = std::fs::canonicalize(out.join("checkpoints/latest")).unwrap();
+    let saved: u64 = text(&saved).rsplit('-').next().unwrap().parse().unwrap();
+    assert!(saved >= 4 && saved.is_multiple_of(4), "{saved}");
+    for expected in
+        [&format!("last checkpoint is that of step {saved}:"), "same command", "s3://bucket/cache/shard-", "503"]
+    {
+        assert!(said.contains(expected), "`{expected}` is missing: {said}");
+    }
+    let again = begin(saved as usize + 2, world.server.address());
+    let stderr = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success() && stderr.contains(&format!("resuming at step {saved} ")), "{stderr}");
+}
+
+#[test]
+fn a_tokenizer_is_not_trained_on_other_images_while_the_server_fails() {
+    let Some((world, _)) = world() else { return };
+    let out = world.path("run");
+    world.server.put_folder(&world.path("photos"), "photos");
+    let run = out.clone();
+    let proxy = Proxy::start(world.server.address(), move |_, _| match num_steps(&run) >= 3 {
+        // Unlike 503, it is not asked again.
+        true => Fate::Answer(Answer::status_only("403 Forbidden")),
+        false => Fate::Pass,
+    });
+    let settings = [
+        "model.preset=tiny",
+        "train.max_steps=1000000",
+        "train.image_size=32",
+        "train.batch_size=2",
+        "train.checkpoint_every=2",
+    ];
+    let set = settings.iter().flat_map(|setting| ["--set", setting]);
+    let fixed = [
+        "train",
+        "tokenizer",
+        "--data",
+        "s3://bucket/photos",
+        "--out",
+        text(&out),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ];
+    let arguments: Vec<&str> = fixed.into_iter().chain(set).collect();
+    let said = world.fails_by(world.command(proxy.address(), "stage"), &arguments);
+    for expected in ["last checkpoint is that of step ", "same command", "s3://bucket/photos/", "access is denied"] {
+        assert!(said.contains(expected), "`{expected}` is missing: {said}");
+    }
 }
 
 #[test]
@@ -207,6 +290,11 @@ fn files_that_a_configuration_names_are_read_from_a_bucket() {
     };
     let said = refused(&from("s3://bucket/runs", &world.path("none")));
     assert!(said.contains("s3://bucket/runs") && said.contains("single file"), "{said}");
+    let said = refused(&from("s3://nobucket/x.ckpt", &world.path("none")));
+    assert!(said.contains("s3://nobucket/x.ckpt") && said.contains("no bucket 'nobucket'"), "{said}");
+    world.server.put("runs/notes.ckpt", b"I am a text");
+    let said = refused(&from("s3://bucket/runs/notes.ckpt", &world.path("none")));
+    assert!(said.contains("s3://bucket/runs/notes.ckpt is not a checkpoint") && !said.contains("stage/"), "{said}");
     let (photos, tokenizer_run) = (world.path("photos"), world.path("tokenizer"));
     let tokenizer = |perceptual: &str| {
         let fixed = ["train", "tokenizer", "--data", text(&photos), "--out", text(&tokenizer_run)];
@@ -219,5 +307,10 @@ fn files_that_a_configuration_names_are_read_from_a_bucket() {
     assert!(said.contains("s3://bucket/runs/vgg.pth"), "{said}");
     // It is fetched, and is not the expected file.
     let said = refused(&tokenizer(&format!("loss.perceptual={url}")));
-    assert!(said.contains("model.safetensors"), "{said}");
+    assert!(said.contains(url) && !said.contains("stage/"), "{said}");
+    let two = "loss.perceptual=s3://bucket/runs/notes.ckpt,s3://nobucket/taps.pth";
+    let said = refused(&tokenizer(two));
+    assert!(said.contains("s3://nobucket/taps.pth") && said.contains("no bucket 'nobucket'"), "{said}");
+    let said = refused(&[&arguments("s3://nobucket/cache", &world.path("none"), 1)[..], &[]].concat());
+    assert!(said.contains("s3://nobucket/cache") && said.contains("no bucket 'nobucket'"), "{said}");
 }

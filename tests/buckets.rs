@@ -19,6 +19,12 @@ fn bytes_below(folder: &Path) -> u64 {
     sorted(folder).iter().map(bytes).sum()
 }
 
+fn has_shards(folder: &Path) -> bool {
+    let is_shard =
+        |path: &std::path::PathBuf| path.extension().is_some_and(|name| name == "parquet") || has_shards(path);
+    folder.is_dir() && sorted(folder).iter().any(is_shard)
+}
+
 #[test]
 fn every_kind_of_source_gives_the_local_content_hash_and_is_fetched_once() {
     let Some(world) = World::new() else { return };
@@ -145,14 +151,26 @@ fn a_cache_in_a_bucket_is_read_like_a_local_one() {
         assert_eq!(info[field], own[field], "{field}");
     }
     assert_eq!(std::fs::read_dir(world.path("stage")).map_or(0, Iterator::count), before, "info stages nothing");
-    for arguments in [&["show", "--index", "3"][..], &["head", "-n", "4"], &["stats"], &["find", "--class", "1"]] {
+    let is_equal = |arguments: &[&str]| {
         let ours = world.json(&[&["cache", arguments[0], url], &arguments[1..]].concat());
         let theirs = json(&[&["cache", arguments[0], text(&local)], &arguments[1..]].concat());
         assert_eq!(ours, theirs, "{arguments:?}");
-    }
+    };
+    is_equal(&["show", "--index", "3"]);
+    is_equal(&["head", "-n", "4"]);
+    is_equal(&["find", "--view", "0", "--limit", "3"]);
+    is_equal(&["find", "--class", "1"]);
+    is_equal(&["find", "--key", "3"]);
+    is_equal(&["find", "--class", "0", "--key", "no such key"]);
+    assert!(!has_shards(&world.path("stage")), "commands about some rows read ranges");
+    is_equal(&["stats"]);
+    assert!(has_shards(&world.path("stage")));
+    is_equal(&["show", "--index", "3"]);
     assert_eq!(world.json(&["cache", "verify", url])["ok"], true);
     assert_eq!(world.json(&["cache", "diff", url, text(&local)])["same"], true);
-    // A damaged shard is named; what was staged before it was damaged is not looked at by `verify`.
+    // A damaged shard is named; what was staged before it was damaged is not looked at by `verify`. A single grid has no checksum;
+    // columns and footer do.
+    let fails = |arguments: &[&str]| world.fails_by(world.command(world.server.address(), "new"), arguments);
     let shard = world.server.keys("a/cache/shard").remove(0);
     let mut bytes = world.server.get(&shard).unwrap();
     let middle = bytes.len() / 2;
@@ -160,8 +178,23 @@ fn a_cache_in_a_bucket_is_read_like_a_local_one() {
     world.server.put(&shard, &bytes);
     let said = world.fails_by(world.command(world.server.address(), "stage"), &["cache", "verify", url]);
     assert!(said.contains("1 problem"), "{said}");
-    let said = world.fails_by(world.command(world.server.address(), "new"), &["cache", "show", url, "--index", "0"]);
+    let said = fails(&["cache", "stats", url]);
     assert!(said.contains(&format!("s3://bucket/{shard}")) && said.contains("checksum"), "{said}");
+    bytes[middle] ^= 1;
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(local.join("manifest.json")).unwrap()).unwrap();
+    let footer = manifest["shards"][0]["footer"]["offset"].as_u64().unwrap() as usize;
+    let readers = [&["head", "-n", "100"][..], &["show", "--index", "0"], &["find", "--key", "3"]];
+    // In the last column of the last row group; in the footer.
+    for (place, readers) in [(footer - 1, &readers[..1]), (footer + 9, &readers)] {
+        bytes[place] ^= 1;
+        world.server.put(&shard, &bytes);
+        for arguments in readers {
+            let said = fails(&[&["cache", arguments[0], url], &arguments[1..]].concat());
+            assert!(said.contains(&format!("s3://bucket/{shard}")), "byte {place}, {arguments:?}: {said}");
+        }
+        bytes[place] ^= 1;
+    }
 }
 
 #[test]

@@ -5,12 +5,15 @@
 #[path = "common/caches.rs"]
 mod caches;
 mod common;
+#[path = "common/viewer.rs"]
+mod viewer;
 
 use caches::tokenize;
 use common::{fails, json, photos, sorted, text};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tokengrid_cache::{CacheWriter, JobSpec, OpenMode, Row};
+use tokengrid_cache::{CacheWriter, JobSpec, OpenMode, Row, TokenCache};
+use viewer::{Viewer, made_cache};
 
 #[test]
 fn stats_and_a_dry_run_tell_what_is_there_and_what_would_be() {
@@ -115,4 +118,94 @@ fn an_unfinished_job_says_what_finishes_it() {
     let message = fails(&["cache", "info", text(&out)], 1);
     assert!(message.contains("1 of 3 ranks are done") && message.contains("ranks 0, 2 must still be run"), "{message}");
     assert!(message.contains("--world-size 3"), "{message}");
+}
+
+/// Two equal caches in row groups of 8, and the first shard of the first one, of which a bit of row 11's grid was turned round.
+fn damaged_and_whole(folder: &Path) -> (PathBuf, PathBuf, PathBuf) {
+    let [damaged, whole] = ["damaged", "whole"].map(|name| folder.join(name));
+    made_cache(&damaged, 40, |_, _, _| {});
+    made_cache(&whole, 40, |_, _, _| {});
+    let shard = sorted(&damaged).into_iter().find(|path| path.extension().is_some_and(|e| e == "parquet")).unwrap();
+    let grid = TokenCache::open(&damaged).unwrap().packed_row(11).to_vec();
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let place = bytes.windows(grid.len()).position(|bytes| bytes == grid).unwrap();
+    bytes[place + 5] ^= 16;
+    std::fs::write(&shard, bytes).unwrap();
+    (damaged, whole, shard)
+}
+
+#[test]
+fn an_altered_grid_is_named_by_every_command_that_reads_its_row_group() {
+    let temp = tempfile::tempdir().unwrap();
+    let (damaged, whole, shard) = damaged_and_whole(temp.path());
+    let (cache, whole) = (text(&damaged), text(&whole));
+    let exported = ["npy", "parquet-list", "jsonl", "memmap", "llamagen"]
+        .map(|format| vec!["export", cache, "--format", format, "--out", "OUT"]);
+    let mut reading = vec![
+        vec!["show", cache, "--index", "11"],
+        vec!["show", cache, "--index", "8"],
+        vec!["head", cache, "-n", "12"],
+        vec!["find", cache, "--near", "0"],
+        vec!["find", cache, "--near", "11", "--distance", "0"],
+        vec!["leak", cache, whole],
+        vec!["leak", whole, cache],
+        vec!["leak", cache, cache],
+        vec!["stats", cache],
+        vec!["classes", cache],
+        vec!["diff", cache, whole],
+        vec!["diff", whole, cache],
+        vec!["export", cache, "--format", "1x", "--bit-order", "low-first", "--out", "OUT"],
+        vec!["merge", "OUT", cache],
+        vec!["subset", cache, "--limit", "20", "--out", "OUT"],
+    ];
+    reading.extend(exported);
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    for (nth, command) in reading.iter().enumerate() {
+        // Each has a folder of its own: what a command wrote before it came to the damage stays, to be continued.
+        let out = temp.path().join(format!("out-{nth}"));
+        let typed: Vec<&str> = command.iter().map(|part| if *part == "OUT" { text(&out) } else { part }).collect();
+        let message = fails(&[&["cache"], &typed[..]].concat(), 1);
+        let is_named = message.contains(&format!("{name}, row group 1: column tokens was altered"));
+        assert!(is_named, "{command:?}: {message}");
+    }
+    let verified = common::tokengrid().args(["cache", "verify", cache]).output().unwrap();
+    let said = [verified.stdout, verified.stderr].concat();
+    assert!(String::from_utf8_lossy(&said).contains(&format!("{name}, row group 1")));
+    assert_eq!(verified.status.code(), Some(1));
+    // Neither other row groups nor columns are damaged, and these do not read the grids of this one, or only rows of it.
+    for command in [
+        vec!["info", cache],
+        vec!["show", cache, "--index", "7"],
+        vec!["head", cache, "-n", "8"],
+        vec!["find", cache, "--class", "fish"],
+        vec!["find", cache, "--key", "11.jpg"],
+        vec!["find", cache, "--view", "0"],
+    ] {
+        let done = common::tokengrid().args([&["cache"], &command[..]].concat()).output().unwrap();
+        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    // The benchmark of the loader reads grids as training does.
+    json(&["bench", "loader", cache, "--samples", "100", "--rounds", "1"]);
+}
+
+#[test]
+fn the_inspector_shows_an_altered_grid_as_damaged_and_computes_nothing_from_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let (cache, _, shard) = damaged_and_whole(temp.path());
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    let viewer = Viewer::start(&cache, &[]);
+    assert_eq!(viewer.json("/api/row/7")["damage"], serde_json::Value::Null);
+    let row = viewer.json("/api/row/11");
+    assert!(row["damage"].as_str().unwrap().contains("column tokens was altered"), "{row}");
+    // Known from then on.
+    let rows = viewer.json("/api/rows?rows=7-8");
+    assert_eq!([0, 1].map(|place| rows["items"][place]["damage"].is_null()), [true, false], "{rows}");
+    for target in ["/api/similar/0", "/api/rows?code=5"] {
+        let (status, answer) = viewer.ask(target);
+        assert!(status == 503 && answer["error"].as_str().unwrap().contains(name), "{target}: {status} {answer}");
+    }
+    for target in ["/api/statistics", "/api/map"] {
+        let state = viewer.begun(target);
+        assert!(state["state"] == "failed" && state["error"].as_str().unwrap().contains(name), "{target}: {state}");
+    }
 }

@@ -30,12 +30,13 @@ fn a_demo_goes_from_photographs_to_pictures_and_replaces_an_earlier_one() {
     }
 
     // The next one begins anew. Stopped in the middle, it ends with everything that it runs.
+    let said = folder.path().join("stderr");
     let program = assert_cmd::cargo::cargo_bin("tokengrid");
     let mut demo = Command::new(program)
         .args(["demo", "--out", text(&out), "--no-view"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::create(&said).unwrap())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
@@ -46,4 +47,9 @@ fn a_demo_goes_from_photographs_to_pictures_and_replaces_an_earlier_one() {
     assert_eq!(demo.wait().unwrap().code(), Some(143));
     // No process holds the other end of stdout any more.
     assert!(lines.all(|line| line.is_ok()));
+    // What its commands would say of themselves is not true of the demo.
+    let said = std::fs::read_to_string(&said).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("tokengrid: stop")).collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    assert!(lines[0].contains("stopping") && lines[1].contains("the demo starts from the beginning"), "{said}");
 }

@@ -43,6 +43,31 @@ fn every_input_is_ok_bad_or_excluded_and_the_report_says_so() {
 }
 
 #[test]
+fn names_to_exclude_that_no_image_has_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = mixed(folder.path());
+    let list = folder.path().join("names.txt");
+    let typed = format!("@{}", text(&list));
+    let name = sorted(&sorted(&source)[1])[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let warned = |lines: &str, more: &[&str]| {
+        std::fs::write(&list, lines).unwrap();
+        let arguments = ["ingest", text(&source), "--size", "64", "--exclude", &typed];
+        let output = tokengrid().args([&arguments[..], more].concat()).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let nothing = warned("none.jpg\nnor-this.jpg\n", &[]);
+    assert!(nothing.contains("2 of 2 names to exclude: no image has this key or file name ('none.jpg', "), "{nothing}");
+    let some = warned(&format!("none.jpg\n{name}\n"), &["--exclude", "typo"]);
+    assert!(some.contains("2 of 3 names to exclude") && some.contains("'typo'"), "{some}");
+    let all = warned(&format!("{name}\n"), &["--preset", "open-magvit2"]);
+    assert!(!all.contains("to exclude"), "neither what has an image nor the preset's: {all}");
+    assert!(warned("", &[]).contains("there are no names in it"));
+    let stopped = warned("none.jpg\n", &["--limit", "1"]);
+    assert!(!stopped.contains("to exclude"), "not all images were listed: {stopped}");
+}
+
+#[test]
 fn how_many_bad_images_are_too_many_is_the_users_choice() {
     let folder = tempfile::tempdir().unwrap();
     let source = mixed(folder.path());

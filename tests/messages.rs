@@ -24,6 +24,32 @@ fn help_of_every_command_is_there_and_wrong_flags_exit_with_2() {
 }
 
 #[test]
+fn variables_with_a_fixed_set_of_values_take_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, value: &str| {
+        let output = tokengrid().args(["cache", "info", text(folder.path())]).env(name, value).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    for (name, value, expected) in [
+        ("TOKENGRID_ROUTE", "bogus", "TOKENGRID_ROUTE=bogus: expected host or device"),
+        ("TOKENGRID_BACKEND", "NCCL", "TOKENGRID_BACKEND=NCCL: expected nccl or gloo"),
+        ("TOKENGRID_LOG", "tokengrid=loud", "TOKENGRID_LOG=tokengrid=loud: "),
+    ] {
+        let (code, said) = run(name, value);
+        assert!(code == Some(2) && said.contains(expected) && said.lines().count() == 1, "{said}");
+    }
+    for (name, value) in [
+        ("TOKENGRID_ROUTE", "device"),
+        ("TOKENGRID_BACKEND", "gloo"),
+        ("TOKENGRID_ROUTE", ""),
+        ("TOKENGRID_LOG", "info"),
+    ] {
+        let (code, said) = run(name, value);
+        assert!(code == Some(1) && said.contains("manifest.json"), "{name}={value}: {said}");
+    }
+}
+
+#[test]
 fn a_source_that_is_not_there_or_empty() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("nowhere");

@@ -25,6 +25,10 @@ fn rows_near_a_row_and_near_an_image_are_found_nearest_first() {
     assert_eq!(indices, [5, 6]);
     assert!(by_row["rows"][1]["key"].as_str().unwrap().ends_with("zz-copy.jpg"));
 
+    // The name of the file says nothing.
+    let renamed = temp.path().join("photograph");
+    std::fs::copy(&photo, &renamed).unwrap();
+    assert_eq!(near(text(&renamed), &["--distance", "0", "--tokenizer", "tiny"])["found"], 2);
     let by_image = near(text(&photo), &["--distance", "100000", "--tokenizer", "tiny"]);
     assert_eq!(by_image["found"], 10, "every row differs in fewer bits");
     let rows = by_image["rows"].as_array().unwrap();
@@ -41,7 +45,11 @@ fn rows_near_a_row_and_near_an_image_are_found_nearest_first() {
     assert!(fails(&no_image, 1).contains("missing.jpg"));
     let no_picture = cache.join("manifest.json");
     let no_image = ["cache", "find", text(&cache), "--near", text(&no_picture), "--tokenizer", "tiny"];
-    assert!(fails(&no_image, 1).contains("manifest.json"));
+    let message = fails(&no_image, 1);
+    assert!(message.contains(&format!("cannot encode {}: decode", no_picture.display())), "{message}");
+    assert!(!message.replace(text(temp.path()), "").contains("tmp"), "only what was typed is named: {message}");
+    let folder = ["cache", "find", text(&cache), "--near", text(temp.path()), "--tokenizer", "tiny"];
+    assert!(fails(&folder, 2).contains("a folder"));
 }
 
 #[test]

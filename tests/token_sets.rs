@@ -340,6 +340,31 @@ fn exported_shards_are_read_by_others_and_give_the_same_cache() {
     }
 }
 
+#[test]
+fn inputs_are_known_by_their_names_also_where_they_are_compressed_or_empty() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("cache");
+    let refused = |name: &str, content: &[u8], more: &[&str], code: i32, words: &str| {
+        let path = temp.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let message = fails(&[&["cache", "import", text(&path), "--out", text(&out)], more].concat(), code);
+        assert!(message.contains(words) && message.contains(name) && !out.exists(), "{name}: {message}");
+    };
+    let zstd = b"\x28\xB5\x2F\xFDand more";
+    refused("a.jsonl.zst", zstd, &[], 1, "unpack it first");
+    refused("a.tar.zst", zstd, &[], 1, "unpack it first");
+    refused("a.npy.gz", b"\x1F\x8B\x08", &["--grid", "4x4"], 2, "unpack it first");
+    for name in ["a.npy", "a.parquet", "a.jsonl", "a.tar", "a.bin"] {
+        refused(name, b"", &["--grid", "4x4"], 1, "no rows in ");
+    }
+    let folder = temp.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for format in ["parquet", "webdataset"] {
+        let import = ["cache", "import", text(&folder), "--format", format, "--grid", "4x4", "--out", text(&out)];
+        assert!(fails(&import, 1).contains("no rows in "), "{format}");
+    }
+}
+
 /// The arrays of a set as its own loader reads them.
 const LOADER: &str = r#"
 import json, numpy as np
@@ -377,7 +402,8 @@ fn the_order_of_bits_is_found_by_a_tokenizer_or_a_cache_and_refused_without() {
         import("by-hand", &["--bit-order", order]);
         let nowhere = folder.join("nowhere");
         let message = fails(&["cache", "import", "--format", "1x", text(&set), "--out", text(&nowhere)], 1);
-        assert!(message.contains("cannot tell") && message.contains("--bit-order") && !nowhere.exists(), "{message}");
+        let passes = ["cannot tell", "--like CACHE", "--tokenizer WEIGHTS", "--bit-order high-first or low-first"];
+        assert!(passes.iter().all(|word| message.contains(word)) && !nowhere.exists(), "{message}");
         let message = fails(&["cache", "import", text(&set), "--out", text(&nowhere)], 2);
         assert!(message.contains("--format 1x"), "{message}");
         if let Some(read) = python(&folder.join(order), "import numpy", LOADER) {

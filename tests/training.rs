@@ -135,7 +135,11 @@ fn the_batch_of_the_reference_is_kept_on_the_devices_at_hand_and_told() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, run) = (made_up_cache(folder.path(), 6, 4, 18, 3), folder.path().join("run"));
     let arguments = arguments(&cache, &run, &["max_steps=1", "batch_size=64", "warmup_steps=0"]);
-    let (_, log) = printed(&[&strs(&arguments)[..], &["--grad-accum", "auto"]].concat());
+    let (answer, log) = printed(&[&strs(&arguments)[..], &["--grad-accum", "auto"]].concat());
+    assert!(
+        answer.starts_with("step 1: loss ") && answer.contains(" tokens/s (median of the logged steps), "),
+        "{answer}"
+    );
     assert!(log.contains("768 samples per step: 1 x 12 x 64 "), "{log}");
     assert_eq!(rows(&run)[0]["epoch"], 128.0);
     let resolved = std::fs::read_to_string(run.join("config.toml")).unwrap();

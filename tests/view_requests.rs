@@ -41,6 +41,12 @@ fn requests_that_make_no_sense() {
         }
         bad.push(format!("/api/near-duplicates?least={number}"));
     }
+    for list in [&lists[..], &["similar/0"]].concat() {
+        bad.extend(["limit=1;2", "format=csv&limit=1", "format=csv;limit=1"].map(|part| format!("/api/{list}?{part}")));
+    }
+    bad.extend(
+        ["/api/row/0;1", "/api/code/1;2", "/api/map/points?step=1;2", "/picture/class/0;1.png"].map(str::to_owned),
+    );
     bad.extend(["NaN", "-2", "unicorn", "99999999999", "%ff"].map(|class| format!("/api/rows?class={class}")));
     bad.extend([
         "/api/codes?sort=sideways".to_owned(),

@@ -219,6 +219,9 @@ pub enum CacheError {
     )]
     QuarantineOrder { path: PathBuf, index: usize, first: usize, end: usize },
 
+    #[error("no rows in {}: {what}", path.display())]
+    NoRows { path: PathBuf, what: String },
+
     #[error("{} cannot be read as Parquet", path.display())]
     ImportParquet { path: PathBuf, source: ParquetError },
 

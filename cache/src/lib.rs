@@ -46,7 +46,7 @@
 //! | train while its shards are on their way | [`StreamedCache`], [`PendingRows`], [`SampleOrder`] | `remote/stream/`, `read/order.rs` |
 //! | trust it | [`verify()`], [`VerifyReport`], [`CacheError`]; [`check()`], [`CheckReport`] | `integrity/` |
 //! | repair it | [`repair()`], [`RepairReport`] | `integrity/repair/` |
-//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`rows_with_code`], [`ClassIndex`], [`ClassNames`]; [`diff`] | `inspect/` |
+//! | look at it | [`inspect()`], [`CacheInfo`]; [`stats()`], [`CacheStats`]; [`Inspection`]; [`find_rows`], [`find_rows_with_progress`], [`rows_with_code`], [`ClassIndex`], [`ClassNames`]; [`diff`] | `inspect/` |
 //! | look at a few rows of a large one | [`RowReader`] | `lookup/` |
 //! | find rows that are alike | [`near_rows`], [`leak()`]; [`Survey`] | `distance/`, `survey/` |
 //! | make one of others, or remove one | [`remove_cache`]; [`merge()`], [`subset()`], [`import_npy`], [`import_npy_pairs`], [`import_parquet`] | `combine/`, `import/` |
@@ -164,7 +164,7 @@ pub use inspect::conflicts::{LabelConflict, LabelConflicts};
 pub use inspect::diff::diff;
 pub use inspect::differences::{CacheDiff, RowDiff};
 pub use inspect::duplicates::SameGrid;
-pub use inspect::find::{FoundRows, RowFilter, find_rows};
+pub use inspect::find::{FoundRows, RowFilter, find_rows, find_rows_with_progress};
 pub use inspect::images_by_key::ImagesByKey;
 pub use inspect::info::{CacheInfo, ShardInfo, SplitInfo, inspect};
 pub use inspect::inspection::{Inspection, stats};

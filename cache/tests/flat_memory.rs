@@ -156,8 +156,8 @@ const BYTES_PER_ROW: [(&str, usize); 16] = [
     ("import parquet", 2),
     ("verify", 1),
     // Of these, 28 per row of a block of a million rows.
-    ("diff", 50),
-    ("diff in another order", 54),
+    ("diff", 37),
+    ("diff in another order", 41),
     // Of these, 8 per row of a million rows that are sorted at a time.
     ("stats", 17),
     ("find by key", 9),

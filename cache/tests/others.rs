@@ -52,7 +52,7 @@ fn lines_that_do_not_fit_are_named() {
     let (file, out) = (temp.path().join("lines.jsonl"), temp.path().join("cache"));
     let square = ImportOptions { grid: (0, 0), views: 2, ..ImportOptions::default() };
     for (text, expected) in [
-        ("", "number of lines is 0"),
+        ("", "no rows in"),
         ("{\"tokens\": [1, 2, 3, 4]}\n", "a multiple of --views 2"),
         ("{\"tokens\": [1, 2, 3]}\n{\"tokens\": [1, 2, 3]}\n", "a square"),
         ("{\"tokens\": [1, 2, 3, 4]}\n{\"tokens\": [1]}\n", "(line 2)"),
@@ -119,10 +119,24 @@ fn the_header_of_speedruns_is_known_by_all_of_its_facts() {
     let mut first = [0; 4];
     cache.tokens_into(0, &mut first);
     assert_eq!((cache.num_rows(), first), (150, [0, 109, 218, 327]));
-    // Another count: those bytes are tokens.
+    // A header that is not that of the file, or of another type: nothing is guessed.
+    let out = temp.path().join("other");
+    let refused = |kind, words: &str| {
+        let error = import_memmap(&file, kind, None, None, &wanted, &out, RESUME).unwrap_err().to_string();
+        assert!(error.contains(words) && !out.exists(), "{error}");
+    };
+    refused(TokenType::U32, "give --dtype uint16");
     header[2] = 601;
     fs::write(&file, bytes(&header)).unwrap();
-    let out = temp.path().join("other");
+    refused(TokenType::U16, "number of tokens is 600 (2224 bytes, of which 1024 are the header), expected 601");
+    fs::write(&file, &bytes(&header)[..1000]).unwrap();
+    refused(TokenType::U16, "number of tokens is 0 (1000 bytes");
+    header[1] = 2;
+    fs::write(&file, bytes(&header)).unwrap();
+    refused(TokenType::U16, "version of the header is 2, expected 1");
+    // Any other beginning is tokens.
+    header[0] = 1;
+    fs::write(&file, bytes(&header)).unwrap();
     import_memmap(&file, TokenType::U16, None, None, &wanted, &out, RESUME).unwrap();
     assert_eq!(TokenCache::open(&out).unwrap().num_rows(), (512 + 600) / 4);
 }

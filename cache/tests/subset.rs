@@ -24,6 +24,12 @@ fn listed_images_are_taken_and_nothing_else() {
         assert_eq!(part.meta(row).unwrap().key, cache.meta(of).unwrap().key, "row {row}");
     }
     assert_eq!(part.num_rows(), 6);
+    // The same images as ranges are the same job.
+    let ranges = Selection { image_ranges: Some(vec![3..4, 11..12, 20..21]), ..Selection::default() };
+    subset(&dir, &out, &ranges, OpenMode::Resume).unwrap();
+    let beyond = Selection { image_ranges: Some(vec![3..4, 30..40]), ..Selection::default() };
+    let beyond = subset(&dir, &temp.path().join("none"), &beyond, OpenMode::Resume);
+    assert!(matches!(beyond, Err(CacheError::Selection { what: "image", .. })), "{beyond:?}");
     // The other conditions hold as well; another list is another job.
     let both = Selection { limit: Some(2), views: Some(1..2), ..listed(&images) };
     subset(&dir, &temp.path().join("both"), &both, OpenMode::Resume).unwrap();

@@ -97,6 +97,15 @@ pub enum IngestError {
         /// What to give instead, if it can be named.
         example: Option<String>,
     },
+    /// A pattern of URLs whose object store cannot be used.
+    #[error("{path}", path = .path.display())]
+    PatternStore {
+        /// The pattern.
+        path: PathBuf,
+        /// Why. It is about a folder that nobody typed.
+        #[source]
+        source: StoreError,
+    },
     /// A pattern of files that cannot be used.
     #[error("{path}: {problem}; a pattern looks like shards/{{000..099}}.tar, and all of its files must be there", path = .path.display())]
     Pattern {

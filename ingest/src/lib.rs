@@ -56,7 +56,7 @@ pub use decode::{
     exif_orientation, jpeg_simd, picture_size,
 };
 pub use error::{Bad, IngestError, Stage};
-pub use memory::{memory_budget, set_memory_budget, share_memory_budget};
+pub use memory::{memory_budget, set_memory_budget, share_memory_budget, trim_heaps};
 pub use png_writer::{PngSize, write_png};
 pub use policy::{BadCounter, BadPolicy, OnBad, TooBad};
 pub use psnr::psnr;

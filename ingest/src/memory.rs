@@ -66,13 +66,14 @@ pub(crate) fn kept_bytes() -> u64 {
 
 /// Gives freed memory back to the system. glibc keeps blocks of up to 32 MiB for each thread apart, and some of that even so.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim_heaps() {
+pub fn trim_heaps() {
     // SAFETY: takes no pointer; any thread may call it at any time.
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Does nothing here.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim_heaps() {}
+pub fn trim_heaps() {}
 
 /// Waits until `bytes` of the budget are free, and takes them until the claim is dropped.
 ///

@@ -6,7 +6,7 @@ use containers::tar::{archive_of, header, member};
 use containers::*;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tempfile::TempDir;
 use tokengrid_ingest::{IngestError, Source, SourceOptions};
 
@@ -184,4 +184,29 @@ fn listing_ends_when_it_is_stopped() {
         assert!(matches!(open(true), Err(IngestError::Cancelled)), "{name}");
         assert_eq!(open(false).expect("a source").len(), 1, "{name}");
     }
+}
+
+/// Images that are counted while what is at a path is listed, and those that there are.
+fn counted(path: &Path) -> (u64, usize) {
+    let listed = AtomicU64::new(0);
+    let never = AtomicBool::new(false);
+    let source = Source::open_watched(path, &SourceOptions::default(), &never, &listed).expect("a source");
+    (listed.load(Ordering::Relaxed), source.len())
+}
+
+#[test]
+fn images_are_counted_while_they_are_listed() {
+    let root = tree(&["cat/a.jpg", "cat/b/c.png", "dog/d.jpg", "dog/readme.txt"]);
+    assert_eq!(counted(root.path()), (3, 3));
+    let flat = tree(&["a.jpg", "b.jpg", "notes.txt"]);
+    assert_eq!(counted(flat.path()), (2, 2));
+    let list = write(flat.path(), "list.txt", "a.jpg\nb.jpg\n\n");
+    assert_eq!(counted(&list), (2, 2));
+    let members = ["cat/a.jpg", "dog/b.jpg", "dog/c.jpg", "dog/readme.txt"];
+    let tar = write(root.path(), "x/a.tar", archive_of(members.map(|name| (name.to_owned(), &b"x"[..]))));
+    assert_eq!(counted(&tar), (3, 3));
+    let parquet = root.path().join("x/a.parquet");
+    let rows: Vec<_> = images().into_iter().map(|image| (Some(image.bytes), Some(image.key), Some(0))).collect();
+    containers::parquet::write(&parquet, &rows, None, containers::parquet::Layout::default());
+    assert_eq!(counted(&parquet), (15, 15));
 }

@@ -87,7 +87,7 @@ impl Route {
     }
 
     /// The route of a device, or the one that the environment variable `TOKENGRID_ROUTE` names, `host` or `device`: for tests of
-    /// whole programs.
+    /// whole programs. The command line refuses other values.
     fn chosen(device: Device) -> Route {
         match std::env::var("TOKENGRID_ROUTE").as_deref() {
             Ok("host") => Route::HOST,

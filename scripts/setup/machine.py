@@ -85,9 +85,16 @@ def has_assembler(processor):
     return False
 
 
+def may_use_apt(environment):
+    wish = environment.get("TOKENGRID_APT") or "1"
+    if wish not in ("0", "1"):
+        raise SetupError(f"TOKENGRID_APT={wish}: expected 0 or 1")
+    return wish == "1"
+
+
 def apt_install(package):
     """Installs a Debian package if permitted: as root, unless TOKENGRID_APT=0 forbids it."""
-    if os.geteuid() != 0 or not shutil.which("apt-get") or os.environ.get("TOKENGRID_APT") == "0":
+    if not may_use_apt(os.environ) or os.geteuid() != 0 or not shutil.which("apt-get"):
         return False
     say(f"installing {package} (apt-get)")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

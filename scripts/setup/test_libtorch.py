@@ -385,6 +385,8 @@ esac
         with mock.patch.dict(os.environ, environment), mock.patch.object(os, "geteuid", lambda: 0):
             self.assertFalse(quietly(machine.has_assembler, "x86_64")[0])
         self.assertFalse(os.path.exists(self.path("calls")))
+        with self.assertRaisesRegex(SetupError, "TOKENGRID_APT=no: expected 0 or 1"):
+            machine.may_use_apt({"TOKENGRID_APT": "no"})
 
     def test_an_old_driver_means_cpu(self):
         def driver_with(version):

@@ -25,9 +25,10 @@ pub(crate) enum CacheCommand {
         /// The cache's folder or URL.
         dir: PathBuf,
     },
-    /// Print one row: label, key, view, crop, tokens; with a tokenizer also its picture.
+    /// Print one row: label, key, view, crop, tokens; with a tokenizer also its picture. Its row group is compared with its
+    /// checksums.
     Show(ShowArgs),
-    /// Print the first rows.
+    /// Print the first rows. Tokens are compared with the checksums of their row groups.
     Head {
         /// The cache's folder or URL.
         dir: PathBuf,
@@ -35,12 +36,14 @@ pub(crate) enum CacheCommand {
         #[arg(short = 'n', long, default_value_t = 10, value_name = "N")]
         rows: usize,
     },
-    /// Rows of a class, of a part of a key, of a view; or rows that are like a row or an image.
+    /// Rows of a class, of a part of a key, of a view; or rows that are like a row or an image. Without --near the printed tokens are
+    /// not compared with their checksums: that would read whole row groups.
     Find(FindArgs),
     /// Rows of one cache that are like rows of another: images of a validation set that are in the training set, too. None
     /// is missed.
     Leak(LeakArgs),
-    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder.
+    /// Codebook use, balance of the bits, dead bits, rows per class, duplicates. Counted once, kept in the cache's folder: later calls
+    /// read no shard.
     Stats {
         /// The cache's folder or URL.
         dir: PathBuf,
@@ -284,7 +287,8 @@ pub(crate) struct ImportArgs {
     /// Bits of a token [default: as many as the largest one needs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=24))]
     pub bits: Option<u32>,
-    /// Rows of each image, next to each other in the array (images x views x H*W has them, too) [default: 1].
+    /// Rows of each image, next to each other in the array [default: what its shape says (images x views x H*W, a WebDataset
+    /// sample of views x H*W), else 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub views: Option<u32>,
     /// The cache's folder.
@@ -415,9 +419,9 @@ pub(crate) enum ImportFormat {
     OneX,
     /// A folder with `<NAME>_codes/I.npy` and `<NAME>_labels/I.npy`, or `I.npy` with --labels.
     Llamagen,
-    /// A line {"class_id": L, "tokens": [...]} per row.
+    /// A line {"class_id": L, "tokens": [...]} per row (.jsonl, .jsonl.gz).
     Jsonl,
-    /// WebDataset: a .tar or a folder of them, with tokens as .npy or .json and classes as .cls.
+    /// WebDataset: a .tar or .tar.gz or a folder of them, with tokens as .npy or .json and classes as .cls.
     Webdataset,
     /// Tokens one after the other, as numpy.memmap has them; or of nanoGPT's speedruns, with their header of 1024 bytes.
     Memmap,

@@ -39,7 +39,7 @@ pub(crate) struct TrainArArgs {
     /// Configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// The token cache.
+    /// The token cache. Its grids are read one by one, without a comparison with their checksums: `cache verify` does that.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<String>,
     /// The split of the cache to train on; `all` takes every image [default: `train` where the cache has it, else all].

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 /// `view`.
 #[derive(Debug, Args)]
 pub(crate) struct ViewArgs {
-    /// The cache's folder.
+    /// The cache's folder. Pictures show the tokens as they are: the page of a row says whether its row group is damaged, and the
+    /// first page checks everything.
     pub dir: PathBuf,
     /// Tokenizer that turns tokens into pictures: weights, or `tiny`, which is built in.
     #[arg(long, value_name = "WEIGHTS")]

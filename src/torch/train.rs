@@ -189,9 +189,12 @@ fn ar(config: &ArConfig, global_batch: Option<usize>, args: &TrainArArgs, global
         }));
     }
     match median {
-        Some(rate) => {
-            println!("step {}: loss {:.4}, {rate:.0} tokens/s, {}", summary.step, summary.loss, seconds(elapsed))
-        }
+        Some(rate) => println!(
+            "step {}: loss {:.4}, {rate:.0} tokens/s (median of the logged steps), {}",
+            summary.step,
+            summary.loss,
+            seconds(elapsed)
+        ),
         None => println!("step {}: the run was complete already", summary.step),
     }
     println!("checkpoint: {}", summary.checkpoint.display());

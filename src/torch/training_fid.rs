@@ -66,7 +66,12 @@ pub(super) fn fid(
 /// Statistics of pool3 features from a file.
 fn reference(path: &Path) -> anyhow::Result<Gaussian> {
     let file = LocalFile::of(path)?;
-    let saved = Saved::read(&mut Npz::open(file.path())?)?;
+    let read = |path: &Path| -> anyhow::Result<Option<Saved>> { Ok(Saved::read(&mut Npz::open(path)?)?) };
+    let saved = match read(file.path()) {
+        // The copy of an object has a path that nobody typed.
+        Err(error) if file.is_copy() => return Err(anyhow::anyhow!(file.as_typed(&format!("{error:#}")))),
+        read => read?,
+    };
     let refuse = |what: String| CheckFailed(format!("train.fid_reference, {}: {what}", path.display()));
     let Saved { pool3, .. } = saved.ok_or_else(|| refuse("no statistics, `mu` and `sigma`, in it".into()))?;
     if pool3.dims() != POOL3 {

@@ -61,7 +61,8 @@ impl Bucket {
     /// The bucket of a place. No request is made yet.
     ///
     /// # Errors
-    /// [`StoreError::NoCredentials`]; [`StoreError::Failed`] for settings in the environment that the client cannot use.
+    /// [`StoreError::NoCredentials`], [`StoreError::Endpoint`] and [`StoreError::Settings`] for an environment that lacks settings,
+    /// or has some that the client cannot use.
     pub fn of(place: &Place) -> Result<Bucket, StoreError> {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = (std::process::id(), place.root().to_owned());
@@ -131,7 +132,8 @@ impl Bucket {
             };
             // No server was reached: a second request would fail in the same way.
             let told = classify(&place, "look for", &error);
-            if matches!(told, StoreError::Unreachable { .. } | StoreError::Certificate { .. }) {
+            if matches!(told, StoreError::Unreachable { .. } | StoreError::Lost { .. } | StoreError::Certificate { .. })
+            {
                 return Err(told);
             }
             // An answer to `HEAD` has no body: only the answer to `GET` names the reason.

@@ -1,6 +1,8 @@
 //! What can go wrong with an object store: one variant for each remedy.
 
+use crate::contact::has_answered;
 use crate::place::{Place, Scheme};
+use crate::settings::{anonymous_variable, is_anonymous, names_metadata_server, without_tls};
 use std::io;
 use std::path::PathBuf;
 
@@ -23,12 +25,16 @@ pub enum StoreError {
     #[error("{place}: the server does not accept the credentials ({code}); check {}", credential_variables(place.scheme()))]
     Credentials { place: Place, code: String },
 
-    #[error("{place}: there are no credentials; set {}", credential_variables(place.scheme()))]
-    NoCredentials { place: Place },
+    #[error("{place}: {missing}; set {}{}", credential_variables(place.scheme()), without_credentials(place.scheme()))]
+    NoCredentials { place: Place, missing: String },
 
-    #[error(
-        "{place}: access is denied ({action}); the credentials are known, but they may not do this: see the permissions in docs/src/object-stores.md"
-    )]
+    #[error("{place}: {what}, {problem}")]
+    Endpoint { place: Place, what: String, problem: String },
+
+    #[error("{place}: a setting in the environment cannot be used ({detail}); check the variables {}", variables(place.scheme()))]
+    Settings { place: Place, detail: String },
+
+    #[error("{place}: access is denied ({action}); {}", denied_because(place.scheme()))]
     Denied { place: Place, action: &'static str },
 
     #[error(
@@ -41,6 +47,11 @@ pub enum StoreError {
 
     #[error("{place}: the server cannot be reached ({detail}); check the network and the endpoint ({})", endpoint_variable(place.scheme()))]
     Unreachable { place: Place, detail: String },
+
+    #[error(
+        "cannot {action} {place}: the server no longer answers ({detail}); what is finished is kept: run the command again when it does"
+    )]
+    Lost { place: Place, action: &'static str, detail: String },
 
     #[error(
         "{place}: the server's certificate is not accepted ({detail}); for a server with an authority of its own, name the file of that authority's certificate in SSL_CERT_FILE"
@@ -106,7 +117,7 @@ impl From<StoreError> for io::Error {
 fn endpoint_variable(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => "AWS_ENDPOINT_URL, with AWS_ALLOW_HTTP=true for http",
-        Scheme::Gs => "the base URL in the service account's file",
+        Scheme::Gs => "GOOGLE_BASE_URL, or gcs_base_url in the service account's file",
         Scheme::Az => "AZURE_STORAGE_ENDPOINT and AZURE_STORAGE_ACCOUNT_NAME",
         Scheme::Http => "the host in the URL",
     }
@@ -116,11 +127,44 @@ fn endpoint_variable(scheme: Scheme) -> &'static str {
 fn credential_variables(scheme: Scheme) -> &'static str {
     match scheme {
         Scheme::S3 => {
-            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN; AWS_SKIP_SIGNATURE=true reads public buckets without any"
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN (a profile in ~/.aws is not read: `aws configure export-credentials --format env` makes variables of it)"
         }
-        Scheme::Gs => "GOOGLE_APPLICATION_CREDENTIALS, the path of a service account's file",
+        Scheme::Gs => {
+            "GOOGLE_APPLICATION_CREDENTIALS, the path of a service account's file, or run `gcloud auth application-default login`"
+        }
         Scheme::Az => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
         Scheme::Http => "the server's own rules: only public files can be read",
+    }
+}
+
+/// The variables of a cloud.
+fn variables(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::S3 => "AWS_*",
+        Scheme::Gs => "GOOGLE_*",
+        Scheme::Az => "AZURE_*",
+        Scheme::Http => "HTTP_PROXY, HTTPS_PROXY and SSL_CERT_FILE",
+    }
+}
+
+/// How public data are read, as the end of a sentence that names the credentials.
+fn without_credentials(scheme: Scheme) -> String {
+    match scheme {
+        Scheme::Http => String::new(),
+        scheme => format!("; public data are read without credentials where {}=true", anonymous_variable(scheme)),
+    }
+}
+
+/// Why access may be denied, and what to do.
+fn denied_because(scheme: Scheme) -> String {
+    let variable = anonymous_variable(scheme);
+    match scheme {
+        Scheme::Http => "only public files can be read".to_owned(),
+        scheme if is_anonymous(scheme) => format!(
+            "the request had no credentials, since {variable}=true: where the data are not public, unset it and set {}",
+            credential_variables(scheme)
+        ),
+        _ => "the credentials do not permit this: see the permissions in docs/src/object-stores.md".to_owned(),
     }
 }
 
@@ -141,6 +185,8 @@ const CREDENTIAL_CODES: [&str; 9] = [
 ];
 const REGION_CODES: [&str; 4] =
     ["PermanentRedirect", "AuthorizationHeaderMalformed", "redirect without LOCATION", "TemporaryRedirect"];
+/// What the HTTP library says of an address without TLS where it must have it.
+const SCHEME_REFUSED: &str = "URL scheme is not allowed";
 const BUCKET_CODES: [&str; 3] = ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
 /// What an error of `object_store` means to a user. `action` is a verb: `read`.
@@ -149,6 +195,17 @@ pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store
     let text = chain(error);
     let has = |code: &&&str| text.contains(**code);
     let place = place.clone();
+    if names_metadata_server(&text) {
+        let missing = format!(
+            "there are no credentials in the environment, and this machine's metadata server gives none ({})",
+            detail(&text)
+        );
+        return StoreError::NoCredentials { place, missing };
+    }
+    if text.contains(SCHEME_REFUSED) {
+        let (what, problem) = ("the server's address begins with http://".to_owned(), without_tls(place.scheme()));
+        return StoreError::Endpoint { place, what, problem };
+    }
     if text.contains("RequestTimeTooSkewed") {
         return StoreError::ClockSkew { place };
     }
@@ -166,6 +223,7 @@ pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store
     match error {
         Error::NotFound { .. } => StoreError::NotFound { place },
         Error::PermissionDenied { .. } => StoreError::Denied { place, action },
+        Error::Unauthenticated { .. } if is_anonymous(place.scheme()) => StoreError::Denied { place, action },
         Error::Unauthenticated { .. } => StoreError::Credentials { place, code: "401 Unauthorized".to_owned() },
         Error::Precondition { .. } | Error::NotModified { .. } => StoreError::Changed { place },
         Error::NotSupported { .. } | Error::NotImplemented { .. } => {
@@ -176,9 +234,24 @@ pub(crate) fn classify(place: &Place, action: &'static str, error: &object_store
             StoreError::Unsupported { place, what: "the server does not serve ranges (it answers with the whole file)" }
         }
         _ if is_about_certificate(error) => StoreError::Certificate { place, detail: root_cause(error) },
+        _ if is_connection(&text) && has_answered(&place) => {
+            StoreError::Lost { place, action, detail: connection_detail(error) + &retries(&text) }
+        }
         _ if is_connection(&text) => StoreError::Unreachable { place, detail: connection_detail(error) },
-        _ => StoreError::Failed { place, action, detail: detail(&text) },
+        _ if text.contains("status code: ") || !text.contains("Error performing ") => {
+            StoreError::Failed { place, action, detail: detail(&text) }
+        }
+        // No answer: the request with its address and times says nothing that the place does not.
+        _ => StoreError::Failed { place, action, detail: root_cause(error) + &retries(&text) },
     }
+}
+
+/// An error of a client that cannot be made.
+pub(crate) fn unusable(place: &Place, error: &object_store::Error) -> StoreError {
+    let text = detail(&chain(error));
+    // `Generic S3 error: ` says nothing to a user.
+    let reason = text.strip_prefix("Generic ").and_then(|rest| rest.split_once(" error: ")).map(|(_, reason)| reason);
+    StoreError::Settings { place: place.clone(), detail: reason.unwrap_or(&text).to_owned() }
 }
 
 /// Whether a connection was not made because of the server's certificate.
@@ -216,7 +289,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The innermost cause: what a user can act upon.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(cause) = inner.source() {
         inner = cause;
@@ -231,7 +304,7 @@ fn between(text: &str, start: &str, end: &str) -> Option<String> {
 
 /// The part of an answer that helps: the status with the retries, without markup.
 fn detail(text: &str) -> String {
-    let retries = between(text, "after ", " retries").map_or_else(String::new, |n| format!(" after {n} retries"));
+    let retries = retries(text);
     if let Some(status) = between(text, "status code: ", ":") {
         let code = between(text, "<Code>", "</Code>").map_or_else(String::new, |code| format!(" ({code})"));
         return format!("the server answered {status}{code}{retries}");
@@ -239,4 +312,9 @@ fn detail(text: &str) -> String {
     let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let short: String = words.chars().take(DETAIL_CHARS).collect();
     format!("{short}{retries}")
+}
+
+/// How often a request was repeated, as the end of a sentence; empty if it was not.
+fn retries(text: &str) -> String {
+    between(text, "after ", " retries").map_or_else(String::new, |n| format!(" after {n} retries"))
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{StoreError, classify};
 use crate::place::Place;
+use crate::retry_log::warn_of_retry;
 use crate::runtime::{runtime, wait, wait_through};
 use crate::traffic::count_fetched;
 use bytes::Bytes;
@@ -157,12 +158,16 @@ async fn read(
             }
             Err(error) if torn == TORN_RETRIES_MAX => return Err(failed(error)),
             Err(_) => {
+                warn_of_retry(&place.to_string(), TORN);
                 pause(torn).await;
                 torn += 1;
             }
         }
     }
 }
+
+/// What happened to a body that is requested again, for a warning.
+const TORN: &str = "ended early while it was read";
 
 /// Largest object that is read whole where the caller names no limit, in bytes: manifests, job files, leases.
 const SMALL_BYTES_MAX: u64 = 256 << 20;

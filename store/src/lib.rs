@@ -3,7 +3,7 @@
 //! | to | see | module |
 //! |---|---|---|
 //! | tell a URL from a path | [`Place`], [`is_remote`] | `place` |
-//! | list, read and write objects | [`Bucket`], [`Object`], [`Version`] | `bucket`, `connect`, `contact` |
+//! | list, read and write objects | [`Bucket`], [`Object`], [`Version`] | `bucket`, `connect`, `contact`, `settings` |
 //! | read ranges, many at a time | [`Fetch`] | `fetch` |
 //! | stream an object, write a file as one | [`Download`], [`Bucket::upload`] | `download`, `upload` |
 //! | read a file or an object by position | [`Blob`] | `blob` |
@@ -13,7 +13,7 @@
 //!
 //! Requests run on a private runtime (module `runtime`); callers wait for them on their own threads. A request that a server
 //! answers with 429, 5xx or not at all is made again, up to [`RETRIES_MAX`] times with growing, random pauses; a server that has
-//! never answered is given up after a second (module `contact`). A body that ends early is continued at its end by another request.
+//! never answered is given up after a second (module `contact`); a warning says that requests are repeated (`retry_log`). A body that ends early is continued at its end by another request.
 //! Memory is bounded: [`in_flight_max`] reads at a time, and for a stream [`READ_AHEAD`] + 1 ranges of [`RANGE_BYTES`].
 //!
 //! Credentials and endpoints come from the usual variables of each cloud (docs/src/object-stores.md). The crate depends on no
@@ -27,7 +27,9 @@ mod download;
 mod error;
 mod fetch;
 mod place;
+mod retry_log;
 mod runtime;
+mod settings;
 mod stage;
 mod traffic;
 mod upload;

@@ -45,10 +45,7 @@ fn faults(number: usize, request: &Request) -> Fate {
 fn a_bucket_does_what_it_should_in_spite_of_faults(kind: Kind) {
     let Some((server, proxy, bucket)) = connect(kind, faults) else { return };
     let folder = tempfile::tempdir().unwrap();
-    // The stand-in for Google's knows no uploads in parts.
-    if kind != Kind::FakeGcs {
-        large_files_go_up_in_parts_and_come_down_in_ranges(&server, &bucket, folder.path());
-    }
+    large_files_go_up_in_parts_and_come_down_in_ranges(&server, &bucket, folder.path());
     conditional_writes_keep_writers_apart(&bucket);
     many_ranges_are_read_at_once(&server, &proxy, &bucket);
     listings_are_whole_and_sorted(&server, &bucket);
@@ -83,6 +80,49 @@ fn azurite() {
 fn google() {
     alone!();
     a_bucket_does_what_it_should_in_spite_of_faults(Kind::FakeGcs);
+}
+
+/// The third part, or the request that completes an upload, is refused.
+#[track_caller]
+fn a_failed_upload_leaves_nothing(kind: Kind, is_refused: fn(&Request) -> bool) {
+    let refuse = move |_: usize, request: &Request| match is_refused(request) {
+        true => Fate::Answer(Answer::status_only("400 Bad Request")),
+        false => Fate::Pass,
+    };
+    let Some((server, _proxy, bucket)) = connect(kind, refuse) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large");
+    std::fs::write(&path, content(2 * PART_BYTES + 12_345)).unwrap();
+    let error = bucket.upload(&path, "x/large").unwrap_err().to_string();
+    assert!(error.contains(&server.url("x/large")) && error.contains("400"), "{error}");
+    assert_eq!(server.num_uploads(), 0, "the parts are removed");
+    assert!(bucket.head("x/large").unwrap().is_none(), "no partial object counts");
+}
+
+fn is_third_part(request: &Request) -> bool {
+    request.method() == "PUT" && request.path().contains("partNumber=3")
+}
+
+fn is_completion(request: &Request) -> bool {
+    request.method() == "POST" && request.path().contains("uploadId=")
+}
+
+#[test]
+fn moto_keeps_nothing_of_a_failed_upload() {
+    alone!();
+    a_failed_upload_leaves_nothing(Kind::Moto, is_third_part);
+}
+
+#[test]
+fn google_keeps_nothing_of_an_upload_without_its_third_part() {
+    alone!();
+    a_failed_upload_leaves_nothing(Kind::FakeGcs, is_third_part);
+}
+
+#[test]
+fn google_keeps_nothing_of_an_upload_that_is_not_completed() {
+    alone!();
+    a_failed_upload_leaves_nothing(Kind::FakeGcs, is_completion);
 }
 
 fn large_files_go_up_in_parts_and_come_down_in_ranges(server: &ObjectServer, bucket: &Bucket, folder: &Path) {

@@ -1,6 +1,9 @@
 //! Errors of training.
 
 use std::path::{Path, PathBuf};
+use tokengrid_cache::CacheError;
+use tokengrid_ingest::IngestError;
+use tokengrid_store::StoreError;
 
 /// Errors of this crate. The text says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +126,23 @@ pub enum TrainError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The server of a cache or of images failed while a model was trained.
+    #[error("the run ended after step {step}, since its data could not be read; {}", after_interruption(*last))]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+        /// The step of the last checkpoint, if there is one yet.
+        last: Option<u64>,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file of the configuration that lies in a bucket holds something else than it should.
+    #[error("{what}")]
+    File {
+        /// What is wrong, and in which object.
+        what: String,
+    },
     /// Stopped by the user; the state at the last step is in `checkpoints/latest`.
     #[error("stopped; run the same command again to continue")]
     Cancelled,
@@ -173,6 +193,20 @@ impl TrainError {
         move |source| TrainError::Io { action, path, source }
     }
 
+    /// Tells where the run continues, if it was a bucket's server that failed after `step`. A damaged object gives no such
+    /// advice, since steps may have used it.
+    pub(crate) fn interrupted(self, step: u64, last: Option<u64>) -> TrainError {
+        match self {
+            TrainError::Cache(CacheError::Store(error)) if !matches!(error, StoreError::Checksum { .. }) => {
+                TrainError::Interrupted { step, last, source: Box::new(error) }
+            }
+            TrainError::Ingest(error @ (IngestError::Outage { .. } | IngestError::Store(_))) => {
+                TrainError::Interrupted { step, last, source: Box::new(error) }
+            }
+            error => error,
+        }
+    }
+
     /// Wraps an error in a file of a run's checkpoint and names the way back to an earlier one.
     pub fn damaged(checkpoint: &Path) -> impl FnOnce(TrainError) -> TrainError {
         let path = checkpoint.into();
@@ -192,6 +226,15 @@ fn after_divergence(last: Option<&Path>) -> String {
         ),
         None => "there is no checkpoint yet: run again with a lower learning rate, or in bf16 or fp32, and with `--overwrite`"
             .into(),
+    }
+}
+
+fn after_interruption(last: Option<u64>) -> String {
+    match last {
+        Some(last) => {
+            format!("the last checkpoint is that of step {last}: the same command, run again, continues from there")
+        }
+        None => "there is no checkpoint yet: the same command, run again, starts from the beginning".into(),
     }
 }
 

@@ -209,7 +209,7 @@ function listen(state) {
     const { drag } = state;
     state.drag = null;
     if (!drag) return;
-    if (drag.corners && drag.far > 8) lasso(state, drag.corners.map(([x, y]) => [x * 65535, y * 65535]), drag.isRemoved);
+    if (drag.corners?.length > 2 && drag.far > 8) lasso(state, drag.corners.map(([x, y]) => [x * 65535, y * 65535]), drag.isRemoved);
     else if (drag.far < 4) open(state, event);
     drawLine(state, []);
   }, options);

@@ -102,6 +102,24 @@ impl<T: Send + Sync + 'static> Background<T> {
         *lock(&self.worker) = Some(std::thread::spawn(work));
     }
 
+    /// Forgets the value, where there is one, as if it had never been asked for. Whether there was one.
+    pub(crate) fn forget(&self) -> bool {
+        let mut state = self.inner.state();
+        let is_done = matches!(*state, State::Done(_));
+        if is_done {
+            *state = State::Idle;
+        }
+        is_done
+    }
+
+    /// Puts a value that was forgotten back, unless it was asked for meanwhile.
+    pub(crate) fn put_back(&self, value: T) {
+        let mut state = self.inner.state();
+        if matches!(*state, State::Idle) {
+            *state = State::Done(Arc::new(value));
+        }
+    }
+
     /// The value, waiting for it no longer than `patience`.
     pub(crate) fn wait(&self, patience: Duration) -> State<T> {
         let is_running = |state: &mut State<T>| matches!(state, State::Running { .. });
@@ -136,6 +154,14 @@ mod tests {
         assert!(matches!(value.wait(Duration::from_secs(60)), State::Done(seven) if *seven == 7));
         value.start(true, |_| Err("no".into()));
         assert!(matches!(value.wait(Duration::from_secs(60)), State::Failed(why) if why == "no"));
+        assert!(!value.forget());
+        value.put_back(9);
+        assert!(matches!(value.state(), State::Failed(_)));
+        value.start(true, |_| Ok(8));
+        value.join();
+        assert!(value.forget() && matches!(value.state(), State::Idle));
+        value.put_back(9);
+        assert!(matches!(value.state(), State::Done(nine) if *nine == 9));
         value.start(true, |_| panic!("a defect"));
         assert!(matches!(value.wait(Duration::from_secs(60)), State::Failed(why) if why.contains("a defect")));
         value.join();

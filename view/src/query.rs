@@ -47,6 +47,11 @@ impl Query {
         Err(BadRequest(format!("there is no parameter `{}` here; there are: {list}", printable(name))))
     }
 
+    /// A parameter's text, which may be empty; `None` where it is missing.
+    pub(crate) fn given(&self, name: &str) -> Option<&str> {
+        self.parameters.get(name).map(String::as_str)
+    }
+
     /// A parameter's text; `None` where it is missing or empty.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str).filter(|text| !text.is_empty())
@@ -64,6 +69,17 @@ impl Query {
         found.copied().ok_or_else(|| {
             BadRequest(format!("`{name}` is `{}`, expected one of {}", printable(text), words.join(", ")))
         })
+    }
+
+    /// Whether `format` asks for a list as a file, which then is all of it.
+    pub(crate) fn is_csv(&self) -> Result<bool, BadRequest> {
+        if self.word("format", &["json", "csv"])? == "json" {
+            return Ok(false);
+        }
+        match ["offset", "limit"].into_iter().find(|name| self.text(name).is_some()) {
+            None => Ok(true),
+            Some(name) => Err(BadRequest(format!("`format` is `csv`, a file of the whole list: leave out `{name}`"))),
+        }
     }
 
     /// `offset` and `limit` of a list.

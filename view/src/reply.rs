@@ -4,6 +4,7 @@ use crate::body::Parts;
 use crate::query::BadRequest;
 use hyper::StatusCode;
 use hyper::body::Bytes;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokengrid_cache::CacheError;
 
@@ -97,6 +98,12 @@ impl Refusal {
 /// A JSON object.
 pub(crate) fn json(value: &Value) -> Reply {
     whole("application/json", Bytes::from(value.to_string()))
+}
+
+/// An object with long texts, which are written once.
+pub(crate) fn json_of(object: &impl Serialize) -> Reply {
+    // Numbers and texts always have a JSON form.
+    whole("application/json", Bytes::from(serde_json::to_vec(object).unwrap_or_default()))
 }
 
 /// A PNG file; `may_be_kept` by a browser where the address names what it is of.

@@ -45,7 +45,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long it may take to send a selection, how long that may be, and how many may be on their way.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-const BODY_BYTES_MAX: usize = 32 << 20;
+pub(crate) const BODY_BYTES_MAX: usize = 32 << 20;
 const BODIES_MAX: usize = 4;
 
 /// How often a server that runs looks whether it should stop.

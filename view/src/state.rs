@@ -20,15 +20,18 @@ use tokengrid_cache::{
     CacheInfo, ClassIndex, ClassNames, Finished, FoundRows, Inspection, Manifest, NearRow, RowFilter, RowMeta,
     ShardEntry, Survey, TokenCache, VerifyReport, find_rows, inspect, near_rows, rows_with_code, verify,
 };
+use tokengrid_ingest::trim_heaps;
 
 /// How long a request waits for something that is being opened.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Searches that are remembered.
+/// Searches that are remembered, and the memory of their lists of images.
 const SEARCHES: usize = 8;
+const SEARCH_BYTES: usize = 32 << 20;
 
-/// Lists of rows that are remembered: four bytes per row each.
+/// Lists of rows that are remembered, four bytes per row each, and the memory of all of them.
 const LISTS: usize = 2;
+const LIST_BYTES: usize = 32 << 20;
 
 /// Margins that are near 0: up to 1e-3.
 const NEAR_ZERO: usize = 4;
@@ -59,7 +62,10 @@ pub(crate) struct Shared {
     pub(crate) health: Background<VerifyReport>,
     pub(crate) source: Option<Background<SourceImages>>,
     decoding: Option<Decoding>,
+    /// Made where no index of keys and labels lies beside the cache.
     index: OnceLock<ClassIndex>,
+    /// One more than the largest label that an image has.
+    labels_end: OnceLock<usize>,
     searches: Remembered<RowFilter, Arc<FoundRows>>,
     lists: Remembered<Wanted, Found>,
     similar: Remembered<usize, Arc<Vec<NearRow>>>,
@@ -67,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) export_dir: Option<PathBuf>,
     /// The cache of a selection that is being written, or was written last.
     pub(crate) subset: Background<Subset>,
+    /// Held by work that reads all rows.
+    alone: Mutex<()>,
     logged: Mutex<Log>,
     inspection_folder: Option<PathBuf>,
     threads: Option<usize>,
@@ -142,11 +150,13 @@ impl Shared {
             source,
             decoding,
             index: OnceLock::new(),
-            searches: Remembered::new(SEARCHES),
-            lists: Remembered::new(LISTS),
-            similar: Remembered::new(SEARCHES),
+            labels_end: OnceLock::new(),
+            searches: Remembered::new(SEARCHES, SEARCH_BYTES),
+            lists: Remembered::new(LISTS, LIST_BYTES),
+            similar: Remembered::new(SEARCHES, usize::MAX),
             export_dir,
             subset: Background::default(),
+            alone: Mutex::default(),
             logged: Mutex::default(),
             inspection_folder,
             threads,
@@ -201,7 +211,8 @@ impl Shared {
         self.inspection.start(is_again, move |progress| {
             shared.shards.check_all_lengths(&cache).map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
-            let found = Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
+            let count = || Inspection::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
+            let found = shared.alone(&cache, count);
             // What was read of a lost shard looks altered: that is not what happened to it.
             shared.shards.check_all_lost(&cache).map_err(|refusal| refusal.text().to_owned())?;
             Ok(Inspected::new(found.map_err(|error| with_causes(&error))?))
@@ -249,8 +260,9 @@ impl Shared {
         if wanted.listed.is_empty() {
             return Ok(found);
         }
+        self.lists.make_room(found.len() * size_of::<u32>());
         let found = self.listed(&cache, found, &wanted.listed, is_unwanted)?;
-        self.lists.insert(wanted.clone(), found.clone());
+        self.lists.insert(wanted.clone(), found.clone(), found.bytes());
         Ok(found)
     }
 
@@ -273,18 +285,18 @@ impl Shared {
             let with_code = rows_with_code(cache, *code, is_unwanted);
             self.shards.check_all_lost(cache)?;
             let with_code = with_code?;
-            found = found.filtered(|row| with_code.binary_search_by_key(&row, |found| *found as usize).is_ok());
+            found = found.among_sorted(with_code);
         }
         match order {
-            Some(order) => self.ordered(&found, *order),
+            Some(order) => self.ordered(found, *order),
             None => Ok(found),
         }
     }
 
-    fn ordered(&self, found: &Found, Order { by, is_descending }: Order) -> Result<Found, Refusal> {
+    fn ordered(&self, found: Found, Order { by, is_descending }: Order) -> Result<Found, Refusal> {
         Ok(match by {
             By::Row if is_descending => found.reversed(),
-            By::Row => found.clone(),
+            By::Row => found,
             By::Margin => {
                 let ranks = self.shards_by_margin();
                 found.ordered(|row| ranks[self.shards.place(row).shard], is_descending)
@@ -320,7 +332,8 @@ impl Shared {
         self.survey.start(is_again, move |progress| {
             shared.shards.check_all_lengths(&cache).map_err(|refusal| refusal.text().to_owned())?;
             let (folder, threads) = (shared.inspection_folder.as_deref(), shared.threads);
-            let found = Survey::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
+            let survey = || Survey::load_or_compute(&cache, folder, threads, &shared.cancel, progress);
+            let found = shared.alone(&cache, survey);
             shared.shards.check_all_lost(&cache).map_err(|refusal| refusal.text().to_owned())?;
             found.map_err(|error| with_causes(&error))
         });
@@ -359,7 +372,9 @@ impl Shared {
             self.shards.check_all_lost(cache)?;
         }
         let found = Arc::new(found?);
-        self.searches.insert(filter.clone(), Arc::clone(&found));
+        let has_list = filter.key.is_some() || filter.label.is_some();
+        let bytes = if has_list { found.len() * size_of::<u32>() } else { 0 };
+        self.searches.insert(filter.clone(), Arc::clone(&found), bytes);
         Ok(found)
     }
 
@@ -378,7 +393,7 @@ impl Shared {
         // There may be more rows of the same grid than are named, so that the row itself is not among them.
         found.truncate(SIMILAR_ROWS);
         let found = Arc::new(found);
-        self.similar.insert(row, Arc::clone(&found));
+        self.similar.insert(row, Arc::clone(&found), 0);
         Ok(found)
     }
 
@@ -428,8 +443,37 @@ impl Shared {
         lines.iter().for_each(|line| tracing::warn!("{line}"));
     }
 
-    pub(crate) fn index(&self, cache: &TokenCache) -> &ClassIndex {
+    fn index(&self, cache: &TokenCache) -> &ClassIndex {
         self.index.get_or_init(|| ClassIndex::of(cache))
+    }
+
+    /// How many classes there are: those of the list, and labels without a name that images have.
+    pub(crate) fn num_classes(&self, cache: &TokenCache) -> usize {
+        let end = || (0..cache.num_images()).map(|image| cache.image_label(image) + 1).max().unwrap_or(0) as usize;
+        self.manifest.classes.len().max(*self.labels_end.get_or_init(end))
+    }
+
+    /// The rows of a class.
+    pub(crate) fn rows_of_class(&self, label: i32) -> Result<Arc<FoundRows>, Refusal> {
+        let filter = RowFilter { label: Some(label), ..RowFilter::default() };
+        self.find_rows(&*self.cache()?, &filter, &AtomicBool::new(false))
+    }
+
+    /// Does work that reads all rows and needs memory for it: one at a time, and without what can be found or read again. The
+    /// survey is there again when the work is done.
+    pub(crate) fn alone<T>(&self, cache: &TokenCache, work: impl FnOnce() -> T) -> T {
+        let _alone = lock(&self.alone);
+        self.searches.clear();
+        self.lists.clear();
+        let folder = self.inspection_folder.as_deref();
+        let is_forgotten = Survey::is_kept(cache, folder) && self.survey.forget();
+        trim_heaps();
+        let made = work();
+        trim_heaps();
+        if is_forgotten && let Some(survey) = Survey::load(cache, folder) {
+            self.survey.put_back(survey);
+        }
+        made
     }
 
     /// The name of a class, as its folder is called.

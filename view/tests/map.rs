@@ -66,7 +66,8 @@ fn every_row_is_a_point_and_a_line_around_points_names_their_rows() {
     assert!(rows.contains(&31));
     assert_eq!(found["count"], rows.len(), "{found}");
     let many = serde_json::json!({ "corners": vec![[0.0, 0.0]; 5001] }).to_string();
-    for wrong in ["", "[]", r#"{"corners": [[1]]}"#, &many] {
+    let line = r#"{"corners": [[0, 0], [9, 9]]}"#;
+    for wrong in ["", "[]", r#"{"corners": [[1]]}"#, line, r#"{"corners": [[0, 0], [9, 9], [1e300, 0]]}"#, &many] {
         assert_eq!(post(&server.address, "/api/map/lasso", wrong).status, 400);
     }
     for wrong in ["step=0", "step=x", "max=5"] {

@@ -123,6 +123,20 @@ fn several_classes_a_code_and_rows_by_number_filter_together() {
     for wrong in ["label=0,x", "code=262144", "rows=20", "rows=3-1", "format=xml", "class=cat&label=1,2"] {
         assert_eq!(json(&server.address, "GET", &format!("/api/rows?{wrong}")).0, 400, "{wrong}");
     }
+    assert_eq!(rows("rows="), [0; 0], "no row is no missing filter");
+    // What separates classes, rows and parameters is a comma, and an ampersand.
+    for (wrong, words) in [
+        ("class=cat;dog", "`label=0,2`"),
+        ("class=0,2", "`label=0,2`"),
+        ("label=0;2", "whole number"),
+        ("rows=0;5", "0-5,9"),
+        ("label=0;limit=1", "whole number"),
+        ("format=csv&limit=2", "leave out `limit`"),
+        ("format=csv&offset=x", "leave out `offset`"),
+    ] {
+        let (status, answer) = json(&server.address, "GET", &format!("/api/rows?{wrong}"));
+        assert!(status == 400 && answer["error"].as_str().unwrap().contains(words), "{wrong}: {answer}");
+    }
     let csv = text(ask(&server.address, "GET", "/api/rows?label=0,2&format=csv"));
     assert_eq!((csv.lines().count(), csv.lines().nth(2)), (14, Some("dog,,,0,0,,,false,a/2.jpg,2,2,0")), "{csv}");
     let numbers = json(&server.address, "GET", "/api/row-numbers?label=0,2").1;

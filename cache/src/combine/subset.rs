@@ -2,7 +2,6 @@
 
 use crate::combine::attachments::{details_of, of_subset};
 use crate::error::CacheError;
-use crate::format::hash::blake3_hex;
 use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
@@ -27,6 +26,8 @@ pub struct Selection {
     pub split: Option<String>,
     /// Images by their numbers, in ascending order: see [`images_of_keys`].
     pub images: Option<Vec<usize>>,
+    /// Images by ranges of their numbers, in ascending order and apart from each other: little memory for many images.
+    pub image_ranges: Option<Vec<Range<usize>>>,
 }
 
 /// Writes the rows of the cache `input` that `selection` takes to the new cache `out`. Class names and labels stay as
@@ -108,6 +109,7 @@ struct Taken<'a> {
     within: Range<usize>,
     labels: Option<HashSet<i32>>,
     images: Option<&'a [usize]>,
+    ranges: Option<&'a [Range<usize>]>,
 }
 
 impl Taken<'_> {
@@ -116,8 +118,8 @@ impl Taken<'_> {
             None => 0..cache.num_images(),
             Some(name) => cache.split_images(name).ok_or_else(|| no_split(cache, name))?,
         };
-        let images = selection.images.as_deref();
-        if let Some(image) = images.and_then(|images| images.iter().find(|image| **image >= cache.num_images())) {
+        let (images, ranges) = (selection.images.as_deref(), selection.image_ranges.as_deref());
+        if let Some(image) = selection.listed_images().find(|image| *image >= cache.num_images()) {
             return Err(CacheError::Selection {
                 path: cache.dir().into(),
                 what: "image",
@@ -125,7 +127,7 @@ impl Taken<'_> {
                 actual: image.to_string(),
             });
         }
-        let mut taken = Taken { cache, within, labels: selection.labels(cache)?, images };
+        let mut taken = Taken { cache, within, labels: selection.labels(cache)?, images, ranges };
         let first_too_many = selection.limit.and_then(|limit| taken.images().nth(limit));
         taken.within.end = first_too_many.unwrap_or(taken.within.end);
         Ok(taken)
@@ -134,9 +136,14 @@ impl Taken<'_> {
     fn has(&self, image: usize) -> bool {
         let is_of_class = |labels: &HashSet<i32>| labels.contains(&self.cache.image_label(image));
         let is_listed = |images: &[usize]| images.binary_search(&image).is_ok();
+        let is_in_range = |ranges: &[Range<usize>]| {
+            let place = ranges.partition_point(|range| range.end <= image);
+            ranges.get(place).is_some_and(|range| range.contains(&image))
+        };
         self.within.contains(&image)
             && self.labels.as_ref().is_none_or(is_of_class)
             && self.images.is_none_or(is_listed)
+            && self.ranges.is_none_or(is_in_range)
     }
 
     fn images(&self) -> impl Iterator<Item = usize> {
@@ -150,6 +157,12 @@ impl Taken<'_> {
 }
 
 impl Selection {
+    /// The images that were listed, by numbers or by ranges.
+    fn listed_images(&self) -> impl Iterator<Item = usize> {
+        let in_ranges = self.image_ranges.iter().flatten().cloned().flatten();
+        self.images.iter().flatten().copied().chain(in_ranges)
+    }
+
     fn labels(&self, cache: &TokenCache) -> Result<Option<HashSet<i32>>, CacheError> {
         let classes = &cache.manifest().classes;
         let names = ClassNames::load(cache.local_dir(), classes).unwrap_or_default();
@@ -184,6 +197,19 @@ impl Selection {
         }
     }
 
+    /// What tells a list of images from others: a subset of other images is another job.
+    fn listed(&self) -> String {
+        if self.images.is_none() && self.image_ranges.is_none() {
+            return String::new();
+        }
+        let (mut hash, mut count) = (blake3::Hasher::new(), 0);
+        for image in self.listed_images() {
+            hash.update(&(image as u64).to_le_bytes());
+            count += 1;
+        }
+        format!(", {count} listed images of blake3 {}", hash.finalize().to_hex())
+    }
+
     /// The job of the subset. Its source says what was taken of what, so that another subset is another job.
     fn job(&self, taken: &Taken<'_>, views: &Range<u32>) -> Result<JobSpec, CacheError> {
         let manifest = taken.cache.manifest();
@@ -199,7 +225,7 @@ impl Selection {
                 self.classes.as_ref().map_or("all".to_owned(), |classes| classes.join(",")),
                 self.limit.map_or("none".to_owned(), |limit| limit.to_string()),
                 self.split.as_deref().unwrap_or("all"),
-                self.images.as_deref().map(listed).unwrap_or_default(),
+                self.listed(),
             ),
             images,
             excluded: manifest.source.excluded + left_out,
@@ -213,12 +239,6 @@ impl Selection {
         };
         Ok(job)
     }
-}
-
-/// What tells a list of images from others: a subset of other images is another job.
-fn listed(images: &[usize]) -> String {
-    let bytes: Vec<u8> = images.iter().flat_map(|image| (*image as u64).to_le_bytes()).collect();
-    format!(", {} listed images of blake3 {}", images.len(), blake3_hex(&bytes))
 }
 
 /// The splits, counted in the images that are taken.

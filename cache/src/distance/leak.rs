@@ -55,8 +55,8 @@ pub struct Leak {
 /// row of the larger cache; otherwise all pairs are compared. Memory: at most 200 MB, and 16 MB per thread.
 ///
 /// # Errors
-/// [`CacheError::Requirement`] where the caches are of other grids or tokenizers; [`CacheError::Cancelled`]; a file
-/// cannot be read.
+/// [`CacheError::Requirement`] where the caches are of other grids or tokenizers; [`CacheError::Cancelled`]; as
+/// [`TokenCache::read_packed`], where tokens are damaged or cannot be read.
 ///
 /// ```
 /// use tokengrid_cache::{TokenCache, leak, write_synthetic_cache};
@@ -165,7 +165,7 @@ impl Search<'_> {
             let rows = groups[group].clone();
             let mut nearest = Nearest::new(self.limit);
             let mut candidates = Vec::new();
-            let packed = self.read.packed_run(rows.clone());
+            let packed = self.read.checked_run(rows.clone())?;
             for (start, chunk) in rows.clone().step_by(CHUNK_ROWS).zip(packed.chunks(CHUNK_ROWS * self.row_bytes)) {
                 crate::cancel::check()?;
                 self.compare(against, start, chunk, &mut candidates, &mut nearest);

@@ -31,10 +31,11 @@ pub struct NearRows {
 /// are packed grids of the cache's shape, [`crate::GridSpec::row_bytes`] each; a row's distance is that from the nearest
 /// one. `threads`: as many as there are cores where it is `None`. `progress` is called with the rows done and all rows.
 ///
-/// Every row is compared: nothing is missed. The rows are read through the map, and do not stay in memory.
+/// Every row is compared: nothing is missed. The rows are read through the map, and do not stay in memory. The grids of each row
+/// group are compared with their checksum first.
 ///
 /// # Errors
-/// [`CacheError::Cancelled`]; [`CacheError::InvalidGrid`] for a query of another length.
+/// [`CacheError::Cancelled`]; [`CacheError::ColumnChecksum`]; [`CacheError::InvalidGrid`] for a query of another length.
 ///
 /// ```
 /// use tokengrid_cache::{TokenCache, near_rows, write_synthetic_cache};
@@ -72,7 +73,8 @@ pub fn near_rows(
     parallel::map(threads, groups.len(), &mut count, |group, report| {
         let rows = groups[group].clone();
         let mut of_group = Nearest::new(limit);
-        for (row, packed) in rows.clone().zip(cache.packed_run(rows.clone()).chunks_exact(row_bytes)) {
+        let packed = cache.checked_run(rows.clone())?;
+        for (row, packed) in rows.clone().zip(packed.chunks_exact(row_bytes)) {
             let near = queries.iter().filter_map(|query| hamming.within(query, packed, distance)).min();
             if let Some(distance) = near {
                 of_group.push(NearRow { distance, row });

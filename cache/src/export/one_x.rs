@@ -10,6 +10,7 @@ use crate::import::error::import_error;
 use crate::import::frame_set::{METADATA_FILE, SEGMENTS_FILE, VIDEO_FILES};
 use crate::import::one_x::details;
 use crate::read::cache::TokenCache;
+use crate::remote::staged::LocalFolder;
 use crate::write::writer::OpenMode;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -69,8 +70,9 @@ pub fn export_1x(
     })?;
     let mut outputs = vec![video];
     outputs.extend(segments.map(|(output, _)| output));
+    let attached = LocalFolder::of_attached(cache.dir(), cache.manifest())?;
     for (name, expected) in &source.attached {
-        let path = attached_path(cache.local_dir(), name)
+        let path = attached_path(attached.path(), name)
             .ok_or_else(|| import_error(cache.dir(), "name of an attached file", "a relative path".into(), name))?;
         let mut output = folder.create(name)?;
         visit_chunks(&path, &mut |chunk| output.put(chunk))?;

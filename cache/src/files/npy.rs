@@ -19,10 +19,14 @@ pub(crate) struct NpyReader {
 
 impl NpyReader {
     /// # Errors
-    /// [`CacheError::Io`]; [`CacheError::NotNpy`] for anything but integers of 1 to 8 bytes in C order.
+    /// [`CacheError::Io`]; [`CacheError::NoRows`] for a file of no bytes; [`CacheError::NotNpy`] for anything but integers of 1 to 8 bytes
+    /// in C order.
     pub(crate) fn open(path: &Path) -> Result<NpyReader, CacheError> {
         let file = File::open(path).map_err(io_error("open", path))?;
         let bytes = file.metadata().map_err(io_error("read the size of", path))?.len();
+        if bytes == 0 {
+            return Err(CacheError::NoRows { path: path.into(), what: "it is an empty file".into() });
+        }
         Self::of(path, Box::new(BufReader::with_capacity(1 << 20, file)), bytes)
     }
 

@@ -4,11 +4,11 @@ use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::manifest::{Manifest, QuarantineEntry};
 use crate::format::names::QUARANTINE_FILE;
-use crate::remote::staged::LocalFolder;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
+use tokengrid_store::{Bucket, Place};
 
 /// A longer line is refused. Only one line is in memory at a time.
 const LINE_BYTES_MAX: u64 = 512 << 20;
@@ -47,11 +47,10 @@ pub(crate) fn quarantine_list(records: &[QuarantineRecord]) -> String {
 /// # Errors
 /// Items are [`CacheError::Import`] when the list is not the manifest's; [`CacheError::ManifestSyntax`] and
 /// [`CacheError::QuarantineOrder`] when it is, but is not a valid list; [`CacheError::Io`]; [`CacheError::Cancelled`].
-#[derive(Debug)]
 pub struct QuarantineReader {
     path: PathBuf,
     /// No more of the file than the manifest says, and a byte that should not be there.
-    file: BufReader<std::io::Take<File>>,
+    file: BufReader<std::io::Take<Box<dyn Read + Send>>>,
     hasher: blake3::Hasher,
     expected: QuarantineEntry,
     /// Images that the source has.
@@ -67,14 +66,19 @@ impl QuarantineReader {
     /// Opens the list of the cache in `dir`, a folder or a URL.
     ///
     /// # Errors
-    /// [`CacheError::Io`].
+    /// [`CacheError::Io`]; [`CacheError::Store`].
     pub fn open(dir: &Path, manifest: &Manifest) -> Result<QuarantineReader, CacheError> {
-        let local = LocalFolder::of(dir)?;
-        let path = local.path().join(QUARANTINE_FILE);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
-        let expected = manifest.quarantine.clone();
+        let (path, expected) = (dir.join(QUARANTINE_FILE), manifest.quarantine.clone());
+        let bytes_max = expected.bytes.saturating_add(1);
+        let file: Box<dyn Read + Send> = match Place::parse(dir)? {
+            None => Box::new(File::open(&path).map_err(io_error("open", &path))?),
+            Some(place) => {
+                let key = place.join(QUARANTINE_FILE);
+                Box::new(Cursor::new(Bucket::of(&place)?.fetch_all(key.key(), bytes_max)?.wait()?))
+            }
+        };
         Ok(QuarantineReader {
-            file: BufReader::new(file.take(expected.bytes.saturating_add(1))),
+            file: BufReader::new(file.take(bytes_max)),
             path,
             hasher: blake3::Hasher::new(),
             images: manifest.source.images,

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// (`[rows]` or `[images]`) and `keys` (a text file, one line per row or image); without, labels are -1 and keys numbers.
 ///
 /// # Errors
-/// [`CacheError::NotNpy`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when
+/// [`CacheError::NotNpy`]; [`CacheError::NoRows`]; [`CacheError::Import`] naming the shape or value that does not fit; [`CacheError::InputsDiffer`] when
 /// `out` was begun with other rows; as [`CacheWriter::open`](crate::CacheWriter::open) and
 /// [`CacheWriter::push_image`](crate::CacheWriter::push_image).
 pub fn import_npy(
@@ -26,8 +26,12 @@ pub fn import_npy(
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
     let mut input = NpyReader::open(tokens)?;
+    let options = &with_views(&input.shape, options);
     let views = options.views.max(1) as usize;
     let (rows, num_tokens) = (rows_of(tokens, &input.shape, options)?, num_tokens(options));
+    if rows == 0 {
+        return Err(CacheError::NoRows { path: tokens.into(), what: format!("its shape is {:?}", input.shape) });
+    }
     if !rows.is_multiple_of(views) {
         return Err(import_error(tokens, "number of rows", format!("a multiple of --views {views}"), rows));
     }
@@ -68,7 +72,8 @@ pub fn import_npy_pairs(
         .collect();
     numbers.sort_unstable();
     let file = |number: u64| codes.join(format!("{number}.npy"));
-    let first = numbers.first().ok_or_else(|| import_error(codes, "number of <i>.npy files", "some".into(), 0))?;
+    let nothing = || CacheError::NoRows { path: codes.into(), what: "there is no file <i>.npy in it".into() };
+    let first = numbers.first().ok_or_else(nothing)?;
     let num_tokens = num_tokens(options);
     let values_of = |path: &Path| -> Result<Vec<i64>, CacheError> {
         let mut reader = NpyReader::open(path)?;
@@ -108,6 +113,16 @@ pub fn import_npy_pairs(
 
 fn num_tokens(options: &ImportOptions) -> usize {
     options.grid.0 as usize * options.grid.1 as usize
+}
+
+/// The options, with the views of `[images, views, H * W]` where nobody gave a number.
+fn with_views(shape: &[usize], options: &ImportOptions) -> ImportOptions {
+    let is_grid = |height: usize, width: usize| (height, width) == (options.grid.0 as usize, options.grid.1 as usize);
+    let views = match *shape {
+        [_, views, tokens] if options.views == 0 && tokens == num_tokens(options) && !is_grid(views, tokens) => views,
+        _ => options.views as usize,
+    };
+    ImportOptions { views: u32::try_from(views).unwrap_or(u32::MAX), ..options.clone() }
 }
 
 /// Grids in an array of this shape.

@@ -20,7 +20,8 @@ pub struct ImportOptions {
     pub grid: (u32, u32),
     /// Bits of a token; `None`: as many as the largest token needs, for which all of them are read once more.
     pub bits: Option<u32>,
-    /// Rows of an image, next to each other (0 counts as 1). For pairs of files it is found in the first one.
+    /// Rows of an image, next to each other. 0: what the shape of the tokens says, else 1. For pairs of files it is found in the
+    /// first one.
     pub views: u32,
     /// Who made the tokens, as far as it is known.
     pub tokenizer: TokenizerInfo,

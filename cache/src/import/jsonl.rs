@@ -24,11 +24,11 @@ fn unlabelled() -> i64 {
     -1
 }
 
-/// Imports a file with a line per row; the `options.views` views of an image follow each other. Keys are the numbers of images.
+/// Imports a file with a line per row, perhaps of gzip; the `options.views` views of an image follow each other. Keys are the numbers of images.
 /// A grid of 0 x 0 stands for a square one of as many tokens as the first line has.
 ///
 /// # Errors
-/// [`CacheError::Import`] naming the line; otherwise as [`crate::import_npy`].
+/// [`CacheError::Import`] naming the line; [`CacheError::NoRows`]; otherwise as [`crate::import_npy`].
 pub fn import_jsonl(path: &Path, options: &ImportOptions, out: &Path, mode: OpenMode) -> Result<Finished, CacheError> {
     let views = options.views.max(1) as usize;
     // Once to count, since a job knows its images from the beginning, and to learn how wide tokens are.
@@ -46,7 +46,10 @@ pub fn import_jsonl(path: &Path, options: &ImportOptions, out: &Path, mode: Open
         rows += 1;
         cancel::check()?;
     }
-    if rows == 0 || !rows.is_multiple_of(views) {
+    if rows == 0 {
+        return Err(CacheError::NoRows { path: path.into(), what: "it has no line that is not empty".into() });
+    }
+    if !rows.is_multiple_of(views) {
         return Err(import_error(path, "number of lines", format!("a multiple of --views {views}"), rows));
     }
     let mut options = options.clone();

@@ -2,15 +2,15 @@
 
 use crate::error::{CacheError, io_error};
 use crate::import::error::import_error;
+use crate::import::unpacked::open_unpacked;
 use std::fmt::Display;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// An open text file.
 pub(super) struct Lines {
     path: PathBuf,
-    input: BufReader<File>,
+    input: BufReader<Box<dyn Read>>,
     bytes_max: usize,
     line: Vec<u8>,
     /// The line that was read last, counted from 1.
@@ -18,16 +18,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Opens a file whose lines have at most `bytes_max` bytes, their ends not counted.
+    /// Opens a file, perhaps of gzip, whose lines have at most `bytes_max` bytes, their ends not counted.
     pub(super) fn open(path: &Path, bytes_max: usize) -> Result<Lines, CacheError> {
-        let file = File::open(path).map_err(io_error("open", path))?;
-        Ok(Lines {
-            path: path.into(),
-            input: BufReader::with_capacity(1 << 18, file),
-            bytes_max,
-            line: vec![],
-            number: 0,
-        })
+        let input = BufReader::with_capacity(1 << 18, open_unpacked(path)?);
+        Ok(Lines { path: path.into(), input, bytes_max, line: vec![], number: 0 })
     }
 
     /// The next line without its end and without a byte order mark; `None` at the end of the file. Of a line that is too long, its

@@ -1,13 +1,13 @@
 //! Parquet files whose grids are lists of integers, of ours or of anybody else.
 
-use crate::error::CacheError;
+use crate::error::{CacheError, io_error};
 use crate::files::token_lists::{Columns, JOB_KEY};
 use crate::format::identity::JobIdentity;
 use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, LABEL, TOKENS, VIEW};
 use crate::import::error::import_error;
 use parquet::basic::ConvertedType;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{DataType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArray, DataType, Int32Type, Int64Type};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::ReaderProperties;
@@ -36,13 +36,16 @@ impl ListReader {
     /// Opens a file. Columns without a given name are looked for by the usual ones.
     ///
     /// # Errors
-    /// [`CacheError::Import`] for a column that is not there.
+    /// [`CacheError::NoRows`] for a file of no bytes; [`CacheError::Import`] for a column that is not there.
     pub(super) fn open(
         path: &Path,
         tokens_column: Option<&str>,
         label_column: Option<&str>,
     ) -> Result<ListReader, CacheError> {
-        let file = File::open(path).map_err(crate::error::io_error("open", path))?;
+        let file = File::open(path).map_err(io_error("open", path))?;
+        if file.metadata().map_err(io_error("read the size of", path))?.len() == 0 {
+            return Err(CacheError::NoRows { path: path.into(), what: "it is an empty file".into() });
+        }
         let failed = |source| CacheError::ImportParquet { path: path.into(), source };
         let metadata = read_metadata(&file).map_err(failed)?;
         let entries = metadata.file_metadata().key_value_metadata().map_or(&[][..], |entries| entries);
@@ -72,12 +75,24 @@ impl ListReader {
         self.metadata.num_row_groups()
     }
 
+    /// The keys of a row group, and how many rows it has; no keys where the file does not have the column.
+    pub(super) fn read_keys(&self, group: usize) -> Result<(Option<Vec<ByteArray>>, usize), CacheError> {
+        let failed = |source| CacheError::ImportParquet { path: self.path.clone(), source };
+        let group = self.open_group(group).map_err(failed)?;
+        let rows = group.metadata().num_rows().max(0) as usize;
+        Ok((keys_in(&group, rows).map_err(failed)?, rows))
+    }
+
+    fn open_group(&self, group: usize) -> ParquetResult<SerializedRowGroupReader<'_, File>> {
+        let (row_group, index) = (self.metadata.row_group(group), self.metadata.page_index_for_row_group(group));
+        let properties = Arc::new(ReaderProperties::builder().build());
+        SerializedRowGroupReader::new(self.file.clone(), row_group, index, properties)
+    }
+
     /// All rows of a row group. Columns that the file does not have stay empty.
     pub(super) fn read_group(&self, group: usize) -> Result<Columns, CacheError> {
         let failed = |source| CacheError::ImportParquet { path: self.path.clone(), source };
-        let (row_group, index) = (self.metadata.row_group(group), self.metadata.page_index_for_row_group(group));
-        let properties = Arc::new(ReaderProperties::builder().build());
-        let group = SerializedRowGroupReader::new(self.file.clone(), row_group, index, properties).map_err(failed)?;
+        let group = self.open_group(group).map_err(failed)?;
         let column = |name: &str| find_column(&group, name);
         let rows = group.metadata().num_rows().max(0) as usize;
         let mut columns = Columns::default();
@@ -96,14 +111,7 @@ impl ListReader {
                 *values = read.and_then(|read| one_each(name, read, null)).map_err(failed)?;
             }
         }
-        if let Some(index) = column(KEY) {
-            let reader = group.get_column_reader(index).map_err(failed)?;
-            let ColumnReader::ByteArrayColumnReader(reader) = reader else {
-                return Err(failed(ParquetError::General("the column key is not text".to_owned())));
-            };
-            let read = read_values(reader, rows, max_definition(&group, index));
-            columns.keys = read.and_then(|read| one_each(KEY, read, None)).map_err(failed)?;
-        }
+        columns.keys = keys_in(&group, rows).map_err(failed)?.unwrap_or_default();
         if let Some(index) = column(FLIP)
             && let ColumnReader::BoolColumnReader(reader) = group.get_column_reader(index).map_err(failed)?
         {
@@ -137,6 +145,15 @@ fn read_metadata(file: &File) -> ParquetResult<ParquetMetaData> {
 fn find_column(group: &dyn RowGroupReader, name: &str) -> Option<usize> {
     let columns = group.metadata().columns();
     columns.iter().position(|column| column.column_path().parts().first().is_some_and(|part| part == name))
+}
+
+/// The column of keys, where there is one.
+fn keys_in(group: &dyn RowGroupReader, rows: usize) -> ParquetResult<Option<Vec<ByteArray>>> {
+    let Some(index) = find_column(group, KEY) else { return Ok(None) };
+    let ColumnReader::ByteArrayColumnReader(reader) = group.get_column_reader(index)? else {
+        return Err(ParquetError::General("the column key is not text".to_owned()));
+    };
+    one_each(KEY, read_values(reader, rows, max_definition(group, index))?, None).map(Some)
 }
 
 /// The definition level of a value that is there.

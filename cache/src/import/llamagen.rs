@@ -48,7 +48,8 @@ fn folders_in(dir: &Path) -> Result<(PathBuf, PathBuf), CacheError> {
 fn grid_of(codes: &Path) -> Result<(u32, u32), CacheError> {
     let names = list_names(codes)?;
     let first = names.iter().find(|name| name.ends_with(".npy"));
-    let path = codes.join(first.ok_or_else(|| import_error(codes, "number of <i>.npy files", "some".into(), 0))?);
+    let nothing = || CacheError::NoRows { path: codes.into(), what: "there is no file <i>.npy in it".into() };
+    let path = codes.join(first.ok_or_else(nothing)?);
     let shape = NpyReader::open(&path)?.shape;
     square_of(&path, shape.last().copied().unwrap_or(0))
 }

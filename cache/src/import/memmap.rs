@@ -7,6 +7,7 @@ use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, width_of};
 use crate::import::keys::Keys;
 use crate::write::writer::{Finished, OpenMode};
+use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -49,6 +50,17 @@ impl TokenType {
     }
 }
 
+impl fmt::Display for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TokenType::U16 => "uint16",
+            TokenType::U32 => "uint32",
+            TokenType::I32 => "int32",
+            TokenType::I64 => "int64",
+        })
+    }
+}
+
 impl FromStr for TokenType {
     type Err = String;
 
@@ -65,6 +77,7 @@ impl FromStr for TokenType {
 
 /// What the shards of nanoGPT's speedruns begin with: this number, a version, a count of tokens, as int32 in 1024 bytes.
 const SPEEDRUN_MAGIC: u32 = 20_240_520;
+const SPEEDRUN_VERSION: u32 = 1;
 const SPEEDRUN_HEADER_BYTES: u64 = 1024;
 
 /// Images that are read at a time.
@@ -74,7 +87,7 @@ const CHUNK_IMAGES: usize = 256;
 /// `keys` as for [`crate::import_npy`].
 ///
 /// # Errors
-/// As [`crate::import_npy`].
+/// As [`crate::import_npy`]; [`CacheError::Import`] for a header that does not fit the file.
 pub fn import_memmap(
     tokens: &Path,
     kind: TokenType,
@@ -88,7 +101,10 @@ pub fn import_memmap(
     let image_tokens = options.grid.0 as usize * options.grid.1 as usize * views;
     let image_bytes = (image_tokens * kind.width()) as u64;
     let (header, bytes) = sizes_of(tokens, kind)?;
-    if image_bytes == 0 || bytes == 0 || !bytes.is_multiple_of(image_bytes) {
+    if bytes == 0 {
+        return Err(CacheError::NoRows { path: tokens.into(), what: "it has no tokens".into() });
+    }
+    if image_bytes == 0 || !bytes.is_multiple_of(image_bytes) {
         let expected = format!("a multiple of {image_bytes} bytes: {image_tokens} tokens of {}", kind.width());
         return Err(import_error(tokens, "size", expected, format!("{bytes} bytes")));
     }
@@ -116,18 +132,38 @@ pub fn import_memmap(
 }
 
 /// Bytes of the header, and of the tokens behind it.
+///
+/// A file that begins with the magic number of speedruns has their header: as tokens, its four bytes would be two of 16 bits that
+/// follow each other in one of four billion files, and one of 32 bits that no cache can hold.
 fn sizes_of(path: &Path, kind: TokenType) -> Result<(u64, u64), CacheError> {
     let mut file = File::open(path).map_err(io_error("open", path))?;
     let bytes = file.metadata().map_err(io_error("read the size of", path))?.len();
     let mut start = [0; 12];
-    if kind != TokenType::U16 || bytes < SPEEDRUN_HEADER_BYTES {
+    if bytes < start.len() as u64 {
         return Ok((0, bytes));
     }
     file.read_exact(&mut start).map_err(io_error("read", path))?;
     let number = |i: usize| u32::from_le_bytes([start[i], start[i + 1], start[i + 2], start[i + 3]]);
-    let behind = bytes - SPEEDRUN_HEADER_BYTES;
-    let is_header = (number(0), number(4), u64::from(number(8)) * 2) == (SPEEDRUN_MAGIC, 1, behind);
-    Ok(if is_header { (SPEEDRUN_HEADER_BYTES, behind) } else { (0, bytes) })
+    let (magic, version, count) = (number(0), number(4), number(8));
+    if magic != SPEEDRUN_MAGIC {
+        return Ok((0, bytes));
+    }
+    if version != SPEEDRUN_VERSION {
+        let expected = format!("{SPEEDRUN_VERSION} behind the magic number {SPEEDRUN_MAGIC} of a speedrun's shard");
+        return Err(import_error(path, "version of the header", expected, version));
+    }
+    if kind != TokenType::U16 {
+        let expected = "uint16 in a file with the header of a speedrun's shard: give --dtype uint16".to_owned();
+        return Err(import_error(path, "type of a token", expected, kind));
+    }
+    let behind = bytes.saturating_sub(SPEEDRUN_HEADER_BYTES);
+    if bytes < SPEEDRUN_HEADER_BYTES || u64::from(count) * 2 != behind {
+        let there = behind / 2;
+        let expected = format!("{count} by its header: the file was cut off, or another one was appended to it");
+        let actual = format!("{there} ({bytes} bytes, of which {SPEEDRUN_HEADER_BYTES} are the header)");
+        return Err(import_error(path, "number of tokens", expected, actual));
+    }
+    Ok((SPEEDRUN_HEADER_BYTES, behind))
 }
 
 /// Called with an image's index and its tokens.

@@ -7,6 +7,7 @@ use crate::format::frame_key::frame_key;
 use crate::format::identity::{SourceInfo, TokenizerInfo};
 use crate::format::job::JobSpec;
 use crate::format::row::Row;
+use crate::import::error::import_error;
 use crate::import::frame_set::{FrameSet, SEGMENTS_FILE};
 use crate::write::attach::{Attachment, Content, attach_all, described, remove_replaced};
 use crate::write::copy::CopyWriter;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
+use tokengrid_store::is_remote;
 
 /// The kind of source that such sets are.
 pub(crate) const FRAMES_KIND: &str = "1x";
@@ -53,6 +55,10 @@ pub fn import_1x(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
+    if is_remote(out) {
+        let expected = "a local folder, to be copied to the bucket with all files below it".to_owned();
+        return Err(import_error(out, "output", expected, "a URL"));
+    }
     let mut job = job_of(set, order, tokenizer, out, mode);
     let whole = |name: String| Attachment::new(name.clone(), Content::Files(vec![set.dir.join(name)]));
     let attachments: Result<Vec<_>, CacheError> = set.other_files()?.into_iter().map(whole).collect();

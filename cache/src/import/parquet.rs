@@ -6,6 +6,7 @@ use crate::format::job::JobSpec;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, job_of, width_of};
 use crate::import::list_reader::ListReader;
+use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// are not used.
 ///
 /// # Errors
-/// [`CacheError::ImportParquet`]; otherwise as [`crate::import_npy`].
+/// [`CacheError::ImportParquet`]; [`CacheError::NoRows`]; otherwise as [`crate::import_npy`].
 pub fn import_parquet(
     files: &[PathBuf],
     options: &ImportOptions,
@@ -34,6 +35,10 @@ pub fn import_parquet(
         actual: "0".into(),
     };
     let (path, first) = readers.first().ok_or_else(nothing)?;
+    if rows == 0 {
+        let what = format!("its row groups and those of the other files are empty (files: {})", readers.len());
+        return Err(CacheError::NoRows { path: (*path).clone(), what });
+    }
     let job = match &first.identity {
         Some(identity) => JobSpec::from_identity(identity.clone())?,
         None => {
@@ -51,6 +56,7 @@ pub fn import_parquet(
     if rows / views != job.source.images {
         return Err(import_error(path, "number of images", job.source.images.to_string(), rows / views));
     }
+    refuse_repeated(&readers, views)?;
     let mut importer = Importer::of(path, job, &options.key_prefix, out, mode)?;
     let mut rows = OwnedRows::default();
     let mut image = 0;
@@ -67,6 +73,56 @@ pub fn import_parquet(
         }
     }
     importer.writer.finish()
+}
+
+/// Refuses files in which two images have the same key.
+fn refuse_repeated(readers: &[(&PathBuf, ListReader)], views: usize) -> Result<(), CacheError> {
+    let mut keys = SeenKeys::default();
+    visit_image_keys(readers, views, &mut |_, _, key| {
+        keys.add(key);
+        Ok(())
+    })?;
+    let Some(hash) = keys.repeated() else { return Ok(()) };
+    let mut places = TwoPlaces::of(hash);
+    visit_image_keys(readers, views, &mut |path, row, key| match places
+        .take(key, || format!("row {row} of {}", path.display()))
+    {
+        None => Ok(()),
+        Some(first) => {
+            let expected = format!(
+                "another key than that of {first}: images have keys of their own (for several rows of an image, one \
+                     after the other, give --views)"
+            );
+            Err(import_error(path, "key", expected, format!("`{key}` (row {row})")))
+        }
+    })
+}
+
+/// Called with a file, a row of it, counted from 0, and the key there.
+type VisitKey<'a> = dyn FnMut(&Path, usize, &str) -> Result<(), CacheError> + 'a;
+
+/// Visits the keys of images in files that have them: those of their first rows.
+fn visit_image_keys(
+    readers: &[(&PathBuf, ListReader)],
+    views: usize,
+    visit: &mut VisitKey<'_>,
+) -> Result<(), CacheError> {
+    let mut rows_before = 0;
+    for (path, reader) in readers {
+        let mut row_of_file = 0;
+        for group in 0..reader.num_groups() {
+            cancel::check()?;
+            let (keys, rows) = reader.read_keys(group)?;
+            for (row, key) in (row_of_file..).zip(keys.unwrap_or_default()) {
+                if (rows_before + row) % views == 0 {
+                    visit(path, row, &String::from_utf8_lossy(key.data()))?;
+                }
+            }
+            row_of_file += rows;
+        }
+        rows_before += row_of_file;
+    }
+    Ok(())
 }
 
 fn largest_token(readers: &[(&PathBuf, ListReader)]) -> Result<i64, CacheError> {

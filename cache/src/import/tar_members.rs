@@ -1,8 +1,8 @@
-//! The members of a tar archive, one after the other: ustar with the extensions of GNU and POSIX for long names.
+//! The members of a tar archive, one after the other: ustar with the extensions of GNU and POSIX for long names, perhaps of gzip.
 
 use crate::error::{CacheError, io_error};
 use crate::import::error::import_error;
-use std::fs::File;
+use crate::import::unpacked::open_unpacked;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -20,13 +20,15 @@ pub(super) struct Member {
 /// Reads an archive from its beginning to its end.
 pub(super) struct TarMembers {
     path: PathBuf,
-    input: BufReader<File>,
+    input: BufReader<Box<dyn Read>>,
+    /// Bytes that were read.
+    at: u64,
 }
 
 impl TarMembers {
     pub(super) fn open(path: &Path) -> Result<TarMembers, CacheError> {
-        let file = File::open(path).map_err(io_error("open", path))?;
-        Ok(TarMembers { path: path.into(), input: BufReader::with_capacity(1 << 20, file) })
+        let input = BufReader::with_capacity(1 << 20, open_unpacked(path)?);
+        Ok(TarMembers { path: path.into(), input, at: 0 })
     }
 
     /// The next file; folders, links and the like are passed over.
@@ -34,7 +36,8 @@ impl TarMembers {
         let mut long_name = None;
         loop {
             let Some(header) = self.header()? else { return Ok(None) };
-            let content = self.content(size_of(&header).ok_or_else(|| self.damaged("no size"))?)?;
+            let size = size_of(&header).ok_or_else(|| self.damaged("a header without a size"))?;
+            let content = self.content(size, &name_of(&header))?;
             match header[156] {
                 b'0' | 0 => {
                     let name = long_name.unwrap_or_else(|| name_of(&header));
@@ -47,12 +50,15 @@ impl TarMembers {
         }
     }
 
-    /// The next header; `None` at the end, which is a block of zeros or that of the file.
+    /// The next header; `None` at the end, which is a block of zeros, and in an empty file.
     fn header(&mut self) -> Result<Option<[u8; BLOCK]>, CacheError> {
         let mut header = [0; BLOCK];
-        match self.input.read_exact(&mut header) {
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
-            other => other.map_err(io_error("read", &self.path))?,
+        match self.read(&mut header)? {
+            BLOCK => {}
+            0 if self.at == 0 => return Ok(None),
+            // Every program writes them, so where they are missing, members may be as well.
+            0 => return Err(self.cut_off("without the blocks of zeros that end an archive")),
+            _ => return Err(self.cut_off("within the header of a member")),
         }
         if header.iter().all(|byte| *byte == 0) {
             return Ok(None);
@@ -66,14 +72,38 @@ impl TarMembers {
         Err(self.damaged("a header with another checksum"))
     }
 
-    fn content(&mut self, size: u64) -> Result<Vec<u8>, CacheError> {
+    fn content(&mut self, size: u64, name: &str) -> Result<Vec<u8>, CacheError> {
         if size > MEMBER_BYTES_MAX {
             return Err(self.damaged(&format!("a member of {size} bytes")));
         }
         let mut content = vec![0; (size as usize).next_multiple_of(BLOCK)];
-        self.input.read_exact(&mut content).map_err(io_error("read", &self.path))?;
+        // The last block need not be whole.
+        if (self.read(&mut content)? as u64) < size {
+            return Err(self.cut_off(&format!("within the member {name}")));
+        }
         content.truncate(size as usize);
         Ok(content)
+    }
+
+    /// Fills `out` as far as there is something; how far that is.
+    fn read(&mut self, out: &mut [u8]) -> Result<usize, CacheError> {
+        let mut filled = 0;
+        while filled < out.len() {
+            match self.input.read(&mut out[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io_error("read", &self.path)(error)),
+            }
+        }
+        self.at += filled as u64;
+        Ok(filled)
+    }
+
+    fn cut_off(&self, place: &str) -> CacheError {
+        let actual = format!("byte {}, {place}", self.at);
+        let expected = "two blocks of zeros in front of it: the archive was cut off; get it again".to_owned();
+        import_error(&self.path, "end of the archive", expected, actual)
     }
 
     fn damaged(&self, what: &str) -> CacheError {

@@ -4,10 +4,11 @@ use crate::cancel;
 use crate::error::CacheError;
 use crate::files::npy::NpyReader;
 use crate::files::token_samples::SampleInfo;
-use crate::format::grid::GridSpec;
-use crate::format::split::Split;
 use crate::import::error::import_error;
-use crate::import::importer::{Crop, ImportOptions, Importer, job_of, square_of, width_of};
+use crate::import::exported_shards::{first_row, import_exported};
+use crate::import::importer::{ImportOptions, Importer, width_of};
+use crate::import::sample_layout::SampleLayout;
+use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::tar_members::{Member, TarMembers};
 use crate::write::writer::{Finished, OpenMode};
 use std::io::Cursor;
@@ -19,153 +20,191 @@ const TOKENS: [&str; 7] = ["tokens.npy", "token.npy", "codes.npy", "npy", "token
 /// The ending of the member with the class, as text.
 const CLASS: &str = "cls";
 
-/// What the members of one name are: an image with all of its views, or, by our export, one of its rows.
-struct Sample {
-    key: String,
-    shard: PathBuf,
-    tokens: Vec<i64>,
+/// Members of one name that follow each other.
+pub(super) struct Group<'a> {
+    pub(super) key: &'a str,
+    pub(super) shard: &'a Path,
+    /// The first member of the group, counted from 1 in its shard.
+    member: usize,
+    /// What they hold, where there are tokens among them.
+    pub(super) sample: Option<Sample>,
+    /// Whether they are a part of a sample: tokens or a class.
+    is_part: bool,
+}
+
+pub(super) struct Sample {
+    pub(super) tokens: Vec<i64>,
+    /// Of their array or nested lists.
+    shape: Vec<usize>,
     label: i64,
-    /// What our export says about the rows, each of which was a sample.
-    rows: Vec<SampleInfo>,
+    /// What our export says about the row that this is.
+    pub(super) row: Option<SampleInfo>,
 }
 
-impl Sample {
-    /// Whether `next` is the next row of the same image.
-    fn goes_on_with(&self, next: &Sample) -> bool {
-        let (Some(last), Some(next)) = (self.rows.last(), next.rows.first()) else { return false };
-        (&next.key, &next.split, next.view) == (&last.key, &last.split, last.view + 1)
-    }
-}
+pub(super) type VisitGroup<'a> = dyn FnMut(Group<'_>) -> Result<(), CacheError> + 'a;
 
-/// Imports the samples of `shards` in order. Tokens are a `.npy` of integers (`tokens.npy`, `codes.npy`, `npy`), or lists in a
-/// `.json`, by themselves or as its `tokens`; the class is a number in `.cls`, or the `label`, `cls` or `class_id` of the `.json`.
-/// The name before the first dot is the key. A sample of several grids has as many views. A grid of 0 x 0 stands for a square
-/// one of as many tokens as a view has. Shards that [`crate::export_webdataset`] wrote give the cache that they were written from.
+/// Imports the samples of `shards` in order, which gzip may have compressed. Tokens are a `.npy` of integers (`tokens.npy`,
+/// `codes.npy`, `npy`), or lists in a `.json`, by themselves or as its `tokens`; the class is a number in `.cls`, or the `label`,
+/// `cls` or `class_id` of the `.json`. The name before the first dot is the key, and different for all samples.
+///
+/// A sample of several grids has as many views. A grid of 0 x 0 stands for that of the first sample's shape: `[H * W]` and
+/// `[S, S]` are a square grid, `[views, H * W]` and `[views, H, W]` several, where that is the only way to read them; with
+/// `options.views`, also others are. Shards that [`crate::export_webdataset`] wrote give the cache that they were written from.
 ///
 /// # Errors
-/// [`CacheError::Import`] naming the sample; otherwise as [`crate::import_npy`].
+/// [`CacheError::Import`] naming the sample; [`CacheError::NoRows`]; otherwise as [`crate::import_npy`].
 pub fn import_webdataset(
     shards: &[PathBuf],
     options: &ImportOptions,
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    // Once to count, since a job knows its images from the beginning, and to learn how wide tokens are.
-    let mut counted = Counted::default();
-    visit_images(shards, &mut |image| counted.add(image))?;
-    let Counted { images, largest, size, place, first_row, splits } = counted;
-    if images == 0 {
-        let shard = shards.first().cloned().unwrap_or_default();
-        return Err(import_error(&shard, "number of samples with tokens", "at least 1".into(), 0));
+    if let Some(first) = first_row(shards)? {
+        return import_exported(shards, &first, options, out, mode);
     }
-    let mut options = options.clone();
-    if let Some(row) = &first_row {
-        let grid = GridSpec::parse(&row.grid, row.bits)?;
-        options.bits = options.bits.or(Some(row.bits));
-        if options.grid == (0, 0) {
-            options.grid = (grid.height, grid.width);
-        }
-    }
-    if options.grid == (0, 0) {
-        options.grid = square_of(&place, size / options.views.max(1) as usize)?;
-    }
-    let num_tokens = options.grid.0 as usize * options.grid.1 as usize;
-    if num_tokens == 0 || !size.is_multiple_of(num_tokens) || size == 0 {
-        return Err(import_error(&place, "number of tokens", format!("a multiple of {num_tokens}"), size));
-    }
-    options.views = (size / num_tokens) as u32;
+    let Surveyed { images, largest, size, shape, place } = survey(shards)?;
+    let (num_tokens, mut options) = (size, options.clone());
+    let layout = layout_of(&shape, num_tokens, &options);
+    let SampleLayout { grid, views } =
+        layout.map_err(|expected| import_error(&place, "shape of the tokens", expected, format!("{shape:?}")))?;
+    (options.grid, options.views) = (grid, views);
     let bits = options.bits.unwrap_or_else(|| width_of(largest));
-    let mut job = job_of(&place, images, bits, &options)?;
-    job.first_view = first_row.map_or(0, |row| row.view);
-    job.splits = splits;
-    let mut importer = Importer::of(&place, job, &options.key_prefix, out, mode)?;
+    let mut importer = Importer::open(&place, images, bits, &options, out, mode)?;
     let mut image = 0;
-    visit_images(shards, &mut |Sample { key, tokens, label, rows, .. }| {
-        let crop_of = |view: usize| {
-            rows.get(view).map_or(Crop::default(), |row| Crop { x: row.crop_x, y: row.crop_y, flip: row.flip })
-        };
-        importer.push_views(image, &tokens, label, &key, &crop_of)?;
-        image += 1;
+    visit_groups(shards, &mut |group| {
+        if let Some(sample) = group.sample {
+            importer.push(image, &sample.tokens, sample.label, group.key)?;
+            image += 1;
+        }
         Ok(())
     })?;
     importer.writer.finish()
 }
 
-/// What a first pass learns.
+/// What all samples together say.
 #[derive(Default)]
-struct Counted {
+struct Surveyed {
     images: usize,
     largest: i64,
-    /// Tokens of an image, and the shard of the first one.
+    /// Tokens of every sample, the shape of the first one, and its shard.
     size: usize,
+    shape: Vec<usize>,
     place: PathBuf,
-    first_row: Option<SampleInfo>,
-    splits: Vec<Split>,
 }
 
-impl Counted {
-    fn add(&mut self, image: Sample) -> Result<(), CacheError> {
-        if self.images == 0 {
-            (self.size, self.place) = (image.tokens.len(), image.shard.clone());
-            self.first_row = image.rows.first().cloned();
+/// Looks at all samples before any is written: a job knows its images from the beginning.
+fn survey(shards: &[PathBuf]) -> Result<Surveyed, CacheError> {
+    let (mut found, mut keys) = (Surveyed::default(), SeenKeys::default());
+    visit_groups(shards, &mut |group| {
+        if group.is_part {
+            keys.add(group.key);
         }
-        if image.tokens.len() != self.size {
-            let expected = format!("{} as the first image's (sample {})", self.size, image.key);
-            return Err(import_error(&image.shard, "number of tokens", expected, image.tokens.len()));
+        let Some(sample) = group.sample else { return Ok(()) };
+        if found.images == 0 {
+            (found.size, found.shape, found.place) = (sample.tokens.len(), sample.shape, group.shard.to_owned());
         }
-        self.largest = image.tokens.into_iter().fold(self.largest, i64::max);
-        let split = image.rows.first().map_or("", |row| &row.split);
-        let is_last = self.splits.last().map_or("", |last| &last.name) == split;
-        let is_known = self.splits.iter().any(|known| known.name == split);
-        if self.images > 0 && !is_last && (is_known || split.is_empty() || self.splits.is_empty()) {
-            let expected = format!("each split in one piece (sample {})", image.key);
-            return Err(import_error(&image.shard, "split", expected, format!("`{split}`")));
+        if sample.tokens.len() != found.size {
+            let expected = format!("{} as the first sample's (sample {})", found.size, group.key);
+            return Err(import_error(group.shard, "number of tokens", expected, sample.tokens.len()));
         }
-        let end = self.images + 1;
-        match self.splits.last_mut() {
-            Some(last) if is_last => last.images[1] = end,
-            _ if is_last => {}
-            _ => self.splits.push(Split { name: split.to_owned(), images: [self.images, end] }),
-        }
-        self.images = end;
+        found.largest = sample.tokens.into_iter().fold(found.largest, i64::max);
+        found.images += 1;
         Ok(())
-    }
-}
-
-/// Visits images: samples, or those of our export together that are rows of one image.
-fn visit_images(shards: &[PathBuf], visit: &mut dyn FnMut(Sample) -> Result<(), CacheError>) -> Result<(), CacheError> {
-    let mut waiting: Option<Sample> = None;
-    visit_samples(shards, &mut |sample| match &mut waiting {
-        Some(image) if image.goes_on_with(&sample) => {
-            image.tokens.extend(sample.tokens);
-            image.rows.extend(sample.rows);
-            Ok(())
-        }
-        _ => waiting.replace(sample).map_or(Ok(()), &mut *visit),
     })?;
-    waiting.map_or(Ok(()), visit)
+    if let Some(hash) = keys.repeated() {
+        refuse_repeated(shards, hash)?;
+    }
+    if found.size == 0 {
+        let path = shards.first().cloned().unwrap_or_default();
+        let what = format!("no sample has tokens, in a member that ends in one of {}", TOKENS.join(", "));
+        return Err(CacheError::NoRows { path, what });
+    }
+    Ok(found)
 }
 
-fn visit_samples(
-    shards: &[PathBuf],
-    visit: &mut dyn FnMut(Sample) -> Result<(), CacheError>,
-) -> Result<(), CacheError> {
+/// The error for a key that two samples have, by its hash.
+fn refuse_repeated(shards: &[PathBuf], hash: u64) -> Result<(), CacheError> {
+    let mut places = TwoPlaces::of(hash);
+    visit_groups(shards, &mut |group| {
+        if !group.is_part {
+            return Ok(());
+        }
+        let place = || format!("member {} of {}", group.member, group.shard.display());
+        match places.take(group.key, place) {
+            None => Ok(()),
+            Some(first) => {
+                let expected = format!(
+                    "another key than that of {first}: samples have keys of their own, and the members of a sample \
+                     follow each other"
+                );
+                let actual = format!("`{}` (member {})", group.key, group.member);
+                Err(import_error(group.shard, "key", expected, actual))
+            }
+        }
+    })
+}
+
+/// The grid and the views of samples; what else to give.
+fn layout_of(shape: &[usize], num_tokens: usize, options: &ImportOptions) -> Result<SampleLayout, String> {
+    let typed = options.views as usize;
+    if options.grid == (0, 0) {
+        return match typed {
+            0 => SampleLayout::of(shape),
+            views => SampleLayout::of_views(shape, views)
+                .ok_or_else(|| format!("{views} square grids (--views {views}): else give --grid HxW")),
+        };
+    }
+    let (height, width) = options.grid;
+    let grid_tokens = height as usize * width as usize;
+    if grid_tokens == 0 || !num_tokens.is_multiple_of(grid_tokens) {
+        return Err(format!("a multiple of {grid_tokens} tokens (--grid {height}x{width})"));
+    }
+    let views = num_tokens / grid_tokens;
+    if typed > 0 && typed != views {
+        return Err(format!("{typed} grids of {height}x{width} (--views {typed}), and there are {views}"));
+    }
+    Ok(SampleLayout { grid: options.grid, views: u32::try_from(views).unwrap_or(u32::MAX) })
+}
+
+pub(super) fn visit_groups(shards: &[PathBuf], visit: &mut VisitGroup<'_>) -> Result<(), CacheError> {
     for shard in shards {
         let mut archive = TarMembers::open(shard)?;
-        let (mut key, mut members) = (String::new(), Vec::new());
+        let (mut key, mut members, mut first, mut number) = (String::new(), Vec::new(), 0, 0);
         while let Some(member) = archive.next()? {
             cancel::check()?;
+            number += 1;
             let Some((name, _)) = split_name(&member.name) else { continue };
             if name != key {
                 let name = name.to_owned();
-                finish_sample(shard, &key, std::mem::take(&mut members), visit)?;
-                key = name;
+                finish_group(shard, &key, first, std::mem::take(&mut members), visit)?;
+                (key, first) = (name, number);
             }
             members.push(member);
         }
-        finish_sample(shard, &key, members, visit)?;
+        finish_group(shard, &key, first, members, visit)?;
     }
     Ok(())
+}
+
+fn finish_group(
+    shard: &Path,
+    key: &str,
+    member: usize,
+    members: Vec<Member>,
+    visit: &mut VisitGroup<'_>,
+) -> Result<(), CacheError> {
+    if members.is_empty() {
+        return Ok(());
+    }
+    let ending = |member: &Member| split_name(&member.name).map_or(String::new(), |(_, ending)| ending.to_owned());
+    let mut endings: Vec<String> = members.iter().map(ending).collect();
+    endings.sort_unstable();
+    if let Some(twice) = endings.windows(2).find(|pair| pair[0] == pair[1]) {
+        let expected = format!("each once (sample {key})");
+        return Err(import_error(shard, "member", expected, format!("{key}.{} twice", twice[0])));
+    }
+    let is_part = endings.iter().any(|ending| ending == CLASS || TOKENS.contains(&ending.as_str()));
+    visit(Group { key, shard, member, sample: sample_of(shard, key, &members)?, is_part })
 }
 
 /// Key and ending: the file's name is cut at its first dot.
@@ -176,16 +215,11 @@ fn split_name(name: &str) -> Option<(&str, &str)> {
     (dot > file).then(|| (&name[..dot], &name[dot + 1..]))
 }
 
-/// Hands on the sample of `members`, if there are tokens among them.
-fn finish_sample(
-    shard: &Path,
-    key: &str,
-    members: Vec<Member>,
-    visit: &mut dyn FnMut(Sample) -> Result<(), CacheError>,
-) -> Result<(), CacheError> {
+/// The sample of `members`, if there are tokens among them.
+fn sample_of(shard: &Path, key: &str, members: &[Member]) -> Result<Option<Sample>, CacheError> {
     let find = |ending: &str| members.iter().find(|member| split_name(&member.name).is_some_and(|(_, e)| e == ending));
     let Some((ending, member)) = TOKENS.iter().find_map(|ending| Some((*ending, find(ending)?))) else {
-        return Ok(());
+        return Ok(None);
     };
     let refuse =
         |what, expected: &str, actual: String| import_error(shard, what, format!("{expected} (sample {key})"), actual);
@@ -193,22 +227,17 @@ fn finish_sample(
         serde_json::from_slice(&member.content).map_err(|error| refuse("JSON member", "JSON", error.to_string()))
     };
     let described = find("json").map(json).transpose()?.unwrap_or_default();
-    let tokens = if ending.ends_with("npy") {
-        let name = shard.join(&member.name);
-        let content = member.content.clone();
-        let bytes = content.len() as u64;
-        let mut reader = NpyReader::of(&name, Box::new(Cursor::new(content)), bytes)?;
-        let mut tokens = vec![0; reader.shape.iter().product()];
-        reader.read(&mut tokens)?;
-        tokens
+    let (tokens, shape) = if ending.ends_with("npy") {
+        array_of(&shard.join(&member.name), &member.content)?
     } else {
         let value = json(member)?;
         let list = if value.is_array() { &value } else { &value["tokens"] };
-        let mut tokens = Vec::new();
-        if !flatten(list, &mut tokens) {
-            return Err(refuse("tokens", "a list of integers", list.to_string().chars().take(60).collect()));
+        let (mut tokens, mut shape) = (Vec::new(), Vec::new());
+        if !flatten(list, 0, &mut tokens, &mut shape) {
+            let found = list.to_string().chars().take(60).collect();
+            return Err(refuse("tokens", "integers in lists of equal lengths", found));
         }
-        tokens
+        (tokens, shape)
     };
     let label = match find(CLASS) {
         Some(class) => {
@@ -217,15 +246,25 @@ fn finish_sample(
         }
         None => ["label", "cls", "class_id"].iter().find_map(|name| described[name].as_i64()).unwrap_or(-1),
     };
-    let row: Option<SampleInfo> = serde_json::from_value(described).ok();
-    let key = row.as_ref().map_or(key, |row| &row.key).to_owned();
-    visit(Sample { key, shard: shard.to_owned(), tokens, label, rows: row.into_iter().collect() })
+    Ok(Some(Sample { tokens, shape, label, row: serde_json::from_value(described).ok() }))
 }
 
-/// The integers of nested lists, in order.
-fn flatten(value: &serde_json::Value, out: &mut Vec<i64>) -> bool {
-    match value.as_array() {
-        Some(list) => list.iter().all(|value| flatten(value, out)),
-        None => value.as_i64().map(|number| out.push(number)).is_some(),
+/// The elements of an array, and its shape.
+fn array_of(name: &Path, content: &[u8]) -> Result<(Vec<i64>, Vec<usize>), CacheError> {
+    let mut reader = NpyReader::of(name, Box::new(Cursor::new(content.to_vec())), content.len() as u64)?;
+    let mut tokens = vec![0; reader.shape.iter().product()];
+    reader.read(&mut tokens)?;
+    Ok((tokens, reader.shape))
+}
+
+/// The integers of nested lists, in order, and the lengths of the lists, which are equal at each depth. Whether it is that.
+fn flatten(value: &serde_json::Value, depth: usize, out: &mut Vec<i64>, shape: &mut Vec<usize>) -> bool {
+    let Some(list) = value.as_array() else {
+        return depth == shape.len() && value.as_i64().map(|number| out.push(number)).is_some();
+    };
+    // The first list of a depth comes before any number.
+    if depth == shape.len() && out.is_empty() {
+        shape.push(list.len());
     }
+    shape.get(depth) == Some(&list.len()) && list.iter().all(|value| flatten(value, depth + 1, out, shape))
 }

@@ -11,7 +11,7 @@ pub(super) const BLOCK_ROWS: usize = 1024;
 /// numbers of rows.
 ///
 /// # Errors
-/// [`CacheError::Cancelled`] once `cancel` is set; a shard cannot be read.
+/// [`CacheError::Cancelled`] once `cancel` is set; as [`TokenCache::read_packed`].
 pub(crate) fn visit_rows(
     cache: &TokenCache,
     images: &[u32],

@@ -16,7 +16,7 @@ const PIECE_ROWS: usize = 1 << 16;
 /// Memory: 4 bytes per row that is found.
 ///
 /// # Errors
-/// [`CacheError::Cancelled`]; the file cannot be read. A code that the grid's bits cannot hold is found nowhere.
+/// [`CacheError::Cancelled`]; as [`TokenCache::read_packed`]. A code that the grid's bits cannot hold is found nowhere.
 ///
 /// # Panics
 /// When the cache has more than 2^32 rows.

@@ -38,24 +38,35 @@ pub struct LabelConflicts {
     pub listed: Vec<LabelConflict>,
 }
 
-/// Reads every key.
-pub(super) fn find(cache: &TokenCache, threads: usize, cancel: &AtomicBool) -> Result<LabelConflicts, CacheError> {
-    let names = &cache.manifest().classes;
-    if names.is_empty() {
+/// Whether the cache's classes have names, so that keys are read.
+pub(super) fn are_looked_for(cache: &TokenCache) -> bool {
+    !cache.manifest().classes.is_empty()
+}
+
+/// Reads every key. `progress` is called with numbers of rows.
+pub(super) fn find(
+    cache: &TokenCache,
+    threads: usize,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(u64),
+) -> Result<LabelConflicts, CacheError> {
+    if !are_looked_for(cache) {
         return Ok(LabelConflicts::default());
     }
+    let names = &cache.manifest().classes;
     let classes: HashMap<&str, i32> = names.iter().map(String::as_str).zip(0..).collect();
     let blocks = cache.num_images().div_ceil(BLOCK_IMAGES);
-    let found = parallel::map(threads, blocks, &mut |_| {}, |block, _| {
+    let found = parallel::map(threads, blocks, progress, |block, report| {
         let mut found = LabelConflicts::default();
         let images = block * BLOCK_IMAGES..((block + 1) * BLOCK_IMAGES).min(cache.num_images());
-        cache.visit_keys(images, &mut |image, key| {
+        cache.visit_keys(images.clone(), &mut |image, key| {
             if cancel.load(Ordering::Relaxed) {
                 return Err(CacheError::Cancelled);
             }
             found.compare(cache, &classes, image, key);
             Ok(())
         })?;
+        report((images.len() * cache.num_views()) as u64);
         Ok(found)
     })?;
     let mut all = LabelConflicts::default();

@@ -9,11 +9,35 @@ use crate::unpack::unpack;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Rows of a cache that are read together, where images follow each other in both caches.
+const RUN_ROWS: usize = 1024;
+
+/// The numbers of an image in either cache.
+#[derive(Clone, Copy)]
+pub(super) struct Pair([u32; 2]);
+
+impl Pair {
+    /// # Panics
+    /// When a number is 2^32 or more.
+    pub(super) fn new(image: usize, other: usize) -> Pair {
+        Pair([image, other].map(|image| u32::try_from(image).expect("fewer than 2^32 images")))
+    }
+
+    fn images(self) -> [usize; 2] {
+        self.0.map(|image| image as usize)
+    }
+
+    fn is_followed_by(self, next: Pair) -> bool {
+        self.images().map(|image| image + 1) == next.images()
+    }
+}
+
 pub(super) struct Compare<'a> {
     caches: [&'a TokenCache; 2],
     listed_max: usize,
     is_comparable: bool,
-    packed: [Vec<u8>; 2],
+    /// Grids of rows that follow each other: of which rows, and their bytes.
+    packed: [(Range<usize>, Vec<u8>); 2],
     tokens: [Vec<u32>; 2],
     unequal_by_bit: Vec<u64>,
 }
@@ -25,7 +49,7 @@ impl<'a> Compare<'a> {
             caches,
             listed_max,
             is_comparable: grid == other,
-            packed: Default::default(),
+            packed: [(0..0, Vec::new()), (0..0, Vec::new())],
             tokens: [grid, other].map(|grid| vec![0; grid.num_tokens()]),
             unequal_by_bit: vec![0; grid.bits as usize],
         }
@@ -40,34 +64,37 @@ impl<'a> Compare<'a> {
         &mut self,
         found: &mut CacheDiff,
         images: Range<usize>,
-        mut pairs: Vec<[usize; 2]>,
+        mut pairs: Vec<Pair>,
     ) -> Result<(), CacheError> {
         let [a, b] = self.caches;
         let first_row = images.start * a.num_views();
         let crops_a = a.crops(first_row..images.end * a.num_views())?;
         // In the order of the second cache, so that each of its row groups is read once.
-        pairs.sort_unstable_by_key(|[_, other]| *other);
+        pairs.sort_unstable_by_key(|Pair([_, other])| *other);
+        let run_images = (RUN_ROWS / a.num_views().max(b.num_views())).max(1);
+        let runs = pairs.chunk_by(|pair, next| pair.is_followed_by(*next)).flat_map(|run| run.chunks(run_images));
         let mut differing = BTreeMap::new();
         let mut read = RowsRead::default();
-        for [image, other] in pairs {
+        for run in runs {
             cancel::check()?;
-            let crops_b = read.image(b, other)?;
-            for row_a in a.image_rows(image) {
-                let view = a.manifest().first_view as usize + row_a % a.num_views();
-                let place_b = view.checked_sub(b.manifest().first_view as usize).filter(|place| *place < b.num_views());
-                let Some(place_b) = place_b else {
-                    found.only_in[0] += 1;
-                    continue;
-                };
-                found.common_rows += 1;
-                let rows = [row_a, other * b.num_views() + place_b];
-                let row = self.row(found, rows, [crops_a[row_a - first_row], crops_b[place_b]])?;
-                if let Some(row) = row {
-                    differing.insert(row_a, row);
-                }
-                // The first ones by the first cache's order, which is not that of the comparison.
-                if differing.len() > self.listed_max.saturating_sub(found.listed.len()) {
-                    differing.pop_last();
+            self.read_run(run)?;
+            for pair in run {
+                let [image, other] = pair.images();
+                let crops_b = read.image(b, other)?;
+                for row_a in a.image_rows(image) {
+                    let Some(view_b) = self.view_of_second(row_a) else {
+                        found.only_in[0] += 1;
+                        continue;
+                    };
+                    found.common_rows += 1;
+                    let rows = [row_a, other * b.num_views() + view_b];
+                    if let Some(row) = self.row(found, rows, [crops_a[row_a - first_row], crops_b[view_b]]) {
+                        differing.insert(row_a, row);
+                    }
+                    // The first ones by the first cache's order, which is not that of the comparison.
+                    if differing.len() > self.listed_max.saturating_sub(found.listed.len()) {
+                        differing.pop_last();
+                    }
                 }
             }
         }
@@ -78,21 +105,34 @@ impl<'a> Compare<'a> {
         Ok(())
     }
 
+    /// Reads the grids of images that follow each other in both caches.
+    fn read_run(&mut self, run: &[Pair]) -> Result<(), CacheError> {
+        let Some(first) = run.first().filter(|_| self.is_comparable) else { return Ok(()) };
+        for ((cache, image), (rows, packed)) in self.caches.into_iter().zip(first.images()).zip(&mut self.packed) {
+            let views = cache.num_views();
+            *rows = image * views..(image + run.len()) * views;
+            cache.read_packed(rows.clone(), packed)?;
+        }
+        Ok(())
+    }
+
+    /// The place among the views of the second cache's images of a row's view; `None` where it does not have that view.
+    fn view_of_second(&self, row_a: usize) -> Option<usize> {
+        let [a, b] = self.caches;
+        let view = a.manifest().first_view as usize + row_a % a.num_views();
+        view.checked_sub(b.manifest().first_view as usize).filter(|place| *place < b.num_views())
+    }
+
     /// Counts how two rows differ; what is listed of them, if they do.
-    fn row(
-        &mut self,
-        found: &mut CacheDiff,
-        rows: [usize; 2],
-        crops: [Crop; 2],
-    ) -> Result<Option<RowDiff>, CacheError> {
+    fn row(&mut self, found: &mut CacheDiff, rows: [usize; 2], crops: [Crop; 2]) -> Option<RowDiff> {
         let labels = [0, 1].map(|i| self.caches[i].label(rows[i]));
-        let (unequal_tokens, unequal_bits) = if self.is_comparable { self.tokens(found, rows)? } else { (0, 0) };
+        let (unequal_tokens, unequal_bits) = if self.is_comparable { self.tokens(found, rows) } else { (0, 0) };
         let (labels_differ, crops_differ) = (labels[0] != labels[1], crops[0] != crops[1]);
         found.labels_differ += usize::from(labels_differ);
         found.crops_differ += usize::from(crops_differ);
         found.tokens_differ += usize::from(unequal_tokens > 0);
         let differs = labels_differ || crops_differ || unequal_tokens > 0;
-        Ok(differs.then(|| RowDiff {
+        differs.then(|| RowDiff {
             key: String::new(),
             view: self.caches[0].manifest().first_view + (rows[0] % self.caches[0].num_views()) as u32,
             rows,
@@ -100,21 +140,24 @@ impl<'a> Compare<'a> {
             crops: crops_differ.then_some(crops),
             unequal_tokens,
             unequal_bits,
-        }))
+        })
     }
 
-    /// Tokens and bits that differ.
-    fn tokens(&mut self, found: &mut CacheDiff, rows: [usize; 2]) -> Result<(usize, usize), CacheError> {
+    /// Tokens and bits that differ, in rows that [`Compare::read_run`] has read.
+    fn tokens(&mut self, found: &mut CacheDiff, rows: [usize; 2]) -> (usize, usize) {
         let bits = self.unequal_by_bit.len();
-        for ((cache, row), packed) in self.caches.into_iter().zip(rows).zip(&mut self.packed) {
-            cache.read_packed(row..row + 1, packed)?;
-        }
+        let row_bytes = self.caches[0].grid().row_bytes();
+        let grid = |i: usize| {
+            let (read, packed) = &self.packed[i];
+            &packed[(rows[i] - read.start) * row_bytes..][..row_bytes]
+        };
+        let grids = [grid(0), grid(1)];
         let num_tokens = self.tokens[0].len();
         found.tokens += num_tokens as u64;
         found.bits += (num_tokens * bits) as u64;
         let (mut unequal_tokens, mut unequal_bits) = (0, 0);
-        if self.packed[0] != self.packed[1] {
-            for (packed, tokens) in self.packed.iter().zip(&mut self.tokens) {
+        if grids[0] != grids[1] {
+            for (packed, tokens) in grids.into_iter().zip(&mut self.tokens) {
                 unpack(packed, bits as u32, tokens);
             }
             for (a, b) in self.tokens[0].iter().zip(&self.tokens[1]) {
@@ -131,7 +174,7 @@ impl<'a> Compare<'a> {
         }
         found.equal_tokens += (num_tokens - unequal_tokens) as u64;
         found.equal_bits += (num_tokens * bits - unequal_bits) as u64;
-        Ok((unequal_tokens, unequal_bits))
+        (unequal_tokens, unequal_bits)
     }
 }
 

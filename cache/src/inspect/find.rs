@@ -83,9 +83,23 @@ pub fn find_rows(
     filter: &RowFilter,
     cancel: &AtomicBool,
 ) -> Result<FoundRows, CacheError> {
+    find_rows_with_progress(cache, index, filter, cancel, &mut |_, _| {})
+}
+
+/// As [`find_rows`]; `progress` is called with the images whose keys were read, and all of them, where that must be done.
+///
+/// # Errors
+/// As [`find_rows`].
+pub fn find_rows_with_progress(
+    cache: &TokenCache,
+    index: &ClassIndex,
+    filter: &RowFilter,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<FoundRows, CacheError> {
     let (views, range) = filter.places(cache.manifest());
     let images = match (filter.label, &filter.key) {
-        (label, Some(key)) => Images::List(by_key(cache, range, label, key, cancel)?),
+        (label, Some(key)) => Images::List(by_key(cache, range, label, key, cancel, progress)?),
         (None, None) => Images::Range(range),
         (Some(label), None) => {
             let is_inside = |image: &&u32| range.contains(&(**image as usize));
@@ -93,6 +107,20 @@ pub fn find_rows(
         }
     };
     Ok(FoundRows { images, views, views_of_image: cache.num_views() })
+}
+
+/// As [`find_rows`], where `find` finds the images of the filter's class and key among a range of them.
+pub(crate) fn find_by(
+    manifest: &Manifest,
+    filter: &RowFilter,
+    find: impl FnOnce(&Range<usize>) -> Result<Vec<u32>, CacheError>,
+) -> Result<FoundRows, CacheError> {
+    let (views, range) = filter.places(manifest);
+    let images = match (filter.label, &filter.key) {
+        (None, None) => Images::Range(range),
+        _ => Images::List(find(&range)?),
+    };
+    Ok(FoundRows { images, views, views_of_image: manifest.views as usize })
 }
 
 /// As [`find_rows`], from the manifest and the index of keys alone. `None` where there is no index, and one is needed.
@@ -136,8 +164,9 @@ fn by_key(
     label: Option<i32>,
     text: &str,
     cancel: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Vec<u32>, CacheError> {
-    if let Some(index) = cache.key_index_or_new(cancel) {
+    if let Some(index) = cache.key_index_or_new(cancel, progress) {
         if let Some(found) = index.find(images.clone(), label, Some(text), cancel)? {
             return Ok(found);
         }
@@ -145,10 +174,16 @@ fn by_key(
         index.remove();
     }
     let blocks = images.len().div_ceil(BLOCK_IMAGES);
-    let found = parallel::map(num_threads(), blocks, &mut |_| {}, |block, _| {
+    let (mut done, all) = (0, images.len() as u64);
+    let mut count = |images| {
+        done += images;
+        progress(done, all);
+    };
+    let found = parallel::map(num_threads(), blocks, &mut count, |block, report| {
         let start = images.start + block * BLOCK_IMAGES;
+        let of_block = start..(start + BLOCK_IMAGES).min(images.end);
         let mut found = Vec::new();
-        cache.visit_keys(start..(start + BLOCK_IMAGES).min(images.end), &mut |image, key| {
+        cache.visit_keys(of_block.clone(), &mut |image, key| {
             if cancel.load(Ordering::Relaxed) {
                 return Err(CacheError::Cancelled);
             }
@@ -158,6 +193,7 @@ fn by_key(
             }
             Ok(())
         })?;
+        report(of_block.len() as u64);
         Ok(found)
     })?;
     Ok(found.concat())

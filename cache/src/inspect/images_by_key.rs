@@ -4,6 +4,7 @@ use crate::error::CacheError;
 use crate::parallel::{self, num_threads};
 use crate::read::cache::TokenCache;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Images that a thread takes at a time.
 const BLOCK_IMAGES: usize = 65_536;
@@ -24,21 +25,22 @@ impl ImagesByKey {
     /// # Panics
     /// When the cache has more than 2^32 images.
     pub fn of(cache: &TokenCache, cancel: &AtomicBool) -> Result<ImagesByKey, CacheError> {
-        let blocks = cache.num_images().div_ceil(BLOCK_IMAGES);
-        let found = parallel::map(num_threads(), blocks, &mut |_| {}, |block, _| {
-            let images = block * BLOCK_IMAGES..((block + 1) * BLOCK_IMAGES).min(cache.num_images());
-            let mut entries = Vec::with_capacity(images.len());
-            cache.visit_keys(images, &mut |image, key| {
+        // Filled in place: parts that are joined would be there twice.
+        let mut entries = vec![0; cache.num_images()];
+        let parts: Vec<Mutex<&mut [u64]>> = entries.chunks_mut(BLOCK_IMAGES).map(Mutex::new).collect();
+        parallel::map(num_threads(), parts.len(), &mut |_| {}, |block, _| {
+            let mut part = parts[block].lock().unwrap_or_else(PoisonError::into_inner);
+            let first = block * BLOCK_IMAGES;
+            cache.visit_keys(first..first + part.len(), &mut |image, key| {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(CacheError::Cancelled);
                 }
-                let image = u32::try_from(image).expect("fewer than 2^32 images");
-                entries.push(hash(key) << 32 | u64::from(image));
+                let number = u32::try_from(image).expect("fewer than 2^32 images");
+                part[image - first] = hash(key) << 32 | u64::from(number);
                 Ok(())
-            })?;
-            Ok(entries)
+            })
         })?;
-        let mut entries = found.concat();
+        drop(parts);
         entries.sort_unstable();
         Ok(ImagesByKey { entries })
     }

@@ -41,12 +41,12 @@ impl Inspection {
     /// Reads every row of `cache`, on all cores, or as many as `threads` says. `progress` is called with the rows done and
     /// all rows; `cancel` ends the work early.
     ///
-    /// Memory: about 24 bytes per code and thread, 4 bytes per row, 6 bytes per image, and at most 104 MiB (64 bytes per image)
-    /// for what near-duplicates are looked for by, or 4 bytes per image where that is more.
+    /// Memory: about 24 bytes per code and thread, 4 bytes per row, and for what near-duplicates are looked for by at most
+    /// 104 MiB (64 bytes per image), or 4 bytes per image where that is more; while rows are counted half of that, and 4 bytes
+    /// per image.
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys are damaged. Damaged tokens are counted as they are:
-    /// [`crate::verify()`] finds them.
+    /// [`CacheError::Cancelled`]; as [`TokenCache::meta`] where keys, and as [`TokenCache::read_packed`] where tokens are damaged.
     pub fn of(
         cache: &TokenCache,
         threads: Option<usize>,
@@ -56,19 +56,22 @@ impl Inspection {
         let threads = threads.unwrap_or_else(num_threads).max(1);
         let index = ClassIndex::of(cache);
         let sketcher = Sketcher::new(cache.grid(), cache.num_images());
-        let mut done = 0;
-        let passed = pass::run(cache, &index, &sketcher, threads, cancel, &mut |rows| {
+        // Every row is counted, and some or all of it is read again for each further band and for the names of classes.
+        let passes = (sketcher.passes() + usize::from(conflicts::are_looked_for(cache))).max(1) as u64;
+        let (mut done, total) = (0, cache.num_rows() as u64);
+        let mut report = |rows: u64| {
             done += rows;
-            progress(done, cache.num_rows() as u64);
-        })?;
+            progress((done / passes).min(total), total);
+        };
+        let passed = pass::run(cache, &index, &sketcher, threads, cancel, &mut report)?;
         let figures = figures_of(cache, &index, &passed);
         let Passed { counts, first, hashes, sketches, .. } = passed;
         // What is done with is not held while the rest needs memory of its own.
         drop(index);
-        let near_duplicates = near::find(cache, &sketcher, sketches, &hashes, threads, cancel)?;
+        let near_duplicates = near::find(cache, &sketcher, sketches, &hashes, (threads, cancel), &mut report)?;
         let (duplicates, listed) = duplicates::find(cache, &hashes, cancel)?;
         drop(hashes);
-        let label_conflicts = conflicts::find(cache, threads, cancel)?;
+        let label_conflicts = conflicts::find(cache, threads, cancel, &mut report)?;
         let stats = CacheStats { duplicates, near_duplicates, label_conflicts, ..figures };
         Ok(Inspection {
             version: INSPECTION_VERSION,

@@ -36,6 +36,9 @@ const BANDS_MIN: usize = 4;
 /// passes over the first views.
 const HELD_BYTES: usize = 104 << 20;
 
+/// The same in the pass over all rows, which holds other things as well.
+const HELD_BYTES_FIRST: usize = 52 << 20;
+
 /// Images of one band that are sorted at a time.
 const PART_IMAGES: usize = 1 << 20;
 
@@ -82,6 +85,7 @@ pub struct NearDuplicates {
 pub(super) struct Sketcher {
     /// `[bands]` of places in the grid.
     places: Vec<Vec<usize>>,
+    first_bands: usize,
     held_bands: usize,
 }
 
@@ -93,17 +97,30 @@ impl Sketcher {
         // Scattered over the grid: neighbours often agree for the same reason.
         let scattered = Permutation::new(derive_key(0, 0, 0), num_tokens as u64);
         let places: Vec<usize> = (0..num_tokens as u64).map(|i| scattered.apply(i) as usize).collect();
-        let held_bands = (HELD_BYTES / (4 * num_images.max(1))).clamp(1, bands);
-        Sketcher { places: places.chunks(BAND_PLACES).take(bands).map(<[usize]>::to_vec).collect(), held_bands }
+        let held = |bytes: usize| (bytes / (4 * num_images.max(1))).clamp(1, bands);
+        let places = places.chunks(BAND_PLACES).take(bands).map(<[usize]>::to_vec).collect();
+        Sketcher { places, first_bands: held(HELD_BYTES_FIRST), held_bands: held(HELD_BYTES) }
     }
 
     pub(super) fn bands(&self) -> usize {
         self.places.len()
     }
 
-    /// Bands that are held at a time.
-    pub(super) fn held_bands(&self) -> usize {
-        self.held_bands
+    /// Bands that the pass over all rows makes, the first ones.
+    pub(super) fn first_bands(&self) -> usize {
+        self.first_bands
+    }
+
+    /// Passes over the rows that make all bands.
+    pub(super) fn passes(&self) -> usize {
+        self.held().count()
+    }
+
+    /// The bands that are held together, in order.
+    fn held(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let (first, all) = (self.first_bands, self.bands());
+        let more = (first..all).step_by(self.held_bands).map(move |start| start..(start + self.held_bands).min(all));
+        std::iter::once(0..first).chain(more)
     }
 
     /// The hash of each of these bands.
@@ -120,13 +137,13 @@ impl Sketcher {
         &self,
         cache: &TokenCache,
         bands: Range<usize>,
-        threads: usize,
-        cancel: &AtomicBool,
+        (threads, cancel): (usize, &AtomicBool),
+        progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<AtomicU32>, CacheError> {
         let num_images = cache.num_images();
         let sketches: Vec<AtomicU32> = (0..bands.len() * num_images).map(|_| AtomicU32::new(0)).collect();
         let groups = cache.group_rows();
-        parallel::map(threads, groups.len(), &mut |_| {}, |group, _| {
+        parallel::map(threads, groups.len(), progress, |group, report| {
             let mut tokens = vec![0; cache.grid().num_tokens()];
             visit_first_views(cache, groups[group].clone(), cancel, &mut |image, packed| {
                 unpack(packed, cache.grid().bits, &mut tokens);
@@ -134,6 +151,7 @@ impl Sketcher {
                 let found = self.bands_of(bands.clone(), &tokens);
                 slots.zip(found).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
             })?;
+            report(groups[group].len() as u64);
             Ok(())
         })?;
         Ok(sketches)
@@ -165,25 +183,22 @@ fn visit_first_views(
 }
 
 /// Compares what the bands propose. `sketches` are the first bands of all images; `hashes` are those of the whole grids,
-/// by row: rows with equal ones are duplicates, which are reported elsewhere.
+/// by row: rows with equal ones are duplicates, which are reported elsewhere. `progress` is called with numbers of rows.
 pub(super) fn find(
     cache: &TokenCache,
     sketcher: &Sketcher,
     sketches: Vec<AtomicU32>,
     hashes: &[AtomicU32],
-    threads: usize,
-    cancel: &AtomicBool,
+    (threads, cancel): (usize, &AtomicBool),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<NearDuplicates, CacheError> {
     let mut proposed = Proposed::default();
     let mut sketches = sketches;
-    for first in (0..sketcher.bands()).step_by(sketcher.held_bands()) {
-        let bands = first..(first + sketcher.held_bands()).min(sketcher.bands());
-        if first > 0 {
+    for bands in sketcher.held() {
+        if bands.start > 0 {
             // Before the next ones are made.
-            sketches = Vec::new();
-        }
-        if sketches.is_empty() {
-            sketches = sketcher.sketch(cache, bands, threads, cancel)?;
+            drop(std::mem::take(&mut sketches));
+            sketches = sketcher.sketch(cache, bands, (threads, cancel), progress)?;
         }
         proposed.add_bands(cache, &sketches, hashes, threads, cancel)?;
     }
@@ -330,11 +345,19 @@ mod tests {
 
     #[test]
     fn bands_share_no_place_and_there_is_always_one() {
-        for (side, images, bands, held) in
-            [(16, 1000, 16, 16), (4, 1000, 5, 5), (1, 1000, 1, 1), (16, 12_800_000, 4, 2), (16, 100_000_000, 4, 1)]
-        {
+        for (side, images, bands, ends) in [
+            (16, 1000, 16, vec![16]),
+            (4, 1000, 5, vec![5]),
+            (1, 1000, 1, vec![1]),
+            (16, 12_800_000, 4, vec![1, 3, 4]),
+            (16, 100_000_000, 4, vec![1, 2, 3, 4]),
+        ] {
             let sketcher = Sketcher::new(GridSpec { height: side, width: side, bits: 18 }, images);
-            assert_eq!((sketcher.bands(), sketcher.held_bands()), (bands, held), "{side} x {side}");
+            let held: Vec<Range<usize>> = sketcher.held().collect();
+            let held_ends: Vec<usize> = held.iter().map(|bands| bands.end).collect();
+            assert_eq!((sketcher.bands(), sketcher.first_bands()), (bands, ends[0]), "{side} x {side}");
+            assert_eq!(held_ends, ends, "{side} x {side}");
+            assert!(held[0].start == 0 && held.is_sorted_by(|before, after| before.end == after.start));
             let mut places = sketcher.places.concat();
             places.sort_unstable();
             let count = places.len();

@@ -76,7 +76,7 @@ pub(super) fn run(
         next: AtomicUsize::new(0),
         cancel,
         hashes: zeros(cache.num_rows()),
-        sketches: zeros(cache.num_images() * sketcher.held_bands()),
+        sketches: zeros(cache.num_images() * sketcher.first_bands()),
         split: (0..labels).map(|_| Mutex::default()).collect(),
         entropies: (0..labels).map(|_| Mutex::default()).collect(),
     };
@@ -146,7 +146,7 @@ impl Shared<'_> {
         let views = self.cache.num_views();
         if row.is_multiple_of(views) {
             let slots = self.sketches[row / views..].iter().step_by(self.cache.num_images());
-            let bands = self.sketcher.bands_of(0..self.sketcher.held_bands(), &tally.tokens);
+            let bands = self.sketcher.bands_of(0..self.sketcher.first_bands(), &tally.tokens);
             slots.zip(bands).for_each(|(slot, band)| slot.store(band, Ordering::Relaxed));
         }
         tally.count(row);

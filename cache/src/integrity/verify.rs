@@ -94,8 +94,6 @@ pub fn verify_with_threads(
         Err(error) => return Err(error),
     };
     let local = LocalFolder::unchecked(dir)?;
-    // Of a cache in a bucket only its own files are fetched.
-    let has_attachments = local.path() == dir;
     let dir = local.path();
     let total = manifest.quarantine.bytes + manifest.shards.iter().map(|shard| shard.bytes).sum::<u64>();
     let mut bytes = 0;
@@ -111,9 +109,7 @@ pub fn verify_with_threads(
     })?;
     let mut problems = problems.concat();
     problems.extend(surplus(dir, &manifest)?);
-    if has_attachments {
-        problems.extend(damaged_attachments(dir, &manifest)?);
-    }
+    problems.extend(damaged_attachments(dir, &manifest)?);
     Ok(VerifyReport { problems, rows: manifest.rows, shards: manifest.shards.len(), bytes })
 }
 

@@ -5,10 +5,13 @@ use crate::error::CacheError;
 use crate::format::grid::GridSpec;
 use crate::format::manifest::Manifest;
 use crate::format::row::RowMeta;
-use crate::inspect::find::{FoundRows, RowFilter, find_in_index};
+use crate::format::schema::TOKENS;
+use crate::inspect::find::{FoundRows, RowFilter, find_by, find_in_index};
 use crate::lookup::key_index::KeyIndex;
+use crate::remote::ranges::Ranges;
 use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
+use crate::shard::check_once::CheckOnce;
 use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::fmt;
@@ -23,13 +26,20 @@ use std::sync::{Arc, OnceLock};
 ///
 /// What [`TokenCache`](crate::TokenCache) says of files that are truncated while they are mapped holds here as well.
 pub struct RowReader {
-    local: LocalFolder,
     dir: PathBuf,
     manifest: Manifest,
     grid: GridSpec,
     groups: Vec<Group>,
-    shards: Vec<OnceLock<(Shard, Arc<Bytes>)>>,
+    files: Files,
     index: OnceLock<Option<KeyIndex>>,
+}
+
+/// Where rows are read from.
+enum Files {
+    /// The cache's folder, or a staged copy; its shards, mapped when one is asked for.
+    Local(LocalFolder, Vec<OnceLock<(Shard, Arc<Bytes>)>>),
+    /// The bucket.
+    Remote(Ranges),
 }
 
 /// A row group, by the manifest.
@@ -37,16 +47,19 @@ struct Group {
     rows: Range<usize>,
     shard: usize,
     group: usize,
+    /// Whether the grids are those of their checksum.
+    checked: CheckOnce,
 }
 
-/// Called with a shard, its bytes, a row group of it, and places of rows in that group.
-type VisitGroup<'a> = dyn FnMut(&Shard, &Arc<Bytes>, usize, Range<usize>) -> Result<(), CacheError> + 'a;
+/// Called with a row group that has some of the rows, and their places in it.
+type VisitGroup<'a> = dyn FnMut(&Group, Range<usize>) -> Result<(), CacheError> + 'a;
 
 impl RowReader {
-    /// Opens the cache in `dir`, a folder or a URL.
+    /// Opens the cache in `dir`, a folder or a URL. Of a cache in a bucket, rows are read by ranges and nothing is staged; where all of
+    /// it is staged already, from there.
     ///
     /// # Errors
-    /// As [`Manifest::read`].
+    /// As [`Manifest::read`]; of a bucket also [`CacheError::MissingShard`] and [`CacheError::ShardSize`].
     ///
     /// ```
     /// use tokengrid_cache::{RowReader, write_synthetic_cache};
@@ -59,19 +72,18 @@ impl RowReader {
     /// # Ok(()) }
     /// ```
     pub fn open(dir: &Path) -> Result<RowReader, CacheError> {
-        let local = LocalFolder::of(dir)?;
-        let manifest = Manifest::read(local.path())?;
+        let (manifest, files) = Files::open(dir)?;
         let mut groups = Vec::new();
         let mut next = 0;
         for (shard, entry) in manifest.shards.iter().enumerate() {
             for (group, entry) in entry.row_groups.iter().enumerate() {
-                groups.push(Group { rows: next..next + entry.rows, shard, group });
+                let checked = CheckOnce::default();
+                groups.push(Group { rows: next..next + entry.rows, shard, group, checked });
                 next += entry.rows;
             }
         }
-        let shards = manifest.shards.iter().map(|_| OnceLock::new()).collect();
         let (dir, grid) = (dir.to_owned(), manifest.grid_spec());
-        Ok(RowReader { local, dir, manifest, grid, groups, shards, index: OnceLock::new() })
+        Ok(RowReader { dir, manifest, grid, groups, files, index: OnceLock::new() })
     }
 
     /// The folder or URL, as it was named.
@@ -79,9 +91,12 @@ impl RowReader {
         &self.dir
     }
 
-    /// The folder that holds the cache's files.
+    /// The folder that holds the cache's files, or the URL where they are not on this machine.
     pub fn local_dir(&self) -> &Path {
-        self.local.path()
+        match &self.files {
+            Files::Local(folder, _) => folder.path(),
+            Files::Remote(_) => &self.dir,
+        }
     }
 
     /// The manifest.
@@ -110,11 +125,16 @@ impl RowReader {
     }
 
     /// Finds the rows that `filter` lets through, without reading any. A filter by key or class needs the index that lies
-    /// beside large caches: `None` where there is none, and [`find_rows`](crate::find_rows) will do.
+    /// beside large caches: `None` where there is none, and [`find_rows`](crate::find_rows) will do. Of a cache in a bucket, the labels
+    /// or keys are read by ranges.
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`].
+    /// [`CacheError::Cancelled`]; of a cache in a bucket as [`RowReader::metas`].
     pub fn find(&self, filter: &RowFilter, cancel: &AtomicBool) -> Result<Option<FoundRows>, CacheError> {
+        if let Files::Remote(ranges) = &self.files {
+            let find = |images: &Range<usize>| ranges.find(&self.manifest, images, filter);
+            return find_by(&self.manifest, filter, find).map(Some);
+        }
         let index = || self.index.get_or_init(|| KeyIndex::load(self.local_dir(), &self.manifest)).as_ref();
         let needed = filter.key.is_some() || filter.label.is_some();
         find_in_index(&self.manifest, needed.then(index).flatten(), filter, cancel)
@@ -126,23 +146,65 @@ impl RowReader {
     /// [`CacheError::RowOutOfRange`]; the variant that names the damage of a shard or of its columns.
     pub fn metas(&self, rows: Range<usize>) -> Result<Vec<RowMeta>, CacheError> {
         let mut metas = Vec::with_capacity(rows.len());
-        self.visit(rows, &mut |shard, bytes, group, local| {
-            metas.extend(shard.row_metas(bytes, group, local)?);
+        self.visit(rows, &mut |&Group { shard, group, .. }, local| {
+            match &self.files {
+                Files::Local(folder, shards) => {
+                    let (shard, bytes) = self.mapped(folder, &shards[shard], shard)?;
+                    metas.extend(shard.row_metas(bytes, group, local)?);
+                    // Rows are looked at once.
+                    shard.release(bytes, group);
+                }
+                Files::Remote(ranges) => {
+                    let bytes = ranges.columns(&self.manifest, shard, group)?;
+                    metas.extend(ranges.shard(&self.manifest, shard)?.row_metas(&bytes, group, local)?);
+                }
+            }
             Ok(())
         })?;
         Ok(metas)
     }
 
-    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each.
+    /// Compares the grids of the row groups that `rows` are in with their checksums, each group once. That reads all of them, up to
+    /// 64 MiB per group. Of a cache in a bucket that is not staged, nothing is compared.
+    ///
+    /// # Errors
+    /// As [`RowReader::metas`].
+    pub fn check_tokens(&self, rows: Range<usize>) -> Result<(), CacheError> {
+        self.visit(rows, &mut |Group { shard, group, checked, .. }, _| match &self.files {
+            Files::Local(folder, shards) => {
+                let (shard, bytes) = self.mapped(folder, &shards[*shard], *shard)?;
+                checked.make(|| shard.verify_column(bytes, *group, TOKENS))?;
+                shard.release(bytes, *group);
+                Ok(())
+            }
+            Files::Remote(_) => Ok(()),
+        })
+    }
+
+    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each, as they are: what they are
+    /// compared with is a matter of [`RowReader::check_tokens`].
     ///
     /// # Errors
     /// As [`RowReader::metas`].
     pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
         out.clear();
         let row_bytes = self.grid.row_bytes();
-        self.visit(rows, &mut |shard, bytes, group, local| {
-            let start = shard.token_range(group).start;
-            out.extend_from_slice(&bytes[start + local.start * row_bytes..start + local.end * row_bytes]);
+        self.visit(rows, &mut |&Group { shard, group, .. }, local| {
+            let place = |shard: &Shard| {
+                let start = shard.token_range(group).start;
+                start + local.start * row_bytes..start + local.end * row_bytes
+            };
+            match &self.files {
+                Files::Local(folder, shards) => {
+                    let (shard, bytes) = self.mapped(folder, &shards[shard], shard)?;
+                    out.extend_from_slice(&bytes[place(shard)]);
+                    shard.release(bytes, group);
+                }
+                Files::Remote(ranges) => {
+                    let place = place(ranges.shard(&self.manifest, shard)?);
+                    out.extend_from_slice(&ranges.read(&self.manifest, shard, place.start as u64..place.end as u64)?);
+                }
+            }
             Ok(())
         })
     }
@@ -155,23 +217,37 @@ impl RowReader {
         let first = self.groups.partition_point(|group| group.rows.end <= rows.start);
         for group in self.groups[first..].iter().take_while(|group| group.rows.start < rows.end) {
             cancel::check()?;
-            let (shard, bytes) = self.shard(group.shard)?;
             let [start, end] = [rows.start.max(group.rows.start), rows.end.min(group.rows.end)];
-            visit(shard, bytes, group.group, start - group.rows.start..end - group.rows.start)?;
-            // Rows are looked at once.
-            shard.release(bytes, group.group);
+            visit(group, start - group.rows.start..end - group.rows.start)?;
         }
         Ok(())
     }
 
-    fn shard(&self, index: usize) -> Result<&(Shard, Arc<Bytes>), CacheError> {
-        if let Some(shard) = self.shards[index].get() {
+    fn mapped<'a>(
+        &self,
+        folder: &LocalFolder,
+        slot: &'a OnceLock<(Shard, Arc<Bytes>)>,
+        index: usize,
+    ) -> Result<&'a (Shard, Arc<Bytes>), CacheError> {
+        if let Some(shard) = slot.get() {
             return Ok(shard);
         }
-        let shard = Shard::open_of(self.local_dir(), &self.manifest, index)?;
+        let shard = Shard::open_of(folder.path(), &self.manifest, index)?;
         let bytes = shard.load(Access::Map)?;
         shard.handle.close();
-        Ok(self.shards[index].get_or_init(|| (shard, bytes)))
+        Ok(slot.get_or_init(|| (shard, bytes)))
+    }
+}
+
+impl Files {
+    fn open(dir: &Path) -> Result<(Manifest, Files), CacheError> {
+        if let Some((manifest, ranges)) = Ranges::open_unstaged(dir)? {
+            return Ok((manifest, Files::Remote(ranges)));
+        }
+        let folder = LocalFolder::of(dir)?;
+        let manifest = Manifest::read(folder.path())?;
+        let shards = manifest.shards.iter().map(|_| OnceLock::new()).collect();
+        Ok((manifest, Files::Local(folder, shards)))
     }
 }
 

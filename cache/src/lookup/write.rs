@@ -27,15 +27,20 @@ pub(crate) fn write_for_new(dir: &Path, manifest: &Manifest) {
         && let Ok(cache) = TokenCache::open(dir)
         && cache.key_index().is_none()
     {
-        let _ = write(&cache, &AtomicBool::new(false));
+        let _ = write(&cache, &AtomicBool::new(false), &mut |_, _| {});
     }
 }
 
-/// Writes the index beside the cache. Memory: three bytes per image.
+/// Writes the index beside the cache. `progress` is called with the images that are done, and all of them. Memory: three bytes
+/// per image.
 ///
 /// # Errors
 /// The keys are damaged; the folder cannot be written to; [`CacheError::Cancelled`].
-pub(crate) fn write(cache: &TokenCache, cancel: &AtomicBool) -> Result<(), CacheError> {
+pub(crate) fn write(
+    cache: &TokenCache,
+    cancel: &AtomicBool,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), CacheError> {
     let path = cache.local_dir().join(KEY_INDEX_FILE);
     let failed = |error| io_error("write", &path)(error);
     let mut file = AtomicFile::create(&path).map_err(failed)?;
@@ -48,6 +53,7 @@ pub(crate) fn write(cache: &TokenCache, cancel: &AtomicBool) -> Result<(), Cache
                 return Err(CacheError::Cancelled);
             }
             index.end_block(&mut file).map_err(failed)?;
+            progress(image as u64 + 1, cache.num_images() as u64);
         }
         Ok(())
     })?;

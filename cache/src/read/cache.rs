@@ -12,6 +12,7 @@ use crate::read::labels::Labels;
 use crate::read::row_index::{RowIndex, TokenGroup};
 use crate::remote::staged::LocalFolder;
 use crate::shard::access::Access;
+use crate::shard::check_once::CheckOnce;
 use crate::shard::map;
 use crate::shard::open::Shard;
 use bytes::Bytes;
@@ -65,7 +66,7 @@ impl TokenCache {
 
     /// Opens the cache in `dir`, a folder or a URL, after validating the manifest and, for every shard, its size, the checksum of its
     /// footer, that it belongs to this cache, and where its token pages lie; then reads and verifies the labels. Token
-    /// bytes are verified by [`crate::verify()`], not here: that would read all of them. A cache in a bucket is staged first, and
+    /// bytes are verified by [`TokenCache::read_packed`] and [`crate::verify()`], not here: that would read all of them. A cache in a bucket is staged first, and
     /// what is fetched is compared with the manifest's checksums.
     ///
     /// # Errors
@@ -95,7 +96,8 @@ impl TokenCache {
                 let start = num_rows;
                 num_rows += shard.group_rows(group);
                 let tokens = bytes.slice(shard.token_range(group));
-                groups.push(TokenGroup { rows: start..num_rows, tokens, place: (index, group) });
+                let checked = CheckOnce::default();
+                groups.push(TokenGroup { rows: start..num_rows, tokens, place: (index, group), checked });
             }
         }
         let (dir, row_bytes, groups) = (dir.to_owned(), grid.row_bytes(), RowIndex::new(groups, num_rows));
@@ -196,9 +198,13 @@ impl TokenCache {
     }
 
     /// As [`TokenCache::key_index`]; a large cache that has none gets one, where its folder can be written to.
-    pub(crate) fn key_index_or_new(&self, cancel: &AtomicBool) -> Option<&KeyIndex> {
+    pub(crate) fn key_index_or_new(
+        &self,
+        cancel: &AtomicBool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Option<&KeyIndex> {
         if self.key_index().is_none() && write::is_worth_it(&self.manifest) {
-            write::write(self, cancel).ok()?;
+            write::write(self, cancel, progress).ok()?;
         }
         self.key_index()
     }

@@ -1,6 +1,7 @@
 //! Grids straight from the map, or by position from the files.
 
 use crate::error::CacheError;
+use crate::format::schema::TOKENS;
 use crate::read::cache::TokenCache;
 use crate::unpack::{unpack, unpack_factorized};
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 const OPEN_FILES_MAX: usize = 16;
 
 impl TokenCache {
-    /// The packed grid of a row, straight from the map: `grid().row_bytes()` bytes.
+    /// The packed grid of a row, straight from the map and as it is there: `grid().row_bytes()` bytes.
     ///
     /// # Panics
     /// When `row` is not below [`TokenCache::num_rows`].
@@ -41,19 +42,18 @@ impl TokenCache {
     /// When a row is not below [`TokenCache::num_rows`].
     #[inline]
     pub fn visit_packed(&self, rows: &[usize], mut visit: impl FnMut(usize, &[u8])) {
-        let mut ahead: [&[u8]; PREFETCH_ROWS] = [&[]; PREFETCH_ROWS];
-        for (slot, row) in ahead.iter_mut().zip(rows) {
-            *slot = self.packed_row(*row);
-            prefetch(slot);
-        }
-        for i in 0..rows.len() {
-            let slot = &mut ahead[i % PREFETCH_ROWS];
-            let packed = *slot;
-            if let Some(row) = rows.get(i + PREFETCH_ROWS) {
-                *slot = self.packed_row(*row);
-                prefetch(slot);
+        let mut grids: [&[u8]; VISIT_ROWS] = [&[]; VISIT_ROWS];
+        for (block, rows) in rows.chunks(VISIT_ROWS).enumerate() {
+            // All places first: nothing below waits for the search of a row group.
+            let grids = &mut grids[..rows.len()];
+            grids.iter_mut().zip(rows).for_each(|(grid, row)| *grid = self.packed_row(*row));
+            grids.iter().take(PREFETCH_ROWS).for_each(|grid| prefetch(grid));
+            for (i, packed) in grids.iter().enumerate() {
+                if let Some(next) = grids.get(i + PREFETCH_ROWS) {
+                    prefetch(next);
+                }
+                visit(block * VISIT_ROWS + i, packed);
             }
-            visit(i, packed);
         }
     }
 
@@ -86,15 +86,56 @@ impl TokenCache {
         });
     }
 
+    /// As [`TokenCache::packed_run`], after all grids of the row group were compared with their checksum: once for a cache that is
+    /// open.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`].
+    pub(crate) fn checked_run(&self, rows: Range<usize>) -> Result<&[u8], CacheError> {
+        let group = self.groups.find(rows.start);
+        let (index, group_index) = group.place;
+        let (shard, bytes) = &self.shards[index];
+        group.checked.make(|| shard.verify_column(bytes, group_index, TOKENS))?;
+        Ok(self.packed_run(rows))
+    }
+
     /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each: by position from the files,
     /// so that rows that are read once do not stay in this program's memory as mapped pages do.
     ///
+    /// The first read of a row group compares all of its grids with their checksum (16,384 rows or 64 MiB at most), later ones of
+    /// the same open cache do not.
+    ///
     /// # Errors
-    /// [`CacheError::RowOutOfRange`]; [`CacheError::Replaced`] and [`CacheError::Io`] when the file cannot be read.
+    /// [`CacheError::RowOutOfRange`]; [`CacheError::ColumnChecksum`]; [`CacheError::Replaced`] and [`CacheError::Io`] when the file
+    /// cannot be read; [`CacheError::Cancelled`].
     pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
-        if rows.end > self.num_rows() {
-            return Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() });
+        self.check_rows(&rows)?;
+        let mut next = rows.start;
+        while next < rows.end {
+            let group = self.groups.find(next);
+            let (index, group_index) = group.place;
+            group.checked.make(|| {
+                let (shard, bytes) = &self.shards[index];
+                shard.verify_tokens(bytes, self.file_of(index).as_deref(), group_index)
+            })?;
+            next = group.rows.end;
         }
+        self.read_unchecked(rows, out)
+    }
+
+    fn check_rows(&self, rows: &Range<usize>) -> Result<(), CacheError> {
+        match rows.end > self.num_rows() {
+            true => Err(CacheError::RowOutOfRange { row: rows.end - 1, num_rows: self.num_rows() }),
+            false => Ok(()),
+        }
+    }
+
+    /// As [`TokenCache::read_packed`], of grids as they are: for samples of rows whose groups are checked by what follows.
+    ///
+    /// # Errors
+    /// As [`TokenCache::read_packed`], but for checksums.
+    pub(crate) fn read_unchecked(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
+        self.check_rows(&rows)?;
         out.resize(rows.len() * self.row_bytes, 0);
         let mut rest = out.as_mut_slice();
         let mut next = rows.start;
@@ -129,6 +170,9 @@ impl TokenCache {
         Some(file)
     }
 }
+
+/// Rows whose places in the map are found at once: a usual batch.
+const VISIT_ROWS: usize = 256;
 
 /// Rows that are prefetched before the current one is used: enough to hide the latency of memory.
 const PREFETCH_ROWS: usize = 8;

@@ -49,6 +49,9 @@ pub struct Batch {
 /// `[g * B * W, (g + 1) * B * W)` of the stream, for W processes of batch size B, and process r takes the r-th slice of
 /// B: with the same `B * W` the global batches are the same for any W. Batches run on over the end of an epoch: nothing
 /// is padded, dropped or repeated.
+///
+/// Grids are read as they are: rows come from all row groups, and it is row groups that have checksums. [`crate::verify()`] compares
+/// them.
 #[derive(Debug)]
 pub struct Loader {
     cache: Arc<TokenCache>,

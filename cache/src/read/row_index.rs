@@ -1,5 +1,6 @@
 //! Which row group a row is in.
 
+use crate::shard::check_once::CheckOnce;
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -9,6 +10,8 @@ pub(super) struct TokenGroup {
     pub(super) tokens: Bytes,
     /// Shard, and row group in it.
     pub(super) place: (usize, usize),
+    /// Whether the grids are those of their checksum.
+    pub(super) checked: CheckOnce,
 }
 
 /// Finds the row group of a row in constant time: row groups have different numbers of rows, so a table says for every
@@ -60,7 +63,8 @@ mod tests {
             let mut groups = Vec::new();
             let mut next = 0;
             for (i, size) in sizes.iter().enumerate() {
-                groups.push(TokenGroup { rows: next..next + size, tokens: Bytes::new(), place: (0, i) });
+                let (tokens, checked) = (Bytes::new(), CheckOnce::default());
+                groups.push(TokenGroup { rows: next..next + size, tokens, place: (0, i), checked });
                 next += size;
             }
             let index = RowIndex::new(groups, next);

@@ -3,6 +3,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | `staged` | the manifest by one request; shards as local files, checked as they come |
+//! | `ranges` | some rows, found and read by ranges; nothing is staged |
 //! | `stream` | rows of shards that are still on their way |
 //! | `out` | a writer's working folder, and what it uploads |
 //! | `lease` | who writes for a rank |
@@ -11,5 +12,6 @@
 pub(crate) mod clean;
 mod lease;
 pub(crate) mod out;
+pub(crate) mod ranges;
 pub(crate) mod staged;
 pub(crate) mod stream;

@@ -1,6 +1,7 @@
 //! A cache's folder on this machine: itself, or a staged copy of what lies in a bucket.
 
 use crate::error::CacheError;
+use crate::format::attached::{ATTACHED_FOLDER, AttachedFile, attached_path};
 use crate::format::hash::blake3_hex;
 use crate::format::manifest::Manifest;
 use crate::format::names::{MANIFEST_FILE, Name, QUARANTINE_FILE};
@@ -33,6 +34,7 @@ impl LocalFolder {
         let (manifest, text) = read_manifest(dir, &place, &bucket)?;
         let mut files = files_of(&place, &manifest, &text);
         if !is_checked {
+            files.extend(attached_files(&place, &manifest));
             for file in std::mem::take(&mut files) {
                 // Any existing files; the caller finds the missing ones.
                 let found = bucket.head(&file.object.key)?;
@@ -40,6 +42,16 @@ impl LocalFolder {
             }
         }
         let staged = stage(&place, &bucket, &files)?;
+        Ok(LocalFolder { folder: staged.folder().to_owned(), _staged: Some(staged) })
+    }
+
+    /// The folder of the files that are attached to the cache at `dir`, whose manifest this is: of a cache in a bucket, of copies
+    /// that were compared with its checksums. No reader of rows needs them, so they are a set of their own.
+    pub(crate) fn of_attached(dir: &Path, manifest: &Manifest) -> Result<LocalFolder, CacheError> {
+        let place = Place::parse(dir)?.filter(|_| !manifest.source.attached.is_empty());
+        let Some(place) = place else { return Ok(LocalFolder { folder: dir.to_owned(), _staged: None }) };
+        let bucket = Bucket::of(&place)?;
+        let staged = stage(&place, &bucket, &attached_files(&place, manifest))?;
         Ok(LocalFolder { folder: staged.folder().to_owned(), _staged: Some(staged) })
     }
 
@@ -59,6 +71,17 @@ pub(super) fn files_of(place: &Place, manifest: &Manifest, text: &[u8]) -> Vec<S
         blake3: Some(blake3),
     };
     shards.chain([list, own]).map(file).collect()
+}
+
+/// Files of other programs that belong to a cache. Names that would lead out of the folder are left out: only a forged manifest has
+/// them, and who reads the files refuses them.
+fn attached_files(place: &Place, manifest: &Manifest) -> Vec<StageFile> {
+    let files = manifest.source.attached.iter().filter(|(name, _)| attached_path(Path::new(""), name).is_some());
+    let file = |(name, file): (&String, &AttachedFile)| {
+        let name = format!("{ATTACHED_FOLDER}/{name}");
+        StageFile { object: object_of(place, &name, file.bytes), name, blake3: Some(file.blake3.clone()) }
+    };
+    files.map(file).collect()
 }
 
 /// The object of a file as the manifest has it: its checksum determines the version.

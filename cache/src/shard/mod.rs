@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod belongs;
+pub(crate) mod check_once;
 pub(crate) mod columns;
 pub(crate) mod footer;
 pub(crate) mod group;

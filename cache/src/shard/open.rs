@@ -1,10 +1,11 @@
 //! One shard file: opened, checked, loaded, described.
 
+use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::hash::blake3_hex;
 use crate::format::identity::JobIdentity;
 use crate::format::manifest::{ByteRange, GroupEntry, Manifest, ShardEntry};
-use crate::format::schema::{COLUMNS, FRAME, LABEL, MoreColumns, SEGMENT, SPLIT, TOKENS};
+use crate::format::schema::{COLUMNS, FRAME, MoreColumns, SEGMENT, SPLIT, TOKENS};
 use crate::shard::access::Access;
 use crate::shard::footer::ShardFooter;
 use crate::shard::handle::Handle;
@@ -18,6 +19,9 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Bytes of grids that are read and hashed at a time.
+const HASHED_BYTES: usize = 128 << 10;
 
 /// A shard whose footer was read and checked; its rows were not touched.
 pub(crate) struct Shard {
@@ -158,9 +162,14 @@ impl Shard {
         start..start + self.group_rows(group) * self.footer.grid.row_bytes()
     }
 
-    /// Bytes of the file that hold the labels of a group.
-    pub(crate) fn label_range(&self, group: usize) -> Range<u64> {
-        self.groups[group].chunks[self.column_index(LABEL)].clone()
+    /// Bytes of the file that hold a column of a group.
+    pub(crate) fn column_range(&self, group: usize, name: &str) -> Range<u64> {
+        self.groups[group].chunks[self.column_index(name)].clone()
+    }
+
+    /// Bytes of the file that hold the columns of a group behind the tokens, which come first.
+    pub(crate) fn columns_range(&self, group: usize) -> Range<u64> {
+        self.column_range(group, TOKENS).end..self.groups[group].range.end
     }
 
     /// Takes a row group that will not be read again soon out of this process's memory, where it is mapped.
@@ -254,7 +263,33 @@ impl Shard {
             let chunk = &self.groups[group].chunks[self.column_index(column)];
             chunk.start as usize..chunk.end as usize
         };
-        let actual = blake3_hex(&file[range]);
+        self.compare_checksum(group, column, blake3_hex(&file[range]))
+    }
+
+    /// Compares the grids of a group with the checksum in the footer, as [`Shard::read_tokens`] reads them: nothing of them stays
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`CacheError::ColumnChecksum`]; [`CacheError::Io`]; [`CacheError::Cancelled`].
+    pub(crate) fn verify_tokens(
+        &self,
+        bytes: &Arc<Bytes>,
+        file: Option<&File>,
+        group: usize,
+    ) -> Result<(), CacheError> {
+        let length = self.token_range(group).len();
+        let mut buffer = vec![0; length.min(HASHED_BYTES)];
+        let mut hasher = blake3::Hasher::new();
+        for start in (0..length).step_by(HASHED_BYTES) {
+            cancel::check()?;
+            let chunk = &mut buffer[..(length - start).min(HASHED_BYTES)];
+            self.read_tokens(bytes, file, group, start, chunk)?;
+            hasher.update(chunk);
+        }
+        self.compare_checksum(group, TOKENS, hasher.finalize().to_hex().to_string())
+    }
+
+    fn compare_checksum(&self, group: usize, column: &'static str, actual: String) -> Result<(), CacheError> {
         let expected = self.footer.row_groups[group].blake3.get(column).cloned().unwrap_or_default();
         if actual == expected {
             return Ok(());

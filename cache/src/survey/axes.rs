@@ -32,7 +32,7 @@ impl Axes {
         let step = cache.num_rows().div_ceil(SAMPLE_ROWS).max(1);
         let (mut sample, mut packed) = (Vec::new(), Vec::new());
         for row in (0..cache.num_rows()).step_by(step) {
-            cache.read_packed(row..row + 1, &mut packed)?;
+            cache.read_unchecked(row..row + 1, &mut packed)?;
             sample.extend_from_slice(&packed);
         }
         let directions = principal_directions(&sample, row_bytes, cancel)?;

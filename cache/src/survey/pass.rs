@@ -45,7 +45,7 @@ impl Survey {
     /// Memory: 8 bytes per row, about 60 MB for the means of classes, and 2 MB per thread.
     ///
     /// # Errors
-    /// [`CacheError::Cancelled`]; the file cannot be read. Damaged tokens are taken as they are.
+    /// [`CacheError::Cancelled`]; as [`TokenCache::read_packed`], where tokens are damaged or cannot be read.
     pub fn of(
         cache: &TokenCache,
         threads: Option<usize>,

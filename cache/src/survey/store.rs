@@ -34,6 +34,13 @@ impl Survey {
         paths(cache, fallback).iter().find_map(|path| read(path, cache).ok().flatten())
     }
 
+    /// Whether there is a file that [`Survey::load`] would read, as far as its beginning tells.
+    pub fn is_kept(cache: &TokenCache, fallback: Option<&Path>) -> bool {
+        let has_head =
+            |path: &PathBuf| File::open(path).and_then(|mut file| has_head_of(&mut file, cache)).unwrap_or(false);
+        paths(cache, fallback).iter().any(has_head)
+    }
+
     /// The kept survey, or else a new one, which is then kept, in the cache's folder or in `fallback`; where neither can be
     /// written to, it is not. Other arguments as for [`Survey::of`].
     ///
@@ -79,10 +86,7 @@ impl Survey {
 fn read(path: &Path, cache: &TokenCache) -> io::Result<Option<Survey>> {
     let (rows, manifest) = (cache.num_rows(), &cache.manifest().checksum);
     let mut hashing = Hashing { inner: BufReader::new(File::open(path)?), hash: blake3::Hasher::new() };
-    let mut head = vec![0; MAGIC.len() + 4 + 8 + manifest.len()];
-    hashing.read_exact(&mut head)?;
-    let expected = [&MAGIC[..], &VERSION.to_le_bytes(), &(rows as u64).to_le_bytes(), manifest.as_bytes()].concat();
-    if head != expected {
+    if !has_head_of(&mut hashing, cache)? {
         return Ok(None);
     }
     let mut scales = [0.0; 2];
@@ -107,6 +111,15 @@ fn read(path: &Path, cache: &TokenCache) -> io::Result<Option<Survey>> {
     inner.by_ref().take(33).read_to_end(&mut written)?;
     let is_whole = written == hash.finalize().as_bytes();
     Ok(is_whole.then(|| Survey { manifest: manifest.clone(), x, y, entropy, class_distance, scales }))
+}
+
+/// Reads the beginning of a file, up to the scales. Whether it is that of a survey of this cache.
+fn has_head_of(file: &mut impl Read, cache: &TokenCache) -> io::Result<bool> {
+    let (rows, manifest) = (cache.num_rows() as u64, &cache.manifest().checksum);
+    let expected = [&MAGIC[..], &VERSION.to_le_bytes(), &rows.to_le_bytes(), manifest.as_bytes()].concat();
+    let mut head = vec![0; expected.len()];
+    file.read_exact(&mut head)?;
+    Ok(head == expected)
 }
 
 /// Hashes what goes through it.

@@ -28,6 +28,12 @@ impl KeyTable {
         &self.text[start..self.ends[index]]
     }
 
+    /// An empty table with room for so many of these keys.
+    pub(super) fn with_room_for(&self, keys: usize) -> KeyTable {
+        let bytes = if keys == 0 { 0 } else { self.text.len() };
+        KeyTable { text: String::with_capacity(bytes), ends: Vec::with_capacity(keys), odd_paths: HashMap::new() }
+    }
+
     /// Adds the keys of `other`, which have no odd paths, after these.
     pub(super) fn append(&mut self, other: &KeyTable) {
         let start = self.text.len();

@@ -37,6 +37,7 @@ pub(super) fn open(path: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     let mut collector = Collector::new(options);
     for line in lines {
         cancel.check()?;
+        cancel.count(1);
         let item = keys.item(&line, &outside).map_err(|problem| refuse(line.number, problem))?;
         let path = root.join(&line.path);
         if path.is_dir() {

@@ -53,10 +53,10 @@ pub use imagenet::OPEN_MAGVIT2_EXCLUDE;
 pub use links::lies_in;
 pub use options::SourceOptions;
 use remote::{Ahead, Objects};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use table::Table;
 pub(crate) use text::count;
 
@@ -83,6 +83,8 @@ struct Contents {
     table: Table,
     classes: Vec<String>,
     excluded: usize,
+    /// Those of [`SourceOptions::exclude`] that some of them had.
+    named: HashSet<String>,
     ignored: usize,
     renamed: usize,
     /// Messages about contents that may be a mistake.
@@ -101,6 +103,7 @@ impl Contents {
             table: Table::default(),
             classes: Vec::new(),
             excluded: 0,
+            named: HashSet::new(),
             ignored: 0,
             renamed: 0,
             notes: Vec::new(),
@@ -153,11 +156,25 @@ impl Source {
     /// # Errors
     /// Those of [`Source::open`], and [`IngestError::Cancelled`].
     pub fn open_until(path: &Path, options: &SourceOptions, cancel: &AtomicBool) -> Result<Source, IngestError> {
+        Source::open_watched(path, options, cancel, &AtomicU64::new(0))
+    }
+
+    /// The same; `listed` counts the images that were found so far, excluded ones included, for another thread to show. What
+    /// an object store lists is not counted.
+    ///
+    /// # Errors
+    /// Those of [`Source::open_until`].
+    pub fn open_watched(
+        path: &Path,
+        options: &SourceOptions,
+        cancel: &AtomicBool,
+        listed: &AtomicU64,
+    ) -> Result<Source, IngestError> {
         // Labels are matched to all images; exclusions apply afterwards.
         let all = SourceOptions { exclude: Vec::new(), limit: None, ..options.clone() };
-        let listed = if options.labels.is_some() { &all } else { options };
+        let listing = if options.labels.is_some() { &all } else { options };
         tokengrid_store::forget_outage();
-        let mut contents = containers::open(path, listed, Cancel(cancel))?;
+        let mut contents = containers::open(path, listing, Cancel::new(cancel, listed))?;
         check_reachable()?;
         if let Store::Parquet(store) = &mut contents.store {
             store.whole_pages = options.whole_pages;
@@ -166,6 +183,15 @@ impl Source {
             labels::apply(file, &mut contents)?;
         }
         contents.select(options).check_not_empty(path, options)
+    }
+
+    /// One image alone, whatever its file is called; its key is the file's name. Nothing is read yet.
+    pub fn of_image(path: &Path) -> Source {
+        let mut contents = Contents::new(path.parent().unwrap_or(Path::new("")));
+        contents.kind = "image";
+        let name = Path::new(path.file_name().unwrap_or(path.as_os_str()));
+        contents.table.push_file(&keys::file_key(name), Some(name.to_owned()), -1);
+        Source { contents, excluded: 0 }
     }
 
     fn check_not_empty(self, path: &Path, options: &SourceOptions) -> Result<Source, IngestError> {

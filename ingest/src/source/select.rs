@@ -3,14 +3,15 @@
 use super::keys::file_name;
 use super::table::Table;
 use super::{Contents, Source, SourceOptions};
-use std::collections::HashSet;
+use crate::OPEN_MAGVIT2_EXCLUDE;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 impl Contents {
     /// Leaves out what the options say.
     pub(super) fn select(mut self, options: &SourceOptions) -> Source {
         let table = std::mem::take(&mut self.table);
-        let exclude = Exclude::new(options);
+        let mut exclude = Exclude::new(options);
         let limit = options.limit.unwrap_or(usize::MAX);
         let mut excluded = self.excluded;
         let mut kept = Vec::new();
@@ -24,20 +25,53 @@ impl Contents {
             }
         }
         self.table = if kept.len() == table.len() { table } else { table.gather(kept.into_iter(), |_, key| key) };
+        self.named.extend(exclude.into_matched());
+        // Of a listing that stopped early it is not known what else there would have been.
+        if self.table.len() < limit {
+            self.notes.extend(note_on_unmatched(&options.exclude, &self.named));
+        }
         Source { contents: self, excluded }
     }
 }
 
-/// Names of images to be left out.
-struct Exclude<'a>(HashSet<&'a str>);
+/// A message about names to be left out that no image has. Those of a preset are of a larger set.
+fn note_on_unmatched(names: &[String], matched: &HashSet<String>) -> Option<String> {
+    const NAMED: usize = 3;
+    let typed: BTreeSet<&str> =
+        names.iter().map(String::as_str).filter(|name| !OPEN_MAGVIT2_EXCLUDE.contains(name)).collect();
+    let unmatched: Vec<&str> = typed.iter().copied().filter(|name| !matched.contains(*name)).collect();
+    let shown =
+        unmatched.iter().take(NAMED).map(|name| format!("'{}'", name.escape_debug())).collect::<Vec<_>>().join(", ");
+    let more = if unmatched.len() > NAMED { ", ..." } else { "" };
+    (!unmatched.is_empty()).then(|| {
+        let (count, all) = (unmatched.len(), typed.len());
+        format!("{count} of {all} names to exclude: no image has this key or file name ({shown}{more})")
+    })
+}
+
+/// Names of images to be left out, and whether an image had each.
+struct Exclude<'a>(HashMap<&'a str, bool>);
 
 impl<'a> Exclude<'a> {
     fn new(options: &'a SourceOptions) -> Exclude<'a> {
-        Exclude(options.exclude.iter().map(String::as_str).collect())
+        Exclude(options.exclude.iter().map(|name| (name.as_str(), false)).collect())
     }
 
-    fn names(&self, key: &str) -> bool {
-        !self.0.is_empty() && (self.0.contains(key) || self.0.contains(file_name(key)))
+    fn names(&mut self, key: &str) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let mut is_named = false;
+        for name in [key, file_name(key)] {
+            if let Some(has_image) = self.0.get_mut(name) {
+                (*has_image, is_named) = (true, true);
+            }
+        }
+        is_named
+    }
+
+    fn into_matched(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().filter(|(_, has_image)| *has_image).map(|(name, _)| name.to_owned())
     }
 }
 
@@ -69,7 +103,9 @@ impl<'a> Collector<'a> {
     }
 
     pub(super) fn finish(self, root: &Path, kind: &'static str, classes: Vec<String>) -> Contents {
-        let Collector { table, excluded, ignored, .. } = self;
-        Contents { kind, table, classes, excluded, ignored, ..Contents::new(root) }
+        let Collector { mut table, excluded, ignored, exclude, .. } = self;
+        table.shrink_to_fit();
+        let named = exclude.into_matched().collect();
+        Contents { kind, table, classes, excluded, named, ignored, ..Contents::new(root) }
     }
 }

@@ -111,7 +111,14 @@ impl Table {
         rows: impl Iterator<Item = usize>,
         mut rename: impl FnMut(usize, &'a str) -> R,
     ) -> Table {
-        let mut table = Table::default();
+        // As large as it may be, and cut afterwards: growing would hold half as much again for a moment.
+        let rows_max = rows.size_hint().1.map_or(0, |rows| rows.min(self.len()));
+        let mut table = Table {
+            keys: self.keys.with_room_for(rows_max),
+            labels: Vec::with_capacity(rows_max),
+            places: Vec::with_capacity(rows_max.min(self.places.len())),
+            broken: HashMap::new(),
+        };
         for row in rows {
             if let Some(reason) = self.broken(row) {
                 table.broken.insert(table.len(), reason.to_owned());
@@ -120,10 +127,15 @@ impl Table {
             table.push_file(key.as_ref(), self.keys.odd_path(row).cloned(), self.label(row));
             table.places.extend(self.places.get(row));
         }
-        table.keys.shrink_to_fit();
-        table.labels.shrink_to_fit();
-        table.places.shrink_to_fit();
+        table.shrink_to_fit();
         table
+    }
+
+    /// Gives back what was taken in advance.
+    pub(super) fn shrink_to_fit(&mut self) {
+        self.keys.shrink_to_fit();
+        self.labels.shrink_to_fit();
+        self.places.shrink_to_fit();
     }
 
     /// The rows sorted by key, folder by folder, and by position where keys are equal. Of equal keys the first is kept;

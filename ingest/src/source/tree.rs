@@ -33,9 +33,9 @@ pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
     for entry in &entries {
         if walk.collector.is_full() {
             // Folders beyond a limit are not examined, and count as classes.
-            classes.extend(entry.is_folder.then(|| ClassFolder::with_images(&entry.part)));
+            classes.extend(entry.is_folder.then(|| ClassFolder::with_images(entry.part())));
         } else if entry.is_folder {
-            walk.class = ClassFolder::new(&entry.part);
+            walk.class = ClassFolder::new(entry.part());
             walk.folder(&top.enter(entry), classes.len() as i32)?;
             let folders = if walk.class.has_images() { &mut classes } else { &mut empty };
             folders.push(walk.class.clone());
@@ -67,14 +67,22 @@ pub(super) fn open(root: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> 
 }
 
 /// A folder or file in a folder.
+///
+/// Small, since a flat folder may hold millions of them.
 struct Entry {
     name: OsString,
-    path: PathBuf,
-    /// The name as a part of keys, and whether it differs from the name.
-    part: String,
-    odd: bool,
+    /// The name as a part of keys, where it differs from the name.
+    odd_part: Option<Box<str>>,
     is_folder: bool,
     is_link: bool,
+}
+
+impl Entry {
+    /// The name as a part of keys.
+    fn part(&self) -> &str {
+        // What is not UTF-8 has an odd part.
+        self.odd_part.as_deref().or(self.name.to_str()).unwrap_or_default()
+    }
 }
 
 /// What a folder holds, without what is hidden, by name in byte order.
@@ -87,6 +95,7 @@ fn list(folder: &Path, cancel: Cancel<'_>) -> Result<Vec<Entry>, IngestError> {
         if !is_hidden(entry.file_name().as_encoded_bytes())
             && let Some(entry) = classify(&entry)
         {
+            cancel.count(u64::from(!entry.is_folder && is_image_name(Path::new(&entry.name))));
             entries.push(entry);
         }
     }
@@ -97,16 +106,17 @@ fn list(folder: &Path, cancel: Cancel<'_>) -> Result<Vec<Entry>, IngestError> {
 
 /// An escaped name may be the plain name of another file.
 fn make_parts_unique(entries: &mut [Entry]) {
-    if entries.iter().all(|entry| !entry.odd) {
+    if entries.iter().all(|entry| entry.odd_part.is_none()) {
         return;
     }
-    let mut taken: HashSet<String> = entries.iter().filter(|e| !e.odd).map(|e| e.part.clone()).collect();
-    for entry in entries.iter_mut().filter(|entry| entry.odd) {
-        let part = entry.part.clone();
+    let plain = entries.iter().filter(|entry| entry.odd_part.is_none());
+    let mut taken: HashSet<String> = plain.map(|entry| entry.part().to_owned()).collect();
+    for part in entries.iter_mut().filter_map(|entry| entry.odd_part.as_mut()) {
+        let first = part.clone();
         let mut copy = 1;
-        while !taken.insert(entry.part.clone()) {
+        while !taken.insert(part.to_string()) {
             copy += 1;
-            entry.part = format!("{part}~{copy}");
+            *part = format!("{first}~{copy}").into();
         }
     }
 }
@@ -114,16 +124,18 @@ fn make_parts_unique(entries: &mut [Entry]) {
 /// What an entry is, links followed. `None` for what is neither a folder nor a file: pipes, sockets, devices, and links
 /// that lead nowhere, unless they are named like images: those are listed, and found bad when they are read.
 fn classify(entry: &fs::DirEntry) -> Option<Entry> {
-    let (name, path) = (entry.file_name(), entry.path());
+    let name = entry.file_name();
     let own = entry.file_type().ok()?;
     let is_link = own.is_symlink();
     let (is_folder, is_file) = if is_link {
+        let path = entry.path();
         path.metadata().map_or((false, is_image_name(&path)), |m| (m.is_dir(), m.is_file()))
     } else {
         (own.is_dir(), own.is_file())
     };
     let (part, odd) = key_part(&name);
-    (is_folder || is_file).then_some(Entry { name, path, part, odd, is_folder, is_link })
+    let odd_part = odd.then(|| part.into_boxed_str());
+    (is_folder || is_file).then_some(Entry { name, odd_part, is_folder, is_link })
 }
 
 /// A folder on the current path.
@@ -141,8 +153,8 @@ struct Folder {
 impl Folder {
     fn enter(&self, entry: &Entry) -> Folder {
         Folder {
-            path: entry.path.clone(),
-            key: format!("{}{}/", self.key, entry.part),
+            path: self.path.join(&entry.name),
+            key: format!("{}{}/", self.key, entry.part()),
             odd: self.odd_path(entry),
             depth: self.depth + 1,
             behind_link: self.behind_link || entry.is_link,
@@ -152,7 +164,7 @@ impl Folder {
     /// The entry's path relative to the root, where that is not its key.
     fn odd_path(&self, entry: &Entry) -> Option<PathBuf> {
         let folder = || self.odd.clone().unwrap_or_else(|| PathBuf::from(&self.key));
-        (entry.odd || self.odd.is_some()).then(|| folder().join(&entry.name))
+        (entry.odd_part.is_some() || self.odd.is_some()).then(|| folder().join(&entry.name))
     }
 }
 
@@ -189,8 +201,8 @@ impl<'a> Walk<'a> {
         let mut entries = list(&folder.path, self.cancel)?;
         entries.retain(|entry| match (entry.is_folder, entry.is_link) {
             (false, _) => true,
-            (true, true) => self.links.take_link(&entry.path, &folder.path),
-            (true, false) => !folder.behind_link || self.links.take(&entry.path),
+            (true, true) => self.links.take_link(&folder.path.join(&entry.name), &folder.path),
+            (true, false) => !folder.behind_link || self.links.take(&folder.path.join(&entry.name)),
         });
         Ok(entries)
     }
@@ -214,8 +226,8 @@ impl<'a> Walk<'a> {
     }
 
     fn file(&mut self, folder: &Folder, entry: &Entry, label: i32) {
-        if is_image_name(&entry.path) {
-            let key = format!("{}{}", folder.key, entry.part);
+        if is_image_name(Path::new(&entry.name)) {
+            let key = format!("{}{}", folder.key, entry.part());
             if let Some((_, path)) = key.split_once('/') {
                 self.class.add_image(path);
             }
@@ -223,9 +235,9 @@ impl<'a> Walk<'a> {
             return;
         }
         self.collector.ignored += 1;
-        if is_container_name(&entry.path) {
+        if is_container_name(Path::new(&entry.name)) {
             if folder.depth == 0 {
-                self.containers.push(entry.path.clone());
+                self.containers.push(folder.path.join(&entry.name));
             } else {
                 self.below.get_or_insert_with(|| folder.path.clone());
             }

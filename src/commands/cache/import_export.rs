@@ -60,7 +60,9 @@ fn refuse_unused(format: ImportFormat, args: &ImportArgs) -> anyhow::Result<()> 
 
 /// What a path holds, by its name. Frames of video are never guessed: it matters what their bits mean.
 fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
-    let ending = input.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    // What was compressed is what the name in front of its ending says.
+    let unpacked = if is_compressed(input) { input.with_extension("") } else { input.to_path_buf() };
+    let ending = unpacked.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     match ending.as_str() {
         _ if input.join("metadata.json").exists() => {
             let text = format!("{}: a folder with metadata.json; give --format 1x for video frames", input.display());
@@ -73,14 +75,24 @@ fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
         _ if input.is_dir() => Ok(ImportFormat::Llamagen),
         "parquet" => Ok(ImportFormat::Parquet),
         "jsonl" => Ok(ImportFormat::Jsonl),
-        "tar" => Ok(ImportFormat::Webdataset),
+        "tar" | "tgz" => Ok(ImportFormat::Webdataset),
         "bin" => Ok(ImportFormat::Memmap),
         _ => Ok(ImportFormat::Npy),
     }
 }
 
+/// Whether a file is compressed as a whole, by its name.
+fn is_compressed(path: &Path) -> bool {
+    let endings = ["gz", "zst", "xz", "bz2"];
+    path.extension().is_some_and(|found| endings.iter().any(|ending| found.eq_ignore_ascii_case(ending)))
+}
+
 fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs, global: &Global) -> anyhow::Result<Finished> {
     use ImportFormat::{Arrow, Jsonl, Llamagen, Npz, Webdataset};
+    if is_compressed(input) && !matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) {
+        let text = format!("{}: a compressed file: unpack it first (of gzip, jsonl and webdataset are read as they are)", input.display());
+        return Err(Usage(text).into());
+    }
     let infers_grid = match format {
         Llamagen => args.labels.is_none(),
         _ => [Jsonl, Webdataset, Npz, Arrow].contains(&format),
@@ -94,7 +106,7 @@ fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs, global: &G
     let options = ImportOptions {
         grid,
         bits: made_by.bits(args.bits)?,
-        views: args.views.unwrap_or(1),
+        views: args.views.unwrap_or_default(),
         tokenizer: made_by.tokenizer,
         key_prefix: args.key_prefix.clone().unwrap_or_default(),
         tokens_column: args.tokens_column.clone(),
@@ -103,10 +115,14 @@ fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs, global: &G
     };
     let (labels, keys, mode) = (args.labels.as_deref(), args.keys.as_deref(), mode(args.overwrite));
     let out = &args.out;
+    let files = |ending| match files_of(input, ending)? {
+        files if files.is_empty() => Err(CheckFailed(format!("no rows in {}: there is no .{ending} in it", input.display())).into()),
+        files => anyhow::Ok(files),
+    };
     Ok(match (format, labels) {
         (ImportFormat::Npy, _) => import_npy(input, labels, keys, &options, out, mode)?,
-        (ImportFormat::Parquet, _) => import_parquet(&files_of(input, "parquet")?, &options, out, mode)?,
-        (ImportFormat::Webdataset, _) => import_webdataset(&files_of(input, "tar")?, &options, out, mode)?,
+        (ImportFormat::Parquet, _) => import_parquet(&files("parquet")?, &options, out, mode)?,
+        (ImportFormat::Webdataset, _) => import_webdataset(&files("tar")?, &options, out, mode)?,
         (ImportFormat::Llamagen, Some(labels)) => import_npy_pairs(input, labels, &options, out, mode)?,
         (ImportFormat::Llamagen, None) if holds_arrays(input) => {
             return Err(Usage("--labels is needed: the folder of <i>.npy with a label each".into()).into());
@@ -126,7 +142,8 @@ fn holds_arrays(folder: &Path) -> bool {
     entries.take(1000).any(|entry| entry.path().extension().is_some_and(|ending| ending == "npy"))
 }
 
-/// The files of an ending in a folder and in its folder `data`, in the order of their names; a file stands for itself.
+/// The files of an ending, perhaps with `.gz` or the like behind it, in a folder and in its folder `data`, in the order of their names; a file
+/// stands for itself.
 fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
     if folder.is_file() {
         return Ok(vec![folder.to_path_buf()]);
@@ -137,7 +154,8 @@ fn files_of(folder: &Path, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
             files.push(entry?.path());
         }
     }
-    files.retain(|path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted)));
+    let is_wanted = |path: &Path| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted));
+    files.retain(|path| is_wanted(path) || is_compressed(path) && is_wanted(&path.with_extension("")));
     files.sort();
     Ok(files)
 }
@@ -165,9 +183,10 @@ fn import_frames(input: &Path, args: &ImportArgs, global: &Global) -> anyhow::Re
 fn find_order(set: &FrameSet, args: &ImportArgs, global: &Global) -> anyhow::Result<(BitOrder, String)> {
     let cannot_tell = |why: String| {
         CheckFailed(format!(
-            "cannot tell which bit of a token channel 0 is: {why}. Give --like CACHE (a cache of the same tokenizer), \
-             --tokenizer WEIGHTS, or --bit-order (sets made with code of Open-MAGVIT2 before September 2024, those of 1X \
-             among them, are high-first)"
+            "cannot tell which bit of a token channel 0 is: {why}. Give --like CACHE (a cache of the same tokenizer, with whose \
+             channels those of the set are compared), --tokenizer WEIGHTS (those that made the set: frames that it decodes are \
+             smooth only in the right order), or --bit-order high-first or low-first where it is known (sets made with code of \
+             Open-MAGVIT2 before September 2024, those of 1X among them, are high-first)"
         ))
     };
     if args.tokenizer.is_some() {
@@ -175,7 +194,7 @@ fn find_order(set: &FrameSet, args: &ImportArgs, global: &Global) -> anyhow::Res
         return Ok((order.ok_or_else(|| cannot_tell(why.clone()))?, why));
     }
     let Some(like) = &args.like else {
-        let text = "in reverse, the bits of tokens are only channels by other numbers";
+        let text = "the tokens alone do not say it, since the other order only numbers the same channels the other way round";
         return Err(cannot_tell(text.into()).into());
     };
     let reference = TokenCache::open(like)?;

@@ -43,6 +43,11 @@ pub(super) fn info(dir: &Path, global: &Global) -> anyhow::Result<()> {
         counted(info.source.images, "input"),
         info.source.excluded
     );
+    let attached = &info.source.attached;
+    if !attached.is_empty() {
+        let total = attached.values().map(|file| file.bytes).sum();
+        println!("  attached       {}, {}", counted(attached.len(), "file"), bytes(total));
+    }
     println!("  classes        {}", info.classes);
     for (split, title) in info.splits.iter().zip(["splits"].into_iter().chain(std::iter::repeat(""))) {
         let rows = match split.rows {

@@ -25,8 +25,8 @@ pub(super) fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
     let SubsetArgs { classes, limit, views, split, keys, .. } = args;
     check_apart(&args.out, &[&args.dir])?;
     let images = keys.as_ref().map(|keys| images(&args.dir, keys)).transpose()?;
-    let selection =
-        Selection { classes: classes.clone(), limit: *limit, views: views.clone(), split: split.clone(), images };
+    let (classes, views, split) = (classes.clone(), views.clone(), split.clone());
+    let selection = Selection { classes, limit: *limit, views, split, images, ..Selection::default() };
     if *limit == Some(0) {
         return Err(Usage("--limit 0 would leave nothing".into()).into());
     }

@@ -6,13 +6,13 @@ use crate::args::{FindArgs, Global, ShowArgs};
 use crate::exit::Usage;
 use crate::printable;
 use crate::signals::{self, Stopped};
-use crate::terminal::print_json;
+use crate::terminal::{Meter, print_json};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
 use tokengrid_cache::{
-    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, RowReader, TokenCache, find_rows,
-    unpack,
+    CacheError, ClassIndex, ClassNames, QuarantineReader, QuarantineRecord, RowFilter, RowMeta, RowReader, TokenCache,
+    find_rows_with_progress,    unpack,
 };
 
 pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
@@ -25,6 +25,7 @@ pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let metas = cache.metas(index..index + 1)?;
     let (meta, grid) = (&metas[0], cache.grid());
     let (mut tokens, mut packed) = (vec![0u32; grid.num_tokens()], Vec::new());
+    cache.check_tokens(index..index + 1)?;
     cache.read_packed(index..index + 1, &mut packed)?;
     unpack(&packed, grid.bits, &mut tokens);
     let rows: Vec<&[u32]> = tokens.chunks(grid.width as usize).collect();
@@ -92,7 +93,8 @@ pub(crate) fn head(dir: &Path, rows: usize, global: &Global) -> anyhow::Result<(
     if global.json {
         return print_json_rows(&cache, rows, "");
     }
-    print_rows(&cache, rows)
+    // Neighbours: few row groups.
+    print_rows(&cache, rows, Tokens::Checked)
 }
 
 pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
@@ -103,7 +105,9 @@ pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
         Some(found) => found,
         None => {
             let cache = TokenCache::open(&args.dir)?;
-            find_rows(&cache, &ClassIndex::of(&cache), &filter, signals::flag())?
+            let mut meter = Meter::new(global, "keys");
+            let mut progress = |done, total| meter.update(done, total, "");
+            find_rows_with_progress(&cache, &ClassIndex::of(&cache), &filter, signals::flag(), &mut progress)?
         }
     };
     let quarantined = Quarantined::find(&cache, args.key.as_deref());
@@ -113,7 +117,8 @@ pub(crate) fn find(args: &FindArgs, global: &Global) -> anyhow::Result<()> {
         let records = serde_json::to_string(&quarantined.listed)?;
         return print_json_rows(&cache, listed, &format!("  \"found\": {},\n  \"quarantined\": {records},\n", found.len()));
     }
-    print_rows(&cache, listed)?;
+    // They may be of as many row groups as there are rows.
+    print_rows(&cache, listed, Tokens::AsTheyAre)?;
     if num_listed < found.len() {
         println!("{num_listed} of {} rows; --limit N lists more", found.len());
     } else {
@@ -247,7 +252,14 @@ fn label_of(cache: &RowReader, class: &str, dir: &Path) -> anyhow::Result<i32> {
     label.ok_or_else(|| refuse().into())
 }
 
-fn print_rows(cache: &RowReader, rows: impl Iterator<Item = usize>) -> anyhow::Result<()> {
+/// Whether printed tokens are compared with the checksums of their row groups, which are read for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    Checked,
+    AsTheyAre,
+}
+
+fn print_rows(cache: &RowReader, rows: impl Iterator<Item = usize>, tokens_are: Tokens) -> anyhow::Result<()> {
     let splits = Splits::of(cache);
     let mut columns = vec!["#row", "key", "label", "#view", "crop", "first tokens"];
     if !splits.images.is_empty() {
@@ -260,7 +272,11 @@ fn print_rows(cache: &RowReader, rows: impl Iterator<Item = usize>) -> anyhow::R
         // Read, not mapped: rows are printed once, so their pages need not stay in memory.
         let mut grids = Vec::with_capacity(block.len() * row_bytes);
         for run in block.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
-            cache.read_packed(run[0].0..run[0].0 + run.len(), &mut packed)?;
+            let rows = run[0].0..run[0].0 + run.len();
+            if tokens_are == Tokens::Checked {
+                cache.check_tokens(rows.clone())?;
+            }
+            cache.read_packed(rows, &mut packed)?;
             grids.extend_from_slice(&packed);
         }
         for ((row, meta), grid) in block.iter().zip(grids.chunks_exact(row_bytes)) {

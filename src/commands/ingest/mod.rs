@@ -1,5 +1,6 @@
 //! `tokengrid ingest`: decode and resize everything.
 
+mod listing;
 mod names;
 mod pngs;
 mod report;
@@ -54,7 +55,13 @@ pub(crate) fn excluded(preset: Option<PresetArg>, typed: &[String]) -> anyhow::R
     let mut names = Vec::new();
     for name in typed {
         match name.strip_prefix('@') {
-            Some(list) => names.extend(read_list(Path::new(list))?),
+            Some(list) => {
+                let of_list = read_list(Path::new(list))?;
+                if of_list.is_empty() {
+                    tracing::warn!("--exclude {name}: there are no names in it");
+                }
+                names.extend(of_list);
+            }
             None => names.push(name.clone()),
         }
     }

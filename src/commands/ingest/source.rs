@@ -1,13 +1,14 @@
 //! Sources from the command line: opened (until cancelled), and kept apart from output folders.
 
+use super::listing::list;
 use crate::exit::Usage;
-use crate::signals::{self, Stopped};
+use crate::signals::Stopped;
 use std::path::Path;
 use tokengrid_ingest::{IngestError, Source, SourceOptions, lies_in};
 
 /// Opens a source and logs its warnings.
 pub(crate) fn open_source(path: &Path, options: &SourceOptions) -> anyhow::Result<Source> {
-    let source = match Source::open_until(path, options, signals::flag()) {
+    let source = match list(path, options) {
         Err(IngestError::Cancelled) => return Err(Stopped.into()),
         opened => opened?,
     };

@@ -1,11 +1,12 @@
 //! `cache find --near IMAGE`: rows near an image, which is encoded as the cache's own were.
 
-use super::with_job;
-use crate::args::{DeviceArgs, FindArgs, Global, MadeOfArgs, TokenizerArgs};
+use super::origin::with_image;
+use crate::args::{FindArgs, Global, TokenizerArgs};
 use crate::commands::cache::near::print_near;
 use crate::exit::{CheckFailed, Usage};
 use anyhow::Context;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use tokengrid_cache::{Requirement, TokenCache, pack};
 
 pub(crate) fn find_near_image(cache: &TokenCache, args: &FindArgs, global: &Global) -> anyhow::Result<()> {
@@ -17,27 +18,13 @@ pub(crate) fn find_near_image(cache: &TokenCache, args: &FindArgs, global: &Glob
         ))
         .into());
     };
-    // A source is a folder.
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let name = image.file_name().map_or(Path::new("image"), Path::new);
-    std::fs::copy(&image, folder.path().join(name)).with_context(|| format!("cannot read {}", image.display()))?;
-    let DeviceArgs { device, precision } = &args.device;
-    let made_of = MadeOfArgs {
-        source: vec![folder.path().to_owned()],
-        labels: None,
-        image_column: None,
-        label_column: None,
-        preset: None,
-        exclude: Vec::new(),
-        limit: None,
-        tokenizer: TokenizerArgs { tokenizer, variant: args.variant.clone() },
-        device: DeviceArgs { device: device.clone(), precision: precision.clone() },
-    };
-    let mut manifest = cache.manifest().clone();
-    // The one image belongs to no split.
-    manifest.splits.clear();
+    let found = File::open(&image).and_then(|file| file.metadata());
+    if found.with_context(|| format!("cannot read {}", image.display()))?.is_dir() {
+        return Err(Usage(format!("--near {}: a folder; give one image", image.display())).into());
+    }
+    let tokenizer = TokenizerArgs { tokenizer, variant: args.variant.clone() };
     let mut queries = Vec::new();
-    with_job(&manifest, &args.dir, &made_of, global, |job| {
+    with_image(cache, &image, (&tokenizer, &args.device), global, |job| {
         cache.require(&Requirement { fingerprint: Some(job.info.fingerprint.clone()), ..Requirement::default() })?;
         let mut bad = None;
         job.encode_images(&[0], &mut |encoded| {

@@ -1,14 +1,15 @@
 //! The origin of a cache: the sources given on the command line in place of those it was made from, and the job that encodes
 //! their images again.
 
-use crate::args::{Global, MadeOfArgs};
+use crate::args::{DeviceArgs, Global, MadeOfArgs, TokenizerArgs};
 use crate::commands::ingest;
 use crate::exit::CheckFailed;
 use crate::torch::model;
 use std::path::Path;
 use std::sync::Arc;
-use tokengrid_cache::{JobSpec, Manifest, Split};
+use tokengrid_cache::{JobSpec, Manifest, Split, TokenCache, TokenizerInfo};
 use tokengrid_ingest::{BadPolicy, Limits, Recipe, RecipeError, Source, SourceOptions};
+use tokengrid_model::{Runtime, Tokenizer};
 use tokengrid_tokenize::{EncodedImage, Job, TokenizeError};
 
 /// Views per encoder call on a GPU.
@@ -116,14 +117,7 @@ pub(super) fn with_origin(
     global: &Global,
     work: impl FnOnce(&Origin) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let text = manifest.recipe.to_string();
-    let recipe: Recipe = text.parse().map_err(|error| {
-        let why = match error {
-            RecipeError::RemovedResize { .. } => format!(": {error}"),
-            _ => " does not say how its images were cut: it was not made by `tokenize`".to_owned(),
-        };
-        CheckFailed(format!("{}{why}", dir.display()))
-    })?;
+    let recipe = recipe_of(manifest, dir)?;
     let named = ingest::named_sources(&manifest.splits, &made_of.source)?;
     let runtime = model::runtime(&made_of.device, global)?;
     let (tokenizer, info) = model::tokenizer(&made_of.tokenizer, &runtime)?;
@@ -141,29 +135,68 @@ pub(super) fn with_origin(
     for (split, path) in named {
         let source = ingest::open_source(&path, &options)?;
         let labels = labels_of(&source, manifest);
-        let job = Job {
-            source: Arc::new(source),
-            recipe,
-            first_view: manifest.first_view,
-            split: None,
-            tokenizer: &tokenizer,
-            exact: None,
-            info: info.clone(),
-            runtime,
-            batch_size: BATCH_SIZE,
-            threads: global.threads.unwrap_or(0).into(),
-            rank: 0,
-            world_size: 1,
-            limits: Limits::default(),
-            bad_policy: BadPolicy::unlimited(),
-            rows_per_group: tokengrid_cache::DEFAULT_ROWS_PER_GROUP,
-            overwrite: false,
-        };
-        job.grid()?;
+        let job = job_of(source, recipe, manifest, (&tokenizer, &info), runtime, global)?;
         parts.push(Part { job, split, labels });
     }
     let is_same = is_same(&parts, manifest);
     work(&Origin { parts, is_same })
+}
+
+fn recipe_of(manifest: &Manifest, dir: &Path) -> anyhow::Result<Recipe> {
+    let text = manifest.recipe.to_string();
+    let recipe = text.parse().map_err(|error| {
+        let why = match error {
+            RecipeError::RemovedResize { .. } => format!(": {error}"),
+            _ => " does not say how its images were cut: it was not made by `tokenize`".to_owned(),
+        };
+        CheckFailed(format!("{}{why}", dir.display()))
+    })?;
+    Ok(recipe)
+}
+
+/// The job that encodes images of `source` as those of the cache were.
+fn job_of<'a>(
+    source: Source,
+    recipe: Recipe,
+    manifest: &Manifest,
+    (tokenizer, info): (&'a Tokenizer, &TokenizerInfo),
+    runtime: Runtime,
+    global: &Global,
+) -> anyhow::Result<Job<'a>> {
+    let job = Job {
+        source: Arc::new(source),
+        recipe,
+        first_view: manifest.first_view,
+        split: None,
+        tokenizer,
+        exact: None,
+        info: info.clone(),
+        runtime,
+        batch_size: BATCH_SIZE,
+        threads: global.threads.unwrap_or(0).into(),
+        rank: 0,
+        world_size: 1,
+        limits: Limits::default(),
+        bad_policy: BadPolicy::unlimited(),
+        rows_per_group: tokengrid_cache::DEFAULT_ROWS_PER_GROUP,
+        overwrite: false,
+    };
+    job.grid()?;
+    Ok(job)
+}
+
+/// Runs `work` with the job that encodes one image as those of the cache were.
+pub(super) fn with_image(
+    cache: &TokenCache,
+    image: &Path,
+    (tokenizer, device): (&TokenizerArgs, &DeviceArgs),
+    global: &Global,
+    work: impl FnOnce(&Job) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let recipe = recipe_of(cache.manifest(), cache.dir())?;
+    let runtime = model::runtime(device, global)?;
+    let (tokenizer, info) = model::tokenizer(tokenizer, &runtime)?;
+    work(&job_of(Source::of_image(image), recipe, cache.manifest(), (&tokenizer, &info), runtime, global)?)
 }
 
 /// As [`with_origin`], for a cache that was made from one source.

@@ -33,6 +33,8 @@ const RECONSTRUCTED: &[&str] = &[
 /// The built-in tokenizer, and its image side in pixels.
 const TOKENIZER: [&str; 2] = ["--tokenizer", "tiny"];
 const SIZE: &str = "128";
+/// Unlike the commands that it runs, the demo does not continue.
+const STOPPED: &str = "stopped; run again, the demo starts from the beginning";
 /// Interval of polling a running command and signals.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -52,7 +54,12 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> anyhow::Result<()> {
         let [cache, photos] = [demo.path("cache"), demo.path("photos")];
         let mut words: Vec<OsString> = vec!["view".into(), cache.into(), "--source".into(), photos.into()];
         words.extend(TOKENIZER.map(OsString::from));
-        demo.step(words)?;
+        // Everything is made by now, and there is no other way to end the inspector.
+        let ended = |error| match signals::cancelled() {
+            true => anyhow::Error::new(signals::Stopped).context("the inspector has stopped"),
+            false => error,
+        };
+        demo.step(words).map_err(ended)?;
     }
     Ok(())
 }
@@ -185,7 +192,7 @@ impl Demo<'_> {
             println!("$ tokengrid {typed}");
         }
         let mut command = Command::new(&self.program);
-        command.args(&words);
+        command.args(&words).env(signals::PART, "demo");
         if let Some(threads) = self.global.threads {
             command.args(["--threads", &threads.to_string()]);
         }
@@ -202,7 +209,7 @@ impl Demo<'_> {
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let status = wait(&mut child)?;
         if signals::cancelled() {
-            return Err(signals::Stopped.into());
+            return Err(anyhow::Error::new(signals::Stopped).context(STOPPED));
         }
         if !status.success() {
             return Err(CheckFailed(format!("`tokengrid {typed}` failed ({status})")).into());

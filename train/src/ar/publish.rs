@@ -58,6 +58,7 @@ impl Trainer {
         let averages = ema.as_ref().map(|ema| ema.gather(optimizer, Device::Cpu, &*self.processes)).transpose()?;
         self.state.best = best.or(self.state.best.take());
         if !self.processes.is_first() {
+            self.saved_step = Some(self.state.step);
             return Ok(());
         }
         let scale = self.engine.scale;
@@ -72,6 +73,7 @@ impl Trainer {
             save_safetensors(&path.join(MODEL), optimizer.leaves(), metadata)?;
             optimizer.save_moments(&path.join(OPTIMIZER), &moments)
         })?;
+        self.saved_step = Some(self.state.step);
         Ok(())
     }
 }

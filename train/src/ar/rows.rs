@@ -113,10 +113,11 @@ impl Rows {
 }
 
 fn warn_of(left_out: &LeftOut) {
-    let LeftOut { dir, shards, num_shards, rows_per_sec } = left_out;
+    let LeftOut { dir, shards, num_shards } = left_out;
+    // No rate: what the requests so far allow differs by an order of magnitude from what the run will see.
     tracing::warn!(
-        "{}: the stage folder has no room for {shards} of {num_shards} shards, whose rows are read from the bucket every time, at \
-         most {rows_per_sec:.0} rows/s; free some space, raise --stage-size, or name another folder with --stage-dir",
+        "{}: the stage folder has no room for {shards} of {num_shards} shards, whose rows are read from the bucket every time \
+         (data_wait_fraction in metrics.jsonl is the share of the time that this takes); free some space, raise --stage-size, or name another folder with --stage-dir",
         dir.display()
     );
 }

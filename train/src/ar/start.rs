@@ -2,10 +2,10 @@
 
 use super::config::ArConfig;
 use crate::TrainError;
-use crate::files::local_file;
+use crate::files::{as_typed, local_file};
 use crate::run::{RunFolder, State};
 use crate::schedule::WarmupLinear;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 use tokengrid_model::Params;
 use tokengrid_model::ar::{ArWeights, Known, initial_params};
@@ -64,20 +64,24 @@ pub(super) fn start(
     let state = State { seed: config.train.seed, tokenizer, ..State::default() };
     let params = match &config.train.init_from {
         Some(path) => {
-            let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
             let file = local_file(path)?;
-            let weights = ArWeights::open(file.path(), Known { n_head, grid: Some((side, side)) })?;
-            weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
-            // Shapes do not determine the number of heads, and another number makes another model of the same weights.
-            let (has, wants) = (weights.config.n_head, config.model.n_head);
-            if has != wants {
-                let what =
-                    format!("the model in {} has {has} heads, `model.n_head` is {wants}", weights.path.display());
-                return Err(TrainError::Config { place: "train.init_from".into(), what });
-            }
-            weights.params
+            initial_weights(config, file.path()).map_err(as_typed(&file))?
         }
         None => initial_params(&config.model, config.train.seed),
     };
     Ok((params, state, None))
+}
+
+/// The parameters in the file of `train.init_from`.
+fn initial_weights(config: &ArConfig, file: &Path) -> Result<Params, TrainError> {
+    let (n_head, side) = (Some(config.model.n_head), config.model.side() as u32);
+    let weights = ArWeights::open(file, Known { n_head, grid: Some((side, side)) })?;
+    weights.params.check(&config.model.tensors(), &weights.path, "the model that [model] describes")?;
+    // Shapes do not determine the number of heads, and another number makes another model of the same weights.
+    let (has, wants) = (weights.config.n_head, config.model.n_head);
+    if has != wants {
+        let what = format!("the model in {} has {has} heads, `model.n_head` is {wants}", weights.path.display());
+        return Err(TrainError::Config { place: "train.init_from".into(), what });
+    }
+    Ok(weights.params)
 }

@@ -53,6 +53,8 @@ pub struct Trainer {
     pub(super) state: State,
     /// Whether a checkpoint was due at a step whose state was not finite, and is to be made at the next one that is.
     pub(super) overdue: bool,
+    /// The step of the last checkpoint, if there is one.
+    pub(super) saved_step: Option<u64>,
     /// Peak of a process's device in FLOP/s, where it is known.
     pub(super) peak_flops: Option<f64>,
     pub(super) hooks: Hooks,
@@ -134,6 +136,7 @@ impl Trainer {
             }
         }
         let (overdue, hooks, peak_flops) = (false, Hooks::default(), peak_flops(&config.train, &runtime));
+        let saved_step = Some(state.step).filter(|step| *step > 0);
         let trainer = Trainer {
             config,
             runtime,
@@ -145,6 +148,7 @@ impl Trainer {
             schedule,
             state,
             overdue,
+            saved_step,
             peak_flops,
             hooks,
         };
@@ -180,8 +184,16 @@ impl Trainer {
     /// Trains to the end, or until `cancel` is set in any process; a checkpoint is published either way.
     ///
     /// # Errors
-    /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
+    /// Divergence, a full disk, another process is gone, [`TrainError::Interrupted`], or [`TrainError::Cancelled`].
     pub fn run(mut self, cancel: &AtomicBool, observe: &mut dyn FnMut(&StepReport)) -> Result<Summary, TrainError> {
+        self.steps_until(cancel, observe).map_err(|error| error.interrupted(self.state.step, self.saved_step))
+    }
+
+    fn steps_until(
+        &mut self,
+        cancel: &AtomicBool,
+        observe: &mut dyn FnMut(&StepReport),
+    ) -> Result<Summary, TrainError> {
         let sharing = self.sharing();
         let blocks = sharing.of_rank(self.processes.rank());
         let order = self.unpacker.order(self.config.train.seed as u64)?;

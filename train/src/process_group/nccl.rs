@@ -9,7 +9,8 @@ use crate::TrainError;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
-/// The variable that chooses how tensors on GPUs are exchanged: `nccl`, or `gloo` to exchange them through host memory.
+/// The variable that chooses how tensors on GPUs are exchanged: `nccl`, or `gloo` to exchange them through host memory. The
+/// command line refuses other values.
 const BACKEND: &str = "TOKENGRID_BACKEND";
 
 /// How a process exchanges the tensors of its device.

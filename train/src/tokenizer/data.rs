@@ -76,6 +76,7 @@ impl ImageSet {
             path,
             &without_labels(SourceOptions { exclude: exclude.to_vec(), ..SourceOptions::default() }),
         )?;
+        source.notes().iter().for_each(|note| tracing::warn!("{}: {note}", path.display()));
         let counter = BadCounter::new(BadPolicy::default(), source.len());
         let bad = Mutex::new(BadImages { known: HashSet::new(), counter, refused: None });
         Ok(ImageSet { source, place: path.display().to_string(), bad })
@@ -114,6 +115,10 @@ impl ImageSet {
                 continue;
             }
             let read = self.source.read(index, file);
+            if read.is_err() {
+                // The image is as good as any other if it is the server that does not answer.
+                self.source.check_reachable()?;
+            }
             let made = read
                 .map_err(|e| Bad { stage: Stage::Read, reason: e.to_string() })
                 .and_then(|()| make(file, self.source.key(index)));

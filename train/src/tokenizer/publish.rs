@@ -26,7 +26,10 @@ impl TokenizerTrainer {
             return Err(self.divergence(values)?);
         }
         self.state.best = best.or(self.state.best.take());
-        let Some(metrics) = metrics else { return Ok(()) };
+        let Some(metrics) = metrics else {
+            self.saved_step = Some(self.state.step);
+            return Ok(());
+        };
         // Losses are of the weights before the step.
         if !self.learner.is_finite() {
             return Err(self.divergence(values)?);
@@ -40,6 +43,7 @@ impl TokenizerTrainer {
         }
         let keep = Keep { last: self.config.train.keep_last, every: self.config.train.keep_every };
         self.folder.publish(&self.state, keep, |path| self.learner.save(path))?;
+        self.saved_step = Some(self.state.step);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::config::TokenizerConfig;
 use super::learner::InitialWeights;
 use crate::TrainError;
-use crate::files::local_file;
+use crate::files::{as_typed, local_file};
 use crate::loss_scale::LossScale;
 use crate::process_group::Fact;
 use crate::run::{RunFolder, State};
@@ -75,7 +75,9 @@ pub(super) fn perceptual(config: &TokenizerConfig, device: Device, kind: Kind) -
     let files = parts.map(local_file).collect::<Result<Vec<_>, _>>()?;
     let paths: Vec<_> = files.iter().map(|file| file.path().as_os_str()).collect();
     let path = paths.join(OsStr::new(","));
-    Ok(Some(Lpips::open(Backbone::Vgg16, Path::new(&path), device)?.with_kind(kind)))
+    let opened = Lpips::open(Backbone::Vgg16, Path::new(&path), device).map_err(TrainError::from);
+    let named = files.iter().fold(opened, |opened, file| opened.map_err(as_typed(file)));
+    Ok(Some(named?.with_kind(kind)))
 }
 
 /// Initial weights and state: of the latest checkpoint, of `init_from`, or fresh.
@@ -89,7 +91,10 @@ pub(super) fn start(
     }
     let state = State { seed: config.train.seed, ..State::default() };
     let weights = match &config.train.init_from {
-        Some(path) => InitialWeights::read(config, local_file(path)?.path(), config.train.init_variant.parse()?)?,
+        Some(path) => {
+            let (file, variant) = (local_file(path)?, config.train.init_variant.parse()?);
+            InitialWeights::read(config, file.path(), variant).map_err(as_typed(&file))?
+        }
         None => InitialWeights::fresh(config),
     };
     Ok((weights, state, None))

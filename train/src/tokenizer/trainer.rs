@@ -41,6 +41,8 @@ pub struct TokenizerTrainer {
     pub(super) state: State,
     /// Whether a checkpoint was due at a step whose state was not finite, and is to be made at the next one that is.
     pub(super) overdue: bool,
+    /// The step of the last checkpoint, if there is one.
+    pub(super) saved_step: Option<u64>,
     pub(super) runtime: Runtime,
     pub(super) processes: Box<dyn ProcessGroup>,
 }
@@ -102,8 +104,20 @@ impl TokenizerTrainer {
                 tell_other_length(before, schedule.steps);
             }
         }
-        let overdue = false;
-        Ok(TokenizerTrainer { config, folder, images, val, learner, schedule, state, overdue, runtime, processes })
+        let (overdue, saved_step) = (false, Some(state.step).filter(|step| *step > 0));
+        Ok(TokenizerTrainer {
+            config,
+            folder,
+            images,
+            val,
+            learner,
+            schedule,
+            state,
+            overdue,
+            saved_step,
+            runtime,
+            processes,
+        })
     }
 
     /// Steps of the whole run.
@@ -124,9 +138,17 @@ impl TokenizerTrainer {
     /// Trains to the end, or until `cancel` is set in any process; a checkpoint is published either way.
     ///
     /// # Errors
-    /// Divergence, a full disk, another process is gone, or [`TrainError::Cancelled`].
+    /// Divergence, a full disk, another process is gone, [`TrainError::Interrupted`], or [`TrainError::Cancelled`].
     pub fn run(
         mut self,
+        cancel: &AtomicBool,
+        observe: &mut dyn FnMut(&TokenizerReport),
+    ) -> Result<TokenizerSummary, TrainError> {
+        self.steps_until(cancel, observe).map_err(|error| error.interrupted(self.state.step, self.saved_step))
+    }
+
+    fn steps_until(
+        &mut self,
         cancel: &AtomicBool,
         observe: &mut dyn FnMut(&TokenizerReport),
     ) -> Result<TokenizerSummary, TrainError> {

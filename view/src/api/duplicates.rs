@@ -1,7 +1,7 @@
 //! Rows that are another's, nearly another's, or in the wrong class.
 
-use super::rows::entry;
-use super::{Kind, expect_list, is_csv, list};
+use super::rows::{ENTRY, entry};
+use super::{Kind, expect_list, list};
 use crate::query::Query;
 use crate::reply::{Answer, Refusal};
 use crate::state::Shared;
@@ -10,25 +10,11 @@ use serde_json::{Value, json};
 use std::ops::Range;
 use std::sync::Arc;
 
-const DUPLICATES: Kind = Kind { name: "duplicates", columns: &["first", "first_key", "key", "row", "same_image"] };
-const NEAR_DUPLICATES: Kind =
-    Kind { name: "near-duplicates", columns: &["equal_bits", "equal_tokens", "first", "first_key", "key", "row"] };
-const LABEL_CONFLICTS: Kind = Kind {
-    name: "label-conflicts",
-    columns: &[
-        "class",
-        "class_name",
-        "crop_x",
-        "crop_y",
-        "flip",
-        "folder",
-        "folder_class",
-        "key",
-        "label",
-        "row",
-        "view",
-    ],
-};
+/// Fields of both rows of a pair.
+const PAIR: &[&str] = &["first", "first_key", "key", "row"];
+const DUPLICATES: Kind = Kind { name: "duplicates", columns: &[PAIR, &["same_image"]] };
+const NEAR_DUPLICATES: Kind = Kind { name: "near-duplicates", columns: &[PAIR, &["equal_bits", "equal_tokens"]] };
+const LABEL_CONFLICTS: Kind = Kind { name: "label-conflicts", columns: &[ENTRY, &["folder", "folder_class"]] };
 
 /// Rows with the grid of an earlier row.
 pub(super) fn duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -37,7 +23,7 @@ pub(super) fn duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
     let total = inspected.inspection.duplicates.len();
     let found = &inspected.inspection.stats.duplicates;
     let more = json!({ "rows": found.rows, "rows_within_image": found.rows_within_image });
-    let (maker, is_flat) = (Arc::clone(shared), is_csv(query));
+    let (maker, is_flat) = (Arc::clone(shared), query.is_csv()?);
     let items = move |places: Range<usize>| {
         let of_page = &inspected.inspection.duplicates[places];
         let both = pair_entries(&maker, of_page.iter().map(|pair| (pair.first, pair.row)), is_flat)?;
@@ -63,7 +49,7 @@ pub(super) fn near_duplicates(shared: &Arc<Shared>, query: &Query) -> Answer {
         "pairs": near.pairs, "is_cut_short": near.is_cut_short, "tokens": num_tokens,
         "bits": num_tokens * shared.info.bits as usize,
     });
-    let (maker, is_flat) = (Arc::clone(shared), is_csv(query));
+    let (maker, is_flat) = (Arc::clone(shared), query.is_csv()?);
     let items = move |places: Range<usize>| {
         let of_page = &inspected.inspection.stats.near_duplicates.listed[places];
         let both = pair_entries(&maker, of_page.iter().map(|pair| (pair.first, pair.row)), is_flat)?;

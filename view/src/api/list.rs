@@ -16,27 +16,25 @@ const PARAMETERS: [&str; 3] = ["offset", "limit", "format"];
 /// Makes the items of some places of a list.
 pub(super) type Items = Box<dyn Fn(Range<usize>) -> Result<Vec<Value>, Refusal> + Send>;
 
-/// Refuses parameters other than those of a list, and `more`.
+/// Refuses parameters other than those of a list, and `more`; and those of a list where they are not valid, whether or not there
+/// is a list yet.
 pub(super) fn expect_list(query: &Query, more: &[&str]) -> Result<(), BadRequest> {
-    query.expect(&[&PARAMETERS, more].concat())
-}
-
-/// Whether the list is asked for as a file.
-pub(super) fn is_csv(query: &Query) -> bool {
-    query.text("format") == Some("csv")
+    query.expect(&[&PARAMETERS, more].concat())?;
+    query.is_csv()?;
+    query.page(LIMIT, LIMIT_MAX).map(drop)
 }
 
 /// A list: what it is called, and what its items have.
 pub(super) struct Kind {
     /// Its name as a file, without the ending.
     pub(super) name: &'static str,
-    /// The fields of its items in a file.
-    pub(super) columns: &'static [&'static str],
+    /// The fields of its items in a file, where they are in the order of their names.
+    pub(super) columns: &'static [&'static [&'static str]],
 }
 
 /// A part of a list as a JSON object with what `more` has, or, with `format=csv`, all of it as a file.
 pub(super) fn list(kind: Kind, total: usize, more: Value, query: &Query, items: Items) -> Answer {
-    if query.word("format", &["json", "csv"])? == "csv" {
+    if query.is_csv()? {
         return file(kind, total, items);
     }
     let page: Page = query.page(LIMIT, LIMIT_MAX)?;
@@ -50,9 +48,11 @@ pub(super) fn list(kind: Kind, total: usize, more: Value, query: &Query, items: 
 
 /// The list as a file of comma-separated values.
 pub(super) fn file(Kind { name, columns }: Kind, total: usize, items: Items) -> Answer {
+    let mut columns = columns.concat();
+    columns.sort_unstable();
     let part = move |places: Range<usize>| {
         let has_heading = places.start == 0;
-        Ok(csv::lines(&items(places)?, columns, has_heading))
+        Ok(csv::lines(&items(places)?, &columns, has_heading))
     };
     download(&format!("{name}.csv"), "text/csv; charset=utf-8", total, Box::new(part))
 }

@@ -2,10 +2,10 @@
 
 use super::overview::progress;
 use crate::query::Query;
-use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, whole};
+use crate::reply::{Answer, Content, Refusal, Reply, json as json_reply, json_of, whole};
 use crate::row_set::RowSet;
 use crate::state::Shared;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::Arc;
 use tokengrid_cache::{Survey, TokenCache};
@@ -16,6 +16,8 @@ const POINT_BYTES: usize = 8;
 
 /// Corners of a line around points.
 const CORNERS_MAX: usize = 5000;
+/// Fewer have no inside.
+const CORNERS_MIN: usize = 3;
 
 /// Begins to survey the rows, where that was not done.
 pub(super) fn begin(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -87,6 +89,13 @@ struct Lasso {
     corners: Vec<[f32; 2]>,
 }
 
+/// The answer.
+#[derive(Debug, Serialize)]
+struct RowsInside {
+    count: usize,
+    rows: String,
+}
+
 /// The rows inside a line.
 pub(super) fn lasso(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> Answer {
     query.expect(&[])?;
@@ -95,11 +104,15 @@ pub(super) fn lasso(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> Answer 
     if lasso.corners.len() > CORNERS_MAX {
         return Err(Refusal::Bad(format!("the line has {} corners, at most {CORNERS_MAX}", lasso.corners.len())));
     }
+    if lasso.corners.len() < CORNERS_MIN || !lasso.corners.iter().flatten().all(|side| side.is_finite()) {
+        let (found, least) = (lasso.corners.len(), CORNERS_MIN);
+        return Err(Refusal::Bad(format!("the line has {found} corners, expected {least} or more of finite numbers")));
+    }
     let survey = shared.surveyed()?;
     let inside = Inside::of(&lasso.corners);
     let is_inside = |row: &usize| inside.has([survey.x[*row].into(), survey.y[*row].into()]);
     let rows = RowSet::of((0..survey.x.len()).filter(is_inside));
-    Ok(json_reply(&json!({ "count": rows.len(), "rows": rows.to_text() })))
+    Ok(json_of(&RowsInside { count: rows.len(), rows: rows.to_text()? }))
 }
 
 /// The inside of a polygon: where a ray crosses its sides an odd number of times.

@@ -24,7 +24,7 @@ mod selection;
 mod similar;
 mod statistics;
 
-use self::list::{Kind, expect_list, is_csv, list};
+use self::list::{Kind, expect_list, list};
 use crate::assets;
 use crate::query::Query;
 use crate::reply::{Answer, Refusal, Reply, json as json_reply, panic_text};

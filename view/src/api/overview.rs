@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_cache::{QuarantineReader, QuarantineRecord, Split, VerifyReport};
 
-const QUARANTINE: Kind = Kind { name: "quarantine", columns: &["index", "key", "reason", "stage"] };
+const QUARANTINE: Kind = Kind { name: "quarantine", columns: &[&["index", "key", "reason", "stage"]] };
 
 /// Everything that the manifest says: no row is read for it.
 pub(super) fn overview(shared: &Arc<Shared>, query: &Query) -> Answer {
@@ -58,7 +58,7 @@ fn readable(shared: &Shared) -> Value {
 fn classes(shared: &Shared) -> Value {
     let named = shared.manifest.classes.len();
     let all = match shared.cache.state() {
-        State::Done(cache) => Some((shared.index(&cache).labels().end() + 1) as usize),
+        State::Done(cache) => Some(shared.num_classes(&cache)),
         _ => None,
     };
     json!({ "all": all, "named": named })

@@ -1,14 +1,15 @@
 //! Rows: many by a filter, or one with all that is known of it.
 
-use super::list::{Kind, file, is_csv};
+use super::list::{Kind, file};
 use super::{row_number, statistics};
 use crate::background::State;
 use crate::query::{BadRequest, Query};
-use crate::reply::{Answer, Refusal, json as json_reply};
+use crate::reply::{Answer, Refusal, json as json_reply, json_of};
 use crate::row_set::RowSet;
 use crate::search::{By, Listed, Order, Wanted};
 use crate::state::Shared;
 use crate::text::{cut, printable};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::sync::Arc;
@@ -28,49 +29,46 @@ const FILTER: [&str; 10] = ["class", "label", "view", "shard", "split", "key", "
 /// Classes of one filter.
 const LABELS_MAX: usize = 1000;
 
+/// What [`entry`] says of a row, and what [`entries`] adds.
+pub(super) const ENTRY: &[&str] = &["class", "class_name", "crop_x", "crop_y", "flip", "key", "label", "row", "view"];
+pub(super) const MORE: &[&str] = &["class_distance", "damage", "entropy"];
+
 /// Rows as a file.
-const ROWS_FILE: Kind = Kind {
-    name: "rows",
-    columns: &[
-        "class",
-        "class_distance",
-        "class_name",
-        "crop_x",
-        "crop_y",
-        "damage",
-        "entropy",
-        "flip",
-        "key",
-        "label",
-        "row",
-        "view",
-    ],
-};
+const ROWS_FILE: Kind = Kind { name: "rows", columns: &[ENTRY, MORE] };
 
 /// Rows that have what the parameters say.
 pub(super) fn rows(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
     query.expect(&[&FILTER[..], &["offset", "limit", "format"]].concat())?;
-    query.word("format", &["json", "csv"])?;
+    let (is_csv, page) = (query.is_csv()?, query.page(ROWS, ROWS_MAX)?);
     let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
     let (maker, total) = (Arc::clone(shared), found.len());
     let items = move |places: Range<usize>| {
         let rows: Vec<usize> = places.filter_map(|place| found.get(place)).collect();
         entries(&maker, &rows)
     };
-    if is_csv(query) {
+    if is_csv {
         return file(ROWS_FILE, total, Box::new(items));
     }
-    let places = query.page(ROWS, ROWS_MAX)?.of(total);
+    let places = page.of(total);
     Ok(json_reply(&json!({ "total": total, "offset": places.start, "items": items(places)? })))
+}
+
+/// Numbers of rows, as [`RowSet`] writes them.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    total: usize,
+    count: usize,
+    rows: String,
 }
 
 /// The numbers of the rows that have what the parameters say, as a text: those of some places in the list, or all.
 pub(super) fn numbers(shared: &Arc<Shared>, query: &Query, is_unwanted: &AtomicBool) -> Answer {
     query.expect(&[&FILTER[..], &["offset", "limit"]].concat())?;
+    let page = query.page(usize::MAX >> 1, usize::MAX >> 1)?;
     let found = shared.find(&wanted(shared, query)?, is_unwanted)?;
-    let places = query.page(usize::MAX >> 1, usize::MAX >> 1)?.of(found.len());
+    let places = page.of(found.len());
     let rows = RowSet::of(places.clone().filter_map(|place| found.get(place)));
-    Ok(json_reply(&json!({ "total": found.len(), "count": rows.len(), "rows": rows.to_text() })))
+    Ok(json_of(&Numbers { total: found.len(), count: rows.len(), rows: rows.to_text()? }))
 }
 
 /// Rows of a selection as a file.
@@ -102,9 +100,9 @@ pub(super) fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Ref
     };
     if let Ok(metas) = shared.metas(rows) {
         let each = rows.iter().zip(&metas);
-        return each
-            .map(|(row, meta)| with_beside(shared, *row, meta, with_more(*row, entry(shared, *row, meta))))
-            .collect();
+        let mut items: Vec<Value> = each.map(|(row, meta)| with_more(*row, entry(shared, *row, meta))).collect();
+        add_beside(shared, rows, &metas, &mut items)?;
+        return Ok(items);
     }
     let mut items = Vec::with_capacity(rows.len());
     for group in rows.chunk_by(|a, b| shared.shards.place(*a) == shared.shards.place(*b)) {
@@ -123,17 +121,21 @@ pub(super) fn entries(shared: &Shared, rows: &[usize]) -> Result<Vec<Value>, Ref
     Ok(items)
 }
 
-/// An entry with the row of the second cache that goes with it, where there is a second cache.
-fn with_beside(shared: &Shared, row: usize, meta: &RowMeta, mut entry: Value) -> Result<Value, Refusal> {
-    let Some(beside) = &shared.beside else { return Ok(entry) };
-    match beside.row(meta, row / shared.cache()?.num_views()) {
-        Err(not_yet @ Refusal::NotYet(_)) => Err(not_yet),
-        // What is wrong with the other cache is said on the pages of single rows.
-        found => {
-            entry["beside"] = json!(found.ok().flatten());
-            Ok(entry)
-        }
+/// Adds to entries the rows of the second cache that go with them, where there is a second cache.
+fn add_beside(shared: &Shared, rows: &[usize], metas: &[RowMeta], items: &mut [Value]) -> Result<(), Refusal> {
+    let Some(beside) = &shared.beside else { return Ok(()) };
+    let views = shared.cache()?.num_views();
+    let images: Vec<usize> = rows.iter().map(|row| row / views).collect();
+    let found = match beside.rows(&images, metas) {
+        Ok(found) => found,
+        Err(not_yet @ Refusal::NotYet(_)) => return Err(not_yet),
+        // What is wrong with the other cache is said on the pages of single rows; here the others are still found.
+        Err(_) => images.iter().zip(metas).map(|(image, meta)| beside.row(meta, *image).ok().flatten()).collect(),
+    };
+    for (item, other) in items.iter_mut().zip(found) {
+        item["beside"] = json!(other);
     }
+    Ok(())
 }
 
 /// Thousandths are more than is kept.
@@ -153,7 +155,8 @@ fn wanted(shared: &Shared, query: &Query) -> Result<Wanted, Refusal> {
     let mut listed = Listed {
         labels: None,
         code: query.number("code", 0, (1i64 << shared.info.bits) - 1)?.map(|code| code as u32),
-        rows: query.text("rows").map(|text| RowSet::parse(text, shared.info.rows)).transpose()?,
+        // A selection without rows has none: it is not a filter that was left out.
+        rows: query.given("rows").map(|text| RowSet::parse(text, shared.info.rows)).transpose()?,
         order: order(query)?,
     };
     let label = match labels.as_deref() {
@@ -224,7 +227,8 @@ fn class(shared: &Shared, text: &str) -> Result<i32, BadRequest> {
             let known = shared.manifest.classes.len();
             let shown = printable(text, 64);
             BadRequest(format!(
-                "`class` is `{shown}`, expected a class index from -1, or one of the cache's {known} class names"
+                "`class` is `{shown}`, expected a class index from -1, or one of the cache's {known} class names; for several \
+                 classes give their indices: `label=0,2`"
             ))
         }),
     }

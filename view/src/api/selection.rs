@@ -12,6 +12,7 @@ use crate::state::{Shared, Subset};
 use crate::text::printable;
 use serde::Deserialize;
 use serde_json::json;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,8 +24,9 @@ const NAME_BYTES_MAX: usize = 100;
 /// What is sent to have a cache written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SubsetRequest {
-    rows: String,
+struct SubsetRequest<'a> {
+    #[serde(borrow)]
+    rows: Cow<'a, str>,
     name: String,
 }
 
@@ -80,7 +82,7 @@ pub(super) fn write_subset(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> 
     })?;
     let bad =
         |error: serde_json::Error| Refusal::Bad(format!("expected {{\"rows\": \"0-5,9\", \"name\": ...}}: {error}"));
-    let request: SubsetRequest = serde_json::from_slice(body).map_err(bad)?;
+    let request: SubsetRequest<'_> = serde_json::from_slice(body).map_err(bad)?;
     let out = folder.join(checked_name(&request.name)?);
     if is_same(&out, &shared.dir) {
         return Err(Refusal::Bad(format!("`{}` is the cache that is shown: give another name", request.name)));
@@ -89,13 +91,12 @@ pub(super) fn write_subset(shared: &Arc<Shared>, query: &Query, body: &[u8]) -> 
     if rows.len() == 0 {
         return Err(Refusal::Bad("no row is selected".to_owned()));
     }
-    let views = shared.cache()?.num_views();
-    let mut images: Vec<usize> = rows.iter().map(|row| row / views).collect();
-    images.dedup();
-    let dir = shared.dir.clone();
+    let (cache, maker) = (shared.cache()?, Arc::clone(shared));
     shared.subset.start(true, move |_| {
-        let selection = Selection { images: Some(images), ..Selection::default() };
-        let finished = tokengrid_cache::subset(&dir, &out, &selection, OpenMode::Resume);
+        let selection = Selection { image_ranges: Some(rows.images(cache.num_views())), ..Selection::default() };
+        drop(rows);
+        let write = || tokengrid_cache::subset(&maker.dir, &out, &selection, OpenMode::Resume);
+        let finished = maker.alone(&cache, write);
         Ok(Subset { dir: out, finished: finished.map_err(|error| with_causes(&error))? })
     });
     state_of_subset(shared)

@@ -1,6 +1,6 @@
 //! Rows that are similar to one: those in which the fewest bits differ.
 
-use super::rows::entries;
+use super::rows::{ENTRY, MORE, entries};
 use super::{Kind, expect_list, list, row_number};
 use crate::query::Query;
 use crate::reply::Answer;
@@ -9,24 +9,7 @@ use serde_json::json;
 use std::ops::Range;
 use std::sync::Arc;
 
-const SIMILAR: Kind = Kind {
-    name: "similar",
-    columns: &[
-        "class",
-        "class_distance",
-        "class_name",
-        "crop_x",
-        "crop_y",
-        "damage",
-        "distance",
-        "entropy",
-        "flip",
-        "key",
-        "label",
-        "row",
-        "view",
-    ],
-};
+const SIMILAR: Kind = Kind { name: "similar", columns: &[ENTRY, MORE, &["distance"]] };
 
 /// The rows that are nearest to a row, the nearest first.
 pub(super) fn similar(shared: &Arc<Shared>, text: &str, query: &Query) -> Answer {

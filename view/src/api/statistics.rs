@@ -13,9 +13,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokengrid_cache::{ClassRows, Inspection};
 
-const CODES: Kind = Kind { name: "codes", columns: &["code", "count", "position", "row"] };
-const CLASSES: Kind =
-    Kind { name: "classes", columns: &["class_name", "code_entropy_bits", "distinct_codes", "label", "name", "rows"] };
+const CODES: Kind = Kind { name: "codes", columns: &[&["code", "count", "position", "row"]] };
+const CLASSES: Kind = Kind {
+    name: "classes",
+    columns: &[&["class_name", "code_entropy_bits", "distinct_codes", "label", "name", "rows"]],
+};
 
 /// Points of the curve of codes by their use.
 const CURVE_POINTS: usize = 200;
@@ -143,9 +145,8 @@ pub(super) fn related(shared: &Shared, row: usize) -> Value {
 
 /// Refuses what cannot be said before the rows are counted: for pictures that need the counts.
 pub(super) fn first_of(shared: &Arc<Shared>, label: i32) -> Result<Vec<usize>, Refusal> {
-    let cache = shared.cache()?;
-    let views = cache.num_views();
-    let images = shared.index(&cache).images(label);
-    let step = images.len().div_ceil(super::picture::MEAN_ROWS).max(1);
-    Ok(images.iter().step_by(step).map(|image| *image as usize * views).collect())
+    let (rows, views) = (shared.rows_of_class(label)?, shared.cache()?.num_views());
+    let images = rows.len() / views;
+    let step = images.div_ceil(super::picture::MEAN_ROWS).max(1);
+    Ok((0..images).step_by(step).filter_map(|image| rows.get(image * views)).collect())
 }

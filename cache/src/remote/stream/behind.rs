@@ -74,7 +74,7 @@ fn is_full(error: &std::io::Error) -> bool {
 impl Shared {
     fn left_out(&self, shards: usize) -> LeftOut {
         let (dir, num_shards) = (self.dir.clone(), self.shards.len());
-        LeftOut { dir, shards, num_shards, rows_per_sec: self.reads_per_sec }
+        LeftOut { dir, shards, num_shards }
     }
 
     fn num_remote(&self) -> usize {

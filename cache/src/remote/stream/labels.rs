@@ -1,23 +1,21 @@
 //! What is read before the first row: footers and labels, all at once.
 
 use super::shard::RemoteShard;
-use crate::error::{CacheError, io_error};
+use crate::error::CacheError;
 use crate::format::manifest::{Manifest, ShardEntry};
+use crate::format::schema::LABEL;
+use crate::remote::ranges::with_holes;
 use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokengrid_store::{Bucket, Fetch, Object, Place, Scheme, StoreError, in_flight_max};
+use tokengrid_store::{Bucket, Fetch, Object, Place, Scheme, StoreError};
 
 /// What was read.
 pub(super) struct Found {
     pub(super) shards: Vec<RemoteShard>,
     /// One per image.
     pub(super) labels: Vec<i32>,
-    /// Small reads that the server answers per second with as many in flight as there may be.
-    pub(super) reads_per_sec: f64,
 }
 
 /// Reads footers and labels of all shards, and compares them with their checksums.
@@ -34,33 +32,28 @@ pub(super) fn read(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manife
         shard.check_entry(entry)?;
         shards.push(shard);
     }
-    // Connections are made by now.
-    let (started, mut reads) = (Instant::now(), 0);
     let mut chunks = Vec::with_capacity(shards.len());
     for (shard, object) in shards.iter().zip(&objects) {
-        let groups = (0..shard.num_groups()).map(|group| fetch(object, shard.label_range(group)));
-        let groups: Vec<Fetch> = groups.collect::<Result<_, _>>()?;
-        reads += groups.len();
-        chunks.push(groups);
+        let groups = (0..shard.num_groups()).map(|group| fetch(object, shard.column_range(group, LABEL)));
+        chunks.push(groups.collect::<Result<Vec<Fetch>, _>>()?);
     }
     let mut labels = Vec::with_capacity(manifest.images);
     for ((shard, groups), entry) in shards.iter().zip(chunks).zip(&manifest.shards) {
         let groups = groups.into_iter().map(|group| group.wait().map_err(missing(dir, entry)));
         push_labels(shard, &groups.collect::<Result<Vec<_>, _>>()?, &mut labels)?;
     }
-    let reads_per_sec = rate(reads, started.elapsed());
     let shards = shards.iter().zip(objects).map(|(shard, object)| RemoteShard::new(shard, object)).collect();
-    Ok(Found { shards, labels, reads_per_sec })
-}
-
-/// With fewer reads than may be in flight, their time was that of one.
-fn rate(reads: usize, took: Duration) -> f64 {
-    reads.max(in_flight_max()) as f64 / took.as_secs_f64().max(1e-6)
+    Ok(Found { shards, labels })
 }
 
 /// The shards as the store lists them: sizes are compared, and tags see to it that one version is read. A web server has no
 /// listing, and a user who may read need not be allowed to list; then only the checksums show a difference.
-fn objects_of(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -> Result<Vec<Object>, CacheError> {
+pub(in crate::remote) fn objects_of(
+    dir: &Path,
+    place: &Place,
+    bucket: &Bucket,
+    manifest: &Manifest,
+) -> Result<Vec<Object>, CacheError> {
     let listed = match place.scheme() {
         Scheme::Http => vec![],
         _ => match bucket.list(place.key()) {
@@ -85,24 +78,15 @@ fn objects_of(dir: &Path, place: &Place, bucket: &Bucket, manifest: &Manifest) -
 
 /// The labels of a shard's images, of which only the columns are here.
 fn push_labels(shard: &Shard, columns: &[Bytes], labels: &mut Vec<i32>) -> Result<(), CacheError> {
-    // The file with holes, which take no memory: columns are read by their places in it.
-    let mut file = memmap2::MmapOptions::new()
-        .len(shard.bytes as usize)
-        .no_reserve_swap()
-        .map_anon()
-        .map_err(io_error("map", &shard.path))?;
-    for (group, column) in columns.iter().enumerate() {
-        let range = shard.label_range(group);
-        file[range.start as usize..range.end as usize].copy_from_slice(column);
-    }
-    let file = Arc::new(Bytes::from_owner(file.make_read_only().map_err(io_error("map", &shard.path))?));
+    let parts = columns.iter().enumerate().map(|(group, column)| (shard.column_range(group, LABEL), column.clone()));
+    let file = with_holes(shard, &parts.collect::<Vec<_>>())?;
     for group in 0..columns.len() {
         labels.extend(shard.image_labels(&file, group)?);
     }
     Ok(())
 }
 
-fn missing(dir: &Path, entry: &ShardEntry) -> impl FnOnce(StoreError) -> CacheError {
+pub(in crate::remote) fn missing(dir: &Path, entry: &ShardEntry) -> impl FnOnce(StoreError) -> CacheError {
     let path = dir.join(&entry.file);
     move |error| match error {
         StoreError::NotFound { .. } => CacheError::MissingShard { path },

@@ -12,7 +12,7 @@
 //! | `behind` | staging while rows are read |
 
 mod behind;
-mod labels;
+pub(super) mod labels;
 pub(crate) mod rows;
 mod shard;
 
@@ -46,8 +46,6 @@ struct Shared {
     bucket: Bucket,
     staging: Staging,
     access: Access,
-    /// Small reads that the server answered per second when the cache was opened.
-    reads_per_sec: f64,
     is_staging: AtomicBool,
     is_stopped: AtomicBool,
     /// Why staging ended, until a reader has reported it.
@@ -55,7 +53,7 @@ struct Shared {
 }
 
 /// Shards for which the stage folder has no room: their rows are read from the bucket every time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
     /// The cache's URL.
     pub dir: PathBuf,
@@ -63,8 +61,6 @@ pub struct LeftOut {
     pub shards: usize,
     /// Shards of the cache.
     pub num_shards: usize,
-    /// Rows per second that can be read of them at most, judged by the reads with which the cache was opened.
-    pub rows_per_sec: f64,
 }
 
 impl StreamedCache {
@@ -98,7 +94,6 @@ impl StreamedCache {
             bucket,
             staging,
             access,
-            reads_per_sec: found.reads_per_sec,
             is_staging: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             failure: Mutex::new(None),

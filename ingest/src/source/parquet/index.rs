@@ -119,6 +119,7 @@ impl Index {
         for group in footer.groups {
             cancel.check()?;
             let rows = group.rows;
+            cancel.count(rows);
             let result = self.add_group(path, Place { file: number, length: 0, at: first_row }, file, group);
             match result {
                 Ok(group) => groups.push(group),

@@ -38,7 +38,11 @@ pub(super) fn open(url: &Path, options: &SourceOptions, cancel: Cancel<'_>) -> R
     let Some(place) = Place::parse(url)? else { return Err(IngestError::NotFound { path: url.to_owned() }) };
     if let Some(expanded) = pattern::expand(url) {
         let urls = expanded.map_err(|problem| IngestError::Pattern { path: url.to_owned(), problem })?;
-        return open_containers(url, all_of_pattern(url, &urls)?, false, options, cancel);
+        let found = all_of_pattern(url, &urls).map_err(|error| match error {
+            IngestError::Store(source) => IngestError::PatternStore { path: url.to_owned(), source },
+            error => error,
+        })?;
+        return open_containers(url, found, false, options, cancel);
     }
     let bucket = Bucket::of(&place)?;
     let names_file = !url.to_string_lossy().ends_with('/') && !place.key().is_empty();

@@ -148,6 +148,7 @@ impl<'a> Reading<'a> {
         let is_tar = has_extension(path, &["tar"]);
         if is_image_name(path) {
             let key = self.key(&key);
+            self.cancel.count(1);
             self.found.table.push(&key, -1, place);
         } else if is_tar && !self.is_inner {
             self.class_tar(&key, at..at + length, false);

@@ -1,26 +1,37 @@
 //! fake-gcs-server, a stand-in for Google Cloud Storage, behind a proxy that translates writes.
 //!
-//! The program's client writes by the XML API, `PUT /bucket/key`, as Google specifies it. The server accepts uploads of the
-//! JSON API, and honours conditions in multipart ones. Reads, listings and removals pass unchanged. It does not support uploads
-//! in parts (`POST ?uploads`): files of more than 8 MiB cannot be written to it.
+//! The program's client writes by the XML API, as Google specifies it: `PUT /bucket/key`, and uploads in parts (module
+//! `google_uploads`). The server accepts uploads of the JSON API, and honours conditions in multipart ones. Reads, listings and
+//! removals pass unchanged.
 
+use super::google_uploads::Uploads;
 use super::message::{Answer, Request};
 use super::proxy::{Fate, Proxy, pass_on};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Separator of the parts of an upload. No test's content contains it.
 const BOUNDARY: &str = "between-the-parts-of-an-upload";
 
-/// The server at `server` with the interface that the program's client expects of Google's.
-pub(super) fn translated(server: SocketAddr) -> Proxy {
-    Proxy::serve(
-        |_, _| Fate::Pass,
-        move |request| match request.method() {
-            "PUT" => put(server, request),
+/// The server at `server` with the interface that the program's client expects of Google's, and its uploads in parts.
+pub(super) fn translated(server: SocketAddr) -> (Proxy, Arc<Uploads>) {
+    let uploads = Arc::new(Uploads::default());
+    let of_parts = Arc::clone(&uploads);
+    let answer = move |request: &Request| {
+        let (path, query) = request.path().split_once('?').unwrap_or((request.path(), ""));
+        let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+        if let Some(answer) = of_parts.answer(request, key, query, &|whole| put(server, path, "", whole)) {
+            return answer;
+        }
+        let condition = request.header("x-goog-if-generation-match");
+        let condition = condition.map_or_else(String::new, |generation| format!("&ifGenerationMatch={generation}"));
+        match request.method() {
+            "PUT" => put(server, path, &condition, &request.body),
             _ => pass_on(server, &addressed(server, request)),
-        },
-    )
+        }
+    };
+    (Proxy::serve(|_, _| Fate::Pass, answer), uploads)
 }
 
 /// The request with the server's own address, which it checks.
@@ -33,15 +44,13 @@ fn addressed(server: SocketAddr, request: &Request) -> Request {
     Request { head: lines.map(line).chain(["\r\n".to_owned()]).collect(), body: request.body.clone() }
 }
 
-fn put(server: SocketAddr, request: &Request) -> Answer {
-    let path = request.path().split('?').next().unwrap_or_default();
+/// Writes an object; `condition` is the end of a query.
+fn put(server: SocketAddr, path: &str, condition: &str, content: &[u8]) -> Answer {
     let (bucket, key) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
-    let condition = request.header("x-goog-if-generation-match");
-    let condition = condition.map_or_else(String::new, |generation| format!("&ifGenerationMatch={generation}"));
     let kinds = ["application/json", "application/octet-stream"];
     let description = json!({ "name": decoded(key) }).to_string();
     let mut body = Vec::new();
-    for (kind, part) in kinds.iter().zip([description.as_bytes(), &request.body]) {
+    for (kind, part) in kinds.iter().zip([description.as_bytes(), content]) {
         body.extend(format!("--{BOUNDARY}\r\nContent-Type: {kind}\r\n\r\n").as_bytes());
         body.extend(part);
         body.extend(b"\r\n");

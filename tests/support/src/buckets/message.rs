@@ -30,6 +30,11 @@ impl Answer {
         Answer { head: format!("{head}Connection: close\r\n\r\n"), ..self }
     }
 
+    /// A header's value, by its name in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+
     pub(super) fn status(&self) -> u16 {
         self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
     }
@@ -65,11 +70,7 @@ impl Request {
 
     /// A header's value, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().skip(1);
-        lines
-            .filter_map(|line| line.split_once(':'))
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.trim())
+        header(&self.head, name)
     }
 
     pub(super) fn read(stream: &TcpStream) -> Option<Request> {
@@ -86,4 +87,10 @@ impl Request {
         reader.read_exact(&mut body).ok()?;
         Some(Request { body, ..request })
     }
+}
+
+/// The value of a header in the head of a request or an answer.
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }

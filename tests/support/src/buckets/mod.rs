@@ -2,6 +2,7 @@
 
 mod environment;
 mod google;
+mod google_uploads;
 mod message;
 mod proxy;
 mod server;

@@ -2,6 +2,7 @@
 
 use super::environment::{FAKE_GCS, MOTO, SEAWEEDFS, azurite, environment_with};
 use super::google::translated;
+use super::google_uploads::Uploads;
 use super::message::exchange;
 use super::proxy::Proxy;
 use std::fs;
@@ -9,6 +10,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -89,7 +91,7 @@ pub enum Kind {
     SeaweedFs,
     /// Azurite, from npm: Microsoft's own stand-in for Azure Blob Storage.
     Azurite,
-    /// fake-gcs-server, from PyPI: a stand-in for Google Cloud Storage, for files of 8 MiB or less.
+    /// fake-gcs-server, from PyPI: a stand-in for Google Cloud Storage.
     FakeGcs,
 }
 
@@ -97,7 +99,8 @@ pub enum Kind {
 pub struct ObjectServer {
     kind: Kind,
     address: SocketAddr,
-    _translator: Option<Proxy>,
+    /// In front of Google's stand-in, and its uploads in parts.
+    translator: Option<(Proxy, Arc<Uploads>)>,
     _program: Program,
     _folder: tempfile::TempDir,
 }
@@ -118,9 +121,9 @@ impl ObjectServer {
             while !program.has_ended() {
                 if create_bucket(kind, address) {
                     let translator = (kind == Kind::FakeGcs).then(|| translated(address));
-                    let address = translator.as_ref().map_or(address, Proxy::address);
-                    let (_translator, _program, _folder) = (translator, program, folder);
-                    return Some(ObjectServer { kind, address, _translator, _program, _folder });
+                    let address = translator.as_ref().map_or(address, |(proxy, _)| proxy.address());
+                    let (_program, _folder) = (program, folder);
+                    return Some(ObjectServer { kind, address, translator, _program, _folder });
                 }
                 assert!(since.elapsed() < PATIENCE, "{kind:?} does not start");
                 thread::sleep(Duration::from_millis(50));
@@ -209,8 +212,11 @@ impl ObjectServer {
         keys.map(str::to_owned).collect()
     }
 
-    /// Unfinished multipart uploads of S3.
+    /// Unfinished multipart uploads of S3 or Google.
     pub fn num_uploads(&self) -> usize {
+        if let Some((_, uploads)) = &self.translator {
+            return uploads.count();
+        }
         let (_, body) = self.send("GET", "/bucket?uploads", &[]);
         String::from_utf8_lossy(&body).matches("<UploadId>").count()
     }
