@@ -182,31 +182,6 @@ fn webdataset_shards_are_read_with_their_keys() {
     assert!(message.contains("checksum") && !folder.join("nowhere").exists(), "{message}");
 }
 
-#[test]
-fn inputs_are_known_by_their_names_also_where_they_are_compressed_or_empty() {
-    let temp = tempfile::tempdir().unwrap();
-    let out = temp.path().join("cache");
-    let refused = |name: &str, content: &[u8], more: &[&str], code: i32, words: &str| {
-        let path = temp.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        let message = fails(&[&["cache", "import", text(&path), "--out", text(&out)], more].concat(), code);
-        assert!(message.contains(words) && message.contains(name) && !out.exists(), "{name}: {message}");
-    };
-    let zstd = b"\x28\xB5\x2F\xFDand more";
-    refused("a.jsonl.zst", zstd, &[], 1, "unpack it first");
-    refused("a.tar.zst", zstd, &[], 1, "unpack it first");
-    refused("a.npy.gz", b"\x1F\x8B\x08", &["--grid", "4x4"], 2, "unpack it first");
-    for name in ["a.npy", "a.parquet", "a.jsonl", "a.tar", "a.bin"] {
-        refused(name, b"", &["--grid", "4x4"], 1, "no rows in ");
-    }
-    let folder = temp.path().join("folder");
-    std::fs::create_dir(&folder).unwrap();
-    for format in ["parquet", "webdataset"] {
-        let import = ["cache", "import", text(&folder), "--format", format, "--grid", "4x4", "--out", text(&out)];
-        assert!(fails(&import, 1).contains("no rows in "), "{format}");
-    }
-}
-
 /// What MAR's loader does, for tokens: a file per image, class folders in order; and one that holds MAR's own arrays.
 const NPZ: &str = r#"
 import json, numpy as np, os
@@ -362,6 +337,31 @@ fn exported_shards_are_read_by_others_and_give_the_same_cache() {
         assert_eq!(last[0], "a%2Eb/00000004-v9");
         assert_eq!((&last[1], &last[2], &last[3]), (&1.into(), &"a.b/00000004".into(), &9.into()));
         assert_eq!((&last[4], &last[5][3][3]), (&"int32".into(), &expected(row, 15).into()));
+    }
+}
+
+#[test]
+fn inputs_are_known_by_their_names_also_where_they_are_compressed_or_empty() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("cache");
+    let refused = |name: &str, content: &[u8], more: &[&str], code: i32, words: &str| {
+        let path = temp.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let message = fails(&[&["cache", "import", text(&path), "--out", text(&out)], more].concat(), code);
+        assert!(message.contains(words) && message.contains(name) && !out.exists(), "{name}: {message}");
+    };
+    let zstd = b"\x28\xB5\x2F\xFDand more";
+    refused("a.jsonl.zst", zstd, &[], 1, "unpack it first");
+    refused("a.tar.zst", zstd, &[], 1, "unpack it first");
+    refused("a.npy.gz", b"\x1F\x8B\x08", &["--grid", "4x4"], 2, "unpack it first");
+    for name in ["a.npy", "a.parquet", "a.jsonl", "a.tar", "a.bin"] {
+        refused(name, b"", &["--grid", "4x4"], 1, "no rows in ");
+    }
+    let folder = temp.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for format in ["parquet", "webdataset"] {
+        let import = ["cache", "import", text(&folder), "--format", format, "--grid", "4x4", "--out", text(&out)];
+        assert!(fails(&import, 1).contains("no rows in "), "{format}");
     }
 }
 

@@ -13,6 +13,7 @@ use crate::import::frame_metadata::with_num_images;
 use crate::import::frame_set::{METADATA_BYTES_MAX, METADATA_FILE};
 use crate::import::one_x::{details, holds_frames};
 use crate::read::cache::TokenCache;
+use crate::remote::staged::LocalFolder;
 use crate::write::attach::{Attachment, Content, Images};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -165,7 +166,8 @@ fn is_of_one_input(name: &str) -> bool {
 
 /// Where the file `name` of a cache lies, once it is known to be what the manifest says.
 fn checked_path(cache: &TokenCache, name: &str, expected: &AttachedFile) -> Result<PathBuf, CacheError> {
-    let path = attached_path(cache.local_dir(), name)
+    let local = LocalFolder::of_attached(cache.dir(), cache.manifest())?;
+    let path = attached_path(local.path(), name)
         .ok_or_else(|| import_error(cache.dir(), "name of an attached file", "a relative path".into(), name))?;
     if !path.exists() {
         let expected = "there, as the manifest says: copy it to its place, or run the import again".to_owned();

@@ -4,6 +4,7 @@ pub(crate) mod arrays;
 pub(crate) mod arrow;
 pub(crate) mod bit_profile;
 pub(crate) mod error;
+mod exported_shards;
 pub(crate) mod frame_metadata;
 pub(crate) mod frame_set;
 pub(crate) mod importer;

@@ -4,10 +4,9 @@ use crate::cancel;
 use crate::error::CacheError;
 use crate::files::npy::NpyReader;
 use crate::files::token_samples::SampleInfo;
-use crate::format::grid::GridSpec;
-use crate::format::split::Split;
 use crate::import::error::import_error;
-use crate::import::importer::{Crop, ImportOptions, Importer, job_of, width_of};
+use crate::import::exported_shards::{first_row, import_exported};
+use crate::import::importer::{ImportOptions, Importer, width_of};
 use crate::import::sample_layout::SampleLayout;
 use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::tar_members::{Member, TarMembers};
@@ -22,52 +21,27 @@ const TOKENS: [&str; 7] = ["tokens.npy", "token.npy", "codes.npy", "npy", "token
 const CLASS: &str = "cls";
 
 /// Members of one name that follow each other.
-struct Group<'a> {
-    key: &'a str,
-    shard: &'a Path,
+pub(super) struct Group<'a> {
+    pub(super) key: &'a str,
+    pub(super) shard: &'a Path,
     /// The first member of the group, counted from 1 in its shard.
     member: usize,
     /// What they hold, where there are tokens among them.
-    sample: Option<Sample>,
+    pub(super) sample: Option<Sample>,
     /// Whether they are a part of a sample: tokens or a class.
     is_part: bool,
 }
 
-struct Sample {
-    tokens: Vec<i64>,
+pub(super) struct Sample {
+    pub(super) tokens: Vec<i64>,
     /// Of their array or nested lists.
     shape: Vec<usize>,
     label: i64,
-    /// What our export says about the row that the sample is.
-    row: Option<SampleInfo>,
+    /// What our export says about the row that this is.
+    pub(super) row: Option<SampleInfo>,
 }
 
-/// A sample with all views of an image, or, by our export, the samples that are its rows.
-struct Image {
-    key: String,
-    shard: PathBuf,
-    /// The first sample, with the tokens of all.
-    sample: Sample,
-    rows: Vec<SampleInfo>,
-}
-
-impl Image {
-    fn of(Group { key, shard, .. }: &Group<'_>, mut sample: Sample) -> Image {
-        let rows: Vec<SampleInfo> = sample.row.take().into_iter().collect();
-        let key = rows.first().map_or(*key, |row| &row.key).to_owned();
-        Image { key, shard: (*shard).to_owned(), sample, rows }
-    }
-
-    /// Whether `next` is the next row of the image.
-    fn goes_on_with(&self, next: &Image) -> bool {
-        let (Some(last), Some(next)) = (self.rows.last(), next.rows.first()) else { return false };
-        (&next.key, &next.split, next.view) == (&last.key, &last.split, last.view + 1)
-    }
-}
-
-type VisitImage<'a> = dyn FnMut(Image) -> Result<(), CacheError> + 'a;
-
-type VisitGroup<'a> = dyn FnMut(Group<'_>) -> Result<(), CacheError> + 'a;
+pub(super) type VisitGroup<'a> = dyn FnMut(Group<'_>) -> Result<(), CacheError> + 'a;
 
 /// Imports the samples of `shards` in order, which gzip may have compressed. Tokens are a `.npy` of integers (`tokens.npy`,
 /// `codes.npy`, `npy`), or lists in a `.json`, by themselves or as its `tokens`; the class is a number in `.cls`, or the `label`,
@@ -85,31 +59,23 @@ pub fn import_webdataset(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    let Surveyed { images, largest, size, shape, place, first_row, splits } = survey(shards)?;
-    let (num_tokens, mut options) = (size, options.clone());
-    if let Some(row) = &first_row {
-        let grid = GridSpec::parse(&row.grid, row.bits)?;
-        options.bits = options.bits.or(Some(row.bits));
-        if options.grid == (0, 0) {
-            options.grid = (grid.height, grid.width);
-        }
+    if let Some(first) = first_row(shards)? {
+        return import_exported(shards, &first, options, out, mode);
     }
+    let Surveyed { images, largest, size, shape, place } = survey(shards)?;
+    let (num_tokens, mut options) = (size, options.clone());
     let layout = layout_of(&shape, num_tokens, &options);
     let SampleLayout { grid, views } =
         layout.map_err(|expected| import_error(&place, "shape of the tokens", expected, format!("{shape:?}")))?;
     (options.grid, options.views) = (grid, views);
     let bits = options.bits.unwrap_or_else(|| width_of(largest));
-    let mut job = job_of(&place, images, bits, &options)?;
-    job.first_view = first_row.map_or(0, |row| row.view);
-    job.splits = splits;
-    let mut importer = Importer::of(&place, job, &options.key_prefix, out, mode)?;
-    let mut number = 0;
-    visit_images(shards, &mut |_| {}, &mut |Image { key, sample, rows, .. }| {
-        let crop_of = |view: usize| {
-            rows.get(view).map_or(Crop::default(), |row| Crop { x: row.crop_x, y: row.crop_y, flip: row.flip })
-        };
-        importer.push_views(number, &sample.tokens, sample.label, &key, &crop_of)?;
-        number += 1;
+    let mut importer = Importer::open(&place, images, bits, &options, out, mode)?;
+    let mut image = 0;
+    visit_groups(shards, &mut |group| {
+        if let Some(sample) = group.sample {
+            importer.push(image, &sample.tokens, sample.label, group.key)?;
+            image += 1;
+        }
         Ok(())
     })?;
     importer.writer.finish()
@@ -120,47 +86,31 @@ pub fn import_webdataset(
 struct Surveyed {
     images: usize,
     largest: i64,
-    /// Tokens of every image, the shape of the first sample, and its shard.
+    /// Tokens of every sample, the shape of the first one, and its shard.
     size: usize,
     shape: Vec<usize>,
     place: PathBuf,
-    first_row: Option<SampleInfo>,
-    splits: Vec<Split>,
-}
-
-impl Surveyed {
-    fn add(&mut self, Image { key, shard, sample, rows }: Image) -> Result<(), CacheError> {
-        if self.images == 0 {
-            (self.size, self.shape, self.place) = (sample.tokens.len(), sample.shape, shard.clone());
-            self.first_row = rows.first().cloned();
-        }
-        if sample.tokens.len() != self.size {
-            let expected = format!("{} as the first image's (sample {key})", self.size);
-            return Err(import_error(&shard, "number of tokens", expected, sample.tokens.len()));
-        }
-        self.largest = sample.tokens.into_iter().fold(self.largest, i64::max);
-        let split = rows.first().map_or("", |row| &row.split);
-        let is_last = self.splits.last().map_or("", |last| &last.name) == split;
-        let is_known = self.splits.iter().any(|known| known.name == split);
-        if self.images > 0 && !is_last && (is_known || split.is_empty() || self.splits.is_empty()) {
-            let expected = format!("each split in one piece (sample {key})");
-            return Err(import_error(&shard, "split", expected, format!("`{split}`")));
-        }
-        let end = self.images + 1;
-        match self.splits.last_mut() {
-            Some(last) if is_last => last.images[1] = end,
-            _ if is_last => {}
-            _ => self.splits.push(Split { name: split.to_owned(), images: [self.images, end] }),
-        }
-        self.images = end;
-        Ok(())
-    }
 }
 
 /// Looks at all samples before any is written: a job knows its images from the beginning.
 fn survey(shards: &[PathBuf]) -> Result<Surveyed, CacheError> {
     let (mut found, mut keys) = (Surveyed::default(), SeenKeys::default());
-    visit_images(shards, &mut |name| keys.add(name), &mut |image| found.add(image))?;
+    visit_groups(shards, &mut |group| {
+        if group.is_part {
+            keys.add(group.key);
+        }
+        let Some(sample) = group.sample else { return Ok(()) };
+        if found.images == 0 {
+            (found.size, found.shape, found.place) = (sample.tokens.len(), sample.shape, group.shard.to_owned());
+        }
+        if sample.tokens.len() != found.size {
+            let expected = format!("{} as the first sample's (sample {})", found.size, group.key);
+            return Err(import_error(group.shard, "number of tokens", expected, sample.tokens.len()));
+        }
+        found.largest = sample.tokens.into_iter().fold(found.largest, i64::max);
+        found.images += 1;
+        Ok(())
+    })?;
     if let Some(hash) = keys.repeated() {
         refuse_repeated(shards, hash)?;
     }
@@ -216,32 +166,7 @@ fn layout_of(shape: &[usize], num_tokens: usize, options: &ImportOptions) -> Res
     Ok(SampleLayout { grid: options.grid, views: u32::try_from(views).unwrap_or(u32::MAX) })
 }
 
-/// Visits images, and the names of all groups that are a part of one.
-fn visit_images(
-    shards: &[PathBuf],
-    visit_name: &mut dyn FnMut(&str),
-    visit: &mut VisitImage<'_>,
-) -> Result<(), CacheError> {
-    let mut waiting: Option<Image> = None;
-    visit_groups(shards, &mut |mut group| {
-        if group.is_part {
-            visit_name(group.key);
-        }
-        let Some(sample) = group.sample.take() else { return Ok(()) };
-        let next = Image::of(&group, sample);
-        match &mut waiting {
-            Some(image) if image.goes_on_with(&next) => {
-                image.sample.tokens.extend(next.sample.tokens);
-                image.rows.extend(next.rows);
-                Ok(())
-            }
-            _ => waiting.replace(next).map_or(Ok(()), &mut *visit),
-        }
-    })?;
-    waiting.map_or(Ok(()), visit)
-}
-
-fn visit_groups(shards: &[PathBuf], visit: &mut VisitGroup<'_>) -> Result<(), CacheError> {
+pub(super) fn visit_groups(shards: &[PathBuf], visit: &mut VisitGroup<'_>) -> Result<(), CacheError> {
     for shard in shards {
         let mut archive = TarMembers::open(shard)?;
         let (mut key, mut members, mut first, mut number) = (String::new(), Vec::new(), 0, 0);
@@ -321,8 +246,7 @@ fn sample_of(shard: &Path, key: &str, members: &[Member]) -> Result<Option<Sampl
         }
         None => ["label", "cls", "class_id"].iter().find_map(|name| described[name].as_i64()).unwrap_or(-1),
     };
-    let row = serde_json::from_value(described).ok();
-    Ok(Some(Sample { tokens, shape, label, row }))
+    Ok(Some(Sample { tokens, shape, label, row: serde_json::from_value(described).ok() }))
 }
 
 /// The elements of an array, and its shape.

@@ -89,7 +89,7 @@ fn is_compressed(path: &Path) -> bool {
 
 fn import_rows(input: &Path, format: ImportFormat, args: &ImportArgs, global: &Global) -> anyhow::Result<Finished> {
     use ImportFormat::{Arrow, Jsonl, Llamagen, Npz, Webdataset};
-    if is_compressed(input) && !matches!(format, Jsonl | Webdataset) {
+    if is_compressed(input) && !matches!(format, ImportFormat::Jsonl | ImportFormat::Webdataset) {
         let text = format!("{}: a compressed file: unpack it first (of gzip, jsonl and webdataset are read as they are)", input.display());
         return Err(Usage(text).into());
     }
