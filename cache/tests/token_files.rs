@@ -121,6 +121,16 @@ fn arrays_of_other_npz_files_are_found_or_named() {
     let message = import(&default).unwrap_err();
     assert!(message.contains("a/3.npz") && message.contains("latents of a VAE"), "{message}");
     assert!(message.contains("`moments` of type <f4, [2, 2, 2]") && !out.exists(), "{message}");
+    // Views by the shape, and a shape that may be read in two ways.
+    let (set, out) = (temp.path().join("views"), temp.path().join("of-views"));
+    let codes: Vec<u8> = (0..144u16).flat_map(u16::to_le_bytes).collect();
+    npz(&set.join("1.npz"), &[("codes", "<u2", &[2, 16], &codes[..64])]);
+    import_npz(&set, &default, &out, RESUME).unwrap();
+    let cache = sound(&out);
+    assert_eq!((cache.grid().to_string().as_str(), cache.num_views()), ("4x4", 2));
+    npz(&set.join("1.npz"), &[("codes", "<u2", &[9, 16], &codes)]);
+    let error = import_npz(&set, &default, &temp.path().join("no"), RESUME).unwrap_err().to_string();
+    assert!(error.contains("--grid 9x16"), "{error}");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use crate::error::{CacheError, io_error};
 use crate::files::npy::NpyReader;
 use crate::import::error::import_error;
 use crate::import::frame_set::collect_files;
-use crate::import::importer::{Crop, ImportOptions, Importer, square_of, width_of};
+use crate::import::importer::{Crop, ImportOptions, Importer, width_of};
 use crate::import::list_reader::TOKENS_COLUMNS;
+use crate::import::sample_layout::SampleLayout;
 use crate::npy::Header;
 use crate::write::writer::{Finished, OpenMode};
 use std::fs::File;
@@ -26,7 +27,7 @@ const ARRAY_BYTES_MAX: u64 = 64 << 20;
 /// Imports the `.npz` files below `dir`, one per image: an array of integers of one or several views, by a usual name or the one
 /// that `options.tokens_column` gives, and `<name>_flip` with the views of the mirrored image. The folders in `dir` are the classes, as
 /// torchvision's `DatasetFolder` numbers them; files in `dir` itself have none. The path without its ending is the key. A grid
-/// of 0 x 0 stands for the last two sides of an array, or a square one of as many tokens as it has.
+/// of 0 x 0 stands for that of the first file's shape, as [`crate::import_webdataset`] reads it.
 ///
 /// # Errors
 /// [`CacheError::Import`] naming the file, also for latents, which are no tokens; otherwise as [`crate::import_npy`].
@@ -38,7 +39,10 @@ pub fn import_npz(dir: &Path, options: &ImportOptions, out: &Path, mode: OpenMod
     let first = Image::read(&path_of(first), wanted)?;
     let mut options = options.clone();
     if options.grid == (0, 0) {
-        options.grid = first.grid()?;
+        let layout = SampleLayout::of(&first.shape);
+        options.grid = layout
+            .map_err(|expected| import_error(&first.path, "shape of the tokens", expected, format!("{:?}", first.shape)))?
+            .grid;
     }
     let num_tokens = options.grid.0 as usize * options.grid.1 as usize;
     if num_tokens == 0 || first.tokens.is_empty() || !first.tokens.len().is_multiple_of(num_tokens) {
@@ -153,17 +157,6 @@ impl Image {
             tokens.extend(flipped);
         }
         Ok(Image { path: path.into(), tokens, num_flipped, shape })
-    }
-
-    /// The last two sides, or a square: sides of 1 say nothing.
-    fn grid(&self) -> Result<(u32, u32), CacheError> {
-        let sides: Vec<usize> = self.shape.iter().copied().filter(|side| *side != 1).collect();
-        match sides.as_slice() {
-            [.., height, width] => {
-                Ok((u32::try_from(*height).unwrap_or(u32::MAX), u32::try_from(*width).unwrap_or(u32::MAX)))
-            }
-            _ => square_of(&self.path, sides.iter().product()),
-        }
     }
 }
 
