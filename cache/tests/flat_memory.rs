@@ -2,55 +2,25 @@
 //! the whole process.
 #![allow(clippy::unwrap_used)] // in a test, a panic is the report
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use tokengrid_cache::{
     CacheWriter, ClassIndex, GridSpec, ImportOptions, Inspection, JobSpec, MergeInput, OpenMode, Row, RowFilter,
     RowReader, Selection, TokenCache, diff, export_npy, export_parquet, find_rows, import_npy, import_parquet, leak,
     merge, near_rows, subset, verify,
 };
+use tokengrid_test_support::heap::{self, Counting, check_growth, held};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts bytes that are held, and the most at a time.
-struct Counting;
-
-impl Counting {
-    fn add(bytes: usize) {
-        let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        PEAK.fetch_max(held, Ordering::Relaxed);
-    }
-}
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        Counting::add(layout.size());
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// The most memory that `work` holds at a time, beside what was there before.
 fn peak(work: impl FnOnce()) -> usize {
-    let before = HELD.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    work();
-    PEAK.load(Ordering::Relaxed) - before
+    let before = held();
+    heap::peak(work) - before
 }
 
 const GRID: GridSpec = GridSpec { height: 1, width: 4, bits: 18 };
@@ -168,16 +138,5 @@ const BYTES_PER_ROW: [(&str, usize); 16] = [
 
 #[test]
 fn memory_grows_by_a_few_bytes_per_row() {
-    const SIZES: [usize; 2] = [100_000, 400_000];
-    let [small, large] = SIZES.map(peaks);
-    let mut too_much = Vec::new();
-    for (((name, small), (_, large)), (of, bound)) in small.iter().zip(&large).zip(BYTES_PER_ROW) {
-        assert_eq!(*name, of);
-        let slope = large.saturating_sub(*small) as f64 / (SIZES[1] - SIZES[0]) as f64;
-        println!("{name}: {slope:.1} bytes per row, {large} bytes at {} rows", SIZES[1]);
-        if slope > bound as f64 {
-            too_much.push(format!("{name}: {slope:.1} bytes per row, at most {bound}"));
-        }
-    }
-    assert!(too_much.is_empty(), "{too_much:#?}");
+    check_growth([100_000, 400_000], peaks, &BYTES_PER_ROW);
 }

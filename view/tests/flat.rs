@@ -7,34 +7,11 @@ mod served;
 
 use browser::{ask, count, json, post};
 use served::Served;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokengrid_cache::{CacheWriter, GridSpec, JobSpec, OpenMode, Row};
+use tokengrid_test_support::heap::{Counting, check_growth, held, peak};
 use tokengrid_view::{Beside, ViewConfig};
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-/// Counts bytes that are held, and the most at a time.
-struct Counting;
-
-// SAFETY: everything is left to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller vouches.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -82,12 +59,8 @@ fn peaks(rows: usize) -> Vec<(&'static str, usize)> {
     write(&same, rows, false);
     write(&turned, rows, true);
     let mut peaks = Vec::new();
-    let before = HELD.load(Ordering::Relaxed);
-    let mut measure = |name, work: &mut dyn FnMut()| {
-        PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
-        work();
-        peaks.push((name, PEAK.load(Ordering::Relaxed).saturating_sub(before)));
-    };
+    let before = held();
+    let mut measure = |name, work: &mut dyn FnMut()| peaks.push((name, peak(work).saturating_sub(before)));
     let with = |other: Option<&Path>| {
         let beside = other.map(|other| Beside { dir: other.to_owned(), decoder: None });
         Served::start(ViewConfig { beside, export_dir: Some(temp.path().to_owned()), ..ViewConfig::new(dir.clone()) })
@@ -180,16 +153,5 @@ const BYTES_PER_ROW: [(&str, usize); 24] = [
 
 #[test]
 fn memory_of_the_server_grows_by_a_few_bytes_per_row() {
-    const SIZES: [usize; 2] = [100_000, 300_000];
-    let [small, large] = SIZES.map(peaks);
-    let mut too_much = Vec::new();
-    for (((name, small), (_, large)), (of, bound)) in small.iter().zip(&large).zip(BYTES_PER_ROW) {
-        assert_eq!(*name, of);
-        let slope = large.saturating_sub(*small) as f64 / (SIZES[1] - SIZES[0]) as f64;
-        println!("{name}: {slope:.1} bytes per row, {large} bytes at {} rows", SIZES[1]);
-        if slope > bound as f64 {
-            too_much.push(format!("{name}: {slope:.1} bytes per row, at most {bound}"));
-        }
-    }
-    assert!(too_much.is_empty(), "{too_much:#?}");
+    check_growth([100_000, 300_000], peaks, &BYTES_PER_ROW);
 }

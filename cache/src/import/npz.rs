@@ -41,7 +41,9 @@ pub fn import_npz(dir: &Path, options: &ImportOptions, out: &Path, mode: OpenMod
     if options.grid == (0, 0) {
         let layout = SampleLayout::of(&first.shape);
         options.grid = layout
-            .map_err(|expected| import_error(&first.path, "shape of the tokens", expected, format!("{:?}", first.shape)))?
+            .map_err(|expected| {
+                import_error(&first.path, "shape of the tokens", expected, format!("{:?}", first.shape))
+            })?
             .grid;
     }
     let num_tokens = options.grid.0 as usize * options.grid.1 as usize;

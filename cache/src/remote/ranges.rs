@@ -9,7 +9,6 @@ use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::manifest::Manifest;
 use crate::format::schema::{KEY, LABEL};
-use crate::inspect::find::RowFilter;
 use crate::shard::open::Shard;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -78,14 +77,14 @@ impl Ranges {
         self.begin(index, range)?.wait().map_err(self.missing(manifest, index))
     }
 
-    /// The images among `images` of the filter's class and key.
+    /// The images among `images` of a class, and with a text in their key.
     pub(crate) fn find(
         &self,
         manifest: &Manifest,
         images: &Range<usize>,
-        filter: &RowFilter,
+        label: Option<i32>,
+        text: Option<&str>,
     ) -> Result<Vec<u32>, CacheError> {
-        let (label, text) = (filter.label, filter.key.as_deref());
         let mut found = Vec::new();
         let mut groups = self.groups(manifest, images)?.into_iter();
         let mut ahead = VecDeque::new();

@@ -1,10 +1,11 @@
 //! What several test suites share: where the golden fixtures lie, the formula that fills weights of any size without
-//! shipping them, the kept inputs of the fuzzers, tests that are left out or need a process of their own, PyTorch and its CUDA library.
+//! shipping them, the heap of a test program, the kept inputs of the fuzzers, tests that are left out or need a process of their own, PyTorch and its CUDA library.
 
 mod alone;
 pub mod buckets;
 pub mod cuda_library;
 mod formula;
+pub mod heap;
 mod skip;
 mod torch_environment;
 pub mod torch_save;
