@@ -5,6 +5,7 @@ pub(crate) use crate::output::print_json;
 use crate::{log, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Interval of progress lines if stderr is not a terminal.
@@ -88,6 +89,34 @@ fn speed(done: u64, total: u64, first: u64, elapsed: Duration) -> String {
     let left = total.saturating_sub(done);
     let eta = if left > 0 { format!(", {} left", seconds(left as f64 / per_sec)) } else { String::new() };
     format!(" ({}{eta})", rate(per_sec))
+}
+
+/// The meter of rows that are being copied.
+static COPYING: Mutex<Option<Meter>> = Mutex::new(None);
+
+/// Shows how far an import, export, merge or subset is, until this is dropped. The command itself says how it ended.
+pub(crate) struct Copying;
+
+impl Copying {
+    pub(crate) fn shown(global: &Global) -> Copying {
+        *lock(&COPYING) = Some(Meter::new(global, "images"));
+        tokengrid_cache::on_copy(|done, total| {
+            if let Some(meter) = lock(&COPYING).as_mut().filter(|_| done < total) {
+                meter.update(done as u64, total as u64, "");
+            }
+        });
+        Copying
+    }
+}
+
+impl Drop for Copying {
+    fn drop(&mut self) {
+        *lock(&COPYING) = None;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A count of what has no known end: on a terminal a line that changes, else a line every few seconds.

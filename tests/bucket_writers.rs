@@ -96,10 +96,10 @@ fn processes_of_a_machine_share_what_one_of_them_fetches() {
         true => Fate::Slow(Duration::from_millis(300)),
         false => Fate::Pass,
     });
-    let show =
-        || world.command(proxy.address(), "shared").args(["cache", "head", "s3://bucket/cache"]).output().unwrap();
+    let read =
+        || world.command(proxy.address(), "shared").args(["cache", "stats", "s3://bucket/cache"]).output().unwrap();
     let outputs: Vec<_> = thread::scope(|scope| {
-        let readers: Vec<_> = (0..4).map(|_| scope.spawn(show)).collect();
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
         readers.into_iter().map(|reader| reader.join().unwrap()).collect()
     });
     for output in &outputs {

@@ -56,7 +56,7 @@
 //! | write any other file safely | [`AtomicFile`], [`write_atomically`] | `files/` |
 //! | the bits themselves | [`pack()`], [`unpack()`], [`unpack_i64`], [`unpack_factorized`] | `format/pack.rs`, `unpack/` |
 //!
-//! Below them: `shard/`, one Parquet file; `error.rs`; `cancel.rs` and `parallel.rs`, work that can be stopped and shared by
+//! Below them: `shard/`, one Parquet file; `error.rs`; `progress.rs`; `cancel.rs` and `parallel.rs`, work that can be stopped and shared by
 //! threads; `permutation.rs`, orders that are computed and not stored.
 //!
 //! # Example
@@ -108,6 +108,7 @@ mod lookup;
 pub mod npy;
 mod parallel;
 mod permutation;
+mod progress;
 mod read;
 mod remote;
 mod shard;
@@ -180,6 +181,7 @@ pub use integrity::verify::{Problem, VerifyReport, verify, verify_with_threads};
 pub use lookup::key_index::KEY_INDEX_FILE;
 pub use lookup::reader::RowReader;
 pub use permutation::{Permutation, derive_key};
+pub use progress::{CopyProgress, on_copy};
 pub use read::cache::TokenCache;
 pub use read::columns::VisitImage;
 pub use read::loader::{Batch, Loader, LoaderConfig, LoaderState};

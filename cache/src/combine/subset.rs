@@ -6,6 +6,7 @@ use crate::format::identity::SourceInfo;
 use crate::format::job::JobSpec;
 use crate::format::split::Split;
 use crate::inspect::class_names::ClassNames;
+use crate::progress::copied;
 use crate::read::cache::TokenCache;
 use crate::write::attach::{attach_all, described, remove_replaced};
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
@@ -56,7 +57,12 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
     let taken = Taken::new(&cache, selection)?;
     let mut job = selection.job(&taken, &views)?;
     let images = || -> Box<dyn Iterator<Item = usize> + '_> { Box::new(taken.images()) };
-    let attachments = of_subset(&cache, job.source.images, &images)?;
+    let num_images = job.source.images;
+    if num_images == 0 {
+        let (expected, actual) = ("one that some image has".to_owned(), "nothing".to_owned());
+        return Err(CacheError::Selection { path: cache.dir().into(), what: "selection", expected, actual });
+    }
+    let attachments = of_subset(&cache, num_images, &images)?;
     job.source.attached = described(&attachments);
 
     let mut writer = CacheWriter::open(out, job, mode)?;
@@ -68,6 +74,7 @@ pub fn subset(input: &Path, out: &Path, selection: &Selection, mode: OpenMode) -
         cache.visit_images(first..taken.within.end, &|image| taken.has(image), &mut |_, rows| {
             writer.push_image(next, &rows[columns.clone()])?;
             next += 1;
+            copied(next, num_images);
             Ok(())
         })?;
     }

@@ -3,7 +3,9 @@
 use crate::error::{CacheError, io_error};
 use crate::export::folder::{ExportFolder, NPY_FILES, PARQUET_FILE};
 use crate::export::list_writer::ListWriter;
+use crate::export::visit_all;
 use crate::format::identity::JobIdentity;
+use crate::import::error::import_error;
 use crate::npy::Header;
 use crate::read::cache::TokenCache;
 use crate::write::writer::OpenMode;
@@ -45,13 +47,18 @@ pub fn export_npy(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<(), 
     Header::write(&mut tokens, "<i4", &[rows, num_tokens]).map_err(io_error("write", tokens.path()))?;
     Header::write(&mut labels, "<i8", &[rows]).map_err(io_error("write", labels.path()))?;
     let mut grid = Vec::with_capacity(4 * num_tokens);
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+    visit_all(cache, &mut |_, rows| {
         for row in rows {
             grid.clear();
             row.tokens.iter().for_each(|token| grid.extend_from_slice(&token.to_le_bytes()));
             tokens.put(&grid)?;
             labels.put(&i64::from(row.label).to_le_bytes())?;
-            keys.put(format!("{}\n", row.key.replace('\n', " ")).as_bytes())?;
+            if row.key.contains(['\n', '\r']) {
+                let expected =
+                    "without line breaks: keys.txt has a line per row; give --format parquet-list".to_owned();
+                return Err(import_error(cache.dir(), "key", expected, format!("{:?}", row.key)));
+            }
+            keys.put(format!("{}\n", row.key).as_bytes())?;
         }
         Ok(())
     })?;
@@ -83,9 +90,7 @@ pub fn export_parquet(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<
     let splits = cache.splits();
     let split_of = |image: usize| splits.iter().find(|(_, images)| images.contains(&image)).map(|(name, _)| *name);
     let mut writer = ListWriter::new(output, &exported_job(cache))?;
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |image, rows| {
-        rows.iter().try_for_each(|row| writer.push(row, split_of(image)))
-    })?;
+    visit_all(cache, &mut |image, rows| rows.iter().try_for_each(|row| writer.push(row, split_of(image))))?;
     folder.publish(vec![writer.finish()?])
 }
 

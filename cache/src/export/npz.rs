@@ -3,6 +3,7 @@
 use crate::error::{CacheError, io_error};
 use crate::export::folder::ExportFolder;
 use crate::export::rows::remove_folder;
+use crate::export::visit_all;
 use crate::format::row::Row;
 use crate::format::split::Split;
 use crate::import::error::import_error;
@@ -10,6 +11,8 @@ use crate::import::npz::{ENDING, FLIPPED};
 use crate::npy::Header;
 use crate::read::cache::TokenCache;
 use crate::write::writer::OpenMode;
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -30,7 +33,7 @@ const TOKENS: &str = "tokens";
 ///
 /// # Errors
 /// [`CacheError::ExportTarget`] where there is such a folder already, unless `mode` says to replace it; [`CacheError::Import`] for a
-/// key that is no relative path, or two that are one file; [`CacheError::Io`]; the variant that names the damage of the cache.
+/// key that is no relative path, or two that are one file, and for names of classes and splits that cannot be folders; [`CacheError::Io`]; the variant that names the damage of the cache.
 pub fn export_npz(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<Vec<String>, CacheError> {
     // Whether the folder is free for an export, and one at a time.
     let _folder = ExportFolder::open(out, &[], mode)?;
@@ -40,15 +43,17 @@ pub fn export_npz(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<Vec<
     }
     remove_folder(&begun)?;
     fs::create_dir_all(&begun).map_err(io_error("create folder", &begun))?;
+    let classes = folders_of(cache, "class", &cache.manifest().classes)?;
     let splits = &cache.manifest().splits;
+    folders_of(cache, "split", &splits.iter().map(|split| split.name.clone()).collect::<Vec<_>>())?;
     let split_of = |image: usize| {
         let is_of = |split: &&Split| cache.split_images(&split.name).is_some_and(|images| images.contains(&image));
         splits.iter().find(is_of).map(|split| split.name.as_str())
     };
     let mut last_folder = None;
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |image, rows| {
+    visit_all(cache, &mut |image, rows| {
         let Some(row) = rows.first() else { return Ok(()) };
-        let name = file_of(cache, row)?;
+        let name = file_of(cache, &classes, row)?;
         let path = split_of(image).map_or(begun.clone(), |split| begun.join(split)).join(name);
         if let Some(folder) = path.parent().filter(|folder| last_folder.as_deref() != Some(*folder)) {
             fs::create_dir_all(folder).map_err(io_error("create folder", folder))?;
@@ -61,15 +66,28 @@ pub fn export_npz(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<Vec<
     Ok(vec![FOLDER.to_owned()])
 }
 
+/// The folders of classes or splits, one for each, in the folder that is written.
+fn folders_of(cache: &TokenCache, what: &'static str, names: &[String]) -> Result<Vec<String>, CacheError> {
+    let folders: Vec<String> = names.iter().map(|name| name.replace('/', "_")).collect();
+    let mut seen = HashSet::new();
+    for (name, folder) in names.iter().zip(&folders) {
+        let is_folder = Path::new(folder).components().eq([Component::Normal(OsStr::new(folder))]);
+        if !is_folder || !seen.insert(folder) {
+            let expected = "the name of a folder that no other one has ('/' becomes '_')".to_owned();
+            return Err(import_error(cache.dir(), what, expected, format!("{name:?}")));
+        }
+    }
+    Ok(folders)
+}
+
 /// The relative path of an image's file.
-fn file_of(cache: &TokenCache, row: &Row<'_>) -> Result<String, CacheError> {
+fn file_of(cache: &TokenCache, classes: &[String], row: &Row<'_>) -> Result<String, CacheError> {
     let is_below = Path::new(row.key).components().all(|part| matches!(part, Component::Normal(_)));
     if !is_below || row.key.is_empty() {
         return Err(import_error(cache.dir(), "key", "a relative path".into(), row.key));
     }
     let number = usize::try_from(row.label).ok();
-    let named = |number: usize| cache.manifest().classes.get(number).cloned().unwrap_or_else(|| format!("{number:05}"));
-    let class = number.map(|number| named(number).replace('/', "_"));
+    let class = number.map(|number| classes.get(number).cloned().unwrap_or_else(|| format!("{number:05}")));
     Ok(match class {
         Some(class) if !row.key.starts_with(&format!("{class}/")) => format!("{class}/{}{ENDING}", row.key),
         _ => format!("{}{ENDING}", row.key),

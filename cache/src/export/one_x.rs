@@ -3,6 +3,7 @@
 use crate::error::CacheError;
 use crate::export::folder::ExportFolder;
 use crate::export::segments::SegmentIds;
+use crate::export::visit_all;
 use crate::format::attached::{AttachedFile, attached_path, visit_chunks};
 use crate::format::bit_order::BitOrder;
 use crate::format::frame_key::FrameKey;
@@ -54,7 +55,7 @@ pub fn export_1x(
         false => None,
     };
     let (bits, mut bytes) = (cache.grid().bits, Vec::new());
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+    visit_all(cache, &mut |_, rows| {
         for row in rows {
             bytes.clear();
             for token in row.tokens {

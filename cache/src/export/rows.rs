@@ -2,6 +2,7 @@
 
 use crate::error::{CacheError, io_error};
 use crate::export::folder::ExportFolder;
+use crate::export::visit_all;
 use crate::import::error::import_error;
 use crate::import::llamagen::{CODES, LABELS};
 use crate::import::memmap::TokenType;
@@ -25,7 +26,7 @@ pub fn export_jsonl(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<Ve
     let folder = ExportFolder::open(out, &[JSONL_FILE], mode)?;
     let mut output = folder.create(JSONL_FILE)?;
     let mut line = String::new();
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+    visit_all(cache, &mut |_, rows| {
         for row in rows {
             line.clear();
             // Writing to a string cannot fail.
@@ -67,7 +68,7 @@ pub fn export_memmap(
     let (mut tokens, mut labels) = (folder.create(names[0])?, folder.create(names[1])?);
     Header::write(&mut labels, "<i8", &[cache.num_rows()]).map_err(io_error("write", labels.path()))?;
     let mut bytes = Vec::new();
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |_, rows| {
+    visit_all(cache, &mut |_, rows| {
         for row in rows {
             bytes.clear();
             row.tokens.iter().for_each(|token| kind.put(*token, &mut bytes));
@@ -106,7 +107,7 @@ pub fn export_llamagen(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result
     }
     let shape = [1, cache.num_views(), cache.grid().num_tokens()];
     let mut bytes = Vec::new();
-    cache.visit_images(0..cache.num_images(), &|_| true, &mut |image, rows| {
+    visit_all(cache, &mut |image, rows| {
         let tokens = rows.iter().flat_map(|row| row.tokens).map(|token| i64::from(*token));
         write_array(&begun[0].join(format!("{image}.npy")), &shape, tokens, &mut bytes)?;
         let label = rows.first().map_or(-1, |row| row.label);

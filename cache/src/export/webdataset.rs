@@ -6,6 +6,7 @@ use crate::export::tar_writer::{put_end, put_file};
 use crate::files::token_samples::SampleInfo;
 use crate::format::row::Row;
 use crate::npy::Header;
+use crate::progress::copied;
 use crate::read::cache::TokenCache;
 use crate::write::writer::OpenMode;
 use std::ops::Range;
@@ -44,7 +45,8 @@ pub fn export_webdataset(
     for Shard { file, images, split } in shards.into_iter().filter(|shard| !whole.contains(&shard.file)) {
         let mut output = folder.create(&file)?;
         let mut buffer = Vec::new();
-        cache.visit_images(images, &|_| true, &mut |_, rows| {
+        cache.visit_images(images, &|_| true, &mut |image, rows| {
+            copied(image + 1, cache.num_images());
             rows.iter().try_for_each(|row| put_row(&mut output, cache, row, split, &mut buffer))
         })?;
         put_end(&mut output)?;
@@ -67,9 +69,10 @@ fn shards_of(cache: &TokenCache, shard_images: usize) -> Vec<Shard<'_>> {
     shards
 }
 
-/// A name without dots; others stay apart.
+/// A relative name without dots; others stay apart.
 fn escaped(name: &str) -> String {
-    name.replace('%', "%25").replace('.', "%2E")
+    let name = name.replace('%', "%25").replace('.', "%2E");
+    name.strip_prefix('/').map_or(name.clone(), |rest| format!("%2F{rest}"))
 }
 
 fn put_row(

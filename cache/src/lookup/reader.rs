@@ -132,8 +132,7 @@ impl RowReader {
     /// [`CacheError::Cancelled`]; of a cache in a bucket as [`RowReader::metas`].
     pub fn find(&self, filter: &RowFilter, cancel: &AtomicBool) -> Result<Option<FoundRows>, CacheError> {
         if let Files::Remote(ranges) = &self.files {
-            let find =
-                |images: &Range<usize>| ranges.find(&self.manifest, images, filter.label, filter.key.as_deref());
+            let find = |images: &Range<usize>| ranges.find(&self.manifest, images, filter.label, filter.key.as_deref());
             return find_by(&self.manifest, filter, find).map(Some);
         }
         let index = || self.index.get_or_init(|| KeyIndex::load(self.local_dir(), &self.manifest)).as_ref();

@@ -7,6 +7,7 @@ use crate::format::job::JobSpec;
 use crate::format::pack::pack;
 use crate::format::row::{Row, row_hash};
 use crate::format::split::Split;
+use crate::progress::copied;
 use crate::shard::group::check_rows;
 use crate::write::writer::{CacheWriter, Finished, OpenMode};
 use std::path::{Path, PathBuf};
@@ -43,9 +44,13 @@ impl CopyWriter {
     pub(crate) fn push_image(&mut self, index: usize, rows: &[Row<'_>]) -> Result<(), CacheError> {
         if index >= self.resumed {
             self.compare()?;
-            return self.writer().push_image(index, rows);
+            self.writer().push_image(index, rows)?;
         }
         let Some(CacheWriter { job, .. }) = &self.writer else { unreachable!("it is not finished") };
+        copied(index + 1, job.source.images);
+        if index >= self.resumed {
+            return Ok(());
+        }
         check_rows(job, index, rows)?;
         let split = Split::name_of(&job.splits, index);
         for row in rows {

@@ -4,7 +4,7 @@ use super::made::{check_apart, mode, report};
 use super::made_by::MadeBy;
 use crate::args::{ExportArgs, ExportFormat, Global, ImportArgs, ImportFormat};
 use crate::exit::{CheckFailed, Usage};
-use crate::terminal::{counted, print_json};
+use crate::terminal::{Copying, counted, print_json};
 use clap::ValueEnum;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -25,10 +25,12 @@ pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
         None => format_of(input)?,
     };
     refuse_unused(format, args)?;
+    let copying = Copying::shown(global);
     let finished = match format {
         ImportFormat::OneX => import_frames(input, args, global)?,
         _ => import_rows(input, format, args, global)?,
     };
+    drop(copying);
     report(&finished, &args.out, global)
 }
 
@@ -207,6 +209,7 @@ pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
     let (out, mode) = (&args.out, mode(args.overwrite));
     check_apart(out, &[&args.dir])?;
     let cache = TokenCache::open(&args.dir)?;
+    let copying = Copying::shown(global);
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let files = match args.format {
         ExportFormat::Npy => {
@@ -224,6 +227,7 @@ pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
         ExportFormat::Webdataset => export_webdataset(&cache, args.shard_rows as usize, out, mode)?,
         ExportFormat::Memmap => export_memmap(&cache, args.dtype, out, mode)?,
     };
+    drop(copying);
     let rows = cache.num_rows();
     if global.json {
         return print_json(

@@ -4,6 +4,7 @@ use super::made::{check_apart, mode, report};
 use crate::args::{Global, SubsetArgs};
 use crate::exit::Usage;
 use crate::files::read_list;
+use crate::terminal::Copying;
 use std::path::Path;
 use tokengrid_cache::{Manifest, MergeInput, Selection, TokenCache, images_of_keys};
 
@@ -17,7 +18,9 @@ pub(super) fn merge(out: &Path, inputs: &[String], overwrite: bool, global: &Glo
     };
     let inputs: Vec<MergeInput> = inputs.iter().map(input).collect();
     check_apart(out, &inputs.iter().map(|input| input.dir.as_path()).collect::<Vec<_>>())?;
+    let copying = Copying::shown(global);
     let finished = tokengrid_cache::merge(out, &inputs, mode(overwrite))?;
+    drop(copying);
     report(&finished, out, global)
 }
 
@@ -30,7 +33,9 @@ pub(super) fn subset(args: &SubsetArgs, global: &Global) -> anyhow::Result<()> {
     if *limit == Some(0) {
         return Err(Usage("--limit 0 would leave nothing".into()).into());
     }
+    let copying = Copying::shown(global);
     let finished = tokengrid_cache::subset(&args.dir, &args.out, &selection, mode(args.overwrite))?;
+    drop(copying);
     if !global.quiet {
         note_whole_files(&Manifest::read(&args.out)?, &TokenCache::open(&args.dir)?);
     }
