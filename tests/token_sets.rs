@@ -246,6 +246,10 @@ made(range(30), datasets.Array2D((4, 4), "int64"), {"key": datasets.Value("strin
 made(range(30), datasets.Sequence(datasets.Value("int32"), length=16), {}).save_to_disk("fixed")
 made(range(30), datasets.LargeList(datasets.Value("int32")), {}).select(range(5, 30)).save_to_disk("cut")
 shutil.copytree("fixed", "damaged")
+import pyarrow
+table, options = pyarrow.table({"tokens": [[1, 2, 3, 4]] * 50}), pyarrow.ipc.IpcWriteOptions(compression="zstd")
+with pyarrow.ipc.new_stream("compressed.arrow", table.schema, options=options) as stream:
+    stream.write_table(table)
 "#;
 
 #[test]
@@ -288,6 +292,8 @@ fn what_save_to_disk_writes_is_read() {
     std::fs::remove_file(&file).unwrap();
     let message = fails(&["cache", "import", text(&folder.join("damaged")), "--out", text(&nowhere)], 1);
     assert!(message.contains("data-00000-of-00001.arrow") && !nowhere.exists(), "{message}");
+    let message = fails(&["cache", "import", text(&folder.join("compressed.arrow")), "--out", text(&nowhere)], 1);
+    assert!(message.contains("write it again without compression"), "{message}");
 }
 
 /// Shards as `webdataset` reads them, and as the standard library does.
