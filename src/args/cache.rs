@@ -26,9 +26,9 @@ pub(crate) enum CacheCommand {
         dir: PathBuf,
     },
     /// Print one row: label, key, view, crop, tokens; with a tokenizer also its picture. Its row group is compared with its
-    /// checksums.
+    /// checksums, except in a bucket.
     Show(ShowArgs),
-    /// Print the first rows. Tokens are compared with the checksums of their row groups.
+    /// Print the first rows. Tokens are compared with the checksums of their row groups, except in a bucket.
     Head {
         /// The cache's folder or URL.
         dir: PathBuf,

@@ -18,6 +18,7 @@ use crate::import::arrow::reader::Reader;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, job_of, square_of, width_of};
 use crate::import::list_reader::LABEL_COLUMNS;
+use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 pub use folder::is_data_set;
@@ -35,7 +36,10 @@ pub fn import_arrow(path: &Path, options: &ImportOptions, out: &Path, mode: Open
     let mut counted = Counted::default();
     let mut ends = Vec::new();
     for part in &parts {
-        part.files.iter().try_for_each(|file| counted.add(file, options))?;
+        part.files.iter().try_for_each(|file| counted.add(file, options, views))?;
+        if let Some(hash) = std::mem::take(&mut counted.keys).repeated() {
+            refuse_repeated(part, hash, options, views)?;
+        }
         let images = counted.rows / views;
         if !counted.rows.is_multiple_of(views) || images == ends.last().copied().unwrap_or(0) {
             let expected = format!("at least 1, and a multiple of --views {views}");
@@ -79,6 +83,28 @@ fn splits(parts: &[DataSet], ends: &[usize]) -> Vec<Split> {
     parts.iter().zip(starts).zip(ends).filter_map(split).collect()
 }
 
+/// The error for a key that two images of a split have, by its hash.
+fn refuse_repeated(part: &DataSet, hash: u64, options: &ImportOptions, views: usize) -> Result<(), CacheError> {
+    let (mut places, mut rows) = (TwoPlaces::of(hash), 0);
+    for file in &part.files {
+        let (mut reader, first) = (Reader::open(file, options)?, rows);
+        while let Some(batch) = reader.next_batch()? {
+            for (row, key) in (rows..).zip(reader.keys(&batch)?).filter(|(row, _)| row % views == 0) {
+                let place = || format!("row {} of {}", row - first, file.display());
+                if let Some(known) = places.take(&key, place) {
+                    let expected = format!(
+                        "another key than that of {known}: images have keys of their own (for several rows of an image, one \
+                         after the other, give --views)"
+                    );
+                    return Err(import_error(file, "key", expected, format!("`{key}` (row {})", row - first)));
+                }
+            }
+            rows += batch.num_rows();
+        }
+    }
+    Ok(())
+}
+
 /// What a first pass learns, since a job knows its images from the beginning.
 #[derive(Default)]
 struct Counted {
@@ -86,10 +112,12 @@ struct Counted {
     /// Tokens of the first row.
     num_tokens: usize,
     largest: i64,
+    /// Of the images of a split, in files that have them.
+    keys: SeenKeys,
 }
 
 impl Counted {
-    fn add(&mut self, file: &Path, options: &ImportOptions) -> Result<(), CacheError> {
+    fn add(&mut self, file: &Path, options: &ImportOptions, views: usize) -> Result<(), CacheError> {
         let mut reader = Reader::open(file, options)?;
         let has_all = options.bits.is_some() && options.grid != (0, 0);
         while let Some(batch) = reader.next_batch()? {
@@ -100,6 +128,8 @@ impl Counted {
                 }
                 self.largest = tokens.into_iter().fold(self.largest, i64::max);
             }
+            let keys = (self.rows..).zip(reader.keys(&batch)?);
+            keys.filter(|(row, _)| row % views == 0).for_each(|(_, key)| self.keys.add(&key));
             self.rows += batch.num_rows();
         }
         Ok(())

@@ -75,6 +75,12 @@ impl Reader {
         integers(batch, &self.tokens, None).map_err(|what| self.damaged(&what))
     }
 
+    /// The keys of a batch; none where the file has no such column.
+    pub(super) fn keys(&self, batch: &RecordBatch) -> Result<Vec<String>, CacheError> {
+        let keys = texts(batch, KEY).map_err(|what| self.damaged(&what))?;
+        Ok(keys.iter().map(|key| String::from_utf8_lossy(key.data()).into_owned()).collect())
+    }
+
     fn columns(&self, batch: &RecordBatch) -> Result<Columns, String> {
         let (tokens, lengths) = integers(batch, &self.tokens, None)?;
         Ok(Columns {
