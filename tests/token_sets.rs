@@ -296,6 +296,21 @@ fn what_save_to_disk_writes_is_read() {
     assert!(message.contains("write it again without compression"), "{message}");
 }
 
+#[test]
+fn a_file_on_which_the_library_panics_is_damaged_and_no_internal_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let (file, nowhere) = (temp.path().join("data.arrow"), temp.path().join("nowhere"));
+    let mut bytes = include_bytes!("../cache/tests/fixtures/save_to_disk.arrow").to_vec();
+    // Offset and length of the last buffer; one byte makes it longer than the file.
+    let last = [376i64.to_le_bytes(), 1i64.to_le_bytes()].concat();
+    let at = bytes.windows(last.len()).position(|pair| pair == last).unwrap();
+    bytes[at + 14] = 1;
+    std::fs::write(&file, bytes).unwrap();
+    let message = fails(&["cache", "import", text(&file), "--out", text(&nowhere)], 1);
+    assert!(message.contains("data.arrow") && message.contains("do not fit its rows"), "{message}");
+    assert!(!message.contains("internal error") && !nowhere.exists(), "{message}");
+}
+
 /// Shards as `webdataset` reads them, and as the standard library does.
 const READ_SHARDS: &str = r#"
 import glob, json, tarfile

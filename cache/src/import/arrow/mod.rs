@@ -22,6 +22,7 @@ use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 pub use folder::is_data_set;
+pub use reader::is_expected_panic;
 use std::path::Path;
 
 /// Imports a data set or a dictionary of them, whose names become splits; or a single file. Columns are found as those of

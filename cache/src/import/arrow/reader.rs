@@ -14,6 +14,7 @@ use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::{Endianness, root_as_message};
 use arrow_schema::{ArrowError, Schema};
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Result as IoResult, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,10 +120,23 @@ fn read_schema(input: &mut Input) -> Result<Schema, ArrowError> {
     }
 }
 
+thread_local! {
+    /// Whether this thread is within [`guarded`].
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread becomes an error of a damaged file, so that a panic hook should not report it.
+pub fn is_expected_panic() -> bool {
+    IS_GUARDED.get()
+}
+
 /// Calls the library, which panics on some damaged files.
 fn guarded<T>(call: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
     let gave_up = |_| Err(ArrowError::IpcError("its buffers do not fit its rows".into()));
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(gave_up)
+    IS_GUARDED.set(true);
+    let ended = catch_unwind(AssertUnwindSafe(call));
+    IS_GUARDED.set(false);
+    ended.unwrap_or_else(gave_up)
 }
 
 fn failed(path: &Path, error: ArrowError, damaged: impl FnOnce(&str) -> CacheError) -> CacheError {
