@@ -162,6 +162,13 @@ fn a_cache_in_a_bucket_is_read_like_a_local_one() {
     is_equal(&["find", "--class", "1"]);
     is_equal(&["find", "--key", "3"]);
     is_equal(&["find", "--class", "0", "--key", "no such key"]);
+    let printed = |dir: &str| {
+        let mut command = world.command(world.server.address(), "stage");
+        let output = command.args(["cache", "find", dir, "--key", "0", "--view", "0"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(printed(url), printed(text(&local)));
     assert!(!has_shards(&world.path("stage")), "commands about some rows read ranges");
     is_equal(&["stats"]);
     assert!(has_shards(&world.path("stage")));

@@ -153,7 +153,7 @@ fn a_reader_tells_of_rows_what_the_cache_does() {
     let mut packed = [Vec::new(), Vec::new()];
     for rows in [0..1, 8190..8194, 24_570..24_580, 119_999..120_000, 5..5] {
         assert_eq!(reader.metas(rows.clone()).unwrap(), cache.metas(rows.clone()).unwrap(), "{rows:?}");
-        reader.read_packed(rows.clone(), &mut packed[0]).unwrap();
+        reader.read_packed(&rows.clone().collect::<Vec<_>>(), &mut packed[0]).unwrap();
         cache.read_packed(rows.clone(), &mut packed[1]).unwrap();
         assert_eq!(packed[0], packed[1], "{rows:?}");
     }

@@ -27,7 +27,7 @@ const ARRAY_BYTES_MAX: u64 = 64 << 20;
 /// Imports the `.npz` files below `dir`, one per image: an array of integers of one or several views, by a usual name or the one
 /// that `options.tokens_column` gives, and `<name>_flip` with the views of the mirrored image. The folders in `dir` are the classes, as
 /// torchvision's `DatasetFolder` numbers them; files in `dir` itself have none. The path without its ending is the key. A grid
-/// of 0 x 0 stands for that of the first file's shape, as [`crate::import_webdataset`] reads it.
+/// of 0 x 0 stands for that of the first file's shape, as [`crate::import_webdataset`] reads it, and `[H, W]` where W is no square number.
 ///
 /// # Errors
 /// [`CacheError::Import`] naming the file, also for latents, which are no tokens; otherwise as [`crate::import_npy`].
@@ -39,7 +39,7 @@ pub fn import_npz(dir: &Path, options: &ImportOptions, out: &Path, mode: OpenMod
     let first = Image::read(&path_of(first), wanted)?;
     let mut options = options.clone();
     if options.grid == (0, 0) {
-        let layout = SampleLayout::of(&first.shape);
+        let layout = SampleLayout::of_image(&first.shape);
         options.grid = layout
             .map_err(|expected| {
                 import_error(&first.path, "shape of the tokens", expected, format!("{:?}", first.shape))

@@ -41,6 +41,15 @@ impl SampleLayout {
         }
     }
 
+    /// The same, of an image's own array: one with two axes, the last of which cannot be a grid, is a grid of these sides.
+    pub(super) fn of_image(shape: &[usize]) -> Result<SampleLayout, String> {
+        let sides: Vec<usize> = shape.iter().copied().filter(|side| *side != 1).collect();
+        match *sides.as_slice() {
+            [height, width] if root(width).is_none() => Ok(layout(height, width, 1)),
+            _ => SampleLayout::of(shape),
+        }
+    }
+
     /// The same, where the number of views is known: also `[H, W]` and `[views, H, W]` of any grid.
     pub(super) fn of_views(shape: &[usize], views: usize) -> Option<SampleLayout> {
         let tokens: usize = shape.iter().product();
@@ -91,6 +100,8 @@ mod tests {
         ] {
             assert_eq!(SampleLayout::of(shape), Ok(layout(height, width, views)), "{shape:?}");
         }
+        assert_eq!(SampleLayout::of_image(&[5, 3]), Ok(layout(5, 3, 1)));
+        assert!(SampleLayout::of_image(&[9, 16]).is_err());
         for (shape, words) in [
             (&[15][..], "a square"),
             (&[9, 16], "--grid 4x4 if these are 9 views, --grid 9x16 if this is one grid"),

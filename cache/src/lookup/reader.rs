@@ -181,32 +181,36 @@ impl RowReader {
         })
     }
 
-    /// Reads the packed grids of consecutive rows into `out`, `grid().row_bytes()` bytes each, as they are: what they are
-    /// compared with is a matter of [`RowReader::check_tokens`].
+    /// Reads the packed grids of some rows into `out`, `grid().row_bytes()` bytes each, as they are: what they are compared with is a
+    /// matter of [`RowReader::check_tokens`].
     ///
     /// # Errors
     /// As [`RowReader::metas`].
-    pub fn read_packed(&self, rows: Range<usize>, out: &mut Vec<u8>) -> Result<(), CacheError> {
+    pub fn read_packed(&self, rows: &[usize], out: &mut Vec<u8>) -> Result<(), CacheError> {
         out.clear();
         let row_bytes = self.grid.row_bytes();
-        self.visit(rows, &mut |&Group { shard, group, .. }, local| {
-            let place = |shard: &Shard| {
-                let start = shard.token_range(group).start;
-                start + local.start * row_bytes..start + local.end * row_bytes
-            };
-            match &self.files {
-                Files::Local(folder, shards) => {
-                    let (shard, bytes) = self.mapped(folder, &shards[shard], shard)?;
-                    out.extend_from_slice(&bytes[place(shard)]);
-                    shard.release(bytes, group);
+        let mut places = Vec::new();
+        for run in rows.chunk_by(|row, next| row + 1 == *next) {
+            self.visit(run[0]..run[0] + run.len(), &mut |&Group { shard: index, group, .. }, local| {
+                let offset_in = |shard: &Shard| shard.token_range(group).start + local.start * row_bytes;
+                match &self.files {
+                    Files::Local(folder, shards) => {
+                        let (shard, bytes) = self.mapped(folder, &shards[index], index)?;
+                        out.extend_from_slice(&bytes[offset_in(shard)..][..local.len() * row_bytes]);
+                        shard.release(bytes, group);
+                    }
+                    Files::Remote(ranges) => {
+                        let first = offset_in(ranges.shard(&self.manifest, index)?);
+                        places.extend((0..local.len()).map(|row| (index, (first + row * row_bytes) as u64)));
+                    }
                 }
-                Files::Remote(ranges) => {
-                    let place = place(ranges.shard(&self.manifest, shard)?);
-                    out.extend_from_slice(&ranges.read(&self.manifest, shard, place.start as u64..place.end as u64)?);
-                }
-            }
-            Ok(())
-        })
+                Ok(())
+            })?;
+        }
+        match &self.files {
+            Files::Local(..) => Ok(()),
+            Files::Remote(ranges) => ranges.read(&self.manifest, &places, row_bytes, out),
+        }
     }
 
     /// Calls `visit` with each row group that has some of `rows`, and their places in it.

@@ -5,6 +5,7 @@
 
 use super::staged::{files_of, read_manifest};
 use super::stream::labels::{missing, objects_of};
+use super::stream::rows::joined;
 use crate::cancel;
 use crate::error::{CacheError, io_error};
 use crate::format::manifest::Manifest;
@@ -72,9 +73,28 @@ impl Ranges {
         Ok(file)
     }
 
-    /// Bytes of a shard.
-    pub(crate) fn read(&self, manifest: &Manifest, index: usize, range: Range<u64>) -> Result<Bytes, CacheError> {
-        self.begin(index, range)?.wait().map_err(self.missing(manifest, index))
+    /// Appends the `row_bytes` bytes at each of these places, by shard and offset, to `out`. Those near each other are read together, and
+    /// all at once.
+    pub(crate) fn read(
+        &self,
+        manifest: &Manifest,
+        places: &[(usize, u64)],
+        row_bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CacheError> {
+        let begin = |(index, range): (usize, Range<u64>)| Ok((index, range.start, self.begin(index, range)?));
+        let spans = joined(places.to_vec(), row_bytes as u64).into_iter().map(begin);
+        let mut read = Vec::new();
+        for (index, start, fetch) in spans.collect::<Result<Vec<_>, CacheError>>()? {
+            read.push((index, start, fetch.wait().map_err(self.missing(manifest, index))?));
+        }
+        for place in places {
+            let span = read.partition_point(|(index, start, _)| (*index, *start) <= *place) - 1;
+            let (_, start, bytes) = &read[span];
+            let start = (place.1 - start) as usize;
+            out.extend_from_slice(&bytes[start..start + row_bytes]);
+        }
+        Ok(())
     }
 
     /// The images among `images` of a class, and with a text in their key.

@@ -26,7 +26,7 @@ pub(crate) fn show(args: &ShowArgs, global: &Global) -> anyhow::Result<()> {
     let (meta, grid) = (&metas[0], cache.grid());
     let (mut tokens, mut packed) = (vec![0u32; grid.num_tokens()], Vec::new());
     cache.check_tokens(index..index + 1)?;
-    cache.read_packed(index..index + 1, &mut packed)?;
+    cache.read_packed(&[index], &mut packed)?;
     unpack(&packed, grid.bits, &mut tokens);
     let rows: Vec<&[u32]> = tokens.chunks(grid.width as usize).collect();
     if global.json {
@@ -270,16 +270,13 @@ fn print_rows(cache: &RowReader, rows: impl Iterator<Item = usize>, tokens_are: 
     let row_bytes = cache.grid().row_bytes();
     visit_blocks(cache, rows, &mut |block| {
         // Read, not mapped: rows are printed once, so their pages need not stay in memory.
-        let mut grids = Vec::with_capacity(block.len() * row_bytes);
-        for run in block.chunk_by(|(a, _), (b, _)| a + 1 == *b) {
-            let rows = run[0].0..run[0].0 + run.len();
-            if tokens_are == Tokens::Checked {
-                cache.check_tokens(rows.clone())?;
-            }
-            cache.read_packed(rows, &mut packed)?;
-            grids.extend_from_slice(&packed);
+        let rows: Vec<usize> = block.iter().map(|(row, _)| *row).collect();
+        if tokens_are == Tokens::Checked {
+            let mut runs = rows.chunk_by(|row, next| row + 1 == *next);
+            runs.try_for_each(|run| cache.check_tokens(run[0]..run[0] + run.len()))?;
         }
-        for ((row, meta), grid) in block.iter().zip(grids.chunks_exact(row_bytes)) {
+        cache.read_packed(&rows, &mut packed)?;
+        for ((row, meta), grid) in block.iter().zip(packed.chunks_exact(row_bytes)) {
             unpack(grid, cache.grid().bits, &mut tokens);
             let first: Vec<_> = tokens.iter().take(4).map(u32::to_string).collect();
             let name = class_name(cache, meta.label).map(|name| format!(" ({name})")).unwrap_or_default();

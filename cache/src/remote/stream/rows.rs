@@ -87,8 +87,8 @@ impl std::fmt::Debug for PendingRows {
     }
 }
 
-/// The ranges by which grids at these offsets of shards are read.
-fn joined(mut grids: Vec<(usize, u64)>, row_bytes: u64) -> Vec<(usize, Range<u64>)> {
+/// The ranges by which grids at these offsets of shards are read, in order.
+pub(in crate::remote) fn joined(mut grids: Vec<(usize, u64)>, row_bytes: u64) -> Vec<(usize, Range<u64>)> {
     grids.sort_unstable();
     grids.dedup();
     let mut spans: Vec<(usize, Range<u64>)> = Vec::new();
