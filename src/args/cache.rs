@@ -313,12 +313,12 @@ pub(crate) struct ExportArgs {
     /// 1x: where channel 0 goes, of a cache that was not made of such a set: low-first or high-first.
     #[arg(long, value_name = "ORDER", value_parser = bit_order)]
     pub bit_order: Option<BitOrder>,
-    /// memmap: the type of a token, uint16, uint32, int32 or int64.
-    #[arg(long, value_name = "TYPE", default_value = "uint32", value_parser = token_type)]
-    pub dtype: TokenType,
-    /// webdataset: rows of a shard.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub shard_rows: u32,
+    /// memmap: the type of a token, uint16, uint32, int32 or int64 [default: uint32].
+    #[arg(long, value_name = "TYPE", value_parser = token_type)]
+    pub dtype: Option<TokenType>,
+    /// webdataset: rows of a shard [default: 10000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub shard_rows: Option<u32>,
     /// Replace files of these names, even those of other programs.
     #[arg(long)]
     pub overwrite: bool,

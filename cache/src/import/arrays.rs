@@ -54,11 +54,20 @@ pub fn import_npy(
     importer.writer.finish()
 }
 
+/// The numbers i of the files `<i>.npy` of a folder, in ascending order.
+fn numbered(folder: &Path) -> Result<Vec<u64>, CacheError> {
+    let names = crate::files::small::list_names(folder)?;
+    let number = |name: &String| name.strip_suffix(".npy")?.parse().ok().filter(|n: &u64| format!("{n}.npy") == *name);
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Imports folders of one `.npy` per sample, as LlamaGen's extraction writes them: `codes/<i>.npy` of `[1, views, H * W]`
 /// and `labels/<i>.npy` of one value. Samples come in the order of their numbers; `<i>` is the key.
 ///
 /// # Errors
-/// As [`import_npy`]; [`CacheError::Io`] for a code file without a label file.
+/// As [`import_npy`]; [`CacheError::Io`] for a code file without a label file, [`CacheError::Import`] for a label file without a code file.
 pub fn import_npy_pairs(
     codes: &Path,
     labels: &Path,
@@ -66,11 +75,16 @@ pub fn import_npy_pairs(
     out: &Path,
     mode: OpenMode,
 ) -> Result<Finished, CacheError> {
-    let mut numbers: Vec<u64> = crate::files::small::list_names(codes)?
-        .iter()
-        .filter_map(|name| name.strip_suffix(".npy")?.parse().ok().filter(|n: &u64| format!("{n}.npy") == *name))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = numbered(codes)?;
+    if let Some(more) = numbered(labels)?.into_iter().find(|number| numbers.binary_search(number).is_err()) {
+        let file = labels.join(format!("{more}.npy"));
+        return Err(import_error(
+            &file,
+            "file with its tokens",
+            format!("{more}.npy in {}", codes.display()),
+            "missing",
+        ));
+    }
     let file = |number: u64| codes.join(format!("{number}.npy"));
     let nothing = || CacheError::NoRows { path: codes.into(), what: "there is no file <i>.npy in it".into() };
     let first = numbers.first().ok_or_else(nothing)?;

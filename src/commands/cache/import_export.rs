@@ -18,11 +18,14 @@ use tokengrid_cache::{
 /// Frames by which the order of bits is found.
 const SAMPLED_FRAMES: usize = 1024;
 
+/// Rows of an exported WebDataset shard.
+const SHARD_ROWS: u32 = 10_000;
+
 pub(super) fn import(args: &ImportArgs, global: &Global) -> anyhow::Result<()> {
     let input = args.input.as_ref().or(args.tokens.as_ref()).expect("the parser asks for one of them");
     let format = match args.format {
         Some(format) => format,
-        None => format_of(input)?,
+        None => format_of(input, args)?,
     };
     refuse_unused(format, args)?;
     let copying = Copying::shown(global);
@@ -61,7 +64,10 @@ fn refuse_unused(format: ImportFormat, args: &ImportArgs) -> anyhow::Result<()> 
 }
 
 /// What a path holds, by its name. Frames of video are never guessed: it matters what their bits mean.
-fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
+fn format_of(input: &Path, args: &ImportArgs) -> anyhow::Result<ImportFormat> {
+    if !input.exists() {
+        return Err(anyhow::anyhow!("{}: there is no such file or folder", input.display()));
+    }
     // What was compressed is what the name in front of its ending says.
     let unpacked = if is_compressed(input) { input.with_extension("") } else { input.to_path_buf() };
     let ending = unpacked.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -74,13 +80,27 @@ fn format_of(input: &Path) -> anyhow::Result<ImportFormat> {
         _ if input.is_dir() && !files_of(input, "parquet")?.is_empty() => Ok(ImportFormat::Parquet),
         _ if input.is_dir() && !files_of(input, "tar")?.is_empty() => Ok(ImportFormat::Webdataset),
         _ if input.is_dir() && holds_npz(input) => Ok(ImportFormat::Npz),
-        _ if input.is_dir() => Ok(ImportFormat::Llamagen),
+        _ if input.is_dir() && (args.labels.is_some() || is_llamagen(input)) => Ok(ImportFormat::Llamagen),
+        _ if input.is_dir() => {
+            let text = format!(
+                "{}: a folder of no known format: it has no .parquet, no .tar, no state.json of save_to_disk, no class folders with \
+                 .npz, no NAME_codes and NAME_labels; give --format, or one of the folders in it",
+                input.display()
+            );
+            Err(Usage(text).into())
+        }
         "parquet" => Ok(ImportFormat::Parquet),
         "jsonl" => Ok(ImportFormat::Jsonl),
         "tar" | "tgz" => Ok(ImportFormat::Webdataset),
         "bin" => Ok(ImportFormat::Memmap),
         _ => Ok(ImportFormat::Npy),
     }
+}
+
+/// Whether there is a folder `NAME_codes`.
+fn is_llamagen(folder: &Path) -> bool {
+    let names = folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name.to_string_lossy().ends_with("_codes"))
 }
 
 /// Whether a file is compressed as a whole, by its name.
@@ -207,6 +227,15 @@ fn find_order(set: &FrameSet, args: &ImportArgs, global: &Global) -> anyhow::Res
 
 pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
     let (out, mode) = (&args.out, mode(args.overwrite));
+    for (flag, is_given, format) in [
+        ("--bit-order", args.bit_order.is_some(), ExportFormat::OneX),
+        ("--dtype", args.dtype.is_some(), ExportFormat::Memmap),
+        ("--shard-rows", args.shard_rows.is_some(), ExportFormat::Webdataset),
+    ] {
+        if is_given && args.format != format {
+            return Err(Usage(format!("{flag} has no effect on this format")).into());
+        }
+    }
     check_apart(out, &[&args.dir])?;
     let cache = TokenCache::open(&args.dir)?;
     let copying = Copying::shown(global);
@@ -224,8 +253,10 @@ pub(super) fn export(args: &ExportArgs, global: &Global) -> anyhow::Result<()> {
         ExportFormat::Llamagen => export_llamagen(&cache, out, mode)?,
         ExportFormat::Jsonl => export_jsonl(&cache, out, mode)?,
         ExportFormat::Npz => export_npz(&cache, out, mode)?,
-        ExportFormat::Webdataset => export_webdataset(&cache, args.shard_rows as usize, out, mode)?,
-        ExportFormat::Memmap => export_memmap(&cache, args.dtype, out, mode)?,
+        ExportFormat::Webdataset => {
+            export_webdataset(&cache, args.shard_rows.unwrap_or(SHARD_ROWS) as usize, out, mode)?
+        }
+        ExportFormat::Memmap => export_memmap(&cache, args.dtype.unwrap_or(TokenType::U32), out, mode)?,
     };
     drop(copying);
     let rows = cache.num_rows();
