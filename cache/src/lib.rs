@@ -147,7 +147,7 @@ pub use format::row::{CLASS_INDEX_MAX, KEY_BYTES_MAX, Row, RowMeta};
 pub use format::schema::{FORMAT_VERSION, GROUP_BYTES_MAX};
 pub use format::split::Split;
 pub use import::arrays::{import_npy, import_npy_pairs};
-pub use import::arrow::{import_arrow, is_data_set, is_expected_panic};
+pub use import::arrow::{import_arrow, is_data_set};
 pub use import::bit_profile::{BitProfile, OrderFound};
 pub use import::frame_set::FrameSet;
 pub use import::importer::ImportOptions;

@@ -53,8 +53,17 @@ impl ListReader {
         let identity = text.and_then(|text| serde_json::from_str(text).ok());
         let schema = metadata.file_metadata().schema_descr();
         let fields: Vec<_> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
-        let (tokens, label) = find_columns(path, &fields, tokens_column, label_column)?;
-        let (tokens_column, label_column) = (tokens.to_owned(), label.map(str::to_owned));
+        let find = |what, given: Option<&str>, usual: &[&str]| match given {
+            Some(name) if fields.contains(&name) => Ok(Some(name.to_owned())),
+            Some(name) => Err(import_error(path, what, format!("one of {}", fields.join(", ")), name)),
+            None => Ok(usual.iter().find(|name| fields.contains(name)).map(|name| (*name).to_owned())),
+        };
+        let missing = || {
+            let expected = format!("one of {}, or one that is named (--tokens-column)", TOKENS_COLUMNS.join(", "));
+            import_error(path, "column of tokens", expected, format!("not among {}", fields.join(", ")))
+        };
+        let tokens_column = find("column of tokens", tokens_column, &TOKENS_COLUMNS)?.ok_or_else(missing)?;
+        let label_column = find("column of labels", label_column, &LABEL_COLUMNS)?;
         Ok(ListReader { path: path.into(), file: Arc::new(file), metadata, identity, tokens_column, label_column })
     }
 
@@ -111,34 +120,6 @@ impl ListReader {
         }
         Ok(columns)
     }
-}
-
-/// Which of the columns of a file hold tokens and labels: those of given names, or of the usual ones.
-///
-/// # Errors
-/// [`CacheError::Import`] for a column that is not there.
-pub(super) fn find_columns<'a>(
-    path: &Path,
-    fields: &[&'a str],
-    tokens: Option<&str>,
-    label: Option<&str>,
-) -> Result<(&'a str, Option<&'a str>), CacheError> {
-    let find = |what, given: Option<&str>, usual: &[&str]| {
-        let names = given.as_ref().map_or(usual, std::slice::from_ref);
-        let found = names.iter().find_map(|name| fields.iter().copied().find(|field| field == name));
-        match given {
-            Some(name) if found.is_none() => {
-                Err(import_error(path, what, format!("one of {}", fields.join(", ")), name))
-            }
-            _ => Ok(found),
-        }
-    };
-    let missing = || {
-        let expected = format!("one of {}, or one that is named (--tokens-column)", TOKENS_COLUMNS.join(", "));
-        import_error(path, "column of tokens", expected, format!("not among {}", fields.join(", ")))
-    };
-    let tokens = find("column of tokens", tokens, &TOKENS_COLUMNS)?.ok_or_else(missing)?;
-    Ok((tokens, find("column of labels", label, &LABEL_COLUMNS)?))
 }
 
 /// Reads the footer of any writer. Some give 0 as the place of a dictionary that a column does not have, which the `parquet`

@@ -6,23 +6,30 @@
 //!   dataset_info.json     {"features": {"label": {"names": [...], "_type": "ClassLabel"}, ...}}
 //!   data-*.arrow          record batches
 //! ```
+//!
+//! The few types that matter are read here, every offset checked. `arrow-ipc` was tried: with its crates the Python
+//! package has 15.8 MB, of 15 that it may have; they compile for a minute, and panic on damaged files.
 
+mod batch;
+mod flatbuffer;
 mod folder;
-mod reader;
-mod values;
+mod schema;
+mod stream;
 
 use crate::error::CacheError;
+use crate::files::token_lists::Columns;
+use crate::format::schema::{CROP_X, CROP_Y, FLIP, KEY, VIEW};
 use crate::format::split::Split;
+use crate::import::arrow::batch::Batch;
 use crate::import::arrow::folder::{DataSet, parts_of};
-use crate::import::arrow::reader::Reader;
+use crate::import::arrow::stream::Stream;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, job_of, square_of, width_of};
-use crate::import::list_reader::LABEL_COLUMNS;
+use crate::import::list_reader::{LABEL_COLUMNS, TOKENS_COLUMNS};
 use crate::import::seen_keys::{SeenKeys, TwoPlaces};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 pub use folder::is_data_set;
-pub use reader::is_expected_panic;
 use std::path::Path;
 
 /// Imports a data set or a dictionary of them, whose names become splits; or a single file. Columns are found as those of
@@ -89,7 +96,7 @@ fn refuse_repeated(part: &DataSet, hash: u64, options: &ImportOptions, views: us
     let (mut places, mut rows) = (TwoPlaces::of(hash), 0);
     for file in &part.files {
         let (mut reader, first) = (Reader::open(file, options)?, rows);
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batch) = reader.stream.next()? {
             for (row, key) in (rows..).zip(reader.keys(&batch)?).filter(|(row, _)| row % views == 0) {
                 let place = || format!("row {} of {}", row - first, file.display());
                 if let Some(known) = places.take(&key, place) {
@@ -100,7 +107,7 @@ fn refuse_repeated(part: &DataSet, hash: u64, options: &ImportOptions, views: us
                     return Err(import_error(file, "key", expected, format!("`{key}` (row {})", row - first)));
                 }
             }
-            rows += batch.num_rows();
+            rows += batch.num_rows;
         }
     }
     Ok(())
@@ -121,9 +128,9 @@ impl Counted {
     fn add(&mut self, file: &Path, options: &ImportOptions, views: usize) -> Result<(), CacheError> {
         let mut reader = Reader::open(file, options)?;
         let has_all = options.bits.is_some() && options.grid != (0, 0);
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batch) = reader.stream.next()? {
             if !has_all {
-                let (tokens, lengths) = reader.tokens(&batch)?;
+                let (tokens, lengths) = reader.integers(&batch, reader.tokens, None)?;
                 if self.rows == 0 {
                     self.num_tokens = lengths.first().copied().unwrap_or(0);
                 }
@@ -131,9 +138,84 @@ impl Counted {
             }
             let keys = (self.rows..).zip(reader.keys(&batch)?);
             keys.filter(|(row, _)| row % views == 0).for_each(|(_, key)| self.keys.add(&key));
-            self.rows += batch.num_rows();
+            self.rows += batch.num_rows;
         }
         Ok(())
+    }
+}
+
+/// The columns of a file that matter.
+struct Reader {
+    stream: Stream,
+    tokens: usize,
+    label: Option<usize>,
+}
+
+impl Reader {
+    fn open(path: &Path, options: &ImportOptions) -> Result<Reader, CacheError> {
+        let stream = Stream::open(path)?;
+        let names: Vec<&str> = stream.fields.iter().map(|field| field.name.as_str()).collect();
+        let find = |what, given: Option<&str>, usual: &[&str]| match given {
+            Some(name) => match names.iter().position(|found| *found == name) {
+                Some(index) => Ok(Some(index)),
+                None => Err(import_error(path, what, format!("one of {}", names.join(", ")), name)),
+            },
+            None => Ok(usual.iter().find_map(|name| names.iter().position(|found| found == name))),
+        };
+        let missing = || {
+            let expected = format!("one of {}, or one that is named (--tokens-column)", TOKENS_COLUMNS.join(", "));
+            import_error(path, "column of tokens", expected, format!("not among {}", names.join(", ")))
+        };
+        let tokens =
+            find("column of tokens", options.tokens_column.as_deref(), &TOKENS_COLUMNS)?.ok_or_else(missing)?;
+        let label = find("column of labels", options.label_column.as_deref(), &LABEL_COLUMNS)?;
+        Ok(Reader { stream, tokens, label })
+    }
+
+    /// The rows of the next batch.
+    fn next(&mut self) -> Result<Option<Columns>, CacheError> {
+        let Some(batch) = self.stream.next()? else { return Ok(None) };
+        let column = |name: &str| self.stream.fields.iter().position(|field| field.name == name);
+        let (tokens, lengths) = self.integers(&batch, self.tokens, None)?;
+        let mut columns = Columns { tokens, lengths, ..Columns::default() };
+        for (index, values, null) in [
+            (self.label, &mut columns.labels, Some(-1)),
+            (column(VIEW), &mut columns.views, None),
+            (column(CROP_X), &mut columns.crop_x, None),
+            (column(CROP_Y), &mut columns.crop_y, None),
+        ] {
+            if let Some(index) = index {
+                *values = self.one_each(&batch, index, null)?;
+            }
+        }
+        if let Some(index) = column(FLIP) {
+            columns.flips = self.one_each(&batch, index, None)?.into_iter().map(|flip| flip != 0).collect();
+        }
+        if let Some(index) = column(KEY) {
+            let texts = batch.texts(&self.stream.fields, index);
+            columns.keys = texts.map_err(|what| self.stream.damaged(&what))?;
+        }
+        Ok(Some(columns))
+    }
+
+    /// The keys of a batch; none where the file has no such column.
+    fn keys(&self, batch: &Batch) -> Result<Vec<String>, CacheError> {
+        let Some(index) = self.stream.fields.iter().position(|field| field.name == KEY) else { return Ok(Vec::new()) };
+        let keys = batch.texts(&self.stream.fields, index).map_err(|what| self.stream.damaged(&what))?;
+        Ok(keys.iter().map(|key| String::from_utf8_lossy(key.data()).into_owned()).collect())
+    }
+
+    fn integers(&self, batch: &Batch, index: usize, null: Option<i64>) -> Result<(Vec<i64>, Vec<usize>), CacheError> {
+        batch.integers(&self.stream.fields, index, null).map_err(|what| self.stream.damaged(&what))
+    }
+
+    fn one_each(&self, batch: &Batch, index: usize, null: Option<i64>) -> Result<Vec<i64>, CacheError> {
+        let (values, lengths) = self.integers(batch, index, null)?;
+        if lengths.iter().any(|length| *length != 1) {
+            let name = &self.stream.fields[index].name;
+            return Err(self.stream.damaged(&format!("column {name}: it holds lists, not one number per row")));
+        }
+        Ok(values)
     }
 }
 

@@ -2,7 +2,6 @@
 //! `label` (0, 1, null, 1, 0), `key` `n/{r}.png`, `flip` of odd rows, behind a struct with lists of texts.
 
 use super::*;
-use crate::files::token_lists::Columns;
 use std::fs;
 
 const FILE: &[u8] = include_bytes!("../../../tests/fixtures/save_to_disk.arrow");
