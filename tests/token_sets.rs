@@ -497,3 +497,40 @@ fn a_set_of_frames_trains_in_any_factorization() {
         assert!(losses.iter().all(|row| row["train/loss"].as_f64().is_some_and(f64::is_finite)), "{losses:?}");
     }
 }
+
+#[test]
+fn what_is_not_there_or_of_no_use_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path();
+    let out = folder.join("out");
+    let import = |input: &Path, code: i32| fails(&["cache", "import", text(input), "--out", text(&out)], code);
+    for name in ["nothing", "nothing.tar", "nothing.npz", "nothing.arrow"] {
+        let message = import(&folder.join(name), 1);
+        assert!(message.contains(&format!("{name}: there is no such file or folder")), "{message}");
+    }
+    std::fs::create_dir(folder.join("empty")).unwrap();
+    let message = import(&folder.join("empty"), 2);
+    assert!(message.contains("empty: a folder of no known format") && message.contains("--format"), "{message}");
+    let tokens = folder.join("tokens.bin");
+    std::fs::write(&tokens, [1u8, 0, 0, 0].repeat(32)).unwrap();
+    let cache = folder.join("cache");
+    json(&[
+        "cache",
+        "import",
+        text(&tokens),
+        "--dtype",
+        "uint32",
+        "--grid",
+        "4x4",
+        "--bits",
+        "18",
+        "--out",
+        text(&cache),
+    ]);
+    for flag in [["--dtype", "int64"], ["--bit-order", "low-first"], ["--shard-rows", "7"]] {
+        let export = ["cache", "export", text(&cache), "--format", "jsonl", flag[0], flag[1], "--out", text(&out)];
+        assert!(fails(&export, 2).contains(&format!("{} has no effect", flag[0])));
+    }
+    let message = fails(&["cache", "subset", text(&cache), "--classes", "0", "--out", text(&out)], 1);
+    assert!(message.contains("selection is nothing") && !out.exists(), "{message}");
+}

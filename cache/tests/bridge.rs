@@ -175,6 +175,11 @@ fn a_folder_of_pairs_is_imported() {
     fs::remove_file(labels.join("7.npy")).unwrap();
     let error = import_npy_pairs(&codes, &labels, &options((2, 2)), &temp.path().join("x"), RESUME).unwrap_err();
     assert!(error.to_string().contains("7.npy"), "{error}");
+    fs::remove_file(codes.join("7.npy")).unwrap();
+    fs::remove_file(codes.join("5.npy")).unwrap();
+    let error = import_npy_pairs(&codes, &labels, &options((2, 2)), &temp.path().join("x"), RESUME).unwrap_err();
+    assert!(error.to_string().contains("labels/5.npy: file with its tokens is missing"), "{error}");
+    fs::remove_file(labels.join("5.npy")).unwrap();
     let error = import_npy_pairs(&codes, &labels, &options((3, 3)), &temp.path().join("x"), RESUME).unwrap_err();
     assert!(error.to_string().contains("size is 8, expected a multiple of 9 tokens"), "{error}");
 }

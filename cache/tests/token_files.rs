@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokengrid_cache::{
-    CacheError, CacheWriter, GridSpec, ImportOptions, JobSpec, OpenMode, Row, Split, TokenCache, export_npz,
-    export_webdataset, import_npz, import_webdataset, npy, verify,
+    CacheError, CacheWriter, GridSpec, ImportOptions, JobSpec, OpenMode, Row, Split, TokenCache, export_npy,
+    export_npz, export_webdataset, import_npz, import_webdataset, npy, on_copy, verify,
 };
 use zip::write::SimpleFileOptions;
 
@@ -206,4 +207,81 @@ fn names_splits_and_crops_survive_in_shards() {
     let mixed: Vec<_> = [0, 2, 1].map(|shard| out.join(expected[shard])).to_vec();
     let error = import_webdataset(&mixed, &ImportOptions::default(), &temp.path().join("x"), RESUME).unwrap_err();
     assert!(error.to_string().contains("each split in one piece"), "{error}");
+}
+
+/// A cache of one image with this class, key and split.
+fn named(dir: &Path, class: &str, key: &str, split: &str) -> TokenCache {
+    let mut job = JobSpec::new(GridSpec { height: 2, width: 2, bits: 18 }, 1, 1);
+    job.classes = vec![class.to_owned()];
+    job.splits = vec![Split { name: split.to_owned(), images: [0, 1] }];
+    let mut writer = CacheWriter::open(dir, job, RESUME).unwrap();
+    let row = Row { tokens: &[1, 2, 3, 4], label: 0, key, view: 0, crop_x: 0, crop_y: 0, flip: false };
+    writer.push_image(0, &[row]).unwrap();
+    writer.finish().unwrap();
+    TokenCache::open(dir).unwrap()
+}
+
+#[test]
+fn an_export_stays_in_its_folder_and_keeps_keys_as_they_are() {
+    let temp = tempfile::tempdir().unwrap();
+    let out = temp.path().join("a/b/out");
+    for (number, (class, split, words)) in
+        [("..", "train", "class is"), ("cat", "..", "split is"), ("cat", "../../escaped", ""), ("/", "train", "")]
+            .into_iter()
+            .enumerate()
+    {
+        let cache = named(&temp.path().join(format!("cache-{number}")), class, "x.png", split);
+        match export_npz(&cache, &out, OpenMode::Overwrite) {
+            Err(error) => assert!(!words.is_empty() && error.to_string().contains(words), "{error}"),
+            Ok(_) => assert!(words.is_empty(), "{class} {split}"),
+        }
+        assert_eq!(names(&temp.path().join("a")), ["b"], "{class} {split}");
+        assert_eq!(names(&temp.path().join("a/b")), ["out"], "{class} {split}");
+    }
+    let cache = named(&temp.path().join("lines"), "cat", "two\nlines", "train");
+    let error = export_npy(&cache, &temp.path().join("npy"), RESUME).unwrap_err().to_string();
+    assert!(error.contains("two\\nlines") && error.contains("--format parquet-list"), "{error}");
+    // A name that begins with a slash is none of another place when it is unpacked.
+    let cache = named(&temp.path().join("rooted"), "cat", "/etc/x", "train");
+    let shards = temp.path().join("shards");
+    export_webdataset(&cache, 20, &shards, RESUME).unwrap();
+    let archive = fs::read(shards_in(&shards).remove(0)).unwrap();
+    assert!(archive.starts_with(b"%2Fetc/x.tokens.npy\0"));
+}
+
+#[test]
+fn a_compressed_archive_is_compared_with_the_checksum_behind_it() {
+    let (temp, dir) = small_cache();
+    let (out, again) = (temp.path().join("out"), temp.path().join("again"));
+    export_webdataset(&TokenCache::open(&dir).unwrap(), 1000, &out, RESUME).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&fs::read(shards_in(&out).remove(0)).unwrap()).unwrap();
+    let whole = packed.finish().unwrap();
+    let path = temp.path().join("shard.tar.gz");
+    let import = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        import_webdataset(std::slice::from_ref(&path), &ImportOptions::default(), &again, RESUME)
+    };
+    let mut damaged = whole.clone();
+    let checksum = whole.len() - 8;
+    damaged[checksum] ^= 1;
+    for bytes in [&damaged, &whole[..checksum], &whole[..whole.len() - 1]] {
+        let error = chain(&import(bytes).unwrap_err());
+        assert!(error.contains("shard.tar.gz") && !again.exists(), "{error}");
+    }
+    import(&whole).unwrap();
+}
+
+static COPIED: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn progress_ends_with_all_images() {
+    on_copy(|done, total| {
+        assert!(done <= total);
+        COPIED.fetch_max(done, Ordering::Relaxed);
+    });
+    let (temp, dir) = small_cache();
+    let cache = TokenCache::open(&dir).unwrap();
+    export_npz(&cache, &temp.path().join("out"), RESUME).unwrap();
+    assert!(COPIED.load(Ordering::Relaxed) >= cache.num_images());
 }

@@ -45,10 +45,11 @@ pub fn export_npz(cache: &TokenCache, out: &Path, mode: OpenMode) -> Result<Vec<
     fs::create_dir_all(&begun).map_err(io_error("create folder", &begun))?;
     let classes = folders_of(cache, "class", &cache.manifest().classes)?;
     let splits = &cache.manifest().splits;
-    folders_of(cache, "split", &splits.iter().map(|split| split.name.clone()).collect::<Vec<_>>())?;
+    let names: Vec<String> = splits.iter().map(|split| split.name.clone()).collect();
+    let split_folders = folders_of(cache, "split", &names)?;
     let split_of = |image: usize| {
         let is_of = |split: &&Split| cache.split_images(&split.name).is_some_and(|images| images.contains(&image));
-        splits.iter().find(is_of).map(|split| split.name.as_str())
+        splits.iter().position(|split| is_of(&split)).map(|place| &split_folders[place])
     };
     let mut last_folder = None;
     visit_all(cache, &mut |image, rows| {

@@ -86,8 +86,9 @@ pub fn import_npy_pairs(
         ));
     }
     let file = |number: u64| codes.join(format!("{number}.npy"));
-    let nothing = || CacheError::NoRows { path: codes.into(), what: "there is no file <i>.npy in it".into() };
-    let first = numbers.first().ok_or_else(nothing)?;
+    let empty =
+        || CacheError::NoRows { path: codes.into(), what: "its files are not named by numbers, as 0.npy".into() };
+    let first = numbers.first().ok_or_else(empty)?;
     let num_tokens = num_tokens(options);
     let values_of = |path: &Path| -> Result<Vec<i64>, CacheError> {
         let mut reader = NpyReader::open(path)?;

@@ -6,7 +6,7 @@ use crate::format::job::JobSpec;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, job_of, width_of};
 use crate::import::list_reader::ListReader;
-use crate::import::seen_keys::{SeenKeys, TwoPlaces};
+use crate::import::seen_keys::{SeenKeys, TwoPlaces, repeated_row};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 use std::path::{Path, PathBuf};
@@ -91,13 +91,7 @@ fn refuse_repeated(readers: &[(&PathBuf, ListReader)], views: usize) -> Result<(
         .take(key, || format!("row {row} of {}", path.display()))
     {
         None => Ok(()),
-        Some(first) => {
-            let expected = format!(
-                "another key than that of {first}: images have keys of their own (for several rows of an image, one \
-                     after the other, give --views)"
-            );
-            Err(import_error(path, "key", expected, format!("`{key}` (row {row})")))
-        }
+        Some(first) => Err(repeated_row(path, first, key, row)),
     })
 }
 

@@ -1,6 +1,9 @@
 //! Keys that two images of an input have.
 
+use crate::error::CacheError;
 use crate::format::hash::short_hash;
+use crate::import::error::import_error;
+use std::path::Path;
 
 /// The keys of an input, by eight bytes of a hash each.
 #[derive(Default)]
@@ -16,6 +19,15 @@ impl SeenKeys {
         self.0.sort_unstable();
         self.0.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }
+}
+
+/// The error for `row` of a file, whose key the row at the place `first` has as well.
+pub(super) fn repeated_row(path: &Path, first: &str, key: &str, row: usize) -> CacheError {
+    let expected = format!(
+        "another key than that of {first}: images have keys of their own (for several rows of an image, one after the \
+         other, give --views)"
+    );
+    import_error(path, "key", expected, format!("`{key}` (row {row})"))
 }
 
 /// Finds the two places of a key, given its hash.

@@ -26,7 +26,7 @@ use crate::import::arrow::stream::Stream;
 use crate::import::error::import_error;
 use crate::import::importer::{ImportOptions, Importer, job_of, square_of, width_of};
 use crate::import::list_reader::{LABEL_COLUMNS, TOKENS_COLUMNS};
-use crate::import::seen_keys::{SeenKeys, TwoPlaces};
+use crate::import::seen_keys::{SeenKeys, TwoPlaces, repeated_row};
 use crate::import::waiting_rows::OwnedRows;
 use crate::write::writer::{Finished, OpenMode};
 pub use folder::is_data_set;
@@ -100,11 +100,7 @@ fn refuse_repeated(part: &DataSet, hash: u64, options: &ImportOptions, views: us
             for (row, key) in (rows..).zip(reader.keys(&batch)?).filter(|(row, _)| row % views == 0) {
                 let place = || format!("row {} of {}", row - first, file.display());
                 if let Some(known) = places.take(&key, place) {
-                    let expected = format!(
-                        "another key than that of {known}: images have keys of their own (for several rows of an image, one \
-                         after the other, give --views)"
-                    );
-                    return Err(import_error(file, "key", expected, format!("`{key}` (row {})", row - first)));
+                    return Err(repeated_row(file, known, &key, row - first));
                 }
             }
             rows += batch.num_rows;

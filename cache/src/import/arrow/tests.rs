@@ -16,6 +16,29 @@ fn read(path: &Path, bytes: &[u8], options: &ImportOptions) -> Result<Columns, C
 }
 
 #[test]
+fn a_key_of_two_rows_is_refused_and_one_of_two_splits_is_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let (set, out) = (temp.path().join("set"), temp.path().join("out"));
+    let data_set = |dir: &Path, files: usize| {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join("dataset_info.json"), "{}").unwrap();
+        let names: Vec<String> = (0..files).map(|file| format!("data-{file}.arrow")).collect();
+        names.iter().for_each(|name| fs::write(dir.join(name), FILE).unwrap());
+        let listed: Vec<String> = names.iter().map(|name| format!(r#"{{"filename": "{name}"}}"#)).collect();
+        fs::write(dir.join("state.json"), format!(r#"{{"_data_files": [{}]}}"#, listed.join(", "))).unwrap();
+    };
+    data_set(&set, 2);
+    let import = |path: &Path| import_arrow(path, &ImportOptions::default(), &out, OpenMode::Resume);
+    let error = import(&set).unwrap_err().to_string();
+    assert!(error.contains("data-1.arrow") && error.contains("row 0 of") && error.contains("data-0.arrow"), "{error}");
+    assert!(error.contains("`n/0.png` (row 0)") && !out.exists(), "{error}");
+    fs::remove_dir_all(&set).unwrap();
+    ["train", "test"].iter().for_each(|split| data_set(&set.join(split), 1));
+    fs::write(set.join("dataset_dict.json"), r#"{"splits": ["train", "test"]}"#).unwrap();
+    import(&set).unwrap();
+}
+
+#[test]
 fn a_file_of_datasets_is_read() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("data.arrow");
