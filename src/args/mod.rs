@@ -72,7 +72,7 @@ pub(crate) struct Global {
     /// Size limit of that folder, as in 500G; the least recently used files are removed [default: 90% of the free space].
     #[arg(long, global = true, value_name = "SIZE", value_parser = memory_size)]
     pub stage_size: Option<u64>,
-    /// Reads of object stores in flight at a time [default: 128].
+    /// Reads of object stores in flight at a time [default: 256].
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub requests: Option<u16>,
 }
